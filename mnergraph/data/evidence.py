@@ -1,0 +1,123 @@
+"""Evidence per post id, brought to pairs: objects, captions, features. A pair may have any, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mnergraph.data.records import Sight, read_captions, read_objects
+from mnergraph.data.vectors import Features, open_features
+from mnergraph.features.phrases import Chunker, RuleChunker, phrase_labels
+from mnergraph.graph.pair import Object, Pair
+
+#: Names under which evidence lies beside the text.
+OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of ``posts`` posts have evidence of each kind; ``strangers``: ids without a post."""
+
+    posts: int
+    captions: int = 0
+    objects: int = 0
+    regions: int = 0
+    images: int = 0
+    strangers: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Files of evidence and how they become part of a pair.
+
+    Args:
+        captions: path of ``captions.jsonl`` (see ``records``), or None.
+        objects: path of ``objects.jsonl``, or None.
+        features: path of ``features.safetensors`` (see ``vectors``), or None.
+        top_objects: keep this many boxed objects, best score first; None for all.
+        caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
+        chunker: finds those noun phrases.
+    """
+
+    captions: Path | str | None = None
+    objects: Path | str | None = None
+    features: Path | str | None = None
+    top_objects: int | None = None
+    caption_phrases: bool = True
+    chunker: Chunker = field(default_factory=RuleChunker)
+
+    def __post_init__(self) -> None:
+        if self.top_objects is not None and self.top_objects < 0:
+            raise ValueError(f"top_objects is {self.top_objects}; right is a count, or None for all")
+        for kind in ("captions", "objects", "features"):
+            path = getattr(self, kind)
+            if path is not None and not Path(path).is_file():
+                raise FileNotFoundError(
+                    f"{kind}={str(path)!r} is no file; give a path that is there, or None"
+                )
+
+    @classmethod
+    def beside(cls, *folders: str | Path) -> Evidence:
+        """The files of the usual names in the first of these folders that has each, with default settings."""
+
+        def first(name: str) -> Path | None:
+            return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
+
+        return cls(first(CAPTIONS), first(OBJECTS), first(FEATURES))
+
+    def attach(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """The pairs with their evidence. Evidence takes the place of what a pair held of that kind.
+
+        Ids of the files that belong to no pair are left alone; ``coverage`` counts them.
+
+        Raises:
+            EvidenceError: at the first fault, naming file and line, or file and id.
+            ValueError: when an object's ``words`` leave the sentence, naming the post.
+        """
+        captions, sights = self._read()
+        with ExitStack() as stack:
+            features = stack.enter_context(open_features(self.features)) if self.features else None
+            return [self._attach(pair, captions, sights, features) for pair in pairs]
+
+    def coverage(self, pairs: Sequence[Pair]) -> Coverage:
+        """Which of these pairs the files speak of; reads no feature."""
+        captions, sights = self._read()
+        kinds = {
+            "captions": set(captions),
+            "objects": {key for key, sight in sights.items() if sight.objects},
+        }
+        if self.features:
+            with open_features(self.features) as features:
+                kinds |= {"regions": features.ids("objects"), "images": features.ids("image")}
+        known = {pair.id for pair in pairs}
+        strangers = set().union(*kinds.values(), sights) - known
+        counts = {kind: sum(pair.id in ids for pair in pairs) for kind, ids in kinds.items()}
+        return Coverage(len(pairs), **counts, strangers=len(strangers))
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Sight]]:
+        captions = read_captions(self.captions) if self.captions else {}
+        return captions, read_objects(self.objects) if self.objects else {}
+
+    def _attach(
+        self, pair: Pair, captions: dict[str, str], sights: dict[str, Sight], features: Features | None
+    ) -> Pair:
+        sight = sights.get(pair.id)
+        boxed = sight.objects if sight else tuple(seen for seen in pair.objects if seen.box)
+        regions = features.regions(pair.id, len(boxed)) if features else None
+        if regions is not None:
+            boxed = tuple(replace(seen, region=row) for seen, row in zip(boxed, regions, strict=True))
+        boxed = tuple(sorted(boxed, key=lambda seen: -seen.score))[: self.top_objects]
+        caption = captions.get(pair.id, pair.caption)
+        told = tuple(seen for seen in pair.objects if not seen.box)
+        if self.caption_phrases and pair.id in captions:
+            told = tuple(Object(label) for label in phrase_labels(captions[pair.id], self.chunker))
+        image = features.image(pair.id) if features else None
+        return replace(
+            pair,
+            objects=boxed + told,
+            caption=caption,
+            size=(sight.width, sight.height) if sight else pair.size,
+            image=pair.image if image is None else image,
+        )

@@ -1,0 +1,86 @@
+"""Span-level scores by seqeval, lenient as papers report them and strict, each under its name.
+
+Works on plain tag sequences. Lenient is seqeval's default: an ``I-T`` that continues nothing opens an entity. Strict is
+its strict IOB2 mode: only ``B-T`` does. Twitter-2015's gold has orphan I- tags, so there the two differ by the data alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2
+
+
+@dataclass(frozen=True)
+class Score:
+    """Precision, recall and F1, 0 to 1, and the number of gold entities."""
+
+    precision: float
+    recall: float
+    f1: float
+    gold: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Micro-averaged scores over all entities, and those of each type, lenient and strict."""
+
+    lenient: Score
+    strict: Score
+    lenient_by_type: dict[str, Score]
+    strict_by_type: dict[str, Score]
+
+    def table(self) -> str:
+        """A table in Markdown; figures in percent."""
+        lines = ["| type | P | R | F1 | gold | strict P | R | F1 | gold |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+        rows = [("all", self.lenient, self.strict)]
+        empty = Score(0.0, 0.0, 0.0, 0)
+        for kind in sorted({*self.lenient_by_type, *self.strict_by_type}):
+            rows.append((kind, self.lenient_by_type.get(kind, empty), self.strict_by_type.get(kind, empty)))
+        for name, *both in rows:
+            cells = [f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as plain JSON data."""
+        return asdict(self)
+
+
+def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
+    """Scores of predicted tags against gold tags, one sequence per sentence.
+
+    Raises:
+        ValueError: for a different number of sentences, or of tags in a sentence, which it names.
+    """
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} sentences of gold tags, {len(predicted)} of predicted ones")
+    for place, (told, said) in enumerate(zip(gold, predicted, strict=True)):
+        if len(told) != len(said):
+            raise ValueError(f"sentence {place}: {len(told)} gold tags, {len(said)} predicted ones")
+    lenient, lenient_by_type = _report(gold, predicted)
+    strict, strict_by_type = _report(gold, predicted, mode="strict", scheme=IOB2)
+    return Scores(lenient, strict, lenient_by_type, strict_by_type)
+
+
+def _report(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], **how: Any
+) -> tuple[Score, dict[str, Score]]:
+    if all(tag == "O" for tags in (*gold, *predicted) for tag in tags):
+        return Score(0.0, 0.0, 0.0, 0), {}  # seqeval's report needs an entity
+    rows = classification_report(
+        [list(tags) for tags in gold],
+        [list(tags) for tags in predicted],
+        output_dict=True,
+        zero_division=0,
+        **how,
+    )
+    scores = {
+        name: Score(*(float(row[part]) for part in ("precision", "recall", "f1-score")), int(row["support"]))
+        for name, row in rows.items()
+    }
+    micro = scores.pop("micro avg")
+    return micro, {name: value for name, value in scores.items() if not name.endswith(" avg")}

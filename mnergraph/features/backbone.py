@@ -1,0 +1,127 @@
+"""A text encoder and its tokenizer: pretrained by name or folder, or tiny and randomly initialised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+
+from mnergraph.features.text import WordPieces
+
+#: What stands wherever the tiny encoder appears: it knows nothing but what training teaches it.
+TINY = "tiny-random"
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A text encoder, its tokenizer and the name it goes by.
+
+    Args:
+        model: a Hugging Face encoder; called with ``input_ids`` and ``attention_mask``.
+        pieces: its tokenizer, read word by word.
+        name: hub name, folder's name, or `TINY`.
+    """
+
+    model: nn.Module
+    pieces: WordPieces
+    name: str
+
+    @property
+    def width(self) -> int:
+        """Width of the states that it gives every piece."""
+        return self.model.config.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Pieces that it reads at once, special ones included."""
+        config = self.model.config
+        positions = getattr(config, "max_position_embeddings", None) or 10**9
+        if getattr(self.model, "embeddings", None) is not None and hasattr(self.model.embeddings, "padding_idx"):
+            if config.model_type not in ("bert", "distilbert", "electra"):
+                # RoBERTa and its kin count positions from behind the padding index
+                positions -= self.model.embeddings.padding_idx + 1
+        return min(positions, self.pieces.tokenizer.model_max_length)
+
+    def save(self, folder: Path) -> None:
+        """Writes configuration and tokenizer, not the weights: those belong to the model that uses them."""
+        self.model.config.save_pretrained(folder)
+        self.pieces.tokenizer.save_pretrained(folder)
+        (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
+
+
+def pretrained(name: str | os.PathLike[str]) -> Backbone:
+    """Any Hugging Face encoder, by hub name or folder.
+
+    Raises:
+        OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
+        model = AutoModel.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, or a "
+            f"folder with its config.json, model.safetensors and tokenizer.json ({error})"
+        ) from error
+    return Backbone(_without_pooler(model), WordPieces(tokenizer), Path(name).name if Path(name).is_dir() else str(name))
+
+
+def untrained(folder: str | os.PathLike[str]) -> Backbone:
+    """The encoder of a folder that `Backbone.save` wrote, with random weights, to load others into."""
+    folder = Path(folder)
+    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    name = (folder / "name.txt").read_text(encoding="utf-8").strip()
+    return Backbone(_without_pooler(model), WordPieces(AutoTokenizer.from_pretrained(folder)), name)
+
+
+def tiny(
+    words: Iterable[str] = (), *, width: int = 64, layers: int = 2, heads: int = 4, max_length: int = 512
+) -> Backbone:
+    """A tiny randomly initialised BERT with its own vocabulary, for tests and the quickstart.
+
+    Its vocabulary is the printable ASCII characters, as whole words and as pieces, and the words given, in lower
+    case; so it spells what it does not know. Torch's random state decides its weights.
+    """
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    known = [word.lower() for word in words]
+    vocabulary = dict.fromkeys([*_SPECIAL, *characters, *("##" + c for c in characters), *known])
+    ids = {piece: place for place, piece in enumerate(vocabulary)}
+    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=10_000))
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.decoder = decoders.WordPiece()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=max_length,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    config = BertConfig(
+        vocab_size=len(ids),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        max_position_embeddings=max_length,
+    )
+    return Backbone(BertModel(config, add_pooling_layer=False), WordPieces(tokenizer), TINY)
+
+
+def _without_pooler(model: nn.Module) -> nn.Module:
+    """The model less the pooling layer that some carry: nothing reads it, so it would never learn."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model

@@ -1,0 +1,29 @@
+"""WHAT IS CONNECTED TO WHAT. No parameters live here."""
+
+from mnergraph.graph.batch import collate
+from mnergraph.graph.builder import GraphBuilder
+from mnergraph.graph.layout import Edges, Layout
+from mnergraph.graph.pair import Box, Object, Pair
+from mnergraph.graph.relations import Complete, Connection, Grounded, Kind, Member, Spatial, Windowed, pairs
+from mnergraph.graph.schema import EdgeType, Relation, Schema
+
+__all__ = [
+    "Box",
+    "Complete",
+    "Connection",
+    "EdgeType",
+    "Edges",
+    "GraphBuilder",
+    "Grounded",
+    "Kind",
+    "Layout",
+    "Member",
+    "Object",
+    "Pair",
+    "Relation",
+    "Schema",
+    "Spatial",
+    "Windowed",
+    "collate",
+    "pairs",
+]

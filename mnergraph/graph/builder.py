@@ -1,0 +1,188 @@
+"""A pair with its evidence becomes one HeteroData that holds every store of the schema, also the empty ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mnergraph.graph.pair import Pair
+from mnergraph.graph.schema import EdgeType, Schema
+from mnergraph.labels import Labels
+
+PIECES: EdgeType = ("piece", "part_of", "token")
+LABEL_PIECES: EdgeType = ("label_piece", "part_of", "object")
+NO_LABEL = -1
+
+
+class Tokenizer(Protocol):
+    """What the builder needs of a tokenizer; `mnergraph.features.WordPieces` is one."""
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+
+    def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The pieces of every word, at least one each."""
+
+
+class GraphBuilder:
+    """Makes the graph of a post.
+
+    Node stores, for the types that the schema names:
+
+    - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y`` (label
+      index, -1 where nobody annotated) when labels are given;
+    - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
+    - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
+      ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
+    - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone.
+
+    The pair itself is kept as ``data.pair``. Relations follow from the schema; complete ones are not stored.
+
+    Args:
+        schema: the node types and relations.
+        tokenizer: turns words into pieces; without one there are no piece nodes.
+        labels: the label set that ``y`` counts in.
+        tokens: ``"words"``, or ``"pieces"`` as the released codes have it: every piece is a token, [CLS] and
+            [SEP] among them, with X as the label of a word's later pieces.
+        region_width: width of the objects' region vectors; None leaves them out.
+        image_width: width of the picture's features; None leaves them out.
+
+    Raises:
+        ValueError: for a pair whose features have another width, or whose labels are not in the label set;
+            the message names the post.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        tokenizer: Tokenizer | None = None,
+        labels: Labels | None = None,
+        tokens: Literal["words", "pieces"] = "words",
+        region_width: int | None = None,
+        image_width: int | None = None,
+    ) -> None:
+        if tokens == "pieces" and tokenizer is None:
+            raise ValueError("tokens='pieces' needs a tokenizer")
+        self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
+        self.region_width, self.image_width = region_width, image_width
+        self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
+        self._none = np.full(max(1, len(self.start), len(self.end)), -1)
+        self._has = frozenset(schema.nodes)
+        self._grown = [kind for kind in schema.nodes if kind not in ("token", "object", "image", "entity")]
+
+    def __call__(self, pair: Pair) -> HeteroData:
+        data = HeteroData()
+        data.pair = pair
+        self._add_tokens(data, pair)
+        if "object" in self._has:
+            self._add_objects(data, pair)
+        if "image" in self._has:
+            _fill(data, "image", **self._image(pair))
+        if "entity" in self._has:
+            _fill(data, "entity", num_nodes=len(pair.entities))
+        for kind in self._grown:
+            _fill(data, kind, num_nodes=0)
+        self.schema.connect(data)
+        return data
+
+    def build(self, pairs: Iterable[Pair]) -> list[HeteroData]:
+        """The graphs of many posts."""
+        return [self(pair) for pair in pairs]
+
+    def _add_tokens(self, data: HeteroData, pair: Pair) -> None:
+        pieces = self.tokenizer(pair.words) if self.tokenizer else []
+        owner = np.repeat(_range(len(pieces)), [len(ids) for ids in pieces])
+        if self.tokens == "words":
+            word, starts = _range(len(pair.words)), np.ones(len(pair.words), dtype=bool)
+        else:
+            word = np.concatenate([self._none[: len(self.start)], owner, self._none[: len(self.end)]])
+            starts = (word >= 0) & (word != np.concatenate([self._none[:1], word[:-1]]))
+        token = {"word": _tensor(word), "starts_word": _tensor(starts), "num_nodes": len(word)}
+        if self.labels is not None:
+            token["y"] = torch.tensor(self._label_indices(pair, word, starts))
+        _fill(data, "token", **token)
+        if self.tokenizer is None:
+            return
+        ids = np.array([*self.start, *chain.from_iterable(pieces), *self.end])
+        _fill(data, "piece", input_ids=_tensor(ids), num_nodes=len(ids))
+        if self.tokens == "words":
+            index = np.array([_range(len(ids))[len(self.start) : len(ids) - len(self.end)], owner])
+        else:
+            index = np.array([_range(len(ids))] * 2)
+        _fill(data, PIECES, edge_index=_tensor(index))
+
+    def _label_indices(self, pair: Pair, word: np.ndarray, starts: np.ndarray) -> list[int]:
+        assert self.labels is not None
+        if pair.labels is None:
+            return [NO_LABEL] * len(word)
+        try:
+            of_word = [self.labels.index(tag) for tag in pair.labels]
+            if self.tokens == "words":
+                return of_word
+            before, after, rest = map(self.labels.index, ("[CLS]", "[SEP]", "X"))
+        except KeyError as error:
+            raise ValueError(f"post {pair.id!r}: label {error.args[0]}") from None
+        return [
+            of_word[w] if new else rest if w >= 0 else before if place < len(self.start) else after
+            for place, (w, new) in enumerate(zip(word, starts, strict=True))
+        ]
+
+    def _add_objects(self, data: HeteroData, pair: Pair) -> None:
+        objects = pair.objects
+        boxes = np.array([_NO_BOX if thing.box is None else thing.box for thing in objects], dtype=np.float32)
+        store = {"box": _tensor(boxes.reshape(-1, 4)), "num_nodes": len(objects)}
+        if self.region_width is not None:
+            store["has_x"] = torch.tensor([thing.region is not None for thing in objects], dtype=torch.bool)
+            store["x"] = torch.zeros(len(objects), self.region_width)
+            for place, thing in enumerate(objects):
+                if thing.region is not None:
+                    store["x"][place] = self._fitting(thing.region, self.region_width, f"object {place}", pair)
+        _fill(data, "object", **store)
+        if self.tokenizer is None:
+            return
+        pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
+        ids = np.array([*chain.from_iterable(pieces)], dtype=np.int64)
+        owner = np.repeat(_range(len(objects)), [len(label) for label in pieces])
+        _fill(data, "label_piece", input_ids=_tensor(ids), num_nodes=len(ids))
+        _fill(data, LABEL_PIECES, edge_index=_tensor(np.array([_range(len(ids)), owner])))
+
+    def _image(self, pair: Pair) -> dict[str, Any]:
+        if self.image_width is None:
+            return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
+        rows = torch.zeros(0, self.image_width) if pair.image is None else pair.image
+        return {"x": self._fitting(rows, self.image_width, "the picture", pair), "num_nodes": len(rows)}
+
+    @staticmethod
+    def _fitting(features: Tensor, width: int, what: str, pair: Pair) -> Tensor:
+        if features.shape[-1] != width:
+            raise ValueError(
+                f"post {pair.id!r}: the features of {what} are {features.shape[-1]} wide, the builder expects {width}"
+            )
+        return features.float()
+
+
+_NO_BOX = (float("nan"),) * 4
+_RANGE = np.arange(4096)
+
+
+def _range(length: int) -> np.ndarray:
+    """0 to length - 1, a view of one long range where it suffices."""
+    return _RANGE[:length] if length <= len(_RANGE) else np.arange(length)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """An array as a tensor that may be written to without touching what others share."""
+    return torch.from_numpy(array if array.base is None else array.copy())
+
+
+def _fill(data: HeteroData, kind: str | EdgeType, **values: Any) -> None:
+    """Sets a store's attributes at once: PyG's own attribute access is most of the time of a small graph."""
+    store = data.get_node_store(kind) if isinstance(kind, str) else data.get_edge_store(*kind)
+    store._mapping.update(values)

@@ -1,0 +1,68 @@
+"""A sentence-image pair with whatever evidence there is about its picture: what the builder reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Object:
+    """Something the picture shows.
+
+    Args:
+        label: what it is called ("person", "a soccer player"); "" when nobody says.
+        box: left, top, right, bottom in pixels of the picture; None for an object that was only told of
+            (a caption's noun phrase).
+        score: the detector's confidence, 0 to 1.
+        words: the half-open span of the sentence's words that grounds it; None for a *general* object, found
+            without a phrase, which concerns every word (UMGF, "Edge Construction").
+        region: its region vector, ``[features]``, or None.
+    """
+
+    label: str = ""
+    box: Box | None = None
+    score: float = 1.0
+    words: tuple[int, int] | None = None
+    region: Tensor | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A post: its words, and any, all or none of labels, picture, objects, caption and features.
+
+    Args:
+        words: the sentence, at least one word.
+        labels: one BIO2 tag per word, or None where nobody annotated it.
+        id: the post's id, for messages and for finding its evidence.
+        picture: path of the picture's file.
+        size: width and height of the picture in pixels.
+        objects: what the picture shows, best first.
+        caption: one sentence on what the picture shows.
+        image: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
+        entities: half-open word spans that become entity nodes, where they are known beforehand.
+    """
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    id: str = ""
+    picture: Path | None = None
+    size: tuple[int, int] | None = None
+    objects: tuple[Object, ...] = ()
+    caption: str | None = None
+    image: Tensor | None = field(default=None, compare=False, repr=False)
+    entities: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            raise ValueError(f"post {self.id!r} has no words")
+        if self.labels is not None and len(self.labels) != len(self.words):
+            raise ValueError(f"post {self.id!r} has {len(self.words)} words but {len(self.labels)} labels")
+        spans = [o.words for o in self.objects if o.words is not None]
+        for start, end in (*spans, *self.entities):
+            if not 0 <= start < end <= len(self.words):
+                raise ValueError(f"post {self.id!r}: span {start}:{end} leaves its {len(self.words)} words")

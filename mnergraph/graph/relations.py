@@ -1,0 +1,169 @@
+"""The kinds of relation: each answers one question, which node reaches which.
+
+A kind of your own is a frozen dataclass with one method::
+
+    @dataclass(frozen=True)
+    class SameLabel(Kind):
+        sentence = "every {src} reaches the {dst}s of the same label"
+
+        def connect(self, data, src, dst):
+            labels = [thing.label for thing in data.pair.objects]
+            return pairs((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mnergraph.graph.geometry import spatial_edges
+
+
+class Connection(NamedTuple):
+    """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, numbers on them ``[edges, geometry]``."""
+
+    index: Tensor
+    type: Tensor | None = None
+    attr: Tensor | None = None
+
+
+class Kind(ABC):
+    """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
+
+    #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
+    sentence: ClassVar[str]
+    #: Whether every pair is joined, so that no edge need ever be stored.
+    complete: ClassVar[bool] = False
+    #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
+    checked: ClassVar[bool] = True
+
+    @abstractmethod
+    def connect(self, data: HeteroData, src: str, dst: str) -> Connection | Tensor:
+        """The edges of one post.
+
+        Args:
+            data: the post's graph, its nodes already there, ``data.pair`` the pair it was made from, and
+                ``data["token"].word`` the word each token belongs to (-1 for a special token).
+            src: node type of the senders.
+            dst: node type of the receivers.
+
+        Returns:
+            ``[2, edges]``, sender above receiver, no pair twice; or a Connection with kinds and geometry.
+        """
+
+
+def pairs(found: Iterable[tuple[int, int]]) -> Tensor:
+    """``(sender, receiver)`` pairs as an index ``[2, edges]``, also when there are none."""
+    return torch.tensor(list(found), dtype=torch.long).reshape(-1, 2).t().contiguous()
+
+
+@lru_cache(maxsize=4096)
+def _everything(senders: int, receivers: int) -> Tensor:
+    """Every sender joined to every receiver, ``[2, senders * receivers]``; shared, so callers copy it."""
+    return torch.cartesian_prod(torch.arange(senders), torch.arange(receivers)).t().contiguous()
+
+
+@dataclass(frozen=True)
+class Complete(Kind):
+    """Every sender reaches every receiver of its post. Never stored: layouts alone say it."""
+
+    sentence = "every {src} reaches every {dst}"
+    complete = True
+    checked = False
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        return _everything(data[src].num_nodes, data[dst].num_nodes).clone()
+
+
+@dataclass(frozen=True)
+class Windowed(Kind):
+    """Senders reach receivers at most ``reach`` places away in the post's order, themselves included."""
+
+    reach: int
+    sentence = "every {src} reaches the {dst}s at most {reach} places away"
+    checked = False
+
+    def __post_init__(self) -> None:
+        if self.reach < 0:
+            raise ValueError(f"reach is a number of places, 0 or more, not {self.reach}")
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        distance = torch.arange(data[src].num_nodes)[:, None] - torch.arange(data[dst].num_nodes)
+        return (distance.abs() <= self.reach).nonzero().t().contiguous()
+
+
+@dataclass(frozen=True)
+class Grounded(Kind):
+    """A noun phrase's words and the objects it grounds; general objects and every word.
+
+    Joins tokens and objects, in either direction (UMGF, "Edge Construction"). Special tokens ([CLS], [SEP])
+    count as words of no phrase.
+    """
+
+    sentence = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
+    checked = False
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        if {src, dst} != {"token", "object"}:
+            raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
+        spans = [thing.words for thing in data.pair.objects]
+        if all(span is None for span in spans):
+            return _everything(data[src]["num_nodes"], data[dst]["num_nodes"]).clone()
+        word = data["token"].word
+        lows = torch.tensor([-1 if span is None else span[0] for span in spans])
+        highs = torch.tensor([len(data.pair.words) if span is None else span[1] for span in spans])
+        index = ((word[:, None] >= lows) & (word[:, None] < highs)).nonzero().t()
+        return index if src == "token" else index.flip(0)
+
+
+@dataclass(frozen=True)
+class Spatial(Kind):
+    """Eleven labelled, directed relations of boxes (HamLearning, section 3.1 and A.1).
+
+    Joins objects with boxes, and the picture with every object that has a box. ``edge_type`` is the label's
+    place in `mnergraph.graph.geometry.SPATIAL_LABELS`; ``edge_attr`` is the distance of the centres as
+    a share of the picture's diagonal and the angle in radians, ``[edges, 2]``.
+    """
+
+    sentence = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
+    checked = False
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Connection:
+        if not {src, dst} <= {"object", "image"}:
+            raise ValueError(f"Spatial joins object and image, not {src} and {dst}")
+        boxes = {kind: self._boxes(data, kind) for kind in {src, dst}}
+        return Connection(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
+
+    @staticmethod
+    def _boxes(data: HeteroData, kind: str) -> Tensor:
+        if kind == "object":
+            return data["object"].box
+        grid = data["image"].num_nodes
+        if grid > 1:
+            raise ValueError(f"Spatial takes one image node, this post has a grid of {grid}")
+        width, height = data.pair.size or (float("nan"), float("nan"))
+        return torch.tensor([[0.0, 0.0, width, height]])[:grid]
+
+
+@dataclass(frozen=True)
+class Member(Kind):
+    """An entity and the words of its span, in either direction (GEI, "entity-token")."""
+
+    sentence = "{src}s and {dst}s are joined where the word lies in the entity's span"
+    checked = False
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        if {src, dst} != {"entity", "token"}:
+            raise ValueError(f"Member joins entity and token, not {src} and {dst}")
+        spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
+        word = data["token"].word
+        inside = (word >= spans[:, :1]) & (word < spans[:, 1:])
+        index = inside.nonzero().t()
+        return index if src == "entity" else index.flip(0)

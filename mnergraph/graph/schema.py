@@ -1,0 +1,201 @@
+"""A schema: which node types there are and which relations join them. No parameters, no data."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mnergraph.graph.relations import Connection, Kind
+
+EdgeType = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Nodes of type ``src`` speak to nodes of type ``dst``, along the edges that ``kind`` draws."""
+
+    src: str
+    name: str
+    dst: str
+    kind: Kind
+
+    @property
+    def key(self) -> EdgeType:
+        return (self.src, self.name, self.dst)
+
+    def connect(self, data: HeteroData) -> Connection:
+        """The relation's edges in one post.
+
+        Raises:
+            ValueError: when a user's kind returns something that is no index, leaves the post, or joins a
+                pair twice.
+        """
+        found = self.kind.connect(data, self.src, self.dst)
+        found = Connection(found) if isinstance(found, Tensor) else found
+        if self.kind.checked:
+            self._check(found.index, data)
+        return found
+
+    def _check(self, index: Tensor, data: HeteroData) -> None:
+        where = f"{type(self.kind).__name__}.connect for {self}, post {data.pair.id!r}"
+        if index.dim() != 2 or index.shape[0] != 2 or index.dtype != torch.long:
+            raise ValueError(
+                f"{where}: expected int64 [2, edges], got {index.dtype} {list(index.shape)}; `pairs` makes it"
+            )
+        for row, kind in zip(index, (self.src, self.dst), strict=True):
+            nodes = data[kind].num_nodes
+            if row.numel() and not (0 <= int(row.min()) and int(row.max()) < nodes):
+                raise ValueError(f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes")
+        if index.unique(dim=1).shape[1] != index.shape[1]:
+            raise ValueError(f"{where}: a pair is joined twice")
+
+    def __str__(self) -> str:
+        return f"({self.src}, {self.name}, {self.dst})"
+
+
+class Schema:
+    """Node types and the relations among them.
+
+    >>> from mnergraph.graph import Complete, Grounded, Relation, Schema
+    >>> text = Schema([Relation("token", "attends", "token", Complete())])
+    >>> print(text | Schema([Relation("object", "grounds", "token", Grounded())]))
+    Nodes: token, object.
+    (token, attends, token): every token reaches every token.
+    (object, grounds, token): objects and tokens are joined where a phrase grounds the object, ...
+
+    Args:
+        relations: the relations, no name of (src, name, dst) twice.
+        nodes: node types that no relation names.
+        tags: the node type whose nodes carry the tags.
+    """
+
+    def __init__(
+        self, relations: Iterable[Relation] = (), *, nodes: Iterable[str] = (), tags: str = "token"
+    ) -> None:
+        relations = list(relations)
+        self.relations = {relation.key: relation for relation in relations}
+        if len(self.relations) != len(relations):
+            raise ValueError(f"a relation stands twice among {', '.join(map(str, relations))}")
+        named = (kind for relation in relations for kind in (relation.src, relation.dst))
+        self.nodes = tuple(dict.fromkeys([tags, *named, *nodes]))
+        self.tags = tags
+
+    def __iter__(self) -> Iterator[Relation]:
+        return iter(self.relations.values())
+
+    def __getitem__(self, key: EdgeType) -> Relation:
+        try:
+            return self.relations[key]
+        except KeyError:
+            raise KeyError(f"{key} is not in the schema, which has {', '.join(map(str, self))}") from None
+
+    def __or__(self, other: Schema) -> Schema:
+        """Both schemas together; a relation of the same name must be of the same kind in both."""
+        for relation in other:
+            mine = self.relations.get(relation.key)
+            if mine is not None and mine.kind != relation.kind:
+                raise ValueError(f"{relation} is {mine.kind} in one schema and {relation.kind} in the other")
+        if self.tags != other.tags:
+            raise ValueError(f"one schema tags {self.tags}, the other {other.tags}")
+        merged = self.relations | other.relations
+        return Schema(merged.values(), nodes=(*self.nodes, *other.nodes), tags=self.tags)
+
+    def without(self, *keys: EdgeType) -> Schema:
+        """The schema less these relations: what an ablation needs."""
+        dropped = {self[key].key for key in keys}
+        return Schema([r for r in self if r.key not in dropped], nodes=self.nodes, tags=self.tags)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schema) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def metadata(self) -> tuple[list[str], list[EdgeType]]:
+        """Node types and edge types, as PyG's layers want them, without any data."""
+        return list(self.nodes), list(self.relations)
+
+    def connect(self, data: HeteroData, *, every: bool = False) -> None:
+        """Writes the relations' edge stores into one post's graph: complete ones only if ``every``."""
+        for relation in self:
+            if relation.kind.complete and not every:
+                continue
+            found = relation.connect(data)
+            store = data.get_edge_store(*relation.key)._mapping
+            store["edge_index"] = found.index
+            if found.type is not None:
+                store["edge_type"] = found.type
+            if found.attr is not None:
+                store["edge_attr"] = found.attr
+
+    def materialize(self, data: HeteroData) -> HeteroData:
+        """A copy of one post's graph with every edge of every relation written out.
+
+        For networkx, for PyG's own layers, and for proofs; training never needs it.
+        """
+        copied = data.clone()
+        self.connect(copied, every=True)
+        return copied
+
+    def idle(self, rounds: int = 0) -> list[Relation]:
+        """The relations that can't reach the tags.
+
+        A message that is sent while ``rounds`` more rounds of message passing are to come needs a path of at
+        most that many relations from its receiver to a tagged node. With 0 it is the last round: only what
+        tagged nodes receive counts, and parameters on any other relation would never learn.
+        """
+        distance = self._distance_to_tags()
+        return [r for r in self if distance.get(r.dst, rounds + 1) > rounds]
+
+    def _distance_to_tags(self) -> dict[str, int]:
+        """Relations on the shortest way from each node type to the tagged one."""
+        distance, waiting = {self.tags: 0}, deque([self.tags])
+        while waiting:
+            here = waiting.popleft()
+            for relation in self:
+                if relation.dst == here and relation.src not in distance:
+                    distance[relation.src] = distance[here] + 1
+                    waiting.append(relation.src)
+        return distance
+
+    def __str__(self) -> str:
+        lines = [f"Nodes: {', '.join(self.nodes)}."]
+        deaf = {relation.key for relation in self.idle(len(self.nodes))}
+        for relation in self:
+            words = {"src": relation.src, "dst": relation.dst, **asdict(relation.kind)}  # type: ignore[call-overload]
+            note = " It cannot reach the tags." if relation.key in deaf else ""
+            lines.append(f"{relation}: {relation.kind.sentence.format(**words)}.{note}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema as plain JSON data."""
+        relations = [
+            {"src": r.src, "name": r.name, "dst": r.dst, "kind": type(r.kind).__name__, **asdict(r.kind)}  # type: ignore[call-overload]
+            for r in self
+        ]
+        return {"tags": self.tags, "nodes": list(self.nodes), "relations": relations}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Schema:
+        """The schema of `to_dict`; a kind of your own must be imported before."""
+        known = {kind.__name__: kind for kind in _kinds(Kind)}
+        relations = []
+        for entry in map(dict, saved["relations"]):
+            src, name, dst, kind = (entry.pop(field) for field in ("src", "name", "dst", "kind"))
+            if kind not in known:
+                raise ValueError(f"relation kind {kind!r} is not known; imported kinds: {', '.join(sorted(known))}")
+            relations.append(Relation(src, name, dst, known[kind](**entry)))
+        return cls(relations, nodes=saved["nodes"], tags=saved["tags"])
+
+
+def _kinds(base: type[Kind]) -> Iterator[type[Kind]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

@@ -1,0 +1,227 @@
+"""What every model is: a schema, a stack, and tasks. Models assemble; nobody overrides forward."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch_geometric.data import Batch, HeteroData
+
+from mnergraph.features.backbone import Backbone, untrained
+from mnergraph.graph import GraphBuilder, Pair, Schema, collate
+from mnergraph.graph.builder import NO_LABEL
+from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, spans
+from mnergraph.models.card import model_card
+from mnergraph.nn.heads import Task
+from mnergraph.nn.state import Graph
+
+PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Words ``start`` to ``end`` (not included) form an entity; ``score`` is its probability, 0 to 1."""
+
+    start: int
+    end: int
+    type: str
+    score: float
+
+
+class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
+    """Base of all models. A subclass's constructor hands over the parts and does nothing else.
+
+    Args:
+        schema: what is connected to what.
+        layers: from raw stores to emissions, each Graph -> Graph.
+        tasks: what is trained; the one named ``"tags"`` is the product.
+        encoder: the text encoder that the first layers hold.
+        labels: label set of the tags.
+        tokens: whether words or pieces are the graph's tokens.
+        region_width: width of the region vectors that the objects carry, if any.
+        image_width: width of the picture's features, if any.
+        reduction: whether the loss is the sentences' ``mean`` or ``sum``.
+
+    Attributes:
+        record: what is known of the weights (data, scores, evidence, versions), saved with them.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: Schema,
+        layers: Sequence[nn.Module],
+        tasks: Sequence[Task],
+        encoder: Backbone,
+        labels: Labels,
+        tokens: Literal["words", "pieces"] = "words",
+        region_width: int | None = None,
+        image_width: int | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        self.schema, self.encoder, self.labels, self.reduction = schema, encoder, labels, reduction
+        self.layers = nn.Sequential(*layers)
+        self.tasks = nn.ModuleDict({task.name: task for task in tasks})
+        self.builder = GraphBuilder(
+            schema,
+            tokenizer=encoder.pieces,
+            labels=labels,
+            tokens=tokens,
+            region_width=region_width,
+            image_width=image_width,
+        )
+        self.record: dict[str, Any] = {}
+
+    # --- one forward, read twice -------------------------------------------------------------------------------
+
+    def forward(self, data: HeteroData | Batch) -> Graph:
+        """The last graph: every task's emissions are in it."""
+        return self.layers(Graph.of(data, self.schema))
+
+    def loss(self, graph: Graph) -> Tensor:
+        """The weighted loss of all tasks, reduced over the sentences.
+
+        Raises:
+            ValueError: when a post of the batch has no labels.
+        """
+        gold = graph.data["token"].y
+        if gold.numel() and int(gold.min()) == NO_LABEL:
+            nobody = [pair.id for pair in graph.data.pair if pair.labels is None]
+            raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}")
+        total = torch.stack([task.weight * task.loss(graph, gold) for task in self.tasks.values()]).sum(0)
+        return total.mean() if self.reduction == "mean" else total.sum()
+
+    def tags(self, graph: Graph) -> list[list[str]]:
+        """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
+        return [
+            [OUTSIDE if tag in NOT_WORDS else tag for tag in tags] for tags in self._word_tags(graph)
+        ]
+
+    def _word_tags(self, graph: Graph) -> list[list[str]]:
+        token, layout = graph.data["token"], graph.layouts["token"]
+        best = self.tasks["tags"].decode(graph)[token.starts_word].tolist()
+        counts = torch.zeros_like(layout.counts).index_add(0, layout.sentence, token.starts_word.long())
+        names = iter([self.labels.tags[label] for label in best])
+        return [[next(names) for _ in range(count)] for count in counts.tolist()]
+
+    def entities(self, graph: Graph) -> list[list[Entity]]:
+        """The entities of every post, each with its probability under the tag task's scorer.
+
+        Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where they
+        are pieces it is the product of the marginal probabilities of its words' tags.
+        """
+        found = [spans(tags) for tags in self.tags(graph)]
+        task = self.tasks["tags"]
+        if self.builder.tokens == "words":
+            scores = task.scorer.span_probability(*task.scores(graph), [list(map(tuple, post)) for post in found])
+        else:
+            best = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph))).amax(-1)
+            words = iter(best[graph.data["token"].starts_word].tolist())
+            by_post = [[next(words) for _ in pair.words] for pair in graph.data.pair]
+            scores = [
+                [torch.tensor(of_words[span.start : span.end]).prod().item() for span in post]
+                for of_words, post in zip(by_post, found, strict=True)
+            ]
+        return [
+            [Entity(*span, score) for span, score in zip(post, sure, strict=True)]
+            for post, sure in zip(found, scores, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
+        """The entities of these posts, in one batch, in evaluation mode."""
+        device = next(self.parameters()).device
+        was_training = self.training
+        self.eval()
+        try:
+            return self.entities(self(collate(self.builder.build(pairs)).to(device)))
+        finally:
+            self.train(was_training)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The text encoder's own parameters: they learn at a rate of their own."""
+        return list(self.encoder.model.parameters())
+
+    # --- to disk and back --------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's plain arguments: what it takes, with encoder and labels, to build the model again."""
+        kept = dict(self._hub_mixin_config or {})
+        return {name: value for name, value in kept.items() if name not in ("encoder", "labels")}
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_model(self, str(save_directory / "model.safetensors"))
+        self.encoder.save(save_directory / "encoder")
+        _write_json(save_directory / "schema.json", self.schema.to_dict())
+        config = {
+            "model": type(self).__name__,
+            "settings": self.settings(),
+            "labels": list(self.labels.tags),
+            "encoder": self.encoder.name,
+            "versions": {name: version(name) for name in PACKAGES},
+            "record": self.record,
+        }
+        _write_json(save_directory / "config.json", config)
+        (save_directory / "README.md").unlink(missing_ok=True)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """The card that `save_pretrained` writes: schema, label set, data and scores."""
+        return model_card(self)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        folder_or_name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Tagger:
+        """The model of a folder that `save_pretrained` wrote, or of the hub, in evaluation mode.
+
+        On `Tagger` itself the saved class is looked up among the models known; on a model it must be that one.
+        """
+        folder = Path(folder_or_name)
+        if not folder.is_dir():
+            folder = Path(
+                snapshot_download(
+                    str(folder_or_name),
+                    revision=revision,
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                )
+            )
+        path = folder / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no config.json: it is no folder that save_pretrained wrote")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        known = {model.__name__: model for model in _models(Tagger)}
+        if config.get("model") not in known:
+            raise ValueError(f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}")
+        kind = known[config["model"]]
+        if not issubclass(kind, cls):
+            raise ValueError(f"{path} is a {kind.__name__}, not a {cls.__name__}")
+        model = kind(encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **config["settings"])
+        load_model(model, folder / "model.safetensors", strict=True)
+        model.record = config["record"]
+        return model.eval()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _models(base: type[Tagger]) -> list[type[Tagger]]:
+    return [model for kind in base.__subclasses__() for model in (kind, *_models(kind))]

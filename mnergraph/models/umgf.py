@@ -1,0 +1,158 @@
+"""UMGF: Zhang et al., "Multi-modal Graph Fusion for Named Entity Recognition with Targeted Visual Guidance", AAAI 2021.
+
+Graph: tokens (words) and objects. Tokens all meet, objects all meet; a noun phrase's words and the object that it
+grounds are joined, and objects found by the general words with every word. A post without objects degenerates to text.
+
+``paper`` computes equations 1 to 8. Where the paper is silent we choose: one linear map with ReLU as each MLP; sinusoidal
+positions; attention followed by residual and norm, as is the feed-forward, ReLU inside, 4 times as wide as the nodes;
+nothing but the sum after the gates (eqs. 3, 5); dropout on attention weights and residuals.
+
+``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags of their own;
+every token joined to every object (the code knows exactly four crops); no positions, one linear map on the text without
+ReLU, two linear maps with ReLU on the objects behind another of the ResNet's width; no value and no output map in the
+objects' attention; gates with bias, their sums with residual and norm; emissions from the encoder's states beside the
+graph's. Its CRF reads all pieces and its loss is a sum. For its 13 tags, order and all, pass `RELEASED_LABELS`.
+
+In the last layer nothing that objects receive after the words have heard them can reach a tag; those parameters, which
+would never learn, do not exist here (`Schema.idle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+from torch import nn
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.graph import Complete, Grounded, Relation, Schema
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.nn.attention import Attention
+from mnergraph.nn.crf import CRF
+from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, GatedSum, RelationalLayer
+from mnergraph.nn.heads import Emit, Task
+
+TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
+TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
+
+INTRA = Schema([Relation(*TOKENS, Complete()), Relation(*OBJECTS, Complete())])
+SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Grounded()), Relation(*TO_OBJECTS, Grounded())])
+RELEASED_SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Complete()), Relation(*TO_OBJECTS, Complete())])
+
+#: Tags that the released form needs beside the data's own.
+RELEASED_EXTRA = ("PAD", "X", "[CLS]", "[SEP]")
+
+
+def released_labels(labels: Labels) -> Labels:
+    """A data set's labels with PAD, X, [CLS] and [SEP] behind them."""
+    return Labels((*labels.tags, *(tag for tag in RELEASED_EXTRA if tag not in labels.tags)))
+
+
+class UMGF(Tagger):
+    """Unified multi-modal graph fusion (Zhang et al., AAAI 2021).
+
+    Args:
+        encoder: the text encoder.
+        labels: the label set; the released form adds the tags it needs.
+        form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
+        region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
+        label_features: whether objects also speak by their label's embedding, added to the region (the released
+            form knows regions alone).
+        width: of every node, d.
+        layers: fusion layers, L; by default 2 (paper) or 6 (released).
+        heads: of every attention.
+        hidden: inside the feed-forwards; by default 4 times the width (paper) or 256 (released).
+        dropout: by default 0.5 (paper) or 0.4 (released).
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone,
+        labels: Labels,
+        *,
+        form: Literal["paper", "released"] = "paper",
+        region_width: int | None = None,
+        label_features: bool = True,
+        width: int = 512,
+        layers: int | None = None,
+        heads: int = 8,
+        hidden: int | None = None,
+        dropout: float | None = None,
+    ) -> None:
+        if form not in ("paper", "released"):
+            raise ValueError(f"form is paper or released, not {form!r}")
+        paper = form == "paper"
+        layers = layers or (2 if paper else 6)
+        hidden = hidden or (4 * width if paper else 256)
+        dropout = (0.5 if paper else 0.4) if dropout is None else dropout
+        if not paper:
+            labels = released_labels(labels)
+        begin = self._paper_start if paper else self._released_start
+        stack = [
+            TextEncoder(encoder),
+            *begin(encoder.width, width, region_width, label_features, dropout),
+            *(
+                part
+                for place in range(layers)
+                for part in fusion_layer(width, heads, hidden, dropout, released=not paper, last=place == layers - 1)
+            ),
+            Emit("tags", width, len(labels))
+            if paper
+            else Emit("tags", encoder.width + width, len(labels), read=("encoded", "token")),
+        ]
+        super().__init__(
+            schema=SCHEMA if paper else RELEASED_SCHEMA,
+            layers=stack,
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            tokens="words" if paper else "pieces",
+            region_width=region_width,
+            reduction="mean" if paper else "sum",
+        )
+
+    @staticmethod
+    def _paper_start(
+        text: int, width: int, region: int | None, label_features: bool, dropout: float
+    ) -> Iterator[nn.Module]:
+        """Multi-modal graph, last paragraph: H^(0) of words and objects."""
+        yield Positions()
+        yield ObjectEncoder(width, region_width=region, label_width=text if label_features else None)
+        yield EachNode({"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), "object": nn.ReLU()})
+
+    @staticmethod
+    def _released_start(
+        text: int, width: int, region: int | None, label_features: bool, dropout: float
+    ) -> Iterator[nn.Module]:
+        yield Remember("token", "encoded")
+        yield ObjectEncoder(region or width, region_width=region, label_width=text if label_features else None)
+        steps = [nn.Linear(region or width, width), nn.ReLU(), nn.Dropout(dropout)]
+        steps += [nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout)]
+        yield EachNode({"token": nn.Linear(text, width), "object": nn.Sequential(*steps)})
+
+
+def fusion_layer(
+    width: int, heads: int, hidden: int, dropout: float, *, released: bool, last: bool
+) -> Iterator[nn.Module]:
+    """One fusion layer: within each modality, then between them, then node by node."""
+    norm = partial(AddNorm, width, dropout)
+    bare = not released
+    # eqs. 1-2
+    yield RelationalLayer(
+        {
+            TOKENS: Attention(width, heads, dropout=dropout),
+            OBJECTS: Attention(width, heads, dropout=dropout, value=bare, output=bare),
+        },
+        combine=norm,
+    )
+    # eqs. 3-4 and, unless nobody will hear it, 5-6
+    gates = {TO_TOKENS: GatedSum(width, bias=released)}
+    if not last:
+        gates[TO_OBJECTS] = GatedSum(width, bias=released)
+    yield RelationalLayer(gates, combine=norm if released else Add)
+    # eqs. 7-8
+    kinds = ("token",) if last else ("token", "object")
+    yield EachNode({kind: FeedForward(width, hidden, dropout) for kind in kinds})

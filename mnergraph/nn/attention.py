@@ -1,0 +1,86 @@
+"""Multi-head attention along any relation, dense or sparse, with one set of parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import softmax
+
+from mnergraph.graph import Edges
+
+#: Dense from this share of joined pairs on. Measured by benchmarks/operators.py.
+DENSE_ABOVE = 0.1
+
+
+class AttentionWeights(nn.Module):
+    """The weights themselves, and nothing learned: what one hooks to look at attention.
+
+    alpha_ij = softmax over the senders j that receiver i hears of  q_i . k_j / sqrt(head width)
+    """
+
+    def forward(self, query: Tensor, key: Tensor, edges: Edges, dense: bool) -> Tensor:
+        """Weights of one relation.
+
+        Args:
+            query: ``[dst nodes, heads, head width]``.
+            key: ``[src nodes, heads, head width]``.
+            edges: the relation.
+            dense: which reading to use.
+
+        Returns:
+            dense ``[sentences, heads, dst slots, src slots]``, anything where a receiver hears nobody;
+            sparse ``[edges, heads]``.
+        """
+        query = query * query.shape[-1] ** -0.5
+        if not dense:
+            src, dst = edges.index
+            # [edges, heads]
+            return softmax((query[dst] * key[src]).sum(-1), dst, num_nodes=edges.dst.nodes)
+        # [sentences, heads, dst, width] @ [sentences, heads, width, src]
+        scores = edges.dst.pad(query).transpose(1, 2) @ edges.src.pad(key).permute(0, 2, 3, 1)
+        unheard = ~edges.mask[:, None]
+        return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al., 2017, section 3.2).
+
+    out_i = W_o [sum over j of alpha_ij^h W_v^h x_j]_h;  a receiver that hears nobody gets zeros before W_o.
+
+    Args:
+        width: features of senders and receivers.
+        heads: heads; they divide the width.
+        dropout: share of the weights that is dropped in training.
+        value: whether the senders pass a linear map; UMGF's released code has none over objects.
+        output: whether the heads pass one.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, dropout: float = 0.0, value: bool = True, output: bool = True
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value = nn.Linear(width, width) if value else nn.Identity()
+        self.output = nn.Linear(width, width) if output else nn.Identity()
+        self.weights = AttentionWeights()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+        split = (self.heads, dst.shape[-1] // self.heads)
+        # [nodes, heads, head width]
+        query, key = self.query(dst).unflatten(-1, split), self.key(src).unflatten(-1, split)
+        value = self.value(src).unflatten(-1, split).to(query.dtype)
+        dense = edges.is_dense(DENSE_ABOVE)
+        weights = self.dropout(self.weights(query, key, edges, dense)).to(value.dtype)
+        if dense:
+            # [sentences, heads, dst, src] @ [sentences, heads, src, head width]
+            mixed = weights @ edges.src.pad(value).transpose(1, 2)
+            mixed = edges.dst.unpad(mixed.transpose(1, 2) * edges.heard[:, :, None, None])
+        else:
+            senders, receivers = edges.index
+            mixed = torch.zeros_like(query).index_add(0, receivers, weights[..., None] * value[senders])
+        return self.output(mixed.flatten(1))

@@ -1,0 +1,156 @@
+"""Raw stores to node features: words by a pretrained encoder, objects by their region and their label."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.features.text import best_windows, windows
+from mnergraph.graph import Layout
+from mnergraph.graph.builder import LABEL_PIECES, PIECES
+from mnergraph.nn.state import Graph
+
+Pooling = Literal["first", "mean", "sum"]
+
+
+class TextEncoder(nn.Module):
+    """Words by a Hugging Face encoder: its pieces' states, pooled by word.
+
+    A sentence longer than the encoder reads is split into overlapping windows, and each piece takes its state from
+    the window that shows it most context; no word goes without. Where the batch holds objects' labels in
+    pieces, they get the encoder's input embeddings.
+
+    Args:
+        backbone: the encoder and its tokenizer.
+        pooling: which of a word's pieces speak for it: the ``first``, their ``mean`` or their ``sum``.
+        dropout: on the words' states.
+    """
+
+    def __init__(self, backbone: Backbone, *, pooling: Pooling = "first", dropout: float = 0.0) -> None:
+        super().__init__()
+        if pooling not in ("first", "mean", "sum"):
+            raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
+        self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)
+        self.padding, self.max_length = backbone.pieces.padding, backbone.max_length
+        self.rims = len(backbone.pieces.start), len(backbone.pieces.end)
+
+    def forward(self, graph: Graph) -> Graph:
+        ids, layout = graph.data["piece"].input_ids, graph.layouts["piece"]
+        short = layout.slots <= self.max_length
+        # [pieces, width]
+        pieces = self._at_once(ids, layout) if short else self._in_windows(ids, layout)
+        source, word = graph.data[PIECES].edge_index
+        words = graph.layouts["token"].nodes
+        if self.pooling == "first":
+            first = torch.ones_like(word, dtype=torch.bool)
+            first[1:] = word[1:] != word[:-1]
+            pooled = pieces[source[first]]
+        else:
+            pooled = sum_to(pieces[source], word, words, mean=self.pooling == "mean")
+        new = {"token": self.dropout(pooled)}
+        if "label_piece" in graph.layouts:
+            new["label_piece"] = self.model.get_input_embeddings()(graph.data["label_piece"].input_ids)
+        return graph.update(**new)
+
+    def _at_once(self, ids: Tensor, layout: Layout) -> Tensor:
+        padded = layout.pad(ids, self.padding)
+        mask = layout.mask.long()
+        return layout.unpad(self.model(input_ids=padded, attention_mask=mask).last_hidden_state)
+
+    def _in_windows(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Every window as a sentence of its own, between the special pieces of its sentence."""
+        before, after = self.rims
+        rows: list[list[int]] = []
+        read: list[tuple[int, int]] = []
+        for begin, end in zip(layout.ptr[:-1].tolist(), layout.ptr[1:].tolist(), strict=True):
+            if begin == end:
+                rows.append([])
+                continue
+            head, body, tail = range(begin, begin + before), range(begin + before, end - after), range(end - after, end)
+            spans = windows(len(body), self.max_length - before - after)
+            first, last = len(rows), len(rows) + len(spans) - 1
+            rows.extend([*head, *body[span.start : span.stop], *tail] for span in spans)
+            read.extend((first, place) for place in range(before))
+            for piece, w in enumerate(best_windows(len(body), spans)):
+                read.append((first + w, before + piece - spans[w].start))
+            read.extend((last, before + len(spans[-1]) + place) for place in range(after))
+        counts = torch.tensor([0, *map(len, rows)], device=ids.device)
+        split = Layout(counts.cumsum(0))
+        states = self._at_once(ids[torch.tensor([i for row in rows for i in row], device=ids.device)], split)
+        row, place = torch.tensor(read, device=ids.device).t()
+        return states[split.ptr[row] + place]
+
+
+class Positions(nn.Module):
+    """Adds the sinusoidal position encoding to nodes of one type (Vaswani et al., 2017, section 3.5).
+
+    PE(p, 2i) = sin(p / 10000^(2i / width)),  PE(p, 2i + 1) = cos of the same.
+    """
+
+    def __init__(self, kind: str = "token") -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, graph: Graph) -> Graph:
+        x = graph.x[self.kind]
+        even = torch.arange(0, x.shape[-1], 2, device=x.device)
+        # [nodes, width / 2]
+        angle = graph.layouts[self.kind].position[:, None] * torch.exp(even * (-math.log(10000.0) / x.shape[-1]))
+        both = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, : x.shape[-1]]
+        return graph.update(**{self.kind: x + both.to(x.dtype)})
+
+
+class ObjectEncoder(nn.Module):
+    """Objects by region vector, by the embedding of their label, or by both (HamLearning, eq. 3).
+
+    v_i = L(f_i) + W_e e_i;  f_i the region vector, nothing where an object has none; e_i the normalised mean of the
+    label's pieces in the text encoder's own embedding table, nothing where it has no label.
+
+    Args:
+        width: of the result.
+        region_width: of the region vectors; None when only labels speak.
+        label_width: of the text encoder; None when only regions speak.
+    """
+
+    def __init__(self, width: int, *, region_width: int | None = None, label_width: int | None = None) -> None:
+        super().__init__()
+        if region_width is None and label_width is None:
+            raise ValueError("an object needs a region vector, a label, or both: give region_width or label_width")
+        self.region = nn.Linear(region_width, width) if region_width else None
+        self.norm = nn.LayerNorm(label_width) if label_width else None
+        self.label = nn.Linear(label_width, width) if label_width else None
+
+    def forward(self, graph: Graph) -> Graph:
+        store, objects = graph.data["object"], graph.layouts["object"].nodes
+        parts = []
+        if self.region is not None:
+            parts.append(self.region(store.x) * store.has_x[:, None])
+        if self.label is not None and self.norm is not None:
+            piece, owner = graph.data[LABEL_PIECES].edge_index
+            mean = sum_to(graph.x["label_piece"][piece], owner, objects, mean=True)
+            named = torch.zeros(objects, 1, device=mean.device, dtype=mean.dtype).index_fill(0, owner, 1.0)
+            parts.append(self.label(self.norm(mean)) * named)
+        return graph.update(object=parts[0] if len(parts) == 1 else parts[0] + parts[1])
+
+
+class Remember(nn.Module):
+    """Keeps the features of a node type under another name, for a later layer."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__()
+        self.kind, self.name = kind, name
+
+    def forward(self, graph: Graph) -> Graph:
+        return graph.update(**{self.name: graph.x[self.kind]})
+
+
+def sum_to(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:
+    """Rows summed, or averaged, by owner: ``[rows, width] -> [owners, width]``, zeros for one that owns none."""
+    total = x.new_zeros(owners, x.shape[-1]).index_add(0, owner, x)
+    if not mean:
+        return total
+    return total / owner.bincount(minlength=owners).clamp(min=1)[:, None].to(x.dtype)

@@ -1,0 +1,177 @@
+"""Layers that take a Graph and return a Graph, and the gates they are made of."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import HeteroConv, MessagePassing
+
+from mnergraph.graph import Edges, EdgeType
+from mnergraph.nn.state import Graph
+
+#: The gated sum reads the mask from this share of joined pairs on. Measured by benchmarks/operators.py.
+GATES_DENSE_ABOVE = 0.75
+
+
+class GateValues(nn.Module):
+    """The gates themselves, and nothing learned: what one hooks to look at them."""
+
+    def forward(self, dst: Tensor, src: Tensor) -> Tensor:
+        return torch.sigmoid(dst + src)
+
+
+class GatedSum(nn.Module):
+    """Every receiver sums its senders, each through an elementwise gate (UMGF, eqs. 3-6).
+
+    out_i = sum over j of alpha_ij * x_j,  alpha_ij = sigmoid(W_dst x_i + W_src x_j)
+
+    A receiver that hears nobody gets zeros.
+
+    Args:
+        width: features of senders and receivers.
+        bias: whether the gate has one; UMGF's released code does.
+    """
+
+    def __init__(self, width: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self.dst = nn.Linear(width, width, bias=bias)
+        self.src = nn.Linear(width, width, bias=False)
+        self.gates = GateValues()
+
+    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+        ours, theirs = self.dst(dst), self.src(src)
+        if edges.is_dense(GATES_DENSE_ABOVE):
+            # [sentences, dst slots, src slots, width]
+            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None])
+            gates = gates * edges.mask[..., None]
+            return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
+        senders, receivers = edges.index
+        # [edges, width]
+        message = self.gates(ours[receivers], theirs[senders]) * src[senders]
+        return message.new_zeros(dst.shape).index_add(0, receivers, message)
+
+
+class Add(nn.Module):
+    """x + message."""
+
+    def forward(self, x: Tensor, message: Tensor) -> Tensor:
+        return x + message
+
+
+class AddNorm(nn.Module):
+    """LayerNorm(x + dropout(message)) (Vaswani et al., 2017, section 3.1)."""
+
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, message: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(message))
+
+
+class FeedForward(nn.Module):
+    """Position-wise: LayerNorm(x + dropout(W_2 ReLU(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2)."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.residual = AddNorm(width, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x, self.outer(torch.relu(self.inner(x))))
+
+
+class EachNode(nn.Module):
+    """A layer that treats every node alone: one module for each node type, other types pass."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.types = nn.ModuleDict(modules)
+
+    def forward(self, graph: Graph) -> Graph:
+        return graph.update(**{kind: module(graph.x[kind]) for kind, module in self.types.items()})
+
+
+class RelationalLayer(nn.Module):
+    """One operator along each relation, messages aggregated by receiver type, all read from the same state.
+
+    Takes what PyG's HeteroConv takes, ``{edge type: operator}`` and ``aggr``, without its traps: node types
+    that received no message stay, a relation that the graph lacks is refused, and an operator is passed only what
+    it takes. An operator is one of ours, ``(dst, src, edges) -> dst``, or any convolution of PyG.
+
+    Args:
+        operators: by edge type (source, name, target).
+        aggr: ``"sum"``, ``"mean"`` or ``"max"`` over the relations that reach one node type.
+        combine: makes, for each receiving node type, the module that joins old features and message;
+            by default the message replaces the features.
+    """
+
+    def __init__(
+        self,
+        operators: Mapping[EdgeType, nn.Module],
+        aggr: str = "sum",
+        combine: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        if aggr not in _AGGREGATE:
+            raise ValueError(f"aggr is one of {', '.join(_AGGREGATE)}, not {aggr!r}")
+        self.relations = list(operators)
+        self.operators = nn.ModuleList(operators.values())
+        self.aggr = aggr
+        receivers = dict.fromkeys(dst for _, _, dst in self.relations)
+        self.combine = nn.ModuleDict({kind: combine() for kind in receivers} if combine else {})
+
+    def forward(self, graph: Graph) -> Graph:
+        messages: dict[str, list[Tensor]] = {}
+        for key, operator in zip(self.relations, self.operators, strict=True):
+            if key not in graph.edges:
+                raise KeyError(f"{key} is not in the graph, which has {', '.join(map(str, graph.edges))}")
+            src, dst = graph.x[key[0]], graph.x[key[2]]
+            call = _call_pyg if isinstance(operator, MessagePassing) else _call
+            messages.setdefault(key[2], []).append(call(operator, dst, src, graph.edges[key], key))
+        new = {}
+        for kind, found in messages.items():
+            message = found[0] if len(found) == 1 else _AGGREGATE[self.aggr](torch.stack(found))
+            new[kind] = self.combine[kind](graph.x[kind], message) if self.combine else message
+        return graph.update(**new)
+
+
+def _call(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: EdgeType) -> Tensor:
+    return operator(dst, src, edges)
+
+
+def _call_pyg(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: EdgeType) -> Tensor:
+    """A convolution of PyG, handed the edges' kinds and geometry where it takes them."""
+    takes = inspect.signature(operator.forward).parameters
+    offered = {"edge_type": edges.type, "edge_attr": edges.attr}
+    given = {name: value for name, value in offered.items() if name in takes and value is not None}
+    return operator(dst if key[0] == key[2] else (src, dst), edges.index, **given)
+
+
+_AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda stacked: stacked.sum(0),
+    "mean": lambda stacked: stacked.mean(0),
+    "max": lambda stacked: stacked.amax(0),
+}
+
+
+class PyGLayer(nn.Module):
+    """A module of PyG that maps ``(x_dict, edge_index_dict)`` to features, HeteroConv for one, in a stack.
+
+    Node types that it forgets keep their features.
+    """
+
+    def __init__(self, module: HeteroConv) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, graph: Graph) -> Graph:
+        absent = [key for key in self.module.convs if key not in graph.edges]
+        if absent:
+            raise KeyError(f"{absent} is not in the graph, which has {', '.join(map(str, graph.edges))}")
+        index = {key: graph.edges[key].index for key in self.module.convs}
+        return graph.update(**self.module(dict(graph.x), index))

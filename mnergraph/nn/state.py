@@ -1,0 +1,91 @@
+"""The graph's state on its way through a stack: every layer takes one and returns a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from torch import Tensor
+from torch_geometric.data import Batch, HeteroData
+
+from mnergraph.graph import Edges, EdgeType, Layout, Schema, collate
+from mnergraph.graph.batch import layouts
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A batch of posts: raw stores, node features so far, edges, layouts, and scores of tasks.
+
+    Attributes:
+        data: the batch as it was built, never changed.
+        x: features of every node type that has any yet, ``[nodes, width]``.
+        edges: every relation of the schema.
+        layouts: where the nodes of every type lie.
+        emissions: scores by task, ``[nodes, labels]``.
+    """
+
+    data: Batch
+    x: Mapping[str, Tensor] = field(default_factory=dict)
+    edges: Mapping[EdgeType, Edges] = field(default_factory=dict)
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    emissions: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: HeteroData | Batch, schema: Schema) -> Graph:
+        """The state before the first layer: no features, edges as the schema says.
+
+        Raises:
+            KeyError: when the batch lacks a node type or relation of the schema.
+        """
+        batch = data if isinstance(data, Batch) else collate([data])
+        places = layouts(batch)
+        absent = [kind for kind in schema.nodes if kind not in places]
+        if absent:
+            raise KeyError(f"the batch has no {', '.join(absent)}; its node types are {', '.join(places)}")
+        edges = {}
+        for relation in schema:
+            ends = places[relation.src], places[relation.dst]
+            if relation.kind.complete:
+                edges[relation.key] = Edges(*ends)
+                continue
+            if relation.key not in batch.edge_types:
+                raise KeyError(f"the batch has no relation {relation}; build its graphs with this schema")
+            store = batch[relation.key]
+            edges[relation.key] = Edges(
+                *ends, store.edge_index, type=store.get("edge_type"), attr=store.get("edge_attr")
+            )
+        return cls(batch, edges=edges, layouts=places)
+
+    def update(self, **x: Tensor) -> Graph:
+        """New features for these node types."""
+        return replace(self, x={**self.x, **x})
+
+    def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> Graph:
+        """New nodes of one type, replacing those it had, with their edges (GEI's entities).
+
+        Args:
+            x: features of the new nodes, ``[nodes, width]``.
+            layout: which sentence each belongs to.
+            edges: the relations that touch them.
+        """
+        if x.shape[0] != layout.nodes:
+            raise ValueError(f"{x.shape[0]} rows of features for {layout.nodes} nodes of type {kind}")
+        stale = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+        if stale:
+            raise ValueError(f"growing {kind} nodes leaves {stale} with the old ones; give their edges too")
+        return replace(
+            self,
+            x={**self.x, kind: x},
+            layouts={**self.layouts, kind: layout},
+            edges={**self.edges, **edges},
+        )
+
+    def emit(self, task: str, scores: Tensor) -> Graph:
+        """Scores of a task, ``[nodes, labels]``."""
+        return replace(self, emissions={**self.emissions, task: scores})
+
+    @cached_property
+    def sentences(self) -> int:
+        """Posts in the batch."""
+        return self.data.num_graphs

@@ -1,0 +1,7 @@
+"""Training with Lightning: batches of like length, checkpoints chosen on dev alone, runs that resume."""
+
+from mnergraph.training.loader import Batches, LengthBuckets
+from mnergraph.training.module import Optimisation, Training
+from mnergraph.training.run import Loop, evaluate, fit
+
+__all__ = ["Batches", "LengthBuckets", "Loop", "Optimisation", "Training", "evaluate", "fit"]

@@ -1,0 +1,68 @@
+"""What a run keeps: checkpoints, and the random state that makes a resumed run the same run."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from mnergraph.training.module import DEV_F1
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+class RandomState(Callback):
+    """Keeps the random state in every checkpoint and puts it back before the first resumed step.
+
+    Lightning does not, so dropout would differ after a resume.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        kind, keys, *rest = np.random.get_state()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "python": random.getstate(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._loaded = state
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self._loaded is None:
+            return
+        state, self._loaded = self._loaded, None
+        torch.set_rng_state(state["torch"].cpu())
+        if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+            torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+        version, numbers, gauss = state["python"]
+        random.setstate((version, tuple(numbers), gauss))
+
+
+def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
+    """Best checkpoint by dev F1, the last one every ``save_every`` steps and every epoch, and early stopping."""
+    def keep(name: str, **when: Any) -> ModelCheckpoint:
+        return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **when)
+
+    kept: list[Callback] = [
+        RandomState(),
+        keep("best", monitor=DEV_F1, mode="max", save_weights_only=True),
+        keep("last", every_n_epochs=1, save_on_train_epoch_end=True),
+    ]
+    if save_every:
+        kept.append(keep("last", every_n_train_steps=save_every))
+    if patience is not None:
+        kept.append(EarlyStopping(DEV_F1, patience=patience, mode="max"))
+    return kept

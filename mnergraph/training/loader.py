@@ -1,0 +1,110 @@
+"""Batches of posts of like length, in an order that a seed decides and a killed run takes up again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch.distributed
+from torch.utils.data import DataLoader, Sampler
+from torch_geometric.data import HeteroData
+
+from mnergraph.graph import collate
+
+#: Batches that are drawn together and sorted by length before they are cut.
+POOL = 50
+
+
+class LengthBuckets(Sampler[list[int]]):
+    """Indices in batches of like length, so that little is padding.
+
+    Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `POOL` batches, cut, and the
+    batches shuffled. Without shuffling all posts are sorted by length once. With several devices each takes its share;
+    where training batches do not divide evenly, some are seen twice in an epoch, while in evaluation none is.
+
+    Args:
+        lengths: of every post, in pieces or words.
+        batch_size: posts per batch and device.
+        shuffle: whether epochs differ.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise ValueError(f"a batch holds at least one post, not {batch_size}")
+        self.lengths, self.batch_size, self.shuffle, self.seed = list(lengths), batch_size, shuffle, seed
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls it before every epoch."""
+        self.epoch = epoch
+
+    def _batches(self) -> list[list[int]]:
+        places = list(range(len(self.lengths)))
+        chance = random.Random(f"{self.seed}/{self.epoch}")
+        if self.shuffle:
+            chance.shuffle(places)
+        pool = self.batch_size * POOL if self.shuffle else max(1, len(places))
+        batches = []
+        for begin in range(0, len(places), pool):
+            pooled = sorted(places[begin : begin + pool], key=self.lengths.__getitem__)
+            batches += [pooled[i : i + self.batch_size] for i in range(0, len(pooled), self.batch_size)]
+        if self.shuffle:
+            chance.shuffle(batches)
+        return batches
+
+    def _mine(self) -> list[list[int]]:
+        batches, (rank, world) = self._batches(), _rank_and_world()
+        if self.shuffle and batches:
+            batches += batches[: -len(batches) % world]
+        return batches[rank::world]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
+        return iter(self._mine()[skip:])
+
+    def __len__(self) -> int:
+        return len(self._mine())
+
+
+class Batches(DataLoader):
+    """A loader of graph batches that can say where it stands and go on from there.
+
+    Args:
+        graphs: one graph per post; ``data.place`` is not needed, the order of batches is `LengthBuckets`'.
+        batch_size, shuffle, seed: see `LengthBuckets`.
+        workers: processes that collate; 0 is right unless building graphs is heavy, for tensors cost more to hand
+            from process to process than to collate.
+    """
+
+    def __init__(
+        self, graphs: Sequence[HeteroData], batch_size: int, *, shuffle: bool, seed: int = 0, workers: int = 0
+    ) -> None:
+        kind = "piece" if "piece" in graphs[0].node_types else "token"
+        lengths = [graph[kind].num_nodes for graph in graphs]
+        self.order = LengthBuckets(lengths, batch_size, shuffle=shuffle, seed=seed)
+        super().__init__(graphs, batch_sampler=self.order, collate_fn=collate, num_workers=workers)
+        self.given = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        # a generator, so that the order is drawn with the first batch, when the epoch is known
+        self.given = self.order.skip
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of this epoch were given out."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leaves out what was given out before; a finished epoch is followed by a whole one."""
+        self.order.skip = state["given"] if state["given"] < len(self.order) else 0
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

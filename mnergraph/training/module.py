@@ -1,0 +1,124 @@
+"""What Lightning is told of a model: its loss, its optimiser, and its dev score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from mnergraph.evaluation import Scores, score
+from mnergraph.models.base import Tagger
+
+#: What decides which checkpoint is kept.
+DEV_F1 = "dev_f1"
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights learn: AdamW, one learning rate for the encoder and one for the rest, warm-up, linear decay.
+
+    Args:
+        encoder_lr: learning rate of the text encoder.
+        lr: learning rate of everything else.
+        weight_decay: of matrices; biases and norms have none.
+        warmup: share of all steps in which the rates rise from 0; then they fall to 0.
+    """
+
+    encoder_lr: float = 1e-4
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """The share of the learning rate that holds at this step of so many."""
+        rising = self.warmup * steps
+        if step < rising:
+            return step / rising
+        return max(0.0, (steps - step) / max(1.0, steps - rising))
+
+
+class Training(lightning.LightningModule):
+    """A model in training.
+
+    Args:
+        model: the model.
+        optimisation: how its weights learn.
+    """
+
+    def __init__(self, model: Tagger, optimisation: Optimisation) -> None:
+        super().__init__()
+        self.model, self.optimisation = model, optimisation
+        self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
+
+    def training_step(self, batch: Batch, place: int) -> Tensor:
+        loss = self.model.loss(self.model(batch))
+        if not torch.isfinite(loss):
+            posts = ", ".join(repr(pair.id) for pair in batch.pair)
+            rates = ", ".join(f"{group['lr']:.2g}" for group in self.optimizers().param_groups)
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.global_step} (learning rates {rates}; posts {posts}). "
+                "Try a smaller learning rate, trainer.gradient_clip_val=1, or full precision; "
+                "features that are not finite do this too."
+            )
+        self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
+        return loss
+
+    def validation_step(self, batch: Batch, place: int) -> None:
+        self._seen.append(gold_and_predicted(self.model, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = _scored(_from_all_devices(self._seen))
+        self._seen = []
+        self.log(DEV_F1, scores.lenient.f1, prog_bar=True)
+        self.log("dev_f1_strict", scores.strict.f1)
+
+    def configure_optimizers(self) -> Any:
+        encoder = {id(weight) for weight in self.model.encoder_parameters()}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for weight in self.model.parameters():
+            groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
+        how = self.optimisation
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": weights,
+                    "lr": how.encoder_lr if of_encoder else how.lr,
+                    "weight_decay": how.weight_decay if matrix else 0.0,
+                }
+                for (of_encoder, matrix), weights in groups.items()
+            ],
+            fused=True,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: how.rate(step, steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def gold_and_predicted(model: Tagger, batch: Batch) -> tuple[list[list[str]], list[list[str]]]:
+    """The gold and the predicted tags of every post of a batch."""
+    predicted = model.tags(model(batch))
+    return [list(pair.labels or ()) for pair in batch.pair], predicted
+
+
+def _scored(seen: list[tuple[list[list[str]], list[list[str]]]]) -> Scores:
+    gold = [tags for batch, _ in seen for tags in batch]
+    predicted = [tags for _, batch in seen for tags in batch]
+    return score(gold, predicted)
+
+
+def _from_all_devices(mine: list[Any]) -> list[Any]:
+    """What every device saw, put together."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, mine)
+    return [one for of_device in found for one in of_device]
