@@ -124,4 +124,4 @@ def machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    auto_cli(train)
+    auto_cli(train, as_positional=False)
