@@ -1,0 +1,35 @@
+"""mnergraph: a sentence-image pair becomes a graph; every step takes a graph and returns a graph.
+
+The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from), `features`
+(pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `training`, `evaluation`, `pipeline`.
+"""
+
+from mnergraph.evaluation import score
+from mnergraph.features.backbone import pretrained, tiny
+from mnergraph.graph import GraphBuilder, Object, Pair, Relation, Schema, collate
+from mnergraph.labels import Labels
+from mnergraph.models import MODELS, Tagger
+from mnergraph.pipeline import Pipeline, Post
+from mnergraph.training import evaluate, fit
+
+load = Tagger.from_pretrained
+
+__all__ = [
+    "MODELS",
+    "GraphBuilder",
+    "Labels",
+    "Object",
+    "Pair",
+    "Pipeline",
+    "Post",
+    "Relation",
+    "Schema",
+    "Tagger",
+    "collate",
+    "evaluate",
+    "fit",
+    "load",
+    "pretrained",
+    "score",
+    "tiny",
+]

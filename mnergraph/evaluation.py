@@ -1,7 +1,8 @@
 """Span-level scores by seqeval, lenient as papers report them and strict, each under its name.
 
-Works on plain tag sequences. Lenient is seqeval's default: an ``I-T`` that continues nothing opens an entity. Strict is
-its strict IOB2 mode: only ``B-T`` does. Twitter-2015's gold has orphan I- tags, so there the two differ by the data alone.
+Works on plain tag sequences. Lenient is seqeval's default: an ``I-T`` that continues nothing opens an
+entity. Strict is its strict IOB2 mode: only ``B-T`` does. Twitter-2015's gold has orphan I- tags, so there
+the two differ by the data alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
+
+from mnergraph.labels import spans
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,18 @@ class Scores:
 
     def table(self) -> str:
         """A table in Markdown; figures in percent."""
-        lines = ["| type | P | R | F1 | gold | strict P | R | F1 | gold |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+        lines = [
+            "| type | P | R | F1 | gold | strict P | R | F1 | gold |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
         rows = [("all", self.lenient, self.strict)]
         empty = Score(0.0, 0.0, 0.0, 0)
         for kind in sorted({*self.lenient_by_type, *self.strict_by_type}):
             rows.append((kind, self.lenient_by_type.get(kind, empty), self.strict_by_type.get(kind, empty)))
         for name, *both in rows:
-            cells = [f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both]
+            cells = [
+                f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both
+            ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -61,26 +69,28 @@ def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
     for place, (told, said) in enumerate(zip(gold, predicted, strict=True)):
         if len(told) != len(said):
             raise ValueError(f"sentence {place}: {len(told)} gold tags, {len(said)} predicted ones")
-    lenient, lenient_by_type = _report(gold, predicted)
-    strict, strict_by_type = _report(gold, predicted, mode="strict", scheme=IOB2)
+    lenient, lenient_by_type = _report(gold, predicted, strict=False)
+    strict, strict_by_type = _report(gold, predicted, strict=True)
     return Scores(lenient, strict, lenient_by_type, strict_by_type)
 
 
 def _report(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], **how: Any
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool
 ) -> tuple[Score, dict[str, Score]]:
-    if all(tag == "O" for tags in (*gold, *predicted) for tag in tags):
+    if not any(spans(tags, strict=strict) for tags in (*gold, *predicted)):
         return Score(0.0, 0.0, 0.0, 0), {}  # seqeval's report needs an entity
     rows = classification_report(
         [list(tags) for tags in gold],
         [list(tags) for tags in predicted],
         output_dict=True,
         zero_division=0,
-        **how,
+        mode="strict" if strict else None,
+        scheme=IOB2 if strict else None,
     )
-    scores = {
-        name: Score(*(float(row[part]) for part in ("precision", "recall", "f1-score")), int(row["support"]))
-        for name, row in rows.items()
-    }
+    scores = {name: _score(row) for name, row in rows.items()}
     micro = scores.pop("micro avg")
     return micro, {name: value for name, value in scores.items() if not name.endswith(" avg")}
+
+
+def _score(row: dict[str, float]) -> Score:
+    return Score(float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))

@@ -81,6 +81,10 @@ class Evidence:
             features = stack.enter_context(open_features(self.features)) if self.features else None
             return [self._attach(pair, captions, sights, features) for pair in pairs]
 
+    def phrases(self, caption: str) -> tuple[Object, ...]:
+        """The caption's noun phrases as general objects without boxes."""
+        return tuple(Object(label) for label in phrase_labels(caption, self.chunker))
+
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
         """Which of these pairs the files speak of; reads no feature."""
         captions, sights = self._read()
@@ -112,7 +116,7 @@ class Evidence:
         caption = captions.get(pair.id, pair.caption)
         told = tuple(seen for seen in pair.objects if not seen.box)
         if self.caption_phrases and pair.id in captions:
-            told = tuple(Object(label) for label in phrase_labels(captions[pair.id], self.chunker))
+            told = self.phrases(captions[pair.id])
         image = features.image(pair.id) if features else None
         return replace(
             pair,

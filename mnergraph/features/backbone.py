@@ -9,8 +9,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from mnergraph.features.text import WordPieces
 
@@ -29,7 +36,7 @@ class Backbone:
         name: hub name, folder's name, or `TINY`.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     pieces: WordPieces
     name: str
 
@@ -41,13 +48,13 @@ class Backbone:
     @property
     def max_length(self) -> int:
         """Pieces that it reads at once, special ones included."""
-        config = self.model.config
-        positions = getattr(config, "max_position_embeddings", None) or 10**9
-        if getattr(self.model, "embeddings", None) is not None and hasattr(self.model.embeddings, "padding_idx"):
-            if config.model_type not in ("bert", "distilbert", "electra"):
-                # RoBERTa and its kin count positions from behind the padding index
-                positions -= self.model.embeddings.padding_idx + 1
-        return min(positions, self.pieces.tokenizer.model_max_length)
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        limit = self.pieces.tokenizer.model_max_length
+        if not positions or positions < 0:
+            return limit
+        # RoBERTa and its kin count positions from behind the padding index
+        skipped = getattr(getattr(self.model, "embeddings", None), "padding_idx", -1) + 1
+        return min(positions - skipped, limit)
 
     def save(self, folder: Path) -> None:
         """Writes configuration and tokenizer, not the weights: those belong to the model that uses them."""
@@ -67,10 +74,11 @@ def pretrained(name: str | os.PathLike[str]) -> Backbone:
         model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, or a "
-            f"folder with its config.json, model.safetensors and tokenizer.json ({error})"
+            f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
+            f"or a folder with its config.json, model.safetensors and tokenizer.json ({error})"
         ) from error
-    return Backbone(_without_pooler(model), WordPieces(tokenizer), Path(name).name if Path(name).is_dir() else str(name))
+    known_as = Path(name).name if Path(name).is_dir() else str(name)
+    return Backbone(_without_pooler(model), WordPieces(tokenizer), known_as)
 
 
 def untrained(folder: str | os.PathLike[str]) -> Backbone:
@@ -86,8 +94,8 @@ def tiny(
 ) -> Backbone:
     """A tiny randomly initialised BERT with its own vocabulary, for tests and the quickstart.
 
-    Its vocabulary is the printable ASCII characters, as whole words and as pieces, and the words given, in lower
-    case; so it spells what it does not know. Torch's random state decides its weights.
+    Its vocabulary is the printable ASCII characters, as whole words and as pieces, and the words given, in
+    lower case; so it spells what it does not know. Torch's random state decides its weights.
     """
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     known = [word.lower() for word in words]
@@ -120,7 +128,7 @@ def tiny(
     return Backbone(BertModel(config, add_pooling_layer=False), WordPieces(tokenizer), TINY)
 
 
-def _without_pooler(model: nn.Module) -> nn.Module:
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     """The model less the pooling layer that some carry: nothing reads it, so it would never learn."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None

@@ -51,12 +51,12 @@ class WordPieces:
         try:
             return [known[word] for word in words]
         except KeyError:
-            self._learn(list(dict.fromkeys(word for word in words if word not in known)))
+            if len(known) + len(words) > REMEMBERED:
+                self._pieces = {}
+            self._learn(list(dict.fromkeys(word for word in words if word not in self._pieces)))
             return [self._pieces[word] for word in words]
 
     def _learn(self, words: list[str]) -> None:
-        if len(self._pieces) + len(words) > REMEMBERED:
-            self._pieces = {}
         # the tokenizer complains of texts over its length; a word alone is split into windows like any other
         split = self.tokenizer(
             [[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False

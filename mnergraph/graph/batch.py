@@ -1,8 +1,8 @@
 """Many graphs to one batch: the same HeteroDataBatch that PyG makes, without its cost per graph.
 
 PyG's collate takes node and edge types from the first graph: a type missing there is dropped, one missing
-later puts edges on the wrong sentence, both silently. Here every graph must hold the same stores with the same
-attributes, as all graphs of one builder do, or the post that differs is named.
+later puts edges on the wrong sentence, both silently. Here every graph must hold the same stores with the
+same attributes, as all graphs of one builder do, or the post that differs is named.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def collate(graphs: Sequence[HeteroData]) -> Batch:
     shifts: dict[Any, Any] = {}
     counts: dict[str, list[int]] = {}
     first = graphs[0]
+    _refuse_others(graphs, first)
     for store in first.node_stores:
         counts[store._key] = _collate_nodes(graphs, store, batch[store._key], slices, shifts)
     ptr = {kind: batch[kind].ptr for kind in counts}
@@ -54,15 +55,13 @@ def _collate_nodes(
     slices[kind], shifts[kind] = {}, {}
     for key in store:
         if key == "num_nodes":
-            out.num_nodes = sum(counts)
-            out._num_nodes = counts
+            # not sliced: `_num_nodes` is where PyG looks when it takes a batch apart
+            out.num_nodes, out._num_nodes = sum(counts), counts
             continue
         out[key] = torch.cat([s[key] for s in stores])
         slices[kind][key], shifts[kind][key] = ptr, None
     out.batch = torch.arange(len(graphs)).repeat_interleave(torch.tensor(counts), output_size=sum(counts))
     out.ptr = ptr
-    if "num_nodes" in store:
-        slices[kind]["num_nodes"], shifts[kind]["num_nodes"] = ptr, None
     return counts
 
 
@@ -90,6 +89,18 @@ def _running(counts: list[int]) -> Tensor:
     return ptr
 
 
+def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
+    """An error that names the post with a node or edge type that the first graph lacks."""
+    nodes, edges = first._node_store_dict.keys(), first._edge_store_dict.keys()
+    for graph in graphs:
+        others = [*(graph._node_store_dict.keys() - nodes), *(graph._edge_store_dict.keys() - edges)]
+        if others:
+            raise ValueError(
+                f"post {graph.pair.id!r} holds {', '.join(sorted(map(str, others)))}, which the batch's "
+                "first post lacks; graphs of one batch come from one builder"
+            )
+
+
 def _alike(graphs: Sequence[HeteroData], like: BaseStorage) -> list[BaseStorage]:
     """The store of this type in every graph; an error that names the post whose store differs."""
     kind = like._key
@@ -101,8 +112,8 @@ def _alike(graphs: Sequence[HeteroData], like: BaseStorage) -> list[BaseStorage]
         if store is None or store._mapping.keys() != wanted:
             held = "nothing" if store is None else ", ".join(store.keys())
             raise ValueError(
-                f"post {graph.pair.id!r} holds {held} for {kind}, the batch's first post {', '.join(wanted)}; "
-                "graphs of one batch come from one builder"
+                f"post {graph.pair.id!r} holds {held} for {kind}, the batch's first post "
+                f"{', '.join(wanted)}; graphs of one batch come from one builder"
             )
         stores.append(store)
     return stores

@@ -1,4 +1,4 @@
-"""A pair with its evidence becomes one HeteroData that holds every store of the schema, also the empty ones."""
+"""A pair with its evidence becomes one HeteroData that holds every store of the schema, also empty ones."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class GraphBuilder:
 
     Node stores, for the types that the schema names:
 
-    - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y`` (label
-      index, -1 where nobody annotated) when labels are given;
+    - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y``
+      (label index, -1 where nobody annotated) when labels are given;
     - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
     - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
       ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
@@ -88,7 +88,8 @@ class GraphBuilder:
         if "entity" in self._has:
             _fill(data, "entity", num_nodes=len(pair.entities))
         for kind in self._grown:
-            _fill(data, kind, num_nodes=0)
+            if kind not in data.node_types:
+                _fill(data, kind, num_nodes=0)
         self.schema.connect(data)
         return data
 
@@ -137,13 +138,15 @@ class GraphBuilder:
     def _add_objects(self, data: HeteroData, pair: Pair) -> None:
         objects = pair.objects
         boxes = np.array([_NO_BOX if thing.box is None else thing.box for thing in objects], dtype=np.float32)
-        store = {"box": _tensor(boxes.reshape(-1, 4)), "num_nodes": len(objects)}
+        store: dict[str, Any] = {"box": _tensor(boxes.reshape(-1, 4)), "num_nodes": len(objects)}
         if self.region_width is not None:
             store["has_x"] = torch.tensor([thing.region is not None for thing in objects], dtype=torch.bool)
-            store["x"] = torch.zeros(len(objects), self.region_width)
+            store["x"] = regions = torch.zeros(len(objects), self.region_width)
             for place, thing in enumerate(objects):
                 if thing.region is not None:
-                    store["x"][place] = self._fitting(thing.region, self.region_width, f"object {place}", pair)
+                    regions[place] = self._fitting(
+                        thing.region, (self.region_width,), f"object {place}", pair
+                    )
         _fill(data, "object", **store)
         if self.tokenizer is None:
             return
@@ -157,13 +160,15 @@ class GraphBuilder:
         if self.image_width is None:
             return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
         rows = torch.zeros(0, self.image_width) if pair.image is None else pair.image
-        return {"x": self._fitting(rows, self.image_width, "the picture", pair), "num_nodes": len(rows)}
+        shape = (len(rows), self.image_width)
+        return {"x": self._fitting(rows, shape, "the picture", pair), "num_nodes": len(rows)}
 
     @staticmethod
-    def _fitting(features: Tensor, width: int, what: str, pair: Pair) -> Tensor:
-        if features.shape[-1] != width:
+    def _fitting(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> Tensor:
+        if features.shape != shape:
             raise ValueError(
-                f"post {pair.id!r}: the features of {what} are {features.shape[-1]} wide, the builder expects {width}"
+                f"post {pair.id!r}: the features of {what} are {list(features.shape)}, "
+                f"the builder expects {list(shape)}"
             )
         return features.float()
 

@@ -43,7 +43,9 @@ def spatial_edges(
     distance = step.norm(dim=-1) / diagonal
     angle = torch.atan2(step[..., 1], step[..., 0])
 
-    sector = (angle % (2 * math.pi) / (2 * math.pi / DIRECTIONS)).nan_to_num().long().clamp(max=DIRECTIONS - 1)
+    turns = angle % (2 * math.pi) / (2 * math.pi)
+    # rounding may say that an angle just under a full turn is one
+    sector = (turns * DIRECTIONS).nan_to_num().long().clamp(max=DIRECTIONS - 1)
     label = torch.where(box_iou(src, dst).nan_to_num() > 0.5, 2, 3 + sector)
     label = torch.where(covered, 1, label)
     label = torch.where(contains, 0, label)

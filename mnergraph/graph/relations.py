@@ -27,9 +27,9 @@ from mnergraph.graph.geometry import spatial_edges
 
 
 class Connection(NamedTuple):
-    """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, numbers on them ``[edges, geometry]``."""
+    """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
     type: Tensor | None = None
     attr: Tensor | None = None
 
@@ -38,7 +38,7 @@ class Kind(ABC):
     """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
 
     #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
-    sentence: ClassVar[str]
+    sentence: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
     #: Whether every pair is joined, so that no edge need ever be stored.
     complete: ClassVar[bool] = False
     #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
@@ -127,9 +127,10 @@ class Grounded(Kind):
 class Spatial(Kind):
     """Eleven labelled, directed relations of boxes (HamLearning, section 3.1 and A.1).
 
-    Joins objects with boxes, and the picture with every object that has a box. ``edge_type`` is the label's
-    place in `mnergraph.graph.geometry.SPATIAL_LABELS`; ``edge_attr`` is the distance of the centres as
-    a share of the picture's diagonal and the angle in radians, ``[edges, 2]``.
+    Joins objects with boxes, and the picture with every object that has a box: the picture contains them all,
+    so that what lies outside it is cut off. ``edge_type`` is the label's place in
+    `mnergraph.graph.geometry.SPATIAL_LABELS`; ``edge_attr`` is the distance of the centres as a share of the
+    picture's diagonal and the angle in radians, ``[edges, 2]``.
     """
 
     sentence = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
@@ -139,6 +140,9 @@ class Spatial(Kind):
         if not {src, dst} <= {"object", "image"}:
             raise ValueError(f"Spatial joins object and image, not {src} and {dst}")
         boxes = {kind: self._boxes(data, kind) for kind in {src, dst}}
+        if len(boxes) == 2 and len(boxes["image"]):
+            corner = boxes["image"][:, 2:].repeat(1, 2)
+            boxes["object"] = boxes["object"].clamp(min=0).minimum(corner)
         return Connection(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
 
     @staticmethod
@@ -147,7 +151,7 @@ class Spatial(Kind):
             return data["object"].box
         grid = data["image"].num_nodes
         if grid > 1:
-            raise ValueError(f"Spatial takes one image node, this post has a grid of {grid}")
+            raise ValueError(f"Spatial takes one image node, post {data.pair.id!r} has a grid of {grid}")
         width, height = data.pair.size or (float("nan"), float("nan"))
         return torch.tensor([[0.0, 0.0, width, height]])[:grid]
 

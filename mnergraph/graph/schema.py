@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -25,6 +25,13 @@ class Relation:
     dst: str
     kind: Kind
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, Kind) or not is_dataclass(self.kind):
+            raise TypeError(
+                f"the kind of {self} must be an instance of a frozen dataclass under Kind, as Complete() is, "
+                f"not {self.kind!r}"
+            )
+
     @property
     def key(self) -> EdgeType:
         return (self.src, self.name, self.dst)
@@ -33,27 +40,37 @@ class Relation:
         """The relation's edges in one post.
 
         Raises:
-            ValueError: when a user's kind returns something that is no index, leaves the post, or joins a
-                pair twice.
+            ValueError: when a user's kind returns something that is no index, leaves the post, joins a pair
+                twice, or has not one kind or row of geometry per edge.
         """
         found = self.kind.connect(data, self.src, self.dst)
-        found = Connection(found) if isinstance(found, Tensor) else found
+        found = found if isinstance(found, Connection) else Connection(found)
         if self.kind.checked:
-            self._check(found.index, data)
+            self._check(found, data)
         return found
 
-    def _check(self, index: Tensor, data: HeteroData) -> None:
+    def _check(self, found: Connection, data: HeteroData) -> None:
         where = f"{type(self.kind).__name__}.connect for {self}, post {data.pair.id!r}"
+        index = found.index
+        if not isinstance(index, Tensor):
+            raise ValueError(
+                f"{where}: expected int64 [2, edges], got a {type(index).__name__}; `pairs` makes it"
+            )
         if index.dim() != 2 or index.shape[0] != 2 or index.dtype != torch.long:
             raise ValueError(
                 f"{where}: expected int64 [2, edges], got {index.dtype} {list(index.shape)}; `pairs` makes it"
             )
         for row, kind in zip(index, (self.src, self.dst), strict=True):
             nodes = data[kind].num_nodes
-            if row.numel() and not (0 <= int(row.min()) and int(row.max()) < nodes):
-                raise ValueError(f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes")
+            if row.numel() and not (int(row.min()) >= 0 and int(row.max()) < nodes):
+                raise ValueError(
+                    f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes"
+                )
         if index.unique(dim=1).shape[1] != index.shape[1]:
             raise ValueError(f"{where}: a pair is joined twice")
+        for name, values in (("type", found.type), ("attr", found.attr)):
+            if values is not None and len(values) != index.shape[1]:
+                raise ValueError(f"{where}: {len(values)} rows of {name} for {index.shape[1]} edges")
 
     def __str__(self) -> str:
         return f"({self.src}, {self.name}, {self.dst})"
@@ -177,7 +194,13 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain JSON data."""
         relations = [
-            {"src": r.src, "name": r.name, "dst": r.dst, "kind": type(r.kind).__name__, **asdict(r.kind)}  # type: ignore[call-overload]
+            {
+                "src": r.src,
+                "name": r.name,
+                "dst": r.dst,
+                "kind": type(r.kind).__name__,
+                "settings": asdict(r.kind),  # type: ignore[call-overload]
+            }
             for r in self
         ]
         return {"tags": self.tags, "nodes": list(self.nodes), "relations": relations}
@@ -185,13 +208,14 @@ class Schema:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Schema:
         """The schema of `to_dict`; a kind of your own must be imported before."""
-        known = {kind.__name__: kind for kind in _kinds(Kind)}
+        known = {kind.__name__: kind for kind in _kinds(Kind)}  # type: ignore[type-abstract]
         relations = []
-        for entry in map(dict, saved["relations"]):
-            src, name, dst, kind = (entry.pop(field) for field in ("src", "name", "dst", "kind"))
+        for entry in saved["relations"]:
+            kind = entry["kind"]
             if kind not in known:
-                raise ValueError(f"relation kind {kind!r} is not known; imported kinds: {', '.join(sorted(known))}")
-            relations.append(Relation(src, name, dst, known[kind](**entry)))
+                raise ValueError(f"relation kind {kind!r} is not known; imported: {', '.join(sorted(known))}")
+            made = known[kind](**entry["settings"])
+            relations.append(Relation(entry["src"], entry["name"], entry["dst"], made))
         return cls(relations, nodes=saved["nodes"], tags=saved["tags"])
 
 

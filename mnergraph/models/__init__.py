@@ -1,5 +1,7 @@
 """THE PAPERS, one file each: a schema plus a stack."""
 
+from mnergraph.graph import Schema
+from mnergraph.models import bert, umgf
 from mnergraph.models.base import Entity, Tagger
 from mnergraph.models.bert import BERT, BERTCRF
 from mnergraph.models.umgf import UMGF
@@ -7,4 +9,11 @@ from mnergraph.models.umgf import UMGF
 #: Every model by the name its paper gives it.
 MODELS: dict[str, type[Tagger]] = {"BERT": BERT, "BERT-CRF": BERTCRF, "UMGF": UMGF}
 
-__all__ = ["BERT", "BERTCRF", "MODELS", "UMGF", "Entity", "Tagger"]
+#: Every schema that a model uses, by name.
+SCHEMAS: dict[str, Schema] = {
+    "text (BERT, BERT-CRF)": bert.SCHEMA,
+    "UMGF": umgf.SCHEMA,
+    "UMGF, released": umgf.RELEASED_SCHEMA,
+}
+
+__all__ = ["BERT", "BERTCRF", "MODELS", "SCHEMAS", "UMGF", "Entity", "Tagger"]

@@ -37,7 +37,7 @@ class Entity:
     score: float
 
 
-class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
+class Tagger(nn.Module, ModelHubMixin, ABC):
     """Base of all models. A subclass's constructor hands over the parts and does nothing else.
 
     Args:
@@ -82,7 +82,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
         )
         self.record: dict[str, Any] = {}
 
-    # --- one forward, read twice -------------------------------------------------------------------------------
+    # --- one forward, read twice -----------------------------------------------------------------------
 
     def forward(self, data: HeteroData | Batch) -> Graph:
         """The last graph: every task's emissions are in it."""
@@ -97,19 +97,21 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
         gold = graph.data["token"].y
         if gold.numel() and int(gold.min()) == NO_LABEL:
             nobody = [pair.id for pair in graph.data.pair if pair.labels is None]
-            raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}")
-        total = torch.stack([task.weight * task.loss(graph, gold) for task in self.tasks.values()]).sum(0)
+            raise ValueError(
+                f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}"
+            )
+        total = torch.stack(
+            [task.weight * task.loss(graph, gold) for task in map(self._task, self.tasks)]
+        ).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()
 
     def tags(self, graph: Graph) -> list[list[str]]:
         """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
-        return [
-            [OUTSIDE if tag in NOT_WORDS else tag for tag in tags] for tags in self._word_tags(graph)
-        ]
+        return [[OUTSIDE if tag in NOT_WORDS else tag for tag in tags] for tags in self._word_tags(graph)]
 
     def _word_tags(self, graph: Graph) -> list[list[str]]:
         token, layout = graph.data["token"], graph.layouts["token"]
-        best = self.tasks["tags"].decode(graph)[token.starts_word].tolist()
+        best = self._task("tags").decode(graph)[token.starts_word].tolist()
         counts = torch.zeros_like(layout.counts).index_add(0, layout.sentence, token.starts_word.long())
         names = iter([self.labels.tags[label] for label in best])
         return [[next(names) for _ in range(count)] for count in counts.tolist()]
@@ -117,16 +119,17 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
     def entities(self, graph: Graph) -> list[list[Entity]]:
         """The entities of every post, each with its probability under the tag task's scorer.
 
-        Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where they
-        are pieces it is the product of the marginal probabilities of its words' tags.
+        Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where
+        they are pieces it is the product of the marginal probabilities of its words' tags.
         """
         found = [spans(tags) for tags in self.tags(graph)]
-        task = self.tasks["tags"]
+        task = self._task("tags")
         if self.builder.tokens == "words":
-            scores = task.scorer.span_probability(*task.scores(graph), [list(map(tuple, post)) for post in found])
+            scores = task.scorer.span_probability(*task.scores(graph), found)
         else:
-            best = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph))).amax(-1)
-            words = iter(best[graph.data["token"].starts_word].tolist())
+            chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
+            chosen = chances.gather(-1, task.decode(graph)[:, None])[:, 0]
+            words = iter(chosen[graph.data["token"].starts_word].tolist())
             by_post = [[next(words) for _ in pair.words] for pair in graph.data.pair]
             scores = [
                 [torch.tensor(of_words[span.start : span.end]).prod().item() for span in post]
@@ -140,6 +143,8 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
         """The entities of these posts, in one batch, in evaluation mode."""
+        if not pairs:
+            return []
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
@@ -148,16 +153,22 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
         finally:
             self.train(was_training)
 
+    def _task(self, name: str) -> Task:
+        task = self.tasks[name]
+        assert isinstance(task, Task)
+        return task
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The text encoder's own parameters: they learn at a rate of their own."""
         return list(self.encoder.model.parameters())
 
-    # --- to disk and back --------------------------------------------------------------------------------------
+    # --- to disk and back ------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """The constructor's plain arguments: what it takes, with encoder and labels, to build the model again."""
-        kept = dict(self._hub_mixin_config or {})
-        return {name: value for name, value in kept.items() if name not in ("encoder", "labels")}
+        """The constructor's plain arguments: with encoder and labels, what builds the model."""
+        kept = self._hub_mixin_config
+        assert kept is None or isinstance(kept, dict)
+        return {name: value for name, value in (kept or {}).items() if name not in ("encoder", "labels")}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, str(save_directory / "model.safetensors"))
@@ -190,30 +201,44 @@ class Tagger(nn.Module, ModelHubMixin, ABC):  # type: ignore[misc]
     ) -> Tagger:
         """The model of a folder that `save_pretrained` wrote, or of the hub, in evaluation mode.
 
-        On `Tagger` itself the saved class is looked up among the models known; on a model it must be that one.
+        On `Tagger` itself the saved class is looked up among the models known; on a model it must be that
+        one.
         """
         folder = Path(folder_or_name)
         if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
+            try:
+                found = snapshot_download(
                     str(folder_or_name),
                     revision=revision,
                     token=token,
                     cache_dir=cache_dir,
                     local_files_only=local_files_only,
                 )
-            )
+            except (OSError, ValueError) as error:
+                raise FileNotFoundError(
+                    f"no model at {str(folder_or_name)!r}: it is no folder here, and the hub did not give it "
+                    f"({error})"
+                ) from error
+            folder = Path(found)
         path = folder / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no config.json: it is no folder that save_pretrained wrote")
+            raise FileNotFoundError(
+                f"{folder} holds no config.json: it is no folder that save_pretrained wrote"
+            )
         config = json.loads(path.read_text(encoding="utf-8"))
         known = {model.__name__: model for model in _models(Tagger)}
         if config.get("model") not in known:
-            raise ValueError(f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}"
+            )
         kind = known[config["model"]]
         if not issubclass(kind, cls):
             raise ValueError(f"{path} is a {kind.__name__}, not a {cls.__name__}")
-        model = kind(encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **config["settings"])
+        model = kind(
+            encoder=untrained(folder / "encoder"),
+            labels=Labels(tuple(config["labels"])),
+            **config["settings"],
+        )
         load_model(model, folder / "model.safetensors", strict=True)
         model.record = config["record"]
         return model.eval()

@@ -1,7 +1,7 @@
 """The text baselines that the papers are measured against.
 
-BERT: Devlin et al., 2019, a softmax per word. BERT-CRF: the same states read by a linear-chain CRF. Where the papers
-are silent we choose: a word is its first piece, dropout 0.1 on its state.
+BERT: Devlin et al., 2019, a softmax per word. BERT-CRF: the same states read by a linear-chain CRF. Where
+the papers are silent we choose: a word is its first piece, dropout 0.1 on its state.
 
 Graph: tokens, nothing among them; the encoder has already let the words meet.
 """

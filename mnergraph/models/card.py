@@ -52,7 +52,9 @@ print(model.predict([pair]))
 def model_card(model: Tagger) -> ModelCard:
     """A card with the model's graph, label set, data and scores, as far as its record knows them."""
     record = model.record
-    data = ModelCardData(library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"])
+    data = ModelCardData(
+        library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"]
+    )
     facts = "\n".join(f"- {key}: {value}" for key, value in record.get("data", {}).items())
     tables = [f"### {split}\n\n{table}" for split, table in record.get("tables", {}).items()]
     return ModelCard(
@@ -62,7 +64,8 @@ def model_card(model: Tagger) -> ModelCard:
             summary=(inspect.getdoc(type(model)) or "").partition("\n\n")[0],
             encoder=model.encoder.name,
             labels=", ".join(model.labels.tags),
-            settings=", ".join(f"{key}={value!r}" for key, value in model.settings().items()) or "the defaults",
+            settings=", ".join(f"{key}={value!r}" for key, value in model.settings().items())
+            or "the defaults",
             schema=model.schema,
             data=facts or "Not recorded.",
             scores="\n\n".join(tables) or "Not recorded.",

@@ -1,20 +1,25 @@
-"""UMGF: Zhang et al., "Multi-modal Graph Fusion for Named Entity Recognition with Targeted Visual Guidance", AAAI 2021.
+"""UMGF: "Multi-modal Graph Fusion for Named Entity Recognition with Targeted Visual Guidance".
 
-Graph: tokens (words) and objects. Tokens all meet, objects all meet; a noun phrase's words and the object that it
-grounds are joined, and objects found by the general words with every word. A post without objects degenerates to text.
+Zhang, Wei, Li, Wu, Zhu and Zhou, AAAI 2021.
 
-``paper`` computes equations 1 to 8. Where the paper is silent we choose: one linear map with ReLU as each MLP; sinusoidal
-positions; attention followed by residual and norm, as is the feed-forward, ReLU inside, 4 times as wide as the nodes;
-nothing but the sum after the gates (eqs. 3, 5); dropout on attention weights and residuals.
+Graph: tokens (words) and objects. Tokens all meet, objects all meet; a noun phrase's words and the object
+that it grounds are joined, and objects found by the general words with every word. A post without objects
+degenerates to text.
 
-``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags of their own;
-every token joined to every object (the code knows exactly four crops); no positions, one linear map on the text without
-ReLU, two linear maps with ReLU on the objects behind another of the ResNet's width; no value and no output map in the
-objects' attention; gates with bias, their sums with residual and norm; emissions from the encoder's states beside the
-graph's. Its CRF reads all pieces and its loss is a sum. For its 13 tags, order and all, pass `RELEASED_LABELS`.
+``paper`` computes equations 1 to 8. Where the paper is silent we choose: one linear map with ReLU as each
+MLP; sinusoidal positions; attention followed by residual and norm, as is the feed-forward, ReLU inside, 4
+times as wide as the nodes; nothing but the sum after the gates (eqs. 3, 5); dropout on attention weights
+and residuals.
 
-In the last layer nothing that objects receive after the words have heard them can reach a tag; those parameters, which
-would never learn, do not exist here (`Schema.idle`).
+``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags
+of their own; every token joined to every object (the code knows exactly four crops); no positions, one
+linear map on the text without ReLU, two linear maps with ReLU on the objects behind another of the ResNet's
+width; no value and no output map in the objects' attention; gates with bias, their sums with residual and
+norm; emissions from the encoder's states beside the graph's. Its CRF reads all pieces and its loss is a
+sum. Its 13 tags are the nine of the data and those of `RELEASED_EXTRA`.
+
+In the last layer nothing that objects receive after the words have heard them can reach a tag; those
+parameters, which would never learn, do not exist here (`Schema.idle`).
 """
 
 from __future__ import annotations
@@ -59,8 +64,8 @@ class UMGF(Tagger):
         labels: the label set; the released form adds the tags it needs.
         form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
         region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
-        label_features: whether objects also speak by their label's embedding, added to the region (the released
-            form knows regions alone).
+        label_features: whether objects also speak by their label's embedding, added to the region (the
+            released form knows regions alone).
         width: of every node, d.
         layers: fusion layers, L; by default 2 (paper) or 6 (released).
         heads: of every attention.
@@ -97,7 +102,9 @@ class UMGF(Tagger):
             *(
                 part
                 for place in range(layers)
-                for part in fusion_layer(width, heads, hidden, dropout, released=not paper, last=place == layers - 1)
+                for part in fusion_layer(
+                    width, heads, hidden, dropout, released=not paper, last=place == layers - 1
+                )
             ),
             Emit("tags", width, len(labels))
             if paper
@@ -128,7 +135,9 @@ class UMGF(Tagger):
         text: int, width: int, region: int | None, label_features: bool, dropout: float
     ) -> Iterator[nn.Module]:
         yield Remember("token", "encoded")
-        yield ObjectEncoder(region or width, region_width=region, label_width=text if label_features else None)
+        yield ObjectEncoder(
+            region or width, region_width=region, label_width=text if label_features else None
+        )
         steps = [nn.Linear(region or width, width), nn.ReLU(), nn.Dropout(dropout)]
         steps += [nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout)]
         yield EachNode({"token": nn.Linear(text, width), "object": nn.Sequential(*steps)})

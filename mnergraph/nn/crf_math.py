@@ -39,9 +39,11 @@ class Chain(NamedTuple):
     @classmethod
     def of(cls, emissions: Tensor, start: Tensor, end: Tensor, transitions: Tensor, mask: Tensor) -> Chain:
         """From emissions [sentences, slots, labels] of any floating type and a mask [sentences, slots]."""
-        floored = [scores.double().clamp(min=FLOOR) for scores in (emissions, start, end, transitions)]
-        emissions = floored[0].masked_fill(~mask[..., None], 0.0).permute(1, 2, 0).contiguous()
-        return cls(emissions, *floored[1:], mask.T)
+        emissions, start, end, transitions = (
+            scores.double().clamp(min=FLOOR) for scores in (emissions, start, end, transitions)
+        )
+        emissions = emissions.masked_fill(~mask[..., None], 0.0).permute(1, 2, 0).contiguous()
+        return cls(emissions, start, end, transitions, mask.T)
 
     def both_ways(self) -> tuple[Tensor, Tensor]:
         """Emissions from the left and, each row turned round, from the right; and the steps that turn a row.

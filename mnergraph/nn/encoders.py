@@ -20,8 +20,8 @@ Pooling = Literal["first", "mean", "sum"]
 class TextEncoder(nn.Module):
     """Words by a Hugging Face encoder: its pieces' states, pooled by word.
 
-    A sentence longer than the encoder reads is split into overlapping windows, and each piece takes its state from
-    the window that shows it most context; no word goes without. Where the batch holds objects' labels in
+    A sentence longer than the encoder reads is split into overlapping windows, and each piece takes its state
+    from the window that shows it most context; no word goes without. Where the batch holds objects' labels in
     pieces, they get the encoder's input embeddings.
 
     Args:
@@ -70,7 +70,8 @@ class TextEncoder(nn.Module):
             if begin == end:
                 rows.append([])
                 continue
-            head, body, tail = range(begin, begin + before), range(begin + before, end - after), range(end - after, end)
+            head, tail = range(begin, begin + before), range(end - after, end)
+            body = range(begin + before, end - after)
             spans = windows(len(body), self.max_length - before - after)
             first, last = len(rows), len(rows) + len(spans) - 1
             rows.extend([*head, *body[span.start : span.stop], *tail] for span in spans)
@@ -98,8 +99,9 @@ class Positions(nn.Module):
     def forward(self, graph: Graph) -> Graph:
         x = graph.x[self.kind]
         even = torch.arange(0, x.shape[-1], 2, device=x.device)
+        rate = torch.exp(even * (-math.log(10000.0) / x.shape[-1]))
         # [nodes, width / 2]
-        angle = graph.layouts[self.kind].position[:, None] * torch.exp(even * (-math.log(10000.0) / x.shape[-1]))
+        angle = graph.layouts[self.kind].position[:, None] * rate
         both = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, : x.shape[-1]]
         return graph.update(**{self.kind: x + both.to(x.dtype)})
 
@@ -107,8 +109,8 @@ class Positions(nn.Module):
 class ObjectEncoder(nn.Module):
     """Objects by region vector, by the embedding of their label, or by both (HamLearning, eq. 3).
 
-    v_i = L(f_i) + W_e e_i;  f_i the region vector, nothing where an object has none; e_i the normalised mean of the
-    label's pieces in the text encoder's own embedding table, nothing where it has no label.
+    v_i = L(f_i) + W_e e_i;  f_i the region vector, nothing where an object has none; e_i the normalised mean
+    of the label's pieces in the text encoder's own embedding table, nothing where it has no label.
 
     Args:
         width: of the result.
@@ -116,11 +118,20 @@ class ObjectEncoder(nn.Module):
         label_width: of the text encoder; None when only regions speak.
     """
 
-    def __init__(self, width: int, *, region_width: int | None = None, label_width: int | None = None) -> None:
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, width: int, *, region_width: int | None = None, label_width: int | None = None
+    ) -> None:
         super().__init__()
         if region_width is None and label_width is None:
-            raise ValueError("an object needs a region vector, a label, or both: give region_width or label_width")
+            raise ValueError(
+                "an object needs a region vector, a label, or both: give region_width, label_width"
+            )
         self.region = nn.Linear(region_width, width) if region_width else None
+        self.register_buffer("mean", torch.zeros(region_width or 0))
+        self.register_buffer("deviation", torch.ones(region_width or 0))
         self.norm = nn.LayerNorm(label_width) if label_width else None
         self.label = nn.Linear(label_width, width) if label_width else None
 
@@ -128,13 +139,22 @@ class ObjectEncoder(nn.Module):
         store, objects = graph.data["object"], graph.layouts["object"].nodes
         parts = []
         if self.region is not None:
-            parts.append(self.region(store.x) * store.has_x[:, None])
+            standard = (store.x - self.mean) / self.deviation
+            parts.append(self.region(standard) * store.has_x[:, None])
         if self.label is not None and self.norm is not None:
             piece, owner = graph.data[LABEL_PIECES].edge_index
             mean = sum_to(graph.x["label_piece"][piece], owner, objects, mean=True)
             named = torch.zeros(objects, 1, device=mean.device, dtype=mean.dtype).index_fill(0, owner, 1.0)
             parts.append(self.label(self.norm(mean)) * named)
         return graph.update(object=parts[0] if len(parts) == 1 else parts[0] + parts[1])
+
+    def observe(self, regions: Tensor) -> None:
+        """Standardise by these vectors, ``[objects, region width]``; constant features are only centred."""
+        if self.region is None or len(regions) < 2:
+            return
+        deviation, mean = torch.std_mean(regions, dim=0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
 
 
 class Remember(nn.Module):
@@ -149,7 +169,7 @@ class Remember(nn.Module):
 
 
 def sum_to(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:
-    """Rows summed, or averaged, by owner: ``[rows, width] -> [owners, width]``, zeros for one that owns none."""
+    """Rows summed, or averaged, by owner: ``[rows, width] -> [owners, width]``, zeros for owners of none."""
     total = x.new_zeros(owners, x.shape[-1]).index_add(0, owner, x)
     if not mean:
         return total

@@ -100,8 +100,8 @@ class RelationalLayer(nn.Module):
     """One operator along each relation, messages aggregated by receiver type, all read from the same state.
 
     Takes what PyG's HeteroConv takes, ``{edge type: operator}`` and ``aggr``, without its traps: node types
-    that received no message stay, a relation that the graph lacks is refused, and an operator is passed only what
-    it takes. An operator is one of ours, ``(dst, src, edges) -> dst``, or any convolution of PyG.
+    that received no message stay, a relation that the graph lacks is refused, and an operator is passed only
+    what it takes. An operator is one of ours, ``(dst, src, edges) -> dst``, or any convolution of PyG.
 
     Args:
         operators: by edge type (source, name, target).
@@ -147,7 +147,9 @@ def _call(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: Edge
 def _call_pyg(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: EdgeType) -> Tensor:
     """A convolution of PyG, handed the edges' kinds and geometry where it takes them."""
     takes = inspect.signature(operator.forward).parameters
-    offered = {"edge_type": edges.type, "edge_attr": edges.attr}
+    # a convolution made without edge_dim has no use for geometry; TransformerConv would add it to messages
+    attr = edges.attr if getattr(operator, "edge_dim", 0) is not None else None
+    offered = {"edge_type": edges.type, "edge_attr": attr}
     given = {name: value for name, value in offered.items() if name in takes and value is not None}
     return operator(dst if key[0] == key[2] else (src, dst), edges.index, **given)
 
@@ -170,8 +172,9 @@ class PyGLayer(nn.Module):
         self.module = module
 
     def forward(self, graph: Graph) -> Graph:
-        absent = [key for key in self.module.convs if key not in graph.edges]
+        relations = list(self.module.convs.keys())
+        absent = [key for key in relations if key not in graph.edges]
         if absent:
             raise KeyError(f"{absent} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        index = {key: graph.edges[key].index for key in self.module.convs}
+        index = {key: graph.edges[key].index for key in relations}
         return graph.update(**self.module(dict(graph.x), index))

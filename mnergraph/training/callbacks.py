@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
 from mnergraph.training.module import DEV_F1
 
@@ -27,11 +29,11 @@ class RandomState(Callback):
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        kind, keys, *rest = np.random.get_state()
+        kind, keys, *rest = np.random.get_state(legacy=True)
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
             "python": random.getstate(),
         }
 
@@ -51,18 +53,45 @@ class RandomState(Callback):
         random.setstate((version, tuple(numbers), gauss))
 
 
-def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
-    """Best checkpoint by dev F1, the last one every ``save_every`` steps and every epoch, and early stopping."""
-    def keep(name: str, **when: Any) -> ModelCheckpoint:
-        return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **when)
+class MidEpoch(ModelCheckpoint):
+    """The last checkpoint every so many steps, but not at an epoch's last step.
 
+    Lightning takes an epoch that was saved there for finished, and never scores it on dev after a resume.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class Patience(EarlyStopping):
+    """Early stopping that also holds for a run killed between its decision and its end."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
+    """Best checkpoint by dev F1, the last one every ``save_every`` steps and every epoch, and patience."""
+
+    best, last = (
+        {"dirpath": folder, "filename": Path(name).stem, "enable_version_counter": False}
+        for name in (BEST, LAST)
+    )
     kept: list[Callback] = [
         RandomState(),
-        keep("best", monitor=DEV_F1, mode="max", save_weights_only=True),
-        keep("last", every_n_epochs=1, save_on_train_epoch_end=True),
+        ModelCheckpoint(**best, monitor=DEV_F1, mode="max", save_weights_only=True),
+        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
     if save_every:
-        kept.append(keep("last", every_n_train_steps=save_every))
+        kept.append(MidEpoch(**last, every_n_train_steps=save_every))
     if patience is not None:
-        kept.append(EarlyStopping(DEV_F1, patience=patience, mode="max"))
+        kept.append(Patience(DEV_F1, patience=patience, mode="max"))
     return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import torch.distributed
@@ -19,9 +20,10 @@ POOL = 50
 class LengthBuckets(Sampler[list[int]]):
     """Indices in batches of like length, so that little is padding.
 
-    Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `POOL` batches, cut, and the
-    batches shuffled. Without shuffling all posts are sorted by length once. With several devices each takes its share;
-    where training batches do not divide evenly, some are seen twice in an epoch, while in evaluation none is.
+    Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `POOL` batches, cut, and
+    the batches shuffled. Without shuffling all posts are sorted by length once. With several devices each
+    takes its share; where training batches do not divide evenly, some are seen twice in an epoch, while in
+    evaluation none is.
 
     Args:
         lengths: of every post, in pieces or words.
@@ -36,6 +38,11 @@ class LengthBuckets(Sampler[list[int]]):
         self.lengths, self.batch_size, self.shuffle, self.seed = list(lengths), batch_size, shuffle, seed
         self.epoch = 0
         self.skip = 0
+
+    @property
+    def sampler(self) -> LengthBuckets:
+        """Itself: Lightning tells ``batch_sampler.sampler`` the epoch, and nobody else."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls it before every epoch."""
@@ -58,7 +65,7 @@ class LengthBuckets(Sampler[list[int]]):
     def _mine(self) -> list[list[int]]:
         batches, (rank, world) = self._batches(), _rank_and_world()
         if self.shuffle and batches:
-            batches += batches[: -len(batches) % world]
+            batches += islice(cycle(batches), -len(batches) % world)
         return batches[rank::world]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -73,22 +80,31 @@ class Batches(DataLoader):
     """A loader of graph batches that can say where it stands and go on from there.
 
     Args:
-        graphs: one graph per post; ``data.place`` is not needed, the order of batches is `LengthBuckets`'.
+        graphs: one graph per post.
         batch_size, shuffle, seed: see `LengthBuckets`.
-        workers: processes that collate; 0 is right unless building graphs is heavy, for tensors cost more to hand
-            from process to process than to collate.
+        workers: processes that collate; 0 is right unless building graphs is heavy, for tensors cost more to
+            hand from process to process than to collate.
     """
 
     def __init__(
         self, graphs: Sequence[HeteroData], batch_size: int, *, shuffle: bool, seed: int = 0, workers: int = 0
     ) -> None:
+        if not graphs:
+            raise ValueError("no posts to make batches of")
         kind = "piece" if "piece" in graphs[0].node_types else "token"
         lengths = [graph[kind].num_nodes for graph in graphs]
         self.order = LengthBuckets(lengths, batch_size, shuffle=shuffle, seed=seed)
-        super().__init__(graphs, batch_sampler=self.order, collate_fn=collate, num_workers=workers)
+        super().__init__(
+            graphs,  # type: ignore[arg-type]
+            batch_sampler=self.order,
+            collate_fn=collate,
+            num_workers=workers,
+            # else every epoch would draw from torch's own random state, and a resumed one once more
+            generator=torch.Generator().manual_seed(seed),
+        )
         self.given = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # a generator, so that the order is drawn with the first batch, when the epoch is known
         self.given = self.order.skip
         for batch in super().__iter__():

@@ -20,7 +20,7 @@ DEV_F1 = "dev_f1"
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How weights learn: AdamW, one learning rate for the encoder and one for the rest, warm-up, linear decay.
+    """How weights learn: AdamW, a learning rate for the encoder and one for the rest, warm-up, linear decay.
 
     Args:
         encoder_lr: learning rate of the text encoder.
@@ -63,11 +63,11 @@ class Training(lightning.LightningModule):
         loss = self.model.loss(self.model(batch))
         if not torch.isfinite(loss):
             posts = ", ".join(repr(pair.id) for pair in batch.pair)
-            rates = ", ".join(f"{group['lr']:.2g}" for group in self.optimizers().param_groups)
+            rates = ", ".join(f"{group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.global_step} (learning rates {rates}; posts {posts}). "
-                "Try a smaller learning rate, trainer.gradient_clip_val=1, or full precision; "
-                "features that are not finite do this too."
+                f"the loss is {loss.item()} at step {self.global_step} "
+                f"(learning rates {rates}; posts {posts}). Try a smaller learning rate, "
+                "trainer.gradient_clip_val=1, or full precision; features that are not finite do this too."
             )
         self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
         return loss
@@ -96,7 +96,8 @@ class Training(lightning.LightningModule):
                 }
                 for (of_encoder, matrix), weights in groups.items()
             ],
-            fused=True,
+            # Lightning refuses to clip for a fused optimiser in mixed precision
+            fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: how.rate(step, steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,11 +13,13 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mnergraph.evaluation import Scores, score
 from mnergraph.graph import Pair
 from mnergraph.models.base import Tagger
+from mnergraph.nn.encoders import ObjectEncoder
 from mnergraph.training.callbacks import BEST, LAST, callbacks
 from mnergraph.training.loader import Batches
 from mnergraph.training.module import Optimisation, Training, gold_and_predicted
@@ -34,11 +37,12 @@ class Loop:
         precision: Lightning's: ``32-true``, ``bf16-mixed``, ``16-mixed``, ...
         accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
         devices: how many, or ``auto`` for all.
-        save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none between.
+        save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none.
         logger: where the curves go, under ``logs/``.
         workers: processes that collate batches; see `Batches`.
         progress: whether to show a progress bar.
-        trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``.
+        trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
+            ours.
     """
 
     epochs: int = 8
@@ -80,6 +84,8 @@ def fit(
         FloatingPointError: when the loss is not finite.
         FileNotFoundError: when there is nothing to resume.
         FileExistsError: when there is, and ``resume`` is off.
+        ValueError: when there are no posts, or some without labels.
+        ModuleNotFoundError: when TensorBoard is asked for and not installed.
     """
     loop, optimisation = loop or Loop(), optimisation or Optimisation()
     checkpoints = folder / "checkpoints"
@@ -91,25 +97,37 @@ def fit(
     for name, posts in (("train", train), ("dev", dev)):
         if not posts:
             raise ValueError(f"there are no {name} posts")
+        _refuse_unlabelled(posts)
+    # what comes from a hub or a folder comes in evaluation mode, and Lightning would leave it there
+    model.train()
     with _quiet():
         lightning.seed_everything(loop.seed, workers=True, verbose=False)
         trainer = lightning.Trainer(
             max_epochs=loop.epochs,
-            precision=loop.precision,  # type: ignore[arg-type]
+            precision=loop.precision,
             accelerator=loop.accelerator,
             devices=loop.devices,
             logger=_logger(loop.logger, folder),
-            callbacks=callbacks(checkpoints, patience=loop.patience, save_every=loop.save_every),
+            callbacks=[
+                *callbacks(checkpoints, patience=loop.patience, save_every=loop.save_every),
+                *loop.trainer.get("callbacks", ()),
+            ],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=loop.progress,
-            **loop.trainer,
+            **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
         )
         training = Training(model, optimisation)
         trainer.fit(
             training,
-            Batches(model.builder.build(train), loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers),
+            Batches(
+                model.builder.build(train),
+                loop.batch_size,
+                shuffle=True,
+                seed=loop.seed,
+                workers=loop.workers,
+            ),
             Batches(model.builder.build(dev), 2 * loop.batch_size, shuffle=False),
             ckpt_path=last if resume else None,
         )
@@ -123,9 +141,7 @@ def evaluate(
     model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = True
 ) -> tuple[Scores, list[list[str]]]:
     """Scores of a model on labelled posts, and the tags it gives them, in the posts' order."""
-    unlabelled = [pair.id for pair in pairs if pair.labels is None]
-    if unlabelled:
-        raise ValueError(f"posts without labels can't be scored: {', '.join(map(repr, unlabelled[:5]))}")
+    _refuse_unlabelled(pairs)
     loader = Batches(model.builder.build(pairs), batch_size, shuffle=False)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}
@@ -140,17 +156,55 @@ def evaluate(
     return score([pair.labels or () for pair in pairs], in_order), in_order
 
 
+def _refuse_unlabelled(pairs: Sequence[Pair]) -> None:
+    unlabelled = [pair.id for pair in pairs if pair.labels is None]
+    if unlabelled:
+        raise ValueError(
+            f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}"
+        )
+
+
+def _observe(model: Tagger, graphs: Sequence[HeteroData]) -> None:
+    """Shows the training posts' region vectors to the encoders that standardise by them."""
+    encoders = [module for module in model.modules() if isinstance(module, ObjectEncoder)]
+    if encoders and "x" in graphs[0]["object"]:
+        regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
+        for encoder in encoders:
+            encoder.observe(regions)
+
+
 def _logger(name: str, folder: Path) -> Logger | bool:
     if name == "none":
         return False
-    kind = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[name]
-    return kind(folder, name="logs")
+    if name == "csv":
+        return CSVLogger(folder, name="logs")
+    try:
+        return TensorBoardLogger(folder, name="logs")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "logger='tensorboard' needs TensorBoard: pip install mnergraph[logging], or take logger='csv'"
+        ) from error
 
 
 @contextmanager
 def _quiet() -> Any:
-    """Without Lightning's advice that does not fit: our loader needs no workers, small data logs seldom."""
+    """Without what Lightning says that does not fit.
+
+    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty; torch's word on
+    Lightning's own code is not for our users, nor are Lightning's advertisements.
+    """
+    speaker = logging.getLogger("lightning.pytorch")
+    level = speaker.level
     with warnings.catch_warnings():
-        for advice in (".*does not have many workers", ".*smaller than the logging interval", ".*exists and is not empty"):
+        for advice in (
+            ".*does not have many workers",
+            ".*smaller than the logging interval",
+            ".*exists and is not empty",
+            r".*isinstance\(treespec, LeafSpec\)",
+        ):
             warnings.filterwarnings("ignore", message=advice)
-        yield
+        speaker.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            speaker.setLevel(level)

@@ -1,0 +1,69 @@
+"""The command line: every option typed, in YAML or as an argument, through jsonargparse."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from mnergraph.data import DATASETS
+from mnergraph.data import verify as verify_posts
+from mnergraph.jobs import evaluate, predict, train
+from mnergraph.models import MODELS, SCHEMAS
+from mnergraph.quickstart import quickstart
+
+
+def verify_data(root: Path, images: Path | None = None, progress: bool = True) -> None:
+    """Counts, checksums, faulty pictures, label faults and leaks between splits of a folder of posts.
+
+    Args:
+        root: the folder, with train.txt, valid.txt, test.txt or some of them.
+        images: folder of the pictures, if it lies elsewhere.
+        progress: whether to show a progress bar.
+    """
+    report = verify_posts(root, images=images, progress=progress)
+    print(report)
+    if report.problems:
+        raise SystemExit(1)
+
+
+def ls() -> None:
+    """Lists models, data sets and the models' schemas."""
+    print("Models")
+    for name, model in MODELS.items():
+        print(f"  {name:<12} {_first_line(model)}")
+    print("\nData sets")
+    for name, data in DATASETS.items():
+        print(f"  {name:<12} {_first_line(data)}")
+    print("\nSchemas")
+    for name, schema in SCHEMAS.items():
+        print(f"  {name}")
+        for line in str(schema).split("\n"):
+            print(f"    {line}")
+
+
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").strip().split("\n")[0]
+
+
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "verify-data": verify_data,
+    "ls": ls,
+    "quickstart": quickstart,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
+    given = sys.argv[1:] if arguments is None else arguments
+    paper_names = {name: model.__name__ for name, model in MODELS.items()}
+    given = [paper_names.get(argument, argument) for argument in given]
+    try:
+        auto_cli(COMMANDS, args=given, as_positional=False, prog="mnergraph")
+    except (OSError, ValueError, KeyError, FloatingPointError) as fault:
+        print(f"mnergraph: {fault.args[0] if isinstance(fault, KeyError) else fault}", file=sys.stderr)
+        raise SystemExit(2) from fault

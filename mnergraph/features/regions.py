@@ -1,0 +1,219 @@
+"""Region vectors: a box's crop through a torchvision backbone, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as pixels
+from tqdm.auto import tqdm
+
+from mnergraph.graph import Box, Object, Pair
+
+#: Stands where weights are wanted that nobody trained.
+RANDOM = "random"
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Encodes boxes of a picture: crop, resize to a square, backbone, average pooling, standardise.
+
+    Args:
+        backbone: a ResNet of torchvision, ``resnet18`` to ``resnet152``.
+        weights: ``random`` (seeded, for trying things out: named so in every result), ``imagenet``
+            (torchvision's published weights, downloaded when first used), or the path of a state dict.
+        size: side of the square that every crop becomes, in pixels.
+        seed: of random weights.
+        batch_size: crops at once.
+    """
+
+    backbone: str = "resnet18"
+    weights: str = RANDOM
+    size: int = 224
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        known = [name for name in torchvision.models.list_models() if name.startswith("resnet")]
+        if self.backbone not in known:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
+
+    @property
+    def name(self) -> str:
+        """What these vectors are, for caches and records."""
+        seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
+        return f"{self.backbone}-{Path(self.weights).stem}{seed}-{self.size}px"
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The backbone, frozen, its classifier taken off."""
+        build = getattr(torchvision.models, self.backbone)
+        if self.weights == "imagenet":
+            try:
+                net = build(weights="DEFAULT")
+            except OSError as error:
+                url = torchvision.models.get_model_weights(self.backbone).DEFAULT.url
+                raise OSError(
+                    f"the weights of {self.backbone} are not here and could not be downloaded ({error}): fetch "
+                    f"{url} and give its path as weights, or weights='random' to try things out"
+                ) from error
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                net = build(weights=None)
+            if self.weights != RANDOM:
+                net.load_state_dict(_state(Path(self.weights)))
+        net.fc = nn.Identity()
+        return net.eval().requires_grad_(False)
+
+    @cached_property
+    def width(self) -> int:
+        """Width of a region vector."""
+        return self.model(torch.zeros(1, 3, 64, 64)).shape[1]
+
+    def __call__(self, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
+        """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
+        return self._encode([_crop(picture, box, self.size) for box in boxes])
+
+    @torch.inference_mode()
+    def _encode(self, crops: Sequence[Tensor]) -> Tensor:
+        batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
+        rows = [self.model(pixels.normalize(batch, _MEAN, _STD)) for batch in batches]
+        return torch.cat(rows).clone() if rows else torch.zeros(0, self.width)
+
+    def attach(
+        self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True
+    ) -> list[Pair]:
+        """The pairs with a region vector on every boxed object.
+
+        A post with a picture but without any box gets the whole picture as its one, general object. A picture that
+        can't be read gives no vectors; a warning counts these.
+
+        Args:
+            pairs: the posts.
+            cache: folder that keeps the vectors; a later call with the same posts reads them.
+            progress: whether to show a progress bar.
+        """
+        boxed = [_with_a_box(pair) for pair in pairs]
+        path = cache / f"regions-{self.name}-{_key(self, boxed)}.safetensors" if cache else None
+        if path is not None and path.is_file():
+            rows = load_file(path)
+        else:
+            rows = self._compute(boxed, progress)
+            if path is not None and rows:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_suffix(".part")
+                save_file(rows, part)
+                part.replace(path)
+        return [
+            _with_regions(pair, rows[str(place)]) if str(place) in rows else pair
+            for place, pair in enumerate(boxed)
+        ]
+
+    def _compute(self, pairs: Sequence[Pair], progress: bool) -> dict[str, Tensor]:
+        """Vectors by the place of the post; crops of several posts share a batch."""
+        rows: dict[str, Tensor] = {}
+        unreadable: list[str] = []
+        waiting: dict[str, list[Tensor]] = {}
+
+        def encode() -> None:
+            found = self._encode([crop for crops in waiting.values() for crop in crops])
+            rows.update(zip(waiting, found.split([len(crops) for crops in waiting.values()]), strict=True))
+            waiting.clear()
+
+        bar = tqdm(pairs, desc=f"regions by {self.name}", unit="post", disable=not progress, mininterval=0.5)
+        for place, pair in enumerate(bar):
+            boxes = [thing.box for thing in pair.objects if thing.box is not None]
+            if pair.picture is None or not boxes:
+                continue
+            try:
+                picture = open_picture(pair.picture)
+            except OSError as error:
+                unreadable.append(f"{pair.id} ({error})")
+                continue
+            waiting[str(place)] = [_crop(picture, box, self.size) for box in boxes]
+            if sum(map(len, waiting.values())) >= self.batch_size:
+                encode()
+        encode()
+        if unreadable:
+            warnings.warn(
+                f"{len(unreadable)} pictures can't be read; their objects have no region vector: "
+                + "; ".join(unreadable[:5]),
+                stacklevel=3,
+            )
+        return {place: row.contiguous() for place, row in rows.items()}
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """A picture in RGB, whatever its file's suffix says.
+
+    Raises:
+        OSError: when it is missing, no picture, truncated, or so large that it looks like an attack.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError, ValueError) as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+def _crop(picture: Image.Image, box: Box, size: int) -> Tensor:
+    left, top = min(int(box[0]), picture.width - 1), min(int(box[1]), picture.height - 1)
+    right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
+    crop = picture.crop((left, top, min(right, picture.width), min(bottom, picture.height)))
+    return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR)).float() / 255
+
+
+def _with_a_box(pair: Pair) -> Pair:
+    """The pair, its whole picture an object where nothing else has a box."""
+    if pair.picture is None or any(thing.box is not None for thing in pair.objects):
+        return pair
+    try:
+        size = pair.size or open_picture(pair.picture).size
+    except OSError:
+        return pair  # `_compute` has no box to read, so it is counted where pictures are verified
+    whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
+    return replace(pair, size=size, objects=(whole, *pair.objects))
+
+
+def _with_regions(pair: Pair, rows: Tensor) -> Pair:
+    following = iter(rows)
+    objects = tuple(
+        thing if thing.box is None else replace(thing, region=next(following)) for thing in pair.objects
+    )
+    return replace(pair, objects=objects)
+
+
+def _key(crops: Crops, pairs: Iterable[Pair]) -> str:
+    """Changes with the settings, the boxes, and the pictures' size and time of change."""
+    facts: list[object] = [asdict(crops)]
+    for pair in pairs:
+        stat = pair.picture.stat() if pair.picture is not None else None
+        boxes = [thing.box for thing in pair.objects]
+        facts.append((pair.id, boxes, (stat.st_size, stat.st_mtime_ns) if stat else None))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights={str(path)!r} is neither 'random', 'imagenet' nor a file of weights"
+        )
+    return (
+        load_file(path)
+        if path.suffix == ".safetensors"
+        else torch.load(path, map_location="cpu", weights_only=True)
+    )

@@ -1,0 +1,182 @@
+"""From a post as people have it, text and a picture, to entities with their place in the text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mnergraph.data import Evidence, Word, picture_path, read_conll, split_words
+from mnergraph.features.phrases import Chunker, RuleChunker, SpacyChunker
+from mnergraph.features.regions import Crops
+from mnergraph.graph import Object, Pair
+from mnergraph.models import Tagger
+
+
+CHUNKERS: dict[str, type[Chunker]] = {kind.__name__: kind for kind in (RuleChunker, SpacyChunker)}
+
+
+@dataclass(frozen=True)
+class Post:
+    """A pair and the text it was made from, with the place of each word in it."""
+
+    pair: Pair
+    text: str
+    words: tuple[Word, ...]
+
+    @classmethod
+    def of_text(cls, text: str, **evidence: Any) -> Post:
+        """A post of plain text, split into words the way the Twitter data is.
+
+        Raises:
+            ValueError: when the text holds no word.
+        """
+        words = tuple(split_words(text))
+        if not words:
+            raise ValueError(f"post {evidence.get('id', '')!r}: the text {text!r} holds no word")
+        return cls(Pair(words=tuple(word.text for word in words), **evidence), text, words)
+
+    @classmethod
+    def of_words(cls, pair: Pair) -> Post:
+        """A post that is words already; its text is the words with single spaces between them."""
+        words, start = [], 0
+        for word in pair.words:
+            words.append(Word(word, start, start + len(word)))
+            start += len(word) + 1
+        return cls(pair, " ".join(pair.words), tuple(words))
+
+
+class Pipeline:
+    """A model and what it needs to see a picture the way it saw those it learned from.
+
+    Args:
+        model: the model; its record says which region vectors and phrases it was trained with.
+        batch_size: posts at once.
+    """
+
+    def __init__(self, model: Tagger, *, batch_size: int = 32) -> None:
+        self.model, self.batch_size = model, batch_size
+        seen = model.record.get("evidence", {})
+        self.crops = Crops(**seen["regions"]) if seen.get("regions") else None
+        self.evidence = Evidence(
+            caption_phrases=seen.get("caption_phrases", True), chunker=CHUNKERS[seen.get("chunker", "RuleChunker")]()
+        )
+
+    def __call__(self, posts: Iterable[Post]) -> Iterator[dict[str, Any]]:
+        """For every post its entities: type, score (0 to 1), words, and offsets in words and characters."""
+        waiting = iter(posts)
+        while some := list(islice(waiting, self.batch_size)):
+            pairs = [self._seen(post.pair) for post in some]
+            if self.crops is not None:
+                pairs = self.crops.attach(pairs, progress=False)
+            for post, entities in zip(some, self.model.predict(pairs), strict=True):
+                yield {
+                    "id": post.pair.id,
+                    "text": post.text,
+                    "entities": [
+                        {
+                            "type": found.type,
+                            "score": round(found.score, 6),
+                            "words": list(post.pair.words[found.start : found.end]),
+                            "word_start": found.start,
+                            "word_end": found.end,
+                            "start": post.words[found.start].start,
+                            "end": post.words[found.end - 1].end,
+                        }
+                        for found in entities
+                    ],
+                }
+
+    def _seen(self, pair: Pair) -> Pair:
+        """The pair with its caption's phrases as objects, if the model was trained that way."""
+        if pair.caption is None or not self.evidence.caption_phrases or any(o.box is None for o in pair.objects):
+            return pair
+        return replace(pair, objects=(*pair.objects, *self.evidence.phrases(pair.caption)))
+
+
+def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
+    """Posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
+
+    For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own
+    folder), ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl.
+
+    Raises:
+        ValueError: for a line that holds no post, naming file and line.
+    """
+    if path.suffix != ".jsonl":
+        pairs = read_conll(path, labelled=_has_tags(path))
+        if images is not None:
+            pairs = [replace(pair, picture=picture_path(images, pair.id)) for pair in pairs]
+        posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
+    else:
+        posts = []
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+            if line.strip():
+                try:
+                    posts.append(_post(json.loads(line), path.parent))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
+    return posts
+
+
+def _has_tags(path: Path) -> bool:
+    """Whether the first word of a CoNLL file has a tag behind it."""
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip() and not line.startswith("IMGID:")), "")
+    return len(first.split()) > 1
+
+
+_RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
+
+
+def _post(line: Mapping[str, Any], folder: Path) -> Post:
+    known = {"id", "text", "words", "image", "caption", "objects", "width", "height"}
+    if not isinstance(line, dict) or ("text" in line) == ("words" in line):
+        raise ValueError("a post is an object with either text or words")
+    if strange := set(line) - known:
+        raise ValueError(f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}")
+    evidence = {
+        "id": str(line.get("id", "")),
+        "picture": None if line.get("image") is None else existing(folder / line["image"]),
+        "caption": line.get("caption"),
+        "size": (line["width"], line["height"]) if "width" in line else None,
+        "objects": tuple(_object(entry) for entry in line.get("objects", ())),
+    }
+    if "text" in line:
+        return Post.of_text(line["text"], **evidence)
+    return Post.of_words(Pair(words=tuple(line["words"]), **evidence))
+
+
+def _object(entry: Mapping[str, Any]) -> Object:
+    box, words = entry.get("box"), entry.get("words")
+    return Object(
+        label=entry.get("label", ""),
+        box=None if box is None else tuple(map(float, box)),  # type: ignore[arg-type]
+        score=entry.get("score", 1.0),
+        words=None if words is None else tuple(words),
+    )
+
+
+def existing(path: Path) -> Path:
+    """The path of a picture that is there.
+
+    Raises:
+        ValueError: when there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no picture {path}")
+    return path
+
+
+def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
+    """What a pipeline must know of the evidence a model was trained with, as plain data."""
+    return {
+        "caption_phrases": evidence.caption_phrases,
+        "chunker": type(evidence.chunker).__name__,
+        "regions": asdict(crops) if crops else None,
+    }
+
+

@@ -1,0 +1,121 @@
+"""The main job on what ships: make Lookalikes, train UMGF beside BERT-CRF, compare, predict one post."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from mnergraph.data import Lookalikes
+from mnergraph.data.lookalikes import vocabulary
+from mnergraph.features.backbone import TINY, tiny
+from mnergraph.features.regions import Crops
+from mnergraph.graph import Pair
+from mnergraph.labels import Labels
+from mnergraph.models import BERTCRF, UMGF, Tagger
+from mnergraph.pipeline import Pipeline, Post, record_of
+from mnergraph.training import Loop, Optimisation, evaluate, fit
+
+#: Small enough for two cores and two minutes.
+CROPS = Crops(backbone="resnet18", weights="random", size=48)
+OPTIMISATION = Optimisation(encoder_lr=3e-3, lr=3e-3)
+UMGF_SETTINGS: dict[str, Any] = {"width": 64, "heads": 4, "dropout": 0.1, "label_features": False}
+
+
+def quickstart(
+    folder: Path | None = None,
+    seed: int = 0,
+    sizes: tuple[int, int, int] = (1600, 200, 400),
+    epochs: int = 10,
+    irrelevant: float = 0.1,
+    no_picture: float = 0.1,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, and prints both beside the ceilings.
+
+    Its text encoder is tiny and randomly initialised, the pictures' backbone is a random ResNet-18: nothing is
+    downloaded.
+
+    Args:
+        folder: where posts, checkpoints and models go; without it a temporary folder, deleted at the end.
+        seed: of posts, weights and order.
+        sizes: how many posts train, valid and test hold.
+        epochs: passes over the training posts.
+        irrelevant: share of the pictures that say nothing of any type.
+        no_picture: share of the posts without a picture.
+        progress: whether to show progress bars.
+
+    Returns:
+        lenient F1 on test by model, and the two ceilings.
+    """
+    with tempfile.TemporaryDirectory() as spare:
+        return _run(folder or Path(spare), seed, sizes, epochs, irrelevant, no_picture, progress)
+
+
+def _run(
+    folder: Path,
+    seed: int,
+    sizes: tuple[int, int, int],
+    epochs: int,
+    irrelevant: float,
+    no_picture: float,
+    progress: bool,
+) -> dict[str, float]:
+    root = folder / "lookalikes"
+    splits = {
+        name: Lookalikes(root, name, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
+        for name in ("train", "valid", "test")
+    }
+    pairs = {name: CROPS.attach(posts.pairs, root / "processed", progress=progress) for name, posts in splits.items()}
+    labels, test = Labels(splits["train"].tags), splits["test"]
+    loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, logger="none", save_every=0)
+
+    found: dict[str, float] = {}
+    tables: dict[str, str] = {}
+    models: dict[str, Tagger] = {}
+    for name in ("BERT-CRF", "UMGF"):
+        print(f"\nTraining {name} with the {TINY} encoder", flush=True)
+        lightning.seed_everything(seed, verbose=False)
+        encoder = tiny(vocabulary())
+        model: Tagger = (
+            BERTCRF(encoder, labels)
+            if name == "BERT-CRF"
+            else UMGF(encoder, labels, region_width=CROPS.width, **UMGF_SETTINGS)
+        )
+        fit(model, pairs["train"], pairs["valid"], folder / name, optimisation=OPTIMISATION, loop=loop)
+        scores, _ = evaluate(model, pairs["test"], progress=progress)
+        model.record = {
+            "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes},
+            "scores": {"test": scores.to_dict()},
+            "tables": {"test": scores.table()},
+            "evidence": record_of(test.evidence, CROPS if name == "UMGF" else None),
+        }
+        model.save_pretrained(folder / name / "model")
+        models[name], tables[name], found[name] = model, scores.table(), scores.lenient.f1
+
+    found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.picture_ceiling.accuracy}
+    for name, table in tables.items():
+        print(f"\n{name} on Lookalikes' test posts\n{table}")
+    print(
+        f"\nF1 in percent: BERT-CRF {100 * found['BERT-CRF']:.1f}, UMGF {100 * found['UMGF']:.1f}."
+        f"\nWhat words alone can reach: {100 * found['text ceiling']:.1f}, give or take {100 * test.ceiling.spread:.1f}"
+        f" by guessing. With the pictures: {100 * found['picture ceiling']:.1f}."
+    )
+    _show_one(models["UMGF"], splits["test"].pairs)
+    return found
+
+
+def _show_one(model: Tagger, pairs: list[Pair]) -> None:
+    """One post of the test split, read with its picture and without."""
+    pair = next((p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
+    blind = replace(pair, picture=None, objects=(), caption=None, size=None)
+    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(blind)])
+    print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {', '.join(o.label for o in pair.objects) or 'nothing'}")
+    for name, line in (("with its picture", seen), ("without", unseen)):
+        said = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
+        print(f"  UMGF {name}: {'; '.join(said) or 'no entity'}")
+    print("  as `mnergraph predict` writes it: " + json.dumps(seen, ensure_ascii=False))

@@ -1,0 +1,164 @@
+"""Made-up posts, layouts and graphs that the tests share."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph import (
+    Complete,
+    Edges,
+    GraphBuilder,
+    Grounded,
+    Layout,
+    Object,
+    Pair,
+    Relation,
+    Schema,
+    Spatial,
+    Windowed,
+    collate,
+)
+from mnergraph.labels import Labels
+from mnergraph.nn.state import Graph
+
+LABELS = Labels.of_types(["PER", "LOC"])
+WORDS = ("Paris", "in", "the", "rain", "@user", "http://t.co/x", "Hilton", "#now", "é", "🇫🇷")
+
+TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
+TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
+NEAR, AROUND = ("token", "near", "token"), ("object", "around", "object")
+SCHEMA = Schema(
+    [
+        Relation(*TOKENS, Complete()),
+        Relation(*OBJECTS, Complete()),
+        Relation(*TO_TOKENS, Grounded()),
+        Relation(*TO_OBJECTS, Grounded()),
+        Relation(*NEAR, Windowed(2)),
+        Relation(*AROUND, Spatial()),
+    ]
+)
+
+
+def post(
+    words: int,
+    objects: int = 0,
+    *,
+    seed: int = 0,
+    picture: bool = True,
+    grounded: float = 0.6,
+    boxes: float = 0.8,
+    region_width: int | None = 6,
+) -> Pair:
+    """A random post: spans, boxes, labels and regions as chance has it."""
+    chance = random.Random(seed * 1009 + words * 31 + objects)
+    size = (chance.randint(50, 400), chance.randint(50, 400)) if picture else None
+
+    def thing() -> Object:
+        start = chance.randrange(words)
+        left, right = sorted(chance.sample(range(size[0] + 1), 2)) if size else (0, 1)
+        top, bottom = sorted(chance.sample(range(size[1] + 1), 2)) if size else (0, 1)
+        region = (
+            torch.randn(region_width, generator=torch.Generator().manual_seed(seed)) if region_width else None
+        )
+        return Object(
+            label=chance.choice(["person", "a soccer player", "", "the sign"]),
+            box=(left, top, right, bottom) if size and chance.random() < boxes else None,
+            words=(start, chance.randint(start + 1, words)) if chance.random() < grounded else None,
+            region=region if chance.random() < 0.8 else None,
+        )
+
+    return Pair(
+        words=tuple(chance.choice(WORDS) for _ in range(words)),
+        labels=tuple(chance.choice(LABELS.tags) for _ in range(words)),
+        id=f"post-{seed}",
+        size=size,
+        objects=tuple(thing() for _ in range(objects)),
+        image=torch.full((1, 5), float(seed)) if picture else None,
+    )
+
+
+def awkward_posts() -> list[Pair]:
+    """Ordinary posts among those that break things: no object, no picture, one word, 128 words."""
+    return [
+        post(7, 3, seed=1),
+        post(5, 0, seed=2),
+        post(4, 0, seed=3, picture=False),
+        post(1, 2, seed=4, grounded=1.0),
+        post(1, 0, seed=5),
+        post(128, 4, seed=6),
+        post(3, 2, seed=7, grounded=0.0, boxes=0.0),
+        post(9, 5, seed=8, grounded=1.0),
+    ]
+
+
+def without_objects() -> list[Pair]:
+    return [post(4, 0, seed=2), post(1, 0, seed=3, picture=False)]
+
+
+def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> Graph:
+    """Posts as the graph before the first layer, with random features of one width on every node."""
+    graph = Graph.of(collate(GraphBuilder(schema).build(posts)), schema)
+    generator = torch.Generator().manual_seed(seed)
+    x = {
+        kind: torch.randn(layout.nodes, width, generator=generator) for kind, layout in graph.layouts.items()
+    }
+    return graph.update(**x)
+
+
+def layout(*counts: int) -> Layout:
+    """The layout of sentences with these many nodes."""
+    return Layout(torch.tensor([0, *counts]).cumsum(0))
+
+
+def neighbours(edges: Edges) -> list[list[int]]:
+    """For every receiver the rows of its senders, read off the sparse index one edge at a time."""
+    heard: list[list[int]] = [[] for _ in range(edges.dst.nodes)]
+    for sender, receiver in edges.index.t().tolist():
+        heard[receiver].append(sender)
+    return heard
+
+
+def random_edges(src: Layout, dst: Layout, share: float, seed: int = 0) -> Edges:
+    """Edges within sentences, each pair joined with this probability."""
+    generator = torch.Generator().manual_seed(seed)
+    joined = (src.sentence[:, None] == dst.sentence) & (
+        torch.rand(src.nodes, dst.nodes, generator=generator) < share
+    )
+    return Edges(src, dst, joined.nonzero().t().contiguous())
+
+
+def awkward_edges() -> Iterator[tuple[str, Edges]]:
+    """Relations of every awkward shape, with a name each."""
+    words, things = layout(7, 5, 1, 128, 0, 3), layout(3, 0, 2, 4, 2, 1)
+    yield "complete", Edges(words, words)
+    yield "complete between", Edges(things, words)
+    yield "complete back", Edges(words, things)
+    yield "thin", random_edges(things, words, 0.3)
+    yield "thick", random_edges(words, words, 0.9)
+    yield "no edge", random_edges(things, words, 0.0)
+    nothing = layout(0, 0, 0, 0, 0, 0)
+    yield "no sender", Edges(nothing, words)
+    yield "no receiver", Edges(words, nothing)
+    yield "one post", random_edges(layout(4), layout(6), 0.5)
+
+
+def gradients(
+    call: Callable[[Tensor, Tensor], Tensor], module: nn.Module, dst: Tensor, src: Tensor
+) -> list[Tensor]:
+    """What a fixed random weighting of the result gives as gradients: of both inputs, then of parameters."""
+    dst, src = dst.clone().requires_grad_(), src.clone().requires_grad_()
+    out = call(dst, src)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(7))
+    inputs = [dst, src, *module.parameters()]
+    found = torch.autograd.grad((out * weights).sum(), inputs, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+
+
+def same(module: nn.Module) -> nn.Module:
+    """A copy with the same weights."""
+    return copy.deepcopy(module)

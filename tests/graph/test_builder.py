@@ -1,0 +1,202 @@
+"""The graph of a post: every store is there, and says what the post says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fakes import LABELS, SCHEMA, awkward_posts, post
+
+from mnergraph.features.backbone import tiny
+from mnergraph.graph import Complete, GraphBuilder, Member, Object, Pair, Relation, Schema, Windowed
+from mnergraph.graph.builder import LABEL_PIECES, PIECES
+from mnergraph.labels import Labels
+
+PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
+EVERYTHING = SCHEMA | Schema([Relation("entity", "of", "token", Member())], nodes=["image", "thought"])
+WITH_SPECIALS = Labels((*LABELS.tags, "X", "[CLS]", "[SEP]"))
+
+
+def full(tokens: str = "words") -> GraphBuilder:
+    labels = LABELS if tokens == "words" else WITH_SPECIALS
+    return GraphBuilder(
+        EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_width=6, image_width=5
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The node types")
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_every_store_of_every_post(pair: Pair, tokens: str) -> None:
+    data = full(tokens)(pair)
+    assert data.pair is pair
+    assert set(data.node_types) == {*EVERYTHING.nodes, "piece", "label_piece"}
+    stored = {relation.key for relation in EVERYTHING if not relation.kind.complete}
+    assert set(data.edge_types) == stored | {PIECES, LABEL_PIECES}
+    assert data.validate()
+    for kind in data.node_types:
+        for name, values in data[kind].items():
+            assert name == "num_nodes" or len(values) == data[kind].num_nodes, (kind, name)
+    objects, image = len(pair.objects), 0 if pair.image is None else 1
+    assert (data["object"].num_nodes, data["image"].num_nodes) == (objects, image)
+    assert (data["entity"].num_nodes, data["thought"].num_nodes) == (0, 0)
+    assert data["object"].x.shape == (objects, 6)
+    assert data["image"].x.shape == (image, 5)
+    if tokens == "words":
+        assert data["token"].word.tolist() == list(range(len(pair.words)))
+        assert data["token"].starts_word.all()
+        assert [LABELS.tags[y] for y in data["token"].y.tolist()] == list(pair.labels)
+
+
+def test_pieces_point_at_their_words() -> None:
+    pair = Pair(("Paris", "zz", "\u200b", "in"))
+    data = GraphBuilder(Schema(), tokenizer=PIECES_OF)(pair)
+    ids = PIECES_OF(pair.words)
+    assert [len(word) for word in ids] == [1, 2, 1, 1]
+    assert data["piece"].input_ids.tolist() == [
+        *PIECES_OF.start,
+        *(piece for word in ids for piece in word),
+        *PIECES_OF.end,
+    ]
+    assert data[PIECES].edge_index.tolist() == [[1, 2, 3, 4, 5], [0, 1, 1, 2, 3]]
+    assert ids[2] == (PIECES_OF.unknown,), "an erased word keeps its place"
+
+
+def test_pieces_as_tokens() -> None:
+    pair = Pair(("Paris", "zz", "\u200b"), ("B-LOC", "I-LOC", "O"))
+    data = full("pieces")(pair)
+    token = data["token"]
+    assert token.word.tolist() == [-1, 0, 1, 1, 2, -1]
+    assert token.starts_word.tolist() == [False, True, True, False, True, False]
+    assert [WITH_SPECIALS.tags[y] for y in token.y.tolist()] == ["[CLS]", "B-LOC", "I-LOC", "X", "O", "[SEP]"]
+    assert data[PIECES].edge_index.tolist() == [[*range(6)]] * 2
+    unlabelled = full("pieces")(dataclasses.replace(pair, labels=None))
+    assert unlabelled["token"].y.tolist() == [-1] * 6
+
+
+def test_the_same_word_twice_starts_twice() -> None:
+    token = full("pieces")(Pair(("zz", "zz")))["token"]
+    assert token.starts_word.tolist() == [False, True, False, True, False, False]
+
+
+def test_without_tokenizer_labels_or_widths() -> None:
+    data = GraphBuilder(EVERYTHING)(post(3, 2))
+    assert set(data.node_types) == set(EVERYTHING.nodes)
+    assert set(data["token"].keys()) == {"word", "starts_word", "num_nodes"}
+    assert set(data["object"].keys()) == {"box", "num_nodes"}
+    assert set(data["image"].keys()) == {"num_nodes"}
+
+
+def test_text_alone() -> None:
+    data = GraphBuilder(Schema([Relation("token", "attends", "token", Complete())]), tokenizer=PIECES_OF)(
+        post(3, 2)
+    )
+    assert set(data.node_types) == {"token", "piece"}
+    assert data.edge_types == [PIECES]
+
+
+def test_objects() -> None:
+    region = torch.arange(6)
+    pair = Pair(
+        ("a",),
+        size=(10, 10),
+        objects=(Object("a red zz", box=(1, 2, 3, 4), region=region), Object(), Object("in")),
+    )
+    data = full()(pair)
+    store = data["object"]
+    assert store.box[0].tolist() == [1, 2, 3, 4]
+    assert store.box[1:].isnan().all()
+    assert store.has_x.tolist() == [True, False, False]
+    assert store.x.tolist() == [[0, 1, 2, 3, 4, 5], [0] * 6, [0] * 6]
+    assert store.x.dtype == torch.float32
+    spelled = [
+        [piece for word in PIECES_OF(label.split()) for piece in word] for label in ("a red zz", "", "in")
+    ]
+    assert data["label_piece"].input_ids.tolist() == [piece for ids in spelled for piece in ids]
+    owners = [place for place, ids in enumerate(spelled) for _ in ids]
+    assert data[LABEL_PIECES].edge_index.tolist() == [list(range(len(owners))), owners]
+
+
+def test_entities_and_grids() -> None:
+    pair = Pair(("a", "b"), entities=((0, 1), (0, 2)), image=torch.ones(49, 5))
+    data = full()(pair)
+    assert data["entity"].num_nodes == 2
+    assert data["entity", "of", "token"].edge_index.tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert data["image"].num_nodes == 49
+
+
+def test_a_schema_may_join_pieces() -> None:
+    schema = Schema([Relation("piece", "near", "piece", Windowed(1))])
+    data = GraphBuilder(schema, tokenizer=PIECES_OF)(Pair(("in",)))
+    assert data["piece"].num_nodes == 3
+    assert data["piece", "near", "piece"].edge_index.shape == (2, 7)
+    assert GraphBuilder(schema)(Pair(("in",)))["piece"].num_nodes == 0
+
+
+def test_graphs_share_no_memory() -> None:
+    builder, pair = full(), post(4, 2)
+    first = builder(pair)
+    wanted = {(kind, name): v.clone() for kind, name, v in tensors(builder(pair))}
+    for _, _, values in tensors(first):
+        values.zero_()
+    assert all(
+        torch.equal(v, wanted[kind, name]) or v.isnan().any() for kind, name, v in tensors(builder(pair))
+    )
+
+
+def tensors(data):
+    for store in data.stores:
+        for name, values in store.items():
+            if isinstance(values, torch.Tensor):
+                yield store._key, name, values
+
+
+def test_more_words_than_usual() -> None:
+    data = GraphBuilder(Schema())(Pair(("a",) * 5000))
+    assert data["token"].word[-1] == 4999
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"labels": ("B-ORG", "O")}, "post '9': label 'B-ORG' is not among the labels O, B-PER"),
+        (
+            {"objects": (Object(), Object(region=torch.ones(4)))},
+            r"post '9': the features of object 1 are \[4\], the builder expects \[6\]",
+        ),
+        (
+            {"image": torch.ones(49, 4)},
+            r"post '9': the features of the picture are \[49, 4\], the builder expects \[49, 5\]",
+        ),
+        (
+            {"image": torch.ones(5)},
+            r"post '9': the features of the picture are \[5\], the builder expects \[5, 5\]",
+        ),
+    ],
+)
+def test_errors_name_the_post(changes: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        full()(dataclasses.replace(Pair(("a", "b"), id="9"), **changes))
+
+
+def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
+    with pytest.raises(ValueError, match="tokens='pieces' needs a tokenizer"):
+        GraphBuilder(Schema(), tokens="pieces")
+    builder = GraphBuilder(Schema(), tokenizer=PIECES_OF, labels=LABELS, tokens="pieces")
+    with pytest.raises(ValueError, match=r"post '9': label '\[CLS\]' is not among the labels"):
+        builder(Pair(("a",), ("O",), id="9"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"words": ()}, "post '9' has no words"),
+        ({"words": ("a", "b"), "labels": ("O",)}, "post '9' has 2 words but 1 labels"),
+        ({"words": ("a",), "objects": (Object(words=(0, 2)),)}, "post '9': span 0:2 leaves its 1 words"),
+        ({"words": ("a",), "entities": ((1, 1),)}, "post '9': span 1:1 leaves its 1 words"),
+    ],
+)
+def test_pairs_that_contradict_themselves(arguments: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Pair(id="9", **arguments)

@@ -1,0 +1,161 @@
+"""Schemas: printed, joined, thinned, saved, written out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from fakes import SCHEMA, awkward_posts
+from torch_geometric.data import HeteroData
+
+from mnergraph.graph import (
+    Complete,
+    GraphBuilder,
+    Grounded,
+    Kind,
+    Member,
+    Relation,
+    Schema,
+    Windowed,
+    collate,
+    pairs,
+)
+from mnergraph.graph.geometry import SPATIAL_LABELS
+from mnergraph.nn.state import Graph
+
+TEXT = Schema([Relation("token", "attends", "token", Complete())])
+GUIDES = Schema([Relation("object", "guides", "token", Grounded())])
+BACK = Schema([Relation("token", "guides", "object", Grounded())])
+AMONG = Schema([Relation("object", "attends", "object", Windowed(3))])
+
+
+def test_printed_as_sentences() -> None:
+    lost = Relation("token", "told", "image", Complete())
+    assert str(TEXT | GUIDES | AMONG | Schema([lost])).split("\n") == [
+        "Nodes: token, object, image.",
+        "(token, attends, token): every token reaches every token.",
+        "(object, guides, token): objects and tokens are joined where a phrase grounds the object, "
+        "general objects with all.",
+        "(object, attends, object): every object reaches the objects at most 3 places away.",
+        "(token, told, image): every token reaches every image. It cannot reach the tags.",
+    ]
+    assert repr(TEXT) == str(TEXT)
+    assert str(Schema(nodes=["image"])) == "Nodes: token, image."
+
+
+def test_union() -> None:
+    both = TEXT | GUIDES | TEXT
+    assert [r.name for r in both] == ["attends", "guides"]
+    assert both.nodes == ("token", "object")
+    assert (TEXT | Schema(nodes=["image"])).nodes == ("token", "image")
+    assert TEXT.nodes == ("token",), "the parts stay what they were"
+
+
+def test_union_refuses_conflicts() -> None:
+    other = Schema([Relation("token", "attends", "token", Windowed(2))])
+    with pytest.raises(
+        ValueError, match=r"\(token, attends, token\) is Complete\(\) in one schema and Windowed"
+    ):
+        TEXT | other
+    with pytest.raises(ValueError, match="one schema tags token, the other piece"):
+        TEXT | Schema(tags="piece")
+    with pytest.raises(ValueError, match=r"a relation stands twice among \(token, attends, token\), "):
+        Schema([*TEXT, *other])
+
+
+def test_without() -> None:
+    less = (TEXT | GUIDES).without(("object", "guides", "token"))
+    assert list(less) == list(TEXT)
+    assert less.nodes == ("token", "object"), "ablations keep the nodes"
+    with pytest.raises(KeyError, match=r"is not in the schema, which has \(token, attends, token\)"):
+        TEXT.without(("object", "guides", "token"))
+
+
+def test_access_and_metadata() -> None:
+    assert SCHEMA["token", "near", "token"].kind == Windowed(2)
+    nodes, edges = SCHEMA.metadata()
+    assert nodes == ["token", "object"]
+    assert edges == [relation.key for relation in SCHEMA]
+    assert TEXT != GUIDES
+    assert TEXT != "text"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(TEXT)
+
+
+def test_idle_relations_of_umgf() -> None:
+    schema = TEXT | Schema([Relation("object", "attends", "object", Complete())]) | GUIDES | BACK
+    assert [r.key for r in schema.idle()] == [("object", "attends", "object"), ("token", "guides", "object")]
+    assert schema.idle(1) == []
+    assert [r.key for r in (TEXT | BACK).idle(5)] == [("token", "guides", "object")]
+
+
+def test_idle_follows_chains() -> None:
+    chain = Schema([Relation(a, "to", b, Complete()) for a, b in (("d", "c"), ("c", "b"), ("b", "token"))])
+    assert [[r.src for r in chain.idle(rounds)] for rounds in range(4)] == [["d", "c"], ["d"], [], []]
+
+
+def test_materialize() -> None:
+    builder = GraphBuilder(SCHEMA)
+    for pair in awkward_posts():
+        data = builder(pair)
+        before = {key: data[key].edge_index.clone() for key in data.edge_types}
+        whole = SCHEMA.materialize(data)
+        assert set(whole.edge_types) == set(SCHEMA.relations)
+        assert set(data.edge_types) == {r.key for r in SCHEMA if not r.kind.complete}, "the graph itself grew"
+        graph = Graph.of(data, SCHEMA)
+        for key, edges in graph.edges.items():
+            found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
+            assert found == {tuple(edge) for edge in edges.index.t().tolist()}, key
+            assert len(found) == whole[key].edge_index.shape[1]
+        assert whole.validate()
+        for key, index in before.items():
+            whole[key].edge_index += 1
+            assert torch.equal(data[key].edge_index, index), "the copy shares memory with the graph"
+        assert (
+            whole["object", "around", "object"].edge_type.numel()
+            == before["object", "around", "object"].shape[1]
+        )
+
+
+def test_materialized_batches_are_the_batch_materialized() -> None:
+    graphs = GraphBuilder(SCHEMA).build(awkward_posts())
+    whole, thin = collate([SCHEMA.materialize(graph) for graph in graphs]), Graph.of(collate(graphs), SCHEMA)
+    for key, edges in thin.edges.items():
+        found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
+        assert found == {tuple(edge) for edge in edges.index.t().tolist()}, key
+    assert int(whole["object", "around", "object"].edge_type.max()) < len(SPATIAL_LABELS)
+
+
+@dataclass(frozen=True)
+class Named(Kind):
+    """A kind whose fields are called as a relation's own are."""
+
+    name: str
+    src: int = 0
+    sentence = "the {dst}s called so"
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+        return pairs([])
+
+
+def test_saved_and_loaded() -> None:
+    schema = SCHEMA | Schema(
+        [Relation("entity", "of", "token", Member()), Relation("object", "x", "token", Named("dog", src=3))],
+        nodes=["image"],
+    )
+    loaded = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
+    assert loaded == schema
+    assert list(loaded) == list(schema)
+    assert loaded.nodes == schema.nodes
+    assert loaded["object", "x", "token"].kind == Named("dog", src=3)
+
+
+def test_unknown_kind() -> None:
+    saved = TEXT.to_dict()
+    saved["relations"][0]["kind"] = "Telepathic"
+    with pytest.raises(
+        ValueError, match=r"relation kind 'Telepathic' is not known; imported: .*Complete, .*Windowed"
+    ):
+        Schema.from_dict(saved)

@@ -1,0 +1,111 @@
+"""Posts that a model must stand, and small models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.graph import Object, Pair
+from mnergraph.labels import Labels
+from mnergraph.models import MODELS, Tagger
+
+REGION = 6
+
+
+def _object(label: str = "", words: tuple[int, int] | None = None, region: bool = True) -> Object:
+    return Object(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION) if region else None)
+
+
+@pytest.fixture
+def labels() -> Labels:
+    return Labels.of_types(["PER", "LOC"])
+
+
+@pytest.fixture
+def everything() -> list[Pair]:
+    """A batch that uses all parameters: every tag, phrases, general objects, regions and labels, words of
+    several pieces."""
+    torch.manual_seed(7)
+    words = ("Ann", "and", "Bob", "Lee", "saw", "New", "York", "City", "today")
+    tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
+    objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
+    return [
+        Pair(words, tags, "all", objects=objects),
+        Pair(
+            words[::-1],
+            ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),
+            "b",
+            objects=objects[1:],
+        ),
+    ]
+
+
+@pytest.fixture
+def awkward() -> dict[str, list[Pair]]:
+    """Batches of posts by what is awkward about them."""
+    torch.manual_seed(8)
+    thing, words = _object("person"), ("Bob", "saw", "Paris")
+    tags = ("B-PER", "O", "B-LOC")
+    long = tuple(f"w{place}" for place in range(128))
+    return {
+        "no object": [Pair(words, tags, "a")],
+        "no image": [Pair(words, tags, "a", objects=(thing,)), Pair(words, tags, "b", picture=None)],
+        "nobody has objects": [Pair(words, tags, "a"), Pair(words[:1], tags[:1], "b")],
+        "one word": [Pair(words[:1], tags[:1], "a", objects=(thing,)), Pair(words[:1], tags[:1], "b")],
+        "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(thing,)), Pair(words, tags, "b")],
+        "erased words": [
+            Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(thing,))
+        ],
+        "only erased words": [
+            Pair(("\u200b",), ("O",), "a"),
+            Pair(("\u00ad",), ("B-PER",), "b", objects=(thing,)),
+        ],
+        "a word too long": [
+            Pair(("x" * 60, "Bob"), ("O", "B-PER"), "a", objects=(thing,)),
+            Pair(words, tags, "b"),
+        ],
+        "objects of nothing": [
+            Pair(words, tags, "a", objects=(_object(region=False), _object("", (0, 1), region=False)))
+        ],
+        "object without a label": [
+            Pair(words, tags, "a", objects=(_object(), _object("hat", (0, 1), region=False)))
+        ],
+        "thirty objects": [
+            Pair(words, tags, "a", objects=(thing,) * 30),
+            Pair(words, tags, "b", objects=(thing,)),
+        ],
+        "one object on a phrase": [
+            Pair(words, tags, "a", objects=(_object("city", (2, 3)),)),
+            Pair(words, tags, "b"),
+        ],
+        "orphan tag": [Pair(words, ("I-PER", "I-LOC", "O"), "a", objects=(thing,))],
+    }
+
+
+@pytest.fixture
+def build(labels: Labels) -> Callable[..., Tagger]:
+    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call."""
+
+    def make(kind: str, *, encoder: Backbone | None = None, dropout: float = 0.0) -> Tagger:
+        torch.manual_seed(1)
+        encoder = encoder or tiny(["bob", "saw", "paris"], width=16, layers=1, heads=2)
+        for part in encoder.model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = dropout
+        name, _, form = kind.partition(" ")
+        extra = {}
+        if name == "UMGF":
+            extra = {
+                "form": form or "paper",
+                "width": 16,
+                "heads": 4,
+                "layers": 2,
+                "hidden": 24,
+                "region_width": REGION,
+            }
+        return MODELS[name](encoder, labels, dropout=dropout, **extra)
+
+    return make

@@ -1,0 +1,200 @@
+"""Saving, loading, the card and the hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.hub_mixin
+import pytest
+import torch
+
+import mnergraph.models.base
+from mnergraph.features.backbone import TINY, tiny
+from mnergraph.graph import Pair, Schema, collate
+from mnergraph.labels import Labels
+from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
+
+Build = Callable[..., Tagger]
+KINDS = [*MODELS, "UMGF released"]
+
+
+@pytest.fixture
+def saved(build: Build, tmp_path: Path) -> Path:
+    model = build("BERT-CRF")
+    model.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_loaded_is_the_same_to_the_bit(
+    kind: str, build: Build, everything: list[Pair], awkward: dict[str, list[Pair]], tmp_path: Path
+) -> None:
+    model = build(kind, encoder=tiny(["bob"], width=16, layers=1, heads=2, max_length=40), dropout=0.3).eval()
+    model.save_pretrained(tmp_path)
+    torch.manual_seed(99)
+    again = Tagger.from_pretrained(tmp_path)
+    own = type(model).from_pretrained(str(tmp_path))
+    posts = [post for case, batch in awkward.items() if case != "128 words" for post in batch] + everything
+    emissions = model(collate(model.builder.build(posts))).emissions["tags"]
+    for other in (again, own):
+        assert type(other) is type(model)
+        assert not other.training
+        assert {name: value.dtype for name, value in other.state_dict().items()} == {
+            name: value.dtype for name, value in model.state_dict().items()
+        }
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+        assert torch.equal(other(collate(other.builder.build(posts))).emissions["tags"], emissions)
+        assert other.predict(posts) == model.predict(posts)
+        assert other.labels == model.labels
+        assert other.schema == model.schema
+        assert other.settings() == model.settings()
+        assert other.encoder.max_length == 40
+        assert other.encoder.name == TINY
+
+
+def test_saved_twice_is_the_same_folder(build: Build, tmp_path: Path) -> None:
+    build("UMGF").save_pretrained(tmp_path / "a")
+    Tagger.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
+    for file in ("model.safetensors", "config.json", "schema.json", "README.md", "encoder/config.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_what_is_written(build: Build, tmp_path: Path) -> None:
+    model = build("UMGF")
+    model.save_pretrained(tmp_path)
+    written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert {"model.safetensors", "config.json", "schema.json", "README.md", "encoder/config.json"} <= written
+    assert not [name for name in written if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model"] == "UMGF"
+    assert config["labels"] == list(model.labels.tags)
+    assert config["encoder"] == TINY
+    assert config["versions"].keys() == {"mnergraph", "torch", "torch-geometric", "transformers"}
+    assert config["settings"] == {
+        "form": "paper",
+        "region_width": 6,
+        "label_features": True,
+        "width": 16,
+        "layers": 2,
+        "heads": 4,
+        "hidden": 24,
+        "dropout": 0.0,
+    }
+    assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
+
+
+def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
+    labels = Labels.of_types(["PER"])
+    model = BERTCRF(tiny(width=16, layers=1, heads=2), labels, constrain=True, pooling="mean")
+    assert model.settings() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
+    model.save_pretrained(tmp_path)
+    loaded = BERTCRF.from_pretrained(tmp_path)
+    assert loaded.tasks["tags"].scorer.constrain
+    assert loaded.layers[0].pooling == "mean"
+
+
+def test_card(build: Build, tmp_path: Path) -> None:
+    model = build("UMGF")
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert card.count("Not recorded.") == 2
+    assert "(object, guides, token): " in card
+    assert "library_name: mnergraph" in card
+    model.record = {
+        "data": {"dataset": "Lookalikes", "train": "400 posts {all}"},
+        "tables": {"test": "| type | P |\n|---|--:|\n| all | 61.80 |"},
+    }
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    for wanted in (
+        "- dataset: Lookalikes",
+        "400 posts {all}",
+        "### test",
+        "| all | 61.80 |",
+        "B-PER",
+        TINY,
+        "heads=4",
+    ):
+        assert wanted in card
+    assert "Not recorded" not in card
+    assert Tagger.from_pretrained(tmp_path).record == model.record
+
+
+def test_another_class(saved: Path) -> None:
+    assert isinstance(BERTCRF.from_pretrained(saved), BERTCRF)
+    with pytest.raises(ValueError, match=r"config.json is a BERTCRF, not a UMGF"):
+        UMGF.from_pretrained(saved)
+    with pytest.raises(ValueError, match=r"config.json is a BERTCRF, not a BERT$"):
+        BERT.from_pretrained(saved)
+
+
+def test_a_class_nobody_knows(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "model": "Sixth"}))
+    with pytest.raises(ValueError, match=r"model 'Sixth' is not known; known: .*BERT, BERTCRF.*UMGF"):
+        Tagger.from_pretrained(saved)
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
+        Tagger.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="model None is not known"):
+        Tagger.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs/my/model", "nobody/such-a-model"])
+def test_neither_a_folder_nor_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    real = mnergraph.models.base.snapshot_download
+
+    def offline(repo: str, **options: Any) -> str:
+        if repo.count("/") > 1:
+            return real(repo, **options)
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(mnergraph.models.base, "snapshot_download", offline)
+    with pytest.raises(FileNotFoundError, match=f"no model at '{name}': it is no folder here, and the hub"):
+        Tagger.from_pretrained(name)
+
+
+def test_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(saved)
+
+    monkeypatch.setattr(mnergraph.models.base, "snapshot_download", download)
+    model = Tagger.from_pretrained("someone/model", revision="v1", token="secret", local_files_only=True)
+    assert isinstance(model, BERTCRF)
+    options = {"revision": "v1", "token": "secret", "cache_dir": None, "local_files_only": True}
+    assert asked == [("someone/model", options)]
+    assert model.predict(everything) == BERTCRF.from_pretrained(saved).predict(everything)
+
+
+def test_to_the_hub(
+    build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Hub:
+        def __init__(self, token: str | None = None) -> None:
+            assert token == "secret"
+
+        def create_repo(self, repo_id: str, **options: Any) -> Any:
+            assert options["private"] is True
+            return type("Repo", (), {"repo_id": repo_id})()
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, **options: Any) -> str:
+            shutil.copytree(folder_path, tmp_path / repo_id)
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    model = build("UMGF").eval()
+    assert model.push_to_hub("me/umgf", private=True, token="secret") == "https://hub/me/umgf"
+    assert (tmp_path / "me" / "umgf" / "README.md").is_file()
+    assert Tagger.from_pretrained(tmp_path / "me" / "umgf").predict(everything) == model.predict(everything)

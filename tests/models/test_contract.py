@@ -1,0 +1,224 @@
+"""What holds for every model, whatever paper it comes from."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+import torch
+
+import mnergraph.models
+from mnergraph.features.backbone import tiny
+from mnergraph.graph import Object, Pair, collate
+from mnergraph.labels import Labels
+from mnergraph.models import MODELS, UMGF, Tagger
+from mnergraph.nn.state import Graph
+
+Build = Callable[..., Tagger]
+#: Every model, and both forms of UMGF.
+KINDS = [*MODELS, "UMGF released"]
+AWKWARD = [
+    "no object",
+    "no image",
+    "nobody has objects",
+    "one word",
+    "128 words",
+    "erased words",
+    "only erased words",
+    "a word too long",
+    "objects of nothing",
+    "object without a label",
+    "thirty objects",
+    "one object on a phrase",
+    "orphan tag",
+]
+every_model = pytest.mark.parametrize("kind", KINDS)
+
+
+def run(model: Tagger, posts: Sequence[Pair]) -> Graph:
+    return model(collate(model.builder.build(posts)))
+
+
+def test_no_model_is_left_out() -> None:
+    modules = [
+        import_module(f"mnergraph.models.{found.name}")
+        for found in pkgutil.iter_modules(mnergraph.models.__path__)
+    ]
+    defined = {
+        kind
+        for module in modules
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Tagger) and kind is not Tagger
+    }
+    assert defined == set(MODELS.values())
+    forms = {
+        f"{name} {form}"
+        for name in MODELS
+        for form in ("released",)
+        if "form" in inspect.signature(MODELS[name]).parameters
+    }
+    assert {*MODELS, *forms} == set(KINDS), "a model or a form is not under contract"
+
+
+def test_a_model_is_a_schema_and_a_stack() -> None:
+    for model in MODELS.values():
+        assert model.forward is Tagger.forward
+        assert model.loss is Tagger.loss
+
+
+@pytest.mark.parametrize("max_length", [512, 16])
+@pytest.mark.parametrize("case", AWKWARD)
+@every_model
+def test_awkward_posts(
+    kind: str, case: str, max_length: int, build: Build, awkward: dict[str, list[Pair]]
+) -> None:
+    assert list(awkward) == AWKWARD
+    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train()
+    posts = awkward[case]
+    graph = run(model, posts)
+    loss = model.loss(graph)
+    loss.backward()
+    assert loss.isfinite()
+    missing = [name for name, weight in model.named_parameters() if weight.grad is None]
+    assert not missing, f"{missing} stand outside the computation, which several devices do not bear"
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+    tags = model.tags(graph)
+    assert [len(row) for row in tags] == [len(post.words) for post in posts]
+    assert {tag for row in tags for tag in row} <= {"O", "B-PER", "I-PER", "B-LOC", "I-LOC"}
+    for found in model.entities(graph):
+        assert all(0.0 <= entity.score <= 1.0 for entity in found)
+
+
+@every_model
+def test_every_parameter_learns(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind)
+    model.loss(run(model, everything)).backward()
+    still = [
+        name
+        for name, weight in model.named_parameters()
+        if (weight.grad is None or not weight.grad.any())
+        and not name.endswith("key.bias")  # softmax does not see it
+    ]
+    assert not still
+
+
+@every_model
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("max_length", [512, 16])
+def test_alone_equals_batched(
+    kind: str,
+    mode: str,
+    max_length: int,
+    build: Build,
+    awkward: dict[str, list[Pair]],
+    everything: list[Pair],
+) -> None:
+    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train(
+        mode == "train"
+    )
+    posts = [post for batch in awkward.values() for post in batch] + everything
+    together = run(model, posts)
+    tags, losses = model.tags(together), []
+    emissions = together.layouts["token"].pad(together.emissions["tags"])
+    for place, post in enumerate(posts):
+        alone = run(model, [post])
+        scores = alone.emissions["tags"]
+        torch.testing.assert_close(emissions[place, : len(scores)], scores, rtol=1e-5, atol=1e-5)
+        assert model.tags(alone)[0] == tags[place]
+        losses.append(model.loss(alone))
+    whole = torch.stack(losses).mean() if model.reduction == "mean" else torch.stack(losses).sum()
+    torch.testing.assert_close(model.loss(together), whole, rtol=1e-5, atol=1e-4)
+
+
+@every_model
+def test_training_without_dropout_equals_evaluation(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind)
+    trained, evaluated = run(model.train(), everything), run(model.eval(), everything)
+    torch.testing.assert_close(trained.emissions["tags"], evaluated.emissions["tags"], rtol=0, atol=0)
+    noisy = build(kind, dropout=0.5)
+    torch.testing.assert_close(run(noisy.eval(), everything).emissions["tags"], evaluated.emissions["tags"])
+    assert not torch.equal(run(noisy.train(), everything).emissions["tags"], evaluated.emissions["tags"])
+
+
+@every_model
+def test_overfits_ten_posts(kind: str, build: Build) -> None:
+    torch.manual_seed(0)
+    names = ["bob", "ann", "lee", "paris", "rome", "oslo"]
+    words = [*names, "saw", "in", "a", "the"]
+    tag_of = dict.fromkeys(words, "O") | dict.fromkeys(names[:3], "B-PER") | dict.fromkeys(names[3:], "B-LOC")
+    order = [torch.randperm(len(words))[:5].tolist() for _ in range(10)]
+    sentences = [tuple(words[word] for word in sentence) for sentence in order]
+    posts = [
+        Pair(
+            sentence,
+            tuple(tag_of[word] for word in sentence),
+            str(place),
+            objects=(Object("hat"),) * (place % 3),
+        )
+        for place, sentence in enumerate(sentences)
+    ]
+    model = build(kind, encoder=tiny(words, width=16, layers=1, heads=2)).train()
+    batch = collate(model.builder.build(posts))
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
+    for _ in range(30):
+        optimiser.zero_grad()
+        model.loss(model(batch)).backward()
+        optimiser.step()
+    assert [tuple(tags) for tags in model.eval().tags(model(batch))] == [post.labels for post in posts]
+
+
+@every_model
+def test_posts_without_labels(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind)
+    bare = [replace(post, labels=None) for post in everything]
+    graph = run(model, [everything[0], replace(bare[1], id="nobody-told")])
+    assert [len(row) for row in model.tags(graph)] == [9, 9]
+    with pytest.raises(
+        ValueError, match=r"posts without labels can't be trained on or scored: 'nobody-told'$"
+    ):
+        model.loss(graph)
+
+
+@every_model
+def test_prediction(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind, dropout=0.5).train()
+    bare = [replace(post, labels=None) for post in everything]
+    found = model.predict(bare)
+    assert model.training, "predicting leaves the mode as it was"
+    assert found == model.predict(everything) == model.eval().predict(bare)
+    for tags, entities in zip(model.tags(run(model, bare)), found, strict=True):
+        covered = {place for entity in entities for place in range(entity.start, entity.end)}
+        assert covered == {place for place, tag in enumerate(tags) if tag != "O"}
+    assert model.predict([]) == []
+    # what was computed in inference mode is not in the way of training
+    model.loss(run(model.train(), everything)).backward()
+
+
+@every_model
+def test_a_single_graph_is_a_batch_of_one(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind)
+    alone, batch = model(model.builder(everything[0])), run(model, everything[:1])
+    assert torch.equal(alone.emissions["tags"], batch.emissions["tags"])
+
+
+@every_model
+def test_text_encoder_has_parameters_of_its_own(kind: str, build: Build) -> None:
+    model = build(kind)
+    own, all_of_them = set(model.encoder_parameters()), set(model.parameters())
+    assert own == set(model.encoder.model.parameters())
+    assert own < all_of_them
+
+
+def test_labels_that_are_not_in_the_set(build: Build) -> None:
+    model = build("BERT")
+    with pytest.raises(ValueError, match="post 'x': label 'B-MISC' is not among the labels O, B-PER"):
+        model.builder(Pair(("a",), ("B-MISC",), "x"))
+
+
+def test_form(labels: Labels) -> None:
+    with pytest.raises(ValueError, match="form is paper or released, not 'both'"):
+        UMGF(tiny(), labels, form="both")  # type: ignore[arg-type]

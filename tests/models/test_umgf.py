@@ -1,0 +1,445 @@
+"""UMGF against readings of its paper and its authors' code that share nothing with ours but the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torchcrf
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.graph import Object, Pair, collate
+from mnergraph.labels import Labels
+from mnergraph.models import UMGF
+from mnergraph.models.umgf import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
+from mnergraph.nn.attention import Attention
+from mnergraph.nn.fusion import EachNode, FeedForward, GatedSum, RelationalLayer
+
+LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
+WIDTH, HEADS, REGION = 16, 4, 6
+
+
+def encoder() -> Backbone:
+    return tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
+
+
+def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> Object:
+    return Object(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION) if region else None)
+
+
+@pytest.fixture
+def posts() -> list[Pair]:
+    torch.manual_seed(3)
+    words = ("Bob", "and", "Ann", "saw", "Paris", "!")
+    tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
+    both = (
+        thing("a person", (0, 1)),
+        thing("city", (4, 6)),
+        thing("hat"),
+        thing("dog", (2, 3), region=False),
+    )
+    return [
+        Pair(words, tags, "phrases and general", objects=both),
+        Pair(words, tags, "phrases only", objects=both[:2]),
+        Pair(words[3:], tags[3:], "general only", objects=(thing("tower"), thing())),
+        Pair(words[:2], tags[:2], "one", objects=(thing("hat", (1, 2)),)),
+        Pair(words[2:], tags[2:], "none"),
+    ]
+
+
+# --- the paper, equations 1 to 8 ---------------------------------------------------------------------------
+
+
+def paper(model: UMGF, post: Pair) -> Tensor:
+    """Emissions [words, labels] of one post, equation by equation, node by node."""
+    words, objects = _initial(model, post)
+    layers = list(model.layers)[4:-1]
+    assert len(layers) % 3 == 0
+    for inside, between, alone in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
+        # eqs. 1-2: multi-head attention within each modality, residual and norm
+        c_x = _within(inside, TOKENS, "token", words)
+        c_o = _within(inside, OBJECTS, "object", objects) if objects else []
+        operators = dict(zip(between.relations, between.operators, strict=True))
+        # eqs. 3-4
+        r_x = [
+            x + sum(_gate(operators[TO_TOKENS], x, c_o[j]) * c_o[j] for j in _neighbours(post, i))
+            for i, x in enumerate(c_x)
+        ]
+        words = [_feed_forward(alone.types["token"], r) for r in r_x]
+        if TO_OBJECTS in operators:
+            # eqs. 5-6
+            r_o = [
+                o
+                + sum(
+                    _gate(operators[TO_OBJECTS], o, x) * x
+                    for i, x in enumerate(c_x)
+                    if j in _neighbours(post, i)
+                )
+                for j, o in enumerate(c_o)
+            ]
+            # eqs. 7-8
+            objects = [_feed_forward(alone.types["object"], r) for r in r_o]
+    return torch.stack([model.layers[-1].linear(x) for x in words])
+
+
+def _initial(model: UMGF, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
+    """MLP(word embedding + position), MLP(region [+ label])."""
+    tokenizer, text = model.encoder.pieces.tokenizer, model.encoder.model
+    encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
+    states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
+    dim, mlp, objects = states.shape[-1], model.layers[3].types["token"], model.layers[2]
+    words = []
+    for place in range(len(post.words)):
+        position = torch.empty(dim)
+        for i in range(dim // 2):
+            position[2 * i] = math.sin(place / 10000 ** (2 * i / dim))
+            position[2 * i + 1] = math.cos(place / 10000 ** (2 * i / dim))
+        words.append(torch.relu(mlp[0](states[owner.index(place)] + position)))
+    found = []
+    for thing in post.objects:
+        v = torch.zeros(WIDTH)
+        if thing.region is not None:
+            v = v + objects.region(thing.region)
+        if thing.label:
+            ids = tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+            table = text.get_input_embeddings()
+            v = v + objects.label(objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0)))
+        found.append(torch.relu(v))
+    return words, found
+
+
+def _within(
+    layer: RelationalLayer, relation: tuple[str, str, str], kind: str, nodes: list[Tensor]
+) -> list[Tensor]:
+    a = layer.operators[layer.relations.index(relation)]
+    size = WIDTH // HEADS
+    out = []
+    for receiver in nodes:
+        heads = []
+        for h in range(HEADS):
+            part = slice(h * size, (h + 1) * size)
+            q = a.query(receiver)[part]
+            scores = torch.stack([q @ a.key(sender)[part] / math.sqrt(size) for sender in nodes]).softmax(0)
+            heads.append(sum(w * a.value(sender)[part] for w, sender in zip(scores, nodes, strict=True)))
+        message = a.output(torch.cat(heads))
+        out.append(layer.combine[kind].norm(receiver + message))
+    return out
+
+
+def _neighbours(post: Pair, word: int) -> list[int]:
+    """The objects that a word is joined to: those its phrase grounds, and general ones."""
+    return [j for j, o in enumerate(post.objects) if o.words is None or o.words[0] <= word < o.words[1]]
+
+
+def _gate(gates: GatedSum, receiver: Tensor, sender: Tensor) -> Tensor:
+    return torch.sigmoid(gates.dst.weight @ receiver + gates.src.weight @ sender)
+
+
+def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
+    inner = torch.relu(module.inner.weight @ x + module.inner.bias)
+    return module.residual.norm(x + module.outer.weight @ inner + module.outer.bias)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("labelled", [True, False], ids=["regions and labels", "regions"])
+def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
+    torch.manual_seed(layers)
+    options = {"width": WIDTH, "heads": HEADS, "hidden": 20, "layers": layers, "region_width": REGION}
+    model = UMGF(encoder(), LABELS, label_features=labelled, **options).eval()
+    if not labelled:
+        posts = [replace(post, objects=tuple(replace(o, label="") for o in post.objects)) for post in posts]
+    graph = model(collate(model.builder.build(posts)))
+    wanted = [paper(model, post) for post in posts]
+    torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    assert not model.layers[5].operators[0].dst.bias, "eqs. 4 and 6 have no bias"
+    # the CRF reads words only, its loss is the mean
+    crf = torchcrf.CRF(len(LABELS), batch_first=True)
+    crf.load_state_dict(model.tasks["tags"].scorer.state_dict())
+    gold = [torch.tensor([[LABELS.index(tag) for tag in post.labels or ()]]) for post in posts]
+    losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(wanted, gold, strict=True)]
+    torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
+    torch.manual_seed(0)
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION).eval()
+    bare = [replace(post, objects=()) for post in posts]
+    found = model(collate(model.builder.build(bare))).emissions["tags"]
+    wanted = []
+    for post in bare:
+        words, _ = _initial(model, post)
+        x = torch.stack(words)
+        for inside, _, alone in zip(*(list(model.layers)[4 + i : -1 : 3] for i in range(3)), strict=True):
+            x = alone.types["token"](
+                inside.combine["token"].norm(x + _torch_attention(inside.operators[0], x))
+            )
+        wanted.append(model.layers[-1].linear(x))
+    torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    # and a post without objects is the same beside posts that have some
+    mixed = model(collate(model.builder.build([posts[0], bare[1]]))).emissions["tags"]
+    torch.testing.assert_close(mixed[len(posts[0].words) :], wanted[1], rtol=1e-5, atol=1e-5)
+
+
+def _torch_attention(a: Attention, x: Tensor) -> Tensor:
+    """torch's own multi-head attention with our weights."""
+    found, _ = F.multi_head_attention_forward(
+        x[:, None], x[:, None], x[:, None], WIDTH, HEADS,
+        torch.cat([a.query.weight, a.key.weight, a.value.weight]),
+        torch.cat([a.query.bias, a.key.bias, a.value.bias]),
+        None, None, False, 0.0, a.output.weight, a.output.bias, need_weights=False,
+    )  # fmt: skip
+    return found[:, 0]
+
+
+def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
+    torch.manual_seed(0)
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION, layers=1).eval()
+    post = replace(posts[0], objects=(thing("city", (4, 6)),))
+    with_it = model(model.builder(post)).emissions["tags"]
+    without = model(model.builder(replace(post, objects=()))).emissions["tags"]
+    same = [
+        torch.equal(a, b) or torch.allclose(a, b, atol=1e-6) for a, b in zip(with_it, without, strict=True)
+    ]
+    assert same == [True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_dead_parameters_do_not_exist(form: str) -> None:
+    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_width=REGION)  # type: ignore[arg-type]
+    gates = [
+        part for part in model.layers if isinstance(part, RelationalLayer) and TO_TOKENS in part.relations
+    ]
+    assert [part.relations for part in gates] == [[TO_TOKENS, TO_OBJECTS]] * 2 + [[TO_TOKENS]]
+    alone = [part for part in model.layers if isinstance(part, EachNode)][1:]
+    assert [list(part.types) for part in alone] == [["token", "object"]] * 2 + [["token"]]
+    assert [relation.key for relation in model.schema.idle()] == [OBJECTS, TO_OBJECTS]
+
+
+# --- the authors' code ------------------------------------------------------------------------------------
+
+
+class Released(nn.Module):
+    """What PAPERS.md says that the released code computes, padded and batch first."""
+
+    def __init__(self, text: nn.Module, wide: int, layers: int, hidden: int, tags: int) -> None:
+        super().__init__()
+        self.text, self.wide = text, wide
+        self.resnet_linear = nn.Linear(REGION, REGION)
+        self.trans_txt = nn.Linear(wide, WIDTH)
+        self.trans_obj = nn.Sequential(
+            nn.Linear(REGION, WIDTH),
+            nn.ReLU(),
+            nn.Dropout(0.4),
+            nn.Linear(WIDTH, WIDTH),
+            nn.ReLU(),
+            nn.Dropout(0.4),
+        )
+
+        def maps(names: str, inputs: int = WIDTH, outputs: int = WIDTH) -> nn.ModuleDict:
+            return nn.ModuleDict({name: nn.Linear(inputs, outputs) for name in names.split()})
+
+        self.stack = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "x": maps("q k v o"),
+                    "o": maps("q k"),
+                    "gate": maps("x o", 2 * WIDTH),
+                    "norm": nn.ModuleDict(
+                        {name: nn.LayerNorm(WIDTH) for name in ("x1", "o1", "x2", "o2", "x3", "o3")}
+                    ),
+                    "in": maps("x o", WIDTH, hidden),
+                    "out": maps("x o", hidden, WIDTH),
+                }
+            )
+            for _ in range(layers)
+        )
+        self.hidden2tag = nn.Linear(wide + WIDTH, tags)
+        self.crf = torchcrf.CRF(tags, batch_first=True)
+
+    def forward(self, ids: Tensor, mask: Tensor, crops: Tensor) -> Tensor:
+        """[batch, pieces], [batch, pieces], [batch, 4, region] -> emissions [batch, pieces, tags]."""
+        bert = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        x, o = self.trans_txt(bert), self.trans_obj(self.resnet_linear(crops))
+        for part in self.stack:
+            norm = part["norm"]
+            xs = part["x"]
+            x = norm["x1"](x + xs["o"](self.heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
+            o = norm["o1"](
+                o + self.heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0)
+            )
+            # [batch, pieces, crops, 2 width]
+            pairs = torch.cat(
+                [x[:, :, None].expand(-1, -1, 4, -1), o[:, None].expand(-1, x.shape[1], -1, -1)], -1
+            )
+            to_x, to_o = torch.sigmoid(part["gate"]["x"](pairs)), torch.sigmoid(part["gate"]["o"](pairs))
+            sum_x = (to_x * o[:, None]).sum(2)
+            sum_o = (to_o * x[:, :, None] * mask[:, :, None, None]).sum(1)
+            x, o = norm["x2"](x + sum_x), norm["o2"](o + sum_o)
+            x = norm["x3"](x + part["out"]["x"](torch.relu(part["in"]["x"](x))))
+            o = norm["o3"](o + part["out"]["o"](torch.relu(part["in"]["o"](o))))
+        return self.hidden2tag(torch.cat([bert, x], -1))
+
+    @staticmethod
+    def heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        def split(t: Tensor) -> Tensor:
+            return t.view(*t.shape[:2], HEADS, WIDTH // HEADS).transpose(1, 2)
+
+        mixed = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=mask[:, None, None])
+        return mixed.transpose(1, 2).reshape(q.shape)
+
+    def hand_over(self, model: UMGF) -> None:
+        """Copies these weights into ours."""
+
+        def copy(ours: nn.Module, theirs: nn.Module) -> None:
+            ours.load_state_dict(theirs.state_dict())
+
+        _, _, objects, begin, *layers, emit = model.layers
+        copy(objects.region, self.resnet_linear)
+        copy(begin.types["token"], self.trans_txt)
+        copy(begin.types["object"], self.trans_obj)
+        for part, inside, between, alone in zip(
+            self.stack, layers[::3], layers[1::3], layers[2::3], strict=True
+        ):
+            tokens, objects = (inside.operators[inside.relations.index(key)] for key in (TOKENS, OBJECTS))
+            for ours, name in (
+                (tokens.query, "q"),
+                (tokens.key, "k"),
+                (tokens.value, "v"),
+                (tokens.output, "o"),
+            ):
+                copy(ours, part["x"][name])
+            copy(objects.query, part["o"]["q"])
+            copy(objects.key, part["o"]["k"])
+            for key, gates in zip(between.relations, between.operators, strict=True):
+                own, other = (slice(0, WIDTH), slice(WIDTH, None))
+                linear = part["gate"]["x"]
+                if key == TO_OBJECTS:
+                    linear, own, other = part["gate"]["o"], other, own
+                gates.dst.weight.data = linear.weight.data[:, own].clone()
+                gates.src.weight.data = linear.weight.data[:, other].clone()
+                gates.dst.bias.data = linear.bias.data.clone()
+            for kind in ("token", "object"):
+                name = "x" if kind == "token" else "o"
+                copy(inside.combine[kind].norm, part["norm"][f"{name}1"])
+                if kind not in alone.types:
+                    continue
+                copy(between.combine[kind].norm, part["norm"][f"{name}2"])
+                copy(alone.types[kind].inner, part["in"][name])
+                copy(alone.types[kind].outer, part["out"][name])
+                copy(alone.types[kind].residual.norm, part["norm"][f"{name}3"])
+        copy(emit.linear, self.hidden2tag)
+        model.tasks["tags"].scorer.load_state_dict(self.crf.state_dict())
+
+
+@pytest.fixture
+def crops() -> list[Pair]:
+    """Posts as the released code knows them: exactly four crops, words of several pieces."""
+    torch.manual_seed(5)
+    words = ("Bob", "and", "Ann", "saw", "Paris", "!")
+    tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
+    return [
+        Pair(words[start:], tags[start:], str(start), objects=tuple(thing() for _ in range(4)))
+        for start in range(4)
+    ]
+
+
+def released(layers: int = 2, dropout: float | None = None) -> UMGF:
+    torch.manual_seed(6)
+    options = {"width": WIDTH, "heads": HEADS, "hidden": 20, "layers": layers, "region_width": REGION}
+    return UMGF(encoder(), LABELS, form="released", label_features=False, dropout=dropout, **options).eval()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 6])
+def test_released(crops: list[Pair], layers: int) -> None:
+    model = released(layers)
+    assert len(model.labels) == 13
+    theirs = Released(model.encoder.model, 12, layers, 20, 13).eval()
+    for weight in theirs.stack.parameters():
+        nn.init.normal_(weight, std=0.3)
+    theirs.hand_over(model)
+
+    # their preparation, with the tokenizer alone
+    tokenizer = model.encoder.pieces.tokenizer
+    encoded = tokenizer(
+        [list(post.words) for post in crops], is_split_into_words=True, padding=True, return_tensors="pt"
+    )
+    ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
+    gold = torch.full_like(ids, model.labels.index("PAD"))
+    for row, post in enumerate(crops):
+        owner = encoded.word_ids(row)
+        for place in mask[row].nonzero()[:, 0].tolist():
+            word, again = owner[place], place and owner[place] == owner[place - 1]
+            special = "[SEP]" if place else "[CLS]"
+            tag = special if word is None else "X" if again else (post.labels or ())[word]
+            gold[row, place] = model.labels.index(tag)
+    regions = torch.stack(
+        [torch.stack([o.region for o in post.objects if o.region is not None]) for post in crops]
+    )
+
+    emissions = theirs(ids, mask, regions)
+    graph = model(collate(model.builder.build(crops)))
+    torch.testing.assert_close(graph.emissions["tags"], emissions[mask], rtol=1e-4, atol=1e-4)
+    assert graph.data["token"].y.tolist() == gold[mask].tolist()
+    wanted = -theirs.crf(emissions, gold, mask, reduction="sum")
+    torch.testing.assert_close(model.loss(graph), wanted, rtol=1e-5, atol=1e-3)
+
+    # and the tags of the words' first pieces are theirs
+    names = model.labels.tags
+    for row, (post, path) in enumerate(zip(crops, theirs.crf.decode(emissions, mask), strict=True)):
+        owner = encoded.word_ids(row)
+        first = [names[path[owner.index(word)]] for word in range(len(post.words))]
+        assert model.tags(graph)[row] == [tag if tag[:2] in ("B-", "I-") else "O" for tag in first]
+
+
+def test_what_stands_for_no_word_counts_as_outside(crops: list[Pair]) -> None:
+    model = released()
+    for tag in ("X", "[CLS]", "[SEP]", "PAD"):
+        with torch.no_grad():
+            model.layers[-1].linear.weight.zero_()
+            model.layers[-1].linear.bias.zero_()[model.labels.index(tag)] = 50.0
+        graph = model(collate(model.builder.build(crops)))
+        assert model.tags(graph) == [["O"] * len(post.words) for post in crops]
+        assert model.entities(graph) == [[], [], [], []]
+
+
+def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]) -> None:
+    model = released()
+    with torch.no_grad():
+        model.layers[-1].linear.weight.mul_(5)
+    graph = model(collate(model.builder.build(crops)))
+    task = model.tasks["tags"]
+    chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
+    first = chances[graph.data["token"].starts_word].split([len(post.words) for post in crops])
+    assert any(model.entities(graph))
+    for tags, entities, chance in zip(model.tags(graph), model.entities(graph), first, strict=True):
+        for entity in entities:
+            product = math.prod(
+                float(chance[place, model.labels.index(tags[place])])
+                for place in range(entity.start, entity.end)
+            )
+            assert entity.score == pytest.approx(product, rel=1e-5)
+
+
+def test_order_of_the_crops_does_not_matter(crops: list[Pair]) -> None:
+    model = released()
+    turned = [replace(post, objects=(*post.objects[2:], *post.objects[1::-1])) for post in crops]
+    one, other = (model(collate(model.builder.build(some))).emissions["tags"] for some in (crops, turned))
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    fewer = [replace(post, objects=post.objects[1:]) for post in crops]
+    assert not torch.allclose(model(collate(model.builder.build(fewer))).emissions["tags"], one, atol=1e-3)
+
+
+def test_every_form_has_its_own_numbers() -> None:
+    small = {"width": WIDTH, "heads": HEADS, "region_width": REGION}
+    paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, form="released", **small)
+    for model, layers, hidden, dropout in ((paper_form, 2, 4 * WIDTH, 0.5), (code, 6, 256, 0.4)):
+        forwards = [part for part in model.modules() if isinstance(part, FeedForward)]
+        assert sum(isinstance(part, RelationalLayer) for part in model.layers) == 2 * layers
+        assert {part.inner.out_features for part in forwards} == {hidden}
+        assert {part.residual.dropout.p for part in forwards} == {dropout}
+    assert paper_form.labels == LABELS
+    assert code.labels.tags == (*LABELS.tags, "PAD", "X", "[CLS]", "[SEP]")

@@ -1,0 +1,88 @@
+"""The graph's state: what a schema asks for, and new states that leave the old alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, post, state
+
+from mnergraph.graph import Complete, Edges, GraphBuilder, Member, Relation, Schema, collate
+from mnergraph.nn.state import Graph
+
+
+def test_of_a_batch() -> None:
+    posts = awkward_posts()
+    batch = collate(GraphBuilder(SCHEMA).build(posts))
+    graph = Graph.of(batch, SCHEMA)
+    assert graph.data is batch
+    assert graph.sentences == len(posts)
+    assert set(graph.edges) == set(SCHEMA.relations)
+    assert (graph.x, graph.emissions) == ({}, {})
+    assert graph.layouts["object"].counts.tolist() == [len(pair.objects) for pair in posts]
+    complete = graph.edges[TOKENS]
+    assert complete.density == 1.0
+    assert complete.src is complete.dst is graph.layouts["token"]
+    around = graph.edges["object", "around", "object"]
+    assert around.type is batch["object", "around", "object"].edge_type
+    assert around.attr is batch["object", "around", "object"].edge_attr
+    assert graph.edges[TO_TOKENS].index is batch[TO_TOKENS].edge_index
+
+
+def test_of_one_post() -> None:
+    data = GraphBuilder(SCHEMA)(post(3, 2))
+    assert Graph.of(data, SCHEMA).sentences == 1
+    assert Graph.of(data, SCHEMA).layouts["token"].counts.tolist() == [3]
+
+
+def test_of_less_than_the_schema() -> None:
+    data = GraphBuilder(SCHEMA)(post(3, 2))
+    with pytest.raises(KeyError, match="the batch has no entity; its node types are token, object"):
+        Graph.of(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
+    del data[TO_TOKENS]
+    with pytest.raises(
+        KeyError, match=r"the batch has no relation \(object, guides, token\); build its graphs"
+    ):
+        Graph.of(data, SCHEMA)
+    Graph.of(data, SCHEMA.without(TO_TOKENS))
+
+
+def test_update_and_emit_return_new_states() -> None:
+    graph = state([post(3, 2)])
+    new = graph.update(token=torch.ones(3, 1), other=torch.zeros(2)).emit("tags", torch.ones(3, 4))
+    assert new.x.keys() == {"token", "object", "other"}
+    assert new.x["object"] is graph.x["object"]
+    assert graph.x.keys() == {"token", "object"}
+    assert (graph.emissions, new.emissions["tags"].shape) == ({}, (3, 4))
+    assert new.emit("spans", torch.ones(3, 3)).emissions.keys() == {"tags", "spans"}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        graph.x = {}  # type: ignore[misc]
+
+
+def test_grow() -> None:
+    of, to = ("entity", "of", "token"), ("token", "in", "entity")
+    schema = SCHEMA | Schema([Relation(*of, Member()), Relation(*to, Member())])
+    graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
+    assert graph.layouts["entity"].nodes == 0
+    places = layout(1, 2)
+    edges = {
+        of: Edges(places, graph.layouts["token"], torch.tensor([[0, 1], [0, 3]])),
+        to: Edges(graph.layouts["token"], places, torch.tensor([[0, 3], [0, 1]])),
+    }
+    grown = graph.grow("entity", torch.ones(3, 8), places, edges)
+    assert grown.layouts["entity"] is places
+    assert grown.edges[of] is edges[of]
+    assert grown.edges[OBJECTS] is graph.edges[OBJECTS]
+    assert graph.x["entity"].shape[0] == graph.edges[of].index.shape[1] == 0
+    with pytest.raises(ValueError, match="2 rows of features for 3 nodes of type entity"):
+        graph.grow("entity", torch.ones(2, 8), places, edges)
+    with pytest.raises(ValueError, match=r"growing entity nodes leaves \[\('token', 'in', 'entity'\)\]"):
+        graph.grow("entity", torch.ones(3, 8), places, {of: edges[of]})
+
+
+def test_complete_relations_need_no_store() -> None:
+    schema = Schema([Relation(*OBJECTS, Complete())])
+    graph = Graph.of(GraphBuilder(schema)(post(2, 3)), schema)
+    assert graph.data.edge_types == []
+    assert graph.edges[OBJECTS].index.shape == (2, 9)

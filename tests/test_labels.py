@@ -1,0 +1,87 @@
+"""Tags and spans, against their definitions."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnergraph.labels import Labels, Span, boundary, is_tag, orphans, repair, spans, to_tags
+
+TAGS = ("O", "B-A", "I-A", "B-B", "I-B")
+
+
+def plain_spans(tags: tuple[str, ...], *, strict: bool) -> list[Span]:
+    """Every start and end tried: a span begins where it may and runs as far as I-T does."""
+    found = []
+    for start, tag in enumerate(tags):
+        kind = tag[2:]
+        continues = start > 0 and tags[start - 1][2:] == kind and tags[start - 1] != "O"
+        if not (tag.startswith("B-") or (tag.startswith("I-") and not continues and not strict)):
+            continue
+        end = start + 1
+        while end < len(tags) and tags[end] == f"I-{kind}":
+            end += 1
+        found.append(Span(start, end, kind))
+    return found
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_spans_of_every_short_sequence(strict: bool) -> None:
+    for length in range(5):
+        for tags in itertools.product(TAGS, repeat=length):
+            assert spans(tags, strict=strict) == plain_spans(tags, strict=strict), tags
+
+
+@given(st.lists(st.sampled_from(TAGS), max_size=12))
+def test_round_trip_and_repair(tags: list[str]) -> None:
+    mended = repair(tags)
+    assert orphans(mended) == []
+    assert spans(mended) == spans(mended, strict=True) == spans(tags)
+    assert to_tags(spans(tags), len(tags)) == mended
+    assert (mended == tags) == (not orphans(tags))
+
+
+def test_orphans() -> None:
+    assert orphans(["I-A", "I-A", "O", "I-B", "B-A", "I-B"]) == [0, 3, 5]
+    assert repair(["I-A", "I-A", "O", "B-B", "I-A"]) == ["B-A", "I-A", "O", "B-B", "B-A"]
+
+
+def test_is_tag_and_boundary() -> None:
+    assert [is_tag(tag) for tag in ("O", "B-PER", "I-x", "B-", "I", "X", "", "E-PER", "o")] == (
+        [True, True, True] + [False] * 6
+    )
+    assert [boundary(tag) for tag in ("O", "B-PER", "I-LOC", "X", "[CLS]")] == ["O", "B", "I", "X", "[CLS]"]
+
+
+@pytest.mark.parametrize("span", [(-1, 1, "A"), (1, 1, "A"), (2, 1, "A"), (0, 4, "A")])
+def test_spans_that_do_not_fit(span: tuple[int, int, str]) -> None:
+    with pytest.raises(
+        ValueError, match=rf"span {span[0]}:{span[1]} \(A\) does not fit a sentence of 3 words"
+    ):
+        to_tags([span], 3)
+
+
+def test_spans_that_overlap() -> None:
+    with pytest.raises(ValueError, match=r"span 1:3 \(B\) overlaps another span"):
+        to_tags([(0, 2, "A"), (1, 3, "B")], 3)
+
+
+def test_labels() -> None:
+    labels = Labels.of_types(["PER", "LOC"])
+    assert list(labels) == ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    assert [labels.index(tag) for tag in labels] == list(range(len(labels)))
+    assert labels.types == ("PER", "LOC")
+    assert Labels(("O", "X", "I-B", "B-A", "B-B")).types == ("B", "A")
+    assert Labels.of_data([["O", "B-PER"], ["I-LOC"], []]) == Labels.of_types(["LOC", "PER"])
+    assert pickle.loads(pickle.dumps(labels)).index("B-LOC") == 3
+
+
+def test_label_errors() -> None:
+    with pytest.raises(ValueError, match="a label stands twice in"):
+        Labels(("O", "B-A", "O"))
+    with pytest.raises(KeyError, match="'B-ORG' is not among the labels O, B-PER, I-PER"):
+        Labels.of_types(["PER"]).index("B-ORG")

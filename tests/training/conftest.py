@@ -1,0 +1,79 @@
+"""A tiny task that a tiny model learns in seconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnergraph.features.backbone import tiny
+from mnergraph.graph import Object, Pair
+from mnergraph.labels import Labels
+from mnergraph.models import MODELS, Tagger
+from mnergraph.training import Loop, Optimisation
+
+NAMES = {"bob": "PER", "ann": "PER", "lee": "PER", "paris": "LOC", "rome": "LOC", "oslo": "LOC"}
+FILLERS = ("saw", "in", "the", "a", "and", "today", "with")
+
+
+def make_posts(many: int, seed: int) -> list[Pair]:
+    """Posts of 2 to 12 words whose tags the words decide, every third with objects."""
+    chance = random.Random(seed)
+    posts = []
+    for place in range(many):
+        words = tuple(chance.choice((*NAMES, *FILLERS)) for _ in range(chance.randint(2, 12)))
+        tags = tuple(f"B-{NAMES[word]}" if word in NAMES else "O" for word in words)
+        objects = (Object("hat"), Object("dog", words=(0, 2))) if place % 3 == 0 else ()
+        posts.append(Pair(words, tags, f"{seed}-{place}", objects=objects))
+    return posts
+
+
+@pytest.fixture
+def posts() -> Callable[[int, int], list[Pair]]:
+    return make_posts
+
+
+@pytest.fixture
+def build() -> Callable[..., Tagger]:
+    """``build(kind)``: a tiny model with dropout, the same at every call."""
+
+    def make(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagger:
+        torch.manual_seed(seed)
+        if kind == "UMGF":
+            options = {"width": 16, "heads": 2, "hidden": 16, "layers": 1, **options}
+        labels = Labels.of_types(["PER", "LOC"])
+        return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
+
+    return make
+
+
+@pytest.fixture
+def loop() -> Callable[..., Loop]:
+    """``loop(epochs=...)``: quick and quiet."""
+
+    def make(**options: Any) -> Loop:
+        quiet = {
+            "epochs": 2,
+            "batch_size": 4,
+            "accelerator": "cpu",
+            "logger": "none",
+            "progress": False,
+            "save_every": 0,
+        }
+        return Loop(**{**quiet, **options})
+
+    return make
+
+
+@pytest.fixture
+def fast() -> Optimisation:
+    return Optimisation(encoder_lr=5e-3, lr=1e-2)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    return tmp_path / "run"

@@ -1,0 +1,478 @@
+"""Training from posts to the best checkpoint: learning, choosing, repeating, resuming, stopping."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import mnergraph.training.run as run
+from mnergraph.graph import Pair
+from mnergraph.models import Tagger
+from mnergraph.training import Loop, Optimisation, Training, evaluate, fit
+
+Posts = Callable[[int, int], list[Pair]]
+Build = Callable[..., Tagger]
+MakeLoop = Callable[..., Loop]
+
+#: 42 posts in batches of 4: eleven steps an epoch.
+STEPS = 11
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process; Lightning catches no such thing."""
+
+
+class KillAt(Callback):
+    """Ends the run at a hook, the given time that it comes by."""
+
+    def __init__(self, hook: str, time: int = 1) -> None:
+        self.left = time
+
+        def kill(*args: Any, **kwargs: Any) -> None:
+            self.left -= 1
+            if not self.left:
+                raise Killed
+
+        setattr(self, hook, kill)
+
+
+def killed(hook: str, time: int) -> dict[str, Any]:
+    return {"callbacks": [KillAt(hook, time)]}
+
+
+class Watch(Callback):
+    """Notes what every step saw."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, list[str]]] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.steps.append((trainer.current_epoch, batch_idx, [pair.id for pair in batch.pair]))
+
+
+def weights(model: Tagger) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMGF"])
+def test_learns(
+    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    model = build(kind)
+    train, dev = posts(60, 1), posts(20, 2)
+    before, _ = evaluate(model, dev, progress=False)
+    returned = fit(model, train, dev, here, optimisation=fast, loop=loop(epochs=4))
+    assert returned is model
+    assert not model.training
+    after, tags = evaluate(model, dev, progress=False)
+    assert after.lenient.f1 > max(0.9, before.lenient.f1)
+    assert [len(row) for row in tags] == [len(post.words) for post in dev]
+    assert sorted(file.name for file in (here / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_what_comes_in_evaluation_mode_is_trained_with_dropout(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    modes = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
+            modes.append(all(part.training for part in module.model.modules()))
+
+    # as AutoModel.from_pretrained and Tagger.from_pretrained give them
+    model = build().eval()
+    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(trainer={"callbacks": [Look()]}))
+    assert modes == [True] * 4
+
+
+def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    watch = Watch()
+    train = posts(42, 1)
+    fit(build(), train, posts(4, 2), here, loop=loop(epochs=3, trainer={"callbacks": [watch]}))
+    assert [(epoch, place) for epoch, place, _ in watch.steps] == [
+        (e, i) for e in range(3) for i in range(STEPS)
+    ]
+    epochs = [[ids for epoch, _, ids in watch.steps if epoch == wanted] for wanted in range(3)]
+    assert all(
+        sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs
+    )
+    assert len({str(epoch) for epoch in epochs}) == 3
+
+
+def test_best_weights_by_dev_alone(
+    build: Build,
+    posts: Posts,
+    loop: MakeLoop,
+    fast: Optimisation,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dev F1 peaks in the second of four epochs; later ones equal it or are better by what does not count."""
+    dev_f1 = iter([0.2, 0.7, 0.7, 0.4])
+    after: list[dict[str, torch.Tensor]] = []
+
+    def end(self: Training) -> None:
+        self._seen = []
+        self.log("dev_f1", next(dev_f1))
+        self.log("dev_f1_strict", float(len(after)))
+        after.append(weights(self.model))
+
+    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    model = fit(build(), posts(20, 1), posts(4, 2), here, optimisation=fast, loop=loop(epochs=4))
+    assert [same(weights(model), one) for one in after] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["BERT-CRF", "UMGF"])
+def test_the_seed_decides_all(
+    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path
+) -> None:
+    def result(seed: int, name: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(int.from_bytes(name.encode()))
+        model = fit(
+            build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimisation=fast, loop=loop(seed=seed)
+        )
+        return weights(model)
+
+    one = result(3, "a")
+    assert same(one, result(3, "b"))
+    assert not same(one, result(4, "c"))
+
+
+@pytest.mark.parametrize("kind", ["BERT-CRF", "UMGF"])
+@pytest.mark.parametrize(
+    ("hook", "time", "first"),
+    [
+        # in the first epoch, between two checkpoints (every three steps)
+        ("on_train_batch_start", 6, (0, 3)),
+        # right after a checkpoint, whose random state must hold for the very next step
+        ("on_train_batch_start", 7, (0, 6)),
+        # in the second epoch, before its first checkpoint
+        ("on_train_batch_start", STEPS + 2, (1, 0)),
+        # in the second epoch
+        ("on_train_batch_start", STEPS + 10, (1, 7)),
+        # in the first and in the second scoring on dev
+        ("on_validation_batch_start", 2, (0, 9)),
+        ("on_validation_epoch_end", 2, (1, 10)),
+        # when the second epoch was over and kept
+        ("on_train_epoch_start", 3, (2, 0)),
+    ],
+)
+def test_killed_and_resumed_is_never_stopped(
+    kind: str,
+    hook: str,
+    time: int,
+    first: tuple[int, int],
+    build: Build,
+    posts: Posts,
+    loop: MakeLoop,
+    fast: Optimisation,
+    tmp_path: Path,
+) -> None:
+    if kind == "UMGF" and time != STEPS + 10:
+        pytest.skip("one of the ways to die suffices for the slower model")
+    train, dev = posts(42, 1), posts(12, 2)
+
+    def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+        how = loop(epochs=3, save_every=3, trainer={"callbacks": list(callbacks)})
+        model = build(kind, dropout=0.3)
+        return weights(fit(model, train, dev, tmp_path / name, optimisation=fast, loop=how, resume=resume))
+
+    watch, again = Watch(), Watch()
+    whole = go("whole", watch)
+    with pytest.raises(Killed):
+        go("killed", KillAt(hook, time))
+    torch.manual_seed(12345)
+    resumed = go("killed", again, resume=True)
+    assert again.steps[0][:2] == first
+    assert again.steps == watch.steps[-len(again.steps) :], "the same posts, in the same batches, to the end"
+    assert same(resumed, whole)
+    last = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "killed")
+    ]
+    assert same(*(one["state_dict"] for one in last))
+    assert last[0]["global_step"] == last[1]["global_step"] == 3 * STEPS
+    assert last[0]["lr_schedulers"] == last[1]["lr_schedulers"]
+
+
+def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path) -> None:
+    train, dev = posts(42, 1), posts(4, 2)
+
+    def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+        how = loop(epochs=1, save_every=2, trainer={"callbacks": list(callbacks)})
+        model = build(dropout=0.3)
+        return weights(fit(model, train, dev, tmp_path / name, optimisation=fast, loop=how, resume=resume))
+
+    whole = go("whole")
+    for resume in (False, True):
+        with pytest.raises(Killed):
+            go("killed", KillAt("on_train_batch_start", 4), resume=resume)
+    assert same(go("killed", resume=True), whole)
+
+
+def test_a_finished_run_resumes_to_its_result(
+    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    train, dev = posts(20, 1), posts(8, 2)
+    done = weights(fit(build(), train, dev, here, optimisation=fast, loop=loop()))
+    assert same(
+        weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done
+    )
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+from conftest import make_posts, NAMES, FILLERS
+import torch
+from lightning.pytorch.callbacks import Callback
+from mnergraph.features.backbone import tiny
+from mnergraph.labels import Labels
+from mnergraph.models import BERTCRF
+from mnergraph.training import Loop, Optimisation, fit
+
+class Kill(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == 5:
+            os._exit(9)
+
+torch.manual_seed(0)
+model = BERTCRF(tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), Labels.of_types(["PER", "LOC"]), dropout=0.3)
+loop = Loop(epochs=1, batch_size=4, accelerator="cpu", logger="none", progress=False, save_every=3,
+            trainer={{"callbacks": [Kill()]}})
+fit(model, make_posts(42, 1), make_posts(4, 2), Path({folder!r}), optimisation=Optimisation(5e-3, 1e-2), loop=loop)
+"""
+
+
+def test_a_process_that_dies(
+    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path
+) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
+    died = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert died.returncode == 9, died.stderr
+    train, dev = posts(42, 1), posts(4, 2)
+    results = [
+        weights(
+            fit(
+                build(dropout=0.3),
+                train,
+                dev,
+                tmp_path / name,
+                optimisation=fast,
+                loop=loop(epochs=1, save_every=3),
+                resume=name == "killed",
+            )
+        )
+        for name in ("whole", "killed")
+    ]
+    assert same(*results)
+
+
+def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[int]:
+    """Lets the epochs score as told; returns the epochs that were scored."""
+    seen: list[int] = []
+
+    def end(self: Training) -> None:
+        self._seen = []
+        seen.append(self.current_epoch)
+        self.log("dev_f1", values[self.current_epoch])
+
+    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    return seen
+
+
+def test_patience(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
+    how = loop(epochs=6, patience=2)
+    model = fit(build(), posts(8, 1), posts(4, 2), here, loop=how)
+    assert seen == [0, 1, 2, 3], "two epochs without a better score end it"
+    # and it stays ended
+    resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, loop=how, resume=True)
+    assert seen == [0, 1, 2, 3]
+    assert same(weights(resumed), weights(model))
+
+
+def test_patience_outlives_a_resume(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
+    train, dev = posts(8, 1), posts(4, 2)
+    with pytest.raises(Killed):
+        fit(
+            build(),
+            train,
+            dev,
+            here,
+            loop=loop(epochs=5, patience=3, trainer=killed("on_train_epoch_start", 3)),
+        )
+    fit(build(), train, dev, here, loop=loop(epochs=5, patience=3), resume=True)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    model, some = build(), posts(4, 1)
+    with pytest.raises(FileNotFoundError, match=r"nothing to resume: there is no .*last.ckpt"):
+        fit(model, some, some, here, loop=loop(), resume=True)
+    with pytest.raises(ValueError, match="there are no train posts"):
+        fit(model, [], some, here, loop=loop())
+    with pytest.raises(ValueError, match="there are no dev posts"):
+        fit(model, some, [], here, loop=loop())
+    bare = [Pair(("bob",), id="bare")]
+    for train, dev in ((some, bare), (bare, some)):
+        with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
+            fit(model, train, dev, here, loop=loop())
+    with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
+        evaluate(model, bare)
+    assert not here.exists(), "what is refused leaves nothing behind"
+    fit(model, some, some, here, loop=loop(epochs=1))
+    with pytest.raises(FileExistsError, match=r"last.ckpt is there from another run: resume it, or choose"):
+        fit(model, some, some, here, loop=loop(epochs=1))
+
+
+def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan at step [1-9].*learning rates .*posts '1-"
+    ):
+        fit(
+            build(),
+            posts(20, 1),
+            posts(4, 2),
+            here,
+            optimisation=Optimisation(1e30, 1e30),
+            loop=loop(epochs=3),
+        )
+
+
+def test_csv(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    fit(build(), posts(20, 1), posts(4, 2), here, loop=loop(logger="csv", trainer={"log_every_n_steps": 1}))
+    (file,) = (here / "logs").rglob("metrics.csv")
+    header, *lines = file.read_text().splitlines()
+    assert {"epoch", "step", "loss", "dev_f1", "dev_f1_strict"} <= set(header.split(","))
+    assert len(lines) == 2 * (5 + 1)
+
+
+def test_resumed_with_logs(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    """The usual run: curves to CSV, checkpoints in the same folder, no warning."""
+    train, dev = posts(20, 1), posts(4, 2)
+    with pytest.raises(Killed):
+        fit(
+            build(),
+            train,
+            dev,
+            here,
+            loop=loop(logger="csv", save_every=2, trainer=killed("on_train_batch_start", 4)),
+        )
+    fit(build(), train, dev, here, loop=loop(logger="csv", save_every=2), resume=True)
+    assert len(list((here / "logs").iterdir())) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="TensorBoard is installed")
+def test_without_tensorboard(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"pip install mnergraph\[logging\], or take logger='csv'"):
+        fit(build(), posts(4, 1), posts(4, 2), here, loop=loop(logger="tensorboard"))
+
+
+@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMGF"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_half_precision(
+    kind: str, clip: float | None, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    how = loop(epochs=3, precision="bf16-mixed", trainer={"gradient_clip_val": clip})
+    model = fit(build(kind), posts(60, 1), posts(20, 2), here, optimisation=fast, loop=how)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert evaluate(model, posts(20, 2), progress=False)[0].lenient.f1 > 0.8
+
+
+def test_fp16_on_a_processor_becomes_bf16(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'`"):
+        fit(build(), posts(8, 1), posts(4, 2), here, loop=loop(epochs=1, precision="16-mixed"))
+
+
+TWO = """
+import sys
+sys.path[:0] = [{tests!r}]
+import warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", message="`torch.jit")
+from pathlib import Path
+import torch
+from conftest import make_posts, NAMES, FILLERS
+from mnergraph.features.backbone import tiny
+from mnergraph.labels import Labels
+from mnergraph.models import UMGF
+from mnergraph.training import Loop, Optimisation, evaluate, fit
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = UMGF(tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), Labels.of_types(["PER", "LOC"]),
+             width=16, heads=2, hidden=16, layers=1)
+# 21 dev posts in batches of 8: one device has two batches, the other one
+loop = Loop(epochs=4, batch_size=4, accelerator="cpu", devices=2, logger="none", progress=False,
+            trainer={{"strategy": "ddp_fork"}})
+fit(model, make_posts(60, 1), make_posts(21, 2), Path({folder!r}), optimisation=Optimisation(5e-3, 1e-2), loop=loop)
+print("F1", evaluate(model, make_posts(21, 2), progress=False)[0].lenient.f1)
+best = torch.load(Path({folder!r}) / "checkpoints" / "best.ckpt", weights_only=True)
+last = torch.load(Path({folder!r}) / "checkpoints" / "last.ckpt", weights_only=True)
+print("STEPS", last["global_step"])
+print("BEST", max(float(one["best_model_score"]) for name, one in last["callbacks"].items() if "dev_f1" in name))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_two_devices(here: Path) -> None:
+    code = TWO.format(tests=str(Path(__file__).parent), folder=str(here))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split() for line in done.stdout.splitlines() if line.startswith(("F1", "STEPS", "BEST")))
+    # 15 batches, so 8 steps for each device in each of four epochs
+    assert said["STEPS"] == "32"
+    assert float(said["F1"]) > 0.8
+    assert float(said["F1"]) == pytest.approx(float(said["BEST"])), "dev is scored over both devices' posts"
+
+
+def test_evaluation_is_in_the_order_of_the_posts(build: Build, posts: Posts) -> None:
+    model, some = build(), posts(23, 1)
+    scores, tags = evaluate(model, some, batch_size=5, progress=False)
+    alone = [evaluate(model, [post], progress=False)[1][0] for post in some]
+    assert tags == alone
+    assert scores == run.score([post.labels or () for post in some], tags)
+
+
+def test_evaluation_shows_its_progress(
+    build: Build, posts: Posts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(build(), posts(5, 1))
+    assert "5/5" in capsys.readouterr().err
+    evaluate(build(), posts(5, 1), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_evaluation_leaves_can_be_trained(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    model = build("UMGF")
+    evaluate(model, posts(8, 1), progress=False)
+    model.predict(posts(4, 1))
+    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(epochs=1))
+    assert isinstance(lightning.__version__, str)
