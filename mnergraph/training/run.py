@@ -119,10 +119,12 @@ def fit(
             **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
         )
         training = Training(model, optimisation)
+        graphs = model.builder.build(train)
+        _observe(model, graphs)
         trainer.fit(
             training,
             Batches(
-                model.builder.build(train),
+                graphs,
                 loop.batch_size,
                 shuffle=True,
                 seed=loop.seed,
