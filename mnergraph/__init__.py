@@ -1,8 +1,16 @@
 """mnergraph: a sentence-image pair becomes a graph; every step takes a graph and returns a graph.
 
-The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from), `features`
-(pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `training`, `evaluation`, `pipeline`.
+The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from),
+`features` (pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `training`,
+`evaluation`, `pipeline`.
 """
+
+import warnings
+
+with warnings.catch_warnings():
+    # said by torch of torch-geometric's own use of torch.jit, once, on import
+    warnings.filterwarnings("ignore", message="`torch.jit")
+    import torch_geometric  # noqa: F401
 
 from mnergraph.evaluation import score
 from mnergraph.features.backbone import pretrained, tiny

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mnergraph.data import DATASETS
 from mnergraph.data import verify as verify_posts
@@ -60,10 +61,35 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
-    paper_names = {name: model.__name__ for name, model in MODELS.items()}
-    given = [paper_names.get(argument, argument) for argument in given]
     try:
-        auto_cli(COMMANDS, args=given, as_positional=False, prog="mnergraph")
-    except (OSError, ValueError, KeyError, FloatingPointError) as fault:
-        print(f"mnergraph: {fault.args[0] if isinstance(fault, KeyError) else fault}", file=sys.stderr)
+        auto_cli(COMMANDS, args=_class_names(given), as_positional=False, prog="mnergraph")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        FloatingPointError,
+        MisconfigurationException,
+    ) as fault:
+        told = str(fault.args[0] if isinstance(fault, KeyError) else fault)
+        print(f"mnergraph: {' '.join(told.split())}", file=sys.stderr)
         raise SystemExit(2) from fault
+
+
+def _class_names(arguments: list[str]) -> list[str]:
+    """The arguments, the models that train is given by the papers' names named as the classes are."""
+    if arguments[:1] != ["train"]:
+        return arguments  # elsewhere --model is a folder
+    names = {name: model.__name__ for name, model in MODELS.items()}
+    return [
+        names.get(argument, argument)
+        if before == "--model"
+        else f"--model={names.get(argument.removeprefix('--model='), argument.removeprefix('--model='))}"
+        if argument.startswith("--model=")
+        else argument
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,6 @@ from mnergraph.data.lookalikes import vocabulary
 from mnergraph.evaluation import Scores
 from mnergraph.features.backbone import TINY, Backbone, pretrained, tiny
 from mnergraph.features.regions import Crops
-
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
 from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
@@ -87,7 +86,9 @@ def train(
         "loop": vars(loop),
         "scores": tagger.record["scores"],
         "seconds": round(time.perf_counter() - began, 1),
-        "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
+        "versions": {
+            name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")
+        },
         "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
     }
     (out / RESULT).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
@@ -119,16 +120,16 @@ def evaluate(
     """
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split)
-    pairs = posts.pairs
-    crops = Pipeline(tagger).crops
-    if crops is not None:
-        pairs = crops.attach(pairs, Path(posts.processed_dir), progress=progress)
     strange = sorted(set(posts.tags) - set(tagger.labels.tags))
     if strange:
         raise ValueError(
             f"the posts have labels that the model does not know: {', '.join(strange)}; it knows "
-            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames types."
+            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
+            "types."
         )
+    pairs, crops = posts.pairs, Pipeline(tagger).crops
+    if crops is not None:
+        pairs = crops.attach(pairs, Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:
         lines = []
@@ -169,6 +170,17 @@ def predict(
     """
     if (text is None) == (posts is None):
         raise ValueError("give either text, with image and caption if there are any, or posts")
+    beside_text = {"image": image, "caption": caption}
+    beside_posts = {"images": images, "objects": objects, "captions": captions}
+    idle = [
+        name for name, given in (beside_posts if posts is None else beside_text).items() if given is not None
+    ]
+    if idle:
+        raise ValueError(f"{', '.join(idle)} can't go with {'text' if posts is None else 'posts'}")
+    if posts is not None and posts.suffix == ".jsonl" and any(beside_posts.values()):
+        raise ValueError(
+            f"images, objects and captions go with the CoNLL format; {posts} names its own in each line"
+        )
     pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
     if posts is not None:
         evidence = Evidence(captions, objects, caption_phrases=False)

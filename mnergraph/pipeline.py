@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data import Evidence, Word, picture_path, read_conll, split_words
+from mnergraph.data import Evidence, EvidenceError, Word, picture_path, read_conll, split_words
+from mnergraph.data.records import parse_object
 from mnergraph.features.phrases import Chunker, RuleChunker, SpacyChunker
 from mnergraph.features.regions import Crops
 from mnergraph.graph import Object, Pair
 from mnergraph.models import Tagger
 
-
+#: Chunkers by the name under which a model's record keeps them.
 CHUNKERS: dict[str, type[Chunker]] = {kind.__name__: kind for kind in (RuleChunker, SpacyChunker)}
 
 
@@ -62,7 +63,9 @@ class Pipeline:
         seen = model.record.get("evidence", {})
         self.crops = Crops(**seen["regions"]) if seen.get("regions") else None
         self.evidence = Evidence(
-            caption_phrases=seen.get("caption_phrases", True), chunker=CHUNKERS[seen.get("chunker", "RuleChunker")]()
+            top_objects=seen.get("top_objects"),
+            caption_phrases=seen.get("caption_phrases", True),
+            chunker=CHUNKERS[seen.get("chunker", "RuleChunker")](),
         )
 
     def __call__(self, posts: Iterable[Post]) -> Iterator[dict[str, Any]]:
@@ -91,21 +94,30 @@ class Pipeline:
                 }
 
     def _seen(self, pair: Pair) -> Pair:
-        """The pair with its caption's phrases as objects, if the model was trained that way."""
-        if pair.caption is None or not self.evidence.caption_phrases or any(o.box is None for o in pair.objects):
-            return pair
-        return replace(pair, objects=(*pair.objects, *self.evidence.phrases(pair.caption)))
+        """The pair with as many boxed objects, and its caption's phrases as objects, as in training."""
+        told = tuple(thing for thing in pair.objects if thing.box is None)
+        if pair.caption is not None and self.evidence.caption_phrases and not told:
+            told = self.evidence.phrases(pair.caption)
+        boxed = sorted(
+            (thing for thing in pair.objects if thing.box is not None), key=lambda thing: -thing.score
+        )
+        return replace(pair, objects=(*boxed[: self.evidence.top_objects], *told))
 
 
 def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
     """Posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
 
-    For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own
-    folder), ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl.
+    For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON
+    holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
+    ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
+    one that the picture is told to show.
 
     Raises:
         ValueError: for a line that holds no post, naming file and line.
+        FileNotFoundError: when ``images`` is no folder.
     """
+    if images is not None and not images.is_dir():
+        raise FileNotFoundError(f"images={str(images)!r} is no folder; give the one that holds <id>.jpg")
     if path.suffix != ".jsonl":
         pairs = read_conll(path, labelled=_has_tags(path))
         if images is not None:
@@ -113,23 +125,28 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
         posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
     else:
         posts = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if line.strip():
                 try:
                     posts.append(_post(json.loads(line), path.parent))
-                except (ValueError, TypeError, KeyError) as error:
+                except EvidenceError as error:
+                    raise ValueError(f"{path}:{number}: {error}") from error
+                except ValueError as error:
                     raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
     return posts
 
 
 def _has_tags(path: Path) -> bool:
     """Whether the first word of a CoNLL file has a tag behind it."""
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip() and not line.startswith("IMGID:")), "")
-    return len(first.split()) > 1
+    with path.open("rb") as file:
+        lines = (line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n") for line in file)
+        first = next((line for line in lines if line and not line.startswith(b"IMGID:")), b"")
+    return b" " in first or b"\t" in first
 
 
-_RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
+_RIGHT = (
+    '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
+)
 
 
 def _post(line: Mapping[str, Any], folder: Path) -> Post:
@@ -138,26 +155,40 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
         raise ValueError("a post is an object with either text or words")
     if strange := set(line) - known:
         raise ValueError(f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}")
+    for key in ("text", "image", "caption"):
+        if not isinstance(line.get(key, ""), str | None) or (key == "text" and line.get(key, "") is None):
+            raise ValueError(f"{key} is {line[key]!r}, which is no text")
+    size = (line.get("width"), line.get("height"))
+    if size != (None, None) and not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(f"width and height are {size}, not two whole numbers above 0")
+    if not isinstance(line.get("objects", []), list):
+        raise ValueError("objects is no list")
+    sized = None if None in size else size
     evidence = {
         "id": str(line.get("id", "")),
         "picture": None if line.get("image") is None else existing(folder / line["image"]),
         "caption": line.get("caption"),
-        "size": (line["width"], line["height"]) if "width" in line else None,
-        "objects": tuple(_object(entry) for entry in line.get("objects", ())),
+        "size": sized,
+        "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
     }
     if "text" in line:
         return Post.of_text(line["text"], **evidence)
-    return Post.of_words(Pair(words=tuple(line["words"]), **evidence))
+    words = line["words"]
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise ValueError(f"words is {words!r}, which is no list of words")
+    return Post.of_words(Pair(words=tuple(words), **evidence))
 
 
-def _object(entry: Mapping[str, Any]) -> Object:
-    box, words = entry.get("box"), entry.get("words")
-    return Object(
-        label=entry.get("label", ""),
-        box=None if box is None else tuple(map(float, box)),  # type: ignore[arg-type]
-        score=entry.get("score", 1.0),
-        words=None if words is None else tuple(words),
-    )
+def _object(raw: Any, size: tuple[int, int] | None, place: int) -> Object:
+    """An object as in objects.jsonl, where the score may be missing, and the box."""
+    where = f"object {place}"
+    if not isinstance(raw, dict) or raw.get("box") is None:
+        if not isinstance(raw, dict) or not isinstance(raw.get("label"), str):
+            raise ValueError(f"{where}: {raw!r} has neither a label nor a box")
+        return replace(parse_object({"score": 1.0, **raw, "box": [0, 0, 1, 1]}, (1, 1), where), box=None)
+    if size is None:
+        raise ValueError(f"{where} has a box, so the post needs width and height of the picture in pixels")
+    return parse_object({"label": "", "score": 1.0, **raw}, size, where)
 
 
 def existing(path: Path) -> Path:
@@ -174,9 +205,8 @@ def existing(path: Path) -> Path:
 def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
     """What a pipeline must know of the evidence a model was trained with, as plain data."""
     return {
+        "top_objects": evidence.top_objects,
         "caption_phrases": evidence.caption_phrases,
         "chunker": type(evidence.chunker).__name__,
         "regions": asdict(crops) if crops else None,
     }
-
-

@@ -35,10 +35,10 @@ def quickstart(
     no_picture: float = 0.1,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, and prints both beside the ceilings.
+    """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, prints both beside the ceilings.
 
-    Its text encoder is tiny and randomly initialised, the pictures' backbone is a random ResNet-18: nothing is
-    downloaded.
+    Its text encoder is tiny and randomly initialised, the pictures' backbone is a random ResNet-18: nothing
+    is downloaded.
 
     Args:
         folder: where posts, checkpoints and models go; without it a temporary folder, deleted at the end.
@@ -70,7 +70,10 @@ def _run(
         name: Lookalikes(root, name, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
         for name in ("train", "valid", "test")
     }
-    pairs = {name: CROPS.attach(posts.pairs, root / "processed", progress=progress) for name, posts in splits.items()}
+    pairs = {
+        name: CROPS.attach(posts.pairs, root / "processed", progress=progress)
+        for name, posts in splits.items()
+    }
     labels, test = Labels(splits["train"].tags), splits["test"]
     loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, logger="none", save_every=0)
 
@@ -100,10 +103,11 @@ def _run(
     found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.picture_ceiling.accuracy}
     for name, table in tables.items():
         print(f"\n{name} on Lookalikes' test posts\n{table}")
+    percent = {name: f"{100 * value:.1f}" for name, value in found.items()}
     print(
-        f"\nF1 in percent: BERT-CRF {100 * found['BERT-CRF']:.1f}, UMGF {100 * found['UMGF']:.1f}."
-        f"\nWhat words alone can reach: {100 * found['text ceiling']:.1f}, give or take {100 * test.ceiling.spread:.1f}"
-        f" by guessing. With the pictures: {100 * found['picture ceiling']:.1f}."
+        f"\nF1 in percent: BERT-CRF {percent['BERT-CRF']}, UMGF {percent['UMGF']}."
+        f"\nWhat words alone can reach: {percent['text ceiling']}, give or take {100 * test.ceiling.spread:.1f} "
+        f"by guessing. With the pictures: {percent['picture ceiling']}."
     )
     _show_one(models["UMGF"], splits["test"].pairs)
     return found
@@ -111,10 +115,13 @@ def _run(
 
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     """One post of the test split, read with its picture and without."""
-    pair = next((p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
+    pair = next(
+        (p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0]
+    )
     blind = replace(pair, picture=None, objects=(), caption=None, size=None)
     seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(blind)])
-    print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {', '.join(o.label for o in pair.objects) or 'nothing'}")
+    shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
+    print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
     for name, line in (("with its picture", seen), ("without", unseen)):
         said = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
         print(f"  UMGF {name}: {'; '.join(said) or 'no entity'}")

@@ -50,7 +50,8 @@ def read_objects(path: str | Path) -> dict[str, Sight]:
         if not isinstance(entry.get("objects"), list):
             raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_FORM}')
         objects = (
-            _object(raw, size, f"{where}: object {place}") for place, raw in enumerate(entry["objects"], 1)
+            parse_object(raw, size, f"{where}: object {place}")
+            for place, raw in enumerate(entry["objects"], 1)
         )
         found[key] = Sight(size[0], size[1], tuple(objects))
     return found
@@ -110,7 +111,8 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
         )
 
 
-def _object(raw: Any, size: tuple[int, int], where: str) -> Object:
+def parse_object(raw: Any, size: tuple[int, int], where: str) -> Object:
+    """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
         raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_FORM}')
     score: Any = raw.get("score")

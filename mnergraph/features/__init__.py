@@ -1,1 +1,1 @@
-"""."""
+"""PIXELS AND WORDS TO TENSORS, computed once."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
@@ -18,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as hf_logging
 
 from mnergraph.features.text import WordPieces
 
@@ -70,8 +73,9 @@ def pretrained(name: str | os.PathLike[str]) -> Backbone:
         OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
-        model = AutoModel.from_pretrained(name, dtype=torch.float32)
+        with _without_bars():
+            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
+            model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise OSError(
             f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
@@ -126,6 +130,20 @@ def tiny(
         max_position_embeddings=max_length,
     )
     return Backbone(BertModel(config, add_pooling_layer=False), WordPieces(tokenizer), TINY)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' bar for reading weights; downloads, which may take minutes, keep theirs."""
+    if not hf_logging.is_progress_bar_enabled() or are_progress_bars_disabled():
+        yield  # somebody chose what to see
+        return
+    hf_logging.disable_progress_bar()
+    enable_progress_bars()  # of huggingface_hub, which the line above has switched off too
+    try:
+        yield
+    finally:
+        hf_logging.enable_progress_bar()
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:

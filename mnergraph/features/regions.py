@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ from mnergraph.graph import Box, Object, Pair
 
 #: Stands where weights are wanted that nobody trained.
 RANDOM = "random"
+#: Torchvision's published weights.
+IMAGENET = "imagenet"
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
 
 
@@ -59,22 +62,22 @@ class Crops:
     def model(self) -> nn.Module:
         """The backbone, frozen, its classifier taken off."""
         build = getattr(torchvision.models, self.backbone)
-        if self.weights == "imagenet":
+        if self.weights == IMAGENET:
             try:
                 net = build(weights="DEFAULT")
-            except OSError as error:
+            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: a checksum that is wrong
                 url = torchvision.models.get_model_weights(self.backbone).DEFAULT.url
                 raise OSError(
-                    f"the weights of {self.backbone} are not here and could not be downloaded ({error}): fetch "
-                    f"{url} and give its path as weights, or weights='random' to try things out"
+                    f"the weights of {self.backbone} are not here and could not be downloaded ({error}): "
+                    f"fetch {url} and give its path as weights, or weights='random' to try things out"
                 ) from error
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 net = build(weights=None)
-            if self.weights != RANDOM:
-                net.load_state_dict(_state(Path(self.weights)))
         net.fc = nn.Identity()
+        if self.weights not in (RANDOM, IMAGENET):
+            _load(net, Path(self.weights), self.backbone)
         return net.eval().requires_grad_(False)
 
     @cached_property
@@ -87,7 +90,7 @@ class Crops:
         return self._encode([_crop(picture, box, self.size) for box in boxes])
 
     @torch.inference_mode()
-    def _encode(self, crops: Sequence[Tensor]) -> Tensor:
+    def _encode(self, crops: list[Tensor]) -> Tensor:
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
         rows = [self.model(pixels.normalize(batch, _MEAN, _STD)) for batch in batches]
         return torch.cat(rows).clone() if rows else torch.zeros(0, self.width)
@@ -97,8 +100,8 @@ class Crops:
     ) -> list[Pair]:
         """The pairs with a region vector on every boxed object.
 
-        A post with a picture but without any box gets the whole picture as its one, general object. A picture that
-        can't be read gives no vectors; a warning counts these.
+        A post with a picture but without any box gets the whole picture as its one, general object. A picture
+        that can't be read gives no vectors; a warning counts these.
 
         Args:
             pairs: the posts.
@@ -135,12 +138,14 @@ class Crops:
         bar = tqdm(pairs, desc=f"regions by {self.name}", unit="post", disable=not progress, mininterval=0.5)
         for place, pair in enumerate(bar):
             boxes = [thing.box for thing in pair.objects if thing.box is not None]
-            if pair.picture is None or not boxes:
+            if pair.picture is None:
                 continue
             try:
                 picture = open_picture(pair.picture)
             except OSError as error:
                 unreadable.append(f"{pair.id} ({error})")
+                continue
+            if not boxes:  # it became readable since
                 continue
             waiting[str(place)] = [_crop(picture, box, self.size) for box in boxes]
             if sum(map(len, waiting.values())) >= self.batch_size:
@@ -163,15 +168,17 @@ def open_picture(path: str | Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 return picture.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders raise whatever they stumble over
         raise OSError(f"{path}: {error}") from error
 
 
 def _crop(picture: Image.Image, box: Box, size: int) -> Tensor:
-    left, top = min(int(box[0]), picture.width - 1), min(int(box[1]), picture.height - 1)
+    left = min(max(int(box[0]), 0), picture.width - 1)
+    top = min(max(int(box[1]), 0), picture.height - 1)
     right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
     crop = picture.crop((left, top, min(right, picture.width), min(bottom, picture.height)))
     return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR)).float() / 255
@@ -184,7 +191,7 @@ def _with_a_box(pair: Pair) -> Pair:
     try:
         size = pair.size or open_picture(pair.picture).size
     except OSError:
-        return pair  # `_compute` has no box to read, so it is counted where pictures are verified
+        return pair  # `_compute` will try again and count it
     whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
     return replace(pair, size=size, objects=(whole, *pair.objects))
 
@@ -198,22 +205,37 @@ def _with_regions(pair: Pair, rows: Tensor) -> Pair:
 
 
 def _key(crops: Crops, pairs: Iterable[Pair]) -> str:
-    """Changes with the settings, the boxes, and the pictures' size and time of change."""
-    facts: list[object] = [asdict(crops)]
+    """Changes with the settings, the boxes, and the size and time of change of pictures and weights."""
+    facts: list[object] = [asdict(crops), _stamp(Path(crops.weights))]
     for pair in pairs:
-        stat = pair.picture.stat() if pair.picture is not None else None
         boxes = [thing.box for thing in pair.objects]
-        facts.append((pair.id, boxes, (stat.st_size, stat.st_mtime_ns) if stat else None))
+        facts.append((pair.id, boxes, pair.picture and (str(pair.picture), _stamp(pair.picture))))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """A file's size and time of change."""
+    if not path.is_file():
+        return None
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _load(net: nn.Module, path: Path, backbone: str) -> None:
+    """Gives a network without classifier the weights of a file; the file may hold those of a classifier."""
     if not path.is_file():
         raise FileNotFoundError(
             f"weights={str(path)!r} is neither 'random', 'imagenet' nor a file of weights"
         )
-    return (
-        load_file(path)
-        if path.suffix == ".safetensors"
-        else torch.load(path, map_location="cpu", weights_only=True)
-    )
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        net.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+    except Exception as error:  # whatever a file that is something else makes its reader raise
+        raise ValueError(
+            f"weights={str(path)!r} are not those of {backbone}: right is the state dict of torchvision's "
+            f"{backbone}, as .safetensors or .pth ({str(error).strip().splitlines()[0]})"
+        ) from error

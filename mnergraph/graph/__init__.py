@@ -5,7 +5,8 @@ from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.graph.pair import Box, Object, Pair
 from mnergraph.graph.relations import Complete, Connection, Grounded, Kind, Member, Spatial, Windowed, pairs
-from mnergraph.graph.schema import EdgeType, Relation, Schema
+from mnergraph.graph.schema import Relation, Schema
+from mnergraph.graph.stores import EdgeType
 
 __all__ = [
     "Box",

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 
 from mnergraph.graph.layout import Layout
+from mnergraph.graph.stores import fill
 
 
 def collate(graphs: Sequence[HeteroData]) -> Batch:
@@ -33,10 +35,10 @@ def collate(graphs: Sequence[HeteroData]) -> Batch:
     first = graphs[0]
     _refuse_others(graphs, first)
     for store in first.node_stores:
-        counts[store._key] = _collate_nodes(graphs, store, batch[store._key], slices, shifts)
+        counts[store._key] = _collate_nodes(graphs, store, batch, slices, shifts)
     ptr = {kind: batch[kind].ptr for kind in counts}
     for store in first.edge_stores:
-        _collate_edges(graphs, store, batch[store._key], ptr, slices, shifts)
+        _collate_edges(graphs, store, batch, ptr, slices, shifts)
     for key in first._global_store:
         batch._global_store[key] = [graph._global_store[key] for graph in graphs]
         slices[key], shifts[key] = torch.arange(len(graphs) + 1), None
@@ -46,47 +48,48 @@ def collate(graphs: Sequence[HeteroData]) -> Batch:
 
 
 def _collate_nodes(
-    graphs: Sequence[HeteroData], store: NodeStorage, out: NodeStorage, slices: dict, shifts: dict
+    graphs: Sequence[HeteroData], store: NodeStorage, batch: Batch, slices: dict, shifts: dict
 ) -> list[int]:
     kind = store._key
     stores = _alike(graphs, store)
     counts = [s["num_nodes"] for s in stores]
     ptr = _running(counts)
-    slices[kind], shifts[kind] = {}, {}
-    for key in store:
-        if key == "num_nodes":
-            # not sliced: `_num_nodes` is where PyG looks when it takes a batch apart
-            out.num_nodes, out._num_nodes = sum(counts), counts
-            continue
-        out[key] = torch.cat([s[key] for s in stores])
-        slices[kind][key], shifts[kind][key] = ptr, None
-    out.batch = torch.arange(len(graphs)).repeat_interleave(torch.tensor(counts), output_size=sum(counts))
-    out.ptr = ptr
+    values: dict[str, Any] = {}
+    for key in store._mapping:
+        values[key] = sum(counts) if key == "num_nodes" else torch.cat([s[key] for s in stores])
+    tensors = values.keys() - {"num_nodes"}
+    slices[kind], shifts[kind] = dict.fromkeys(tensors, ptr), dict.fromkeys(tensors)
+    values["batch"] = torch.from_numpy(np.repeat(np.arange(len(graphs)), counts))
+    values["ptr"] = ptr
+    fill(batch, kind, values)
+    # num_nodes is not sliced: this is where PyG looks when it takes a batch apart
+    batch._node_store_dict[kind].__dict__["_num_nodes"] = counts
     return counts
 
 
 def _collate_edges(
-    graphs: Sequence[HeteroData], store: EdgeStorage, out: EdgeStorage, ptr: dict, slices: dict, shifts: dict
+    graphs: Sequence[HeteroData], store: EdgeStorage, batch: Batch, ptr: dict, slices: dict, shifts: dict
 ) -> None:
     key = store._key
     stores = _alike(graphs, store)
     counts = [s["edge_index"].shape[1] for s in stores]
-    slices[key], shifts[key] = {}, {}
     edge_ptr = _running(counts)
-    for name in store:
-        values = torch.cat([s[name] for s in stores], dim=-1 if name == "edge_index" else 0)
-        slices[key][name], shifts[key][name] = edge_ptr, None
-        if name == "edge_index":
-            start = torch.stack([ptr[key[0]][:-1], ptr[key[2]][:-1]])
-            values += start.repeat_interleave(torch.tensor(counts), dim=1, output_size=sum(counts))
-            shifts[key][name] = start.t()[..., None]
-        out[name] = values
+    values = {
+        name: torch.cat([s[name] for s in stores], dim=1 if name == "edge_index" else 0)
+        for name in store._mapping
+    }
+    start = np.stack([ptr[key[0]].numpy()[:-1], ptr[key[2]].numpy()[:-1]])
+    values["edge_index"] += torch.from_numpy(np.repeat(start, counts, axis=1))
+    slices[key], shifts[key] = dict.fromkeys(values, edge_ptr), dict.fromkeys(values)
+    shifts[key]["edge_index"] = torch.from_numpy(start).t()[..., None]
+    fill(batch, key, values)
 
 
 def _running(counts: list[int]) -> Tensor:
-    ptr = torch.zeros(len(counts) + 1, dtype=torch.long)
-    ptr[1:] = torch.tensor(counts).cumsum(0)
-    return ptr
+    return torch.from_numpy(np.concatenate([_ZERO, np.cumsum(counts)]))
+
+
+_ZERO = np.zeros(1, dtype=np.int64)
 
 
 def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
@@ -101,21 +104,21 @@ def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
             )
 
 
-def _alike(graphs: Sequence[HeteroData], like: BaseStorage) -> list[BaseStorage]:
-    """The store of this type in every graph; an error that names the post whose store differs."""
+def _alike(graphs: Sequence[HeteroData], like: BaseStorage) -> list[dict[str, Any]]:
+    """What the store of this type holds in every graph; an error that names the post whose store differs."""
     kind = like._key
     of_type = "_edge_store_dict" if isinstance(kind, tuple) else "_node_store_dict"
     wanted = like._mapping.keys()
     stores = []
     for graph in graphs:
-        store = getattr(graph, of_type).get(kind)
+        store = graph.__dict__[of_type].get(kind)
         if store is None or store._mapping.keys() != wanted:
             held = "nothing" if store is None else ", ".join(store.keys())
             raise ValueError(
                 f"post {graph.pair.id!r} holds {held} for {kind}, the batch's first post "
                 f"{', '.join(wanted)}; graphs of one batch come from one builder"
             )
-        stores.append(store)
+        stores.append(store._mapping)
     return stores
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.pair import Pair
-from mnergraph.graph.schema import EdgeType, Schema
+from mnergraph.graph.schema import Schema
+from mnergraph.graph.stores import EdgeType, fill
 from mnergraph.labels import Labels
 
 PIECES: EdgeType = ("piece", "part_of", "token")
@@ -84,12 +85,12 @@ class GraphBuilder:
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
-            _fill(data, "image", **self._image(pair))
+            fill(data, "image", self._image(pair))
         if "entity" in self._has:
-            _fill(data, "entity", num_nodes=len(pair.entities))
+            fill(data, "entity", {"num_nodes": len(pair.entities)})
         for kind in self._grown:
-            if kind not in data.node_types:
-                _fill(data, kind, num_nodes=0)
+            if kind not in data._node_store_dict:
+                fill(data, kind, {"num_nodes": 0})
         self.schema.connect(data)
         return data
 
@@ -105,26 +106,30 @@ class GraphBuilder:
         else:
             word = np.concatenate([self._none[: len(self.start)], owner, self._none[: len(self.end)]])
             starts = (word >= 0) & (word != np.concatenate([self._none[:1], word[:-1]]))
-        token = {"word": _tensor(word), "starts_word": _tensor(starts), "num_nodes": len(word)}
+        token: dict[str, Any] = {
+            "word": _tensor(word),
+            "starts_word": _tensor(starts),
+            "num_nodes": len(word),
+        }
         if self.labels is not None:
-            token["y"] = torch.tensor(self._label_indices(pair, word, starts))
-        _fill(data, "token", **token)
+            token["y"] = _tensor(np.array(self._label_indices(pair, word, starts)))
+        fill(data, "token", token)
         if self.tokenizer is None:
             return
         ids = np.array([*self.start, *chain.from_iterable(pieces), *self.end])
-        _fill(data, "piece", input_ids=_tensor(ids), num_nodes=len(ids))
+        fill(data, "piece", {"input_ids": _tensor(ids), "num_nodes": len(ids)})
         if self.tokens == "words":
             index = np.array([_range(len(ids))[len(self.start) : len(ids) - len(self.end)], owner])
         else:
             index = np.array([_range(len(ids))] * 2)
-        _fill(data, PIECES, edge_index=_tensor(index))
+        fill(data, PIECES, {"edge_index": _tensor(index)})
 
     def _label_indices(self, pair: Pair, word: np.ndarray, starts: np.ndarray) -> list[int]:
         assert self.labels is not None
         if pair.labels is None:
             return [NO_LABEL] * len(word)
         try:
-            of_word = [self.labels.index(tag) for tag in pair.labels]
+            of_word = list(map(self.labels.index, pair.labels))
             if self.tokens == "words":
                 return of_word
             before, after, rest = map(self.labels.index, ("[CLS]", "[SEP]", "X"))
@@ -147,14 +152,14 @@ class GraphBuilder:
                     regions[place] = self._fitting(
                         thing.region, (self.region_width,), f"object {place}", pair
                     )
-        _fill(data, "object", **store)
+        fill(data, "object", store)
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
         ids = np.array([*chain.from_iterable(pieces)], dtype=np.int64)
         owner = np.repeat(_range(len(objects)), [len(label) for label in pieces])
-        _fill(data, "label_piece", input_ids=_tensor(ids), num_nodes=len(ids))
-        _fill(data, LABEL_PIECES, edge_index=_tensor(np.array([_range(len(ids)), owner])))
+        fill(data, "label_piece", {"input_ids": _tensor(ids), "num_nodes": len(ids)})
+        fill(data, LABEL_PIECES, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
 
     def _image(self, pair: Pair) -> dict[str, Any]:
         if self.image_width is None:
@@ -185,9 +190,3 @@ def _range(length: int) -> np.ndarray:
 def _tensor(array: np.ndarray) -> Tensor:
     """An array as a tensor that may be written to without touching what others share."""
     return torch.from_numpy(array if array.base is None else array.copy())
-
-
-def _fill(data: HeteroData, kind: str | EdgeType, **values: Any) -> None:
-    """Sets a store's attributes at once: PyG's own attribute access is most of the time of a small graph."""
-    store = data.get_node_store(kind) if isinstance(kind, str) else data.get_edge_store(*kind)
-    store._mapping.update(values)

@@ -113,10 +113,10 @@ class Grounded(Kind):
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
             raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
-        spans = [thing.words for thing in data.pair.objects]
+        word, spans = data["token"].word, [thing.words for thing in data.pair.objects]
         if all(span is None for span in spans):
-            return _everything(data[src]["num_nodes"], data[dst]["num_nodes"]).clone()
-        word = data["token"].word
+            sizes = {"token": len(word), "object": len(spans)}
+            return _everything(sizes[src], sizes[dst]).clone()
         lows = torch.tensor([-1 if span is None else span[0] for span in spans])
         highs = torch.tensor([len(data.pair.words) if span is None else span[1] for span in spans])
         index = ((word[:, None] >= lows) & (word[:, None] < highs)).nonzero().t()

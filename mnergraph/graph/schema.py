@@ -12,8 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.relations import Connection, Kind
-
-EdgeType = tuple[str, str, str]
+from mnergraph.graph.stores import EdgeType, fill
 
 
 @dataclass(frozen=True)
@@ -143,12 +142,8 @@ class Schema:
             if relation.kind.complete and not every:
                 continue
             found = relation.connect(data)
-            store = data.get_edge_store(*relation.key)._mapping
-            store["edge_index"] = found.index
-            if found.type is not None:
-                store["edge_type"] = found.type
-            if found.attr is not None:
-                store["edge_attr"] = found.attr
+            held = {"edge_index": found.index, "edge_type": found.type, "edge_attr": found.attr}
+            fill(data, relation.key, {name: value for name, value in held.items() if value is not None})
 
     def materialize(self, data: HeteroData) -> HeteroData:
         """A copy of one post's graph with every edge of every relation written out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,23 +53,27 @@ class Training(lightning.LightningModule):
     Args:
         model: the model.
         optimisation: how its weights learn.
+        batches: what an epoch goes through; its length decides how long the rates rise and fall.
     """
 
-    def __init__(self, model: Tagger, optimisation: Optimisation) -> None:
+    def __init__(self, model: Tagger, optimisation: Optimisation, batches: Sized) -> None:
         super().__init__()
-        self.model, self.optimisation = model, optimisation
+        self.model, self.optimisation, self.batches = model, optimisation, batches
         self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
 
     def training_step(self, batch: Batch, place: int) -> Tensor:
-        loss = self.model.loss(self.model(batch))
-        if not torch.isfinite(loss):
+        try:
+            loss = self.model.loss(self.model(batch))
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss.item()}")
+        except FloatingPointError as error:
             posts = ", ".join(repr(pair.id) for pair in batch.pair)
             rates = ", ".join(f"{group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.global_step} "
-                f"(learning rates {rates}; posts {posts}). Try a smaller learning rate, "
-                "trainer.gradient_clip_val=1, or full precision; features that are not finite do this too."
-            )
+                f"at step {self.global_step} (learning rates {rates}; posts {posts}) {error}. Try a smaller "
+                "learning rate, trainer.gradient_clip_val=1, or full precision; features that are not finite "
+                "do this too."
+            ) from error
         self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
         return loss
 
@@ -78,8 +83,8 @@ class Training(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = _scored(_from_all_devices(self._seen))
         self._seen = []
-        self.log(DEV_F1, scores.lenient.f1, prog_bar=True)
-        self.log("dev_f1_strict", scores.strict.f1)
+        self.log(DEV_F1, scores.lenient.f1, prog_bar=True, sync_dist=True)
+        self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         encoder = {id(weight) for weight in self.model.encoder_parameters()}
@@ -99,7 +104,9 @@ class Training(lightning.LightningModule):
             # Lightning refuses to clip for a fused optimiser in mixed precision
             fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
-        steps = int(self.trainer.estimated_stepping_batches)
+        # trainer.estimated_stepping_batches sets the loader up before a resumed run reads its place in it
+        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
+        steps = each * (self.trainer.max_epochs or 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: how.rate(step, steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

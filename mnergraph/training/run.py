@@ -118,18 +118,13 @@ def fit(
             enable_progress_bar=loop.progress,
             **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
         )
-        training = Training(model, optimisation)
         graphs = model.builder.build(train)
         _observe(model, graphs)
+        batches = Batches(graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers)
+        training = Training(model, optimisation, batches)
         trainer.fit(
             training,
-            Batches(
-                graphs,
-                loop.batch_size,
-                shuffle=True,
-                seed=loop.seed,
-                workers=loop.workers,
-            ),
+            batches,
             Batches(model.builder.build(dev), 2 * loop.batch_size, shuffle=False),
             ckpt_path=last if resume else None,
         )

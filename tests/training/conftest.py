@@ -32,6 +32,24 @@ def make_posts(many: int, seed: int) -> list[Pair]:
     return posts
 
 
+def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagger:
+    """A tiny model, the same at every call."""
+    torch.manual_seed(seed)
+    if kind == "UMGF":
+        options = {"width": 16, "heads": 2, "hidden": 16, "layers": 1, **options}
+    labels = Labels.of_types(["PER", "LOC"])
+    return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
+
+
+def make_loop(**options: Any) -> Loop:
+    """A quick and quiet loop."""
+    quiet = {"batch_size": 4, "accelerator": "cpu", "logger": "none", "progress": False, "save_every": 0}
+    return Loop(**{"epochs": 2, **quiet, **options})
+
+
+FAST = Optimisation(encoder_lr=5e-3, lr=1e-2)
+
+
 @pytest.fixture
 def posts() -> Callable[[int, int], list[Pair]]:
     return make_posts
@@ -39,39 +57,17 @@ def posts() -> Callable[[int, int], list[Pair]]:
 
 @pytest.fixture
 def build() -> Callable[..., Tagger]:
-    """``build(kind)``: a tiny model with dropout, the same at every call."""
-
-    def make(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagger:
-        torch.manual_seed(seed)
-        if kind == "UMGF":
-            options = {"width": 16, "heads": 2, "hidden": 16, "layers": 1, **options}
-        labels = Labels.of_types(["PER", "LOC"])
-        return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
-
-    return make
+    return make_model
 
 
 @pytest.fixture
 def loop() -> Callable[..., Loop]:
-    """``loop(epochs=...)``: quick and quiet."""
-
-    def make(**options: Any) -> Loop:
-        quiet = {
-            "epochs": 2,
-            "batch_size": 4,
-            "accelerator": "cpu",
-            "logger": "none",
-            "progress": False,
-            "save_every": 0,
-        }
-        return Loop(**{**quiet, **options})
-
-    return make
+    return make_loop
 
 
 @pytest.fixture
 def fast() -> Optimisation:
-    return Optimisation(encoder_lr=5e-3, lr=1e-2)
+    return FAST
 
 
 @pytest.fixture
