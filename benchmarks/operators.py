@@ -1,4 +1,4 @@
-"""Speed of the graph's parts: message passing, building and collating, the whole UMGF step. Run on a quiet machine.
+"""Speed of the parts: message passing, building and collating, the whole UMGF step. Needs a quiet machine.
 
     uv run python benchmarks/operators.py --out results/operators.json
 
@@ -25,7 +25,18 @@ from torch_geometric.nn import TransformerConv
 from transformers import BertConfig, BertModel
 
 from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Object, Pair, Relation, Schema, collate
+from mnergraph.graph import (
+    Complete,
+    Edges,
+    GraphBuilder,
+    Grounded,
+    Layout,
+    Object,
+    Pair,
+    Relation,
+    Schema,
+    collate,
+)
 from mnergraph.labels import Labels
 from mnergraph.models import UMGF
 from mnergraph.nn.attention import Attention
@@ -62,7 +73,7 @@ def allocated(call: Callable[[], Any]) -> float:
 
 
 def complete_relation(words: int, repeats: int) -> dict[str, float]:
-    """16 sentences of about so many words, width 512, 8 heads: our dense attention against PyG's TransformerConv."""
+    """16 sentences of about so many words, width 512, 8 heads: dense attention against TransformerConv."""
     torch.manual_seed(0)
     counts = torch.randint(int(words * 0.75), int(words * 1.25) + 1, (16,))
     layout = Layout(torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]))
@@ -82,19 +93,26 @@ def complete_relation(words: int, repeats: int) -> dict[str, float]:
 
     found = timed({"dense": dense, "message passing": passed, "projections": projections}, repeats)
     memory = {"dense MiB": allocated(dense), "message passing MiB": allocated(passed)}
-    return found | memory | {
-        "times faster": found["message passing"] / found["dense"],
-        "times less memory": memory["message passing MiB"] / memory["dense MiB"],
-    }
+    return (
+        found
+        | memory
+        | {
+            "times faster": found["message passing"] / found["dense"],
+            "times less memory": memory["message passing MiB"] / memory["dense MiB"],
+        }
+    )
 
 
 def gated_sum(share: float, repeats: int) -> dict[str, float]:
-    """UMGF's gated sum, 16 sentences of 48 words and 5 objects, width 512, with this share of the pairs joined."""
+    """UMGF's gated sum, 16 sentences of 48 words and 5 objects, width 512, this share of the pairs joined."""
     torch.manual_seed(0)
     words, objects = (Layout(torch.arange(17) * count) for count in (48, 5))
     index = Edges(objects, words).index
     kept = index[:, torch.rand(index.shape[1]) < share]
-    x, o = torch.randn(words.nodes, 512, requires_grad=True), torch.randn(objects.nodes, 512, requires_grad=True)
+    x, o = (
+        torch.randn(words.nodes, 512, requires_grad=True),
+        torch.randn(objects.nodes, 512, requires_grad=True),
+    )
     gate = GatedSum(512)
 
     def run(reading: str) -> Callable[[], None]:
@@ -143,10 +161,14 @@ def some_posts(count: int, seed: int = 0) -> list[Pair]:
 
 
 def building(repeats: int) -> dict[str, float]:
-    """Graphs per second and core: built from pairs (words already known to the tokenizer), and collated by 16."""
+    """Graphs per second and core: built (words already known to the tokenizer), and collated by 16."""
     torch.set_num_threads(1)
-    complete = Schema([Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())])
-    grounded = Schema([Relation("object", "g", "token", Grounded()), Relation("token", "g", "object", Grounded())])
+    complete = Schema(
+        [Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())]
+    )
+    grounded = Schema(
+        [Relation("object", "g", "token", Grounded()), Relation("token", "g", "object", Grounded())]
+    )
     posts = some_posts(2000)
     found = {}
     for name, schema in (("tokens and objects", complete), ("UMGF", complete | grounded)):
@@ -159,7 +181,10 @@ def building(repeats: int) -> dict[str, float]:
         gc.collect()
         gc.freeze()
         seconds = timed(
-            {"build": build, "collate": lambda graphs=graphs: [collate(graphs[i : i + 16]) for i in range(0, 2000, 16)]},
+            {
+                "build": build,
+                "collate": lambda graphs=graphs: [collate(graphs[i : i + 16]) for i in range(0, 2000, 16)],
+            },
             repeats,
         )
         found[f"{name}: built per second"] = 2000 / seconds["build"]
@@ -170,11 +195,15 @@ def building(repeats: int) -> dict[str, float]:
 
 
 def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, float]:
-    """Floating-point rate of UMGF's training step against that of its encoder alone on the same batch of 16."""
+    """Floating-point rate of UMGF's training step against its encoder's alone on the same batch of 16."""
     torch.manual_seed(0)
     small = tiny(WORDS)
     config = BertConfig(
-        vocab_size=30522, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * width
+        vocab_size=30522,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
     )
     encoder = Backbone(BertModel(config, add_pooling_layer=False), small.pieces, "random")
     model = UMGF(encoder, LABELS)
@@ -200,7 +229,8 @@ def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, f
 
     flops = {"step": _flops(forward_backward), "encoder": _flops(encoder_forward_backward)}
     seconds = timed(
-        {"step": stepped(forward_backward, ours), "encoder": stepped(encoder_forward_backward, theirs)}, repeats
+        {"step": stepped(forward_backward, ours), "encoder": stepped(encoder_forward_backward, theirs)},
+        repeats,
     )
     rate = {name: flops[name] / seconds[name] / 1e9 for name in flops}
     return {
@@ -239,7 +269,9 @@ def main(out: Path | None = None, repeats: int = 9) -> None:
     found["threads"] = torch.get_num_threads()
     found["cpu capability"] = torch.backends.cpu.get_cpu_capability()
     found["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    text = json.dumps(found, indent=1, default=lambda value: value.item() if isinstance(value, Tensor) else str(value))
+    text = json.dumps(
+        found, indent=1, default=lambda value: value.item() if isinstance(value, Tensor) else str(value)
+    )
     print(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

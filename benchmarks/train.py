@@ -1,6 +1,7 @@
-"""Trains a model on a benchmark over several seeds and writes one result file.
+r"""Trains a model on a benchmark over several seeds and writes one result file.
 
-    uv run python benchmarks/train.py --data Twitter2017 --root DIR --model BERT-CRF --encoder DIR --out results/x.json
+    uv run python benchmarks/train.py --data Twitter2017 --root DIR --model BERT-CRF --encoder DIR \
+        --out benchmarks/results/x.json
 
 The checkpoint is chosen on dev alone; test is touched once per seed. The file holds the scores of every seed,
 lenient and strict, with versions, commit, checksums, time and machine.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mnergraph.data import DATASETS
@@ -58,11 +60,33 @@ COMMANDS = {
 }
 
 
+class Parser(ArgumentParser):
+    """Says a fault of the arguments in one line, and what there is where a name is unknown."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        told = " ".join(message.split())
+        unknown = re.search(r'"(?:train\.|evaluate\.)?(data|model)":.* import path string: (.*)', told)
+        if unknown:
+            kinds = DATASETS if unknown[1] == "data" else {kind.__name__: kind for kind in MODELS.values()}
+            told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(kinds)}"
+        # the parser of one model's options is named after the script
+        program = parser.prog.replace(" [options]", "") if parser.prog.startswith(self.prog) else self.prog
+        print(f"mnergraph: {told}; see {program} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        auto_cli(COMMANDS, args=_class_names(given), as_positional=False, prog="mnergraph")
+        auto_cli(
+            COMMANDS,
+            args=_class_names(given),
+            as_positional=False,
+            prog="mnergraph",
+            parser_class=Parser,
+        )
     except (
         OSError,
         ValueError,

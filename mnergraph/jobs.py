@@ -25,7 +25,7 @@ from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
 from mnergraph.training import Loop, Optimisation, fit
 from mnergraph.training import evaluate as score_posts
 
-MODEL, RESULT, CONFIG = "model", "result.json", "config.yaml"
+MODEL, RESULT = "model", "result.json"
 
 
 def train(
@@ -58,13 +58,18 @@ def train(
     began = time.perf_counter()
     splits = {name: data(root, name) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
+    lightning.seed_everything(loop.seed, verbose=False)
+    seen = {"region_width": regions.width} if regions else {}
+    try:
+        tagger = model(backbone(encoder), Labels(splits["train"].tags), **seen)
+    except TypeError as error:
+        if "region_width" not in str(error):
+            raise
+        raise ValueError("this model sees no pictures, so it can't have regions; leave them out") from error
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
     }
-    lightning.seed_everything(loop.seed, verbose=False)
-    seen = {"region_width": regions.width} if regions else {}
-    tagger = model(backbone(encoder), Labels(splits["train"].tags), **seen)
     print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
     fit(tagger, pairs["train"], pairs["valid"], out, optimisation=optimisation, loop=loop, resume=resume)
     scores = {name: score_posts(tagger, pairs[name], progress=loop.progress)[0] for name in ("valid", "test")}

@@ -163,8 +163,8 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
         raise ValueError(f"width and height are {size}, not two whole numbers above 0")
     if not isinstance(line.get("objects", []), list):
         raise ValueError("objects is no list")
-    sized = None if None in size else size
-    evidence = {
+    sized = None if line.get("width") is None else (line["width"], line["height"])
+    evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
         "picture": None if line.get("image") is None else existing(folder / line["image"]),
         "caption": line.get("caption"),

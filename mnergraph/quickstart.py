@@ -106,8 +106,8 @@ def _run(
     percent = {name: f"{100 * value:.1f}" for name, value in found.items()}
     print(
         f"\nF1 in percent: BERT-CRF {percent['BERT-CRF']}, UMGF {percent['UMGF']}."
-        f"\nWhat words alone can reach: {percent['text ceiling']}, give or take {100 * test.ceiling.spread:.1f} "
-        f"by guessing. With the pictures: {percent['picture ceiling']}."
+        f"\nWhat words alone can reach: {percent['text ceiling']}, give or take "
+        f"{100 * test.ceiling.spread:.1f} by guessing. With the pictures: {percent['picture ceiling']}."
     )
     _show_one(models["UMGF"], splits["test"].pairs)
     return found

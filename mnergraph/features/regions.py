@@ -89,11 +89,11 @@ class Crops:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
         return self._encode([_crop(picture, box, self.size) for box in boxes])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode(self, crops: list[Tensor]) -> Tensor:
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
         rows = [self.model(pixels.normalize(batch, _MEAN, _STD)) for batch in batches]
-        return torch.cat(rows).clone() if rows else torch.zeros(0, self.width)
+        return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
     def attach(
         self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True

@@ -1,7 +1,8 @@
 """Stores of a HeteroData, filled at once.
 
-A small graph's time is PyG's attribute access: setting an attribute of a store costs more than making its tensor.
-Here a store is made with its attributes in one go, exactly as PyG would hold them; a test compares the two.
+The time of a small graph is PyG's attribute access: setting an attribute of a store costs more than
+making its tensor. Here a store is made with its attributes in one go, exactly as PyG would hold
+them; a test compares the two.
 """
 
 from __future__ import annotations

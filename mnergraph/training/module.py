@@ -10,6 +10,7 @@ import lightning
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Batch
 
 from mnergraph.evaluation import Scores, score
@@ -59,6 +60,11 @@ class Training(lightning.LightningModule):
     def __init__(self, model: Tagger, optimisation: Optimisation, batches: Sized) -> None:
         super().__init__()
         self.model, self.optimisation, self.batches = model, optimisation, batches
+        # No buffer of ours changes in training. To send them round before every batch of dev, as several
+        # devices would, breaks where one device has a batch more than another.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            self, [name for name, _ in self.named_buffers()]
+        )
         self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
 
     def training_step(self, batch: Batch, place: int) -> Tensor:

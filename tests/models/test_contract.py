@@ -107,8 +107,7 @@ def test_every_parameter_learns(kind: str, build: Build, everything: list[Pair])
 
 
 @every_model
-@pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("max_length", [512, 16])
+@pytest.mark.parametrize(("mode", "max_length"), [("train", 512), ("eval", 16)])
 def test_alone_equals_batched(
     kind: str,
     mode: str,

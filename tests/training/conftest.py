@@ -50,22 +50,22 @@ def make_loop(**options: Any) -> Loop:
 FAST = Optimisation(encoder_lr=5e-3, lr=1e-2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def posts() -> Callable[[int, int], list[Pair]]:
     return make_posts
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[..., Tagger]:
     return make_model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def loop() -> Callable[..., Loop]:
     return make_loop
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fast() -> Optimisation:
     return FAST
 

@@ -2,7 +2,7 @@
 
     python in_processes.py FOLDER
 
-A run in FOLDER/killed dies in the middle of its epoch without a word; one in FOLDER/two trains on two devices.
+A run in FOLDER/killed dies within its epoch without a word; one in FOLDER/two trains on two devices.
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ from mnergraph.training.callbacks import BEST, LAST, MidEpoch, Patience, RandomS
 
 def draw() -> tuple[Any, ...]:
     """Numbers of every generator, the Gaussian ones too: they keep a number in reserve."""
-    return torch.rand(3).tolist(), np.random.rand(3).tolist(), np.random.randn(), random.random(), random.gauss(0, 1)
+    return (
+        torch.rand(3).tolist(),
+        np.random.rand(3).tolist(),
+        np.random.randn(),
+        random.random(),
+        random.gauss(0, 1),
+    )
 
 
 def test_random_state_survives_a_safe_checkpoint() -> None:
@@ -55,7 +61,9 @@ def test_which_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_no_checkpoint_at_an_epoch_s_last_step(tmp_path: Path, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_checkpoint_at_an_epoch_s_last_step(
+    tmp_path: Path, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = []
     monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda *_: saved.append(True))
     trainer = SimpleNamespace(is_last_batch=last)
@@ -66,6 +74,8 @@ def test_no_checkpoint_at_an_epoch_s_last_step(tmp_path: Path, last: bool, monke
 def test_patience_that_has_run_out_stays_so() -> None:
     for waited, stops in ((0, False), (1, False), (2, True)):
         trainer, patience = SimpleNamespace(should_stop=False), Patience("dev_f1", patience=2, mode="max")
-        patience.load_state_dict({**EarlyStopping("dev_f1").state_dict(), "wait_count": waited, "patience": 2})
+        patience.load_state_dict(
+            {**EarlyStopping("dev_f1").state_dict(), "wait_count": waited, "patience": 2}
+        )
         patience.on_train_start(trainer, SimpleNamespace())  # type: ignore[arg-type]
         assert trainer.should_stop is stops

@@ -96,6 +96,14 @@ def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: py
     assert module._seen == [], "the next epoch starts afresh"
 
 
+def test_several_devices_do_not_send_buffers_round(build: Build) -> None:
+    """It would go wrong where one has a batch of dev more: each batch is a collective call."""
+    module = Training(build("UMGF"), Optimisation(), [])
+    buffers = {name for name, _ in module.named_buffers()}
+    assert buffers
+    assert set(module._ddp_params_and_buffers_to_ignore) == buffers
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number(
     build: Build, posts: Posts, value: float, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,8 @@ from mnergraph.training import Loop, Optimisation, Training, evaluate, fit
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
 MakeLoop = Callable[..., Loop]
+LongRun = Callable[..., dict[str, torch.Tensor]]
+Unbroken = Callable[[str], tuple[dict[str, torch.Tensor], list, dict[str, Any]]]
 
 #: 42 posts in batches of 4: eleven steps an epoch.
 STEPS = 11
@@ -153,18 +155,23 @@ def test_the_seed_decides_all(
     assert not same(one, result(4, "c"))
 
 
-def long_run(folder: Path, kind: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+@pytest.fixture(scope="module")
+def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: Optimisation) -> LongRun:
     """The best weights of a run with dropout, two epochs, and a checkpoint every three steps."""
-    how = make_loop(save_every=3, trainer={"callbacks": list(callbacks)})
-    model = make_model(kind, dropout=0.3)
-    return weights(
-        fit(model, make_posts(42, 1), make_posts(12, 2), folder, optimisation=FAST, loop=how, resume=resume)
-    )
+
+    def go(folder: Path, kind: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+        how = loop(save_every=3, trainer={"callbacks": list(callbacks)})
+        model = build(kind, dropout=0.3)
+        return weights(
+            fit(model, posts(42, 1), posts(12, 2), folder, optimisation=fast, loop=how, resume=resume)
+        )
+
+    return go
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict, list, dict]]:
-    """``unbroken(kind)``: what `long_run` gives, its steps, and its last checkpoint."""
+def unbroken(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """``unbroken(kind)``: the best weights of a run that nobody kills, its steps, and its last checkpoint."""
 
     @cache
     def whole(kind: str) -> tuple[dict[str, torch.Tensor], list, dict[str, Any]]:
@@ -199,7 +206,8 @@ def test_killed_and_resumed_is_never_stopped(
     hook: str,
     time: int,
     first: tuple[int, int],
-    unbroken: Callable[[str], tuple[dict, list, dict]],
+    long_run: LongRun,
+    unbroken: Unbroken,
     here: Path,
 ) -> None:
     whole, steps, last = unbroken(kind)
@@ -380,8 +388,7 @@ def test_without_tensorboard(build: Build, posts: Posts, loop: MakeLoop, here: P
         fit(build(), posts(4, 1), posts(4, 2), here, loop=loop(logger="tensorboard"))
 
 
-@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMGF"])
-@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize(("kind", "clip"), [("BERT", None), ("BERT-CRF", 1.0), ("UMGF", None)])
 def test_half_precision(
     kind: str, clip: float | None, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
 ) -> None:

@@ -1,0 +1,35 @@
+"""A finished training run that tests of its use share."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnergraph.data import Lookalikes
+from mnergraph.features.regions import Crops
+from mnergraph.jobs import train
+from mnergraph.models import UMGF
+from mnergraph.training import Loop
+
+
+class Run(NamedTuple):
+    """Posts, the run's folder, its model's folder and what `train` returned."""
+
+    root: Path
+    out: Path
+    model: Path
+    result: dict[str, Any]
+
+
+def tiny_run(folder: Path) -> Run:
+    """A tiny UMGF trained for one epoch on thirty drawn posts and their regions."""
+    result = train(
+        partial(Lookalikes, sizes=(30, 10, 10)),
+        folder / "posts",
+        partial(UMGF, width=16, heads=2, layers=1),
+        folder / "out",
+        regions=Crops(size=32),
+        loop=Loop(epochs=1, batch_size=10, accelerator="cpu", progress=False),
+    )
+    return Run(folder / "posts", folder / "out", folder / "out" / "model", result)

@@ -1,0 +1,301 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from runs import Run
+
+from mnergraph.cli import COMMANDS, main
+
+TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
+QUICK = ["--loop.epochs", "1", "--loop.accelerator", "cpu", "--loop.progress", "false"]
+
+Call = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """``call("ls")``: runs a command that must succeed; what it printed, and what it said on stderr."""
+
+    def calling(*arguments: str | Path) -> tuple[str, str]:
+        main([str(argument) for argument in arguments])
+        return capsys.readouterr()
+
+    return calling
+
+
+@pytest.fixture
+def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``fault("nonsense")``: runs a command that must fail for the user's fault; the one line it said."""
+
+    def failing(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert told.startswith("mnergraph: ")
+        assert told.count("\n") == 1, told
+        return told
+
+    return failing
+
+
+# --- train, evaluate, predict ----------------------------------------------------------------------------
+
+
+def test_train_by_a_papers_name_then_resume(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+    job = [
+        "train",
+        *TINY,
+        "--root",
+        tmp_path / "posts",
+        "--model",
+        "BERT-CRF",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+    ]
+    printed, noise = call(*job)
+    assert printed.startswith("BERTCRF on Lookalikes\nNodes: token.\n")
+    assert "\nvalid\n| type |" in printed
+    assert "\ntest\n| type |" in printed
+    for word in ("GPU", "TPU", "Lightning", "Tip", "Loading", "Warning", "num_workers"):
+        assert word not in printed + noise
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["model"], result["data"]["train posts"], result["loop"]["epochs"]) == ("BERTCRF", 12, 1)
+    assert set(result["scores"]) == {"valid", "test"}
+
+    assert "last.ckpt is there from another run: resume it, or choose another folder" in fault(*job)
+    again, _ = call(*job, "--resume", "true")
+    assert again == printed
+
+
+def test_train_by_a_config_that_the_command_line_overrides(
+    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
+    small = ["--model.width", "8", "--model.heads", "2", "--model.layers", "1", "--regions.size", "16"]
+    with pytest.raises(SystemExit) as exit:
+        main([*map(str, job), *small, "--print_config"])
+    assert not exit.value.code
+    config.write_text(capsys.readouterr().out)
+    written = yaml.safe_load(config.read_text())
+    assert (written["model"]["init_args"]["width"], written["regions"]["size"]) == (8, 16)
+    assert not (tmp_path / "run").exists()
+
+    call("train", "--config", config, "--model.heads", "4", "--out", tmp_path / "other", "--loop.seed", "3")
+    result = json.loads((tmp_path / "other" / "result.json").read_text())
+    assert (result["model"], result["settings"]["width"], result["settings"]["heads"]) == ("UMGF", 8, 4)
+    assert (result["loop"]["seed"], result["loop"]["epochs"]) == (3, 1)
+    record = json.loads((tmp_path / "other" / "model" / "config.json").read_text())["record"]
+    assert record["evidence"]["regions"]["size"] == 16
+
+
+def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
+    options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes"]
+    options += ["--data.sizes", "[30,10,10]", "--progress", "false"]
+    printed, _ = call("evaluate", *options, "--predictions", tmp_path / "tags.txt")
+    card = (trained.model / "README.md").read_text()
+    assert printed.strip() in card, "the scores of training, again"
+    lines = (tmp_path / "tags.txt").read_text().splitlines()
+    assert sum(line.startswith("IMGID:") for line in lines) == 10
+    assert all(len(line.split("\t")) == 3 for line in lines if line and not line.startswith("IMGID:"))
+    assert call("evaluate", *options, "--split", "valid")[0] != printed
+
+
+def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Path) -> None:
+    picture = next((trained.root / "raw" / "images").iterdir())
+    text = "BERT-CRF met Jordan  in Paris 😀"
+    printed, noise = call("predict", "--model", trained.model, "--text", text, "--image", picture)
+    assert noise == ""
+    (line,) = map(json.loads, printed.splitlines())
+    assert set(line) == {"id", "text", "entities"}
+    assert line["text"] == text, "models' names are not renamed in a text"
+    for found in line["entities"]:
+        assert text[found["start"] : found["end"]].split() == found["words"]
+        assert 0 <= found["score"] <= 1
+
+    assert call("predict", "--model", trained.model, "--text", text, "--out", tmp_path / "out.jsonl")[0] == ""
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
+
+
+def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    raw = trained.root / "raw"
+    evidence = [
+        "--images",
+        raw / "images",
+        "--objects",
+        raw / "objects.jsonl",
+        "--captions",
+        raw / "captions.jsonl",
+    ]
+    job = ["predict", "--model", trained.model, "--posts"]
+    tagged = call(*job, raw / "test.txt", *evidence)[0].splitlines()
+    assert len(tagged) == 10
+    bare = tmp_path / "bare.txt"
+    bare.write_text("\n".join(line.split("\t")[0] for line in (raw / "test.txt").read_text().split("\n")))
+    assert call(*job, bare, *evidence, "--batch_size", "10")[0].splitlines() == tagged
+
+    shutil.copy(next((raw / "images").iterdir()), tmp_path / "1.png")
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"text": "Jordan wins", "image": "1.png", "id": "a"}\n{"words": ["hi"], "id": "b"}\n')
+    lines = [json.loads(line) for line in call(*job, posts)[0].splitlines()]
+    assert [line["id"] for line in lines] == ["a", "b"]
+
+    assert "images, objects and captions go with the CoNLL format" in fault(*job, posts, *evidence)
+    assert "image can't go with posts" in fault(*job, posts, "--image", tmp_path / "1.png")
+    posts.write_text('{"text": "a"}\n{"text": "a", "image": "gone.png"}\n')
+    assert f"{posts}:2: there is no picture {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
+
+
+# --- looking at what there is ----------------------------------------------------------------------------
+
+
+def test_ls(call: Call) -> None:
+    printed, _ = call("ls")
+    for part in (
+        "Models\n",
+        "  BERT-CRF ",
+        "  UMGF ",
+        "Data sets\n",
+        "  Lookalikes ",
+        "  Twitter2017C ",
+        "Schemas\n",
+    ):
+        assert part in printed
+    assert "(object, guides, token): " in printed
+
+
+def test_verify_data(call: Call, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("IMGID:1\nKevin\tI-PER\n\nIMGID:2\nRome\tB-LOC\n")
+    (tmp_path / "test.txt").write_text("IMGID:3\nRome\tO\n")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "1.jpg", "PNG")
+    (tmp_path / "images" / "2.jpg").write_text("<html>gone</html>")
+    with pytest.raises(SystemExit) as exit:
+        main(["verify-data", "--root", str(tmp_path), "--progress", "false"])
+    assert exit.value.code == 1
+    printed = capsys.readouterr().out
+    for part in (
+        "train: 1 orphan I- tags in 1 posts",
+        "1 texts in several splits, 1 with other labels",
+        "1 pictures mislabelled: 1.jpg is PNG inside",
+        "1 pictures html: 2.jpg",
+        "1 pictures missing: 3",
+    ):
+        assert part in printed
+
+    good = tmp_path / "good"
+    (good / "images").mkdir(parents=True)
+    (good / "train.txt").write_text("IMGID:1\nKevin\tB-PER\n")
+    Image.new("RGB", (8, 8)).save(good / "images" / "1.png")
+    assert call("verify-data", "--root", good, "--progress", "false")[0].endswith("no problems\n")
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"] if command is None else [command, "--help"])
+    assert exit.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("usage: mnergraph")
+    if command is None:
+        assert all(name in printed for name in COMMANDS)
+    else:
+        told = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
+        assert " ".join(told.split()) in printed
+
+
+@pytest.mark.parametrize("start", ["module", "script"])
+def test_from_a_shell(start: str, tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("mnergraph")
+    if start == "script" and not script.is_file():
+        pytest.skip("the package is not installed here, so there is no console script")
+    command = [sys.executable, "-m", "mnergraph.cli"] if start == "module" else [str(script)]
+    # one start each, to be quick: what works, and what is the user's fault
+    arguments = ["ls"] if start == "module" else ["predict", "--model", str(tmp_path), "--text", "hi"]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
+    )
+    if start == "module":
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Models\n")
+    else:
+        told = f"mnergraph: {tmp_path} holds no config.json: it is no folder that save_pretrained wrote\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+# --- faults of the user ----------------------------------------------------------------------------------
+
+
+def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
+    job = ["--root", tmp_path, "--out", tmp_path / "run"]
+    told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
+    assert (
+        "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
+        in told
+    )
+    for model in (["--model", "GPT"], ["--model=GPT"]):
+        told = fault("train", "--data", "Folder", *model, *job)
+        assert "there is no model 'GPT'; there is BERT, BERTCRF, UMGF; see mnergraph train --help" in told
+    told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
+    assert "there is no data 'Twitter'; there is Folder" in told
+    assert "invalid choice: 'tain' (choose from" in fault("tain")
+    assert "required: train.root" in fault("train", "--data", "Folder", "--model", "UMGF", "--out", tmp_path)
+    assert "loop.epochs" in fault(
+        "train", "--data", "Folder", "--model", "UMGF", *job, "--loop.epochs", "many"
+    )
+    told = fault("train", "--data", "Folder", "--model", "UMGF", "--model.width", "wide", *job)
+    assert "width" in told
+    assert "see mnergraph" in told
+
+
+def test_things_that_are_not_there(
+    fault: Callable[..., str], trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", tmp_path / "run"]
+    told = fault("train", "--data", "Folder", "--root", tmp_path / "gone", "--model", "BERT", *out)
+    assert f"no train.txt in {tmp_path / 'gone'}" in told
+    posts = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
+    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
+    assert "nothing to resume: there is no" in told
+    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
+    assert "this model sees no pictures, so it can't have regions; leave them out" in told
+    told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
+    assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
+    told = fault("train", *posts, "--model", "BERT", *out, "--loop.accelerator", "nonsense")
+    assert "nonsense" in told
+    told = fault("evaluate", "--model", trained.model, *posts, "--split", "night")
+    assert "no split 'night'; there is train, valid (also: dev, val) and test" in told
+    assert "no folder here" not in fault("predict", "--model", tmp_path, "--text", "hi")
+    told = fault("predict", "--model", trained.model, "--text", "hi", "--image", tmp_path / "gone.png")
+    assert f"there is no picture {tmp_path / 'gone.png'}" in told
+    assert "holds no word" in fault("predict", "--model", trained.model, "--text", " ")
+    told = fault("predict", "--model", trained.model)
+    assert "give either text, with image and caption if there are any, or posts" in told
+    assert "images can't go with text" in fault(
+        "predict", "--model", trained.model, "--text", "hi", "--images", tmp_path
+    )
+    assert "gone.jsonl" in fault("predict", "--model", trained.model, "--posts", tmp_path / "gone.jsonl")
+    assert "no train.txt, valid.txt or test.txt in" in fault("verify-data", "--root", tmp_path / "gone")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told = fault("predict", "--model", "no-such/model", "--text", "hi")
+    assert "no model at 'no-such/model': it is no folder here, and the hub did not give it" in told
+
+
+def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
+    told = fault("evaluate", "--model", trained.model, "--data", "Folder", "--root", tmp_path)
+    assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
+    assert "--data.mapping '{OTHER: MISC}' renames types." in told

@@ -1,0 +1,65 @@
+"""The names that a user needs are at the front door, and work together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from runs import Run
+
+import mnergraph
+
+
+def test_every_name_is_there() -> None:
+    assert mnergraph.__all__ == sorted(
+        mnergraph.__all__, key=lambda name: (name != name.upper(), name[0].islower(), name)
+    )
+    for name in mnergraph.__all__:
+        thing = getattr(mnergraph, name)
+        assert thing.__doc__, name
+
+
+def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
+    words = ("Ann", "saw", "Rome")
+    pairs = [
+        mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.Object("hat"),))
+        for n in range(4)
+    ]
+    labels = mnergraph.Labels.of_data(pair.labels or () for pair in pairs)
+    encoder = mnergraph.tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
+    model = mnergraph.MODELS["UMGF"](encoder, labels, width=16, heads=2, layers=1)
+    assert isinstance(model, mnergraph.Tagger)
+    assert isinstance(model.schema, mnergraph.Schema)
+
+    loop = mnergraph.Loop(epochs=1, accelerator="cpu", logger="none", progress=False)
+    fitted = mnergraph.fit(model, pairs, pairs, tmp_path / "run", loop=loop)
+    scores, tags = mnergraph.evaluate(fitted, pairs, progress=False)
+    assert [len(found) for found in tags] == [3] * 4
+    assert mnergraph.score([pair.labels or () for pair in pairs], tags) == scores
+
+    graphs = mnergraph.GraphBuilder(model.schema).build(pairs)
+    assert mnergraph.collate(graphs).num_graphs == 4
+    fitted.save_pretrained(tmp_path / "model")
+    again = mnergraph.load(tmp_path / "model")
+    posts = [mnergraph.Post.of_text("Ann saw Rome")]
+    assert list(mnergraph.Pipeline(again)(posts)) == list(mnergraph.Pipeline(fitted)(posts))
+
+
+def test_load(trained: Run) -> None:
+    model = mnergraph.load(trained.model)
+    assert type(model).__name__ == "UMGF"
+    assert not model.training
+    assert model.record["data"]["train posts"] == 30
+
+
+def test_an_encoder_of_a_folder(tmp_path: Path) -> None:
+    small = mnergraph.tiny(["ann"], width=16, layers=1, heads=2)
+    small.model.save_pretrained(tmp_path)
+    small.pieces.tokenizer.save_pretrained(tmp_path)
+    assert mnergraph.pretrained(tmp_path).width == 16
+
+
+def test_importing_says_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", "import mnergraph"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
