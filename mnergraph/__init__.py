@@ -18,7 +18,7 @@ from mnergraph.graph import GraphBuilder, Object, Pair, Relation, Schema, collat
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pipeline import Pipeline, Post
-from mnergraph.training import evaluate, fit
+from mnergraph.training import Loop, Optimisation, evaluate, fit
 
 load = Tagger.from_pretrained
 
@@ -26,7 +26,9 @@ __all__ = [
     "MODELS",
     "GraphBuilder",
     "Labels",
+    "Loop",
     "Object",
+    "Optimisation",
     "Pair",
     "Pipeline",
     "Post",

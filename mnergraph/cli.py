@@ -70,8 +70,9 @@ class Parser(ArgumentParser):
         if unknown:
             kinds = DATASETS if unknown[1] == "data" else {kind.__name__: kind for kind in MODELS.values()}
             told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(kinds)}"
-        # the parser of one model's options is named after the script
-        program = parser.prog.replace(" [options]", "") if parser.prog.startswith(self.prog) else self.prog
+        program = parser.prog.replace(" [options]", "")
+        if not program.startswith("mnergraph"):  # the parser of one class's options is named after the script
+            program = "mnergraph"
         print(f"mnergraph: {told}; see {program} --help", file=sys.stderr)
         raise SystemExit(2)
 

@@ -59,13 +59,7 @@ def train(
     splits = {name: data(root, name) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(loop.seed, verbose=False)
-    seen = {"region_width": regions.width} if regions else {}
-    try:
-        tagger = model(backbone(encoder), Labels(splits["train"].tags), **seen)
-    except TypeError as error:
-        if "region_width" not in str(error):
-            raise
-        raise ValueError("this model sees no pictures, so it can't have regions; leave them out") from error
+    tagger = _assembled(model, backbone(encoder), splits["train"], regions)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -156,6 +150,7 @@ def predict(
     images: Path | None = None,
     objects: Path | None = None,
     captions: Path | None = None,
+    features: Path | None = None,
     out: Path | None = None,
     batch_size: int = 32,
 ) -> None:
@@ -170,13 +165,14 @@ def predict(
         images: folder of the pictures of a CoNLL file.
         objects: objects.jsonl of a CoNLL file.
         captions: captions.jsonl of a CoNLL file.
+        features: features.safetensors of a CoNLL file.
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
     """
     if (text is None) == (posts is None):
         raise ValueError("give either text, with image and caption if there are any, or posts")
     beside_text = {"image": image, "caption": caption}
-    beside_posts = {"images": images, "objects": objects, "captions": captions}
+    beside_posts = {"images": images, "objects": objects, "captions": captions, "features": features}
     idle = [
         name for name, given in (beside_posts if posts is None else beside_text).items() if given is not None
     ]
@@ -184,11 +180,11 @@ def predict(
         raise ValueError(f"{', '.join(idle)} can't go with {'text' if posts is None else 'posts'}")
     if posts is not None and posts.suffix == ".jsonl" and any(beside_posts.values()):
         raise ValueError(
-            f"images, objects and captions go with the CoNLL format; {posts} names its own in each line"
+            f"images and files of evidence go with the CoNLL format; {posts} names its own in each line"
         )
     pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
     if posts is not None:
-        evidence = Evidence(captions, objects, caption_phrases=False)
+        evidence = Evidence(captions, objects, features, caption_phrases=False)
         found = read_posts(posts, images=images, evidence=evidence)
     else:
         picture = None if image is None else existing(image)
@@ -200,6 +196,27 @@ def predict(
     finally:
         if out is not None:
             target.close()
+
+
+def _assembled(
+    model: Callable[..., Tagger], encoder: Backbone, train: PostDataset, regions: Crops | None
+) -> Tagger:
+    """The model, told how wide the posts' region vectors are if it sees objects."""
+    labels = Labels(train.tags)
+    given = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
+    width = regions.width if regions else next((len(region) for region in given), None)
+    if width is None:
+        return model(encoder, labels)
+    try:
+        return model(encoder, labels, region_width=width)
+    except TypeError as error:
+        if "region_width" not in str(error):
+            raise
+        if regions:
+            raise ValueError(
+                "this model sees no pictures, so it can't have regions; leave them out"
+            ) from error
+        return model(encoder, labels)
 
 
 def backbone(name: str) -> Backbone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -142,14 +142,15 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        """The entities of these posts, in one batch, in evaluation mode."""
+        """The entities of these posts, in one batch, in evaluation mode; labels they have are not read."""
         if not pairs:
             return []
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
-            return self.entities(self(collate(self.builder.build(pairs)).to(device)))
+            unread = [replace(pair, labels=None) for pair in pairs]
+            return self.entities(self(collate(self.builder.build(unread)).to(device)))
         finally:
             self.train(was_training)
 

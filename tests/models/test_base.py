@@ -198,3 +198,9 @@ def test_to_the_hub(
     assert model.push_to_hub("me/umgf", private=True, token="secret") == "https://hub/me/umgf"
     assert (tmp_path / "me" / "umgf" / "README.md").is_file()
     assert Tagger.from_pretrained(tmp_path / "me" / "umgf").predict(everything) == model.predict(everything)
+
+
+def test_predict_reads_no_labels() -> None:
+    model = BERTCRF(tiny(), Labels.of_types(["PER"]))
+    strange = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
+    assert model.predict([strange]) == model.predict([Pair(words=("a", "b"))])
