@@ -18,6 +18,9 @@ width; no value and no output map in the objects' attention; gates with bias, th
 norm; emissions from the encoder's states beside the graph's. Its CRF reads all pieces and its loss is a
 sum. Its 13 tags are the nine of the data and those of `RELEASED_EXTRA`.
 
+Neither form trains its ResNet: region vectors are computed beforehand, and `fit` standardises them by the
+training posts' (`ObjectEncoder.observe`). Weights of the release fit where that has not been done.
+
 In the last layer nothing that objects receive after the words have heard them can reach a tag; those
 parameters, which would never learn, do not exist here (`Schema.idle`).
 """

@@ -112,6 +112,10 @@ class ObjectEncoder(nn.Module):
     v_i = L(f_i) + W_e e_i;  f_i the region vector, nothing where an object has none; e_i the normalised mean
     of the label's pieces in the text encoder's own embedding table, nothing where it has no label.
 
+    The vectors of a frozen backbone are nearly parallel, and a linear map learns slowly from them: `observe`
+    lets f_i be standardised, feature by feature, by the mean and deviation of the training posts' vectors,
+    which are saved with the weights. Until then they enter as they are.
+
     Args:
         width: of the result.
         region_width: of the region vectors; None when only labels speak.
