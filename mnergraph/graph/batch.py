@@ -96,6 +96,8 @@ def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
     """An error that names the post with a node or edge type that the first graph lacks."""
     nodes, edges = first._node_store_dict.keys(), first._edge_store_dict.keys()
     for graph in graphs:
+        if graph._node_store_dict.keys() == nodes and graph._edge_store_dict.keys() == edges:
+            continue
         others = [*(graph._node_store_dict.keys() - nodes), *(graph._edge_store_dict.keys() - edges)]
         if others:
             raise ValueError(

@@ -80,7 +80,7 @@ class GraphBuilder:
 
     def __call__(self, pair: Pair) -> HeteroData:
         data = HeteroData()
-        data.pair = pair
+        data._global_store._mapping["pair"] = pair
         self._add_tokens(data, pair)
         if "object" in self._has:
             self._add_objects(data, pair)

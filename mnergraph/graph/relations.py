@@ -24,6 +24,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.geometry import spatial_edges
+from mnergraph.graph.stores import count
 
 
 class Connection(NamedTuple):
@@ -113,12 +114,13 @@ class Grounded(Kind):
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
             raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
-        word, spans = data["token"].word, [thing.words for thing in data.pair.objects]
-        if all(span is None for span in spans):
-            sizes = {"token": len(word), "object": len(spans)}
-            return _everything(sizes[src], sizes[dst]).clone()
+        pair = data._global_store._mapping["pair"]
+        spans = [thing.words for thing in pair.objects]
+        if not any(spans):
+            return _everything(count(data, src), count(data, dst)).clone()
+        word = data["token"].word
         lows = torch.tensor([-1 if span is None else span[0] for span in spans])
-        highs = torch.tensor([len(data.pair.words) if span is None else span[1] for span in spans])
+        highs = torch.tensor([len(pair.words) if span is None else span[1] for span in spans])
         index = ((word[:, None] >= lows) & (word[:, None] < highs)).nonzero().t()
         return index if src == "token" else index.flip(0)
 

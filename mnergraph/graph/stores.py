@@ -25,3 +25,8 @@ def fill(data: HeteroData, kind: str | EdgeType, values: dict[str, Any]) -> None
         store, stores = EdgeStorage.__new__(EdgeStorage), data._edge_store_dict
     store.__dict__.update(_mapping=values, _key=kind, _parent=weakref.ref(data))
     stores[kind] = store
+
+
+def count(data: HeteroData, kind: str) -> int:
+    """How many nodes of this type the graph of a post holds: ``data[kind].num_nodes``, without its cost."""
+    return data._node_store_dict[kind]._mapping["num_nodes"]

@@ -40,9 +40,9 @@ class TextEncoder(nn.Module):
 
     def forward(self, graph: Graph) -> Graph:
         ids, layout = graph.data["piece"].input_ids, graph.layouts["piece"]
-        short = layout.slots <= self.max_length
-        # [pieces, width]
-        pieces = self._at_once(ids, layout) if short else self._in_windows(ids, layout)
+        labels = graph.data["label_piece"].input_ids if "label_piece" in graph.layouts else None
+        # [pieces, width], [label pieces, width]
+        pieces, named = self._states(ids, layout, labels)
         source, word = graph.data[PIECES].edge_index
         words = graph.layouts["token"].nodes
         if self.pooling == "first":
@@ -51,18 +51,34 @@ class TextEncoder(nn.Module):
             pooled = pieces[source[first]]
         else:
             pooled = sum_to(pieces[source], word, words, mean=self.pooling == "mean")
-        new = {"token": self.dropout(pooled)}
-        if "label_piece" in graph.layouts:
-            new["label_piece"] = self.model.get_input_embeddings()(graph.data["label_piece"].input_ids)
-        return graph.update(**new)
+        graph = graph.update(token=self.dropout(pooled))
+        return graph if named is None else graph.update(label_piece=named)
 
-    def _at_once(self, ids: Tensor, layout: Layout) -> Tensor:
-        padded = layout.pad(ids, self.padding)
-        mask = layout.mask.long()
-        return layout.unpad(self.model(input_ids=padded, attention_mask=mask).last_hidden_state)
+    def _states(self, ids: Tensor, layout: Layout, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What `_encode` says, of sentences of any length."""
+        if layout.slots <= self.max_length:
+            return self._encode(ids, layout, labels)
+        rows, split, read = self._windows(layout)
+        states, named = self._encode(ids[rows], split, labels)
+        return states[read], named
 
-    def _in_windows(self, ids: Tensor, layout: Layout) -> Tensor:
-        """Every window as a sentence of its own, between the special pieces of its sentence."""
+    def _encode(self, ids: Tensor, layout: Layout, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """States of the pieces and input embeddings of the labels' pieces."""
+        padded, mask = layout.pad(ids, self.padding), layout.mask.long()
+        if labels is None:
+            return layout.unpad(self.model(input_ids=padded, attention_mask=mask).last_hidden_state), None
+        # one look-up for both, for each has a gradient as large as the whole table
+        both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), labels]))
+        embedded, named = both.split([padded.numel(), labels.numel()])
+        states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), attention_mask=mask)
+        return layout.unpad(states.last_hidden_state), named
+
+    def _windows(self, layout: Layout) -> tuple[Tensor, Layout, Tensor]:
+        """Every window as a sentence of its own, between the special pieces of its sentence.
+
+        Returns:
+            which piece stands in every place of the windows, their layout, and where each piece is read off.
+        """
         before, after = self.rims
         rows: list[list[int]] = []
         read: list[tuple[int, int]] = []
@@ -79,11 +95,10 @@ class TextEncoder(nn.Module):
             for piece, w in enumerate(best_windows(len(body), spans)):
                 read.append((first + w, before + piece - spans[w].start))
             read.extend((last, before + len(spans[-1]) + place) for place in range(after))
-        counts = torch.tensor([0, *map(len, rows)], device=ids.device)
-        split = Layout(counts.cumsum(0))
-        states = self._at_once(ids[torch.tensor([i for row in rows for i in row], device=ids.device)], split)
-        row, place = torch.tensor(read, device=ids.device).t()
-        return states[split.ptr[row] + place]
+        device = layout.ptr.device
+        split = Layout(torch.tensor([0, *map(len, rows)], device=device).cumsum(0))
+        row, place = torch.tensor(read, device=device).t()
+        return torch.tensor([i for row in rows for i in row], device=device), split, split.ptr[row] + place
 
 
 class Positions(nn.Module):
