@@ -47,7 +47,8 @@ class GatedSum(nn.Module):
         if edges.is_dense(GATES_DENSE_ABOVE):
             # [sentences, dst slots, src slots, width]
             gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None])
-            gates = gates * edges.mask[..., None]
+            if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
+                gates = gates * edges.mask[..., None]
             return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
         senders, receivers = edges.index
         # [edges, width]
