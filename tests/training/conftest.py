@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ from mnergraph.training import Loop, Optimisation
 
 NAMES = {"bob": "PER", "ann": "PER", "lee": "PER", "paris": "LOC", "rome": "LOC", "oslo": "LOC"}
 FILLERS = ("saw", "in", "the", "a", "and", "today", "with")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Runs are the same to the bit on the same number of threads; `in_processes` has one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make_posts(many: int, seed: int) -> list[Pair]:
