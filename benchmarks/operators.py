@@ -164,6 +164,7 @@ def some_posts(count: int, seed: int = 0) -> list[Pair]:
 
 def building(repeats: int) -> dict[str, float]:
     """Graphs per second and core: built (words already known to the tokenizer), and collated by 16."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     complete = Schema(
         [Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())]
@@ -192,7 +193,7 @@ def building(repeats: int) -> dict[str, float]:
         found[f"{name}: built per second"] = 2000 / seconds["build"]
         found[f"{name}: collated per second"] = 2000 / seconds["collate"]
         found[f"{name}: built and collated per second"] = 2000 / sum(seconds.values())
-    torch.set_num_threads(torch.get_num_interop_threads())
+    torch.set_num_threads(threads)
     return found
 
 
