@@ -37,10 +37,10 @@ def train(
     encoder: Path,
     out: Path,
     captions: Path | None = None,
-    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    seeds: tuple[int, ...] = (0, 1, 2),
     optimisation: Optimisation = Optimisation(),
     loop: Loop = Loop(),
-    options: dict[str, Any] = {},  # noqa: B006
+    options: dict[str, Any] | None = None,
 ) -> None:
     """Trains over the seeds and writes the result.
 
@@ -75,7 +75,7 @@ def train(
     for seed in seeds:
         began = time.perf_counter()
         lightning.seed_everything(seed, verbose=False)
-        tagger = MODELS[model](pretrained(encoder), labels, **options)
+        tagger = MODELS[model](pretrained(encoder), labels, **(options or {}))
         with tempfile.TemporaryDirectory() as folder:
             how = Loop(**{**vars(loop), "seed": seed})
             fit(
