@@ -41,7 +41,7 @@ from mnergraph.labels import Labels
 from mnergraph.models import UMGF
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.fusion import GatedSum
+from mnergraph.nn.gates import GatedSum
 
 LABELS = Labels.of_types(["LOC", "MISC", "ORG", "PER"])
 WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "love", "photo"]

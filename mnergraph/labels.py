@@ -118,6 +118,11 @@ class Labels:
         """Entity types in the order of their first tag."""
         return tuple(dict.fromkeys(tag[2:] for tag in self.tags if tag[:2] in ("B-", "I-")))
 
+    @property
+    def boundaries(self) -> Labels:
+        """The labels of span detection, in the order of their first tag: ``O``, ``B``, ``I`` and the like."""
+        return Labels(tuple(dict.fromkeys(map(boundary, self.tags))))
+
     def index(self, tag: str) -> int:
         """The place of a tag; a KeyError that lists the tags there are when it is none of them."""
         try:

@@ -40,7 +40,8 @@ from mnergraph.models.base import Tagger
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
-from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, GatedSum, RelationalLayer
+from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.gates import GatedSum
 from mnergraph.nn.heads import Emit, Task
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")

@@ -1,10 +1,13 @@
 """HOW NODES SPEAK TO EACH OTHER: operators along a relation, layers from graph to graph, heads."""
 
 from mnergraph.nn.attention import Attention
+from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
-from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, GatedSum, PyGLayer, RelationalLayer
-from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
+from mnergraph.nn.gates import Gate, GatedSum, Highway, VisualGate
+from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.schedule import Scheduled
 from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.state import Graph
 
@@ -12,18 +15,29 @@ __all__ = [
     "CRF",
     "Add",
     "AddNorm",
+    "Apply",
     "Attention",
     "EachNode",
     "Emit",
     "FeedForward",
+    "Gate",
     "GatedSum",
     "Graph",
+    "Highway",
+    "Hint",
+    "ImageEncoder",
     "ObjectEncoder",
     "Positions",
     "PyGLayer",
     "RelationalLayer",
     "Remember",
+    "Scheduled",
     "Softmax",
     "Task",
     "TextEncoder",
+    "ThereAndBack",
+    "TransformerBlock",
+    "VisualGate",
+    "conversion_matrix",
+    "span_detection",
 ]

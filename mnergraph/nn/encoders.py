@@ -176,6 +176,23 @@ class ObjectEncoder(nn.Module):
         self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
 
 
+class ImageEncoder(nn.Module):
+    """The picture's vectors, one or a grid of them, by a linear map: ``image`` nodes (UMT, section 2.2).
+
+    Args:
+        width: of the result.
+        image_width: of the vectors that the posts carry.
+        out: under which name the result is kept; a second map of the same vectors needs another.
+    """
+
+    def __init__(self, width: int, image_width: int, *, out: str = "image") -> None:
+        super().__init__()
+        self.linear, self.out = nn.Linear(image_width, width), out
+
+    def forward(self, graph: Graph) -> Graph:
+        return graph.update(**{self.out: self.linear(graph.data["image"].x)})
+
+
 class Remember(nn.Module):
     """Keeps the features of a node type under another name, for a later layer."""
 

@@ -1,9 +1,9 @@
-"""Layers that take a Graph and return a Graph, and the gates they are made of."""
+"""Layers that take a Graph and return a Graph, and the residuals and feed-forwards they are made of."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +11,6 @@ from torch_geometric.nn import HeteroConv, MessagePassing
 
 from mnergraph.graph import Edges, EdgeType
 from mnergraph.nn.state import Graph
-
-#: The gated sum reads the mask from this share of joined pairs on; on CPUs the two meet at 0.4 to 0.75.
-GATES_DENSE_ABOVE = 0.75
-
-
-class GateValues(nn.Module):
-    """The gates themselves, and nothing learned: what one hooks to look at them."""
-
-    def forward(self, dst: Tensor, src: Tensor) -> Tensor:
-        return torch.sigmoid(dst + src)
-
-
-class GatedSum(nn.Module):
-    """Every receiver sums its senders, each through an elementwise gate (UMGF, eqs. 3-6).
-
-    out_i = sum over j of alpha_ij * x_j,  alpha_ij = sigmoid(W_dst x_i + W_src x_j)
-
-    A receiver that hears nobody gets zeros.
-
-    Args:
-        width: features of senders and receivers.
-        bias: whether the gate has one; UMGF's released code does.
-    """
-
-    def __init__(self, width: int, *, bias: bool = False) -> None:
-        super().__init__()
-        self.dst = nn.Linear(width, width, bias=bias)
-        self.src = nn.Linear(width, width, bias=False)
-        self.gates = GateValues()
-
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
-        ours, theirs = self.dst(dst), self.src(src)
-        if edges.is_dense(GATES_DENSE_ABOVE):
-            # [sentences, dst slots, src slots, width]
-            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None])
-            if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
-                gates = gates * edges.mask[..., None]
-            return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
-        senders, receivers = edges.index
-        # [edges, width]
-        message = self.gates(ours[receivers], theirs[senders]) * src[senders]
-        return message.new_zeros(dst.shape).index_add(0, receivers, message)
 
 
 class Add(nn.Module):
@@ -75,15 +32,28 @@ class AddNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Position-wise: LayerNorm(x + dropout(W_2 ReLU(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2)."""
+    """Position-wise: LayerNorm(x + dropout(W_2 f(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2).
 
-    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+    Args:
+        width: of the nodes.
+        hidden: inside.
+        dropout: on the result, before the residual.
+        activation: f, a ReLU as in Vaswani et al.; BERT's layers have a GELU.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+    ) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.residual = AddNorm(width, dropout)
+        self.activation, self.residual = activation, AddNorm(width, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.residual(x, self.outer(torch.relu(self.inner(x))))
+        return self.residual(x, self.outer(self.activation(self.inner(x))))
 
 
 class EachNode(nn.Module):
@@ -95,6 +65,23 @@ class EachNode(nn.Module):
 
     def forward(self, graph: Graph) -> Graph:
         return graph.update(**{kind: module(graph.x[kind]) for kind, module in self.types.items()})
+
+
+class Apply(nn.Module):
+    """A layer that hands features, by name, to a module of tensors, and keeps what it returns.
+
+    Args:
+        module: takes as many tensors as names are read.
+        read: names of features: node types, or what another layer wrote.
+        write: under which name the result is kept.
+    """
+
+    def __init__(self, module: nn.Module, *, read: Sequence[str], write: str) -> None:
+        super().__init__()
+        self.module, self.read, self.write = module, tuple(read), write
+
+    def forward(self, graph: Graph) -> Graph:
+        return graph.update(**{self.write: self.module(*(graph.x[name] for name in self.read))})
 
 
 class RelationalLayer(nn.Module):

@@ -1,4 +1,4 @@
-"""Reading tags off the last graph: a task owns a label set and a scorer."""
+"""Reading tags off the last graph: a task owns a label set and a scorer; a side task may hint at another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mnergraph.labels import Labels, boundary
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.state import Graph
@@ -32,6 +33,60 @@ class Emit(nn.Module):
         return graph.emit(self.task, self.linear(features))
 
 
+class Hint(nn.Module):
+    """One task's scores help another's, through a conversion matrix (UMT, eq. 7).
+
+    scores of target = own * scores of target + share * scores of source @ W
+
+    Args:
+        source: the task that hints.
+        target: the task that is told.
+        matrix: W to begin with, ``[labels of the first, labels of the second]``.
+        learned: whether W is trained.
+        own: what the second task's own scores count for; the papers' 1, UMT's released code has 0.5.
+        share: what the hint counts for; the same.
+    """
+
+    matrix: Tensor
+
+    def __init__(
+        self,
+        source: str,
+        target: str,
+        matrix: Tensor,
+        *,
+        learned: bool = True,
+        own: float = 1.0,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.source, self.target, self.own, self.share = source, target, own, share
+        if learned:
+            self.matrix = nn.Parameter(matrix.clone())
+        else:
+            self.register_buffer("matrix", matrix.clone())
+
+    def forward(self, graph: Graph) -> Graph:
+        hint = graph.emissions[self.source] @ self.matrix
+        return graph.emit(self.target, self.own * graph.emissions[self.target] + self.share * hint)
+
+
+def conversion_matrix(labels: Labels) -> Tensor:
+    """Which tags a span label can become, each with the same share (UMT, section 2.5).
+
+    Returns:
+        ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.
+    """
+    becomes = torch.zeros(len(labels.boundaries), len(labels))
+    becomes[boundary_of(labels), torch.arange(len(labels))] = 1.0
+    return becomes / becomes.sum(1, keepdim=True)
+
+
+def boundary_of(labels: Labels) -> Tensor:
+    """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
+    return torch.tensor([labels.boundaries.index(boundary(tag)) for tag in labels])
+
+
 class Task(nn.Module):
     """What a model is trained to tell of every token: a label set, a scorer and a weight in the loss.
 
@@ -39,15 +94,24 @@ class Task(nn.Module):
         name: the emissions it reads.
         scorer: a CRF or a softmax over the label set ``scorer.tags``.
         weight: of its loss in the model's.
+        reads: for a side task, its own label of each of the tags, ``[tags]``; None where it reads the tags
+            themselves.
     """
 
-    def __init__(self, name: str, scorer: CRF | Softmax, *, weight: float = 1.0) -> None:
+    reads: Tensor | None
+
+    def __init__(
+        self, name: str, scorer: CRF | Softmax, *, weight: float = 1.0, reads: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.name, self.scorer, self.weight = name, scorer, weight
+        self.register_buffer("reads", reads, persistent=False)
 
     def loss(self, graph: Graph, gold: Tensor) -> Tensor:
-        """Negative log-likelihood of every sentence, ``[sentences]``; ``gold`` is ``[tokens]``."""
+        """Negative log-likelihood of every sentence, ``[sentences]``; ``gold`` is the tags, ``[tokens]``."""
         layout = graph.layouts["token"]
+        if self.reads is not None:
+            gold = self.reads[gold]
         emissions, mask = self.scores(graph)
         return -self.scorer(emissions, layout.pad(gold), mask)
 
@@ -59,3 +123,8 @@ class Task(nn.Module):
         """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
         layout = graph.layouts["token"]
         return layout.pad(graph.emissions[self.name]), layout.mask
+
+
+def span_detection(labels: Labels, weight: float, *, name: str = "spans") -> Task:
+    """The side task of finding where entities begin and end, whatever their type (UMT, section 2.4)."""
+    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=boundary_of(labels))

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 
 from mnergraph.evaluation import Scores, score
 from mnergraph.models.base import Tagger
+from mnergraph.nn.schedule import Scheduled
 
 #: What decides which checkpoint is kept.
 DEV_F1 = "dev_f1"
@@ -66,6 +67,11 @@ class Training(lightning.LightningModule):
             self, [name for name, _ in self.named_buffers()]
         )
         self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
+
+    def on_train_epoch_start(self) -> None:
+        for layer in self.model.modules():
+            if isinstance(layer, Scheduled):
+                layer.at_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, place: int) -> Tensor:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from mnergraph.graph import Object, Pair
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
 
-REGION = 6
+REGION, IMAGE = 6, 5
+
+#: Each model's settings where they are not the defaults: small, and with all that it can read.
+SMALL: dict[str, dict[str, Any]] = {
+    "BERT": {},
+    "BERT-CRF": {},
+    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
+}
 
 
 def _object(label: str = "", words: tuple[int, int] | None = None, region: bool = True) -> Object:
@@ -33,12 +41,13 @@ def everything() -> list[Pair]:
     tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
     objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
     return [
-        Pair(words, tags, "all", objects=objects),
+        Pair(words, tags, "all", objects=objects, image=torch.randn(4, IMAGE)),
         Pair(
             words[::-1],
             ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),
             "b",
             objects=objects[1:],
+            image=torch.randn(1, IMAGE),
         ),
     ]
 
@@ -54,6 +63,11 @@ def awkward() -> dict[str, list[Pair]]:
         "no object": [Pair(words, tags, "a")],
         "no image": [Pair(words, tags, "a", objects=(thing,)), Pair(words, tags, "b", picture=None)],
         "nobody has objects": [Pair(words, tags, "a"), Pair(words[:1], tags[:1], "b")],
+        "an image for one of two": [
+            Pair(words, tags, "a", image=torch.randn(4, IMAGE)),
+            Pair(words, tags, "b"),
+        ],
+        "one region": [Pair(words, tags, "a", image=torch.randn(1, IMAGE), objects=(thing,))],
         "one word": [Pair(words[:1], tags[:1], "a", objects=(thing,)), Pair(words[:1], tags[:1], "b")],
         "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(thing,)), Pair(words, tags, "b")],
         "erased words": [
@@ -96,16 +110,7 @@ def build(labels: Labels) -> Callable[..., Tagger]:
             if isinstance(part, torch.nn.Dropout):
                 part.p = dropout
         name, _, form = kind.partition(" ")
-        extra = {}
-        if name == "UMGF":
-            extra = {
-                "form": form or "paper",
-                "width": 16,
-                "heads": 4,
-                "layers": 2,
-                "hidden": 24,
-                "region_width": REGION,
-            }
-        return MODELS[name](encoder, labels, dropout=dropout, **extra)
+        settings = SMALL[name] | ({"form": form} if form else {})
+        return MODELS[name](encoder, labels, dropout=dropout, **settings)
 
     return make

@@ -25,6 +25,8 @@ AWKWARD = [
     "no object",
     "no image",
     "nobody has objects",
+    "an image for one of two",
+    "one region",
     "one word",
     "128 words",
     "erased words",

@@ -17,7 +17,8 @@ from mnergraph.labels import Labels
 from mnergraph.models import UMGF
 from mnergraph.models.umgf import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
 from mnergraph.nn.attention import Attention
-from mnergraph.nn.fusion import EachNode, FeedForward, GatedSum, RelationalLayer
+from mnergraph.nn.fusion import EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.gates import GatedSum
 
 LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION = 16, 4, 6

@@ -30,15 +30,14 @@ from mnergraph.graph import Edges
 from mnergraph.graph.geometry import SPATIAL_LABELS
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.fusion import (
-    GATES_DENSE_ABOVE,
     Add,
     AddNorm,
     EachNode,
     FeedForward,
-    GatedSum,
     PyGLayer,
     RelationalLayer,
 )
+from mnergraph.nn.gates import GATES_DENSE_ABOVE, GatedSum
 from mnergraph.nn.state import Graph
 
 WIDTH = 8

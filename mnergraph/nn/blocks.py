@@ -1,0 +1,116 @@
+"""The transformer layer along any relation, and the path there and back that the papers build of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph import EdgeType
+from mnergraph.nn.attention import Attention
+from mnergraph.nn.fusion import AddNorm, FeedForward
+from mnergraph.nn.state import Graph
+
+
+class TransformerBlock(nn.Module):
+    """A transformer layer along one relation (Vaswani et al., 2017, section 3.1; UMT, eqs. 1-2).
+
+    P = LN(Q + MHA(Q, K, V)),  out = LN(P + FFN(P));  Q the receivers, K and V the senders
+
+    Along (token, token) it is self-attention, along (image, token) words query the picture. A receiver that
+    hears nobody keeps itself, but for the attention's bias, the norms and the feed-forward.
+
+    Args:
+        relation: whose senders and receivers these are; the graph's schema must hold it.
+        width: of both.
+        heads: of the attention.
+        hidden: inside the feed-forward; by default 4 times the width.
+        dropout: of attention weights and of both residuals.
+        activation: inside the feed-forward; BERT's layers have a GELU.
+        dst: name of the receivers' features; by default their node type.
+        src: name of the senders' features; by default their node type.
+        out: under which name the result is kept; by default the receivers' own.
+    """
+
+    def __init__(
+        self,
+        relation: EdgeType,
+        width: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        dst: str | None = None,
+        src: str | None = None,
+        out: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.relation = relation
+        self.src, self.dst = src or relation[0], dst or relation[2]
+        self.out = out or self.dst
+        self.attention = Attention(width, heads, dropout=dropout)
+        self.residual = AddNorm(width, dropout)
+        self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation)
+
+    def forward(self, graph: Graph) -> Graph:
+        if self.relation not in graph.edges:
+            raise KeyError(
+                f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}"
+            )
+        dst, src = graph.x[self.dst], graph.x[self.src]
+        attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
+        return graph.update(**{self.out: self.feed_forward(attended)})
+
+
+class ThereAndBack(nn.Sequential):
+    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, eq. 13).
+
+    P = transformer (other queries words),  out = transformer (words query P)
+
+    Args:
+        there: relation from the words to the other modality.
+        back: relation from the other modality to the words.
+        width: of both.
+        heads: of the attentions.
+        hidden: inside the feed-forwards; by default 4 times the width.
+        dropout: of both layers.
+        activation: inside the feed-forwards.
+        words: name of the words' features; by default their node type.
+        other: name of the other modality's features; by default its node type.
+        out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+    """
+
+    def __init__(
+        self,
+        there: EdgeType,
+        back: EdgeType,
+        width: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        words: str | None = None,
+        other: str | None = None,
+        out: str,
+    ) -> None:
+        reached = f"{out} there"
+        ends = ((there, other, words, reached), (back, words, reached, out))
+        super().__init__(
+            *(
+                TransformerBlock(
+                    relation,
+                    width,
+                    heads,
+                    hidden=hidden,
+                    dropout=dropout,
+                    activation=activation,
+                    dst=dst,
+                    src=src,
+                    out=kept,
+                )
+                for relation, dst, src, kept in ends
+            )
+        )
