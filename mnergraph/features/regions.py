@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
+from mnergraph.features.pictures import PictureError, open_picture
 from mnergraph.graph import Box, Object, Pair
 
 #: Stands where weights are wanted that nobody trained.
 RANDOM = "random"
 #: Torchvision's published weights.
 IMAGENET = "imagenet"
+#: Changes when the same settings, boxes and pictures give other vectors than before.
+VERSION = 2
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
 
 
@@ -142,12 +145,13 @@ class Crops:
                 continue
             try:
                 picture = open_picture(pair.picture)
-            except OSError as error:
+            except PictureError as error:
                 unreadable.append(f"{pair.id} ({error})")
                 continue
             if not boxes:  # it became readable since
                 continue
-            waiting[str(place)] = [_crop(picture, box, self.size) for box in boxes]
+            upright = picture.boxes(boxes, pair.size)
+            waiting[str(place)] = [_crop(picture.image, box, self.size) for box in upright]
             if sum(map(len, waiting.values())) >= self.batch_size:
                 encode()
         encode()
@@ -158,22 +162,6 @@ class Crops:
                 stacklevel=3,
             )
         return {place: row.contiguous() for place, row in rows.items()}
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """A picture in RGB, whatever its file's suffix says.
-
-    Raises:
-        OSError: when it is missing, no picture, truncated, or so large that it looks like an attack.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-    except Exception as error:  # decoders raise whatever they stumble over
-        raise OSError(f"{path}: {error}") from error
 
 
 def _crop(picture: Image.Image, box: Box, size: int) -> Tensor:
@@ -189,8 +177,8 @@ def _with_a_box(pair: Pair) -> Pair:
     if pair.picture is None or any(thing.box is not None for thing in pair.objects):
         return pair
     try:
-        size = pair.size or open_picture(pair.picture).size
-    except OSError:
+        size = pair.size or open_picture(pair.picture).image.size
+    except PictureError:
         return pair  # `_compute` will try again and count it
     whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
     return replace(pair, size=size, objects=(whole, *pair.objects))
@@ -206,10 +194,10 @@ def _with_regions(pair: Pair, rows: Tensor) -> Pair:
 
 def _key(crops: Crops, pairs: Iterable[Pair]) -> str:
     """Changes with the settings, the boxes, and the size and time of change of pictures and weights."""
-    facts: list[object] = [asdict(crops), _stamp(Path(crops.weights))]
+    facts: list[object] = [VERSION, asdict(crops), _stamp(Path(crops.weights))]
     for pair in pairs:
         boxes = [thing.box for thing in pair.objects]
-        facts.append((pair.id, boxes, pair.picture and (str(pair.picture), _stamp(pair.picture))))
+        facts.append((pair.id, boxes, pair.size, pair.picture and (str(pair.picture), _stamp(pair.picture))))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
