@@ -1,4 +1,4 @@
-"""Pictures as they are in the wild: every kind in `mnergraph.features.pictures.KINDS`, and what is merely odd."""
+"""Pictures as they are in the wild: every kind in `mnergraph.features.pictures.KINDS`, and good ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def noise(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
 
 
 def lying(picture: Image.Image, path: Path, orientation: int) -> Path:
-    """The picture as a camera held that way writes it: its pixels turned, EXIF telling how to turn them back."""
+    """The picture as a camera held that way writes it: pixels turned, EXIF telling how to turn them back."""
     inverse = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,

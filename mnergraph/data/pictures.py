@@ -69,7 +69,7 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
 
 
 def check_picture(path: Path, id: str) -> PictureFault | None:
-    """What is unusual about a picture, or None; decodes it, unless it would take too much memory (a *bomb*)."""
+    """What is unusual about a picture, or None; decodes it, unless that would take too much memory."""
     try:
         return open_picture(path, id).fault
     except PictureError as error:

@@ -141,7 +141,7 @@ def open_picture(source: str | Path | Image.Image, id: str | None = None) -> Pic
 
 
 def summary(faults: Iterable[PictureFault | None], most: int = 3) -> str:
-    """How many pictures there are of each kind, in the order of `KINDS`, with the first of those that give nothing.
+    """How many pictures are of each kind, in the order of `KINDS`; of those that give nothing, the first ids.
 
     >>> summary([None, PictureFault("7", "html", "7.jpg is a web page")])
     '1 html (a web page saved as a picture): 7'

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -20,12 +19,9 @@ from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
 from mnergraph.features.pictures import PictureError, open_picture
+from mnergraph.features.weights import IMAGENET, RANDOM, from_torchvision
 from mnergraph.graph import Box, Object, Pair
 
-#: Stands where weights are wanted that nobody trained.
-RANDOM = "random"
-#: Torchvision's published weights.
-IMAGENET = "imagenet"
 #: Changes when the same settings, boxes and pictures give other vectors than before.
 VERSION = 2
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
@@ -38,7 +34,8 @@ class Crops:
     Args:
         backbone: a ResNet of torchvision, ``resnet18`` to ``resnet152``.
         weights: ``random`` (seeded, for trying things out: named so in every result), ``imagenet``
-            (torchvision's published weights, downloaded when first used), or the path of a state dict.
+            (torchvision's newest weights, downloaded when first used), the name of some of its weights
+            (``IMAGENET1K_V1``, those of the papers), or the path of a state dict.
         size: side of the square that every crop becomes, in pixels.
         seed: of random weights.
         batch_size: crops at once.
@@ -64,24 +61,14 @@ class Crops:
     @cached_property
     def model(self) -> nn.Module:
         """The backbone, frozen, its classifier taken off."""
-        build = getattr(torchvision.models, self.backbone)
-        if self.weights == IMAGENET:
-            try:
-                net = build(weights="DEFAULT")
-            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: a checksum that is wrong
-                url = torchvision.models.get_model_weights(self.backbone).DEFAULT.url
-                raise OSError(
-                    f"the weights of {self.backbone} are not here and could not be downloaded ({error}): "
-                    f"fetch {url} and give its path as weights, or weights='random' to try things out"
-                ) from error
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
-                net = build(weights=None)
-        net.fc = nn.Identity()
-        if self.weights not in (RANDOM, IMAGENET):
-            _load(net, Path(self.weights), self.backbone)
-        return net.eval().requires_grad_(False)
+        return from_torchvision(
+            self.backbone,
+            self.weights,
+            getattr(torchvision.models, self.backbone),
+            published=IMAGENET,
+            seed=self.seed,
+            head="fc",
+        )
 
     @cached_property
     def width(self) -> int:
@@ -207,23 +194,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         return None
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _load(net: nn.Module, path: Path, backbone: str) -> None:
-    """Gives a network without classifier the weights of a file; the file may hold those of a classifier."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"weights={str(path)!r} is neither 'random', 'imagenet' nor a file of weights"
-        )
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        net.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
-    except Exception as error:  # whatever a file that is something else makes its reader raise
-        raise ValueError(
-            f"weights={str(path)!r} are not those of {backbone}: right is the state dict of torchvision's "
-            f"{backbone}, as .safetensors or .pth ({str(error).strip().splitlines()[0]})"
-        ) from error
