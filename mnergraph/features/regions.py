@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,13 @@ from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
 from mnergraph.features.pictures import PictureError, open_picture
-from mnergraph.features.weights import IMAGENET, RANDOM, from_torchvision
+from mnergraph.features.weights import IMAGENET, RANDOM, checksum, from_torchvision, known_as
 from mnergraph.graph import Box, Object, Pair
 
 #: Changes when the same settings, boxes and pictures give other vectors than before.
 VERSION = 2
+#: Pictures that are opened and cut at once.
+THREADS = 8
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
 
 
@@ -73,16 +76,52 @@ class Crops:
     @cached_property
     def width(self) -> int:
         """Width of a region vector."""
-        return self.model(torch.zeros(1, 3, 64, 64)).shape[1]
+        device = next(self.model.parameters()).device
+        return self.model(torch.zeros(1, 3, 64, 64, device=device)).shape[1]
 
     def __call__(self, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
         return self._encode([_crop(picture, box, self.size) for box in boxes])
 
+    def of_pictures(
+        self,
+        sources: Sequence[str | Path | Image.Image],
+        boxes: Sequence[Sequence[Box]],
+        device: str | torch.device = "cpu",
+    ) -> list[Tensor]:
+        """Vectors of the boxes of each picture, ``[boxes, width]``, boxes in pixels of the upright picture.
+
+        The pictures are opened and cut beside each other, in threads.
+        """
+        self.model.to(device)
+
+        def cut(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
+            return [_crop(open_picture(source).image, box, self.size) for box in boxes] if boxes else []
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            crops = list(pool.map(cut, sources, boxes))
+        return list(self._encode([crop for some in crops for crop in some]).split([*map(len, crops)]))
+
+    def identity(self) -> dict[str, object]:
+        """What decides the vectors, as plain JSON; see `mnergraph.features.extract.Extractor.identity`."""
+        settings = {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        settings["weights"] = known_as(self.weights)
+        return {
+            "extractor": "Crops",
+            "version": VERSION,
+            "settings": settings,
+            "weights": checksum(self.model),
+        }
+
+    def __getstate__(self) -> dict[str, object]:
+        # a worker needs the settings, not the network
+        return {name: value for name, value in self.__dict__.items() if name != "model"}
+
     @torch.no_grad()
     def _encode(self, crops: list[Tensor]) -> Tensor:
+        device = next(self.model.parameters()).device
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
-        rows = [self.model(pixels.normalize(batch, _MEAN, _STD)) for batch in batches]
+        rows = [self.model(pixels.normalize(batch.to(device), _MEAN, _STD)).cpu() for batch in batches]
         return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
     def attach(

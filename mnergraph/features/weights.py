@@ -64,7 +64,8 @@ def from_torchvision(
         if weights != RANDOM and not Path(weights).is_file():
             raise FileNotFoundError(
                 f"weights={weights!r} is neither {RANDOM!r}, {published!r} nor a file of weights; "
-                f"torchvision has {', '.join(kind.name for kind in kinds)} of {name}, the newest at {kinds.DEFAULT.url}"
+                f"torchvision has {', '.join(kind.name for kind in kinds)} of {name}, "
+                f"the newest at {kinds.DEFAULT.url}"
             )
         with seeded(seed):
             net = build(weights=None)
