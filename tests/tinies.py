@@ -89,20 +89,8 @@ def detector(kind: str, folder: Path) -> str:
 
 def tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
     """Words and letters, special pieces numbered as BERT's are: Grounding DINO knows [CLS] . ? [SEP] so."""
-    words = [
-        "a",
-        "hat",
-        "dog",
-        "cat",
-        "man",
-        "the",
-        "crowd",
-        "person",
-        "location",
-        "organization",
-        "miscellaneous",
-        "two",
-    ]
+    words = ["a", "the", "two", "hat", "dog", "cat", "man", "crowd"]
+    words += ["miscellaneous", "person", "location", "organization"]
     letters = [chr(code) for code in range(33, 127)]
     numbers = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
     free = (number for number in range(1, 1029) if number not in numbers.values())

@@ -17,6 +17,7 @@ from mnergraph.data.records import (
 from mnergraph.data.twitter import Twitter2015, Twitter2017, Twitter2017C, TwitterBenchmark
 from mnergraph.data.vectors import Features, open_features, write_features
 from mnergraph.data.verify import leaks, verify
+from mnergraph.data.vinvl import convert_vinvl
 from mnergraph.data.words import Word, split_words
 from mnergraph.features.pictures import PictureFault
 
@@ -47,6 +48,7 @@ __all__ = [
     "Word",
     "check_picture",
     "checksum",
+    "convert_vinvl",
     "leaks",
     "open_features",
     "picture_path",

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.hub import facts, named, pixel_tensors, processor
+from mnergraph.features.hub import named, pixel_tensors, processor
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.weights import PRETRAINED, from_transformers
 
@@ -62,7 +62,3 @@ class Captioner(Extractor):
         )
         texts = self.processor.batch_decode(written, skip_special_tokens=True)
         return [Seen(caption=" ".join(text.split())) for text in texts]
-
-    def preprocessing(self) -> dict[str, Any]:
-        """What its processor does, for `identity`."""
-        return {"processor": facts(self.processor.image_processor)}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from mnergraph.features.hub import facts
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.pictures import PictureError, PictureFault, open_picture
 from mnergraph.features.weights import checksum, known_as
@@ -87,10 +88,12 @@ class Extractor(ABC):
     Attributes:
         version: grows when the same settings and weights give other results than before.
         reads_phrases: whether it looks for phrases.
+        processor: what prepares pictures for a model of transformers; None elsewhere.
     """
 
     version: ClassVar[int] = 1
     reads_phrases: ClassVar[bool] = False
+    processor: ClassVar[Any] = None
 
     @property
     @abstractmethod
@@ -145,20 +148,16 @@ class Extractor(ABC):
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain JSON: equal identities give equal features.
 
-        Class, version, settings, and the SHA-256 of the weights; folders and files by their own name alone,
-        as their content is in the checksum.
+        Class, version, settings, what the processor of a model of transformers does, and the SHA-256 of the
+        weights; folders and files by their own name alone, as their content is in the checksum.
         """
         return {
             "extractor": type(self).__name__,
             "version": self.version,
             "settings": settings(self),
             "weights": checksum(self.net),
-            **self.preprocessing(),
+            "processor": self.processor and facts(self.processor),
         }
-
-    def preprocessing(self) -> dict[str, Any]:
-        """What decides the results beside settings and weights."""
-        return {}
 
     @torch.no_grad()
     def _run(

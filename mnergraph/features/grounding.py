@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoPr
 
 from mnergraph.features.boxes import best, corners, seen, within
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.hub import facts, named, pixel_tensors, processor
+from mnergraph.features.hub import named, pixel_tensors, processor
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.prompts import DinoPrompt, OwlPrompt
 from mnergraph.features.regions import Crops
@@ -123,7 +123,3 @@ class Grounder(Extractor):
 
     def _asked(self, phrases: Sequence[Phrase]) -> list[Phrase]:
         return [*phrases, *(Phrase(word) for word in self.general)]
-
-    def preprocessing(self) -> dict[str, Any]:
-        """What its processor does, for `identity`."""
-        return {"processor": facts(self.processor.image_processor)}

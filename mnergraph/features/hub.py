@@ -44,5 +44,5 @@ def pixel_tensors(processor: Any, picture: Image.Image) -> dict[str, Tensor]:
 
 
 def facts(processor: Any) -> dict[str, Any]:
-    """What an image processor does to a picture, as plain JSON."""
-    return json.loads(processor.to_json_string())
+    """What a processor does to a picture, as plain JSON."""
+    return json.loads(getattr(processor, "image_processor", processor).to_json_string())

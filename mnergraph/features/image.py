@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as pixels
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.hub import facts, named, pixel_tensors, processor
+from mnergraph.features.hub import named, pixel_tensors, processor
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.weights import (
     IMAGENET,
@@ -142,10 +142,6 @@ class Tower(Extractor):
         if pooled is None:
             pooled = states[:, 0] if before else grid.mean(1)
         return _seen(grid, pooled.flatten(1))
-
-    def preprocessing(self) -> dict[str, Any]:
-        """What its processor does, for `identity`."""
-        return {"processor": facts(self.processor)}
 
 
 def _seen(grid: Tensor, pooled: Tensor) -> list[Seen]:

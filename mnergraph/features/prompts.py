@@ -17,8 +17,8 @@ STEP = 16
 class DinoPrompt:
     """Grounding DINO reads all phrases in one text, "a hat. the crowd."; a query scores every piece of it.
 
-    A phrase's score is that of its best piece. What is longer than the model reads becomes several texts, each
-    read with the picture.
+    A phrase's score is that of its best piece. What is longer than the model reads becomes several texts,
+    each read with the picture.
 
     Args:
         longest: pieces that the model reads at once.

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
 from mnergraph.features.boxes import best, corners, seen, within
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.hub import facts, named, pixel_tensors, processor
+from mnergraph.features.hub import named, pixel_tensors, processor
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.regions import Crops
 from mnergraph.features.weights import PRETRAINED, from_transformers
@@ -89,7 +89,3 @@ class QueryDetector(Extractor):
             ]
             found.append(best(objects, self.top))
         return seen(found, items, self.crops, boxes.device)
-
-    def preprocessing(self) -> dict[str, Any]:
-        """What its processor does, for `identity`."""
-        return {"processor": facts(self.processor)}

@@ -173,7 +173,7 @@ def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: P
 
 def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     """From a sentence to UMGF's grounded relation: a phrase's words meet its box, all words a general one."""
-    words = tuple(["a", "dog", "and", "the", "crowd"])
+    words = ("a", "dog", "and", "the", "crowd")
     phrases = noun_phrases(words, RuleChunker())
     assert [phrase.words for phrase in phrases] == [(0, 2), (3, 5)]
     extractor = Grounder(folders["owlvit"], threshold=0.0, general=("person",))
