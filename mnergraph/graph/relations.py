@@ -44,6 +44,9 @@ class Kind(ABC):
     complete: ClassVar[bool] = False
     #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
     checked: ClassVar[bool] = True
+    #: Whether the edges from dst to src are those from src to dst, turned, with neither kinds nor geometry: a
+    #: schema that has both draws them once.
+    symmetric: ClassVar[bool] = False
 
     @abstractmethod
     def connect(self, data: HeteroData, src: str, dst: str) -> Connection | Tensor:
@@ -110,6 +113,7 @@ class Grounded(Kind):
 
     sentence = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
     checked = False
+    symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
@@ -164,6 +168,7 @@ class Member(Kind):
 
     sentence = "{src}s and {dst}s are joined where the word lies in the entity's span"
     checked = False
+    symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"entity", "token"}:
