@@ -1,0 +1,23 @@
+"""What the authors' released codes have in common: UMT's, and UMGF's and MGCMT's that were made from it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mnergraph.labels import NOT_WORDS, Labels
+
+#: What BERT's norms add to a variance; torch's own layers add 1e-5.
+BERT_EPS = 1e-12
+
+
+def released_labels(labels: Labels) -> Labels:
+    """A data set's labels with those behind them that stand for no word: PAD, X, [CLS] and [SEP]."""
+    return Labels((*labels.tags, *(tag for tag in NOT_WORDS if tag not in labels.tags)))
+
+
+def bert_init(module: nn.Module) -> None:
+    """BERT's initial weights for a linear map, N(0, 0.02) without bias; for ``nn.Module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
