@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from torch import nn
+from torch.nn import functional as F
 
 from mnergraph.labels import NOT_WORDS, Labels
 
-#: What BERT's norms add to a variance; torch's own layers add 1e-5.
-BERT_EPS = 1e-12
+Form = Literal["paper", "released"]
+
+#: BERT's transformer layers, where `TransformerBlock` has another default.
+BERT_LAYER: dict[str, Any] = {"activation": F.gelu, "eps": 1e-12}
+
+
+def is_released(form: Form) -> bool:
+    """Whether a model is asked for as released, and not as its paper has it."""
+    if form not in ("paper", "released"):
+        raise ValueError(f"form is paper or released, not {form!r}")
+    return form == "released"
 
 
 def released_labels(labels: Labels) -> Labels:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 from torch import nn
 
@@ -37,7 +36,7 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Complete, Grounded, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.models.released import released_labels
+from mnergraph.models.released import Form, is_released, released_labels
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
@@ -75,7 +74,7 @@ class UMGF(Tagger):
         encoder: Backbone,
         labels: Labels,
         *,
-        form: Literal["paper", "released"] = "paper",
+        form: Form = "paper",
         region_width: int | None = None,
         label_features: bool = True,
         width: int = 512,
@@ -84,9 +83,7 @@ class UMGF(Tagger):
         hidden: int | None = None,
         dropout: float | None = None,
     ) -> None:
-        if form not in ("paper", "released"):
-            raise ValueError(f"form is paper or released, not {form!r}")
-        paper = form == "paper"
+        paper = not is_released(form)
         layers = layers or (2 if paper else 6)
         hidden = hidden or (4 * width if paper else 256)
         dropout = (0.5 if paper else 0.4) if dropout is None else dropout
