@@ -29,14 +29,9 @@ def attention(part: Attention, receiver: Tensor, senders: Sequence[Tensor]) -> T
 
 def norm(part: nn.LayerNorm, x: Tensor) -> Tensor:
     """One node's features, ``[width]``, normed (Ba et al., 2016)."""
-    mean = sum(x) / len(x)
-    variance = sum((value - mean) ** 2 for value in x) / len(x)
-    return torch.stack(
-        [
-            w * (v - mean) / torch.sqrt(variance + part.eps) + b
-            for v, w, b in zip(x, part.weight, part.bias, strict=True)
-        ]
-    )
+    centred = x - x.sum() / len(x)
+    variance = (centred * centred).sum() / len(x)
+    return part.weight * centred / torch.sqrt(variance + part.eps) + part.bias
 
 
 def transformer(
