@@ -78,7 +78,8 @@ class Highway(Gate):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """``[nodes, width]`` twice -> ``[nodes, width]``."""
-        return torch.lerp(b, a, super().forward(a, b))
+        # not torch.lerp, which takes one precision only
+        return b + super().forward(a, b) * (a - b)
 
 
 class VisualGate(Gate):

@@ -19,6 +19,8 @@ REGION, IMAGE = 6, 5
 SMALL: dict[str, dict[str, Any]] = {
     "BERT": {},
     "BERT-CRF": {},
+    "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_width": IMAGE},
+    "UMT": {"heads": 4, "hidden": 24, "image_width": IMAGE},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
 }
 

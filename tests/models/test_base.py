@@ -19,7 +19,7 @@ from mnergraph.labels import Labels
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 
 Build = Callable[..., Tagger]
-KINDS = [*MODELS, "UMGF released"]
+KINDS = [*MODELS, "UMT released", "UMGF released"]
 
 
 @pytest.fixture

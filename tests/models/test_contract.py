@@ -19,8 +19,8 @@ from mnergraph.models import MODELS, UMGF, Tagger
 from mnergraph.nn.state import Graph
 
 Build = Callable[..., Tagger]
-#: Every model, and both forms of UMGF.
-KINDS = [*MODELS, "UMGF released"]
+#: Every model, in both forms where it has two.
+KINDS = [*MODELS, "UMT released", "UMGF released"]
 AWKWARD = [
     "no object",
     "no image",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.features.text import best_windows, windows
 from mnergraph.graph import GraphBuilder, Layout, Pair, Schema, collate
-from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder, sum_to
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder, sum_to
 from mnergraph.nn.state import Graph
 
 WIDTH = 8
@@ -227,6 +227,33 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
     layer.observe(regions[:1] + 9)
     ObjectEncoder(5, label_width=WIDTH).observe(regions)
     assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
+
+
+# --- the picture
+
+
+@pytest.mark.parametrize("pictures", [(4, 0, 1, 49), (0, 0), (1,)], ids=str)
+def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
+    posts = [Pair(("paris",), image=grid) for grid in grids]
+    schema = Schema(nodes=["image"])
+    graph = Graph.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
+    layer = ImageEncoder(3, 5)
+    again = ImageEncoder(3, 5, out="querying image")
+    found = again(layer(graph)).x
+    assert graph.layouts["image"].counts.tolist() == list(pictures)
+    for name, part in (("image", layer), ("querying image", again)):
+        rows = [
+            part.linear.weight @ block + part.linear.bias
+            for grid in grids
+            if grid is not None
+            for block in grid
+        ]
+        wanted = torch.stack(rows) if rows else torch.zeros(0, 3)
+        torch.testing.assert_close(found[name], wanted, atol=1e-5, rtol=1e-5)
+        found[name].sin().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
 
 
 def test_remember() -> None:
