@@ -37,7 +37,7 @@ from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.nn.blocks import TransformerBlock
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember, TextEncoder
 from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
 from mnergraph.nn.gates import Blend
 from mnergraph.nn.heads import Emit, Task
@@ -51,6 +51,9 @@ PICTURE_MEETS = [(src, "attends", dst) for src in PICTURE for dst in PICTURE]
 NEAR = [("image", "near", "object"), ("object", "near", "image"), ("object", "near", "object")]
 WEIGHS, JOINS = ("sentence", "weighs", "image"), ("image", "joins", "object")
 TO_TOKENS, TO_OBJECTS = ("object", "tells", "token"), ("token", "tells", "object")
+#: Among the nodes that sentence and tokens, or image and objects, become together.
+TEXT_SELF, SEMANTIC_SELF = ("text", "attends", "text"), ("semantic", "attends", "semantic")
+AROUND = ("spatial", "near", "spatial")
 
 COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, WEIGHS, JOINS, TO_TOKENS, TO_OBJECTS]
 SCHEMA = Schema(
@@ -141,7 +144,7 @@ class HamLearning(Tagger):
             # eq. 1 and the textual Transformer
             TextEncoder(encoder, pooling="sum", sentence=True),
             Merge("text", TEXT, relations=["attends"]),
-            block(("text", "attends", "text")),
+            block(TEXT_SELF),
             Split("text", {kind: kind for kind in TEXT}),
             # eqs. 2 and 3
             ImageEncoder(width, image_width),
@@ -152,30 +155,25 @@ class HamLearning(Tagger):
             # eq. 4
             views["semantic"] = width
             stack.append(Merge("semantic", PICTURE, relations=["attends"]))
-            stack += [block(("semantic", "attends", "semantic")) for _ in range(semantic_layers)]
+            stack += [block(SEMANTIC_SELF) for _ in range(semantic_layers)]
         if rgcn:
             # eqs. 5-7
             views["spatial"] = wide
             stack += [BoxFeatures(), Merge("spatial", PICTURE, relations=["near"])]
             for _ in range(spatial_layers):
-                convolution = {
-                    ("spatial", "near", "spatial"): RelationalConvolution(wide, len(SPATIAL_LABELS))
-                }
-                stack.append(RelationalLayer(convolution, combine=partial(GatedUpdate, wide)))
+                convolution = RelationalConvolution(wide, len(SPATIAL_LABELS))
+                stack.append(RelationalLayer({AROUND: convolution}, combine=partial(GatedUpdate, wide)))
         for view, size in views.items():
             stack.append(Split(view, {kind: f"{view} {kind}" for kind in PICTURE}))
             stack.append(Relevance(view, size, width, measured=relevance))
         # eq. 12
         ffnn = (nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
         stack.append(EachNode({"token": nn.Sequential(*ffnn)}))
+        stack += interaction(list(views), rounds, width, block)
         idle = [*(() if vit else PICTURE_MEETS), *(() if rgcn else NEAR), *(() if relevance else (WEIGHS,))]
         super().__init__(
             schema=SCHEMA.without(*idle),
-            layers=[
-                *stack,
-                *interaction(list(views), rounds, width, block),
-                Emit("tags", width, len(labels)),
-            ],
+            layers=[*stack, Emit("tags", width, len(labels))],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
@@ -190,13 +188,13 @@ def interaction(
 ) -> Iterator[nn.Module]:
     """The rounds of eqs. 13-15, the same layers in each; the last leaves the objects as they are.
 
-    A round reads what the one before left: V is made before V^1 and V^2 change, and they before the words.
+    All read what the last round left: V is made before the views change, and they before the words.
     """
     objects = [f"{view} object" for view in views]
-    one = len(objects) == 1
-    blend = [] if one else [Apply(Blend(width), read=objects, write="object")]
-    words = block(TO_TOKENS, src=objects[0] if one else "object")
+    two = len(objects) == 2
+    seen = Apply(Blend(width), read=objects, write="object") if two else Remember(objects[0], "object")
+    words = block(TO_TOKENS)
     updates = [block(TO_OBJECTS, dst=view) for view in objects] if rounds > 1 else []
     for _ in range(rounds - 1):
-        yield from (*blend, *updates, words)
-    yield from (*blend, words)
+        yield from (seen, *updates, words)
+    yield from (seen, words)

@@ -93,7 +93,7 @@ class Blend(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """``[nodes, width]`` twice -> ``[nodes, width]``."""
-        return torch.lerp(b, a, self.outer(self.gate(a, b)))
+        return b + self.outer(self.gate(a, b)) * (a - b)
 
 
 class VisualGate(Gate):

@@ -53,7 +53,7 @@ class RelationalConvolution(nn.Module):
         by_label = zip(sums.split(counts), self.weight, strict=True)
         messages = torch.cat([summed @ weight for summed, weight in by_label])
         out = self.bias.to(messages.dtype).repeat(nodes, 1)
-        return out.index_add(0, heard.nonzero()[:, 0] % max(nodes, 1), messages)
+        return out.index_add(0, heard.nonzero()[:, 0] % nodes, messages)
 
 
 class GatedUpdate(nn.Module):
