@@ -109,6 +109,11 @@ class Edges:
         """The same edges with the reading forced: ``"dense"``, ``"sparse"``, or None to let them choose."""
         return Edges(self.src, self.dst, self._index, type=self.type, attr=self.attr, reading=reading)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every sender reaches every receiver of its sentence, so that no index is kept."""
+        return self._index is None
+
     @cached_property
     def pairs(self) -> int:
         """Sender-receiver pairs that lie in one sentence, joined or not."""

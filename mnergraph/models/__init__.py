@@ -1,9 +1,10 @@
 """THE PAPERS, one file each: a schema plus a stack."""
 
 from mnergraph.graph import Schema
-from mnergraph.models import bert, umgf, umt
+from mnergraph.models import bert, hamlearning, umgf, umt
 from mnergraph.models.base import Entity, Tagger
 from mnergraph.models.bert import BERT, BERTCRF
+from mnergraph.models.hamlearning import HamLearning
 from mnergraph.models.umgf import UMGF
 from mnergraph.models.umt import MTBERTCRF, UMT
 
@@ -14,6 +15,7 @@ MODELS: dict[str, type[Tagger]] = {
     "MT-BERT-CRF": MTBERTCRF,
     "UMT": UMT,
     "UMGF": UMGF,
+    "HamLearning": HamLearning,
 }
 
 #: Every schema that a model uses, by name.
@@ -22,6 +24,18 @@ SCHEMAS: dict[str, Schema] = {
     "UMT (and MT-BERT-CRF)": umt.SCHEMA,
     "UMGF": umgf.SCHEMA,
     "UMGF, released": umgf.RELEASED_SCHEMA,
+    "HamLearning": hamlearning.SCHEMA,
 }
 
-__all__ = ["BERT", "BERTCRF", "MODELS", "MTBERTCRF", "SCHEMAS", "UMGF", "UMT", "Entity", "Tagger"]
+__all__ = [
+    "BERT",
+    "BERTCRF",
+    "MODELS",
+    "MTBERTCRF",
+    "SCHEMAS",
+    "UMGF",
+    "UMT",
+    "Entity",
+    "HamLearning",
+    "Tagger",
+]

@@ -49,6 +49,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         tokens: whether words or pieces are the graph's tokens.
         region_width: width of the region vectors that the objects carry, if any.
         image_width: width of the picture's features, if any.
+        pool_image: whether a grid of them becomes one image node.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
     Attributes:
@@ -66,6 +67,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
+        pool_image: bool = False,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             tokens=tokens,
             region_width=region_width,
             image_width=image_width,
+            pool_image=pool_image,
         )
         self.record: dict[str, Any] = {}
 

@@ -71,7 +71,7 @@ class Gate(nn.Module):
 
 
 class Highway(Gate):
-    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, 14; HamLearning, 13-14).
+    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, 14).
 
     out = g * a + (1 - g) * b,  g = sigmoid(W_a a + W_b b)
     """
@@ -80,6 +80,21 @@ class Highway(Gate):
         """``[nodes, width]`` twice -> ``[nodes, width]``."""
         # not torch.lerp, which takes one precision only
         return b + super().forward(a, b) * (a - b)
+
+
+class Blend(nn.Module):
+    """Two readings of the same nodes, mixed by weights that may leave 0 to 1 (HamLearning, eqs. 13-14).
+
+    out = alpha * a + (1 - alpha) * b,  alpha = W sigmoid(W_a a + W_b b)
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate, self.outer = Gate(width), nn.Linear(width, width, bias=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """``[nodes, width]`` twice -> ``[nodes, width]``."""
+        return b + self.outer(self.gate(a, b)) * (a - b)
 
 
 class VisualGate(Gate):

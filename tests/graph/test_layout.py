@@ -56,6 +56,13 @@ def test_a_full_layout_pads_without_a_copy() -> None:
     assert layout(3, 3).unpad(layout(3, 3).pad(x)).data_ptr() == x.data_ptr()
 
 
+def test_complete() -> None:
+    places = layout(2, 1)
+    assert Edges(places, places).complete
+    assert Edges(places, places).read_as("sparse").complete
+    assert not Edges(places, places, Edges(places, places).index).complete
+
+
 @pytest.mark.parametrize(("name", "edges"), [pytest.param(n, e, id=n) for n, e in awkward_edges()])
 def test_index_and_mask_agree(name: str, edges: Edges) -> None:
     src, dst = edges.src, edges.dst
