@@ -30,6 +30,9 @@ class TextEncoder(nn.Module):
         dropout: on the words' states.
         sentence: whether the state of the first special piece ([CLS]) is kept, for ``sentence`` nodes; a
             sentence in several windows has it from the first.
+
+    Raises:
+        ValueError: for word vectors, which `WordEncoder` reads.
     """
 
     def __init__(
@@ -41,6 +44,11 @@ class TextEncoder(nn.Module):
         sentence: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(backbone, Backbone):
+            raise ValueError(
+                f"this model reads a Hugging Face encoder, and {backbone.name!r} are word vectors; right is "
+                "an encoder by name or folder (pretrained, tiny)"
+            )
         if pooling not in ("first", "mean", "sum"):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
         if sentence and not backbone.pieces.start:
