@@ -19,6 +19,14 @@ REGION, IMAGE = 6, 5
 SMALL: dict[str, dict[str, Any]] = {
     "BERT": {},
     "BERT-CRF": {},
+    "GEI": {
+        "width": 16,
+        "heads": 4,
+        "layers": 2,
+        "hidden": 24,
+        "region_width": REGION,
+        "image_width": IMAGE,
+    },
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
 }
 
