@@ -159,3 +159,8 @@ class Edges:
         if self._index is None:
             return self.dst.mask & (self.src.counts > 0)[:, None]
         return self.mask.any(-1)
+
+    @cached_property
+    def hearers(self) -> Tensor:
+        """The receivers that hear anybody, in order, ``[hearers]``."""
+        return self.dst.unpad(self.heard).nonzero()[:, 0]

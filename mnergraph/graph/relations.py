@@ -173,8 +173,29 @@ class Member(Kind):
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"entity", "token"}:
             raise ValueError(f"Member joins entity and token, not {src} and {dst}")
-        spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
-        word = data["token"].word
-        inside = (word >= spans[:, :1]) & (word < spans[:, 1:])
-        index = inside.nonzero().t()
+        index = _inside(data).nonzero().t()
         return index if src == "entity" else index.flip(0)
+
+
+@dataclass(frozen=True)
+class EntityWords(Kind):
+    """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
+
+    sentence = "{src}s and {dst}s are joined where the word lies in an entity"
+    checked = False
+    symmetric = True
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        if (src == "token") == (dst == "token"):
+            raise ValueError(f"EntityWords joins token and another node type, not {src} and {dst}")
+        words = _inside(data).any(0)
+        index = _everything(count(data, src if dst == "token" else dst), len(words))
+        index = index[:, words[index[1]]]
+        return index if dst == "token" else index.flip(0)
+
+
+def _inside(data: HeteroData) -> Tensor:
+    """Which token lies in which entity of its post, ``[entities, tokens]``, bool."""
+    spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
+    word = data["token"].word
+    return (word >= spans[:, :1]) & (word < spans[:, 1:])

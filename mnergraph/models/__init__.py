@@ -1,10 +1,11 @@
 """THE PAPERS, one file each: a schema plus a stack."""
 
 from mnergraph.graph import Schema
-from mnergraph.models import adacan, bert, gvatt, hamlearning, umgf, umt
+from mnergraph.models import adacan, bert, gei, gvatt, hamlearning, umgf, umt
 from mnergraph.models.adacan import AdaCAN
 from mnergraph.models.base import Entity, Tagger
 from mnergraph.models.bert import BERT, BERTCRF
+from mnergraph.models.gei import GEI
 from mnergraph.models.gvatt import GVATT
 from mnergraph.models.hamlearning import HamLearning
 from mnergraph.models.lstm import BiLSTMCRF, CNNBiLSTMCRF, HBiLSTMCRF
@@ -23,6 +24,7 @@ MODELS: dict[str, type[Tagger]] = {
     "MT-BERT-CRF": MTBERTCRF,
     "UMT": UMT,
     "UMGF": UMGF,
+    "GEI": GEI,
     "HamLearning": HamLearning,
 }
 
@@ -34,12 +36,14 @@ SCHEMAS: dict[str, Schema] = {
     "UMT (and MT-BERT-CRF)": umt.SCHEMA,
     "UMGF": umgf.SCHEMA,
     "UMGF, released": umgf.RELEASED_SCHEMA,
+    "GEI": gei.SCHEMA,
     "HamLearning": hamlearning.SCHEMA,
 }
 
 __all__ = [
     "BERT",
     "BERTCRF",
+    "GEI",
     "GVATT",
     "MODELS",
     "MTBERTCRF",

@@ -61,25 +61,31 @@ class Graph:
         """New features for these node types."""
         return replace(self, x={**self.x, **x})
 
+    def connect(self, edges: Mapping[EdgeType, Edges]) -> Graph:
+        """New edges of relations that the graph has."""
+        unknown = [key for key in edges if key not in self.edges]
+        if unknown:
+            raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
+        return replace(self, edges={**self.edges, **edges})
+
     def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> Graph:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
         Args:
             x: features of the new nodes, ``[nodes, width]``.
             layout: which sentence each belongs to.
-            edges: the relations that touch them.
+            edges: the relations that touch them; complete ones may be left out, as layouts alone say them.
         """
         if x.shape[0] != layout.nodes:
             raise ValueError(f"{x.shape[0]} rows of features for {layout.nodes} nodes of type {kind}")
-        stale = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+        layouts = {**self.layouts, kind: layout}
+        old = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+        stale = [key for key in old if not self.edges[key].complete]
         if stale:
             raise ValueError(f"growing {kind} nodes leaves {stale} with the old ones; give their edges too")
-        return replace(
-            self,
-            x={**self.x, kind: x},
-            layouts={**self.layouts, kind: layout},
-            edges={**self.edges, **edges},
-        )
+        complete = {key: Edges(layouts[key[0]], layouts[key[2]]) for key in old}
+        edges = {**self.edges, **complete, **edges}
+        return replace(self, x={**self.x, kind: x}, layouts=layouts, edges=edges)
 
     def emit(self, task: str, scores: Tensor) -> Graph:
         """Scores of a task, ``[nodes, labels]``."""

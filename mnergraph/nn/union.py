@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mnergraph.graph import Edges, Layout
+from mnergraph.graph import Edges, EdgeType, Layout
 from mnergraph.nn.state import Graph
 
 
@@ -15,17 +15,27 @@ class Merge(nn.Module):
     """Grows a node type that holds all nodes of several others, sentence by sentence in their order.
 
     Relations of one name among the parts become one relation of that name among the merged nodes: complete,
-    and still not stored, if all of them are. The parts stay as they are; `Split` takes features back to them.
+    and still not stored, if all of them are. Complete relations that the schema has of the new type follow
+    by themselves. The parts stay as they are; `Split` takes features back to them.
 
     Args:
         kind: the new node type.
         parts: the node types that it holds.
         relations: names of relations among the parts; every ``(part, name, part)`` of the graph is taken.
+        later: the schema's other relations of the new type: without edges until a later layer draws them.
     """
 
-    def __init__(self, kind: str, parts: Sequence[str], *, relations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parts: Sequence[str],
+        *,
+        relations: Sequence[str] = (),
+        later: Sequence[EdgeType] = (),
+    ) -> None:
         super().__init__()
         self.kind, self.parts, self.relations = kind, tuple(parts), tuple(relations)
+        self.later = tuple(later)
 
     def forward(self, graph: Graph) -> Graph:
         """
@@ -47,6 +57,8 @@ class Merge(nn.Module):
         edges = {
             (self.kind, name, self.kind): self._edges(graph, name, layout, of) for name in self.relations
         }
+        layouts, nothing = {**graph.layouts, self.kind: layout}, rows[0].new_zeros(2, 0)
+        edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.later}
         return graph.grow(self.kind, merged, layout, edges)
 
     def _edges(self, graph: Graph, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.graph import (
     Complete,
+    EntityWords,
     GraphBuilder,
     Grounded,
     Kind,
@@ -162,7 +163,13 @@ def test_unknown_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "ends"), [(Grounded(), ("object", "token")), (Member(), ("entity", "token"))], ids=str
+    ("kind", "ends"),
+    [
+        (Grounded(), ("object", "token")),
+        (Member(), ("entity", "token")),
+        (EntityWords(), ("object", "token")),
+    ],
+    ids=str,
 )
 def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: Kind, ends: tuple[str, str]) -> None:
     there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)

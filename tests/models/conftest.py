@@ -35,6 +35,14 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
+    "GEI": {
+        "width": 16,
+        "heads": 4,
+        "layers": 2,
+        "hidden": 24,
+        "region_width": REGION,
+        "image_width": IMAGE,
+    },
     "HamLearning": {"heads": 4, "region_width": REGION, "image_width": IMAGE},
 }
 
