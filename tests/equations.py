@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
+from mnergraph.graph import Pair
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.blocks import TransformerBlock
 
@@ -57,3 +59,27 @@ def scatter(module: nn.Module, seed: int = 0, std: float = 0.3) -> None:
         mean = 1.0 if name.endswith("norm.weight") else 0.0
         with torch.no_grad():
             weight.copy_(mean + std * torch.randn(weight.shape, generator=generator))
+
+
+def released_pieces(
+    tokenizer: PreTrainedTokenizerBase, posts: Sequence[Pair]
+) -> tuple[Tensor, Tensor, list[list[int | None]], list[list[str]]]:
+    """What the released codes make of posts, with the tokenizer alone.
+
+    Returns:
+        ids and mask ``[posts, pieces]``, the word of every piece (None for [CLS], [SEP] and padding), and its
+        tag: the word's for its first piece, X for the others.
+    """
+    words = [list(post.words) for post in posts]
+    encoded = tokenizer(words, is_split_into_words=True, padding=True, return_tensors="pt")
+    mask = encoded["attention_mask"].bool()
+    owners = [encoded.word_ids(row) for row in range(len(posts))]
+    tags = []
+    for post, owner, length in zip(posts, owners, mask.sum(1).tolist(), strict=True):
+        row = ["PAD"] * len(owner)
+        for place in range(length):
+            word, again = owner[place], place and owner[place] == owner[place - 1]
+            special = "[SEP]" if place else "[CLS]"
+            row[place] = special if word is None else "X" if again else (post.labels or ())[word]
+        tags.append(row)
+    return encoded["input_ids"], mask, owners, tags

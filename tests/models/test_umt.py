@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchcrf
-from equations import scatter, transformer
+from equations import released_pieces, scatter, transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -389,20 +389,10 @@ def test_released() -> None:
             scatter(part)
     theirs.hand_over(model)
 
-    # their preparation, with the tokenizer alone
-    encoded = model.encoder.pieces.tokenizer(
-        [list(post.words) for post in posts], is_split_into_words=True, padding=True, return_tensors="pt"
-    )
-    ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
-    gold, aux_gold = torch.zeros_like(ids), torch.zeros_like(ids)
-    for row, post in enumerate(posts):
-        owner = encoded.word_ids(row)
-        for place in mask[row].nonzero()[:, 0].tolist():
-            word, again = owner[place], place and owner[place] == owner[place - 1]
-            special = "[SEP]" if place else "[CLS]"
-            tag = special if word is None else "X" if again else (post.labels or ())[word]
-            gold[row, place] = theirs.TAGS.index(tag)
-            aux_gold[row, place] = theirs.SPANS.index(tag[0] if tag[1:2] == "-" else tag)
+    ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, posts)
+    gold = torch.tensor([[theirs.TAGS.index(tag) for tag in row] for row in gold_tags])
+    spans = [[tag[0] if tag[1:2] == "-" else tag for tag in row] for row in gold_tags]
+    aux_gold = torch.tensor([[theirs.SPANS.index(span) for span in row] for row in spans])
     assert (gold == theirs.TAGS.index("X")).any()
 
     main, aux = theirs(ids, mask, torch.stack([post.image for post in posts if post.image is not None]))
@@ -415,10 +405,10 @@ def test_released() -> None:
     torch.testing.assert_close(model.loss(graph), wanted, rtol=1e-5, atol=1e-3)
 
     # and the tags of the words' first pieces are theirs
-    for row, (post, path) in enumerate(zip(posts, theirs.crf.decode(main, mask), strict=True)):
-        owner = encoded.word_ids(row)
+    paths = theirs.crf.decode(main, mask)
+    for post, owner, path, found in zip(posts, owners, paths, model.tags(graph), strict=True):
         first = [theirs.TAGS[path[owner.index(word)]] for word in range(len(post.words))]
-        assert model.tags(graph)[row] == [tag if tag[1:2] == "-" else "O" for tag in first]
+        assert found == [tag if tag[1:2] == "-" else "O" for tag in first]
 
 
 @torch.no_grad()

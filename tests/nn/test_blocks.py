@@ -17,6 +17,7 @@ from fakes import (
     awkward_posts,
     neighbours,
     post,
+    read_as,
     state,
     without_objects,
 )
@@ -46,11 +47,6 @@ def path(**options: object) -> ThereAndBack:
     made = ThereAndBack(THERE, BACK, WIDTH, HEADS, out="seen", **options)
     scatter(made)
     return made
-
-
-def read_as(graph: Graph, reading: str) -> Graph:
-    edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
-    return Graph(graph.data, graph.x, edges, graph.layouts)
 
 
 def plain(

@@ -16,6 +16,7 @@ from fakes import (
     awkward_posts,
     neighbours,
     post,
+    read_as,
     state,
     without_objects,
 )
@@ -34,16 +35,10 @@ from mnergraph.nn.fusion import (
     RelationalLayer,
 )
 from mnergraph.nn.gates import GatedSum
-from mnergraph.nn.state import Graph
 
 WIDTH = 8
 #: HeteroConv says so of node types that only send.
 SENDERS_ONLY = pytest.mark.filterwarnings("ignore:There exist node types")
-
-
-def read_as(graph: Graph, reading: str) -> Graph:
-    edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
-    return Graph(graph.data, graph.x, edges, graph.layouts)
 
 
 # --- node by node
