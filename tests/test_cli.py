@@ -15,6 +15,7 @@ from PIL import Image
 from runs import Run
 
 from mnergraph.cli import COMMANDS, main
+from mnergraph.models import MODELS
 
 TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
 QUICK = ["--loop.epochs", "1", "--loop.accelerator", "cpu", "--loop.progress", "false"]
@@ -240,9 +241,10 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
         "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
         in told
     )
+    known = ", ".join(model.__name__ for model in MODELS.values())
     for model in (["--model", "GPT"], ["--model=GPT"]):
         told = fault("train", "--data", "Folder", *model, *job)
-        assert "there is no model 'GPT'; there is BERT, BERTCRF, UMGF; see mnergraph train --help" in told
+        assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
     assert "there is no data 'Twitter'; there is Folder" in told
     assert "invalid choice: 'tain' (choose from" in fault("tain")
