@@ -18,9 +18,9 @@ class RelationalConvolution(nn.Module):
 
     The R-GCN of Schlichtkrull et al. (2018, eq. 2) without its self-loop and its normalisation: what PyG's
     ``RGCNConv(width, width, labels, aggr="add", root_weight=False)`` computes, and its parameters fit.
-    Senders are summed by receiver and label first, and each label's sums pass its matrix. A receiver that
-    hears nobody under a label costs nothing there, as it would in one product of all labels: that took up to
-    twice as long. A receiver without edges gets b.
+    Senders are summed by receiver and label first, and each label's sums pass its matrix; one product of all
+    labels, receivers that hear nobody under a label among them, took up to twice as long. A receiver without
+    edges gets b.
 
     Args:
         width: features of senders, receivers and messages.
