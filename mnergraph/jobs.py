@@ -234,7 +234,9 @@ def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
     words = (word for pair in train for word in pair.words)
     if found := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(found[1]))
-    return read_vectors(name, words) if Path(name).is_file() else pretrained(name)
+    if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
+        return read_vectors(name, words)
+    return pretrained(name)
 
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from runs import Run
 from mnergraph.data import Evidence, Folder, Lookalikes, Twitter2017, checksum, verify
 from mnergraph.features.backbone import TINY, tiny
 from mnergraph.features.regions import Crops
-from mnergraph.jobs import backbone, evaluate, predict, train
+from mnergraph.graph import Pair
+from mnergraph.jobs import evaluate, predict, text_encoder, train
 from mnergraph.labels import Labels
 from mnergraph.models import UMGF, Tagger
 from mnergraph.training import Loop, fit
@@ -75,8 +76,24 @@ def test_the_same_again(trained: Run, tmp_path: Path) -> None:
 
 
 def test_the_tiny_encoder_knows_the_drawn_words() -> None:
-    assert backbone(TINY).name == TINY
-    assert [len(pieces) for pieces in backbone(TINY).pieces(["Jordan"])] == [1]
+    encoder = text_encoder(TINY, [])
+    assert encoder.name == TINY
+    assert [len(pieces) for pieces in encoder.pieces(["Jordan"])] == [1]
+
+
+def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
+    posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
+    encoder = text_encoder("random:7", posts)
+    assert (encoder.name, encoder.width) == ("random:7", 7)
+    assert encoder.pieces(["JORDAN", "wins"]) == [(1,), (0,)]
+    file = tmp_path / "vectors"
+    file.write_text("wins 1 2\nelse 3 4\n")
+    found = text_encoder(str(file), posts)
+    assert (found.name, found.width) == ("vectors", 2)
+    assert found.pieces(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
+    for gone in ("gone.txt", "gone.vec"):
+        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
+            text_encoder(gone, posts)
 
 
 # --- real posts ------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, post
 
 from mnergraph.features.backbone import tiny
+from mnergraph.features.wordvectors import Alphabet
 from mnergraph.graph import Complete, GraphBuilder, Member, Object, Pair, Relation, Schema, Windowed
-from mnergraph.graph.builder import LABEL_PIECES, PIECES
+from mnergraph.graph.builder import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import Labels
 
 PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
@@ -124,6 +125,21 @@ def test_entities_and_grids() -> None:
     assert data["entity"].num_nodes == 2
     assert data["entity", "of", "token"].edge_index.tolist() == [[0, 1, 1], [0, 0, 1]]
     assert data["image"].num_nodes == 49
+
+
+def test_characters_point_at_their_words() -> None:
+    data = GraphBuilder(Schema(), characters=Alphabet("abz"))(Pair(("ab", "", "zAa")))
+    assert set(data.node_types) == {"token", "character"}
+    assert data["character"].input_ids.tolist() == [1, 2, 0, 3, 0, 1]
+    assert data[CHARACTERS].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 2, 2]]
+    assert "character" not in GraphBuilder(Schema())(Pair(("ab",))).node_types, "only for who asks"
+    with pytest.raises(ValueError, match="characters are those of words, so they can't go with tokens='pie"):
+        GraphBuilder(Schema(), tokenizer=PIECES_OF, characters=Alphabet("a"), tokens="pieces")
+
+
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+def test_a_sentence_is_one_node(pair: Pair) -> None:
+    assert GraphBuilder(Schema(nodes=["sentence"]))(pair)["sentence"].num_nodes == 1
 
 
 def test_a_schema_may_join_pieces() -> None:
