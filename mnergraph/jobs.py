@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import torch
 from mnergraph.data import Evidence, PostDataset, checksum
 from mnergraph.data.lookalikes import vocabulary
 from mnergraph.evaluation import Scores
-from mnergraph.features.backbone import TINY, Backbone, pretrained, tiny
+from mnergraph.features.backbone import TINY, pretrained, tiny
+from mnergraph.features.encoder import Encoder
 from mnergraph.features.regions import Crops
+from mnergraph.features.wordvectors import random_vectors, read_vectors
+from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
 from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
@@ -31,7 +35,7 @@ MODEL, RESULT = "model", "result.json"
 def train(
     data: Callable[[Path, str], PostDataset],
     root: Path,
-    model: Callable[[Backbone, Labels], Tagger],
+    model: Callable[[Encoder, Labels], Tagger],
     out: Path,
     encoder: str = TINY,
     regions: Crops | None = None,
@@ -46,7 +50,8 @@ def train(
         root: its folder; what can be made or downloaded goes there.
         model: the model, one of those `mnergraph ls` shows.
         out: folder of the run: checkpoints, logs, the saved model and result.json.
-        encoder: a Hugging Face text encoder, by name or folder, or tiny-random.
+        encoder: a Hugging Face text encoder, by name or folder, or tiny-random; for models over word vectors
+            a text file of them, or random:WIDTH.
         regions: how boxes become region vectors; without it objects speak by their labels alone.
         optimisation: how weights learn.
         loop: how long and on what.
@@ -59,7 +64,7 @@ def train(
     splits = {name: data(root, name) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(loop.seed, verbose=False)
-    tagger = _assembled(model, backbone(encoder), splits["train"], regions)
+    tagger = _assembled(model, text_encoder(encoder, splits["train"].pairs), splits["train"], regions)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -199,7 +204,7 @@ def predict(
 
 
 def _assembled(
-    model: Callable[..., Tagger], encoder: Backbone, train: PostDataset, regions: Crops | None
+    model: Callable[..., Tagger], encoder: Encoder, train: PostDataset, regions: Crops | None
 ) -> Tagger:
     """The model, told how wide the posts' region vectors are if it sees objects."""
     labels = Labels(train.tags)
@@ -219,9 +224,17 @@ def _assembled(
         return model(encoder, labels)
 
 
-def backbone(name: str) -> Backbone:
-    """The text encoder of this name; the tiny one knows the words of Lookalikes."""
-    return tiny(vocabulary()) if name == TINY else pretrained(name)
+def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+    """The text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
+
+    The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
+    """
+    if name == TINY:
+        return tiny(vocabulary())
+    words = (word for pair in train for word in pair.words)
+    if found := re.fullmatch(r"random:(\d+)", name):
+        return random_vectors(words, int(found[1]))
+    return read_vectors(name, words) if Path(name).is_file() else pretrained(name)
 
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:

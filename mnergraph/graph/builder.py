@@ -18,11 +18,12 @@ from mnergraph.labels import Labels
 
 PIECES: EdgeType = ("piece", "part_of", "token")
 LABEL_PIECES: EdgeType = ("label_piece", "part_of", "object")
+CHARACTERS: EdgeType = ("character", "part_of", "token")
 NO_LABEL = -1
 
 
 class Tokenizer(Protocol):
-    """What the builder needs of a tokenizer; `mnergraph.features.WordPieces` is one."""
+    """What the builder needs of a tokenizer: `WordPieces`, or a `Vocabulary` or `Alphabet` of words."""
 
     start: tuple[int, ...]
     end: tuple[int, ...]
@@ -39,6 +40,9 @@ class GraphBuilder:
     - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y``
       (label index, -1 where nobody annotated) when labels are given;
     - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
+    - ``character``: ``input_ids``, joined to its word by ``(character, part_of, token)``, when characters are
+      given;
+    - ``sentence``: one node;
     - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
       ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
     - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone.
@@ -48,6 +52,7 @@ class GraphBuilder:
     Args:
         schema: the node types and relations.
         tokenizer: turns words into pieces; without one there are no piece nodes.
+        characters: turns words into characters, for models that read spelling; without it there are none.
         labels: the label set that ``y`` counts in.
         tokens: ``"words"``, or ``"pieces"`` as the released codes have it: every piece is a token, [CLS] and
             [SEP] among them, with X as the label of a word's later pieces.
@@ -64,6 +69,7 @@ class GraphBuilder:
         schema: Schema,
         *,
         tokenizer: Tokenizer | None = None,
+        characters: Tokenizer | None = None,
         labels: Labels | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
@@ -71,17 +77,25 @@ class GraphBuilder:
     ) -> None:
         if tokens == "pieces" and tokenizer is None:
             raise ValueError("tokens='pieces' needs a tokenizer")
+        if tokens == "pieces" and characters is not None:
+            raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
+        self.characters = characters
         self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
         self.region_width, self.image_width = region_width, image_width
         self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
         self._none = np.full(max(1, len(self.start), len(self.end)), -1)
         self._has = frozenset(schema.nodes)
-        self._grown = [kind for kind in schema.nodes if kind not in ("token", "object", "image", "entity")]
+        given = ("token", "sentence", "object", "image", "entity")
+        self._grown = [kind for kind in schema.nodes if kind not in given]
 
     def __call__(self, pair: Pair) -> HeteroData:
         data = HeteroData()
         data._global_store._mapping["pair"] = pair
         self._add_tokens(data, pair)
+        if self.characters is not None:
+            self._add_parts(data, CHARACTERS, self.characters(pair.words))
+        if "sentence" in self._has:
+            fill(data, "sentence", {"num_nodes": 1})
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
@@ -156,10 +170,15 @@ class GraphBuilder:
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
-        ids = np.array([*chain.from_iterable(pieces)], dtype=np.int64)
-        owner = np.repeat(_range(len(objects)), [len(label) for label in pieces])
-        fill(data, "label_piece", {"input_ids": _tensor(ids), "num_nodes": len(ids)})
-        fill(data, LABEL_PIECES, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
+        self._add_parts(data, LABEL_PIECES, pieces)
+
+    @staticmethod
+    def _add_parts(data: HeteroData, relation: EdgeType, parts: Sequence[Sequence[int]]) -> None:
+        """The ids of every node's parts as nodes of their own, each joined to the node it is a part of."""
+        ids = np.array([*chain.from_iterable(parts)], dtype=np.int64)
+        owner = np.repeat(_range(len(parts)), [len(of_node) for of_node in parts])
+        fill(data, relation[0], {"input_ids": _tensor(ids), "num_nodes": len(ids)})
+        fill(data, relation, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
 
     def _image(self, pair: Pair) -> dict[str, Any]:
         if self.image_width is None:

@@ -16,9 +16,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.features.backbone import Backbone, untrained
+from mnergraph.features.encoder import Encoder, untrained
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import NO_LABEL
+from mnergraph.graph.builder import NO_LABEL, Tokenizer
 from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, spans
 from mnergraph.models.card import model_card
 from mnergraph.nn.heads import Task
@@ -46,6 +46,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         tasks: what is trained; the one named ``"tags"`` is the product.
         encoder: the text encoder that the first layers hold.
         labels: label set of the tags.
+        characters: turns words into characters, where the layers read them.
         tokens: whether words or pieces are the graph's tokens.
         region_width: width of the region vectors that the objects carry, if any.
         image_width: width of the picture's features, if any.
@@ -61,8 +62,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         schema: Schema,
         layers: Sequence[nn.Module],
         tasks: Sequence[Task],
-        encoder: Backbone,
+        encoder: Encoder,
         labels: Labels,
+        characters: Tokenizer | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
@@ -75,6 +77,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self.builder = GraphBuilder(
             schema,
             tokenizer=encoder.pieces,
+            characters=characters,
             labels=labels,
             tokens=tokens,
             region_width=region_width,

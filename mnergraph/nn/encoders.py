@@ -28,10 +28,18 @@ class TextEncoder(nn.Module):
         backbone: the encoder and its tokenizer.
         pooling: which of a word's pieces speak for it: the ``first``, their ``mean`` or their ``sum``.
         dropout: on the words' states.
+
+    Raises:
+        ValueError: for word vectors, which `WordEncoder` reads.
     """
 
     def __init__(self, backbone: Backbone, *, pooling: Pooling = "first", dropout: float = 0.0) -> None:
         super().__init__()
+        if not isinstance(backbone, Backbone):
+            raise ValueError(
+                f"this model reads a Hugging Face encoder, and {backbone.name!r} are word vectors; right is "
+                "an encoder by name or folder (pretrained, tiny)"
+            )
         if pooling not in ("first", "mean", "sum"):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
         self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import over_words, vectors_of
 
 from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.graph import Object, Pair
@@ -17,8 +18,20 @@ REGION, IMAGE = 6, 5
 
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
+    "BiLSTM-CRF": {"hidden": 8},
+    "CNN-BiLSTM-CRF": {"hidden": 8, "character_width": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden": 8, "character_width": 6, "character_hidden": 3},
     "BERT": {},
     "BERT-CRF": {},
+    "GVATT": {
+        "hidden": 8,
+        "character_width": 6,
+        "character_hidden": 3,
+        "query": 7,
+        "attention": 9,
+        "image_width": IMAGE,
+    },
+    "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
 }
 
@@ -101,7 +114,10 @@ def awkward() -> dict[str, list[Pair]]:
 
 @pytest.fixture
 def build(labels: Labels) -> Callable[..., Tagger]:
-    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call."""
+    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call.
+
+    A kind that reads word vectors gets them for the words that the encoder knows.
+    """
 
     def make(kind: str, *, encoder: Backbone | None = None, dropout: float = 0.0) -> Tagger:
         torch.manual_seed(1)
@@ -110,7 +126,8 @@ def build(labels: Labels) -> Callable[..., Tagger]:
             if isinstance(part, torch.nn.Dropout):
                 part.p = dropout
         name, _, form = kind.partition(" ")
-        settings = SMALL[name] | ({"form": form} if form else {})
-        return MODELS[name](encoder, labels, dropout=dropout, **settings)
+        settings = SMALL[name] | ({"form": form} if form and form != "words" else {})
+        read = vectors_of(encoder) if over_words(kind) else encoder
+        return MODELS[name](read, labels, dropout=dropout, **settings)
 
     return make

@@ -19,8 +19,8 @@ from mnergraph.models import MODELS, UMGF, Tagger
 from mnergraph.nn.state import Graph
 
 Build = Callable[..., Tagger]
-#: Every model, and both forms of UMGF.
-KINDS = [*MODELS, "UMGF released"]
+#: Every model, both forms of UMGF, and what stands over BERT or LSTM over both.
+KINDS = [*MODELS, "UMGF released", "GVATT words", "AdaCAN words"]
 AWKWARD = [
     "no object",
     "no image",
@@ -63,7 +63,9 @@ def test_no_model_is_left_out() -> None:
         for form in ("released",)
         if "form" in inspect.signature(MODELS[name]).parameters
     }
-    assert {*MODELS, *forms} == set(KINDS), "a model or a form is not under contract"
+    readers = {name: str(inspect.signature(MODELS[name]).parameters["encoder"].annotation) for name in MODELS}
+    words = {f"{name} words" for name, read in readers.items() if "|" in read}
+    assert {*MODELS, *forms, *words} == set(KINDS), "a model, a form or an encoder is not under contract"
 
 
 def test_a_model_is_a_schema_and_a_stack() -> None:
