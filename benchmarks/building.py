@@ -1,21 +1,21 @@
-"""From an experiment and its posts to the model: its text encoder, and the arguments that follow from data."""
+"""From an experiment and its posts to the model, with the arguments that follow from the posts."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.experiment import Experiment
+from mnergraph.features.encoder import Encoder
 from mnergraph.graph import Pair
-from mnergraph.jobs import backbone
+from mnergraph.jobs import text_encoder
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
-
-#: Before the width of a table of random word vectors.
-RANDOM = "random:"
 
 
 def build(
@@ -23,6 +23,7 @@ def build(
     splits: Mapping[str, Sequence[Pair]],
     labels: Labels,
     *,
+    encoder: Encoder | None = None,
     word_vectors: Path | None = None,
     cache: Path | None = None,
 ) -> Tagger:
@@ -32,10 +33,13 @@ def build(
         experiment: what is built.
         splits: the posts; the model learns from those of ``train``.
         labels: the label set.
+        encoder: in the place of the experiment's, if given.
         word_vectors: the table in which similar words are looked up, where the experiment asks for them.
         cache: folder that keeps what was found there.
     """
-    kind = MODELS[experiment.model]
+    if experiment.model not in MODELS:
+        raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
+    kind = cast(Callable[..., Tagger], MODELS[experiment.model])
     arguments = from_data(kind, splits["train"])
     if experiment.similar:
         if word_vectors is None:
@@ -52,28 +56,11 @@ def build(
             cache=cache,
             progress=experiment.loop.progress,
         )
-    return kind(encoder(experiment.encoder, splits["train"]), labels, **{**arguments, **experiment.arguments})
+    encoder = encoder or text_encoder(experiment.encoder, splits["train"])
+    return kind(encoder, labels, **arguments, **checked(experiment))
 
 
-def encoder(name: str, pairs: Sequence[Pair]) -> Any:
-    """A text encoder by its name: of the hub, a folder, tiny-random; or word vectors: a file, random:WIDTH.
-
-    Args:
-        name: the name.
-        pairs: the posts to learn from; their words get vectors.
-    """
-    if name.startswith(RANDOM):
-        from mnergraph.features.wordvectors import random_vectors
-
-        return random_vectors(_words(pairs), int(name.removeprefix(RANDOM)))
-    if Path(name).is_file():
-        from mnergraph.features.wordvectors import read_vectors
-
-        return read_vectors(name, _words(pairs))
-    return backbone(name)
-
-
-def from_data(kind: type[Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
+def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
     """The arguments of a model that follow from the posts it learns from, as far as it takes them.
 
     ``image_width`` is the width of the pictures' vectors and ``region_width`` that of the objects'.
@@ -91,6 +78,22 @@ def from_data(kind: type[Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
             what = "vector of its picture" if name == "image_width" else "region vector"
             raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
     return found
+
+
+def checked(experiment: Experiment) -> dict[str, Any]:
+    """The experiment's arguments of its model.
+
+    Raises:
+        ValueError: for one that the model does not take, or of another type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    given = {"encoder", "labels", "image_width", "region_width", "similar"}
+    parser.add_class_arguments(MODELS[experiment.model], skip=given)
+    try:
+        parser.parse_object(experiment.arguments)
+    except ArgumentError as error:
+        raise ValueError(f"arguments of {experiment.model}: {error}") from error
+    return experiment.arguments
 
 
 def _words(pairs: Iterable[Pair]) -> list[str]:

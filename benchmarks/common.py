@@ -106,29 +106,40 @@ def flops(call: Callable[[], Any]) -> int:
 
 
 def some_posts(
-    count: int, seed: int = 0, *, lengths: Sequence[int] | None = None, image: int | None = None
+    count: int,
+    seed: int = 0,
+    *,
+    lengths: Sequence[int] = range(4, 29),
+    image: tuple[int, int] | None = None,
+    region: int | None = None,
 ) -> list[Pair]:
-    """Posts of Twitter-2015's shape: words of 3 pieces on average, up to 5 objects, O everywhere.
+    """Posts of Twitter-2015's shape: words of 3 pieces, 1.5 entities and 2.5 objects on average.
 
     Args:
         count: how many.
         seed: of all that is random.
-        lengths: in words, drawn from with equal chances; without them 4 to 28.
-        image: width of the pictures' vectors, a 7x7 grid; None for posts without.
+        lengths: in words, drawn from with equal chances.
+        image: shape of the pictures' vectors; None for posts without.
+        region: width of the objects' region vectors; None for objects without.
     """
-    chance = random.Random(seed)
-    lengths = lengths or range(4, 29)
+    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     posts = []
     for place in range(count):
         # the tiny tokenizer spells what it does not know, so a word has as many pieces as letters
         letters = chance.choices(range(1, 6), k=chance.choice(lengths))
         words = tuple("".join(chance.choices("bcdfgh", k=length)) for length in letters)
+        starts = chance.sample(range(len(words)), min(chance.randint(0, 3), len(words)))
+        tags = [f"B-{chance.choice(LABELS.types)}" if word in starts else "O" for word in range(len(words))]
         objects = tuple(
-            Object(chance.choice(["person", "dog", "traffic light"]), (0.0, 0.0, 9.0, 9.0))
+            Object(
+                chance.choice(["person", "dog", "traffic light"]),
+                (0.0, 0.0, 9.0, 9.0),
+                region=None if region is None else torch.randn(region, generator=generator),
+            )
             for _ in range(chance.randint(0, 5))
         )
-        grid = None if image is None else torch.randn(49, image)
-        posts.append(Pair(words, ("O",) * len(words), str(place), objects=objects, size=(10, 10), image=grid))
+        rows = None if image is None else torch.randn(image, generator=generator)
+        posts.append(Pair(words, tuple(tags), str(place), objects=objects, size=(10, 10), image=rows))
     return posts
 
 

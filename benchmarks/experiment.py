@@ -8,15 +8,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
 from benchmarks.pictures import Map
-from mnergraph.data import DATASETS
 from mnergraph.features.regions import Crops
-from mnergraph.models import MODELS
 from mnergraph.training import Loop, Optimisation
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -84,6 +83,7 @@ class Experiment:
         similar: how many of a table's nearest words each word gets (MGCMT), if any.
         data_options: further arguments of the data set, such as Lookalikes' ``irrelevant``.
         reported: the paper's figures on this data set, if it has any.
+        transferred: figures on other data sets of what was trained on this one, by their names.
         ablations: the paper's, by the names it gives them.
     """
 
@@ -101,16 +101,12 @@ class Experiment:
     map: Map = field(default_factory=Map)
     regions: Crops | None = None
     top_objects: int | None = None
-    caption_phrases: bool = True
+    caption_phrases: bool = False
     similar: int = 0
     data_options: dict[str, Any] = field(default_factory=dict)
     reported: Reported | None = None
+    transferred: dict[str, Reported] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for kind, name, known in (("model", self.model, MODELS), ("data", self.data, DATASETS)):
-            if name not in known:
-                raise ValueError(f"there is no {kind} {name!r}; there is {', '.join(known)}")
 
     def without(self, ablation: str) -> Experiment:
         """The experiment with one of its ablations, named after it."""
@@ -125,6 +121,7 @@ class Experiment:
             image=how.image or self.image,
             similar=self.similar if how.similar is None else how.similar,
             reported=how.reported,
+            transferred={},
             ablations={},
         )
 
@@ -139,9 +136,14 @@ def options() -> ArgumentParser:
 
 def read(*paths: Path) -> Experiment:
     """The experiment of a settings file, entries of later files overriding those of earlier ones."""
-    parser = options()
+    parser = _reader()
     found = parser.parse_args([f"--settings={path}" for path in paths])
     return part(Experiment, vars(parser.instantiate(found)))
+
+
+@cache
+def _reader() -> ArgumentParser:
+    return options()
 
 
 def part(kind: type[Made], values: Mapping[str, Any]) -> Made:

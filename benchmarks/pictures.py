@@ -41,7 +41,7 @@ class Map:
     resnet: Crops = field(default_factory=lambda: Crops("resnet152", "imagenet"))
     stage: int = 4
     cells: int = 7
-    standardise: bool = True
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2, 3, 4):

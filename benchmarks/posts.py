@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.data import DATASETS, Evidence, PostDataset, checksum
+from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Pair
-from mnergraph.jobs import backbone
+from mnergraph.jobs import text_encoder
 from mnergraph.labels import Labels
 
 SPLITS = ("train", "valid", "test")
@@ -88,7 +91,9 @@ def _split(
     experiment: Experiment, data: str, files: Files, split: str, options: dict[str, Any]
 ) -> tuple[PostDataset, list[Pair]]:
     """A split and its posts with the evidence of files."""
-    given = {} if files.images is None else {"images": files.images}
+    if data not in DATASETS:
+        raise ValueError(f"there is no data set {data!r}; there is {', '.join(DATASETS)}")
+    given: dict[str, Any] = {} if files.images is None else {"images": files.images}
     posts = DATASETS[data](files.root, split, evidence=Evidence(), **given, **options)
     paths = {"captions": files.captions, "objects": files.objects, "features": files.features}
     evidence = replace(
@@ -116,7 +121,13 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
     if experiment.image_features == "backbone":
         return seen_by_backbone(splits, experiment.map, experiment.image, progress=progress)
     if experiment.image_features == "caption":
-        reader = backbone(experiment.caption_encoder or experiment.encoder)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a tiny-random reader is the same in every run
+            reader = text_encoder(experiment.caption_encoder or experiment.encoder, splits["train"])
+        if not isinstance(reader, Backbone):
+            raise ValueError(
+                f"{reader.name} reads no captions: give --caption_encoder, a Hugging Face encoder"
+            )
         return seen_by_caption(splits, reader, experiment.image, progress=progress)
     if all(pair.image is None for pair in splits["train"]):
         raise ValueError(

@@ -62,7 +62,7 @@ def table(
         lines = [
             _row(
                 row,
-                reported.get((row["system"], source)) if source == target else None,
+                reported.get((row["system"], source, target)),
                 reference,
                 types,
                 trials,
@@ -73,14 +73,14 @@ def table(
     return "\n\n".join(parts)
 
 
-def reported_figures(settings: Path) -> dict[tuple[str, str], Reported]:
-    """What the papers report, by system and data set, ablations among them."""
+def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
+    """What papers report, by system, training data and test data, ablations among them."""
     figures = {}
     for path in sorted(settings.glob("*.yaml")):
         whole = read(path)
         for one in (whole, *(whole.without(name) for name in whole.ablations)):
-            if one.reported is not None:
-                figures[one.system, one.data] = one.reported
+            found = {**one.transferred, **({one.data: one.reported} if one.reported else {})}
+            figures |= {(one.system, one.data, target): figure for target, figure in found.items()}
     return figures
 
 

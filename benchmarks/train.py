@@ -138,7 +138,7 @@ def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """What of an experiment can change a score, as plain data."""
     kept = json.loads(json.dumps(asdict(experiment)))
-    for name in ("source", "reported", "ablations"):
+    for name in ("source", "reported", "transferred", "ablations"):
         del kept[name]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["loop"][name]
