@@ -128,7 +128,7 @@ class Experiment:
 
 def options() -> ArgumentParser:
     """A parser of settings files and of every entry as an argument."""
-    parser = ArgumentParser()
+    parser = ArgumentParser(allow_abbrev=False)
     parser.add_argument("--settings", action="config", help="a settings file; a later one overrides")
     parser.add_class_arguments(Experiment)
     return parser

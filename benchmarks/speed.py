@@ -155,11 +155,7 @@ def _shares(encoder: float, crf: float, whole: float) -> dict[str, float]:
 
 def _chosen(settings: Path, systems: Sequence[str] | None) -> list[Experiment]:
     """The experiments on Twitter-2015, in the order of their files."""
-    found = [
-        experiment
-        for path in sorted(settings.glob("*.yaml"))
-        if (experiment := read(path)).data == "Twitter2015"
-    ]
+    found = [read(path) for path in sorted(settings.glob("*_twitter2015.yaml"))]
     names = [experiment.system for experiment in found]
     strange = sorted(set(systems or ()) - set(names))
     if strange:
