@@ -24,6 +24,7 @@ BELOW = {
     "data": {"features", "graph", "labels"},
     "nn": {"features", "graph", "labels"},
     "evaluation": {"labels"},
+    "significance": set(),
     "models": {"nn", "data", "features", "graph", "labels", "evaluation"},
 }
 FLOORS = {"torch": "2.11", "torch-geometric": "2.8", "transformers": "5.17", "torchvision": "0.26"}
