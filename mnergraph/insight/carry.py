@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,7 +110,8 @@ def rows(store: Mapping[str, Any], count: int, kind: str | EdgeType) -> list[dic
             continue
         if not isinstance(x, Tensor) or x.dim() == 0 or len(x) != count:
             raise ValueError(f"{name} of {kind} is not a tensor with a row for each of the {count}")
-        lists[name] = x.tolist()
+        # strict JSON has no NaN and no infinity; float() reads them from text
+        lists[name] = x.tolist() if x.isfinite().all() else _each(_finite_or_text, x.tolist())
     return [{name: values[place] for name, values in lists.items()} for place in range(count)]
 
 
@@ -121,8 +123,20 @@ def _tensors(told: Sequence[Mapping[str, Any]], shapes: Shapes) -> dict[str, Any
             values[name] = len(told)
             continue
         dtype, tail = getattr(torch, shape[0]), shape[1]
-        values[name] = torch.tensor([row[name] for row in features], dtype=dtype).reshape(len(told), *tail)
+        numbers = [row[name] for row in features]
+        if dtype.is_floating_point:
+            numbers = _each(float, numbers)
+        values[name] = torch.tensor(numbers, dtype=dtype).reshape(len(told), *tail)
     return values
+
+
+def _finite_or_text(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)
+
+
+def _each(convert: Callable[[Any], Any], numbers: Any) -> Any:
+    """Every number of lists within lists, converted."""
+    return [_each(convert, one) for one in numbers] if isinstance(numbers, list) else convert(numbers)
 
 
 def _parsed(value: Any) -> Any:

@@ -25,8 +25,9 @@ class Explainable(nn.Module):
     The layers before the first one along a relation are computed once: ``x_dict`` holds the features that
     the nodes enter it with, ``edge_index_dict`` every relation's edges, complete ones written out. Relations
     are read sparse, and an edge's mask multiplies its message in every layer, as in PyG's own convolutions.
-    Both hold only what can change a score by a mask: no relation that is empty, cannot reach the tags, or is
-    read by an operator that has neither `AttentionWeights` nor `GateValues`; no nodes that are grown later.
+    Both hold only what can change a score by a mask: no relation that is empty, that cannot reach the tags,
+    or whose operators are not PyG's and have neither `AttentionWeights` nor `GateValues`; no nodes grown
+    later.
 
     ::
 
@@ -46,9 +47,11 @@ class Explainable(nn.Module):
         model: the model; it is not changed.
         pair: the post, with the features that the model reads.
         task: whose scores are explained.
+        begin: the first layer that is explained, where another than the first along a relation is wanted:
+            edges of nodes that the model grows can be masked from the layer after their growth on.
     """
 
-    def __init__(self, model: Tagger, pair: Pair, *, task: str = "tags") -> None:
+    def __init__(self, model: Tagger, pair: Pair, *, task: str = "tags", begin: int | None = None) -> None:
         super().__init__()
         self.task = task
         layers = list(model.layers)
@@ -59,6 +62,7 @@ class Explainable(nn.Module):
         ]
         if not along:
             raise ValueError(f"{type(model).__name__} has no layer along a relation, so no edge to explain")
+        begin = along[0] if begin is None else begin
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
@@ -67,8 +71,8 @@ class Explainable(nn.Module):
                 graph = Graph.of(
                     collate([model.builder(replace(pair, labels=None))]).to(device), model.schema
                 )
-                self.graph: Graph = model.layers[: along[0]](graph)
-            self.layers = nn.Sequential(*layers[along[0] :])
+                self.graph: Graph = model.layers[:begin](graph)
+            self.layers = nn.Sequential(*layers[begin:])
             self.masks = {key: _Mask() for key in self.graph.edges}
             # PyG looks for the modules of a relation under such names
             self.relations = nn.ModuleDict(

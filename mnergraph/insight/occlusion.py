@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -13,6 +13,8 @@ from mnergraph.graph import Edges, EdgeType, Pair
 from mnergraph.labels import Span
 from mnergraph.models import Entity, Tagger
 from mnergraph.nn.state import Graph
+
+What = Literal["relation", "object", "picture"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Effect:
         change: for each entity its probability without the thing less that with it.
     """
 
-    what: Literal["relation", "object", "picture"]
+    what: What
     dropped: EdgeType | int | None
     change: tuple[float, ...]
 
@@ -63,7 +65,7 @@ def occlusion(
     model: Tagger,
     pair: Pair,
     *,
-    what: Sequence[str] = ("relation", "object", "picture"),
+    what: Sequence[What] = ("relation", "object", "picture"),
     batch_size: int = 32,
 ) -> Occlusion:
     """Which relations and objects mattered: drops each in turn and reads the post again (occlusion).
@@ -78,6 +80,9 @@ def occlusion(
         what: the kinds of things to drop.
         batch_size: posts at once.
     """
+    for kind in what:
+        if kind not in get_args(What):
+            raise ValueError(f"what is among {', '.join(get_args(What))}, not {kind!r}")
     graph = model.read([pair])
     tags = model.tags(graph)[0]
     (entities,) = model.entities(graph)
@@ -87,7 +92,7 @@ def occlusion(
             with silenced(model, relation):
                 (sure,) = _certainty(model, [pair], entities, tags, 1)
             effects.append(Effect("relation", relation, _change(sure, entities)))
-    others: list[tuple[Literal["object", "picture"], int | None, Pair]] = []
+    others: list[tuple[What, int | None, Pair]] = []
     if "object" in what:
         for place in range(len(pair.objects)):
             left = (*pair.objects[:place], *pair.objects[place + 1 :])

@@ -10,6 +10,7 @@ from fakes import LABELS
 from torch import nn
 
 from mnergraph.features.backbone import tiny
+from mnergraph.labels import NOT_WORDS
 from mnergraph.models import UMGF
 
 
@@ -21,8 +22,11 @@ def umgf() -> Callable[..., UMGF]:
         torch.manual_seed(1)
         encoder = tiny(["paris", "in", "the", "rain"], width=16, layers=1, heads=2)
         model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_width=6, hidden=24)
-        for task in model.tasks.values():
-            nn.init.normal_(task.scorer.transitions)
+        nn.init.normal_(model.tasks["tags"].scorer.transitions)
+        with torch.no_grad():  # so that it finds entities
+            for tag in model.labels.tags:
+                if tag in NOT_WORDS:
+                    model.layers[-1].linear.bias[model.labels.index(tag)] = -9.0
         return model.eval()
 
     return make
