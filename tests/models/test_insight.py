@@ -90,9 +90,11 @@ def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch
 
 
 @every_model
-def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, posts: list[Pair]) -> None:
+def test_recording_changes_nothing_and_leaves_nothing(
+    kind: str, build: Build, everything: list[Pair]
+) -> None:
     model = build(kind, dropout=0.3).train()
-    batch = collate(model.builder.build(posts))
+    batch = collate(model.builder.build(everything))
 
     def step() -> list[torch.Tensor]:
         torch.manual_seed(4)
