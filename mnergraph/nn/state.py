@@ -65,16 +65,6 @@ class Graph:
         """New features for these node types."""
         return replace(self, x={**self.x, **x})
 
-    def keep(self, name: str, x: Tensor, *, like: str) -> Graph:
-        """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
-        kind = self.kind_of(like)
-        kept = self.update(**{name: x})
-        return kept if kind is None else replace(kept, kinds={**self.kinds, name: kind})
-
-    def kind_of(self, name: str) -> str | None:
-        """The node type of the features of this name; None where no layer told."""
-        return name if name in self.layouts else self.kinds.get(name)
-
     def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> Graph:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
@@ -101,6 +91,16 @@ class Graph:
         Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
         """
         return replace(self, parts={**self.parts, kind: tuple(parts)})
+
+    def keep(self, name: str, x: Tensor, *, like: str) -> Graph:
+        """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
+        kind = self.kind_of(like)
+        kept = self.update(**{name: x})
+        return kept if kind is None else replace(kept, kinds={**self.kinds, name: kind})
+
+    def kind_of(self, name: str) -> str | None:
+        """The node type of the features of this name; None where no layer told."""
+        return name if name in self.layouts else self.kinds.get(name)
 
     def emit(self, task: str, scores: Tensor) -> Graph:
         """Scores of a task, ``[nodes, labels]``."""
