@@ -212,7 +212,7 @@ class ImageEncoder(nn.Module):
         self.linear, self.out = nn.Linear(image_width, width), out
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.out: self.linear(graph.data["image"].x)})
+        return graph.keep(self.out, self.linear(graph.data["image"].x), like="image")
 
 
 class Remember(nn.Module):
@@ -223,7 +223,7 @@ class Remember(nn.Module):
         self.kind, self.name = kind, name
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.name: graph.x[self.kind]})
+        return graph.keep(self.name, graph.x[self.kind], like=self.kind)
 
 
 def sum_to(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:

@@ -12,9 +12,12 @@ GATES_DENSE_ABOVE = 0.75
 
 
 class GateValues(nn.Module):
-    """The gates themselves, and nothing learned: what one hooks to look at them."""
+    """The gates themselves, and nothing learned: what one hooks to look at them.
 
-    def forward(self, dst: Tensor, src: Tensor) -> Tensor:
+    Gates along a relation are handed its edges, which tell a record whose they are; gates of nodes are not.
+    """
+
+    def forward(self, dst: Tensor, src: Tensor, edges: Edges | None = None) -> Tensor:
         return torch.sigmoid(dst + src)
 
 
@@ -41,13 +44,13 @@ class GatedSum(nn.Module):
         ours, theirs = self.dst(dst), self.src(src)
         if edges.is_dense(GATES_DENSE_ABOVE):
             # [sentences, dst slots, src slots, width]
-            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None])
+            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None], edges)
             if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
                 gates = gates * edges.mask[..., None]
             return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
         senders, receivers = edges.index
         # [edges, width]
-        message = self.gates(ours[receivers], theirs[senders]) * src[senders]
+        message = self.gates(ours[receivers], theirs[senders], edges) * src[senders]
         return message.new_zeros(dst.shape).index_add(0, receivers, message)
 
 
