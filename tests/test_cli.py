@@ -296,7 +296,7 @@ def test_things_that_are_not_there(
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
     assert "nothing to resume: there is no" in told
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
-    assert "this model sees no pictures, so it can't have regions; leave them out" in told
+    assert "this model reads no regions of objects, so it can't have any; leave them out" in told
     told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
     assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
     told = fault("train", *posts, "--model", "BERT", *out, "--loop.accelerator", "nonsense")
