@@ -197,10 +197,8 @@ def building(repeats: int) -> dict[str, float]:
     return found
 
 
-def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, float]:
-    """Floating-point rate of UMGF's training step against its encoder's alone, the same 16 posts."""
-    torch.manual_seed(0)
-    small = tiny(WORDS)
+def random_bert(width: int, layers: int, heads: int) -> Backbone:
+    """A randomly initialised encoder of this shape, with BERT's vocabulary in size and a tiny tokenizer."""
     config = BertConfig(
         vocab_size=30522,
         hidden_size=width,
@@ -208,7 +206,13 @@ def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, f
         num_attention_heads=heads,
         intermediate_size=4 * width,
     )
-    encoder = Backbone(BertModel(config, add_pooling_layer=False), small.pieces, "random")
+    return Backbone(BertModel(config, add_pooling_layer=False), tiny(WORDS).pieces, "random")
+
+
+def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, float]:
+    """Floating-point rate of UMGF's training step against its encoder's alone, the same 16 posts."""
+    torch.manual_seed(0)
+    encoder = random_bert(width, layers, heads)
     model = UMGF(encoder, LABELS)
     batch = collate(model.builder.build(some_posts(16)))
     layout = Layout(batch["piece"].ptr)
