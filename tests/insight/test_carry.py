@@ -74,7 +74,7 @@ def graphs(draw: st.DrawFn) -> HeteroData:
     return data
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(graphs())
 def test_there_and_back(data: HeteroData) -> None:
     graph = to_networkx(data)
@@ -92,7 +92,7 @@ def through_graphml(graph: nx.MultiDiGraph, path: Path) -> nx.MultiDiGraph:
     return nx.read_graphml(path, force_multigraph=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=graphs())
 def test_by_way_of_graphml(data: HeteroData, tmp_path_factory: pytest.TempPathFactory) -> None:
     same(from_networkx(through_graphml(to_networkx(data), tmp_path_factory.mktemp("graphml") / "x")), data)
@@ -152,7 +152,7 @@ def test_attributes_that_have_no_row_for_each() -> None:
         to_networkx(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=3),
     label=st.text(st.characters(exclude_categories=["Cs"])),

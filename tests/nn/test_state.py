@@ -9,6 +9,7 @@ import torch
 from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, post, state
 
 from mnergraph.graph import Complete, Edges, GraphBuilder, Member, Relation, Schema, collate
+from mnergraph.nn import Apply, Highway, Remember, TransformerBlock
 from mnergraph.nn.state import Graph
 
 
@@ -115,3 +116,32 @@ def test_complete_relations_need_no_store() -> None:
     graph = Graph.of(GraphBuilder(schema)(post(2, 3)), schema)
     assert graph.data.edge_types == []
     assert graph.edges[OBJECTS].index.shape == (2, 9)
+
+
+def test_features_under_a_name_of_their_own() -> None:
+    graph = state([post(3, 2)])
+    kept = graph.keep("seen", graph.x["token"] + 1, like="token")
+    again = kept.keep("seen twice", kept.x["seen"], like="seen").update(other=torch.zeros(3, 8))
+    assert torch.equal(kept.x["seen"], graph.x["token"] + 1)
+    assert [again.kind_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
+    assert again.kind_of("other") is None
+    # what a layer makes of features that nobody told about is not known either
+    assert again.keep("more", torch.zeros(3, 8), like="other").kind_of("more") is None
+    # a node type is what it is, whatever its features were made from
+    assert graph.keep("object", torch.zeros(2, 8), like="token").kind_of("object") == "object"
+    assert graph.kinds == {}
+
+
+def test_nodes_that_stand_for_others() -> None:
+    graph = state([post(3, 2)])
+    assert graph.parts == {}
+    assert graph.made_of("token", ["image", "object"]).parts == {"token": ("image", "object")}
+
+
+def test_layers_say_whose_features_they_write() -> None:
+    graph = state([post(3, 2)])
+    graph = TransformerBlock(TO_TOKENS, 8, 2, out="seen")(graph)
+    graph = Apply(Highway(8), read=("seen", "token"), write="mixed")(graph)
+    graph = Remember("object", "before")(graph)
+    kinds = {name: graph.kind_of(name) for name in ("seen", "mixed", "before")}
+    assert kinds == {"seen": "token", "mixed": "token", "before": "object"}
