@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mnergraph.data.pictures import checksum
+from mnergraph.features.pictures import checksum
 from mnergraph.features.store import (
     INFO,
     KEY,
