@@ -14,6 +14,8 @@ from mnergraph.features.extract import Seen
 
 #: Okabe and Ito's colours, which the colour-blind tell apart; dashes tell them apart in black and white.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+#: Those on which white letters are read better than black ones.
+DARK = ("#009E73", "#0072B2", "#D55E00")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
 
 
@@ -48,7 +50,7 @@ def draw_evidence(
             f"{place + 1} {textwrap.shorten(thing.label or 'object', 28)} {thing.score:.2f}{where}",
             fontsize=8,
             va="bottom",
-            color="black",
+            color="white" if colour in DARK else "black",
             parse_math=False,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.9},
         )
