@@ -14,7 +14,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import statistics
 import tempfile
@@ -110,16 +109,25 @@ def reading(way: str, folder: Path, pictures: int, reads: int, passes: int, told
             "reads per second, first pass": rates[0],
             "reads per second, later passes": statistics.median(rates[1:]),
             "private MiB held": _private() - before,
-            "most resident MiB, mapped file included": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            / 1024,
+            "resident MiB, what is mapped of the file included": _resident(),
         }
     )
 
 
 def _private() -> float:
     """MiB of memory that is this process's own, which mapped files are not."""
-    resident, shared = (int(part) for part in Path("/proc/self/statm").read_text().split()[1:3])
+    resident, shared = _pages()
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _resident() -> float:
+    """MiB of all memory that this process has touched and the system has not taken back."""
+    return _pages()[0] * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _pages() -> tuple[int, int]:
+    resident, shared = (int(part) for part in Path("/proc/self/statm").read_text().split()[1:3])
+    return resident, shared
 
 
 def main(
