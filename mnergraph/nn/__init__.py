@@ -1,22 +1,31 @@
 """HOW NODES SPEAK TO EACH OTHER: operators along a relation, layers from graph to graph, heads."""
 
+from mnergraph.nn.additive import AdditiveAttention, Along
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.characters import CharacterCNN, CharacterLSTM, Spelling
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
 from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
 from mnergraph.nn.gates import Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.schedule import Scheduled
 from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.state import Graph
+from mnergraph.nn.words import WordEncoder
 
 __all__ = [
     "CRF",
+    "LSTM",
     "Add",
     "AddNorm",
+    "AdditiveAttention",
+    "Along",
     "Apply",
     "Attention",
+    "CharacterCNN",
+    "CharacterLSTM",
     "EachNode",
     "Emit",
     "FeedForward",
@@ -32,12 +41,17 @@ __all__ = [
     "RelationalLayer",
     "Remember",
     "Scheduled",
+    "SentenceQuery",
     "Softmax",
+    "Spelling",
+    "Spread",
     "Task",
     "TextEncoder",
     "ThereAndBack",
     "TransformerBlock",
     "VisualGate",
+    "WordEncoder",
+    "WordLSTM",
     "conversion_matrix",
     "span_detection",
 ]
