@@ -270,9 +270,9 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
         "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
         in told
     )
+    known = ", ".join(model.__name__ for model in MODELS.values())
     for model in (["--model", "GPT"], ["--model=GPT"]):
         told = fault("train", "--data", "Folder", *model, *job)
-        known = ", ".join(kind.__name__ for kind in MODELS.values())
         assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
     assert "there is no data 'Twitter'; there is Folder" in told

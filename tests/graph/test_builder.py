@@ -216,3 +216,30 @@ def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
 def test_pairs_that_contradict_themselves(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Pair(id="9", **arguments)
+
+
+def test_sentence() -> None:
+    builder = GraphBuilder(Schema(nodes=["sentence"]))
+    known, unknown = (builder(Pair(("a", "b"), size=size))["sentence"] for size in ((40, 30), None))
+    assert known.picture_size.tolist() == [[40, 30]]
+    assert unknown.picture_size.isnan().all()
+    assert unknown.picture_size.shape == (1, 2)
+    assert known.num_nodes == unknown.num_nodes == 1
+
+
+def test_pooled_image() -> None:
+    grid = torch.randn(4, 5)
+    for rows, wanted in (
+        (grid, grid.mean(0, keepdim=True)),
+        (grid[:1], grid[:1]),
+        (grid[:0], grid[:0]),
+        (None, grid[:0]),
+    ):
+        pair = Pair(("a",), id="9", image=rows)
+        store = GraphBuilder(Schema(nodes=["image"]), image_width=5, pool_image=True)(pair)["image"]
+        assert torch.equal(store.x, wanted)
+        assert store.num_nodes == len(wanted)
+    with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
+        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(
+            Pair(("a",), id="9", image=grid)
+        )

@@ -81,6 +81,35 @@ def test_grow() -> None:
         graph.grow("entity", torch.ones(3, 8), places, {of: edges[of]})
 
 
+def test_complete_relations_follow_nodes_that_grow() -> None:
+    to, back = ("entity", "names", "object"), ("object", "shows", "entity")
+    own = ("entity", "attends", "entity")
+    schema = SCHEMA | Schema([Relation(*key, Complete()) for key in (to, back, own)])
+    graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
+    places = layout(1, 2)
+    grown = graph.grow("entity", torch.ones(3, 8), places, {})
+    for key in (to, back, own):
+        assert grown.edges[key].src is grown.layouts[key[0]]
+        assert grown.edges[key].dst is grown.layouts[key[2]]
+        assert grown.edges[key].complete
+    assert grown.edges[to].index.tolist() == [[0, 0], [0, 1]]
+    assert sorted(grown.edges[own].index.t().tolist()) == [[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
+    thin = Edges(places, places, torch.tensor([[1], [2]]))
+    assert graph.grow("entity", torch.ones(3, 8), places, {own: thin}).edges[own] is thin
+
+
+def test_connect() -> None:
+    graph = state([post(3, 2)])
+    words = graph.layouts["token"]
+    itself = Edges(words, words, torch.arange(3).repeat(2, 1))
+    joined = graph.connect({TOKENS: itself})
+    assert joined.edges[TOKENS] is itself
+    assert joined.edges[OBJECTS] is graph.edges[OBJECTS]
+    assert graph.edges[TOKENS].complete
+    with pytest.raises(KeyError, match=r"\[\('token', 'x', 'token'\)\] is not in the graph, which has "):
+        graph.connect({("token", "x", "token"): itself})
+
+
 def test_complete_relations_need_no_store() -> None:
     schema = Schema([Relation(*OBJECTS, Complete())])
     graph = Graph.of(GraphBuilder(schema)(post(2, 3)), schema)
