@@ -44,6 +44,10 @@ class Backbone:
     name: str
 
     @property
+    def characters(self) -> None:
+        """It has no alphabet: its pieces tell of a word's spelling."""
+
+    @property
     def width(self) -> int:
         """Width of the states that it gives every piece."""
         return self.model.config.hidden_size

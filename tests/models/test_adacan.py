@@ -1,0 +1,89 @@
+"""AdaCAN against a reading of its equations, one word, region and gate at a time, over either encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mnergraph.graph import Pair, collate
+from mnergraph.insight import record_attention
+from mnergraph.models import AdaCAN
+from mnergraph.models.adacan import TO_TOKENS, TOKENS
+from mnergraph.nn.additive import AdditiveAttention, Along
+from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.state import Graph
+
+Choosy = Callable[[str], AdaCAN]
+either = pytest.mark.parametrize("kind", ["AdaCAN", "AdaCAN words"])
+
+
+def attend(operator: AdditiveAttention, asks: Tensor, answers: list[Tensor]) -> Tensor:
+    w, out = operator.score.weight[0], torch.zeros_like(asks)
+    scores = [w @ torch.tanh(operator.query(asks) + operator.key.weight @ x) for x in answers]
+    for score, x in zip(scores, answers, strict=True):
+        out = out + score.exp() / sum(other.exp() for other in scores) * x
+    return out
+
+
+def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
+    """Emissions of one post from its words' states, by the equations in the module's docstring."""
+    image = next(layer for layer in model.layers if isinstance(layer, ImageEncoder)).linear
+    visual, textual = (layer.operator for layer in model.layers if isinstance(layer, Along))
+    fusion = model.layers[-2].module
+    regions = [] if post.image is None else [torch.tanh(image(u)) for u in post.image]
+    rows = []
+    for h in states:
+        # word-guided visual attention, image-guided textual attention
+        seen = attend(visual, h, regions)
+        told = attend(textual, seen, list(states))
+        # gated multimodal fusion
+        a, b = torch.tanh(fusion.seen(seen)), torch.tanh(fusion.told(told))
+        g = torch.sigmoid(fusion.fusion.a.weight @ a + fusion.fusion.b.weight @ b)
+        m = g * a + (1 - g) * b
+        # filtration gate
+        s = torch.sigmoid(
+            fusion.filtration.a.weight @ h + fusion.filtration.a.bias + fusion.filtration.b.weight @ m
+        )
+        u = s * torch.tanh(fusion.inner(m))
+        rows.append(model.layers[-1].linear(torch.cat([h, u])))
+    return torch.stack(rows)
+
+
+@either
+def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    batch = collate(model.builder.build(grids))
+    counts = [len(post.words) for post in grids]
+    text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
+    states = model.layers[:text](Graph.of(batch, model.schema)).x["token"].split(counts)
+    found = model(batch).emissions["tags"].split(counts)
+    for post, h, scores in zip(grids, states, found, strict=True):
+        torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
+
+
+@either
+def test_words_guide_what_is_seen(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    """Each word looks elsewhere, which it could not if its part of the score left the softmax."""
+    model = choosy(kind)
+    with record_attention(model) as record:
+        model.predict([grids[0], grids[2]])
+    one, blind = record.posts
+    for relation, nodes in ((TO_TOKENS, (49, 5)), (TOKENS, (5, 5))):
+        (seen,) = one.along(relation)
+        assert seen.nodes == nodes
+        (weights,) = seen.matrix()
+        torch.testing.assert_close(weights.sum(-1), torch.ones(5))
+        assert (weights[0] - weights[1]).abs().max() > 1e-4
+    assert blind.along(TO_TOKENS)[0].nodes == (0, 5)
+    assert [(gates.kind, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
+
+
+@either
+def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    one, other, none = (model(model.builder(grids[place])).emissions["tags"] for place in range(3))
+    assert not torch.allclose(one, other, atol=1e-4)
+    assert not torch.allclose(one, none, atol=1e-4)

@@ -1,0 +1,99 @@
+"""GVATT against a reading of its equations, one word and one region at a time, over either encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph import Pair, collate
+from mnergraph.insight import record_attention
+from mnergraph.models import GVATT
+from mnergraph.models.gvatt import TO_SENTENCE
+from mnergraph.nn.additive import Along
+from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.fusion import Apply
+from mnergraph.nn.recurrent import SentenceQuery
+from mnergraph.nn.state import Graph
+
+Choosy = Callable[[str], GVATT]
+KINDS = ["GVATT", "GVATT words"]
+either = pytest.mark.parametrize("kind", KINDS)
+
+
+def part(model: GVATT, kind: type) -> nn.Module:
+    return next(layer for layer in model.layers if isinstance(layer, kind))
+
+
+def gate(gates: nn.Module, h: Tensor, c: Tensor) -> Tensor:
+    return torch.sigmoid(gates.a.weight @ h + gates.a.bias + gates.b.weight @ c)
+
+
+def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
+    """Emissions of one post from its words' states, by the equations in the module's docstring."""
+    image, attention = part(model, ImageEncoder).linear, part(model, Along).operator
+    fusion = part(model, Apply).module
+    # text query
+    _, (last, _) = part(model, SentenceQuery).lstm.lstm(states[None])
+    q = last[0, 0]
+    # visual attention
+    regions = [] if post.image is None else [image(u) for u in post.image]
+    scores = [
+        attention.score.weight[0] @ torch.tanh(attention.query(q) + attention.key.weight @ v) for v in regions
+    ]
+    c = torch.zeros_like(states[0])
+    if regions:
+        for alpha, v in zip(torch.stack(scores).softmax(0), regions, strict=True):
+            c = c + alpha * v
+    # gates
+    rows = []
+    for h in states:
+        m = torch.tanh(fusion.both(torch.cat([h, c])))
+        x = gate(fusion.word, h, c) * h + gate(fusion.visual, h, c) * m
+        rows.append(model.layers[-1].linear(x))
+    return torch.stack(rows)
+
+
+@either
+def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    batch = collate(model.builder.build(grids))
+    counts = [len(post.words) for post in grids]
+    text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
+    states = model.layers[:text](Graph.of(batch, model.schema)).x["token"].split(counts)
+    found = model(batch).emissions["tags"].split(counts)
+    for post, h, scores in zip(grids, states, found, strict=True):
+        torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
+
+
+@either
+def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    one, other, none = (model(model.builder(grids[place])).emissions["tags"] for place in range(3))
+    assert not torch.allclose(one, other, atol=1e-4)
+    assert not torch.allclose(one, none, atol=1e-4)
+
+
+@either
+def test_what_it_looks_at_is_recorded(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    other = replace(grids[0], words=("in", "Paris", "saw"))
+    with record_attention(model) as record:
+        model.predict([grids[0], other, grids[2]])
+    one, asked_otherwise, blind = record.posts
+    (seen,), (seen_otherwise,), (nothing,) = (
+        post.along(TO_SENTENCE) for post in (one, asked_otherwise, blind)
+    )
+    torch.testing.assert_close(seen.matrix().sum(-1), torch.ones(1, 1))
+    assert seen.nodes == (49, 1)
+    assert nothing.nodes == (0, 1)
+    assert (seen.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
+    assert [(gates.kind, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
+
+
+def test_over_a_pretrained_encoder_nothing_reads_characters(choosy: Choosy) -> None:
+    read = {kind: "character" in choosy(kind).builder(Pair(("a",))).node_types for kind in KINDS}
+    assert read == {"GVATT": False, "GVATT words": True}
