@@ -46,9 +46,7 @@ def local_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
                 fetched.append(file.name)
             self.reply(200, content if body else b"", content)
 
-        def reply(
-            self, status: int, sent: bytes, content: bytes, more: dict[str, str] | None = None
-        ) -> None:
+        def reply(self, status: int, sent: bytes, content: bytes, more: dict[str, str] | None = None) -> None:
             self.send_response(status)
             headers = {
                 "Content-Length": str(len(content)),

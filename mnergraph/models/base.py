@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.encoder import Encoder, untrained
+from mnergraph.features.weights import weights_to_come
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import NO_LABEL, Tokenizer
+from mnergraph.graph.builder import NO_LABEL, Cutter, Tokenizer
 from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span, spans
 from mnergraph.models.card import model_card
 from mnergraph.nn.heads import Task
+from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.state import Graph
 
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
@@ -51,6 +53,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         region_width: width of the region vectors that the objects carry, if any.
         image_width: width of the picture's features, if any.
         pool_image: whether a grid of them becomes one image node.
+        cuts: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
     Attributes:
@@ -70,6 +73,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         region_width: int | None = None,
         image_width: int | None = None,
         pool_image: bool = False,
+        cuts: Cutter | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -85,6 +89,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             region_width=region_width,
             image_width=image_width,
             pool_image=pool_image,
+            cuts=cuts,
         )
         self.record: dict[str, Any] = {}
 
@@ -184,8 +189,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return task
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The text encoder's own parameters: they learn at a rate of their own."""
-        return list(self.encoder.model.parameters())
+        """Those of the text encoder and of a picture backbone: they learn at a rate of their own."""
+        backbones = (part.backbone for part in self.modules() if isinstance(part, PixelEncoder))
+        return [weight for net in (self.encoder.model, *backbones) for weight in net.parameters()]
 
     # --- to disk and back ------------------------------------------------------------------------------
 
@@ -259,11 +265,12 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         kind = known[config["model"]]
         if not issubclass(kind, cls):
             raise ValueError(f"{path} is a {kind.__name__}, not a {cls.__name__}")
-        model = kind(
-            encoder=untrained(folder / "encoder"),
-            labels=Labels(tuple(config["labels"])),
-            **config["settings"],
-        )
+        with weights_to_come():
+            model = kind(
+                encoder=untrained(folder / "encoder"),
+                labels=Labels(tuple(config["labels"])),
+                **config["settings"],
+            )
         load_model(model, folder / "model.safetensors", strict=True)
         model.record = config["record"]
         return model.eval()

@@ -11,6 +11,7 @@ from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGL
 from mnergraph.nn.gated import Gated
 from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
@@ -47,6 +48,7 @@ __all__ = [
     "JoinEntityWords",
     "Merge",
     "ObjectEncoder",
+    "PixelEncoder",
     "Pool",
     "Positions",
     "PyGLayer",

@@ -41,5 +41,7 @@ def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (again,) = Tower("tiny/siglip").extract([noise()], progress=False)
     assert again.grid is not None
     assert torch.equal(again.grid, found.grid)
-    with pytest.raises(OSError, match=r"no vision model at 'tiny/other': give the name of one on the Hugging"):
+    with pytest.raises(
+        OSError, match=r"no vision model at 'tiny/other': give the name of one on the Hugging"
+    ):
         _ = Tower("tiny/other").net
