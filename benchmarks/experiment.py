@@ -78,6 +78,8 @@ class Experiment:
         caption_encoder: that encoder; null for the pretrained ``encoder``.
         map: the backbone of ``image_features: backbone``.
         regions: the backbone of boxed objects' region vectors; null for those of the file, if any.
+        object_labels: whether objects speak by the words of their label (``label_features`` of models that
+            see objects); null for the model's default.
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
         similar: how many of a table's nearest words each word gets (MGCMT), if any.
@@ -100,6 +102,7 @@ class Experiment:
     caption_encoder: str | None = None
     map: Map = field(default_factory=Map)
     regions: Crops | None = None
+    object_labels: bool | None = None
     top_objects: int | None = None
     caption_phrases: bool = False
     similar: int = 0
