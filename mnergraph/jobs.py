@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
+from torch import Tensor
 
 from mnergraph.data import Evidence, PostDataset, checksum
 from mnergraph.data.lookalikes import vocabulary
@@ -206,22 +207,38 @@ def predict(
 def _assembled(
     model: Callable[..., Tagger], encoder: Encoder, train: PostDataset, regions: Crops | None
 ) -> Tagger:
-    """The model, told how wide the posts' region vectors are if it sees objects."""
+    """The model, told how wide the posts' region vectors and picture's features are if it reads them.
+
+    Raises:
+        ValueError: when it reads features that no post has, or there are regions and it reads none.
+    """
     labels = Labels(train.tags)
     given = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
-    width = regions.width if regions else next((len(region) for region in given), None)
-    if width is None:
-        return model(encoder, labels)
-    try:
-        return model(encoder, labels, region_width=width)
-    except TypeError as error:
-        if "region_width" not in str(error):
-            raise
-        if regions:
-            raise ValueError(
-                "this model sees no pictures, so it can't have regions; leave them out"
-            ) from error
-        return model(encoder, labels)
+    images = (pair.image for pair in train.pairs if pair.image is not None)
+    of_regions, of_images = next(given, None), next(images, None)
+    widths: dict[str, int] = {}
+    if regions or of_regions is not None:
+        widths["region_width"] = regions.width if regions else len(cast(Tensor, of_regions))
+    if of_images is not None:
+        widths["image_width"] = of_images.shape[-1]
+    while True:
+        try:
+            return model(encoder, labels, **widths)
+        except TypeError as error:
+            told = str(error)
+            unread = [name for name in widths if f"unexpected keyword argument '{name}'" in told]
+            if not unread and "image_width" in told and "image_width" not in widths:
+                raise ValueError(
+                    "this model reads the picture's features, and no post to learn from has any; give a "
+                    "features.safetensors with image/<id> (docs/data.md)"
+                ) from error
+            if not unread:
+                raise
+            if regions and "region_width" in unread:
+                raise ValueError(
+                    "this model reads no regions of objects, so it can't have any; leave them out"
+                ) from error
+            widths = {name: width for name, width in widths.items() if name not in unread}
 
 
 def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
@@ -234,7 +251,9 @@ def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
     words = (word for pair in train for word in pair.words)
     if found := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(found[1]))
-    return read_vectors(name, words) if Path(name).is_file() else pretrained(name)
+    if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
+        return read_vectors(name, words)
+    return pretrained(name)
 
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:

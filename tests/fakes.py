@@ -114,6 +114,12 @@ def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, see
     return graph.update(**x)
 
 
+def read_as(graph: Graph, reading: str) -> Graph:
+    """The same state with every relation read as ``"dense"`` or ``"sparse"``."""
+    edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
+    return Graph(graph.data, graph.x, edges, graph.layouts)
+
+
 def layout(*counts: int) -> Layout:
     """The layout of sentences with these many nodes."""
     return Layout(torch.tensor([0, *counts]).cumsum(0))

@@ -80,6 +80,19 @@ def test_labels() -> None:
     assert pickle.loads(pickle.dumps(labels)).index("B-LOC") == 3
 
 
+def test_boundaries() -> None:
+    assert Labels.of_types(["PER", "LOC"]).boundaries.tags == ("O", "B", "I")
+    assert Labels(("I-A", "X", "B-A", "O", "B-B", "[CLS]", "I-B")).boundaries.tags == (
+        "I",
+        "X",
+        "B",
+        "O",
+        "[CLS]",
+    )
+    assert Labels(("O",)).boundaries.tags == ("O",)
+    assert Labels.of_types(["A"]).boundaries.boundaries == Labels.of_types(["A"]).boundaries
+
+
 def test_label_errors() -> None:
     with pytest.raises(ValueError, match="a label stands twice in"):
         Labels(("O", "B-A", "O"))

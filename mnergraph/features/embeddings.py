@@ -35,6 +35,7 @@ def read_embeddings(
         raise FileNotFoundError(f"there is no file of word vectors {path}")
     rows: dict[str, np.ndarray] = {}
     width: int | None = None
+    empty = True
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             line = raw.rstrip(b" \r\n")
@@ -43,7 +44,7 @@ def read_embeddings(
                 continue
             if not line:
                 continue
-            width = width or len(line.split(b" ")) - 1
+            empty, width = False, width or len(line.split(b" ")) - 1
             parts = line.rsplit(b" ", width)
             try:
                 word = parts[0].decode()
@@ -54,8 +55,8 @@ def read_embeddings(
                 raise ValueError(f"{path}:{number}: {error}; right is {_right(width)}") from None
             if not word or not width or len(vector) != width or not np.isfinite(vector).all():
                 raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_right(width)}")
-    if width is None:
-        raise ValueError(f"{path} is empty; right is {_right(width)} in each line")
+    if empty or width is None:
+        raise ValueError(f"{path} holds no vector; right is {_right(width)} in each line")
     vectors = np.stack([*rows.values()]) if rows else np.zeros((0, width), dtype=np.float32)
     return [*rows], torch.from_numpy(vectors)
 

@@ -42,10 +42,11 @@ class GraphBuilder:
     - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
     - ``character``: ``input_ids``, joined to its word by ``(character, part_of, token)``, when characters are
       given;
-    - ``sentence``: one node;
     - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
       ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
-    - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone.
+    - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone;
+    - ``sentence``: one node, with ``picture_size`` ``[1, 2]``, width and height in pixels (NaN where nobody
+      knows them).
 
     The pair itself is kept as ``data.pair``. Relations follow from the schema; complete ones are not stored.
 
@@ -58,6 +59,7 @@ class GraphBuilder:
             [SEP] among them, with X as the label of a word's later pieces.
         region_width: width of the objects' region vectors; None leaves them out.
         image_width: width of the picture's features; None leaves them out.
+        pool_image: whether a grid becomes one image node, its mean.
 
     Raises:
         ValueError: for a pair whose features have another width, or whose labels are not in the label set;
@@ -74,6 +76,7 @@ class GraphBuilder:
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
+        pool_image: bool = False,
     ) -> None:
         if tokens == "pieces" and tokenizer is None:
             raise ValueError("tokens='pieces' needs a tokenizer")
@@ -81,12 +84,11 @@ class GraphBuilder:
             raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
         self.characters = characters
         self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
-        self.region_width, self.image_width = region_width, image_width
+        self.region_width, self.image_width, self.pool_image = region_width, image_width, pool_image
         self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
         self._none = np.full(max(1, len(self.start), len(self.end)), -1)
         self._has = frozenset(schema.nodes)
-        given = ("token", "sentence", "object", "image", "entity")
-        self._grown = [kind for kind in schema.nodes if kind not in given]
+        self._grown = [kind for kind in schema.nodes if kind not in _MADE]
 
     def __call__(self, pair: Pair) -> HeteroData:
         data = HeteroData()
@@ -94,14 +96,15 @@ class GraphBuilder:
         self._add_tokens(data, pair)
         if self.characters is not None:
             self._add_parts(data, CHARACTERS, self.characters(pair.words))
-        if "sentence" in self._has:
-            fill(data, "sentence", {"num_nodes": 1})
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
             fill(data, "image", self._image(pair))
         if "entity" in self._has:
             fill(data, "entity", {"num_nodes": len(pair.entities)})
+        if "sentence" in self._has:
+            size = torch.tensor([pair.size or _NO_BOX[:2]], dtype=torch.float32)
+            fill(data, "sentence", {"picture_size": size, "num_nodes": 1})
         for kind in self._grown:
             if kind not in data._node_store_dict:
                 fill(data, kind, {"num_nodes": 0})
@@ -184,8 +187,10 @@ class GraphBuilder:
         if self.image_width is None:
             return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
         rows = torch.zeros(0, self.image_width) if pair.image is None else pair.image
-        shape = (len(rows), self.image_width)
-        return {"x": self._fitting(rows, shape, "the picture", pair), "num_nodes": len(rows)}
+        rows = self._fitting(rows, (len(rows), self.image_width), "the picture", pair)
+        if self.pool_image and len(rows) > 1:
+            rows = rows.mean(0, keepdim=True)
+        return {"x": rows, "num_nodes": len(rows)}
 
     @staticmethod
     def _fitting(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> Tensor:
@@ -197,6 +202,7 @@ class GraphBuilder:
         return features.float()
 
 
+_MADE = ("token", "object", "image", "entity", "sentence")
 _NO_BOX = (float("nan"),) * 4
 _RANGE = np.arange(4096)
 

@@ -16,7 +16,7 @@ of their own; every token joined to every object (the code knows exactly four cr
 linear map on the text without ReLU, two linear maps with ReLU on the objects behind another of the ResNet's
 width; no value and no output map in the objects' attention; gates with bias, their sums with residual and
 norm; emissions from the encoder's states beside the graph's. Its CRF reads all pieces and its loss is a
-sum. Its 13 tags are the nine of the data and those of `RELEASED_EXTRA`.
+sum. Its 13 tags are the nine of the data and those that stand for no word (`released_labels`).
 
 Neither form trains its ResNet: region vectors are computed beforehand, and `fit` standardises them by the
 training posts' (`ObjectEncoder.observe`). Weights of the release fit where that has not been done.
@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 from torch import nn
 
@@ -37,6 +36,7 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Complete, Grounded, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
+from mnergraph.models.released import Form, is_released, released_labels
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
@@ -50,14 +50,6 @@ TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "obje
 INTRA = Schema([Relation(*TOKENS, Complete()), Relation(*OBJECTS, Complete())])
 SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Grounded()), Relation(*TO_OBJECTS, Grounded())])
 RELEASED_SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Complete()), Relation(*TO_OBJECTS, Complete())])
-
-#: Tags that the released form needs beside the data's own.
-RELEASED_EXTRA = ("PAD", "X", "[CLS]", "[SEP]")
-
-
-def released_labels(labels: Labels) -> Labels:
-    """A data set's labels with PAD, X, [CLS] and [SEP] behind them."""
-    return Labels((*labels.tags, *(tag for tag in RELEASED_EXTRA if tag not in labels.tags)))
 
 
 class UMGF(Tagger):
@@ -82,7 +74,7 @@ class UMGF(Tagger):
         encoder: Backbone,
         labels: Labels,
         *,
-        form: Literal["paper", "released"] = "paper",
+        form: Form = "paper",
         region_width: int | None = None,
         label_features: bool = True,
         width: int = 512,
@@ -91,9 +83,7 @@ class UMGF(Tagger):
         hidden: int | None = None,
         dropout: float | None = None,
     ) -> None:
-        if form not in ("paper", "released"):
-            raise ValueError(f"form is paper or released, not {form!r}")
-        paper = form == "paper"
+        paper = not is_released(form)
         layers = layers or (2 if paper else 6)
         hidden = hidden or (4 * width if paper else 256)
         dropout = (0.5 if paper else 0.4) if dropout is None else dropout

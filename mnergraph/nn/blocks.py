@@ -28,6 +28,7 @@ class TransformerBlock(nn.Module):
         hidden: inside the feed-forward; by default 4 times the width.
         dropout: of attention weights and of both residuals.
         activation: inside the feed-forward; BERT's layers have a GELU.
+        eps: of the norms; BERT's layers have 1e-12.
         dst: name of the receivers' features; by default their node type.
         src: name of the senders' features; by default their node type.
         out: under which name the result is kept; by default the receivers' own.
@@ -42,6 +43,7 @@ class TransformerBlock(nn.Module):
         hidden: int | None = None,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
+        eps: float = 1e-5,
         dst: str | None = None,
         src: str | None = None,
         out: str | None = None,
@@ -51,8 +53,8 @@ class TransformerBlock(nn.Module):
         self.src, self.dst = src or relation[0], dst or relation[2]
         self.out = out or self.dst
         self.attention = Attention(width, heads, dropout=dropout)
-        self.residual = AddNorm(width, dropout)
-        self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation)
+        self.residual = AddNorm(width, dropout, eps)
+        self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation, eps)
 
     def forward(self, graph: Graph) -> Graph:
         if self.relation not in graph.edges:
@@ -61,7 +63,7 @@ class TransformerBlock(nn.Module):
             )
         dst, src = graph.x[self.dst], graph.x[self.src]
         attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
-        return graph.update(**{self.out: self.feed_forward(attended)})
+        return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
 
 
 class ThereAndBack(nn.Sequential):
@@ -77,9 +79,13 @@ class ThereAndBack(nn.Sequential):
         hidden: inside the feed-forwards; by default 4 times the width.
         dropout: of both layers.
         activation: inside the feed-forwards.
+        eps: of the norms.
         words: name of the words' features; by default their node type.
         other: name of the other modality's features; by default its node type.
         out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+
+    Raises:
+        ValueError: when the second relation does not lead back where the first comes from.
     """
 
     def __init__(
@@ -92,10 +98,13 @@ class ThereAndBack(nn.Sequential):
         hidden: int | None = None,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
+        eps: float = 1e-5,
         words: str | None = None,
         other: str | None = None,
         out: str,
     ) -> None:
+        if (there[0], there[2]) != (back[2], back[0]):
+            raise ValueError(f"{back} does not lead back where {there} comes from")
         reached = f"{out} there"
         ends = ((there, other, words, reached), (back, words, reached, out))
         super().__init__(
@@ -107,6 +116,7 @@ class ThereAndBack(nn.Sequential):
                     hidden=hidden,
                     dropout=dropout,
                     activation=activation,
+                    eps=eps,
                     dst=dst,
                     src=src,
                     out=kept,

@@ -21,11 +21,17 @@ class Add(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """LayerNorm(x + dropout(message)) (Vaswani et al., 2017, section 3.1)."""
+    """LayerNorm(x + dropout(message)) (Vaswani et al., 2017, section 3.1).
 
-    def __init__(self, width: int, dropout: float = 0.0) -> None:
+    Args:
+        width: of both.
+        dropout: on the message.
+        eps: what the norm adds to the variance; BERT's layers have 1e-12.
+    """
+
+    def __init__(self, width: int, dropout: float = 0.0, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(width, eps=eps), nn.Dropout(dropout)
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         return self.norm(x + self.dropout(message))
@@ -39,6 +45,7 @@ class FeedForward(nn.Module):
         hidden: inside.
         dropout: on the result, before the residual.
         activation: f, a ReLU as in Vaswani et al.; BERT's layers have a GELU.
+        eps: of the norm, as in `AddNorm`.
     """
 
     def __init__(
@@ -47,10 +54,11 @@ class FeedForward(nn.Module):
         hidden: int,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.activation, self.residual = activation, AddNorm(width, dropout)
+        self.activation, self.residual = activation, AddNorm(width, dropout, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.residual(x, self.outer(self.activation(self.inner(x))))
@@ -72,7 +80,7 @@ class Apply(nn.Module):
 
     Args:
         module: takes as many tensors as names are read.
-        read: names of features: node types, or what another layer wrote.
+        read: names of features: node types, or what another layer wrote; the result is of the first's nodes.
         write: under which name the result is kept.
     """
 
@@ -81,7 +89,8 @@ class Apply(nn.Module):
         self.module, self.read, self.write = module, tuple(read), write
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.write: self.module(*(graph.x[name] for name in self.read))})
+        found = self.module(*(graph.x[name] for name in self.read))
+        return graph.keep(self.write, found, like=self.read[0])
 
 
 class RelationalLayer(nn.Module):

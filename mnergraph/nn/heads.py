@@ -72,7 +72,7 @@ class Hint(nn.Module):
 
 
 def conversion_matrix(labels: Labels) -> Tensor:
-    """Which tags a span label can become, each with the same share (UMT, section 2.5).
+    """Which tags a span label can become, each with the same share (UMT, section 2.4).
 
     Returns:
         ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.

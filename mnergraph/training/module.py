@@ -61,8 +61,8 @@ class Training(lightning.LightningModule):
     def __init__(self, model: Tagger, optimisation: Optimisation, batches: Sized) -> None:
         super().__init__()
         self.model, self.optimisation, self.batches = model, optimisation, batches
-        # No buffer of ours changes in training. To send them round before every batch of dev, as several
-        # devices would, breaks where one device has a batch more than another.
+        # Our buffers change in training on all devices alike (Scheduled) or not at all. To send them round
+        # before every batch of dev, as several devices would, breaks where one has a batch more than another.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             self, [name for name, _ in self.named_buffers()]
         )

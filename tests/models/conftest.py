@@ -23,6 +23,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "HBiLSTM-CRF": {"hidden": 8, "character_width": 6, "character_hidden": 3},
     "BERT": {},
     "BERT-CRF": {},
+    "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_width": IMAGE},
+    "UMT": {"heads": 4, "hidden": 24, "image_width": IMAGE},
     "GVATT": {
         "hidden": 8,
         "character_width": 6,
@@ -33,6 +35,15 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
+    "GEI": {
+        "width": 16,
+        "heads": 4,
+        "layers": 2,
+        "hidden": 24,
+        "region_width": REGION,
+        "image_width": IMAGE,
+    },
+    "HamLearning": {"heads": 4, "region_width": REGION, "image_width": IMAGE},
 }
 
 
@@ -54,11 +65,12 @@ def everything() -> list[Pair]:
     tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
     objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
     return [
-        Pair(words, tags, "all", objects=objects, image=torch.randn(4, IMAGE)),
+        Pair(words, tags, "all", size=(8, 8), objects=objects, image=torch.randn(4, IMAGE)),
         Pair(
             words[::-1],
             ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),
             "b",
+            size=(8, 8),
             objects=objects[1:],
             image=torch.randn(1, IMAGE),
         ),

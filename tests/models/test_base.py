@@ -20,7 +20,8 @@ from mnergraph.labels import Labels
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 
 Build = Callable[..., Tagger]
-KINDS = [*MODELS, "UMGF released", "GVATT words", "AdaCAN words"]
+#: Every model, every form of it, and what stands over BERT or LSTM over both.
+KINDS = [*MODELS, "UMT released", "UMGF released", "GVATT words", "AdaCAN words"]
 
 
 @pytest.fixture

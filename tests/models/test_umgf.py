@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torchcrf
+from equations import released_pieces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -363,20 +364,8 @@ def test_released(crops: list[Pair], layers: int) -> None:
         nn.init.normal_(weight, std=0.3)
     theirs.hand_over(model)
 
-    # their preparation, with the tokenizer alone
-    tokenizer = model.encoder.pieces.tokenizer
-    encoded = tokenizer(
-        [list(post.words) for post in crops], is_split_into_words=True, padding=True, return_tensors="pt"
-    )
-    ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
-    gold = torch.full_like(ids, model.labels.index("PAD"))
-    for row, post in enumerate(crops):
-        owner = encoded.word_ids(row)
-        for place in mask[row].nonzero()[:, 0].tolist():
-            word, again = owner[place], place and owner[place] == owner[place - 1]
-            special = "[SEP]" if place else "[CLS]"
-            tag = special if word is None else "X" if again else (post.labels or ())[word]
-            gold[row, place] = model.labels.index(tag)
+    ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, crops)
+    gold = torch.tensor([[model.labels.index(tag) for tag in row] for row in gold_tags])
     regions = torch.stack(
         [torch.stack([o.region for o in post.objects if o.region is not None]) for post in crops]
     )
@@ -390,10 +379,10 @@ def test_released(crops: list[Pair], layers: int) -> None:
 
     # and the tags of the words' first pieces are theirs
     names = model.labels.tags
-    for row, (post, path) in enumerate(zip(crops, theirs.crf.decode(emissions, mask), strict=True)):
-        owner = encoded.word_ids(row)
+    paths = theirs.crf.decode(emissions, mask)
+    for post, owner, path, found in zip(crops, owners, paths, model.tags(graph), strict=True):
         first = [names[path[owner.index(word)]] for word in range(len(post.words))]
-        assert model.tags(graph)[row] == [tag if tag[:2] in ("B-", "I-") else "O" for tag in first]
+        assert found == [tag if tag[:2] in ("B-", "I-") else "O" for tag in first]
 
 
 def test_what_stands_for_no_word_counts_as_outside(crops: list[Pair]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.features.text import best_windows, windows
 from mnergraph.graph import GraphBuilder, Layout, Pair, Schema, collate
-from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder, sum_to
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder, sum_to
 from mnergraph.nn.state import Graph
 
 WIDTH = 8
@@ -113,6 +113,30 @@ def test_an_empty_row(max_length: int) -> None:
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     found.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("max_length", [512, 12])
+def test_the_sentences_own_state(max_length: int) -> None:
+    """[CLS] of every sentence, of its first window where it takes several."""
+    encoder, posts = backbone(max_length), [post(3, seed=1), post(30, seed=2), post(1, seed=3)]
+    with torch.no_grad():
+        graph = TextEncoder(encoder, sentence=True).eval()(graph_of(posts, encoder))
+        assert graph.x["sentence"].shape == (3, WIDTH)
+        for row, pair in zip(graph.x["sentence"], posts, strict=True):
+            ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+            first = windows(len(ids), max_length - 2)[0]
+            rims = [*encoder.pieces.start, *ids[first.start : first.stop], *encoder.pieces.end]
+            torch.testing.assert_close(row, states(encoder, rims)[0], atol=1e-5, rtol=1e-5)
+        assert "sentence" not in TextEncoder(encoder)(graph_of(posts, encoder)).x
+        dropped = TextEncoder(encoder, sentence=True, dropout=1.0).train()(graph_of(posts, encoder))
+    assert not dropped.x["sentence"].any()
+
+
+def test_an_encoder_without_a_sentence_piece() -> None:
+    encoder = backbone()
+    encoder.pieces.start = ()
+    with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
+        TextEncoder(encoder, sentence=True)
 
 
 def test_training_reaches_every_weight_and_dropout_drops() -> None:
@@ -227,6 +251,33 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
     layer.observe(regions[:1] + 9)
     ObjectEncoder(5, label_width=WIDTH).observe(regions)
     assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
+
+
+# --- the picture
+
+
+@pytest.mark.parametrize("pictures", [(4, 0, 1, 49), (0, 0), (1,)], ids=str)
+def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
+    posts = [Pair(("paris",), image=grid) for grid in grids]
+    schema = Schema(nodes=["image"])
+    graph = Graph.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
+    layer = ImageEncoder(3, 5)
+    again = ImageEncoder(3, 5, out="querying image")
+    found = again(layer(graph)).x
+    assert graph.layouts["image"].counts.tolist() == list(pictures)
+    for name, part in (("image", layer), ("querying image", again)):
+        rows = [
+            part.linear.weight @ block + part.linear.bias
+            for grid in grids
+            if grid is not None
+            for block in grid
+        ]
+        wanted = torch.stack(rows) if rows else torch.zeros(0, 3)
+        torch.testing.assert_close(found[name], wanted, atol=1e-5, rtol=1e-5)
+        found[name].sin().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
 
 
 def test_remember() -> None:

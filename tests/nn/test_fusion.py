@@ -1,4 +1,4 @@
-"""Gates, residuals and layers: equations by loops, both readings, and PyG's own convolutions as operators."""
+"""Residuals and layers: equations by loops, both readings, and PyG's own convolutions as operators."""
 
 from __future__ import annotations
 
@@ -13,89 +13,32 @@ from fakes import (
     TO_OBJECTS,
     TO_TOKENS,
     TOKENS,
-    awkward_edges,
     awkward_posts,
-    gradients,
-    layout,
     neighbours,
     post,
-    random_edges,
+    read_as,
     state,
     without_objects,
 )
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv, HeteroConv, RGCNConv, SAGEConv, TransformerConv
 
-from mnergraph.graph import Edges
 from mnergraph.graph.geometry import SPATIAL_LABELS
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.fusion import (
     Add,
     AddNorm,
+    Apply,
     EachNode,
     FeedForward,
     PyGLayer,
     RelationalLayer,
 )
-from mnergraph.nn.gates import GATES_DENSE_ABOVE, GatedSum
-from mnergraph.nn.state import Graph
+from mnergraph.nn.gates import GatedSum
 
 WIDTH = 8
 #: HeteroConv says so of node types that only send.
 SENDERS_ONLY = pytest.mark.filterwarnings("ignore:There exist node types")
-EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
-
-
-def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(places.nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
-
-
-def read_as(graph: Graph, reading: str) -> Graph:
-    edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
-    return Graph(graph.data, graph.x, edges, graph.layouts)
-
-
-# --- the gated sum
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_gated_sum_against_the_equation(bias: bool) -> None:
-    torch.manual_seed(0)
-    gated = GatedSum(WIDTH, bias=bias)
-    assert set(gated.state_dict()) == {"dst.weight", "src.weight", *(["dst.bias"] if bias else [])}
-    edges = random_edges(layout(3, 0, 4, 2), layout(5, 2, 4, 0), 0.5)
-    dst, src = inputs(edges)
-    wanted = torch.zeros_like(dst)
-    for i, senders in enumerate(neighbours(edges)):
-        for j in senders:
-            score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
-            wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]
-    for reading in ("dense", "sparse"):
-        torch.testing.assert_close(gated(dst, src, edges.read_as(reading)), wanted, atol=1e-5, rtol=1e-5)
-    heard = edges.dst.unpad(edges.heard)
-    assert not gated(dst, src, edges)[~heard].any()
-    assert not heard.all()
-
-
-@pytest.mark.parametrize("edges", EDGES)
-@pytest.mark.parametrize("training", [True, False])
-def test_gated_sum_dense_is_sparse(edges: Edges, training: bool) -> None:
-    torch.manual_seed(1)
-    gated = GatedSum(WIDTH, bias=True).train(training)
-    dst, src = inputs(edges)
-    found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
-        found[reading] = [
-            gated(dst, src, read),
-            *gradients(lambda d, s, read=read: gated(d, s, read), gated, dst, src),
-        ]
-    for dense, sparse in zip(*found.values(), strict=True):
-        assert dense.isfinite().all()
-        torch.testing.assert_close(dense, sparse, atol=1e-4, rtol=1e-4)
-    chosen = "dense" if edges.density >= GATES_DENSE_ABOVE else "sparse"
-    assert torch.equal(gated(dst, src, edges), gated(dst, src, edges.read_as(chosen)))
 
 
 # --- node by node
@@ -107,19 +50,25 @@ def test_add_norm_and_feed_forward() -> None:
     x, message = torch.randn(5, WIDTH), torch.randn(5, WIDTH)
     torch.testing.assert_close(Add()(x, message), x + message)
 
-    def norm(row: Tensor) -> Tensor:
+    def norm(row: Tensor, eps: float = 1e-5) -> Tensor:
         mean = sum(row) / WIDTH
         variance = sum((value - mean) ** 2 for value in row) / WIDTH
-        return (row - mean) / math.sqrt(variance + 1e-5)
+        return (row - mean) / math.sqrt(variance + eps)
 
     wanted = torch.stack([norm(a + b) for a, b in zip(x, message, strict=True)])
     torch.testing.assert_close(AddNorm(WIDTH, 0.5).eval()(x, message), wanted, atol=1e-5, rtol=1e-5)
+    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, message, strict=True)])
+    torch.testing.assert_close(AddNorm(WIDTH, eps=0.2)(x, message), wanted, atol=1e-5, rtol=1e-5)
     feed = FeedForward(WIDTH, 11, 0.5).eval()
     inner = [[max(0.0, float(w @ row + b)) for w, b in zip(feed.inner.weight, feed.inner.bias)] for row in x]  # noqa: B905
     outer = torch.tensor(inner) @ feed.outer.weight.T + feed.outer.bias
     wanted = torch.stack([norm(a + b) for a, b in zip(x, outer, strict=True)])
     torch.testing.assert_close(feed(x), wanted, atol=1e-5, rtol=1e-5)
     assert feed(x[:0]).shape == (0, WIDTH)
+    other = FeedForward(WIDTH, 11, activation=torch.sin, eps=0.2)
+    outer = other.outer(torch.sin(other.inner(x)))
+    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, outer, strict=True)])
+    torch.testing.assert_close(other(x), wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [lambda: AddNorm(WIDTH, 0.5), lambda: FeedForward(WIDTH, 11, 0.5)])
@@ -142,6 +91,24 @@ def test_each_node() -> None:
     found = layer(graph)
     torch.testing.assert_close(found.x["token"], layer.types["token"](graph.x["token"]))
     assert found.x["object"] is graph.x["object"]
+
+
+def test_apply() -> None:
+    graph = state(awkward_posts())
+    graph = graph.update(encoded=torch.randn(graph.layouts["token"].nodes, WIDTH))
+    layer = Apply(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
+    found = layer(graph)
+    wanted = layer.module(graph.x["token"], graph.x["encoded"])
+    torch.testing.assert_close(found.x["joined"], wanted, rtol=0, atol=0)
+    turned = Apply(layer.module, read=("encoded", "token"), write="token")(graph)
+    wanted = layer.module(graph.x["encoded"], graph.x["token"])
+    torch.testing.assert_close(turned.x["token"], wanted, rtol=0, atol=0)
+    assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
+    assert "joined" not in graph.x
+    found.x["joined"].sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    with pytest.raises(KeyError, match="image"):
+        Apply(nn.Identity(), read=("image",), write="image")(graph)
 
 
 # --- the relational layer

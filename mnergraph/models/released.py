@@ -1,0 +1,35 @@
+"""What the authors' released codes have in common: UMT's, and UMGF's and MGCMT's that were made from it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import nn
+from torch.nn import functional as F
+
+from mnergraph.labels import NOT_WORDS, Labels
+
+Form = Literal["paper", "released"]
+
+#: BERT's transformer layers, where `TransformerBlock` has another default.
+BERT_LAYER: dict[str, Any] = {"activation": F.gelu, "eps": 1e-12}
+
+
+def is_released(form: Form) -> bool:
+    """Whether a model is asked for as released, and not as its paper has it."""
+    if form not in ("paper", "released"):
+        raise ValueError(f"form is paper or released, not {form!r}")
+    return form == "released"
+
+
+def released_labels(labels: Labels) -> Labels:
+    """A data set's labels with those behind them that stand for no word: PAD, X, [CLS] and [SEP]."""
+    return Labels((*labels.tags, *(tag for tag in NOT_WORDS if tag not in labels.tags)))
+
+
+def bert_init(module: nn.Module) -> None:
+    """BERT's initial weights for a linear map, N(0, 0.02) without bias; for ``nn.Module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

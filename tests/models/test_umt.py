@@ -1,0 +1,441 @@
+"""UMT against readings of its paper and its authors' code that share nothing with ours but the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torchcrf
+from equations import released_pieces, scatter, transformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.graph import Pair, collate
+from mnergraph.labels import Labels
+from mnergraph.models import MTBERTCRF, UMT, Tagger
+from mnergraph.models.umt import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
+from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.heads import Hint
+from mnergraph.nn.state import Graph
+
+LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
+SPANS = ["O", "B", "I"]
+WIDTH, HEADS, HIDDEN, IMAGE = 12, 3, 20, 5
+#: The paper's table 3, its first line apart, which is MT-BERT-CRF.
+ABLATIONS: list[dict[str, Any]] = [
+    {},
+    {"conversion_matrix": "fixed"},
+    {"conversion_matrix": "none"},
+    {"image_aware_words": False},
+    {"visual_gate": False},
+    {"conversion_matrix": "none", "image_aware_words": False, "visual_gate": False},
+]
+
+
+def encoder() -> Backbone:
+    torch.manual_seed(2)
+    return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+
+
+def umt(seed: int = 0, **options: Any) -> UMT:
+    """A small UMT with random weights everywhere outside the encoder, the conversion matrix apart."""
+    model = UMT(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
+    for part in model.layers[1:]:
+        if not isinstance(part, Hint):
+            scatter(part, seed)
+    return model
+
+
+def parts(model: Tagger) -> dict[str, nn.Module]:
+    """The layers by what they are and what they write."""
+    named = {
+        f"{type(part).__name__} {getattr(part, 'task', getattr(part, 'out', ''))}".strip(): part
+        for part in model.layers
+    }
+    assert len(named) == len(model.layers)
+    return named
+
+
+def run(model: Tagger, posts: list[Pair]) -> Graph:
+    return model(collate(model.builder.build(posts)))
+
+
+@pytest.fixture
+def posts() -> list[Pair]:
+    torch.manual_seed(3)
+    words = ("Bob", "and", "Ann", "saw", "New", "York")
+    tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "I-LOC")
+    return [
+        Pair(words, tags, "grid", image=torch.randn(9, IMAGE)),
+        Pair(words[3:], tags[3:], "one vector", image=torch.randn(1, IMAGE)),
+        Pair(words[:1], tags[:1], "one word", image=torch.randn(4, IMAGE)),
+        Pair(words[2:], tags[2:], "no picture"),
+    ]
+
+
+# --- the paper, equations 1 to 7 ---------------------------------------------------------------------------
+
+
+def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
+    """Emissions of one post's tags [words, labels] and spans [words, 3], equation by equation."""
+    part = parts(model)
+    tokenizer = model.encoder.pieces.tokenizer
+    encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
+    states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
+    c = [states[owner.index(word)] for word in range(len(post.words))]
+    linear = part["ImageEncoder image"].linear
+    u = [] if post.image is None else list(post.image)
+    v = [linear.weight @ row + linear.bias for row in u]
+
+    r = transformer(part["TransformerBlock token"], c, c)
+    if "ThereAndBack" in part:
+        there, back = part["ThereAndBack"]
+        # eqs. 1-2
+        p = transformer(there, v, r)
+        a = transformer(back, r, p)
+    else:
+        a = r
+    q = transformer(part["TransformerBlock visual"], r, v)
+    b = q
+    if "Apply" in part:
+        # eq. 3, with the bias that footnote 1 leaves unwritten
+        gate = part["Apply"].module
+        g = [gate.a.weight @ a_i + gate.b.weight @ q_i + gate.a.bias for a_i, q_i in zip(a, q, strict=True)]
+        b = [q_i / (1 + torch.exp(-g_i)) for g_i, q_i in zip(g, q, strict=True)]
+    # eq. 6
+    emit = part["Emit tags"].linear
+    tags = [
+        [
+            float(emit.weight[y] @ torch.cat([a_i, b_i]) + emit.bias[y])
+            for y in range(len(model.labels))
+        ]
+        for a_i, b_i in zip(a, b, strict=True)
+    ]  # fmt: skip
+    if "Emit spans" not in part:
+        return torch.tensor(tags), None
+    # section 2.4
+    t = transformer(part["TransformerBlock spans"], c, c)
+    emit = part["Emit spans"].linear
+    spans = [[float(emit.weight[z] @ t_i + emit.bias[z]) for z in range(len(SPANS))] for t_i in t]
+    if "Hint" in part:
+        # eq. 7: every span label adds to the tags that it can become
+        matrix = part["Hint"].matrix
+        for word, scores in enumerate(spans):
+            for z, score in enumerate(scores):
+                for y in range(len(model.labels)):
+                    tags[word][y] += score * float(matrix[z, y])
+    return torch.tensor(tags), torch.tensor(spans)
+
+
+def nll(crf: nn.Module, tags: tuple[str, ...], scores: Tensor, gold: list[str]) -> Tensor:
+    """-log P of one post's labels (eqs. 4-5), by pytorch-crf."""
+    theirs = torchcrf.CRF(len(tags), batch_first=True)
+    theirs.load_state_dict(crf.state_dict())
+    whole = torch.ones(1, len(gold), dtype=torch.bool)
+    return -theirs(scores[None], torch.tensor([[tags.index(tag) for tag in gold]]), whole)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", ABLATIONS, ids=str)
+def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
+    model = umt(span_weight=0.7, **options)
+    if "Hint" in parts(model):
+        # as it might be after training
+        parts(model)["Hint"].matrix.add_(torch.randn(3, 9) * 0.3)
+    graph = run(model, posts)
+    wanted = [paper(model, post) for post in posts]
+    tags, spans = (torch.cat([scores[which] for scores in wanted]) for which in (0, 1))
+    torch.testing.assert_close(graph.emissions["tags"], tags, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(graph.emissions["spans"], spans, rtol=1e-5, atol=1e-5)
+    losses = [
+        nll(model.tasks["tags"].scorer, LABELS.tags, tags, list(post.labels))
+        + 0.7 * nll(model.tasks["spans"].scorer, tuple(SPANS), spans, [tag[0] for tag in post.labels])
+        for post, (tags, spans) in zip(posts, wanted, strict=True)
+    ]
+    torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
+
+
+@torch.no_grad()
+def test_mt_bert_crf(posts: list[Pair]) -> None:
+    model = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    for part in model.layers[1:]:
+        scatter(part)
+    graph = run(model, posts)
+    wanted = [paper(model, post)[0] for post in posts]
+    torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    losses = [
+        nll(model.tasks["tags"].scorer, LABELS.tags, scores, list(post.labels))
+        for post, scores in zip(posts, wanted, strict=True)
+    ]
+    torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
+
+
+# --- ablations ---------------------------------------------------------------------------------------------
+
+
+def gone(model: Tagger) -> set[str]:
+    """Which of UMT's parts a model lacks, having no others."""
+    assert parts(model).keys() <= parts(umt()).keys()
+    return parts(umt()).keys() - parts(model).keys()
+
+
+def hand_over(full: Tagger, to: Tagger) -> None:
+    """Gives a model the weights of all parts that it has."""
+    for name, part in parts(to).items():
+        part.load_state_dict(parts(full)[name].state_dict())
+
+
+@torch.no_grad()
+def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: list[Pair]) -> None:
+    full, without = umt(), umt(1, conversion_matrix="none")
+    assert gone(without) == {"Hint"}
+    hand_over(full, without)
+    assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
+    parts(full)["Hint"].matrix.zero_()
+    for task in ("tags", "spans"):
+        torch.testing.assert_close(run(full, posts).emissions[task], run(without, posts).emissions[task])
+    assert without.schema == SCHEMA
+
+
+@torch.no_grad()
+def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
+    full, without = umt(), umt(1, visual_gate=False)
+    assert gone(without) == {"Apply"}
+    hand_over(full, without)
+    assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
+    gate = parts(full)["Apply"].module
+    for weight in gate.parameters():
+        weight.zero_()
+    gate.a.bias.fill_(50.0)
+    for task in ("tags", "spans"):
+        torch.testing.assert_close(run(full, posts).emissions[task], run(without, posts).emissions[task])
+    assert without.schema == SCHEMA
+
+
+@torch.no_grad()
+def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[Pair]) -> None:
+    full, without = umt(), umt(1, image_aware_words=False)
+    assert gone(without) == {"ThereAndBack"}
+    hand_over(full, without)
+    torch.testing.assert_close(run(full, posts).emissions["spans"], run(without, posts).emissions["spans"])
+    assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
+    # the picture still speaks to the words, who no longer speak to it
+    assert list(without.schema.relations) == [TOKENS, TO_TOKENS]
+    assert list(full.schema.relations) == [TOKENS, TO_TOKENS, TO_IMAGE]
+    other = [replace(post, image=None if post.image is None else post.image + 1) for post in posts]
+    changed = run(without, other).emissions["tags"] != run(without, posts).emissions["tags"]
+    assert changed.any(1).tolist() == [post.image is not None for post in posts for _ in post.words]
+
+
+@torch.no_grad()
+def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
+    full = umt(conversion_matrix="none")
+    without = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    assert gone(without) == {"Hint", "Emit spans", "TransformerBlock spans"}
+    assert set(without.tasks) == {"tags"}
+    hand_over(full, without)
+    found = run(without, posts).emissions
+    assert found.keys() == {"tags"}
+    torch.testing.assert_close(found["tags"], run(full, posts).emissions["tags"], rtol=0, atol=0)
+    assert without.schema == full.schema
+
+
+def test_conversion_matrix() -> None:
+    """Every B-T gets a quarter of B, every I-T a quarter of I, O all of O, and nothing else anything."""
+    for options, learned, released in (
+        ({}, True, False),
+        ({"conversion_matrix": "fixed"}, False, False),
+        ({"form": "released"}, False, True),
+        ({"form": "released", "conversion_matrix": "learned"}, True, True),
+    ):
+        model = umt(**options)
+        hint = parts(model)["Hint"]
+        assert isinstance(hint.matrix, nn.Parameter) == learned
+        assert (hint.own, hint.share) == ((0.5, 0.5) if released else (1.0, 1.0))
+        spans, matrix = model.tasks["spans"].scorer.tags, hint.matrix.tolist()
+        assert list(spans) == SPANS + (["PAD", "X", "[CLS]", "[SEP]"] if released else [])
+        for z, span in enumerate(spans):
+            for y, tag in enumerate(model.labels):
+                wanted = 0.25 if span in "BI" and tag[:2] == f"{span}-" else float(tag == span)
+                assert matrix[z][y] == wanted, (span, tag)
+
+
+def test_the_matrix_learns_and_is_saved(posts: list[Pair]) -> None:
+    model = umt().train()
+    model.loss(run(model, posts)).backward()
+    name = f"layers.{len(model.layers) - 1}.matrix"
+    assert dict(model.named_parameters())[name].grad.any()
+    assert name in umt(conversion_matrix="fixed").state_dict(), "fixed it is saved as well"
+
+
+def test_a_matrix_of_another_kind() -> None:
+    with pytest.raises(ValueError, match="conversion_matrix is learned, fixed or none, not 'free'"):
+        umt(conversion_matrix="free")
+
+
+# --- the authors' code -------------------------------------------------------------------------------------
+
+
+class Layer(nn.Module):
+    """One of BERT's layers, its queries and its keys from different places, padded and batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.dense = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.intermediate, self.output = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, eps=1e-12), nn.LayerNorm(WIDTH, eps=1e-12)
+
+    def forward(self, s1: Tensor, s2: Tensor, added_mask: Tensor) -> Tensor:
+        def split(t: Tensor) -> Tensor:
+            return t.view(*t.shape[:2], HEADS, WIDTH // HEADS).permute(0, 2, 1, 3)
+
+        scores = split(self.query(s1)) @ split(self.key(s2)).transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
+        context = (scores + added_mask).softmax(-1) @ split(self.value(s2))
+        x = self.norm1(self.dense(context.permute(0, 2, 1, 3).reshape(s1.shape)) + s1)
+        inner = self.intermediate(x)
+        return self.norm2(self.output(inner * 0.5 * (1.0 + torch.erf(inner / 2**0.5))) + x)
+
+    def hand_over(self, block: TransformerBlock) -> None:
+        """Copies these weights into ours."""
+        ours, feed = block.attention, block.feed_forward
+        for own, theirs in (
+            (ours.query, self.query),
+            (ours.key, self.key),
+            (ours.value, self.value),
+            (ours.output, self.dense),
+            (block.residual.norm, self.norm1),
+            (feed.inner, self.intermediate),
+            (feed.outer, self.output),
+            (feed.residual.norm, self.norm2),
+        ):
+            own.load_state_dict(theirs.state_dict())
+
+
+class Released(nn.Module):
+    """What the released code computes, with its tags in its order: PAD first, X, [CLS] and [SEP] last."""
+
+    TAGS = ("PAD", "O", *LABELS.tags[1:], "X", "[CLS]", "[SEP]")
+    SPANS = ("PAD", "O", "B", "I", "X", "[CLS]", "[SEP]")
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text = text
+        self.self_attention, self.self_attention_v2 = Layer(), Layer()
+        self.txt2img, self.img2txt, self.txt2txt = Layer(), Layer(), Layer()
+        self.vismap2text, self.vismap2text_v2 = nn.Linear(IMAGE, WIDTH), nn.Linear(IMAGE, WIDTH)
+        self.gate = nn.Linear(2 * WIDTH, WIDTH)
+        self.classifier, self.aux_classifier = nn.Linear(2 * WIDTH, 13), nn.Linear(WIDTH, 7)
+        self.crf, self.aux_crf = torchcrf.CRF(13, batch_first=True), torchcrf.CRF(7, batch_first=True)
+        self.trans_matrix = torch.zeros(7, 13)
+        for z, row in {2: (2, 4, 6, 8), 3: (3, 5, 7, 9)}.items():
+            self.trans_matrix[z, list(row)] = 0.25
+        for z, y in ((0, 0), (1, 1), (4, 10), (5, 11), (6, 12)):
+            self.trans_matrix[z, y] = 1.0
+
+    def forward(self, ids: Tensor, mask: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, pieces], [batch, pieces], [batch, 49, image] -> scores of the tags and of the spans."""
+        bert = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        words = (1.0 - mask.float())[:, None, None] * -10000.0
+        image = torch.zeros(len(ids), 1, 1, 49)
+        aux = self.aux_classifier(self.self_attention(bert, bert, words))
+        text = self.self_attention_v2(bert, bert, words)
+        cross = self.txt2img(text, self.vismap2text(grid), image)
+        back = self.txt2txt(text, self.img2txt(self.vismap2text_v2(grid), text, words), image)
+        gate = torch.sigmoid(self.gate(torch.cat([back, cross], -1)))
+        main = self.classifier(torch.cat([back, gate * cross], -1))
+        return 0.5 * main + 0.5 * (aux @ self.trans_matrix), aux
+
+    def hand_over(self, model: UMT) -> None:
+        """Copies these weights into ours, tags and spans in our order."""
+        part = parts(model)
+        self.self_attention.hand_over(part["TransformerBlock spans"])
+        self.self_attention_v2.hand_over(part["TransformerBlock token"])
+        self.txt2img.hand_over(part["TransformerBlock visual"])
+        for theirs, ours in zip((self.img2txt, self.txt2txt), part["ThereAndBack"], strict=True):
+            theirs.hand_over(ours)
+        part["ImageEncoder image"].linear.load_state_dict(self.vismap2text.state_dict())
+        part["ImageEncoder querying image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
+        gate = part["Apply"].module
+        gate.a.weight.data, gate.b.weight.data = self.gate.weight.data.split(WIDTH, 1)
+        gate.a.bias.data = self.gate.bias.data
+        for task, ours, theirs, linear, crf in (
+            ("tags", model.labels.tags, self.TAGS, self.classifier, self.crf),
+            ("spans", model.tasks["spans"].scorer.tags, self.SPANS, self.aux_classifier, self.aux_crf),
+        ):
+            order = [theirs.index(tag) for tag in ours]
+            emit = part[f"Emit {task}"].linear
+            emit.weight.data, emit.bias.data = linear.weight.data[order], linear.bias.data[order]
+            scorer = model.tasks[task].scorer
+            scorer.start_transitions.data = crf.start_transitions.data[order]
+            scorer.end_transitions.data = crf.end_transitions.data[order]
+            scorer.transitions.data = crf.transitions.data[order][:, order]
+
+
+@torch.no_grad()
+def test_released() -> None:
+    torch.manual_seed(5)
+    words = ("Bob", "and", "Annabel", "saw", "Paris", "!")
+    tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
+    posts = [
+        Pair(words[start:], tags[start:], str(start), image=torch.randn(49, IMAGE)) for start in range(4)
+    ]
+    model = UMT(encoder(), LABELS, image_width=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
+    theirs = Released(model.encoder.model).eval()
+    for name, part in theirs.named_children():
+        if name != "text":
+            scatter(part)
+    theirs.hand_over(model)
+
+    ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, posts)
+    gold = torch.tensor([[theirs.TAGS.index(tag) for tag in row] for row in gold_tags])
+    spans = [[tag[0] if tag[1:2] == "-" else tag for tag in row] for row in gold_tags]
+    aux_gold = torch.tensor([[theirs.SPANS.index(span) for span in row] for row in spans])
+    assert (gold == theirs.TAGS.index("X")).any()
+
+    main, aux = theirs(ids, mask, torch.stack([post.image for post in posts if post.image is not None]))
+    graph = run(model, posts)
+    for task, scores, names in (("tags", main, theirs.TAGS), ("spans", aux, theirs.SPANS)):
+        order = [names.index(tag) for tag in model.tasks[task].scorer.tags]
+        torch.testing.assert_close(graph.emissions[task], scores[mask][:, order], rtol=1e-4, atol=1e-4)
+    wanted = -theirs.crf(main, gold, mask, reduction="mean")
+    wanted = wanted - 0.5 * theirs.aux_crf(aux, aux_gold, mask, reduction="mean")
+    torch.testing.assert_close(model.loss(graph), wanted, rtol=1e-5, atol=1e-3)
+
+    # and the tags of the words' first pieces are theirs
+    paths = theirs.crf.decode(main, mask)
+    for post, owner, path, found in zip(posts, owners, paths, model.tags(graph), strict=True):
+        first = [theirs.TAGS[path[owner.index(word)]] for word in range(len(post.words))]
+        assert found == [tag if tag[1:2] == "-" else "O" for tag in first]
+
+
+@torch.no_grad()
+def test_the_released_form_starts_as_bert_does() -> None:
+    options = {"image_width": 300, "heads": HEADS, "hidden": 400, "form": "released"}
+    text = encoder()
+    before = {name: weight.clone() for name, weight in text.model.named_parameters()}
+    model = UMT(text, LABELS, **options)
+    assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
+    maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear)]
+    assert len(maps) == 2 + 2 + 2 + 5 * 6
+    assert all(not part.bias.any() for part in maps if part.bias is not None)
+    assert float(torch.cat([part.weight.flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
+    blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+    assert {part.feed_forward.activation for part in blocks} == {F.gelu}
+    norms = [part for part in model.layers[1:].modules() if isinstance(part, nn.LayerNorm)]
+    assert {part.eps for part in norms} == {1e-12}
+    assert model.labels.tags == (*LABELS.tags, "PAD", "X", "[CLS]", "[SEP]")
+
+
+def test_every_form_has_its_own_numbers() -> None:
+    for form in ("paper", "released"):
+        model = UMT(encoder(), LABELS, image_width=IMAGE, form=form, heads=HEADS)  # type: ignore[arg-type]
+        blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+        assert len(blocks) == 5
+        assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
+        assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}
+        assert model.tasks["spans"].weight == 0.5
+    with pytest.raises(ValueError, match=f"12 heads do not divide a width of {WIDTH + 1}"):
+        UMT(tiny(width=WIDTH + 1, layers=1, heads=1), LABELS, image_width=IMAGE)

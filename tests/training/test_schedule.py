@@ -1,0 +1,107 @@
+"""Layers that are told which epoch begins: when, by whom, and what of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mnergraph.graph import Pair
+from mnergraph.models import Tagger
+from mnergraph.nn.schedule import Scheduled
+from mnergraph.nn.state import Graph
+from mnergraph.training import Loop, Training, fit
+
+Posts = Callable[[int, int], list[Pair]]
+Build = Callable[..., Tagger]
+MakeLoop = Callable[..., Loop]
+#: 8 posts in batches of 4, and half as many of dev in batches of 8.
+TRAIN, DEV = (8, 1), (4, 2)
+
+
+class Epochs(Scheduled):
+    """Counts in tens what it is told, and notes what holds at every forward pass, in training and on dev."""
+
+    epoch: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("epoch", torch.tensor(-1))
+        self.trained: list[int] = []
+        self.scored: list[int] = []
+
+    def at_epoch(self, epoch: int) -> None:
+        self.epoch.fill_(10 * epoch)
+
+    def forward(self, graph: Graph) -> Graph:
+        (self.trained if self.training else self.scored).append(int(self.epoch))
+        return graph
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process."""
+
+
+class KillAt(Callback):
+    """Ends the run before a step of this epoch."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.place = epoch, step
+
+    def on_train_batch_start(self, trainer, module, batch, step: int) -> None:
+        if (trainer.current_epoch, step) == self.place:
+            raise Killed
+
+
+def scheduled(build: Build) -> tuple[Tagger, Epochs]:
+    model, layer = build(), Epochs()
+    model.layers.append(layer)
+    return model, layer
+
+
+def best_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Lets this epoch score best on dev."""
+
+    def end(self: Training) -> None:
+        self._seen = []
+        self.log("dev_f1", float(self.current_epoch == epoch))
+
+    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+
+
+def test_a_schedule_says_what_it_does_at_an_epoch() -> None:
+    with pytest.raises(TypeError, match="at_epoch"):
+        Scheduled()  # type: ignore[abstract]
+
+
+def test_told_before_every_epoch_and_kept_with_the_best_weights(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_at(monkeypatch, 1)
+    model, layer = scheduled(build)
+    fit(model, posts(*TRAIN), posts(*DEV), here, loop=loop(epochs=3))
+    assert layer.trained == [0, 0, 10, 10, 20, 20]
+    assert layer.scored == [0, 10, 20]
+    # the best epoch's weights come with that epoch's state
+    assert int(layer.epoch) == 10
+    for name, epoch in (("best", 10), ("last", 20)):
+        kept = torch.load(here / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        assert int(kept[f"model.layers.{len(model.layers) - 1}.epoch"]) == epoch
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_resumed_it_knows_where_it_is(
+    step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    """Between two epochs, and within one, where nobody may tell it again."""
+    train, dev = posts(20, 1), posts(*DEV)
+    model, _ = scheduled(build)
+    how = {"epochs": 3, "save_every": 1}
+    with pytest.raises(Killed):
+        fit(model, train, dev, here, loop=loop(**how, trainer={"callbacks": [KillAt(1, step)]}))
+    again, layer = scheduled(build)
+    fit(again, train, dev, here, loop=loop(**how), resume=True)
+    assert layer.trained == [10] * (5 - step) + [20] * 5
