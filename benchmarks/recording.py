@@ -1,6 +1,6 @@
 """What recording costs: a forward without it, with it, and after it, and the memory. Needs a quiet machine.
 
-    uv run python benchmarks/recording.py --out results/recording.json
+    uv run python -m benchmarks.recording --out benchmarks/results/recording.json
 
 Medians of several runs, timed in turns within this one run; evaluation mode, random weights.
 """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from mnergraph.features.pictures import PictureError, PictureFault, open_picture
+from mnergraph.features.pictures import PictureError, PictureFault, checksum, open_picture
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
 
@@ -74,9 +73,3 @@ def check_picture(path: Path, id: str) -> PictureFault | None:
         return open_picture(path, id).fault
     except PictureError as error:
         return error.fault
-
-
-def checksum(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

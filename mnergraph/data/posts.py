@@ -17,7 +17,8 @@ from torch_geometric.data import Dataset, HeteroData
 from mnergraph.data.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.pictures import checksum, picture_path
+from mnergraph.data.pictures import picture_path
+from mnergraph.features.pictures import checksum
 from mnergraph.graph.pair import Pair
 from mnergraph.labels import Labels
 

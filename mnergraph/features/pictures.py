@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -229,3 +230,9 @@ def _turned(box: Box, width: int, height: int, orientation: int) -> Box:
     if orientation in (7, 8):
         y1, y2 = width - y2, width - y1
     return x1, y1, x2, y2
+
+
+def checksum(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal: what a picture's features are kept under."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mnergraph.data.pictures import checksum
+from mnergraph.features.pictures import checksum
 
 log = logging.getLogger(__name__)
 
