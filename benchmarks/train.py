@@ -1,128 +1,177 @@
-r"""Trains a model on a benchmark over several seeds and writes one result file.
+r"""Trains one system over several seeds, as a settings file says, and writes one result file.
 
-    uv run python benchmarks/train.py --data Twitter2017 --root DIR --model BERT-CRF --encoder DIR \
+    uv run python -m benchmarks.train --settings benchmarks/settings/yu2020_umt_twitter2017.yaml --root DIR \
         --out benchmarks/results/x.json
 
-The checkpoint is chosen on dev alone; test is touched once per seed. The file holds the scores of every seed,
-lenient and strict, with versions, commit, checksums, time and machine.
+The checkpoint is chosen on dev alone; test is touched once per seed. Every entry of the settings can be
+overridden as an argument, or by a further ``--settings`` file. A result file that is there already, of the
+same settings and posts, gets the seeds that it lacks; one of other settings is refused.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
-from jsonargparse import auto_cli
 
-from mnergraph.data import DATASETS, Evidence, checksum
-from mnergraph.features.backbone import pretrained
-from mnergraph.labels import Labels
-from mnergraph.models import MODELS
-from mnergraph.training import Loop, Optimisation, evaluate, fit
+from benchmarks.building import build
+from benchmarks.common import commit, machine
+from benchmarks.experiment import Experiment, options, part
+from benchmarks.posts import Files, Posts, load
+from mnergraph.evaluation import Scores, counts
+from mnergraph.training import evaluate, fit
 
 
 def train(
-    data: str,
-    root: Path,
-    model: str,
-    encoder: Path,
+    experiment: Experiment,
+    files: Files,
     out: Path,
-    captions: Path | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
-    optimisation: Optimisation = Optimisation(),
-    loop: Loop = Loop(),
-    options: dict[str, Any] | None = None,
-) -> None:
-    """Trains over the seeds and writes the result.
+    ablation: str | None = None,
+    word_vectors: Path | None = None,
+    test_data: str | None = None,
+    test: Files | None = None,
+) -> dict[str, Any]:
+    """Trains over the seeds and writes the result after each.
 
     Args:
-        data: Twitter2015 or Twitter2017.
-        root: folder of the text.
-        model: BERT, BERT-CRF or UMGF.
-        encoder: folder of the text encoder, or its name on the hub.
+        experiment: what is trained, how, and on what.
+        files: where the data set lies.
         out: the result file.
-        captions: captions.jsonl whose noun phrases become objects.
         seeds: one run each.
-        optimisation: how weights learn.
-        loop: how long and on what; its seed is replaced by each of the seeds.
-        options: further arguments of the model.
+        ablation: one of the experiment's ablations, by the paper's name.
+        word_vectors: table in which similar words are looked up, where the experiment asks for them.
+        test_data: another data set to test on (cross-domain); dev stays that of the training data. OTHER of
+            Twitter-2015 and MISC of Twitter-2017 count as the same type.
+        test: where that one lies.
+
+    Returns:
+        what the result file holds.
     """
-    evidence = Evidence(captions=captions)
-    splits = {name: DATASETS[data](root, name, evidence=evidence) for name in ("train", "valid", "test")}
-    labels = Labels(splits["train"].tags)
-    result: dict[str, Any] = {
-        "data": data,
-        "model": model,
-        "encoder": encoder.name,
-        "captions": captions is not None,
-        "optimisation": vars(optimisation),
-        "loop": vars(loop),
-        "options": options,
-        "checksums": {name: checksum(posts.raw_paths[0]) for name, posts in splits.items()},
-        "posts": {name: len(posts) for name, posts in splits.items()},
-        "machine": machine(),
-        "seeds": {},
-    }
+    if ablation is not None:
+        experiment = experiment.without(ablation)
+    posts = load(experiment, files, test_data=test_data, test=test)
+    result = _begun(
+        out,
+        {
+            "benchmark": "train",
+            "system": experiment.system,
+            "model": experiment.model,
+            "data": experiment.data,
+            "test data": test_data or experiment.data,
+            "experiment": _settings(experiment),
+            "word vectors": None if word_vectors is None else word_vectors.name,
+            "checksums": posts.checksums,
+            "posts": {name: len(pairs) for name, pairs in posts.splits.items()},
+            "evidence": posts.evidence,
+        },
+    )
     for seed in seeds:
-        began = time.perf_counter()
-        lightning.seed_everything(seed, verbose=False)
-        tagger = MODELS[model](pretrained(encoder), labels, **(options or {}))
-        with tempfile.TemporaryDirectory() as folder:
-            how = Loop(**{**vars(loop), "seed": seed})
-            fit(
-                tagger,
-                splits["train"].pairs,
-                splits["valid"].pairs,
-                Path(folder),
-                optimisation=optimisation,
-                loop=how,
-            )
-        scores = {name: evaluate(tagger, splits[name].pairs, progress=False)[0] for name in ("valid", "test")}
-        result["seeds"][seed] = {name: score.to_dict() for name, score in scores.items()}
-        result["seeds"][seed]["seconds"] = round(time.perf_counter() - began, 1)
-        result["test"] = summary([one["test"] for one in result["seeds"].values()])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1, default=str) + "\n")
-        print(f"{data} {model} seed {seed}:\n{scores['test'].table()}", flush=True)
+        if str(seed) not in result["seeds"]:
+            result["seeds"][str(seed)] = one_run(experiment, posts, seed, word_vectors)
+            result["test"] = summary([run["test"] for run in result["seeds"].values()])
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+    return result
 
 
-def summary(tests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation of the F1 over the seeds, lenient and strict."""
+def one_run(
+    experiment: Experiment, posts: Posts, seed: int, word_vectors: Path | None = None
+) -> dict[str, Any]:
+    """Trains with one seed; scores on dev and test, and the entities of every test post."""
+    began = time.perf_counter()
+    splits, loop = posts.splits, replace(experiment.loop, seed=seed)
+    lightning.seed_everything(seed, verbose=False)
+    model = build(experiment, splits, posts.labels, word_vectors=word_vectors, cache=posts.cache)
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"optimisation": experiment.optimisation, "loop": loop}
+        fit(model, splits["train"], splits["valid"], Path(folder), **how)
+    trained = time.perf_counter()
+    if torch.cuda.is_available() and loop.accelerator != "cpu":
+        model.to("cuda")
+    found: dict[str, Scores] = {}
+    for name in ("valid", "test"):
+        found[name], tags = evaluate(model, splits[name], progress=loop.progress)
+    right, predicted, gold = counts([pair.labels or () for pair in splits["test"]], tags).T
+    print(f"{experiment.data} {experiment.system} seed {seed}:\n{found['test'].table()}", flush=True)
+    return {
+        **{name: scores.to_dict() for name, scores in found.items()},
+        # a line each: `mnergraph.significance` compares systems post by post
+        "entities by test post": {"right": _line(right), "predicted": _line(predicted), "gold": _line(gold)},
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "training seconds": round(trained - began, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of precision, recall, F1 and every type's F1 over the seeds, and F1's deviation."""
     found = {}
     for how in ("lenient", "strict"):
         values = [one[how]["f1"] for one in tests]
+        types = sorted({kind for one in tests for kind in one[f"{how}_by_type"]})
         found[how] = {
-            "f1": statistics.mean(values),
+            **{
+                name: statistics.mean(one[how][name] for one in tests)
+                for name in ("precision", "recall", "f1")
+            },
             "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "types": {
+                kind: statistics.mean(one[f"{how}_by_type"].get(kind, {"f1": 0.0})["f1"] for one in tests)
+                for kind in types
+            },
         }
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what this ran."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    packages = ("torch", "torch-geometric", "transformers", "lightning")
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cpu capability": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "commit": commit.stdout.strip(),
-    }
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """What of an experiment can change a score, as plain data."""
+    kept = json.loads(json.dumps(asdict(experiment)))
+    for name in ("source", "reported", "transferred", "ablations"):
+        del kept[name]
+    for name in ("seed", "progress", "logger", "save_every", "workers"):
+        del kept["loop"][name]
+    return kept
+
+
+def _begun(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The result so far: nothing but the facts, or a file of the same facts with the seeds it has.
+
+    Raises:
+        FileExistsError: when there is a file of other facts, naming those that differ.
+    """
+    if not out.is_file():
+        return {**facts, "seeds": {}}
+    there = json.loads(out.read_text(encoding="utf-8"))
+    other = [name for name, value in facts.items() if there.get(name) != value]
+    if other:
+        raise FileExistsError(f"{out} is a result with another {', '.join(other)}; give another --out")
+    return there
+
+
+def _line(numbers: np.ndarray) -> str:
+    return " ".join(map(str, numbers.tolist()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads settings and arguments, and trains."""
+    parser = options()
+    parser.add_class_arguments(Files)
+    rest = parser.add_function_arguments(train, skip={"experiment", "files"})
+    made = vars(parser.instantiate(parser.parse_args(arguments)))
+    train(part(Experiment, made), part(Files, made), **{name: made[name] for name in rest})
 
 
 if __name__ == "__main__":
-    auto_cli(train, as_positional=False)
+    main()

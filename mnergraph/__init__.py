@@ -1,8 +1,8 @@
 """mnergraph: a sentence-image pair becomes a graph; every step takes a graph and returns a graph.
 
 The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from),
-`features` (pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `training`,
-`evaluation`, `pipeline`.
+`features` (pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `insight` (what a
+model saw), `training`, `evaluation`, `pipeline`.
 """
 
 import warnings
@@ -15,6 +15,7 @@ with warnings.catch_warnings():
 from mnergraph.evaluation import score
 from mnergraph.features.backbone import pretrained, tiny
 from mnergraph.graph import GraphBuilder, Object, Pair, Relation, Schema, collate
+from mnergraph.insight import attention_graph, record_attention
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pipeline import Pipeline, Post
@@ -35,11 +36,13 @@ __all__ = [
     "Relation",
     "Schema",
     "Tagger",
+    "attention_graph",
     "collate",
     "evaluate",
     "fit",
     "load",
     "pretrained",
+    "record_attention",
     "score",
     "tiny",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
@@ -64,14 +65,37 @@ def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
     Raises:
         ValueError: for a different number of sentences, or of tags in a sentence, which it names.
     """
+    _refuse_uneven(gold, predicted)
+    lenient, lenient_by_type = _report(gold, predicted, strict=False)
+    strict, strict_by_type = _report(gold, predicted, strict=True)
+    return Scores(lenient, strict, lenient_by_type, strict_by_type)
+
+
+def counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = False
+) -> np.ndarray:
+    """Entities of every sentence: right ones, predicted ones, gold ones, ``[sentences, 3]``.
+
+    Summed over the sentences they give the micro-averaged scores of `score`; kept apart they are what
+    `mnergraph.significance` draws from.
+
+    Raises:
+        ValueError: as `score` does.
+    """
+    _refuse_uneven(gold, predicted)
+    rows = []
+    for told, said in zip(gold, predicted, strict=True):
+        true, found = set(spans(told, strict=strict)), set(spans(said, strict=strict))
+        rows.append((len(true & found), len(found), len(true)))
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def _refuse_uneven(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences of gold tags, {len(predicted)} of predicted ones")
     for place, (told, said) in enumerate(zip(gold, predicted, strict=True)):
         if len(told) != len(said):
             raise ValueError(f"sentence {place}: {len(told)} gold tags, {len(said)} predicted ones")
-    lenient, lenient_by_type = _report(gold, predicted, strict=False)
-    strict, strict_by_type = _report(gold, predicted, strict=True)
-    return Scores(lenient, strict, lenient_by_type, strict_by_type)
 
 
 def _report(

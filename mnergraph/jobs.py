@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
+from torch import Tensor
 
 from mnergraph.data import Evidence, PostDataset, checksum
 from mnergraph.data.lookalikes import vocabulary
 from mnergraph.evaluation import Scores
-from mnergraph.features.backbone import TINY, Backbone, pretrained, tiny
+from mnergraph.features.backbone import TINY, pretrained, tiny
+from mnergraph.features.encoder import Encoder
 from mnergraph.features.regions import Crops
+from mnergraph.features.wordvectors import random_vectors, read_vectors
+from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
 from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
@@ -31,7 +36,7 @@ MODEL, RESULT = "model", "result.json"
 def train(
     data: Callable[[Path, str], PostDataset],
     root: Path,
-    model: Callable[[Backbone, Labels], Tagger],
+    model: Callable[[Encoder, Labels], Tagger],
     out: Path,
     encoder: str = TINY,
     regions: Crops | None = None,
@@ -46,7 +51,8 @@ def train(
         root: its folder; what can be made or downloaded goes there.
         model: the model, one of those `mnergraph ls` shows.
         out: folder of the run: checkpoints, logs, the saved model and result.json.
-        encoder: a Hugging Face text encoder, by name or folder, or tiny-random.
+        encoder: a Hugging Face text encoder, by name or folder, or tiny-random; for models over word vectors
+            a text file of them, or random:WIDTH.
         regions: how boxes become region vectors; without it objects speak by their labels alone.
         optimisation: how weights learn.
         loop: how long and on what.
@@ -59,7 +65,7 @@ def train(
     splits = {name: data(root, name) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(loop.seed, verbose=False)
-    tagger = _assembled(model, backbone(encoder), splits["train"], regions)
+    tagger = _assembled(model, text_encoder(encoder, splits["train"].pairs), splits["train"], regions)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -199,29 +205,55 @@ def predict(
 
 
 def _assembled(
-    model: Callable[..., Tagger], encoder: Backbone, train: PostDataset, regions: Crops | None
+    model: Callable[..., Tagger], encoder: Encoder, train: PostDataset, regions: Crops | None
 ) -> Tagger:
-    """The model, told how wide the posts' region vectors are if it sees objects."""
+    """The model, told how wide the posts' region vectors and picture's features are if it reads them.
+
+    Raises:
+        ValueError: when it reads features that no post has, or there are regions and it reads none.
+    """
     labels = Labels(train.tags)
     given = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
-    width = regions.width if regions else next((len(region) for region in given), None)
-    if width is None:
-        return model(encoder, labels)
-    try:
-        return model(encoder, labels, region_width=width)
-    except TypeError as error:
-        if "region_width" not in str(error):
-            raise
-        if regions:
-            raise ValueError(
-                "this model sees no pictures, so it can't have regions; leave them out"
-            ) from error
-        return model(encoder, labels)
+    images = (pair.image for pair in train.pairs if pair.image is not None)
+    of_regions, of_images = next(given, None), next(images, None)
+    widths: dict[str, int] = {}
+    if regions or of_regions is not None:
+        widths["region_width"] = regions.width if regions else len(cast(Tensor, of_regions))
+    if of_images is not None:
+        widths["image_width"] = of_images.shape[-1]
+    while True:
+        try:
+            return model(encoder, labels, **widths)
+        except TypeError as error:
+            told = str(error)
+            unread = [name for name in widths if f"unexpected keyword argument '{name}'" in told]
+            if not unread and "image_width" in told and "image_width" not in widths:
+                raise ValueError(
+                    "this model reads the picture's features, and no post to learn from has any; give a "
+                    "features.safetensors with image/<id> (docs/data.md)"
+                ) from error
+            if not unread:
+                raise
+            if regions and "region_width" in unread:
+                raise ValueError(
+                    "this model reads no regions of objects, so it can't have any; leave them out"
+                ) from error
+            widths = {name: width for name, width in widths.items() if name not in unread}
 
 
-def backbone(name: str) -> Backbone:
-    """The text encoder of this name; the tiny one knows the words of Lookalikes."""
-    return tiny(vocabulary()) if name == TINY else pretrained(name)
+def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+    """The text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
+
+    The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
+    """
+    if name == TINY:
+        return tiny(vocabulary())
+    words = (word for pair in train for word in pair.words)
+    if found := re.fullmatch(r"random:(\d+)", name):
+        return random_vectors(words, int(found[1]))
+    if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
+        return read_vectors(name, words)
+    return pretrained(name)
 
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:

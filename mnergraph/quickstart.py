@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +117,7 @@ def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     pair = next(
         (p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0]
     )
-    blind = replace(pair, picture=None, objects=(), caption=None, size=None)
-    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(blind)])
+    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_picture())])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
     print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
     for name, line in (("with its picture", seen), ("without", unseen)):

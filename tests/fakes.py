@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mnergraph.features.backbone import Backbone
+from mnergraph.features.wordvectors import WordVectors, random_vectors
 from mnergraph.graph import (
     Complete,
     Edges,
@@ -24,6 +27,7 @@ from mnergraph.graph import (
     collate,
 )
 from mnergraph.labels import Labels
+from mnergraph.models import MODELS
 from mnergraph.nn.state import Graph
 
 LABELS = Labels.of_types(["PER", "LOC"])
@@ -168,3 +172,16 @@ def gradients(
 def same(module: nn.Module) -> nn.Module:
     """A copy with the same weights."""
     return copy.deepcopy(module)
+
+
+def over_words(kind: str) -> bool:
+    """Whether a kind reads word vectors: ``GVATT words``, and ``BiLSTM-CRF``, which reads nothing else."""
+    name, _, form = kind.partition(" ")
+    readers = str(inspect.signature(MODELS[name]).parameters["encoder"].annotation)
+    return form == "words" or "Backbone" not in readers
+
+
+def vectors_of(encoder: Backbone, width: int = 16) -> WordVectors:
+    """Random vectors for the words that a tiny encoder knows, and an alphabet of its characters."""
+    known = [piece for piece in encoder.pieces.tokenizer.get_vocab() if not piece.startswith("##")]
+    return random_vectors(sorted(known), width, at_least=1)

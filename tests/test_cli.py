@@ -102,6 +102,35 @@ def test_train_by_a_config_that_the_command_line_overrides(
     assert record["evidence"]["regions"]["size"] == 16
 
 
+def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
+    job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
+    small = ["--model.hidden", "8"]
+    for model, encoder, name in (
+        ("BiLSTM-CRF", "random:6", "random:6"),
+        ("CNN-BiLSTM-CRF", vectors, "vectors.txt"),
+        ("GVATT", "random:6", "random:6"),
+    ):
+        out = tmp_path / model
+        call(*job, "--model", model, *small, "--encoder", encoder, "--out", out)
+        assert json.loads((out / "result.json").read_text())["encoder"] == name
+        printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
+        assert json.loads(printed)["text"] == "Jordan in Paris"
+    out = ["--out", tmp_path / "run"]
+    told = fault(*job, "--model", "HBiLSTM-CRF", *out)
+    assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
+    told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
+    assert (
+        "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
+    )
+    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
+    assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in told
+    vectors.write_text("the 1 2\njordan 1\n")
+    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", vectors, *out)
+    assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in told
+
+
 def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes"]
     options += ["--data.sizes", "[30,10,10]", "--progress", "false"]
@@ -241,9 +270,9 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
         "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
         in told
     )
+    known = ", ".join(model.__name__ for model in MODELS.values())
     for model in (["--model", "GPT"], ["--model=GPT"]):
         told = fault("train", "--data", "Folder", *model, *job)
-        known = ", ".join(kind.__name__ for kind in MODELS.values())
         assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
     assert "there is no data 'Twitter'; there is Folder" in told
@@ -267,7 +296,7 @@ def test_things_that_are_not_there(
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
     assert "nothing to resume: there is no" in told
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
-    assert "this model sees no pictures, so it can't have regions; leave them out" in told
+    assert "this model reads no regions of objects, so it can't have any; leave them out" in told
     told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
     assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
     told = fault("train", *posts, "--model", "BERT", *out, "--loop.accelerator", "nonsense")

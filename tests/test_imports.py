@@ -24,7 +24,9 @@ BELOW = {
     "data": {"features", "graph", "labels"},
     "nn": {"features", "graph", "labels"},
     "evaluation": {"labels"},
+    "significance": set(),
     "models": {"nn", "data", "features", "graph", "labels", "evaluation"},
+    "insight": {"models", "nn", "data", "features", "graph", "labels", "evaluation"},
 }
 FLOORS = {"torch": "2.11", "torch-geometric": "2.8", "transformers": "5.17", "torchvision": "0.26"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -86,6 +88,7 @@ def test_imports_go_down(path: Path) -> None:
         ("mnergraph.evaluation", "from mnergraph.graph import Pair", 1),
         ("mnergraph.evaluation", "from mnergraph.labels import spans", 0),
         ("mnergraph.models.umgf", "from mnergraph.training import fit", 1),
+        ("mnergraph.models.umgf", "from mnergraph.insight import record_attention", 1),
         ("mnergraph.models.umgf", "from mnergraph.nn.crf import CRF\nimport torch", 0),
         ("mnergraph.cli", "from mnergraph.models import UMGF", 0),
     ],

@@ -13,12 +13,22 @@ import pytest
 import torch
 from runs import Run
 
-from mnergraph.data import Evidence, Folder, Lookalikes, Twitter2017, checksum, verify
+from mnergraph.data import (
+    Evidence,
+    Folder,
+    Lookalikes,
+    Twitter2017,
+    checksum,
+    verify,
+    write_conll,
+    write_features,
+)
 from mnergraph.features.backbone import TINY, tiny
 from mnergraph.features.regions import Crops
-from mnergraph.jobs import backbone, evaluate, predict, train
+from mnergraph.graph import Pair
+from mnergraph.jobs import evaluate, predict, text_encoder, train
 from mnergraph.labels import Labels
-from mnergraph.models import UMGF, Tagger
+from mnergraph.models import UMGF, UMT, Tagger
 from mnergraph.training import Loop, fit
 
 QUICK = Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False)
@@ -74,9 +84,40 @@ def test_the_same_again(trained: Run, tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -> None:
+    posts = [Pair(("Bob", "saw", "Rome"), ("B-PER", "O", "B-LOC"), str(place)) for place in range(4)]
+    root = tmp_path / "posts"
+    root.mkdir()
+    for split in ("train", "valid", "test"):
+        write_conll(posts, root / f"{split}.txt")
+    model = partial(UMT, heads=2, hidden=8)
+    with pytest.raises(ValueError, match=r"reads the picture's features, and no post to learn from has any"):
+        train(Folder, root, model, tmp_path / "blind", loop=QUICK)
+    write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
+    result = train(Folder, root, model, tmp_path / "out", loop=QUICK)
+    assert result["settings"]["image_width"] == 6
+    assert "region_width" not in result["settings"]
+
+
 def test_the_tiny_encoder_knows_the_drawn_words() -> None:
-    assert backbone(TINY).name == TINY
-    assert [len(pieces) for pieces in backbone(TINY).pieces(["Jordan"])] == [1]
+    encoder = text_encoder(TINY, [])
+    assert encoder.name == TINY
+    assert [len(pieces) for pieces in encoder.pieces(["Jordan"])] == [1]
+
+
+def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
+    posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
+    encoder = text_encoder("random:7", posts)
+    assert (encoder.name, encoder.width) == ("random:7", 7)
+    assert encoder.pieces(["JORDAN", "wins"]) == [(1,), (0,)]
+    file = tmp_path / "vectors"
+    file.write_text("wins 1 2\nelse 3 4\n")
+    found = text_encoder(str(file), posts)
+    assert (found.name, found.width) == ("vectors", 2)
+    assert found.pieces(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
+    for gone in ("gone.txt", "gone.vec"):
+        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
+            text_encoder(gone, posts)
 
 
 # --- real posts ------------------------------------------------------------------------------------------

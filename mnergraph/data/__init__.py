@@ -4,7 +4,7 @@ from mnergraph.data.conll import ConllError, read_conll, write_conll
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.findings import Leak, Report, SplitReport
 from mnergraph.data.lookalikes import Lookalikes
-from mnergraph.data.pictures import PictureFault, check_picture, checksum, picture_path, placeholders
+from mnergraph.data.pictures import check_picture, picture_path, placeholders
 from mnergraph.data.posts import Folder, PostDataset
 from mnergraph.data.records import (
     EvidenceError,
@@ -17,7 +17,9 @@ from mnergraph.data.records import (
 from mnergraph.data.twitter import Twitter2015, Twitter2017, Twitter2017C, TwitterBenchmark
 from mnergraph.data.vectors import Features, open_features, write_features
 from mnergraph.data.verify import leaks, verify
+from mnergraph.data.vinvl import convert_vinvl
 from mnergraph.data.words import Word, split_words
+from mnergraph.features.pictures import PictureFault, checksum
 
 #: Every data set by name.
 DATASETS: dict[str, type[PostDataset]] = {
@@ -46,6 +48,7 @@ __all__ = [
     "Word",
     "check_picture",
     "checksum",
+    "convert_vinvl",
     "leaks",
     "open_features",
     "picture_path",

@@ -10,7 +10,8 @@ from urllib.error import HTTPError
 
 from torch_geometric.data import download_google_url, download_url, extract_zip
 
-from mnergraph.data.pictures import SUFFIXES, checksum
+from mnergraph.data.pictures import SUFFIXES
+from mnergraph.features.pictures import checksum
 
 #: The providers' archive of the pictures of both benchmarks, as UMT's repository links it.
 PICTURES_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnergraph.data.evidence import Coverage
-from mnergraph.data.pictures import PictureFault
+from mnergraph.features.pictures import HANDLED, PictureFault
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,19 @@ class Report:
             other = sum(leak.differs for leak in self.id_leaks)
             what = f"{len(self.id_leaks)} ids in several splits, {other} with other words"
             found.append(_some(what, self.id_leaks))
-        for kind, count in Counter(fault.kind for fault in self.pictures).items():
-            found.append(
-                _some(f"{count} pictures {kind}", [f.detail for f in self.pictures if f.kind == kind])
-            )
-        return found
+        return [*found, *self._pictures(harmless=False)]
+
+    @property
+    def notes(self) -> list[str]:
+        """Pictures that need care and get it (see `HANDLED`), a line per kind; nothing is wrong with them."""
+        return self._pictures(harmless=True)
+
+    def _pictures(self, *, harmless: bool) -> list[str]:
+        chosen = [fault for fault in self.pictures if (fault.kind in HANDLED) == harmless]
+        return [
+            _some(f"{count} pictures {kind}", [fault.detail for fault in chosen if fault.kind == kind])
+            for kind, count in Counter(fault.kind for fault in chosen).items()
+        ]
 
     def __str__(self) -> str:
         types = sorted({kind for split in self.splits.values() for kind in split.lenient})
@@ -96,6 +104,8 @@ class Report:
             f"pictures: {self.images or 'no folder'}; ids with evidence and without post: {self.strangers}"
         )
         problems = [f"- {problem}" for problem in self.problems]
+        notes = [f"- {note}" for note in self.notes]
+        lines += ["handled:", *notes] if notes else []
         return "\n".join([str(self.folder), *lines, "problems:" if problems else "no problems", *problems])
 
 

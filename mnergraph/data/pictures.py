@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
-from PIL import Image
+from mnergraph.features.pictures import PictureError, PictureFault, checksum, open_picture
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
-#: What a picture of each suffix is inside; MPO is the JPEG of some telephones.
-FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",)}
-
-
-class PictureFault(NamedTuple):
-    """What is wrong with a picture.
-
-    ``kind`` is missing, refused (the id leads out of the folder), empty, html, bomb, corrupt, tiny or
-    mislabelled.
-    """
-
-    id: str
-    kind: str
-    detail: str
 
 
 def picture_path(folder: str | Path, id: str) -> Path | None:
@@ -85,35 +68,8 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
 
 
 def check_picture(path: Path, id: str) -> PictureFault | None:
-    """The first fault of a picture, or None; decodes it, unless it would take too much memory (a *bomb*).
-
-    A *mislabelled* picture can be read but is of another format than its suffix says; a *tiny* one has a side
-    of one pixel.
-    """
-    with path.open("rb") as file:
-        head = file.read(256).lstrip().lower()
-    if path.stat().st_size == 0:
-        return PictureFault(id, "empty", f"{path.name} has no bytes")
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return PictureFault(id, "html", f"{path.name} is a web page that was saved as a picture")
+    """What is unusual about a picture, or None; decodes it, unless that would take too much memory."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        return PictureFault(id, "bomb", f"{path.name}: {error}")
-    except Exception as error:  # decoders raise whatever they stumble over
-        return PictureFault(id, "corrupt", f"{path.name}: {error}")
-    if min(picture.size) <= 1:
-        return PictureFault(id, "tiny", f"{path.name} has {picture.width} x {picture.height} pixels")
-    if picture.format not in FORMATS[path.suffix.lower()]:
-        return PictureFault(id, "mislabelled", f"{path.name} is {picture.format} inside")
-    return None
-
-
-def checksum(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return open_picture(path, id).fault
+    except PictureError as error:
+        return error.fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import warnings
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ from torch_geometric.data import Dataset, HeteroData
 from mnergraph.data.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.pictures import checksum, picture_path
+from mnergraph.data.pictures import picture_path
+from mnergraph.features.pictures import checksum
 from mnergraph.graph.pair import Pair
 from mnergraph.labels import Labels
 
@@ -72,7 +74,7 @@ class PostDataset(Dataset, ABC):
         self.evidence = Evidence.beside(self.raw_dir, self.folder) if evidence is None else evidence
         self.images = self._images(images)
         parsed = self.select(load_posts(Path(self.processed_paths[0])))
-        self._pairs = self.evidence.attach(map(self.with_picture, parsed))
+        self._pairs = self.evidence.attach(self._with_pictures(parsed))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -104,9 +106,26 @@ class PostDataset(Dataset, ABC):
         return other
 
     def with_picture(self, pair: Pair) -> Pair:
-        """The pair with the path of its picture, if there is one."""
+        """The pair with the path of its picture, if there is one.
+
+        Raises:
+            ValueError: when the id, or a link of its name, leads out of the folder of pictures.
+        """
         found = picture_path(self.images, pair.id) if self.images else None
         return pair if found is None else replace(pair, picture=found)
+
+    def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
+        """The pairs with their pictures; a warning counts the refused ids, whose posts stay without."""
+        found, refused = [], []
+        for pair in pairs:
+            try:
+                found.append(self.with_picture(pair))
+            except ValueError as error:
+                found.append(pair)
+                refused.append(str(error))
+        if refused:
+            warnings.warn(f"{len(refused)} posts are without picture: {'; '.join(refused[:5])}", stacklevel=3)
+        return found
 
     def select(self, pairs: list[Pair]) -> list[Pair]:
         """The posts that belong to the data set, of those in the file; all, by default."""

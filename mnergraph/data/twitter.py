@@ -17,8 +17,9 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.data.download import fetch_pictures, fetch_text
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.pictures import checksum, placeholders
+from mnergraph.data.pictures import placeholders
 from mnergraph.data.posts import PostDataset
+from mnergraph.features.pictures import checksum
 from mnergraph.graph.pair import Pair
 
 TEXT_URL = "https://raw.githubusercontent.com/jefferyYu/UMT/f2e9574abb8f557b1a364692e0bef059512c31de/data"

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.findings import Leak, Report, SplitReport
-from mnergraph.data.pictures import PictureFault, check_picture, checksum, picture_path
+from mnergraph.data.pictures import check_picture, picture_path
 from mnergraph.data.posts import SPLITS, PostDataset, find_text
 from mnergraph.data.twitter import TwitterBenchmark, published
+from mnergraph.features.pictures import PictureFault, checksum
 from mnergraph.graph.pair import Pair
 from mnergraph.labels import orphans, spans
 

@@ -44,6 +44,10 @@ class Backbone:
     name: str
 
     @property
+    def characters(self) -> None:
+        """It has no alphabet: its pieces tell of a word's spelling."""
+
+    @property
     def width(self) -> int:
         """Width of the states that it gives every piece."""
         return self.model.config.hidden_size
@@ -73,7 +77,7 @@ def pretrained(name: str | os.PathLike[str]) -> Backbone:
         OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
     """
     try:
-        with _without_bars():
+        with without_bars():
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -133,7 +137,7 @@ def tiny(
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Without transformers' bar for reading weights; downloads, which may take minutes, keep theirs."""
     if not hf_logging.is_progress_bar_enabled() or are_progress_bars_disabled():
         yield  # somebody chose what to see

@@ -66,6 +66,19 @@ UNKNOWN = frozenset({"<unk>", "[unk]", "unk"})
 POSSESSIVES = frozenset({"'s", "’s", "'", "’"})
 
 
+@dataclass(frozen=True)
+class Phrase:
+    """Words to look for in a picture.
+
+    Args:
+        text: the phrase.
+        words: its half-open span in the sentence; None for a *general* word, which concerns every word.
+    """
+
+    text: str
+    words: tuple[int, int] | None = None
+
+
 class Chunker(Protocol):
     """Words to the half-open spans of their noun phrases, in order, none overlapping."""
 
@@ -157,6 +170,15 @@ class SpacyChunker:
             return []
         parsed = self._pipeline(Doc(self._pipeline.vocab, words=list(words)))
         return [(chunk.start, chunk.end) for chunk in parsed.noun_chunks]
+
+
+def noun_phrases(words: Sequence[str], chunker: Chunker) -> tuple[Phrase, ...]:
+    """A sentence's noun phrases, to be grounded.
+
+    >>> noun_phrases("Kevin Love waves at the crowd".split(), RuleChunker())
+    (Phrase(text='Kevin Love waves', words=(0, 3)), Phrase(text='the crowd', words=(4, 6)))
+    """
+    return tuple(Phrase(" ".join(words[start:end]), (start, end)) for start, end in chunker(words))
 
 
 def phrase_labels(caption: str, chunker: Chunker) -> list[str]:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
+from mnergraph.features.pictures import PictureError, open_picture
+from mnergraph.features.weights import IMAGENET, RANDOM, checksum, from_torchvision, known_as
 from mnergraph.graph import Box, Object, Pair
 
-#: Stands where weights are wanted that nobody trained.
-RANDOM = "random"
-#: Torchvision's published weights.
-IMAGENET = "imagenet"
+#: Changes when the same settings, boxes and pictures give other vectors than before.
+VERSION = 2
+#: Pictures that are opened and cut at once.
+THREADS = 8
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
 
 
@@ -35,7 +37,8 @@ class Crops:
     Args:
         backbone: a ResNet of torchvision, ``resnet18`` to ``resnet152``.
         weights: ``random`` (seeded, for trying things out: named so in every result), ``imagenet``
-            (torchvision's published weights, downloaded when first used), or the path of a state dict.
+            (torchvision's newest weights, downloaded when first used), the name of some of its weights
+            (``IMAGENET1K_V1``, those of the papers), or the path of a state dict.
         size: side of the square that every crop becomes, in pixels.
         seed: of random weights.
         batch_size: crops at once.
@@ -61,38 +64,64 @@ class Crops:
     @cached_property
     def model(self) -> nn.Module:
         """The backbone, frozen, its classifier taken off."""
-        build = getattr(torchvision.models, self.backbone)
-        if self.weights == IMAGENET:
-            try:
-                net = build(weights="DEFAULT")
-            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: a checksum that is wrong
-                url = torchvision.models.get_model_weights(self.backbone).DEFAULT.url
-                raise OSError(
-                    f"the weights of {self.backbone} are not here and could not be downloaded ({error}): "
-                    f"fetch {url} and give its path as weights, or weights='random' to try things out"
-                ) from error
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
-                net = build(weights=None)
-        net.fc = nn.Identity()
-        if self.weights not in (RANDOM, IMAGENET):
-            _load(net, Path(self.weights), self.backbone)
-        return net.eval().requires_grad_(False)
+        return from_torchvision(
+            self.backbone,
+            self.weights,
+            getattr(torchvision.models, self.backbone),
+            published=IMAGENET,
+            seed=self.seed,
+            head="fc",
+        )
 
     @cached_property
     def width(self) -> int:
         """Width of a region vector."""
-        return self.model(torch.zeros(1, 3, 64, 64)).shape[1]
+        device = next(self.model.parameters()).device
+        return self.model(torch.zeros(1, 3, 64, 64, device=device)).shape[1]
 
     def __call__(self, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
         return self._encode([_crop(picture, box, self.size) for box in boxes])
 
+    def of_pictures(
+        self,
+        sources: Sequence[str | Path | Image.Image],
+        boxes: Sequence[Sequence[Box]],
+        device: str | torch.device = "cpu",
+    ) -> list[Tensor]:
+        """Vectors of the boxes of each picture, ``[boxes, width]``, boxes in pixels of the upright picture.
+
+        The pictures are opened and cut beside each other, in threads.
+        """
+        self.model.to(device)
+
+        def cut(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
+            return [_crop(open_picture(source).image, box, self.size) for box in boxes] if boxes else []
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            crops = list(pool.map(cut, sources, boxes))
+        return list(self._encode([crop for some in crops for crop in some]).split([*map(len, crops)]))
+
+    def identity(self) -> dict[str, object]:
+        """What decides the vectors, as plain JSON; see `mnergraph.features.extract.Extractor.identity`."""
+        settings = {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        settings["weights"] = known_as(self.weights)
+        return {
+            "extractor": "Crops",
+            "version": VERSION,
+            "settings": settings,
+            "weights": checksum(self.model),
+        }
+
+    def __getstate__(self) -> dict[str, object]:
+        # a worker needs the settings, not the network
+        return {name: value for name, value in self.__dict__.items() if name != "model"}
+
     @torch.no_grad()
     def _encode(self, crops: list[Tensor]) -> Tensor:
+        device = next(self.model.parameters()).device
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
-        rows = [self.model(pixels.normalize(batch, _MEAN, _STD)) for batch in batches]
+        rows = [self.model(pixels.normalize(batch.to(device), _MEAN, _STD)).cpu() for batch in batches]
         return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
     def attach(
@@ -142,12 +171,13 @@ class Crops:
                 continue
             try:
                 picture = open_picture(pair.picture)
-            except OSError as error:
+            except PictureError as error:
                 unreadable.append(f"{pair.id} ({error})")
                 continue
             if not boxes:  # it became readable since
                 continue
-            waiting[str(place)] = [_crop(picture, box, self.size) for box in boxes]
+            upright = picture.boxes(boxes, pair.size)
+            waiting[str(place)] = [_crop(picture.image, box, self.size) for box in upright]
             if sum(map(len, waiting.values())) >= self.batch_size:
                 encode()
         encode()
@@ -158,22 +188,6 @@ class Crops:
                 stacklevel=3,
             )
         return {place: row.contiguous() for place, row in rows.items()}
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """A picture in RGB, whatever its file's suffix says.
-
-    Raises:
-        OSError: when it is missing, no picture, truncated, or so large that it looks like an attack.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-    except Exception as error:  # decoders raise whatever they stumble over
-        raise OSError(f"{path}: {error}") from error
 
 
 def _crop(picture: Image.Image, box: Box, size: int) -> Tensor:
@@ -189,8 +203,8 @@ def _with_a_box(pair: Pair) -> Pair:
     if pair.picture is None or any(thing.box is not None for thing in pair.objects):
         return pair
     try:
-        size = pair.size or open_picture(pair.picture).size
-    except OSError:
+        size = pair.size or open_picture(pair.picture).image.size
+    except PictureError:
         return pair  # `_compute` will try again and count it
     whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
     return replace(pair, size=size, objects=(whole, *pair.objects))
@@ -206,10 +220,10 @@ def _with_regions(pair: Pair, rows: Tensor) -> Pair:
 
 def _key(crops: Crops, pairs: Iterable[Pair]) -> str:
     """Changes with the settings, the boxes, and the size and time of change of pictures and weights."""
-    facts: list[object] = [asdict(crops), _stamp(Path(crops.weights))]
+    facts: list[object] = [VERSION, asdict(crops), _stamp(Path(crops.weights))]
     for pair in pairs:
         boxes = [thing.box for thing in pair.objects]
-        facts.append((pair.id, boxes, pair.picture and (str(pair.picture), _stamp(pair.picture))))
+        facts.append((pair.id, boxes, pair.size, pair.picture and (str(pair.picture), _stamp(pair.picture))))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -219,23 +233,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         return None
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _load(net: nn.Module, path: Path, backbone: str) -> None:
-    """Gives a network without classifier the weights of a file; the file may hold those of a classifier."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"weights={str(path)!r} is neither 'random', 'imagenet' nor a file of weights"
-        )
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        net.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
-    except Exception as error:  # whatever a file that is something else makes its reader raise
-        raise ValueError(
-            f"weights={str(path)!r} are not those of {backbone}: right is the state dict of torchvision's "
-            f"{backbone}, as .safetensors or .pth ({str(error).strip().splitlines()[0]})"
-        ) from error

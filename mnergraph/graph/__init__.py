@@ -4,7 +4,17 @@ from mnergraph.graph.batch import collate
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.graph.pair import Box, Object, Pair
-from mnergraph.graph.relations import Complete, Connection, Grounded, Kind, Member, Spatial, Windowed, pairs
+from mnergraph.graph.relations import (
+    Complete,
+    Connection,
+    EntityWords,
+    Grounded,
+    Kind,
+    Member,
+    Spatial,
+    Windowed,
+    pairs,
+)
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.graph.stores import EdgeType
 
@@ -14,6 +24,7 @@ __all__ = [
     "Connection",
     "EdgeType",
     "Edges",
+    "EntityWords",
     "GraphBuilder",
     "Grounded",
     "Kind",

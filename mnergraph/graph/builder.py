@@ -18,11 +18,12 @@ from mnergraph.labels import Labels
 
 PIECES: EdgeType = ("piece", "part_of", "token")
 LABEL_PIECES: EdgeType = ("label_piece", "part_of", "object")
+CHARACTERS: EdgeType = ("character", "part_of", "token")
 NO_LABEL = -1
 
 
 class Tokenizer(Protocol):
-    """What the builder needs of a tokenizer; `mnergraph.features.WordPieces` is one."""
+    """What the builder needs of a tokenizer: `WordPieces`, or a `Vocabulary` or `Alphabet` of words."""
 
     start: tuple[int, ...]
     end: tuple[int, ...]
@@ -39,20 +40,26 @@ class GraphBuilder:
     - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y``
       (label index, -1 where nobody annotated) when labels are given;
     - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
+    - ``character``: ``input_ids``, joined to its word by ``(character, part_of, token)``, when characters are
+      given;
     - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
       ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
-    - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone.
+    - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone;
+    - ``sentence``: one node, with ``picture_size`` ``[1, 2]``, width and height in pixels (NaN where nobody
+      knows them).
 
     The pair itself is kept as ``data.pair``. Relations follow from the schema; complete ones are not stored.
 
     Args:
         schema: the node types and relations.
         tokenizer: turns words into pieces; without one there are no piece nodes.
+        characters: turns words into characters, for models that read spelling; without it there are none.
         labels: the label set that ``y`` counts in.
         tokens: ``"words"``, or ``"pieces"`` as the released codes have it: every piece is a token, [CLS] and
             [SEP] among them, with X as the label of a word's later pieces.
         region_width: width of the objects' region vectors; None leaves them out.
         image_width: width of the picture's features; None leaves them out.
+        pool_image: whether a grid becomes one image node, its mean.
 
     Raises:
         ValueError: for a pair whose features have another width, or whose labels are not in the label set;
@@ -64,30 +71,40 @@ class GraphBuilder:
         schema: Schema,
         *,
         tokenizer: Tokenizer | None = None,
+        characters: Tokenizer | None = None,
         labels: Labels | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
+        pool_image: bool = False,
     ) -> None:
         if tokens == "pieces" and tokenizer is None:
             raise ValueError("tokens='pieces' needs a tokenizer")
+        if tokens == "pieces" and characters is not None:
+            raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
+        self.characters = characters
         self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
-        self.region_width, self.image_width = region_width, image_width
+        self.region_width, self.image_width, self.pool_image = region_width, image_width, pool_image
         self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
         self._none = np.full(max(1, len(self.start), len(self.end)), -1)
         self._has = frozenset(schema.nodes)
-        self._grown = [kind for kind in schema.nodes if kind not in ("token", "object", "image", "entity")]
+        self._grown = [kind for kind in schema.nodes if kind not in _MADE]
 
     def __call__(self, pair: Pair) -> HeteroData:
         data = HeteroData()
         data._global_store._mapping["pair"] = pair
         self._add_tokens(data, pair)
+        if self.characters is not None:
+            self._add_parts(data, CHARACTERS, self.characters(pair.words))
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
             fill(data, "image", self._image(pair))
         if "entity" in self._has:
             fill(data, "entity", {"num_nodes": len(pair.entities)})
+        if "sentence" in self._has:
+            size = torch.tensor([pair.size or _NO_BOX[:2]], dtype=torch.float32)
+            fill(data, "sentence", {"picture_size": size, "num_nodes": 1})
         for kind in self._grown:
             if kind not in data._node_store_dict:
                 fill(data, kind, {"num_nodes": 0})
@@ -156,17 +173,24 @@ class GraphBuilder:
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
-        ids = np.array([*chain.from_iterable(pieces)], dtype=np.int64)
-        owner = np.repeat(_range(len(objects)), [len(label) for label in pieces])
-        fill(data, "label_piece", {"input_ids": _tensor(ids), "num_nodes": len(ids)})
-        fill(data, LABEL_PIECES, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
+        self._add_parts(data, LABEL_PIECES, pieces)
+
+    @staticmethod
+    def _add_parts(data: HeteroData, relation: EdgeType, parts: Sequence[Sequence[int]]) -> None:
+        """The ids of every node's parts as nodes of their own, each joined to the node it is a part of."""
+        ids = np.array([*chain.from_iterable(parts)], dtype=np.int64)
+        owner = np.repeat(_range(len(parts)), [len(of_node) for of_node in parts])
+        fill(data, relation[0], {"input_ids": _tensor(ids), "num_nodes": len(ids)})
+        fill(data, relation, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
 
     def _image(self, pair: Pair) -> dict[str, Any]:
         if self.image_width is None:
             return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
         rows = torch.zeros(0, self.image_width) if pair.image is None else pair.image
-        shape = (len(rows), self.image_width)
-        return {"x": self._fitting(rows, shape, "the picture", pair), "num_nodes": len(rows)}
+        rows = self._fitting(rows, (len(rows), self.image_width), "the picture", pair)
+        if self.pool_image and len(rows) > 1:
+            rows = rows.mean(0, keepdim=True)
+        return {"x": rows, "num_nodes": len(rows)}
 
     @staticmethod
     def _fitting(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> Tensor:
@@ -178,6 +202,7 @@ class GraphBuilder:
         return features.float()
 
 
+_MADE = ("token", "object", "image", "entity", "sentence")
 _NO_BOX = (float("nan"),) * 4
 _RANGE = np.arange(4096)
 

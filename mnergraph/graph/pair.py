@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -66,3 +68,30 @@ class Pair:
         for start, end in (*spans, *self.entities):
             if not 0 <= start < end <= len(self.words):
                 raise ValueError(f"post {self.id!r}: span {start}:{end} leaves its {len(self.words)} words")
+
+    def without_picture(self) -> Pair:
+        """The same sentence as a post that has no picture, and nothing that tells of one."""
+        return replace(self, picture=None, size=None, objects=(), caption=None, image=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pair as plain JSON data, without its vectors."""
+        told = _told(self) | {"objects": [_told(thing) for thing in self.objects]}
+        return told | {"picture": None if self.picture is None else str(self.picture)}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Pair:
+        """The pair of `to_dict`."""
+        told = {name: _tuples(value) for name, value in saved.items() if name != "objects"}
+        things = [{name: _tuples(value) for name, value in thing.items()} for thing in saved["objects"]]
+        told["picture"] = None if saved["picture"] is None else Path(saved["picture"])
+        return cls(**told, objects=tuple(Object(**thing) for thing in things))
+
+
+def _told(thing: Object | Pair) -> dict[str, Any]:
+    """The fields that are no vectors."""
+    return {entry.name: getattr(thing, entry.name) for entry in fields(thing) if entry.compare}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -44,6 +44,9 @@ class Kind(ABC):
     complete: ClassVar[bool] = False
     #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
     checked: ClassVar[bool] = True
+    #: Whether the edges from dst to src are those from src to dst, turned, with neither kinds nor geometry: a
+    #: schema that has both draws them once.
+    symmetric: ClassVar[bool] = False
 
     @abstractmethod
     def connect(self, data: HeteroData, src: str, dst: str) -> Connection | Tensor:
@@ -110,6 +113,7 @@ class Grounded(Kind):
 
     sentence = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
     checked = False
+    symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
@@ -164,12 +168,34 @@ class Member(Kind):
 
     sentence = "{src}s and {dst}s are joined where the word lies in the entity's span"
     checked = False
+    symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"entity", "token"}:
             raise ValueError(f"Member joins entity and token, not {src} and {dst}")
-        spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
-        word = data["token"].word
-        inside = (word >= spans[:, :1]) & (word < spans[:, 1:])
-        index = inside.nonzero().t()
+        index = _inside(data).nonzero().t()
         return index if src == "entity" else index.flip(0)
+
+
+@dataclass(frozen=True)
+class EntityWords(Kind):
+    """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
+
+    sentence = "{src}s and {dst}s are joined where the word lies in an entity"
+    checked = False
+    symmetric = True
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        if (src == "token") == (dst == "token"):
+            raise ValueError(f"EntityWords joins token and another node type, not {src} and {dst}")
+        words = _inside(data).any(0)
+        index = _everything(count(data, src if dst == "token" else dst), len(words))
+        index = index[:, words[index[1]]]
+        return index if dst == "token" else index.flip(0)
+
+
+def _inside(data: HeteroData) -> Tensor:
+    """Which token lies in which entity of its post, ``[entities, tokens]``, bool."""
+    spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
+    word = data["token"].word
+    return (word >= spans[:, :1]) & (word < spans[:, 1:])

@@ -101,6 +101,16 @@ class Schema:
         named = (kind for relation in relations for kind in (relation.src, relation.dst))
         self.nodes = tuple(dict.fromkeys([tags, *named, *nodes]))
         self.tags = tags
+        self._mirrored: dict[EdgeType, EdgeType] = {}
+        for place, relation in enumerate(relations):
+            for earlier in relations[:place]:
+                turned = (earlier.dst, earlier.src, earlier.kind) == (
+                    relation.src,
+                    relation.dst,
+                    relation.kind,
+                )
+                if turned and relation.src != relation.dst and relation.kind.symmetric:
+                    self._mirrored[relation.key] = earlier.key
 
     def __iter__(self) -> Iterator[Relation]:
         return iter(self.relations.values())
@@ -141,7 +151,11 @@ class Schema:
         for relation in self:
             if relation.kind.complete and not every:
                 continue
-            found = relation.connect(data)
+            mirror = self._mirrored.get(relation.key)
+            if mirror is None:
+                found = relation.connect(data)
+            else:
+                found = Connection(data._edge_store_dict[mirror]._mapping["edge_index"].flip(0))
             held = {"edge_index": found.index, "edge_type": found.type, "edge_attr": found.attr}
             fill(data, relation.key, {name: value for name, value in held.items() if value is not None})
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.features.backbone import Backbone, untrained
+from mnergraph.features.encoder import Encoder, untrained
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import NO_LABEL
-from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, spans
+from mnergraph.graph.builder import NO_LABEL, Tokenizer
+from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span, spans
 from mnergraph.models.card import model_card
 from mnergraph.nn.heads import Task
 from mnergraph.nn.state import Graph
@@ -46,9 +46,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         tasks: what is trained; the one named ``"tags"`` is the product.
         encoder: the text encoder that the first layers hold.
         labels: label set of the tags.
+        characters: turns words into characters, where the layers read them.
         tokens: whether words or pieces are the graph's tokens.
         region_width: width of the region vectors that the objects carry, if any.
         image_width: width of the picture's features, if any.
+        pool_image: whether a grid of them becomes one image node.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
     Attributes:
@@ -61,11 +63,13 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         schema: Schema,
         layers: Sequence[nn.Module],
         tasks: Sequence[Task],
-        encoder: Backbone,
+        encoder: Encoder,
         labels: Labels,
+        characters: Tokenizer | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
+        pool_image: bool = False,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -75,10 +79,12 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self.builder = GraphBuilder(
             schema,
             tokenizer=encoder.pieces,
+            characters=characters,
             labels=labels,
             tokens=tokens,
             region_width=region_width,
             image_width=image_width,
+            pool_image=pool_image,
         )
         self.record: dict[str, Any] = {}
 
@@ -122,35 +128,53 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where
         they are pieces it is the product of the marginal probabilities of its words' tags.
         """
-        found = [spans(tags) for tags in self.tags(graph)]
-        task = self._task("tags")
-        if self.builder.tokens == "words":
-            scores = task.scorer.span_probability(*task.scores(graph), found)
-        else:
-            chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
-            chosen = chances.gather(-1, task.decode(graph)[:, None])[:, 0]
-            words = iter(chosen[graph.data["token"].starts_word].tolist())
-            by_post = [[next(words) for _ in pair.words] for pair in graph.data.pair]
-            scores = [
-                [torch.tensor(of_words[span.start : span.end]).prod().item() for span in post]
-                for of_words, post in zip(by_post, found, strict=True)
-            ]
+        tags = self.tags(graph)
+        found = [spans(of_post) for of_post in tags]
+        scores = self.certainty(graph, found, tags)
         return [
             [Entity(*span, score) for span, score in zip(post, sure, strict=True)]
             for post, sure in zip(found, scores, strict=True)
         ]
 
+    def certainty(
+        self, graph: Graph, found: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """The probability of these spans, as `entities` tells it, be they the best ones of the graph or not.
+
+        Args:
+            graph: the last graph.
+            found: the spans of every post.
+            tags: one tag for every word of every post, which spell them.
+        """
+        task = self._task("tags")
+        if self.builder.tokens == "words":
+            return task.scorer.span_probability(*task.scores(graph), found)
+        chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
+        labels = [self.labels.index(tag) for of_post in tags for tag in of_post]
+        # [words]
+        chosen = chances[graph.data["token"].starts_word].gather(
+            -1, torch.tensor(labels, device=chances.device)[:, None]
+        )[:, 0]
+        return [
+            [words[span.start : span.end].prod().item() for span in post]
+            for words, post in zip(chosen.split(list(map(len, tags))), found, strict=True)
+        ]
+
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
         """The entities of these posts, in one batch, in evaluation mode; labels they have are not read."""
-        if not pairs:
-            return []
+        return self.entities(self.read(pairs)) if pairs else []
+
+    @torch.inference_mode()
+    def read(self, pairs: Sequence[Pair]) -> Graph:
+        """The last graph of these posts, one at least, as `predict` computes it."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
             unread = [replace(pair, labels=None) for pair in pairs]
-            return self.entities(self(collate(self.builder.build(unread)).to(device)))
+            graph: Graph = self(collate(self.builder.build(unread)).to(device))
+            return graph
         finally:
             self.train(was_training)
 

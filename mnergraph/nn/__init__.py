@@ -4,12 +4,16 @@ from mnergraph.nn.attention import Attention
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.entities import GrowEntities, JoinEntityWords, Pool
 from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
-from mnergraph.nn.gates import Gate, GatedSum, Highway, VisualGate
+from mnergraph.nn.gated import Gated
+from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
-from mnergraph.nn.schedule import Scheduled
+from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
+from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
 from mnergraph.nn.state import Graph
+from mnergraph.nn.union import Merge, Split
 
 __all__ = [
     "CRF",
@@ -17,22 +21,33 @@ __all__ = [
     "AddNorm",
     "Apply",
     "Attention",
+    "Blend",
+    "BoxFeatures",
     "EachNode",
     "Emit",
     "FeedForward",
     "Gate",
+    "Gated",
     "GatedSum",
+    "GatedUpdate",
     "Graph",
+    "GrowEntities",
     "Highway",
     "Hint",
     "ImageEncoder",
+    "JoinEntityWords",
+    "Merge",
     "ObjectEncoder",
+    "Pool",
     "Positions",
     "PyGLayer",
+    "RelationalConvolution",
     "RelationalLayer",
     "Remember",
     "Scheduled",
+    "ScheduledSampling",
     "Softmax",
+    "Split",
     "Task",
     "TextEncoder",
     "ThereAndBack",

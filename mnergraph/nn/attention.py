@@ -34,12 +34,40 @@ class AttentionWeights(nn.Module):
         query = query * query.shape[-1] ** -0.5
         if not dense:
             src, dst = edges.index
-            # [edges, heads]
-            return softmax((query[dst] * key[src]).sum(-1), dst, num_nodes=edges.dst.nodes)
+            return normalised((query[dst] * key[src]).sum(-1), edges, dense)
         # [sentences, heads, dst, width] @ [sentences, heads, width, src]
-        scores = edges.dst.pad(query).transpose(1, 2) @ edges.src.pad(key).permute(0, 2, 3, 1)
-        unheard = ~edges.mask[:, None]
-        return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
+        return normalised(
+            edges.dst.pad(query).transpose(1, 2) @ edges.src.pad(key).permute(0, 2, 3, 1), edges, dense
+        )
+
+
+def normalised(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
+    """Softmax over every receiver's senders, of scores shaped as the weights of `AttentionWeights` are."""
+    if not dense:
+        return softmax(scores, edges.index[1], num_nodes=edges.dst.nodes)
+    unheard = ~edges.mask[:, None]
+    return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
+
+
+def mixed(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tensor:
+    """Every receiver's senders, weighted and summed; zeros for a receiver that hears nobody.
+
+    Args:
+        weights: as `AttentionWeights` returns them.
+        value: ``[src nodes, heads, head width]``.
+        edges: the relation.
+        dense: which reading the weights are in.
+
+    Returns:
+        ``[dst nodes, heads, head width]``.
+    """
+    if not dense:
+        senders, receivers = edges.index
+        nothing = value.new_zeros(edges.dst.nodes, *value.shape[1:])
+        return nothing.index_add(0, receivers, weights[..., None] * value[senders])
+    # [sentences, heads, dst, src] @ [sentences, heads, src, head width]
+    found = weights @ edges.src.pad(value).transpose(1, 2)
+    return edges.dst.unpad(found.transpose(1, 2) * edges.heard[:, :, None, None])
 
 
 class Attention(nn.Module):
@@ -76,11 +104,4 @@ class Attention(nn.Module):
         value = self.value(src).unflatten(-1, split).to(query.dtype)
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.dropout(self.weights(query, key, edges, dense)).to(value.dtype)
-        if dense:
-            # [sentences, heads, dst, src] @ [sentences, heads, src, head width]
-            mixed = weights @ edges.src.pad(value).transpose(1, 2)
-            mixed = edges.dst.unpad(mixed.transpose(1, 2) * edges.heard[:, :, None, None])
-        else:
-            senders, receivers = edges.index
-            mixed = torch.zeros_like(query).index_add(0, receivers, weights[..., None] * value[senders])
-        return self.output(mixed.flatten(1))
+        return self.output(mixed(weights, value, edges, dense).flatten(1))

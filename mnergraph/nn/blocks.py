@@ -63,7 +63,7 @@ class TransformerBlock(nn.Module):
             )
         dst, src = graph.x[self.dst], graph.x[self.src]
         attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
-        return graph.update(**{self.out: self.feed_forward(attended)})
+        return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
 
 
 class ThereAndBack(nn.Sequential):

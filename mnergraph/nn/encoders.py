@@ -28,12 +28,32 @@ class TextEncoder(nn.Module):
         backbone: the encoder and its tokenizer.
         pooling: which of a word's pieces speak for it: the ``first``, their ``mean`` or their ``sum``.
         dropout: on the words' states.
+        sentence: whether the state of the first special piece ([CLS]) is kept, for ``sentence`` nodes; a
+            sentence in several windows has it from the first.
+
+    Raises:
+        ValueError: for word vectors, which `WordEncoder` reads.
     """
 
-    def __init__(self, backbone: Backbone, *, pooling: Pooling = "first", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        pooling: Pooling = "first",
+        dropout: float = 0.0,
+        sentence: bool = False,
+    ) -> None:
         super().__init__()
+        if not isinstance(backbone, Backbone):
+            raise ValueError(
+                f"this model reads a Hugging Face encoder, and {backbone.name!r} are word vectors; right is "
+                "an encoder by name or folder (pretrained, tiny)"
+            )
         if pooling not in ("first", "mean", "sum"):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
+        if sentence and not backbone.pieces.start:
+            raise ValueError(f"{backbone.name} has no special piece before the words to stand for a sentence")
+        self.sentence = sentence
         self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)
         self.padding, self.max_length = backbone.pieces.padding, backbone.max_length
         self.rims = len(backbone.pieces.start), len(backbone.pieces.end)
@@ -52,6 +72,8 @@ class TextEncoder(nn.Module):
         else:
             pooled = sum_to(pieces[source], word, words, mean=self.pooling == "mean")
         graph = graph.update(token=self.dropout(pooled))
+        if self.sentence:
+            graph = graph.update(sentence=self.dropout(pieces[layout.ptr[:-1]]))
         return graph if named is None else graph.update(label_piece=named)
 
     def _states(self, ids: Tensor, layout: Layout, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -190,7 +212,7 @@ class ImageEncoder(nn.Module):
         self.linear, self.out = nn.Linear(image_width, width), out
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.out: self.linear(graph.data["image"].x)})
+        return graph.keep(self.out, self.linear(graph.data["image"].x), like="image")
 
 
 class Remember(nn.Module):
@@ -201,7 +223,7 @@ class Remember(nn.Module):
         self.kind, self.name = kind, name
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.name: graph.x[self.kind]})
+        return graph.keep(self.name, graph.x[self.kind], like=self.kind)
 
 
 def sum_to(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:

@@ -80,7 +80,7 @@ class Apply(nn.Module):
 
     Args:
         module: takes as many tensors as names are read.
-        read: names of features: node types, or what another layer wrote.
+        read: names of features: node types, or what another layer wrote; the result is of the first's nodes.
         write: under which name the result is kept.
     """
 
@@ -89,7 +89,8 @@ class Apply(nn.Module):
         self.module, self.read, self.write = module, tuple(read), write
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.write: self.module(*(graph.x[name] for name in self.read))})
+        found = self.module(*(graph.x[name] for name in self.read))
+        return graph.keep(self.write, found, like=self.read[0])
 
 
 class RelationalLayer(nn.Module):

@@ -12,9 +12,12 @@ GATES_DENSE_ABOVE = 0.75
 
 
 class GateValues(nn.Module):
-    """The gates themselves, and nothing learned: what one hooks to look at them."""
+    """The gates themselves, and nothing learned: what one hooks to look at them.
 
-    def forward(self, dst: Tensor, src: Tensor) -> Tensor:
+    Gates along a relation are handed its edges, which tell a record whose they are; gates of nodes are not.
+    """
+
+    def forward(self, dst: Tensor, src: Tensor, edges: Edges | None = None) -> Tensor:
         return torch.sigmoid(dst + src)
 
 
@@ -41,13 +44,13 @@ class GatedSum(nn.Module):
         ours, theirs = self.dst(dst), self.src(src)
         if edges.is_dense(GATES_DENSE_ABOVE):
             # [sentences, dst slots, src slots, width]
-            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None])
+            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None], edges)
             if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
                 gates = gates * edges.mask[..., None]
             return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
         senders, receivers = edges.index
         # [edges, width]
-        message = self.gates(ours[receivers], theirs[senders]) * src[senders]
+        message = self.gates(ours[receivers], theirs[senders], edges) * src[senders]
         return message.new_zeros(dst.shape).index_add(0, receivers, message)
 
 
@@ -71,7 +74,7 @@ class Gate(nn.Module):
 
 
 class Highway(Gate):
-    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, 14; HamLearning, 13-14).
+    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, 14).
 
     out = g * a + (1 - g) * b,  g = sigmoid(W_a a + W_b b)
     """
@@ -80,6 +83,21 @@ class Highway(Gate):
         """``[nodes, width]`` twice -> ``[nodes, width]``."""
         # not torch.lerp, which takes one precision only
         return b + super().forward(a, b) * (a - b)
+
+
+class Blend(nn.Module):
+    """Two readings of the same nodes, mixed by weights that may leave 0 to 1 (HamLearning, eqs. 13-14).
+
+    out = alpha * a + (1 - alpha) * b,  alpha = W sigmoid(W_a a + W_b b)
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate, self.outer = Gate(width), nn.Linear(width, width, bias=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """``[nodes, width]`` twice -> ``[nodes, width]``."""
+        return b + self.outer(self.gate(a, b)) * (a - b)
 
 
 class VisualGate(Gate):

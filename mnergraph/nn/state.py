@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +23,8 @@ class Graph:
         edges: every relation of the schema.
         layouts: where the nodes of every type lie.
         emissions: scores by task, ``[nodes, labels]``.
+        kinds: the node type of features that are kept under a name of their own.
+        parts: for a node type whose nodes stand for those of other types, which those are.
     """
 
     data: Batch
@@ -30,6 +32,8 @@ class Graph:
     edges: Mapping[EdgeType, Edges] = field(default_factory=dict)
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     emissions: Mapping[str, Tensor] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: HeteroData | Batch, schema: Schema) -> Graph:
@@ -61,25 +65,48 @@ class Graph:
         """New features for these node types."""
         return replace(self, x={**self.x, **x})
 
+    def connect(self, edges: Mapping[EdgeType, Edges]) -> Graph:
+        """New edges of relations that the graph has."""
+        unknown = [key for key in edges if key not in self.edges]
+        if unknown:
+            raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
+        return replace(self, edges={**self.edges, **edges})
+
     def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> Graph:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
         Args:
             x: features of the new nodes, ``[nodes, width]``.
             layout: which sentence each belongs to.
-            edges: the relations that touch them.
+            edges: the relations that touch them; complete ones may be left out, as layouts alone say them.
         """
         if x.shape[0] != layout.nodes:
             raise ValueError(f"{x.shape[0]} rows of features for {layout.nodes} nodes of type {kind}")
-        stale = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+        layouts = {**self.layouts, kind: layout}
+        old = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+        stale = [key for key in old if not self.edges[key].complete]
         if stale:
             raise ValueError(f"growing {kind} nodes leaves {stale} with the old ones; give their edges too")
-        return replace(
-            self,
-            x={**self.x, kind: x},
-            layouts={**self.layouts, kind: layout},
-            edges={**self.edges, **edges},
-        )
+        complete = {key: Edges(layouts[key[0]], layouts[key[2]]) for key in old}
+        edges = {**self.edges, **complete, **edges}
+        return replace(self, x={**self.x, kind: x}, layouts=layouts, edges=edges)
+
+    def made_of(self, kind: str, parts: Sequence[str]) -> Graph:
+        """Says that nodes of one type stand, post by post, for those of these types, type after type.
+
+        Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
+        """
+        return replace(self, parts={**self.parts, kind: tuple(parts)})
+
+    def keep(self, name: str, x: Tensor, *, like: str) -> Graph:
+        """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
+        kind = self.kind_of(like)
+        kept = self.update(**{name: x})
+        return kept if kind is None else replace(kept, kinds={**self.kinds, name: kind})
+
+    def kind_of(self, name: str) -> str | None:
+        """The node type of the features of this name; None where no layer told."""
+        return name if name in self.layouts else self.kinds.get(name)
 
     def emit(self, task: str, scores: Tensor) -> Graph:
         """Scores of a task, ``[nodes, labels]``."""

@@ -142,11 +142,14 @@ def test_what_is_missing_is_told(root: Path) -> None:
         Folder(root, "dev")
 
 
-def test_an_id_that_leads_out_of_the_pictures_is_refused(root: Path) -> None:
+def test_an_id_that_leads_out_of_the_pictures_gets_none(root: Path) -> None:
     (root / "images").mkdir()
+    (root / "1.jpg").write_bytes(b"not ours to read")
     (root / "train.txt").write_text(TEXT.replace("IMGID:1", "IMGID:../1"))
-    with pytest.raises(ValueError, match=re.escape("post id '../1' leads out of")):
-        Folder(root)
+    with pytest.warns(UserWarning, match=re.escape("1 posts are without picture: post id '../1' leads out")):
+        posts = Folder(root)
+    assert posts.pairs[0].id == "../1"
+    assert posts.pairs[0].picture is None
 
 
 def test_given_evidence_is_used_alone(root: Path) -> None:

@@ -16,8 +16,10 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional as pixels
+from wild import lying
 
-from mnergraph.features.regions import Crops, open_picture
+from mnergraph.features.pictures import open_picture
+from mnergraph.features.regions import Crops
 from mnergraph.graph import Box, Object, Pair
 
 CROPS = Crops(size=32)
@@ -265,6 +267,20 @@ def test_a_wrong_suffix_changes_nothing(tmp_path: Path) -> None:
     found = CROPS.attach([pair(tmp_path / "wrong.jpg", *BOXES)], progress=False)
     for row, wanted in zip(regions(found), CROPS(noise(), BOXES), strict=True):
         torch.testing.assert_close(row, wanted)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_boxes_follow_a_picture_on_its_side(tmp_path: Path, orientation: int) -> None:
+    """Boxes of the upright picture, of the picture as it lies in the file, and of one twice as large."""
+    lying(noise(), tmp_path / "lying.png", orientation)
+    (wanted,) = CROPS(noise(), [(3, 5, 17, 21)])
+    given: list[tuple[Box, tuple[int, int]]] = [((3, 5, 17, 21), (40, 30)), ((6, 10, 34, 42), (80, 60))]
+    if orientation == 6:
+        given.append(((5, 23, 21, 37), (30, 40)))
+    for box, size in given:
+        post = replace(pair(tmp_path / "lying.png", box), size=size)
+        (found,) = regions(CROPS.attach([post], progress=False))
+        torch.testing.assert_close(found, wanted)
 
 
 def test_the_whole_picture_stands_in_where_there_is_no_box(tmp_path: Path) -> None:

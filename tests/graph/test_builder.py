@@ -9,8 +9,9 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, post
 
 from mnergraph.features.backbone import tiny
+from mnergraph.features.wordvectors import Alphabet
 from mnergraph.graph import Complete, GraphBuilder, Member, Object, Pair, Relation, Schema, Windowed
-from mnergraph.graph.builder import LABEL_PIECES, PIECES
+from mnergraph.graph.builder import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import Labels
 
 PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
@@ -126,6 +127,21 @@ def test_entities_and_grids() -> None:
     assert data["image"].num_nodes == 49
 
 
+def test_characters_point_at_their_words() -> None:
+    data = GraphBuilder(Schema(), characters=Alphabet("abz"))(Pair(("ab", "", "zAa")))
+    assert set(data.node_types) == {"token", "character"}
+    assert data["character"].input_ids.tolist() == [1, 2, 0, 3, 0, 1]
+    assert data[CHARACTERS].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 2, 2]]
+    assert "character" not in GraphBuilder(Schema())(Pair(("ab",))).node_types, "only for who asks"
+    with pytest.raises(ValueError, match="characters are those of words, so they can't go with tokens='pie"):
+        GraphBuilder(Schema(), tokenizer=PIECES_OF, characters=Alphabet("a"), tokens="pieces")
+
+
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+def test_a_sentence_is_one_node(pair: Pair) -> None:
+    assert GraphBuilder(Schema(nodes=["sentence"]))(pair)["sentence"].num_nodes == 1
+
+
 def test_a_schema_may_join_pieces() -> None:
     schema = Schema([Relation("piece", "near", "piece", Windowed(1))])
     data = GraphBuilder(schema, tokenizer=PIECES_OF)(Pair(("in",)))
@@ -200,3 +216,30 @@ def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
 def test_pairs_that_contradict_themselves(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Pair(id="9", **arguments)
+
+
+def test_sentence() -> None:
+    builder = GraphBuilder(Schema(nodes=["sentence"]))
+    known, unknown = (builder(Pair(("a", "b"), size=size))["sentence"] for size in ((40, 30), None))
+    assert known.picture_size.tolist() == [[40, 30]]
+    assert unknown.picture_size.isnan().all()
+    assert unknown.picture_size.shape == (1, 2)
+    assert known.num_nodes == unknown.num_nodes == 1
+
+
+def test_pooled_image() -> None:
+    grid = torch.randn(4, 5)
+    for rows, wanted in (
+        (grid, grid.mean(0, keepdim=True)),
+        (grid[:1], grid[:1]),
+        (grid[:0], grid[:0]),
+        (None, grid[:0]),
+    ):
+        pair = Pair(("a",), id="9", image=rows)
+        store = GraphBuilder(Schema(nodes=["image"]), image_width=5, pool_image=True)(pair)["image"]
+        assert torch.equal(store.x, wanted)
+        assert store.num_nodes == len(wanted)
+    with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
+        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(
+            Pair(("a",), id="9", image=grid)
+        )

@@ -56,6 +56,13 @@ def test_a_full_layout_pads_without_a_copy() -> None:
     assert layout(3, 3).unpad(layout(3, 3).pad(x)).data_ptr() == x.data_ptr()
 
 
+def test_complete() -> None:
+    places = layout(2, 1)
+    assert Edges(places, places).complete
+    assert Edges(places, places).read_as("sparse").complete
+    assert not Edges(places, places, Edges(places, places).index).complete
+
+
 @pytest.mark.parametrize(("name", "edges"), [pytest.param(n, e, id=n) for n, e in awkward_edges()])
 def test_index_and_mask_agree(name: str, edges: Edges) -> None:
     src, dst = edges.src, edges.dst
@@ -68,6 +75,7 @@ def test_index_and_mask_agree(name: str, edges: Edges) -> None:
         heard[place] = True
     assert torch.equal(edges.mask, mask)
     assert torch.equal(edges.heard, heard)
+    assert edges.hearers.tolist() == [i for i, senders in enumerate(neighbours(edges)) if senders]
     assert int(mask.sum()) == edges.index.shape[1], "a pair twice"
     assert edges.mask[edges.slots_of_edges].all()
     # and back: an index made of the mask names the same pairs
@@ -81,12 +89,14 @@ def test_a_complete_relation_joins_all_of_a_sentence() -> None:
     edges = Edges(layout(2, 0, 1), layout(1, 3, 2))
     assert neighbours(edges) == [[0, 1], [], [], [], [2], [2]]
     assert edges.density == 1.0
+    assert edges.complete
+    assert not Edges(layout(1), layout(1), torch.zeros(2, 1, dtype=torch.long)).complete
 
 
 def test_readings_are_made_once() -> None:
     edges = random_edges(layout(3, 2), layout(4, 1), 0.5)
     complete = Edges(layout(3, 2), layout(4, 1))
-    for name in ("mask", "heard", "index", "density", "pairs", "slots_of_edges"):
+    for name in ("mask", "heard", "hearers", "index", "density", "pairs", "slots_of_edges"):
         assert getattr(edges, name) is getattr(edges, name), name
         assert getattr(complete, name) is getattr(complete, name), name
     for name in ("counts", "sentence", "position", "slot", "mask"):

@@ -15,6 +15,7 @@ from mnergraph.features.backbone import tiny
 from mnergraph.graph import (
     Complete,
     Connection,
+    EntityWords,
     GraphBuilder,
     Grounded,
     Kind,
@@ -115,6 +116,20 @@ def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
     }
 
 
+@pytest.mark.parametrize("entities", [(), ((0, 2),), ((0, 1), (0, 2), (2, 3))])
+@pytest.mark.parametrize("objects", [0, 1, 3])
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, tokens: str) -> None:
+    pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(Object(),) * objects)
+    settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
+    word = edges_of(pair, **settings)["token"].word.tolist()
+    inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
+    wanted = {(o, t) for o in range(objects) for t in inside}
+    assert joined(pair, Relation("object", "to", "token", EntityWords()), **settings) == wanted
+    back = joined(pair, Relation("token", "to", "object", EntityWords()), **settings)
+    assert back == {(t, o) for o, t in wanted}
+
+
 def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
     store = edges_of(pair, Relation(src, "around", dst, Spatial()), image_width=2)[src, "around", dst]
     assert store.edge_attr.shape == (store.edge_index.shape[1], 2)
@@ -150,6 +165,7 @@ def test_kinds_refuse_types_they_do_not_join() -> None:
     pair = Pair(("a",), id="7", objects=(Object(),), image=torch.zeros(49, 2))
     for kind, text in (
         (Grounded(), "Grounded joins token and object, not token and token"),
+        (EntityWords(), "EntityWords joins token and another node type, not token and token"),
         (Member(), "Member joins entity and token, not token and token"),
         (Spatial(), "Spatial joins object and image, not token and token"),
     ):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from fakes import SCHEMA, awkward_posts
+from fakes import SCHEMA, awkward_posts, post
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph import (
     Complete,
+    EntityWords,
     GraphBuilder,
     Grounded,
     Kind,
@@ -159,3 +160,25 @@ def test_unknown_kind() -> None:
         ValueError, match=r"relation kind 'Telepathic' is not known; imported: .*Complete, .*Windowed"
     ):
         Schema.from_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        (Grounded(), ("object", "token")),
+        (Member(), ("entity", "token")),
+        (EntityWords(), ("object", "token")),
+    ],
+    ids=str,
+)
+def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: Kind, ends: tuple[str, str]) -> None:
+    there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
+    both = Schema([there, back])
+    for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:
+        data = GraphBuilder(both)(pair)
+        for relation in (there, back):
+            drawn = relation.connect(data).index
+            stored = data[relation.key].edge_index
+            assert stored.is_contiguous()
+            assert sorted(stored.t().tolist()) == sorted(drawn.t().tolist())
+        assert torch.equal(data[there.key].edge_index.flip(0), data[back.key].edge_index)

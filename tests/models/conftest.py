@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import over_words, vectors_of
 
 from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.graph import Object, Pair
@@ -17,11 +18,32 @@ REGION, IMAGE = 6, 5
 
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
+    "BiLSTM-CRF": {"hidden": 8},
+    "CNN-BiLSTM-CRF": {"hidden": 8, "character_width": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden": 8, "character_width": 6, "character_hidden": 3},
     "BERT": {},
     "BERT-CRF": {},
     "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_width": IMAGE},
     "UMT": {"heads": 4, "hidden": 24, "image_width": IMAGE},
+    "GVATT": {
+        "hidden": 8,
+        "character_width": 6,
+        "character_hidden": 3,
+        "query": 7,
+        "attention": 9,
+        "image_width": IMAGE,
+    },
+    "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
+    "GEI": {
+        "width": 16,
+        "heads": 4,
+        "layers": 2,
+        "hidden": 24,
+        "region_width": REGION,
+        "image_width": IMAGE,
+    },
+    "HamLearning": {"heads": 4, "region_width": REGION, "image_width": IMAGE},
 }
 
 
@@ -43,11 +65,12 @@ def everything() -> list[Pair]:
     tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
     objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
     return [
-        Pair(words, tags, "all", objects=objects, image=torch.randn(4, IMAGE)),
+        Pair(words, tags, "all", size=(8, 8), objects=objects, image=torch.randn(4, IMAGE)),
         Pair(
             words[::-1],
             ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),
             "b",
+            size=(8, 8),
             objects=objects[1:],
             image=torch.randn(1, IMAGE),
         ),
@@ -103,7 +126,10 @@ def awkward() -> dict[str, list[Pair]]:
 
 @pytest.fixture
 def build(labels: Labels) -> Callable[..., Tagger]:
-    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call."""
+    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call.
+
+    A kind that reads word vectors gets them for the words that the encoder knows.
+    """
 
     def make(kind: str, *, encoder: Backbone | None = None, dropout: float = 0.0) -> Tagger:
         torch.manual_seed(1)
@@ -112,7 +138,8 @@ def build(labels: Labels) -> Callable[..., Tagger]:
             if isinstance(part, torch.nn.Dropout):
                 part.p = dropout
         name, _, form = kind.partition(" ")
-        settings = SMALL[name] | ({"form": form} if form else {})
-        return MODELS[name](encoder, labels, dropout=dropout, **settings)
+        settings = SMALL[name] | ({"form": form} if form and form != "words" else {})
+        read = vectors_of(encoder) if over_words(kind) else encoder
+        return MODELS[name](read, labels, dropout=dropout, **settings)
 
     return make

@@ -115,6 +115,30 @@ def test_an_empty_row(max_length: int) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("max_length", [512, 12])
+def test_the_sentences_own_state(max_length: int) -> None:
+    """[CLS] of every sentence, of its first window where it takes several."""
+    encoder, posts = backbone(max_length), [post(3, seed=1), post(30, seed=2), post(1, seed=3)]
+    with torch.no_grad():
+        graph = TextEncoder(encoder, sentence=True).eval()(graph_of(posts, encoder))
+        assert graph.x["sentence"].shape == (3, WIDTH)
+        for row, pair in zip(graph.x["sentence"], posts, strict=True):
+            ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+            first = windows(len(ids), max_length - 2)[0]
+            rims = [*encoder.pieces.start, *ids[first.start : first.stop], *encoder.pieces.end]
+            torch.testing.assert_close(row, states(encoder, rims)[0], atol=1e-5, rtol=1e-5)
+        assert "sentence" not in TextEncoder(encoder)(graph_of(posts, encoder)).x
+        dropped = TextEncoder(encoder, sentence=True, dropout=1.0).train()(graph_of(posts, encoder))
+    assert not dropped.x["sentence"].any()
+
+
+def test_an_encoder_without_a_sentence_piece() -> None:
+    encoder = backbone()
+    encoder.pieces.start = ()
+    with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
+        TextEncoder(encoder, sentence=True)
+
+
 def test_training_reaches_every_weight_and_dropout_drops() -> None:
     encoder = backbone(16)
     layer = TextEncoder(encoder, dropout=0.5)

@@ -9,6 +9,7 @@ import torch
 from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, post, state
 
 from mnergraph.graph import Complete, Edges, GraphBuilder, Member, Relation, Schema, collate
+from mnergraph.nn import Apply, Highway, Remember, TransformerBlock
 from mnergraph.nn.state import Graph
 
 
@@ -81,8 +82,66 @@ def test_grow() -> None:
         graph.grow("entity", torch.ones(3, 8), places, {of: edges[of]})
 
 
+def test_complete_relations_follow_nodes_that_grow() -> None:
+    to, back = ("entity", "names", "object"), ("object", "shows", "entity")
+    own = ("entity", "attends", "entity")
+    schema = SCHEMA | Schema([Relation(*key, Complete()) for key in (to, back, own)])
+    graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
+    places = layout(1, 2)
+    grown = graph.grow("entity", torch.ones(3, 8), places, {})
+    for key in (to, back, own):
+        assert grown.edges[key].src is grown.layouts[key[0]]
+        assert grown.edges[key].dst is grown.layouts[key[2]]
+        assert grown.edges[key].complete
+    assert grown.edges[to].index.tolist() == [[0, 0], [0, 1]]
+    assert sorted(grown.edges[own].index.t().tolist()) == [[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
+    thin = Edges(places, places, torch.tensor([[1], [2]]))
+    assert graph.grow("entity", torch.ones(3, 8), places, {own: thin}).edges[own] is thin
+
+
+def test_connect() -> None:
+    graph = state([post(3, 2)])
+    words = graph.layouts["token"]
+    itself = Edges(words, words, torch.arange(3).repeat(2, 1))
+    joined = graph.connect({TOKENS: itself})
+    assert joined.edges[TOKENS] is itself
+    assert joined.edges[OBJECTS] is graph.edges[OBJECTS]
+    assert graph.edges[TOKENS].complete
+    with pytest.raises(KeyError, match=r"\[\('token', 'x', 'token'\)\] is not in the graph, which has "):
+        graph.connect({("token", "x", "token"): itself})
+
+
 def test_complete_relations_need_no_store() -> None:
     schema = Schema([Relation(*OBJECTS, Complete())])
     graph = Graph.of(GraphBuilder(schema)(post(2, 3)), schema)
     assert graph.data.edge_types == []
     assert graph.edges[OBJECTS].index.shape == (2, 9)
+
+
+def test_features_under_a_name_of_their_own() -> None:
+    graph = state([post(3, 2)])
+    kept = graph.keep("seen", graph.x["token"] + 1, like="token")
+    again = kept.keep("seen twice", kept.x["seen"], like="seen").update(other=torch.zeros(3, 8))
+    assert torch.equal(kept.x["seen"], graph.x["token"] + 1)
+    assert [again.kind_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
+    assert again.kind_of("other") is None
+    # what a layer makes of features that nobody told about is not known either
+    assert again.keep("more", torch.zeros(3, 8), like="other").kind_of("more") is None
+    # a node type is what it is, whatever its features were made from
+    assert graph.keep("object", torch.zeros(2, 8), like="token").kind_of("object") == "object"
+    assert graph.kinds == {}
+
+
+def test_nodes_that_stand_for_others() -> None:
+    graph = state([post(3, 2)])
+    assert graph.parts == {}
+    assert graph.made_of("token", ["image", "object"]).parts == {"token": ("image", "object")}
+
+
+def test_layers_say_whose_features_they_write() -> None:
+    graph = state([post(3, 2)])
+    graph = TransformerBlock(TO_TOKENS, 8, 2, out="seen")(graph)
+    graph = Apply(Highway(8), read=("seen", "token"), write="mixed")(graph)
+    graph = Remember("object", "before")(graph)
+    kinds = {name: graph.kind_of(name) for name in ("seen", "mixed", "before")}
+    assert kinds == {"seen": "token", "mixed": "token", "before": "object"}

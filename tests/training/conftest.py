@@ -46,6 +46,9 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
     torch.manual_seed(seed)
     if kind == "UMGF":
         options = {"width": 16, "heads": 2, "hidden": 16, "layers": 1, **options}
+    if kind == "GEI":
+        sampling = {"sampling_first": 0, "sampling_last": 1, "sampling_most": 0.5}
+        options = {"width": 16, "heads": 2, "hidden": 16, "layers": 2, **sampling, **options}
     labels = Labels.of_types(["PER", "LOC"])
     return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
 

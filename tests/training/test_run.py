@@ -71,7 +71,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMGF"])
+@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "GEI", "UMGF"])
 def test_learns(
     kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
 ) -> None:
@@ -114,6 +114,25 @@ def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: M
         sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs
     )
     assert len({str(epoch) for epoch in epochs}) == 3
+
+
+def test_scheduled_layers_are_told_every_epoch(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GEI's share of predicted entities, and that of the kept weights is the best epoch's."""
+    scores_of_dev(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.9, 0.4, 0.3, 0.2, 0.1])
+    shares: list[float] = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
+            shares.extend(float(part.share) for part in module.modules() if hasattr(part, "share"))
+
+    model = build("GEI", sampling_first=2, sampling_last=6, sampling_most=0.9)
+    how = loop(epochs=9, trainer={"callbacks": [Look()]})
+    fit(model, posts(4, 1), posts(4, 2), here, loop=how)
+    assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
+    [kept] = [float(part.share) for part in model.modules() if hasattr(part, "share")]
+    assert kept == pytest.approx(0.45)
 
 
 def test_best_weights_by_dev_alone(
@@ -194,6 +213,8 @@ def unbroken(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Unb
         # in the second epoch
         ("BERT-CRF", "on_train_batch_start", STEPS + 10, (1, 7)),
         ("UMGF", "on_train_batch_start", STEPS + 10, (1, 7)),
+        # where GEI draws, from the share of the second epoch, which posts' entities are predicted
+        ("GEI", "on_train_batch_start", STEPS + 10, (1, 7)),
         # while the first and the second epoch were scored on dev
         ("BERT-CRF", "on_validation_batch_start", 2, (0, 9)),
         ("BERT-CRF", "on_validation_epoch_end", 2, (1, 10)),

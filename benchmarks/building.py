@@ -1,0 +1,101 @@
+"""From an experiment and its posts to the model, with the arguments that follow from the posts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from benchmarks.experiment import Experiment
+from mnergraph.features.encoder import Encoder
+from mnergraph.graph import Pair
+from mnergraph.jobs import text_encoder
+from mnergraph.labels import Labels
+from mnergraph.models import MODELS, Tagger
+
+
+def build(
+    experiment: Experiment,
+    splits: Mapping[str, Sequence[Pair]],
+    labels: Labels,
+    *,
+    encoder: Encoder | None = None,
+    word_vectors: Path | None = None,
+    cache: Path | None = None,
+) -> Tagger:
+    """The experiment's model for these posts, with weights as torch's random state has them.
+
+    Args:
+        experiment: what is built.
+        splits: the posts; the model learns from those of ``train``.
+        labels: the label set.
+        encoder: in the place of the experiment's, if given.
+        word_vectors: the table in which similar words are looked up, where the experiment asks for them.
+        cache: folder that keeps what was found there.
+    """
+    if experiment.model not in MODELS:
+        raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
+    kind = cast(Callable[..., Tagger], MODELS[experiment.model])
+    arguments = from_data(kind, splits["train"])
+    if experiment.similar:
+        if word_vectors is None:
+            raise ValueError(
+                f"{experiment.system} looks {experiment.similar} similar words up: give --word_vectors, a "
+                "table in word2vec's or GloVe's format, or --similar 0"
+            )
+        from mnergraph.features.similar import SimilarWords
+
+        arguments["similar"] = SimilarWords.find(
+            word_vectors,
+            _words(chain.from_iterable(splits.values())),
+            k=experiment.similar,
+            cache=cache,
+            progress=experiment.loop.progress,
+        )
+    encoder = encoder or text_encoder(experiment.encoder, splits["train"])
+    return kind(encoder, labels, **arguments, **checked(experiment))
+
+
+def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The arguments of a model that follow from the posts it learns from, as far as it takes them.
+
+    ``image_width`` is the width of the pictures' vectors and ``region_width`` that of the objects'.
+
+    Raises:
+        ValueError: when the model needs one that no post has.
+    """
+    images = (pair.image for pair in pairs if pair.image is not None)
+    regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
+    first = {"image_width": next(images, None), "region_width": next(regions, None)}
+    takes = inspect.signature(kind).parameters
+    found = {name: rows.shape[-1] for name, rows in first.items() if name in takes and rows is not None}
+    for name in first:
+        if name in takes and name not in found and takes[name].default is inspect.Parameter.empty:
+            what = "vector of its picture" if name == "image_width" else "region vector"
+            raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
+    return found
+
+
+def checked(experiment: Experiment) -> dict[str, Any]:
+    """The experiment's arguments of its model.
+
+    Raises:
+        ValueError: for one that the model does not take, or of another type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    given = {"encoder", "labels", "image_width", "region_width", "similar"}
+    parser.add_class_arguments(MODELS[experiment.model], skip=given)
+    try:
+        parser.parse_object(experiment.arguments)
+    except ArgumentError as error:
+        raise ValueError(f"arguments of {experiment.model}: {error}") from error
+    return experiment.arguments
+
+
+def _words(pairs: Iterable[Pair]) -> list[str]:
+    """Every word of the posts, as often as it stands there."""
+    return [word for pair in pairs for word in pair.words]

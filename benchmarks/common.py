@@ -1,0 +1,155 @@
+"""What the benchmarks share: the machine, the clock, the memory, and posts to time on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.graph import Object, Pair
+from mnergraph.labels import Labels
+
+LABELS = Labels.of_types(["LOC", "MISC", "ORG", "PER"])
+WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "love", "photo"]
+PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers", "lightning")
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what this ran."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def commit() -> str:
+    """The commit that runs, with a plus behind it where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def timed(things: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, float]:
+    """Median seconds of each, taken in turns after two calls to warm up."""
+    for call in things.values():
+        call(), call()
+    seconds: dict[str, list[float]] = {name: [] for name in things}
+    for _ in range(repeats):
+        for name, call in things.items():
+            _wait(device)
+            began = time.perf_counter()
+            call()
+            _wait(device)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def allocated(call: Callable[[], Any], device: str = "cpu") -> float:
+    """MiB that a call holds at most beside what was there before, by the allocator's or profiler's count."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(profile_memory=True) as profile:
+        call()
+    held = most = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most / 2**20
+
+
+def flops(call: Callable[[], Any]) -> int:
+    """Floating-point operations of a call's matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def some_posts(
+    count: int,
+    seed: int = 0,
+    *,
+    lengths: Sequence[int] = range(4, 29),
+    image: tuple[int, int] | None = None,
+    region: int | None = None,
+) -> list[Pair]:
+    """Posts of Twitter-2015's shape: words of 3 pieces, 1.5 entities and 2.5 objects on average.
+
+    Args:
+        count: how many.
+        seed: of all that is random.
+        lengths: in words, drawn from with equal chances.
+        image: shape of the pictures' vectors; None for posts without.
+        region: width of the objects' region vectors; None for objects without.
+    """
+    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    posts = []
+    for place in range(count):
+        # the tiny tokenizer spells what it does not know, so a word has as many pieces as letters
+        letters = chance.choices(range(1, 6), k=chance.choice(lengths))
+        words = tuple("".join(chance.choices("bcdfgh", k=length)) for length in letters)
+        starts = chance.sample(range(len(words)), min(chance.randint(0, 3), len(words)))
+        tags = [f"B-{chance.choice(LABELS.types)}" if word in starts else "O" for word in range(len(words))]
+        objects = tuple(
+            Object(
+                chance.choice(["person", "dog", "traffic light"]),
+                (0.0, 0.0, 9.0, 9.0),
+                region=None if region is None else torch.randn(region, generator=generator),
+            )
+            for _ in range(chance.randint(0, 5))
+        )
+        rows = None if image is None else torch.randn(image, generator=generator)
+        posts.append(Pair(words, tuple(tags), str(place), objects=objects, size=(10, 10), image=rows))
+    return posts
+
+
+def random_encoder(width: int, layers: int, heads: int) -> Backbone:
+    """A text encoder of this shape with random weights, reading the tiny tokenizer's pieces."""
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+    )
+    return Backbone(BertModel(config, add_pooling_layer=False), tiny(WORDS).pieces, "random")

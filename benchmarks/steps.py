@@ -1,0 +1,126 @@
+"""A training step, a prediction, and their parts, as calls to time: each goes once through some batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch_geometric.data import Batch
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.graph import Layout
+from mnergraph.models import Tagger
+
+Call = Callable[[], None]
+Precision = Literal["fp32", "bf16"]
+
+
+def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, Call]:
+    """What a step of training does and what parts of it do alone.
+
+    Returns:
+        ``step``: forward, backward and optimiser; ``losses``: all tasks' losses forward and backward, from
+        emissions to their gradients; where the model has a Hugging Face encoder also ``encoder``, a step of
+        it alone on the same pieces.
+    """
+    model.train()
+    device = batches[0]["token"].y.device.type
+    cast = _Cast(device, precision)
+    with torch.no_grad(), cast():
+        graphs = [model(batch) for batch in batches]
+
+    def gradients(batch: Batch) -> None:
+        with cast():
+            loss = model.loss(model(batch))
+        loss.backward()
+
+    def losses(graph: Any) -> None:
+        leaves = {name: scores.detach().requires_grad_() for name, scores in graph.emissions.items()}
+        with cast():
+            loss = model.loss(replace(graph, emissions=leaves))
+        loss.backward()
+
+    calls = {
+        "step": _through(gradients, batches, _optimiser(model)),
+        "losses": _through(losses, graphs, None),
+    }
+    if isinstance(model.encoder, Backbone):
+        network = model.encoder.model
+
+        def encoder(inputs: dict[str, torch.Tensor]) -> None:
+            with cast():
+                states = network(**inputs).last_hidden_state
+            states.sum().backward()
+
+        padded = [_inputs(batch) for batch in batches]
+        calls["encoder"] = _through(encoder, padded, _optimiser(network))
+    return calls
+
+
+def prediction_calls(
+    model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32"
+) -> dict[str, Call]:
+    """What prediction does and what parts of it do alone.
+
+    Returns:
+        ``predict``: from batches to tags; ``decode``: from emissions to tags; where the model has a Hugging
+        Face encoder also ``encoder``, the states of the same pieces. Each sets evaluation mode.
+    """
+    device = batches[0]["token"].y.device.type
+    cast = _Cast(device, precision)
+
+    def quietly(call: Callable[[Any], Any], things: Sequence[Any]) -> Call:
+        def run() -> None:
+            model.eval()
+            with torch.inference_mode(), cast():
+                for thing in things:
+                    call(thing)
+
+        return run
+
+    model.eval()
+    with torch.inference_mode(), cast():
+        graphs = [model(batch) for batch in batches]
+    calls = {
+        "predict": quietly(lambda batch: model.tags(model(batch)), batches),
+        "decode": quietly(model.tags, graphs),
+    }
+    if isinstance(model.encoder, Backbone):
+        network = model.encoder.model
+        calls["encoder"] = quietly(lambda given: network(**given), [_inputs(batch) for batch in batches])
+    return calls
+
+
+class _Cast:
+    """Autocast to bf16, or nothing."""
+
+    def __init__(self, device: str, precision: Precision) -> None:
+        self.how = {"device_type": device, "dtype": torch.bfloat16, "enabled": precision == "bf16"}
+
+    def __call__(self) -> torch.autocast:
+        return torch.autocast(**self.how)  # type: ignore[arg-type]
+
+
+def _through(
+    call: Callable[[Any], None], things: Sequence[Any], optimiser: torch.optim.Optimizer | None
+) -> Call:
+    def run() -> None:
+        for thing in things:
+            call(thing)
+            if optimiser is not None:
+                optimiser.step()
+                optimiser.zero_grad()
+
+    return run
+
+
+def _optimiser(model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
+
+
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    """The batch's pieces, padded as the model's text encoder pads them."""
+    layout = Layout(batch["piece"].ptr)
+    return {"input_ids": layout.pad(batch["piece"].input_ids), "attention_mask": layout.mask.long()}

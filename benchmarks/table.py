@@ -1,0 +1,180 @@
+r"""Prints what papers report beside what was measured here, as Markdown, from result files and settings.
+
+    uv run python -m benchmarks.table --against BERT-CRF
+
+Figures are in percent. There is a table for every data set, encoder and set of data options; rows are the
+means over the seeds. With ``--against``, each system is compared with that one of the same table, on the same
+test posts: the difference in F1 (of the mean entity counts over the seeds), its 95% interval by paired
+bootstrap, and p by approximate randomisation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from benchmarks.experiment import RESULTS, SETTINGS, Reported, read
+from mnergraph.significance import compare
+
+TYPES = ("PER", "LOC", "ORG", "MISC")
+Result = Mapping[str, Any]
+
+
+def table(
+    results: Path = RESULTS,
+    settings: Path = SETTINGS,
+    against: str | None = None,
+    data: str | None = None,
+    types: bool = True,
+    trials: int = 10_000,
+) -> str:
+    """Tables of all result files of a folder.
+
+    Args:
+        results: folder of the result files that `benchmarks.train` wrote; other files are left out.
+        settings: folder of the settings files, which hold the reported figures.
+        against: the system that the others are compared with.
+        data: the one data set to print; all without it.
+        types: whether to print the F1 of every entity type.
+        trials: of the significance tests.
+    """
+    reported = reported_figures(settings)
+    found = [result for result in read_results(results) if data in (None, result["data"])]
+    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    for result in found:
+        groups[_group(result)].append(result)
+    if against is not None and all(result["system"] != against for result in found):
+        raise ValueError(f"{results} holds no result of {against!r} to compare with")
+    parts = []
+    for (source, target, encoder, options), rows in groups.items():
+        title = source if source == target else f"{source} -> {target}"
+        head = f"### {title}{', ' + options if options else ''}; text encoder {encoder}"
+        references = [row for row in rows if row["system"] == against]
+        if len(references) > 1:
+            raise ValueError(f"{head[4:]}: {len(references)} results of {against}; keep one in the folder")
+        reference = references[0] if references else None
+        lines = [
+            _row(
+                row,
+                reported.get((row["system"], source, target)),
+                reference,
+                types,
+                trials,
+            )
+            for row in sorted(rows, key=_f1)
+        ]
+        parts.append("\n".join([head, "", *_header(against if reference else None, types), *lines]))
+    return "\n\n".join(parts)
+
+
+def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
+    """What papers report, by system, training data and test data, ablations among them."""
+    figures = {}
+    for path in sorted(settings.glob("*.yaml")):
+        whole = read(path)
+        for one in (whole, *(whole.without(name) for name in whole.ablations)):
+            found = {**one.transferred, **({one.data: one.reported} if one.reported else {})}
+            figures |= {(one.system, one.data, target): figure for target, figure in found.items()}
+    return figures
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The training results among a folder's JSON files."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [found for found in files if found.get("benchmark") == "train"]
+
+
+def entities(result: Result) -> np.ndarray:
+    """Right, predicted and gold entities of every test post in every run, ``[runs, posts, 3]``."""
+    runs = [run["entities by test post"] for run in result["seeds"].values()]
+    return np.array(
+        [
+            np.stack([np.array(run[name].split(), dtype=int) for name in ("right", "predicted", "gold")], -1)
+            for run in runs
+        ]
+    )
+
+
+def _group(result: Result) -> tuple[str, ...]:
+    """What results must share to stand in one table."""
+    experiment = result["experiment"]
+    options = ", ".join(f"{name} {value}" for name, value in experiment["data_options"].items())
+    encoder = experiment["encoder"]
+    return result["data"], result["test data"], Path(encoder).name if "/" in encoder else encoder, options
+
+
+def _header(against: str | None, types: bool) -> list[str]:
+    names = ["P", "R", "F1", *(TYPES if types else ())]
+    cells = ["system", *(f"reported {name}" for name in names), *(f"here {name}" for name in names)]
+    cells += ["strict F1", "seeds", "picture"]
+    if against is not None:
+        cells += [f"against {against}", "p"]
+    return [_line(cells), _line(["---", *["--:"] * (len(cells) - 1)])]
+
+
+def _row(
+    result: Result, reported: Reported | None, reference: Result | None, types: bool, trials: int
+) -> str:
+    lenient, strict = result["test"]["lenient"], result["test"]["strict"]
+    cells = [result["system"]]
+    if reported is None:
+        cells += ["–"] * (3 + len(TYPES) * types)
+    else:
+        figures = [reported.precision, reported.recall, reported.f1]
+        figures += [reported.types.get(kind) for kind in TYPES] if types else []
+        cells += ["–" if figure is None else f"{figure:.2f}" for figure in figures]
+    here = {"MISC" if kind == "OTHER" else kind: value for kind, value in lenient["types"].items()}
+    deviation = "" if lenient["deviation"] is None else f" ± {100 * lenient['deviation']:.2f}"
+    cells += [_percent(lenient["precision"]), _percent(lenient["recall"])]
+    cells += [_percent(lenient["f1"]) + deviation]
+    cells += [_percent(here.get(kind)) for kind in TYPES] if types else []
+    cells += [_percent(strict["f1"]), str(len(result["seeds"])), _picture(result)]
+    if reference is not None:
+        cells += _compared(result, reference, trials)
+    return _line(cells)
+
+
+def _compared(result: Result, reference: Result, trials: int) -> list[str]:
+    if result is reference:
+        return ["", ""]
+    found = compare(entities(result), entities(reference), trials=trials)
+    low, high = 100 * found.low, 100 * found.high
+    return [f"{100 * found.f1:+.2f} [{low:+.2f}, {high:+.2f}]", f"{found.p:.4f}"]
+
+
+def _picture(result: Result) -> str:
+    """What the system saw of the picture."""
+    experiment, seen = result["experiment"], result["evidence"]["train"]
+    parts = []
+    if seen["image vectors"]:
+        parts.append(f"{experiment['image']} by {experiment['image_features']}")
+    if seen["objects"]:
+        parts.append("objects with regions" if seen["region vectors"] else "objects")
+    return ", ".join(parts) or "nothing"
+
+
+def _f1(result: Result) -> float:
+    return result["test"]["lenient"]["f1"]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _line(cells: Iterable[str] | Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the tables."""
+    print(auto_cli(table, args=arguments, as_positional=False))
+
+
+if __name__ == "__main__":
+    main()

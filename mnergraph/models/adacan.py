@@ -1,0 +1,116 @@
+"""AdaCAN: "Adaptive Co-attention Network for Named Entity Recognition in Tweets".
+
+Zhang, Fu, Liu and Huang, AAAI 2018. UMT calls it AdaCAN-CNN-BiLSTM-CRF, and AdaCAN-BERT-CRF with BERT as the
+sentence encoder (section 3.2): the text encoder that is handed over decides.
+
+Graph: tokens, and the image as a grid; every grid node reaches every token, every token every token. A post
+without a picture sees zeros; nothing else changes for it.
+
+    v_j = tanh(W u_j + b)  of the grid's vectors u,  h_t the words' states
+    seen_t = sum over regions j of alpha_tj v_j                    word-guided visual attention
+    told_t = sum over words i of beta_ti h_i                       image-guided textual attention, by seen_t
+    m_t = g * a + (1 - g) * b,  g = sigmoid(W [a ; b])             gated multimodal fusion of
+        a = tanh(W seen_t + b),  b = tanh(W told_t + b)
+    u_t = s * tanh(W m_t + b),  s = sigmoid(W h_t + W m_t + b)     filtration gate
+    a CRF over [h_t ; u_t]
+
+The paper's text was not at hand, so no equation has a number here; this is the model as notes on it and its
+authors' code tell it. We differ in the scores of both attentions. Theirs take a linear map of word and
+region laid one behind the other, w [tanh(W v_j) ; tanh(W h_t + b)]. The word's part is the same for all
+regions and leaves the softmax: every word would see the same, and what makes that part would never learn.
+Ours add inside the tanh, w . tanh(W v_j + W h_t + b), so that words do guide. Also chosen by us: both gates
+act feature by feature (their code has one number per word), the filtration gate on a sum; the widths of
+CNN-BiLSTM-CRF (`models.lstm`), with windows of three characters where they have several lengths; 200 units
+that score; dropout of 0.5 over word vectors and 0.1 over a pretrained encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.features.wordvectors import WordVectors
+from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.nn.additive import AdditiveAttention, Along
+from mnergraph.nn.characters import CharacterCNN
+from mnergraph.nn.crf import CRF
+from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.fusion import Apply, EachNode
+from mnergraph.nn.gates import Gate, Highway
+from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.words import word_states
+
+TO_TOKENS, TOKENS = ("image", "shows", "token"), ("token", "attends", "token")
+SCHEMA = Schema([Relation(*TO_TOKENS, Complete()), Relation(*TOKENS, Complete())])
+
+
+class AdaptiveFusion(nn.Module):
+    """Gated multimodal fusion, and the filtration gate behind it.
+
+    m = g * a + (1 - g) * b,  a = tanh(W seen + b), b = tanh(W' told + b'),  g = sigmoid(W_g [a ; b])
+    out = s * tanh(W" m + b"),  s = sigmoid(W_h h + W_m m + b)
+
+    Args:
+        width: of all.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seen, self.told, self.inner = (nn.Linear(width, width) for _ in range(3))
+        self.fusion, self.filtration = Highway(width), Gate(width, bias=True)
+
+    def forward(self, h: Tensor, seen: Tensor, told: Tensor) -> Tensor:
+        """The words, what each saw and what it was told, ``[words, width]`` each -> ``[words, width]``."""
+        m = self.fusion(torch.tanh(self.seen(seen)), torch.tanh(self.told(told)))
+        return self.filtration(h, m) * torch.tanh(self.inner(m))
+
+
+class AdaCAN(Tagger):
+    """Adaptive co-attention of words and picture (Zhang et al., AAAI 2018).
+
+    Args:
+        encoder: word vectors (AdaCAN-CNN-BiLSTM-CRF) or a pretrained encoder (AdaCAN-BERT-CRF).
+        labels: the label set.
+        image_width: of the grid's vectors; 2048 for a ResNet-152, 512 for the paper's VGG-16.
+        hidden: states of each direction, of the LSTM.
+        character_width: of a character's embedding.
+        filters: of the convolution over characters.
+        attention: units of the layers that score regions and words.
+        dropout: on characters, on what the LSTM reads and on the words' states; by default 0.5, or 0.1 over a
+            pretrained encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone | WordVectors,
+        labels: Labels,
+        *,
+        image_width: int = 2048,
+        hidden: int = 200,
+        character_width: int = 30,
+        filters: int = 30,
+        attention: int = 200,
+        dropout: float | None = None,
+    ) -> None:
+        reader = CharacterCNN(character_width, filters, dropout=0.5 if dropout is None else dropout)
+        words, width = word_states(encoder, hidden, reader=reader, dropout=dropout)
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                *words,
+                ImageEncoder(width, image_width),
+                EachNode({"image": nn.Tanh()}),
+                Along(TO_TOKENS, AdditiveAttention(width, attention), out="seen"),
+                Along(TOKENS, AdditiveAttention(width, attention), dst="seen", out="told"),
+                Apply(AdaptiveFusion(width), read=("token", "seen", "told"), write="filtered"),
+                Emit("tags", 2 * width, len(labels), read=("token", "filtered")),
+            ],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            characters=encoder.characters,
+            image_width=image_width,
+        )

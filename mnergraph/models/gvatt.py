@@ -1,0 +1,115 @@
+"""GVATT: "Visual Attention Model for Name Tagging in Multimodal Social Media".
+
+Lu, Neves, Carvalho, Zhang and Ji, ACL 2018. UMT calls it GVATT-HBiLSTM-CRF, and GVATT-BERT-CRF with BERT as
+the sentence encoder (section 3.2): the text encoder that is handed over decides.
+
+Graph: tokens, one sentence node, the image as a grid. The sentence asks, the grid's nodes answer, and the
+answer reaches every word of the sentence through gates. A post without a picture gets zeros for an answer.
+
+    q = LSTM(h_1, ..., h_n), the last state, of the words' states h              text query
+    c = sum over regions j of alpha_j v_j                                        visual attention
+        alpha_j = softmax_j w . tanh(W q + W v_j + b),  v_j = W u_j + b  of the grid's vectors u
+    x_i = beta_w * h_i + beta_v * tanh(W h_i + W c + b)                          gates
+        beta_w, beta_v = sigmoid(W h_i + W c + b) each
+    a CRF over the x_i
+
+The paper's text was not at hand, so no equation has a number here; this is the model as we know it. Chosen by
+us: the query's LSTM, with 100 states, reads the words' states; the grid's vectors are brought to the words'
+width first; query and region are added inside the tanh that scores (added behind it, the query's part is the
+same for all regions and leaves the softmax); 100 units that score; the widths of HBiLSTM-CRF (`models.lstm`),
+without its layer before the CRF; dropout of 0.5 over word vectors and 0.1 over a pretrained encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.features.wordvectors import WordVectors
+from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.nn.additive import AdditiveAttention, Along
+from mnergraph.nn.characters import CharacterLSTM
+from mnergraph.nn.crf import CRF
+from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.fusion import Apply
+from mnergraph.nn.gates import Gate
+from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.recurrent import SentenceQuery, Spread
+from mnergraph.nn.words import word_states
+
+TO_SENTENCE, TO_TOKENS = ("image", "answers", "sentence"), ("sentence", "tells", "token")
+SCHEMA = Schema([Relation(*TO_SENTENCE, Complete()), Relation(*TO_TOKENS, Complete())])
+
+
+class ModulationGate(nn.Module):
+    """What of a word and what of the picture goes on, each through a gate of both.
+
+    out = beta_w * h + beta_v * m,  m = tanh(W h + U c + b),  beta = sigmoid(W h + U c + b), two of them
+
+    Args:
+        width: of both.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.word, self.visual = Gate(width, bias=True), Gate(width, bias=True)
+        self.both = nn.Linear(2 * width, width)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """``[words, width]`` twice -> ``[words, width]``."""
+        m = torch.tanh(self.both(torch.cat([h, c], -1)))
+        return self.word(h, c) * h + self.visual(h, c) * m
+
+
+class GVATT(Tagger):
+    """Visual attention by a text query, then gates (Lu et al., ACL 2018).
+
+    Args:
+        encoder: word vectors (GVATT-HBiLSTM-CRF) or a pretrained encoder (GVATT-BERT-CRF).
+        labels: the label set.
+        image_width: of the grid's vectors; 2048 for a ResNet-152.
+        hidden: states of each direction, of the LSTM over words.
+        character_width: of a character's embedding.
+        character_hidden: states of each direction, of the LSTM over characters.
+        query: states of the LSTM that asks.
+        attention: units of the layer that scores the regions.
+        dropout: on what the LSTM reads and on the words' states; by default 0.5, or 0.1 over a pretrained
+            encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone | WordVectors,
+        labels: Labels,
+        *,
+        image_width: int = 2048,
+        hidden: int = 100,
+        character_width: int = 25,
+        character_hidden: int = 25,
+        query: int = 100,
+        attention: int = 100,
+        dropout: float | None = None,
+    ) -> None:
+        words, width = word_states(
+            encoder, hidden, reader=CharacterLSTM(character_width, character_hidden), dropout=dropout
+        )
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                *words,
+                ImageEncoder(width, image_width),
+                SentenceQuery(width, query),
+                Along(TO_SENTENCE, AdditiveAttention(width, attention, queries=query)),
+                Spread(write="seen"),
+                Apply(ModulationGate(width), read=("token", "seen"), write="token"),
+                Emit("tags", width, len(labels)),
+            ],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            characters=encoder.characters,
+            image_width=image_width,
+        )

@@ -1,0 +1,200 @@
+"""HamLearning: "A Novel Framework for Multimodal Named Entity Recognition with Multi-level Alignments".
+
+Liu, Li, Ren, Liu, Si, Zhu and Sun, 2023. No code was released; this is equations 1 to 16.
+
+Graph: the sentence ([CLS]) and its tokens all meet, as do the image (one node) and its objects; where their
+boxes lie in one of eleven labelled relations, image and objects are joined; the sentence weighs the image,
+and so weighed it joins every object; objects and tokens all meet.
+
+Where the paper is silent or can be read in two ways we choose:
+
+- Every Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one
+  layer, objects have no positions. A label's embedding is `ObjectEncoder`'s. A grid of image vectors enters
+  as its mean. How many objects there are (the paper: 15) is up to the evidence.
+- W of eq. 5, "with regard to the edge direction and label", is one matrix for each label of the edge j -> i.
+  Whatever is joined is joined both ways, and the label of i -> j follows from that of j -> i (inside and
+  cover, opposite angles): matrices for outgoing edges would add nothing. phi is a ReLU, lambda by feature.
+- The spatial nodes stay 4 wider than the others; eq. 10's linear map, one for each r, ends that.
+- M of eq. 9 is by feature. W of eq. 8 begins small (deviation 1 / width), lest C begin saturated.
+- Sigma of eq. 13 is a sigmoid, alpha by feature. The L rounds are iterations of the same layers; the last
+  updates the words alone, for nobody would hear V^1 and V^2 again.
+- An object without a box has box features of zero and no spatial edge. Words hear objects only (eqs. 10-15):
+  a post without objects is its text alone; one without an image has v_IMG = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from mnergraph.features.backbone import Backbone
+from mnergraph.graph import Complete, Relation, Schema, Spatial
+from mnergraph.graph.geometry import SPATIAL_LABELS
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.crf import CRF
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember, TextEncoder
+from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
+from mnergraph.nn.gates import Blend
+from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
+from mnergraph.nn.state import Graph
+from mnergraph.nn.union import Merge, Split
+
+TEXT, PICTURE = ("sentence", "token"), ("image", "object")
+TEXT_MEETS = [(src, "attends", dst) for src in TEXT for dst in TEXT]
+PICTURE_MEETS = [(src, "attends", dst) for src in PICTURE for dst in PICTURE]
+NEAR = [("image", "near", "object"), ("object", "near", "image"), ("object", "near", "object")]
+WEIGHS, JOINS = ("sentence", "weighs", "image"), ("image", "joins", "object")
+TO_TOKENS, TO_OBJECTS = ("object", "tells", "token"), ("token", "tells", "object")
+#: Among the nodes that sentence and tokens, or image and objects, become together.
+TEXT_SELF, SEMANTIC_SELF = ("text", "attends", "text"), ("semantic", "attends", "semantic")
+AROUND = ("spatial", "near", "spatial")
+
+COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, WEIGHS, JOINS, TO_TOKENS, TO_OBJECTS]
+SCHEMA = Schema(
+    [*(Relation(*key, Complete()) for key in COMPLETE), *(Relation(*key, Spatial()) for key in NEAR)]
+)
+
+
+class Relevance(nn.Module):
+    """How far the image goes with the sentence, and objects that carry so much of it (eqs. 8-11).
+
+    C = tanh(h^T W v_IMG),  M = tanh(W' h + W'' v_IMG C),  v_i <- linear [M * v_IMG, v_i]
+
+    Args:
+        view: the features of ``view + " image"`` and ``view + " object"`` are read, the latter written.
+        width: of the view.
+        text: width of the sentence, and of the result.
+        measured: off, M is 1: all of the image joins every object.
+    """
+
+    def __init__(self, view: str, width: int, text: int, *, measured: bool = True) -> None:
+        super().__init__()
+        self.view, self.measured = view, measured
+        if measured:
+            self.match = nn.Linear(width, text, bias=False)
+            nn.init.normal_(self.match.weight, std=1 / width)
+            self.sentence = nn.Linear(text, width, bias=False)
+            self.image = nn.Linear(width, width, bias=False)
+        self.join = nn.Linear(2 * width, text)
+
+    def forward(self, graph: Graph) -> Graph:
+        # [sentences, width], zeros without an image
+        image = graph.layouts["image"].pad(graph.x[f"{self.view} image"]).sum(1)
+        if self.measured:
+            sentence = graph.x["sentence"]
+            # eq. 8, [sentences, 1]
+            match = torch.tanh((sentence * self.match(image)).sum(-1, keepdim=True))
+            # eq. 9, [sentences, width]
+            image = torch.tanh(self.sentence(sentence) + self.image(image) * match) * image
+        objects = graph.x[f"{self.view} object"]
+        # eq. 10
+        both = torch.cat([image[graph.layouts["object"].sentence], objects], -1)
+        return graph.update(**{f"{self.view} object": self.join(both)})
+
+
+class HamLearning(Tagger):
+    """Hierarchical alignments of a text with its image and objects (Liu et al., 2023).
+
+    Args:
+        encoder: the text encoder; all nodes are as wide as its states.
+        labels: the label set.
+        image_width: width of the picture's features (2048 for a ResNet-152's last map).
+        region_width: width of the objects' region vectors; None when there are none.
+        label_features: whether objects also speak by their label's embedding.
+        rounds: iterations of the interaction, L.
+        semantic_layers: of the ViT.
+        spatial_layers: of the R-GCN.
+        rgcn: off, the spatial view is left out (the paper's "w/o RGCN").
+        vit: off, the semantic view is left out ("w/o ViT").
+        relevance: off, the image joins the objects unweighed ("w/o RM").
+        heads: of every attention.
+        dropout: in every Transformer, and between the layers of eq. 12.
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone,
+        labels: Labels,
+        *,
+        image_width: int,
+        region_width: int | None = None,
+        label_features: bool = True,
+        rounds: int = 3,
+        semantic_layers: int = 4,
+        spatial_layers: int = 2,
+        rgcn: bool = True,
+        vit: bool = True,
+        relevance: bool = True,
+        heads: int = 12,
+        dropout: float = 0.1,
+    ) -> None:
+        if rounds < 1:
+            raise ValueError(f"words meet objects in one round at least, not in {rounds}")
+        if not (rgcn or vit):
+            raise ValueError("without R-GCN and without ViT no view of the picture is left; keep one of them")
+        width, wide = encoder.width, BoxFeatures.WIDTH + encoder.width
+        block = partial(TransformerBlock, width=width, heads=heads, dropout=dropout)
+        stack: list[nn.Module] = [
+            # eq. 1 and the textual Transformer
+            TextEncoder(encoder, pooling="sum", sentence=True),
+            Merge("text", TEXT, relations=["attends"]),
+            block(TEXT_SELF),
+            Split("text", {kind: kind for kind in TEXT}),
+            # eqs. 2 and 3
+            ImageEncoder(width, image_width),
+            ObjectEncoder(width, region_width=region_width, label_width=width if label_features else None),
+        ]
+        views: dict[str, int] = {}
+        if vit:
+            # eq. 4
+            views["semantic"] = width
+            stack.append(Merge("semantic", PICTURE, relations=["attends"]))
+            stack += [block(SEMANTIC_SELF) for _ in range(semantic_layers)]
+        if rgcn:
+            # eqs. 5-7
+            views["spatial"] = wide
+            stack += [BoxFeatures(), Merge("spatial", PICTURE, relations=["near"])]
+            for _ in range(spatial_layers):
+                convolution = RelationalConvolution(wide, len(SPATIAL_LABELS))
+                stack.append(RelationalLayer({AROUND: convolution}, combine=partial(GatedUpdate, wide)))
+        for view, size in views.items():
+            stack.append(Split(view, {kind: f"{view} {kind}" for kind in PICTURE}))
+            stack.append(Relevance(view, size, width, measured=relevance))
+        # eq. 12
+        ffnn = (nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        stack.append(EachNode({"token": nn.Sequential(*ffnn)}))
+        stack += interaction(list(views), rounds, width, block)
+        idle = [*(() if vit else PICTURE_MEETS), *(() if rgcn else NEAR), *(() if relevance else (WEIGHS,))]
+        super().__init__(
+            schema=SCHEMA.without(*idle),
+            layers=[*stack, Emit("tags", width, len(labels))],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            region_width=region_width,
+            image_width=image_width,
+            pool_image=True,
+        )
+
+
+def interaction(
+    views: Sequence[str], rounds: int, width: int, block: Callable[..., TransformerBlock]
+) -> Iterator[nn.Module]:
+    """The rounds of eqs. 13-15, the same layers in each; the last leaves the objects as they are.
+
+    All read what the last round left: V is made before the views change, and they before the words.
+    """
+    objects = [f"{view} object" for view in views]
+    two = len(objects) == 2
+    seen = Apply(Blend(width), read=objects, write="object") if two else Remember(objects[0], "object")
+    words = block(TO_TOKENS)
+    updates = [block(TO_OBJECTS, dst=view) for view in objects] if rounds > 1 else []
+    for _ in range(rounds - 1):
+        yield from (seen, *updates, words)
+    yield from (seen, words)

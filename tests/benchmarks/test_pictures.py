@@ -1,0 +1,133 @@
+"""What stands for pictures: captions against a plain call of the encoder, maps against one of the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as pixels
+
+from benchmarks.pictures import Map, seen_by_backbone, seen_by_caption
+from mnergraph.features.backbone import Backbone, pretrained
+from mnergraph.features.regions import Crops
+from mnergraph.graph import Pair
+
+Splits = dict[str, list[Pair]]
+SMALL = Crops("resnet18", "random", size=64)
+
+
+@pytest.fixture(scope="module")
+def reader(encoder: Path) -> Backbone:
+    return pretrained(encoder)
+
+
+def states(reader: Backbone, caption: str) -> tuple[Tensor, list[int]]:
+    """The encoder's states of a caption alone, and how many pieces each word has."""
+    tokenizer = reader.pieces.tokenizer
+    words = caption.split()
+    given = tokenizer([words], is_split_into_words=True, return_tensors="pt")
+    counts = [len(tokenizer([[word]], is_split_into_words=True)["input_ids"][0]) - 2 for word in words]
+    with torch.no_grad():
+        found = reader.model.eval()(
+            input_ids=given["input_ids"], attention_mask=given["attention_mask"]
+        ).last_hidden_state
+    return found[0], counts
+
+
+def test_captions(posts: Splits, reader: Backbone) -> None:
+    reader.model.train()
+    for shape in ("vector", "grid"):
+        found = seen_by_caption(posts, reader, shape, batch_size=3, progress=False)
+        for before, after in zip(posts["train"], found["train"], strict=True):
+            assert replace(after, image=None) == before
+            if before.caption is None:
+                assert after.image is None
+                continue
+            alone, counts = states(reader, before.caption)
+            words = torch.stack([part.mean(0) for part in alone[1:-1].split(counts)])
+            wanted = alone.mean(0, keepdim=True) if shape == "vector" else words
+            assert after.image is not None
+            torch.testing.assert_close(after.image, wanted, rtol=1e-5, atol=1e-5)
+            assert not after.image.requires_grad
+
+
+def test_nobody_has_a_caption(posts: Splits, reader: Backbone) -> None:
+    bare = {name: [replace(pair, caption=None) for pair in pairs] for name, pairs in posts.items()}
+    with pytest.raises(ValueError, match="no post to learn from has a caption"):
+        seen_by_caption(bare, reader, "grid", progress=False)
+    odd = {"train": [Pair(("a",), caption=" "), Pair(("b",), caption="a hat")], "test": []}
+    found = seen_by_caption(odd, reader, "grid", progress=False)["train"]
+    assert [None if pair.image is None else len(pair.image) for pair in found] == [None, 2]
+
+
+@pytest.fixture
+def pictured(tmp_path: Path) -> Splits:
+    """Five posts with a picture each but one, which are white in one corner only."""
+    splits: Splits = {"train": [], "test": []}
+    for place in range(5):
+        picture = Image.new("RGB", (80, 60), (20 * place, 10, 0))
+        if place < 4:
+            picture.paste((255, 255, 255), (40 * (place % 2), 30 * (place // 2), 40 + 40 * (place % 2), 60))
+            picture.save(tmp_path / f"{place}.png")
+        path = tmp_path / f"{place}.png" if place < 4 else None
+        splits["test" if place == 3 else "train"].append(Pair(("a",), id=str(place), picture=path))
+    return splits
+
+
+def test_maps(pictured: Splits) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torchvision.models.resnet18(weights=None).eval()
+    grids = seen_by_backbone(pictured, Map(SMALL, stage=2, cells=2), "grid", progress=False)
+    vectors = seen_by_backbone(pictured, Map(SMALL, stage=2, cells=2), "vector", progress=False)
+    for split, pairs in pictured.items():
+        for pair, grid, vector in zip(pairs, grids[split], vectors[split], strict=True):
+            if pair.picture is None:
+                assert grid.image is None
+                assert vector.image is None
+                continue
+            assert grid.image is not None
+            assert vector.image is not None
+            with Image.open(pair.picture) as file:
+                square = file.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)
+            x = pixels.pil_to_tensor(square).float()[None] / 255
+            x = pixels.normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            with torch.no_grad():
+                x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
+                x = network.layer2(network.layer1(x))[0]
+            # [128, 8, 8]: four quarters, row by row
+            quarters = [x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]]
+            wanted = torch.stack([quarter.mean((1, 2)) for quarter in quarters])
+            torch.testing.assert_close(grid.image, wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(vector.image, wanted.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> None:
+    plain = seen_by_backbone(pictured, Map(SMALL, stage=1), "grid", progress=False)
+    standard = seen_by_backbone(pictured, Map(SMALL, stage=1, standardise=True), "grid", progress=False)
+
+    def rows(splits: Splits, name: str) -> Tensor:
+        return torch.cat([pair.image for pair in splits[name] if pair.image is not None])
+
+    deviation, mean = torch.std_mean(rows(plain, "train"), dim=0)
+    for name in ("train", "test"):
+        wanted = (rows(plain, name) - mean) / deviation.clamp(min=1e-6)
+        alive = deviation > 1e-6
+        torch.testing.assert_close(rows(standard, name)[:, alive], wanted[:, alive], rtol=1e-4, atol=1e-4)
+    assert rows(standard, "train").isfinite().all()
+
+
+def test_pictures_that_cannot_be_read(pictured: Splits, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    with pytest.raises(OSError, match=r"0\.png"):
+        seen_by_backbone(pictured, Map(SMALL), "grid", progress=False)
+    bare = {name: [replace(pair, picture=None) for pair in pairs] for name, pairs in pictured.items()}
+    with pytest.raises(ValueError, match="no post to learn from has a picture"):
+        seen_by_backbone(bare, Map(SMALL), "grid", progress=False)
+    with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
+        Map(SMALL, stage=5)

@@ -1,0 +1,161 @@
+"""The training script on tiny posts: result files, seeds, what stands for pictures, other data to test on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.train import main, summary
+from mnergraph.data import checksum
+
+UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={width: 16, heads: 2, layers: 1, hidden: 16}")
+GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query: 8, attention: 8}")
+#: Drawn posts, few and small.
+DRAWN = (
+    "--data=Lookalikes",
+    "--data_options={sizes: [16, 6, 8], size: 64, irrelevant: 1.0}",
+    "--encoder=tiny-random",
+    "--loop.epochs=1",
+)
+
+
+def run(settings: Path, root: Path, out: Path, *further: str) -> dict[str, Any]:
+    main([f"--settings={settings}", f"--root={root}", f"--out={out}", "--seeds=[0]", *further])
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
+    found = run(settings, root, tmp_path / "new" / "r.json", "--seeds=[3, 4]")
+    assert found["benchmark"] == "train"
+    assert (found["system"], found["data"], found["test data"]) == ("BERT-CRF", "Folder", "Folder")
+    assert found["posts"] == {"train": 40, "valid": 12, "test": 15}
+    assert found["checksums"]["test"] == checksum(root / "test.txt")
+    assert found["experiment"]["loop"]["epochs"] == 2
+    assert found["evidence"]["test"]["captions"] == 10
+    assert found["evidence"]["test"]["objects"] == 0  # unless caption_phrases asks for them
+    assert list(found["seeds"]) == ["3", "4"]
+    for one in found["seeds"].values():
+        assert {"versions", "threads", "processor", "cores"} <= set(one["machine"])
+        assert one["commit"]
+        assert one["seconds"] >= one["training seconds"] > 0
+        posts = {name: [*map(int, line.split())] for name, line in one["entities by test post"].items()}
+        assert {len(numbers) for numbers in posts.values()} == {15}
+        right, predicted, gold = (sum(posts[name]) for name in ("right", "predicted", "gold"))
+        lenient = one["test"]["lenient"]
+        assert gold == lenient["gold"]
+        assert right == pytest.approx(lenient["recall"] * gold)
+        assert right == pytest.approx(lenient["precision"] * predicted)
+    values = [one["test"]["lenient"]["f1"] for one in found["seeds"].values()]
+    assert max(values) > 0.3
+    assert found["test"]["lenient"]["f1"] == pytest.approx(sum(values) / 2)
+    assert found["test"] == summary([one["test"] for one in found["seeds"].values()])
+
+
+def test_further_seeds_join_a_result(settings: Path, root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    first = run(settings, root, out)
+    more = run(settings, root, out, "--seeds=[0, 1]", "--loop.progress=false")
+    assert more["seeds"]["0"] == first["seeds"]["0"]
+    assert list(more["seeds"]) == ["0", "1"]
+    again = run(settings, root, tmp_path / "other.json", "--seeds=[1]")["seeds"]["1"]
+    same = ("valid", "test", "entities by test post")
+    assert [again[key] for key in same] == [more["seeds"]["1"][key] for key in same]
+    with pytest.raises(FileExistsError, match=r"r.json is a result with another experiment; give"):
+        run(settings, root, out, "--optimisation.lr=1e-4")
+    assert json.loads(out.read_text(encoding="utf-8")) == more
+
+
+@pytest.mark.parametrize("image", ["vector", "grid"])
+def test_captions_for_pictures(settings: Path, root: Path, tmp_path: Path, image: str) -> None:
+    found = run(settings, root, tmp_path / "r.json", *GVATT, f"--image={image}", "--image_features=caption")
+    assert found["evidence"]["train"]["image vectors"] == found["evidence"]["train"]["captions"] == 26
+
+
+def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: Path, tmp_path: Path) -> None:
+    caption = (*GVATT, "--encoder=random:8", "--image=grid", "--image_features=caption")
+    with pytest.raises(ValueError, match="random:8 reads no captions: give --caption_encoder"):
+        run(settings, root, tmp_path / "r.json", *caption)
+    small = "--arguments={hidden: 4, character_width: 4, character_hidden: 2, query: 4, attention: 4}"
+    found = run(settings, root, tmp_path / "r.json", *caption, small, f"--caption_encoder={encoder}")
+    assert found["evidence"]["test"]["image vectors"] == 10
+
+
+def test_phrases_of_captions_become_objects(settings: Path, root: Path, tmp_path: Path) -> None:
+    found = run(settings, root, tmp_path / "r.json", *UMGF, "--caption_phrases=true")
+    assert found["evidence"]["train"]["objects"] == 26
+    elsewhere = tmp_path / "captions.jsonl"
+    elsewhere.write_text('{"id": "train0", "caption": "a cat"}\n', encoding="utf-8")
+    captions = f"--captions={elsewhere}"
+    found = run(settings, root, tmp_path / "s.json", *UMGF, "--caption_phrases=true", captions)
+    assert found["evidence"]["train"]["objects"] == 1
+
+
+def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    with pytest.raises(
+        ValueError, match=r"wants the picture's grid, and no post .* --image_features caption"
+    ):
+        run(settings, root, out, *GVATT, "--image=grid")
+    with pytest.raises(ValueError, match="no post to learn from has a picture; give the folder"):
+        run(settings, root, out, *GVATT, "--image=grid", "--image_features=backbone")
+    with pytest.raises(ValueError, match=r"regions are cut out of pictures, .* --regions null"):
+        run(settings, root, out, *UMGF, "--regions.backbone=resnet18")
+    with pytest.raises(ValueError, match="looks 4 similar words up: give --word_vectors"):
+        run(settings, root, out, "--similar=4")
+    with pytest.raises(ValueError, match="there is no data set 'Twitter'; there is Folder"):
+        run(settings, root, out, "--data=Twitter")
+    assert not out.exists()
+
+
+def test_other_data_to_test_on(
+    settings: Path, root: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Twitter-2015's OTHER is Twitter-2017's MISC, whichever way one trains."""
+    other = write(tmp_path / "there", other="MISC")
+    test = ("--test_data=Folder", f"--test.root={other}")
+    here = run(settings, root, tmp_path / "r.json", *test)["seeds"]["0"]["test"]["lenient_by_type"]
+    assert set(here) == {"PER", "LOC", "ORG", "OTHER"}
+    assert here["OTHER"]["gold"] > 0
+    found = run(settings, other, tmp_path / "s.json", "--test_data=Folder", f"--test.root={root}")
+    assert set(found["seeds"]["0"]["test"]["lenient_by_type"]) == {"PER", "LOC", "ORG", "MISC"}
+    assert found["checksums"]["test"] == checksum(root / "test.txt")
+    assert found["checksums"]["valid"] == checksum(other / "valid.txt")
+    with pytest.raises(ValueError, match=r"test_data, the other data set, and test.root, its folder"):
+        run(settings, root, tmp_path / "t.json", "--test_data=Folder")
+
+
+def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
+    regions = "--regions={backbone: resnet18, weights: random, size: 32}"
+    found = run(settings, tmp_path / "posts", tmp_path / "r.json", *DRAWN, *UMGF, regions)
+    assert found["experiment"]["data_options"]["irrelevant"] == 1.0
+    assert found["evidence"]["train"]["region vectors"] == found["evidence"]["train"]["pictures"] == 14
+
+
+@pytest.mark.parametrize("image", ["vector", "grid"])
+def test_drawn_pictures_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
+    seen = "--map={resnet: {backbone: resnet18, weights: random, size: 32}, stage: 1, cells: 3}"
+    how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", seen)
+    found = run(settings, tmp_path / "posts", tmp_path / "r.json", *how)
+    assert found["evidence"]["test"]["image vectors"] == 7
+
+
+def test_ablations(settings: Path, root: Path, tmp_path: Path) -> None:
+    with settings.open("a", encoding="utf-8") as file:
+        file.write("ablations: {w/o dropout: {arguments: {dropout: 0.0}}}\n")
+    found = run(settings, root, tmp_path / "r.json", "--ablation=w/o dropout")
+    assert found["system"] == "BERT-CRF, w/o dropout"
+    assert found["experiment"]["arguments"] == {"dropout": 0.0}
+
+
+def test_faults_of_settings(
+    settings: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(settings, root, tmp_path / "r.json", "--loop.epoch=3")
+    assert "epoch" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"arguments of BERT-CRF: .*width"):
+        run(settings, root, tmp_path / "r.json", "--arguments.width=3")

@@ -1,0 +1,86 @@
+"""A stack that does everything a record must tell of: it grows nodes, merges them, and gates."""
+
+from __future__ import annotations
+
+import torch
+from fakes import OBJECTS, SCHEMA, TO_OBJECTS, TO_TOKENS, TOKENS
+from torch import nn
+
+from mnergraph.graph import Complete, Edges, Layout, Member, Relation, Schema
+from mnergraph.nn import (
+    Apply,
+    Attention,
+    GatedSum,
+    Graph,
+    Highway,
+    RelationalLayer,
+    TransformerBlock,
+)
+
+WIDTH, HEADS = 8, 2
+OF, SHOWS = ("entity", "of", "token"), ("visual", "shows", "entity")
+#: The relations of `fakes.SCHEMA`, entities, and image and objects as one node type.
+GROWN = SCHEMA | Schema(
+    [Relation(*OF, Member()), Relation(*SHOWS, Complete())], nodes=["image", "visual", "entity"]
+)
+
+
+class GrowEntities(nn.Module):
+    """An entity of two words for every two words of a post that has three or more."""
+
+    def forward(self, graph: Graph) -> Graph:
+        words = graph.layouts["token"]
+        counts = torch.where(words.counts > 2, words.counts // 2, 0)
+        entities = Layout(nn.functional.pad(counts.cumsum(0), (1, 0)))
+        first = words.ptr[entities.sentence] + 2 * entities.position
+        # joined in an order that is not that of the posts
+        index = torch.stack([torch.arange(entities.nodes).repeat(2), torch.cat([first + 1, first])])
+        x = graph.x["token"][first]
+        edges = {
+            OF: Edges(entities, words, index),
+            SHOWS: Edges(graph.layouts["visual"], entities),
+        }
+        return graph.grow("entity", x, entities, edges)
+
+
+class MergeVisual(nn.Module):
+    """Image and objects of a post as one node type."""
+
+    def forward(self, graph: Graph) -> Graph:
+        parts = [graph.layouts[kind] for kind in ("image", "object")]
+        merged = Layout(parts[0].ptr + parts[1].ptr)
+        order = torch.cat([part.sentence for part in parts]).argsort(stable=True)
+        x = torch.cat([graph.x["image"], graph.x["object"]])[order]
+        edges = {SHOWS: Edges(merged, graph.layouts["entity"])}
+        return graph.grow("visual", x, merged, edges).made_of("visual", ("image", "object"))
+
+
+class GatedAttention(nn.Module):
+    """An operator that gates those receivers alone that hear anybody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.highway = Attention(WIDTH, HEADS), Highway(WIDTH)
+
+    def forward(self, dst: torch.Tensor, src: torch.Tensor, edges: Edges) -> torch.Tensor:
+        hears = edges.dst.unpad(edges.heard)
+        message = self.attention(dst, src, edges)
+        return dst.masked_scatter(hears[:, None], self.highway(message[hears], dst[hears]))
+
+
+def everything() -> nn.Sequential:
+    """Attention and gates along stored, complete and grown relations, gates of nodes, a layer used twice."""
+    torch.manual_seed(3)
+    again = RelationalLayer({TOKENS: Attention(WIDTH, HEADS, dropout=0.5)}, combine=lambda: Highway(WIDTH))
+    return nn.Sequential(
+        RelationalLayer(
+            {OBJECTS: Attention(WIDTH, HEADS), TO_TOKENS: GatedSum(WIDTH), TO_OBJECTS: GatedSum(WIDTH)},
+            combine=lambda: Highway(WIDTH),
+        ),
+        again,
+        nn.Sequential(TransformerBlock(TO_TOKENS, WIDTH, HEADS, out="seen"), MergeVisual()),
+        Apply(Highway(WIDTH), read=("seen", "token"), write="mixed"),
+        GrowEntities(),
+        RelationalLayer({SHOWS: GatedAttention()}),
+        again,
+    )

@@ -1,0 +1,584 @@
+"""GEI against a reading of its paper that shares only the weights with ours, and what the picture reaches."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchcrf
+from torch import Tensor, nn
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.graph import Edges, Object, Pair, collate
+from mnergraph.labels import Labels, boundary, spans
+from mnergraph.models import GEI, Tagger
+from mnergraph.models.gei import (
+    FILLS,
+    FROM_ENTITIES,
+    FROM_TOKENS,
+    POOLS,
+    SCHEMA,
+    TO_ENTITIES,
+    TO_TOKENS,
+    TOKENS,
+    VISUALS,
+)
+from mnergraph.nn.attention import Attention
+from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
+from mnergraph.nn.entities import GrowEntities, Pool
+from mnergraph.nn.fusion import AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.gated import Gated
+from mnergraph.nn.heads import Emit
+from mnergraph.nn.schedule import ScheduledSampling
+from mnergraph.nn.state import Graph
+from mnergraph.nn.union import Merge
+
+LABELS = Labels.of_types(["PER", "LOC"])
+WIDTH, HEADS, REGION, IMAGE = 16, 4, 6, 5
+SMALL: dict[str, Any] = {
+    "width": WIDTH,
+    "heads": HEADS,
+    "hidden": 20,
+    "region_width": REGION,
+    "image_width": IMAGE,
+    "dropout": 0.0,
+}
+#: The rows of table 1 as arguments.
+FORMS: dict[str, dict[str, bool]] = {
+    "GEI": {},
+    "- entity-level interaction": {"entity_level_interaction": False},
+    "- span detection": {"entity_level_interaction": False, "span_detection": False},
+    "+ image region": {"image_region": True},
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def encoder() -> Backbone:
+    """Without dropout, so that training differs from evaluation in its entities alone."""
+    found = tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
+    for part in found.model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return found
+
+
+def gei(seed: int = 0, *, form: str = "GEI", **options: Any) -> GEI:
+    torch.manual_seed(seed)
+    return GEI(encoder(), LABELS, **{**SMALL, **FORMS[form], **options})
+
+
+def thing(label: str = "", *, region: bool = True) -> Object:
+    return Object(label, (0, 0, 4, 4), region=torch.randn(REGION) if region else None)
+
+
+@pytest.fixture
+def posts() -> list[Pair]:
+    """Every awkward thing that entities and pictures can do."""
+    torch.manual_seed(3)
+    words = ("Bob", "and", "Ann", "saw", "Paris", "today")
+    both, whole = (
+        (thing("a person"), thing("city"), thing(), thing("dog", region=False)),
+        torch.randn(1, IMAGE),
+    )
+
+    def post(id: str, *tags: str, objects: tuple[Object, ...] = both, image: Tensor | None = whole) -> Pair:
+        return Pair(words[: len(tags)], tags, id, objects=objects, image=image)
+
+    return [
+        post("two entities", "B-PER", "I-PER", "O", "O", "B-LOC", "O"),
+        post("no entity", "O", "O", "O"),
+        post("one word, an entity", "B-LOC"),
+        post("one word, none", "O"),
+        post("adjacent, and the last word", "O", "B-PER", "I-PER", "B-PER", "B-LOC"),
+        post("orphan that must not join the post before", "I-PER", "I-PER", "O", "I-LOC"),
+        post("all words", "B-LOC", "I-LOC", "I-LOC"),
+        post("no picture", "O", "B-PER", "I-PER", objects=(), image=None),
+        post("no picture, no entity", "O", "O", objects=(), image=None),
+        post("picture alone", "B-PER", "O", "B-LOC", objects=()),
+        post("objects alone", "B-PER", "O", "I-LOC", image=None),
+        post("one object", "O", "B-LOC", objects=both[:1], image=None),
+        post("a grid", "B-PER", "O", image=torch.randn(4, IMAGE)),
+    ]
+
+
+def run(model: Tagger, some: Sequence[Pair]) -> Graph:
+    return model(collate(model.builder.build(some)))
+
+
+# --- the paper, equations 1 to 12 --------------------------------------------------------------------------
+
+
+class Paper:
+    """Emissions of one post, equation by equation, node by node, with a model's weights."""
+
+    def __init__(self, model: GEI) -> None:
+        self.model = model
+        self.layers = list(model.layers)
+        self.crf = torchcrf.CRF(3, batch_first=True)
+        if "spans" in model.tasks:
+            self.crf.load_state_dict(model.tasks["spans"].scorer.state_dict())
+
+    def first(self, kind: type[nn.Module]) -> Any:
+        return next(layer for layer in self.layers if isinstance(layer, kind))
+
+    def __call__(self, post: Pair) -> dict[str, Tensor]:
+        emissions = {}
+        c = self.states(post)
+        blocks = [layer for layer in self.layers if isinstance(layer, TransformerBlock)]
+        found: list[tuple[int, int]] = []
+        if len(blocks) == 2:
+            # eqs. 2-4
+            side = torch.stack(self.transformer(blocks[0], c))
+            emissions["spans"] = side @ self.first(Emit).linear.weight.T + self.first(Emit).linear.bias
+            found = self.spans(post, emissions["spans"])
+        # eq. 1 and the linear map after it
+        maps = self.first(EachNode).types
+        t = [maps["token"](x) for x in self.transformer(blocks[-1], c)]
+        v = self.visual(post)
+        # section 2.1: max over the words
+        e = [self.pool(t, span) for span in found]
+        for layer in self.interactions():
+            t, e, v = self.interaction(layer, t, e, v, found)
+        emit = self.layers[-1].linear
+        emissions["tags"] = torch.stack([emit.weight @ x + emit.bias for x in t])
+        return emissions
+
+    def states(self, post: Pair) -> list[Tensor]:
+        tokenizer, text = self.model.encoder.pieces.tokenizer, self.model.encoder.model
+        encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
+        states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
+        return [states[owner.index(place)] for place in range(len(post.words))]
+
+    def spans(self, post: Pair, emissions: Tensor) -> list[tuple[int, int]]:
+        """Gold in training, else what an independent CRF decodes; read by the package's labels."""
+        names = LABELS.boundaries.tags
+        if self.model.training and post.labels is not None:
+            tags = [boundary(tag) for tag in post.labels]
+        else:
+            whole = torch.ones(1, len(post.words), dtype=torch.bool)
+            tags = [names[label] for label in self.crf.decode(emissions[None], whole)[0]]
+        return [(span.start, span.end) for span in spans(tags)]
+
+    def visual(self, post: Pair) -> list[Tensor]:
+        """Eqs. 5-6: the picture, then its objects."""
+        found = []
+        if post.image is not None:
+            found += [self.first(ImageEncoder).linear(row) for row in post.image]
+        if not any(isinstance(layer, ObjectEncoder) for layer in self.layers):
+            return [torch.relu(row) for row in found]
+        objects, table = self.first(ObjectEncoder), self.model.encoder.model.get_input_embeddings()
+        for o in post.objects:
+            x = torch.zeros(WIDTH)
+            if o.region is not None:
+                x = x + objects.region(o.region)
+            if o.label:
+                ids = self.model.encoder.pieces.tokenizer(o.label, add_special_tokens=False)["input_ids"]
+                x = x + objects.label(
+                    objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0))
+                )
+            found.append(x)
+        return [torch.relu(row) for row in found]
+
+    def interactions(self) -> Iterator[list[nn.Module]]:
+        """The modules of each interacting layer; it begins where words attend words."""
+        starts = [
+            place
+            for place, layer in enumerate(self.layers)
+            if isinstance(layer, RelationalLayer) and TOKENS in layer.relations
+        ]
+        for start, end in zip(starts, [*starts[1:], len(self.layers) - 1], strict=True):
+            yield self.layers[start:end]
+
+    def interaction(
+        self, layer: list[nn.Module], t: list[Tensor], e: list[Tensor], v: list[Tensor], found: list
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        inside, between, *rest = layer
+        assert isinstance(inside, RelationalLayer)
+        assert isinstance(between, RelationalLayer)
+        alone = next(module for module in rest if isinstance(module, EachNode))
+        a_t, a_v = (inside.operators[inside.relations.index(key)] for key in (TOKENS, VISUALS))
+        # eq. 7
+        d_t = [inside.combine["token"].norm(x + attend(a_t, x, t)) for x in t]
+        d_v = [inside.combine["visual"].norm(x + attend(a_v, x, v)) for x in v]
+        if FILLS in getattr(rest[0], "relations", ()):
+            # eqs. 8-10
+            m_e = [self.mix(between, TO_ENTITIES, h, d_v) for h in e]
+            m_v = [self.mix(between, FROM_ENTITIES, h, e) for h in d_v]
+            # eqs. 11-12
+            m_t, highway = list(d_t), rest[0].operators[0].highway
+            for m, (start, end) in zip(m_e, found, strict=True):
+                for i in range(start, end):
+                    m_t[i] = gate(highway, m, d_t[i])
+        else:
+            # table 1: no entity nodes, so the words themselves ask the picture
+            words = [i for i in range(len(t)) if any(start <= i < end for start, end in found)]
+            words = words if "spans" in self.model.tasks else list(range(len(t)))
+            m_t = [self.mix(between, TO_TOKENS, x, d_v) if i in words else x for i, x in enumerate(d_t)]
+            m_v = [self.mix(between, FROM_TOKENS, x, [d_t[i] for i in words]) for x in d_v]
+        t = [forward(alone.types["token"], x) for x in m_t]
+        if "visual" in alone.types:
+            v = [forward(alone.types["visual"], x) for x in m_v]
+        return t, [self.pool(t, span) for span in found], v
+
+    @staticmethod
+    def mix(layer: RelationalLayer, key: Any, receiver: Tensor, senders: list[Tensor]) -> Tensor:
+        if key not in layer.relations or not senders:
+            return receiver
+        gated = layer.operators[layer.relations.index(key)]
+        return gate(gated.highway, attend(gated.operator, receiver, senders), receiver)
+
+    @staticmethod
+    def pool(t: list[Tensor], span: tuple[int, int]) -> Tensor:
+        words = t[span[0] : span[1]]
+        return torch.stack([max(x[feature] for x in words) for feature in range(len(words[0]))])
+
+    @staticmethod
+    def transformer(block: TransformerBlock, x: list[Tensor]) -> list[Tensor]:
+        return [
+            forward(block.feed_forward, block.residual.norm(row + attend(block.attention, row, x)))
+            for row in x
+        ]
+
+
+def attend(a: Attention, receiver: Tensor, senders: list[Tensor]) -> Tensor:
+    size = len(receiver) // a.heads
+    heads = []
+    for h in range(a.heads):
+        part = slice(h * size, (h + 1) * size)
+        q = a.query(receiver)[part]
+        scores = [math.exp(float(q @ a.key(sender)[part]) / math.sqrt(size)) for sender in senders]
+        values = [a.value(sender)[part] for sender in senders]
+        heads.append(sum(s / sum(scores) * value for s, value in zip(scores, values, strict=True)))
+    return a.output(torch.cat(heads))
+
+
+def gate(highway: nn.Module, message: Tensor, old: Tensor) -> Tensor:
+    """Eqs. 9-10 and 11-12: no bias."""
+    alpha = 1 / (1 + torch.exp(-(highway.a.weight @ message + highway.b.weight @ old)))
+    return alpha * message + (1 - alpha) * old
+
+
+def forward(module: FeedForward, x: Tensor) -> Tensor:
+    inner = (module.inner.weight @ x + module.inner.bias).clamp(min=0)
+    return module.residual.norm(x + module.outer.weight @ inner + module.outer.bias)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("training", [True, False], ids=["gold", "predicted"])
+@every_form
+@torch.no_grad()
+def test_paper(posts: list[Pair], form: str, training: bool, layers: int) -> None:
+    model = gei(layers, form=form, layers=layers).train(training)
+    graph, paper = run(model, posts), Paper(model)
+    wanted = [paper(post) for post in posts]
+    assert graph.emissions.keys() == wanted[0].keys()
+    for task in wanted[0]:
+        whole = torch.cat([one[task] for one in wanted])
+        torch.testing.assert_close(graph.emissions[task], whole, rtol=1e-5, atol=1e-5)
+    gates = [part.highway for part in model.modules() if isinstance(part, Gated)]
+    assert all(part.bias is None for gate in gates for part in (gate.a, gate.b)), "eqs. 9 and 11 have none"
+
+
+def test_loss(posts: list[Pair]) -> None:
+    """L = 0.5 L_span + 0.5 L_tag, each the negative log-likelihood of eqs. 3-4 and 13-14."""
+    model = gei().train()
+    graph, total = run(model, posts), torch.zeros(())
+    for task, names in (("tags", LABELS), ("spans", LABELS.boundaries)):
+        crf = torchcrf.CRF(len(names), batch_first=True)
+        crf.load_state_dict(model.tasks[task].scorer.state_dict())
+        for scores, post in zip(
+            graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True
+        ):
+            told = post.labels or ()
+            gold = torch.tensor([[names.index(tag if task == "tags" else boundary(tag)) for tag in told]])
+            total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
+    torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
+    assert list(gei(form="- span detection").tasks) == ["tags"]
+
+
+# --- entities grown inside the model -----------------------------------------------------------------------
+
+
+def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) -> None:
+    graph = run(gei().train(), posts)
+    wanted = [
+        [(s.start, s.end) for s in spans([boundary(tag) for tag in post.labels or ()])] for post in posts
+    ]
+    assert grown(graph) == wanted
+    assert sum(map(len, wanted)) == graph.x["entity"].shape[0] == 16
+    assert (graph.edges[POOLS].index.flip(0) == graph.edges[FILLS].index).all()
+    for key in (TO_ENTITIES, FROM_ENTITIES):
+        assert graph.edges[key].complete
+        assert (graph.edges[key].src, graph.edges[key].dst) == (
+            graph.layouts[key[0]],
+            graph.layouts[key[2]],
+        )
+
+
+def grown(graph: Graph) -> list[list[tuple[int, int]]]:
+    """First and last word, half-open, of every post's entities, read off their edges."""
+    words, entities = graph.layouts["token"], graph.layouts["entity"]
+    found: list[list[tuple[int, int]]] = [[] for _ in range(graph.sentences)]
+    for entity in range(entities.nodes):
+        inside = [w for w, e in graph.edges[POOLS].index.t().tolist() if e == entity]
+        post = int(entities.sentence[entity])
+        start = inside[0] - int(words.ptr[post])
+        assert inside == list(range(inside[0], inside[-1] + 1))
+        assert {int(words.sentence[w]) for w in inside} == {post}
+        found[post].append((start, start + len(inside)))
+    return found
+
+
+def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) -> None:
+    model = gei(4)
+    bare = [replace(post, labels=None) for post in posts]
+    evaluated = run(model.eval(), posts)
+    names = LABELS.boundaries.tags
+    best = model.tasks["spans"].decode(evaluated).split([len(post.words) for post in posts])
+    wanted = [[(s.start, s.end) for s in spans([names[label] for label in row])] for row in best]
+    assert grown(evaluated) == wanted
+    assert 0 < sum(map(len, wanted)) < sum(len(post.words) for post in posts)
+    assert grown(run(model.train(), posts)) != wanted
+    for mode in (True, False):
+        unlabelled = run(model.train(mode), bare)
+        assert torch.equal(unlabelled.emissions["tags"], evaluated.emissions["tags"])
+    # each post by itself
+    assert grown(run(model.train(), [posts[0], *bare[1:]])) == [[(0, 2), (4, 5)], *wanted[1:]]
+
+
+def test_entities_told_beforehand_are_not_read(posts: list[Pair]) -> None:
+    model = gei().train()
+    told = [replace(post, entities=((0, 1), (0, len(post.words)))) for post in posts]
+    one, other = run(model, posts), run(model, told)
+    assert torch.equal(one.emissions["tags"], other.emissions["tags"])
+    assert other.data["entity"].num_nodes == 2 * len(posts)
+
+
+@every_form
+@pytest.mark.parametrize("training", [True, False])
+def test_alone_equals_batched(posts: list[Pair], form: str, training: bool) -> None:
+    model = gei(2, form=form, layers=3).train(training)
+    together = run(model, posts)
+    whole = together.emissions["tags"].split([len(post.words) for post in posts])
+    for scores, post in zip(whole, posts, strict=True):
+        torch.testing.assert_close(run(model, [post]).emissions["tags"], scores, rtol=1e-5, atol=1e-5)
+    alone = torch.stack([model.loss(run(model, [post])) for post in posts])
+    torch.testing.assert_close(model.loss(together), alone.mean(), rtol=1e-5, atol=1e-5)
+
+
+@every_form
+@pytest.mark.parametrize("which", ["all of them", "no entity", "no picture", "no picture, no entity"])
+def test_every_parameter_stays_in_the_computation(posts: list[Pair], form: str, which: str) -> None:
+    some = posts if which == "all of them" else [post for post in posts if post.id == which] * 2
+    model = gei(form=form, layers=2).train()
+    model.loss(run(model, some)).backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        if which == "all of them" and not name.endswith("key.bias"):  # softmax does not see it
+            assert weight.grad.any(), name
+
+
+def test_dead_parameters_do_not_exist() -> None:
+    model = gei(layers=3)
+    relations = [layer.relations for layer in model.layers if isinstance(layer, RelationalLayer)]
+    inside, last = [TOKENS, VISUALS], [[TOKENS, VISUALS], [TO_ENTITIES], [FILLS]]
+    assert relations == 2 * [inside, [TO_ENTITIES, FROM_ENTITIES], [FILLS], [POOLS]] + last
+    alone = [list(layer.types) for layer in model.layers if isinstance(layer, EachNode)][1:]
+    assert alone == [["token", "visual"]] * 2 + [["token"]]
+
+
+# --- what the picture reaches ------------------------------------------------------------------------------
+
+
+def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[list[bool]]:
+    """For every word of every post: whether its scores have a gradient by anything seen in the picture.
+
+    ``mute``: once the picture is there, words hear themselves alone.
+    """
+    graph = Graph.of(collate(model.builder.build(some)), model.schema)
+    seen = None
+    for layer in model.layers:
+        graph = layer(graph)
+        if isinstance(layer, Merge):
+            seen = graph.x["visual"]
+            if mute:
+                words = graph.layouts["token"]
+                itself = torch.arange(words.nodes).repeat(2, 1)
+                graph = graph.connect({TOKENS: Edges(words, words, itself)})
+    assert seen is not None
+    scores = graph.emissions["tags"]
+    weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
+    found = [
+        bool(torch.autograd.grad(row, seen, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)
+    ]
+    rows = iter(found)
+    return [[next(rows) for _ in post.words] for post in some]
+
+
+def inside(post: Pair) -> list[bool]:
+    """Which words lie in an entity of a post that shows anything."""
+    shown = bool(post.objects) or post.image is not None
+    return [shown and tag != "O" for tag in post.labels or ()]
+
+
+@pytest.mark.parametrize("form", ["GEI", "- entity-level interaction", "+ image region"])
+def test_no_word_outside_every_entity_receives_anything_from_the_picture(
+    posts: list[Pair], form: str
+) -> None:
+    if form == "+ image region":
+        posts = [replace(post, objects=()) for post in posts]
+    wanted = [inside(post) for post in posts]
+    # eqs. 8-12
+    assert reached(gei(1, form=form, layers=1), posts) == wanted
+    # at any depth the only way there leads from an entity's word to another, by the words' own attention
+    assert reached(gei(1, form=form, layers=4), posts, mute=True) == wanted
+    spread = [[any(words)] * len(words) for words in wanted]
+    assert reached(gei(1, form=form, layers=4), posts) == spread
+    assert spread[1] == [False] * 3, "and where there is no entity there is no way"
+
+
+def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) -> None:
+    shown = [[bool(post.objects) or post.image is not None] * len(post.words) for post in posts]
+    assert reached(gei(1, form="- span detection", layers=1), posts) == shown
+
+
+def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
+    """The same proof on numbers, in evaluation, with predicted entities."""
+    model = gei(4, layers=1).eval()
+    other = [
+        replace(post, image=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts
+    ]
+    one, two = run(model, posts), run(model, other)
+    same = [torch.equal(a, b) for a, b in zip(one.emissions["tags"], two.emissions["tags"], strict=True)]
+    words = set(one.edges[POOLS].index[0].tolist())
+    assert same == [word not in words for word in range(len(same))]
+    assert torch.equal(one.emissions["spans"], two.emissions["spans"]), "nor does it move the spans"
+
+
+# --- scheduled sampling ------------------------------------------------------------------------------------
+
+
+def sampling(model: Tagger) -> ScheduledSampling:
+    return next(part for part in model.modules() if isinstance(part, ScheduledSampling))
+
+
+def test_share_of_predicted_entities() -> None:
+    layer = sampling(gei())
+    shares = []
+    for epoch in range(9):
+        layer.at_epoch(epoch)
+        shares.append(float(layer.share))
+    assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
+
+
+def test_the_share_is_saved_and_loaded(posts: list[Pair], tmp_path: Path) -> None:
+    model = gei(sampling_first=0, sampling_last=2, sampling_most=0.6)
+    sampling(model).at_epoch(1)
+    model.save_pretrained(tmp_path)
+    again = GEI.from_pretrained(tmp_path)
+    assert float(sampling(again).share) == pytest.approx(0.3)
+    sampling(again).at_epoch(5)
+    assert float(sampling(again).share) == pytest.approx(0.6)
+    assert torch.equal(run(again, posts).emissions["tags"], run(model.eval(), posts).emissions["tags"])
+
+
+def test_between_gold_and_predicted(posts: list[Pair]) -> None:
+    model = gei(4).train()
+    gold, predicted = grown(run(model, posts)), grown(run(model.eval(), posts))
+    told = [a != b for a, b in zip(gold, predicted, strict=True)]
+    assert sum(told) > 5
+    model.train()
+    sampling(model).share.fill_(0.5)
+    torch.manual_seed(0)
+    drawn = [grown(run(model, posts)) for _ in range(40)]
+    assert all(one in (a, b) for draw in drawn for one, a, b in zip(draw, gold, predicted, strict=True))
+    counts = [
+        sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if told[post]
+    ]
+    assert all(5 < count < 35 for count in counts), "every post draws on its own"
+    # a copy reads its own span detection
+    twin = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        twin.tasks["spans"].scorer.start_transitions.fill_(0.0)
+        twin.tasks["spans"].scorer.transitions[:, LABELS.boundaries.index("B")] = 50.0
+    assert [len(found) for found in grown(run(twin, posts))] != [len(found) for found in predicted]
+    assert grown(run(model.eval(), posts)) == predicted
+
+
+# --- ablations ---------------------------------------------------------------------------------------------
+
+
+def sizes(model: nn.Module) -> Counter[tuple[int, ...]]:
+    return Counter(tuple(weight.shape) for weight in model.parameters())
+
+
+def parts(model: GEI, *kinds: type[nn.Module]) -> list[nn.Module]:
+    return [part for part in model.modules() if isinstance(part, kinds)]
+
+
+def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
+    whole, no_entities, no_spans, regions = (gei(form=form, layers=3) for form in FORMS)
+    fills = [part for part in parts(whole, Gated) if isinstance(part.operator, Pool)]
+    assert len(fills) == 3
+    assert sizes(whole) - sizes(no_entities) == sum((sizes(part) for part in fills), Counter())
+    assert not sizes(no_entities) - sizes(whole)
+    side = [no_entities.layers[1], no_entities.layers[2], no_entities.tasks["spans"]]
+    assert sizes(no_entities) - sizes(no_spans) == sum((sizes(part) for part in side), Counter())
+    assert not sizes(no_spans) - sizes(no_entities)
+    assert sizes(whole) - sizes(regions) == sizes(parts(whole, ObjectEncoder)[0])
+    assert not sizes(regions) - sizes(whole)
+    assert not parts(no_spans, ScheduledSampling, GrowEntities)
+    assert no_spans.tasks["tags"].weight == whole.tasks["tags"].weight == 0.5
+
+
+def test_schemas_say_what_is_joined() -> None:
+    whole, no_entities, no_spans, regions = (gei(form=form).schema for form in FORMS)
+    assert whole == SCHEMA
+    assert whole.nodes == ("token", "visual", "entity", "image", "object")
+    assert regions.nodes == ("token", "visual", "entity", "image")
+    assert regions.relations == whole.relations
+    assert "entity" not in (*no_entities.nodes, *no_spans.nodes)
+    assert "(visual, shows, token): visuals and tokens are joined where the word lies in an entity." in str(
+        no_entities
+    )
+    assert "(visual, shows, token): every visual reaches every token." in str(no_spans)
+    assert gei(image_width=None).schema.nodes == ("token", "visual", "entity", "object")
+
+
+def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
+    model = gei(form="+ image region").eval()
+    grid = [replace(post, image=torch.randn(49, IMAGE)) for post in posts]
+    bare = [replace(post, objects=()) for post in grid]
+    graph = run(model, grid)
+    assert graph.layouts["visual"].counts.tolist() == [49] * len(posts)
+    assert torch.equal(graph.emissions["tags"], run(model, bare).emissions["tags"])
+
+
+def test_arguments_that_contradict() -> None:
+    with pytest.raises(
+        ValueError, match="entities come from span detection; turn entity_level_interaction off"
+    ):
+        gei(span_detection=False)
+    with pytest.raises(ValueError, match="image_region needs image_width"):
+        gei(image_region=True, image_width=None)
+
+
+def test_the_papers_numbers() -> None:
+    model = GEI(tiny(width=16, layers=1, heads=2), LABELS)
+    blocks = [
+        layer for layer in model.layers if isinstance(layer, RelationalLayer) and TOKENS in layer.relations
+    ]
+    assert len(blocks) == 6
+    assert {part.heads for part in parts(model, Attention)} == {8}
+    assert {part.dropout.p for part in parts(model, Attention, AddNorm)} == {0.4}
+    assert {name: task.weight for name, task in model.tasks.items()} == {"tags": 0.5, "spans": 0.5}
+    assert model.layers[-1].linear.in_features == 512
