@@ -59,7 +59,7 @@ def build(
             progress=experiment.loop.progress,
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
-    return kind(encoder, labels, **arguments, **checked(experiment))
+    return kind(encoder, labels, **{**arguments, **checked(experiment)})
 
 
 def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         ValueError: for one that the model does not take, or of another type.
     """
     parser = ArgumentParser(exit_on_error=False)
-    given = {"encoder", "labels", "image_width", "region_width", "label_features", "similar"}
+    given = {"encoder", "labels", "image_width", "region_width", "similar"}
     parser.add_class_arguments(MODELS[experiment.model], skip=given)
     try:
         parser.parse_object(experiment.arguments)
