@@ -41,6 +41,8 @@ def build(
         raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
     kind = cast(Callable[..., Tagger], MODELS[experiment.model])
     arguments = from_data(kind, splits["train"])
+    if experiment.object_labels is not None and "label_features" in inspect.signature(kind).parameters:
+        arguments["label_features"] = experiment.object_labels
     if experiment.similar:
         if word_vectors is None:
             raise ValueError(
@@ -57,7 +59,7 @@ def build(
             progress=experiment.loop.progress,
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
-    return kind(encoder, labels, **arguments, **checked(experiment))
+    return kind(encoder, labels, **{**arguments, **checked(experiment)})
 
 
 def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mnergraph.features.queries import QueryDetector
 from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter
 from mnergraph.features.stored import key_of, manifest_of, record_of, seen_of
-from mnergraph.insight.evidence import draw_evidence
+from mnergraph.pictures.evidence import draw_evidence
 
 #: Every extractor, by name.
 EXTRACTORS: dict[str, type[Extractor]] = {

@@ -21,7 +21,7 @@ from mnergraph.features.store import FeatureStore, StoreError
 from mnergraph.features.store_writer import StoreWriter
 from mnergraph.features.stored import manifest_of, record_of, seen_of
 from mnergraph.graph import Object, Pair
-from mnergraph.insight.evidence import draw_evidence
+from mnergraph.pictures.evidence import draw_evidence
 
 SMALL = Regions("resnet18", size=32)
 
@@ -210,7 +210,7 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_drawn_evidence_says_what_was_seen() -> None:
     things = tuple(
         Object(
-            f"thing $x_{place}$ {'very ' * 20}long", (place, place, place + 9, place + 9), 0.5, words=(1, 3)
+            f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3)
         )
         for place in range(50)
     )

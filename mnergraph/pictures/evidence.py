@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,12 +10,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from mnergraph.features.extract import Seen
+from mnergraph.pictures.style import COLOURS, DASHES, axes, write
 
-#: Okabe and Ito's colours, which the colour-blind tell apart; dashes tell them apart in black and white.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-#: Those on which white letters are read better than black ones.
-DARK = ("#009E73", "#0072B2", "#D55E00")
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
+#: Of `COLOURS`, those on which white letters are read better than black ones.
+DARK = ("#0072B2", "#D55E00", "#009E73", "#000000")
 
 
 def draw_evidence(
@@ -31,9 +28,8 @@ def draw_evidence(
         ax: where to draw; by default a figure of its own.
         most: as many objects as are drawn, best first.
     """
-    if ax is None:
-        width, height = picture.size
-        ax = Figure(figsize=(8, max(2.5, min(12.0, 8 * height / width + 1))), layout="constrained").subplots()
+    width, height = picture.size
+    figure, ax = axes(ax, (8, max(2.5, min(12.0, 8 * height / width + 1))))
     ax.imshow(picture)
     ax.set_axis_off()
     # drawn backwards, so that the best lie on top
@@ -43,17 +39,24 @@ def draw_evidence(
         left, top, right, bottom = thing.box
         colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, lw=2, ec=colour, ls=dash))
+        label = write(thing.label or "object", 28)
         where = "" if thing.words is None else f" [{thing.words[0]}:{thing.words[1]}]"
+        label["s"] = f"{place + 1} {label.pop('text')} {thing.score:.2f}{where}"
         ax.text(
             left,
             top,
-            f"{place + 1} {textwrap.shorten(thing.label or 'object', 28)} {thing.score:.2f}{where}",
+            **label,
             fontsize=8,
             va="bottom",
             color="white" if colour in DARK else "black",
-            parse_math=False,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.9},
         )
+    ax.set_title(_told(seen, title, most), fontsize=9, parse_math=False)
+    return figure
+
+
+def _told(seen: Seen, title: str, most: int) -> str:
+    """What stands above the picture."""
     told = [title] if title else []
     if seen.caption:
         told.append(textwrap.fill(seen.caption, 90))
@@ -63,7 +66,4 @@ def draw_evidence(
         told.append(f"{len(seen.objects) - most} more objects")
     if seen.fault:
         told.append(f"{seen.fault.kind}: {seen.fault.detail}")
-    ax.set_title("\n".join(told), fontsize=9, parse_math=False)
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    return figure
+    return "\n".join(told)

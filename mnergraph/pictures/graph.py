@@ -1,0 +1,188 @@
+"""The typed graph of a post in bands: entities, words in reading order, objects as their crops."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import networkx as nx
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from mnergraph.pictures.bands import Place, bands
+from mnergraph.pictures.crops import Crops
+from mnergraph.pictures.edges import Edge, strongest_edges
+from mnergraph.pictures.style import COLOURS, DASHES, axes, styles, write
+
+
+def draw_graph(
+    graph: nx.MultiDiGraph,
+    *,
+    ax: Axes | None = None,
+    strongest: int = 12,
+    relations: Collection[str] | None = None,
+    layer: str | None = None,
+    head: int | None = None,
+) -> Figure:
+    """The graph of a post: entities above their words, objects beneath, the strongest edges of each relation.
+
+    Words are marked with the entities found. Every relation has its colour and its dashes; the strongest edge
+    of each is the thickest, and an arrow leads to who hears. Loops are not drawn. A merged node is drawn as
+    the node it stands for, and a node of another type where an edge that is drawn touches it.
+
+    Args:
+        graph: as `mnergraph.insight.attention_graph` or `to_networkx` makes it.
+        ax: axes to draw into; a new figure without.
+        strongest: how many edges of each relation; of relations that nobody weighed none are drawn.
+        relations: names of those to draw; by default all.
+        layer: the layer whose weights count; by default the mean over all.
+        head: likewise the head; gates have head 0 alone.
+
+    Raises:
+        ValueError: for a relation or layer that the graph has no weights of.
+    """
+    edges = strongest_edges(graph, strongest, relations, layer, head)
+    nodes = graph.nodes
+    shown = {name for edge in edges for name in (edge.src, edge.dst)}
+    others = [
+        name for name in nodes if name in shown and nodes[name]["type"] not in ("token", "object", "entity")
+    ]
+    places, (width, height) = bands(graph, others)
+    figure, ax = axes(ax, (width + 0.4, height + 1.1))
+    scale = _fit(ax, figure, width, height)
+    ax.set(xlim=(-0.2, width + 0.2), ylim=(height + 0.4, -0.15), aspect="equal")
+    ax.set_axis_off()
+    looks = styles(edge.relation for edge in edges)
+    for edge in edges:
+        _arrow(
+            ax,
+            edge,
+            places,
+            looks[edge.relation],
+            max(e.weight for e in edges if e.relation == edge.relation),
+        )
+    crops = Crops(graph.graph.get("pair") or {})
+    for name, place in places.items():
+        _node(ax, place, nodes[name], crops, scale)
+    tokens = [name for name in nodes if nodes[name]["type"] == "token"]
+    _mark_entities(ax, [(nodes[name], places[name]) for name in tokens], scale)
+    lines = [
+        Line2D([], [], color=COLOURS[look], linestyle=DASHES[look], label=relation)
+        for relation, look in looks.items()
+    ]
+    if lines:
+        ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
+    return figure
+
+
+def _fit(ax: Axes, figure: Figure, width: float, height: float) -> float:
+    """How much smaller the axes are than the drawing was measured for: letters shrink with them."""
+    box = ax.get_position()
+    room = figure.get_size_inches()
+    return min(1.0, max(0.4, min(box.width * room[0] / width, box.height * room[1] / height) * 1.12))
+
+
+def _arrow(ax: Axes, edge: Edge, places: Mapping[str, Place], look: int, most: float) -> None:
+    (x1, y1), (x2, y2) = (
+        _edge_of(places[a], places[b]) for a, b in ((edge.src, edge.dst), (edge.dst, edge.src))
+    )
+    share = edge.weight / most
+    level = abs(y1 - y2) < 0.05
+    # between neighbours of a band a bow hangs below it
+    bow = min(0.5, 1.0 / max(abs(x1 - x2), 0.1)) * (1 if x2 > x1 else -1) if level else 0.06
+    ax.add_patch(
+        FancyArrowPatch(
+            (x1, y1),
+            (x2, y2),
+            connectionstyle=f"arc3,rad={bow}",
+            arrowstyle="-|>",
+            mutation_scale=7 + 3 * share,
+            color=COLOURS[look],
+            linestyle=DASHES[look],
+            linewidth=0.4 + 2.4 * share,
+            alpha=0.35 + 0.6 * share,
+            shrinkA=1,
+            shrinkB=1,
+            zorder=1,
+        )
+    )
+
+
+def _edge_of(place: Place, other: Place) -> tuple[float, float]:
+    """Where a line to another node leaves this one: below or above, on the other's side."""
+    x, y = place.centre
+    level = abs(place.centre[1] - other.centre[1]) < 0.05
+    down = level or other.centre[1] > y
+    return x, place.y + (place.height if down else 0)
+
+
+def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: float) -> None:
+    x, y = place.centre
+    if told["type"] == "token":
+        ax.text(x, y, s=place.text, ha="center", va="center", fontsize=9 * scale, zorder=3, **_plain())
+        return
+    if told["type"] == "entity":
+        ax.text(
+            x,
+            y,
+            s=place.text,
+            ha="center",
+            va="center",
+            fontsize=9 * scale,
+            zorder=4,
+            weight="bold",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "black"},
+            **_plain(),
+        )
+        return
+    picture = crops.of(told)
+    right, bottom = place.x + place.width, place.y + place.height
+    if picture is not None:
+        ax.imshow(picture, extent=(place.x, right, bottom, place.y), aspect="equal", zorder=2)
+    frame = {
+        "linestyle": "-" if told.get("box") or picture else "--",
+        "facecolor": "none" if picture else "white",
+    }
+    ax.add_patch(
+        Rectangle((place.x, place.y), place.width, place.height, edgecolor="black", zorder=3, **frame)
+    )
+    at = (x, bottom + 0.03, "top") if picture is not None else (x, y, "center")
+    text = place.text if picture is not None else place.text.replace(" ", "\n")
+    ax.text(at[0], at[1], s=text, ha="center", va=at[2], fontsize=7 * scale, zorder=4, **_plain())
+
+
+def _mark_entities(ax: Axes, tokens: Sequence[tuple[Mapping[str, Any], Place]], scale: float) -> None:
+    """A coloured field behind the words of an entity, its type and probability above."""
+    looks = styles(told["entity"] for told, _ in tokens if "entity" in told)
+
+    def same(one: tuple[Mapping[str, Any], Place]) -> tuple[Any, ...]:
+        return one[0].get("entity"), one[0].get("entity_score"), one[1].y
+
+    for (kind, score, _), found in groupby(tokens, same):
+        if kind is None:
+            continue
+        of = [place for _, place in found]
+        left, right = min(p.x for p in of) - 0.05, max(p.x + p.width for p in of) + 0.05
+        colour = COLOURS[looks[kind]]
+        ax.add_patch(
+            Rectangle((left, of[0].y), right - left, of[0].height, facecolor=colour, alpha=0.25, zorder=0)
+        )
+        ax.add_patch(
+            Rectangle((left, of[0].y), right - left, of[0].height, fill=False, edgecolor=colour, zorder=2)
+        )
+        ax.text(
+            left,
+            of[0].y - 0.03,
+            s=f"{kind} {score:.2f}",
+            fontsize=7 * scale,
+            va="bottom",
+            weight="bold",
+            **_plain(),
+        )
+
+
+def _plain() -> dict[str, Any]:
+    return {name: value for name, value in write("").items() if name != "text"}
