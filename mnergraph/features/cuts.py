@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
-from mnergraph.features.pictures import PictureError, open_picture
+from mnergraph.features.faults import PictureError
+from mnergraph.features.pictures import open_picture
 from mnergraph.graph import Box, Object, Pair
 
 #: Mean and deviation of ImageNet's channels, which torchvision's published weights expect.

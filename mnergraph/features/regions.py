@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mnergraph.features.cuts import boxed, cut, normal
-from mnergraph.features.pictures import PictureError, open_picture
+from mnergraph.features.faults import PictureError
+from mnergraph.features.pictures import open_picture
 from mnergraph.features.weights import IMAGENET, RANDOM, checksum, from_torchvision, known_as
 from mnergraph.graph import Box, Pair
 

@@ -34,7 +34,7 @@ class PixelEncoder(nn.Module):
         # [objects with pixels, width]
         seen = self.backbone(normal(store.pixels[store.has_x]))
         vectors = seen.new_zeros(graph.layouts["object"].nodes, self.width)
-        return graph.update(**{REGION: vectors.index_put((store.has_x,), seen)})
+        return graph.keep(REGION, vectors.index_put((store.has_x,), seen), like="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
         super().train(mode)
