@@ -20,7 +20,7 @@ from mnergraph.features.boxes import within
 from mnergraph.features.cuts import MEAN, STD
 from mnergraph.features.extract import Extractor, Item, Seen
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.weights import COCO, RANDOM, from_torchvision, known_as
+from mnergraph.features.weights import COCO, RANDOM, from_torchvision, named_weights
 from mnergraph.graph import Object
 
 #: The 80 classes of COCO by torchvision's numbers, 0 for the background.
@@ -63,8 +63,7 @@ class RCNN(Extractor):
 
     @property
     def name(self) -> str:
-        seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
-        return f"{self.detector}-{known_as(self.weights)}{seed}-top{self.top}"
+        return f"{self.detector}-{named_weights(self.weights, self.seed)}-top{self.top}"
 
     @cached_property
     def transform(self) -> GeneralizedRCNNTransform:

@@ -126,6 +126,7 @@ class Extractor(ABC):
         self, prepared: _Prepared, batch_size: int, workers: int, device: torch.device, progress: bool
     ) -> Iterator[Seen]:
         self.net.to(device)
+        _ = self.processor  # made here once, not in every worker
         loader: DataLoader[Any] = DataLoader(
             prepared,
             batch_size,

@@ -80,13 +80,15 @@ class Grounder(Extractor):
 
     @cached_property
     def net(self) -> Any:
-        return from_transformers(
+        net = from_transformers(
             AutoModelForZeroShotObjectDetection,
             self.model,
             self.weights,
             what="zero-shot object detector",
             seed=self.seed,
         )
+        _ = self.prompt  # says so before the first picture if it can't be asked
+        return net
 
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
         texts = [phrase.text for phrase in self._asked(phrases)]

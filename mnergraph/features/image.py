@@ -24,7 +24,7 @@ from mnergraph.features.weights import (
     RANDOM,
     from_torchvision,
     from_transformers,
-    known_as,
+    named_weights,
 )
 
 Fit = Literal["squash", "crop", "letterbox"]
@@ -59,8 +59,7 @@ class Regions(Extractor):
 
     @property
     def name(self) -> str:
-        seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
-        return f"{self.backbone}-{known_as(self.weights)}{seed}-{self.size}px-{self.fit}"
+        return f"{self.backbone}-{named_weights(self.weights, self.seed)}-{self.size}px-{self.fit}"
 
     @cached_property
     def net(self) -> nn.Module:

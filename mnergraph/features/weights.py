@@ -23,9 +23,9 @@ from mnergraph.features.backbone import without_bars
 RANDOM: Final = "random"
 #: Torchvision's published weights: its newest of a classifier, and of a detector.
 IMAGENET, COCO = "imagenet", "coco"
-_to_come = ContextVar("to_come", default=False)
 #: Stands for the weights that a hub or a folder has for a model of transformers.
 PRETRAINED: Final = "pretrained"
+_to_come = ContextVar("to_come", default=False)
 
 
 def from_torchvision(
@@ -137,6 +137,11 @@ def known_as(name: str) -> str:
     """A hub name as it is; of a folder or file its own name, so that what was moved keeps it."""
     path = Path(name)
     return path.resolve().name if path.is_dir() else path.stem if path.is_file() else name
+
+
+def named_weights(weights: str, seed: int) -> str:
+    """What torchvision's weights are called in names; random ones tell their seed."""
+    return f"{RANDOM}-seed{seed}" if weights == RANDOM else known_as(weights)
 
 
 @contextmanager
