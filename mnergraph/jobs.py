@@ -223,15 +223,16 @@ def _assembled(
         widths["image_width"] = of_images.shape[-1]
     while True:
         try:
-            return model(encoder, labels, **widths)
+            tagger = model(encoder, labels, **widths)
+            if tagger.builder.image_width is not None and of_images is None:
+                raise ValueError(
+                    f"{type(tagger).__name__} reads the picture's features, and no post to learn from has "
+                    "any: give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
+                )
+            return tagger
         except TypeError as error:
             told = str(error)
             unread = [name for name in widths if f"unexpected keyword argument '{name}'" in told]
-            if not unread and "image_width" in told and "image_width" not in widths:
-                raise ValueError(
-                    "this model reads the picture's features, and no post to learn from has any; give a "
-                    "features.safetensors with image/<id> (docs/data.md)"
-                ) from error
             if not unread:
                 raise
             if regions and "region_width" in unread:
