@@ -21,7 +21,7 @@ from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
-KINDS = [*MODELS, "UMT released", "UMGF released", "GVATT words", "AdaCAN words"]
+KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
 
 
 @pytest.fixture
