@@ -14,6 +14,7 @@ from mnergraph.data import DATASETS
 from mnergraph.data import verify as verify_posts
 from mnergraph.jobs import evaluate, predict, train
 from mnergraph.models import MODELS, SCHEMAS
+from mnergraph.page import explain
 from mnergraph.quickstart import quickstart
 
 
@@ -54,6 +55,7 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "verify-data": verify_data,
     "ls": ls,
     "quickstart": quickstart,
@@ -66,7 +68,9 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         told = " ".join(message.split())
-        unknown = re.search(r'"(?:train\.|evaluate\.)?(data|model)":.* import path string: (.*)', told)
+        unknown = re.search(
+            r'"(?:train\.|evaluate\.|explain\.)?(data|model)":.* import path string: (.*)', told
+        )
         if unknown:
             kinds = DATASETS if unknown[1] == "data" else {kind.__name__: kind for kind in MODELS.values()}
             told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(kinds)}"

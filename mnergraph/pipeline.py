@@ -72,9 +72,7 @@ class Pipeline:
         """For every post its entities: type, score (0 to 1), words, and offsets in words and characters."""
         waiting = iter(posts)
         while some := list(islice(waiting, self.batch_size)):
-            pairs = [self._seen(post.pair) for post in some]
-            if self.crops is not None:
-                pairs = self.crops.attach(pairs, progress=False)
+            pairs = self.prepared([post.pair for post in some])
             for post, entities in zip(some, self.model.predict(pairs), strict=True):
                 yield {
                     "id": post.pair.id,
@@ -92,6 +90,11 @@ class Pipeline:
                         for found in entities
                     ],
                 }
+
+    def prepared(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """The pairs with the objects and region vectors that the model saw in training."""
+        seen = [self._seen(pair) for pair in pairs]
+        return seen if self.crops is None else self.crops.attach(seen, progress=False)
 
     def _seen(self, pair: Pair) -> Pair:
         """The pair with as many boxed objects, and its caption's phrases as objects, as in training."""

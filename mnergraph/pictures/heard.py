@@ -35,24 +35,25 @@ def draw_heard(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | Non
     names = names_of(record.pair.objects)
     rows = np.stack([_heard(record, entity, "object") for entity in _some(entities)])
     figure, ax = axes(ax, (2.6 + max(3.0, 0.34 * len(names)), 1.9 + 0.36 * len(rows)))
-    image = ax.imshow(rows, cmap=SCALE, vmin=0, aspect="auto")
+    image = ax.imshow(rows, cmap=SCALE, aspect="auto")
     label_ticks(ax, "x", names)
-    label_ticks(ax, "y", [name_of(entity, record.pair.words) for entity in entities])
+    label_ticks(ax, "y", [name_of(entity, record.pair.words) for entity in entities], most=48)
     if len(names) <= 12:
-        most = rows.max()
+        middle = rows.min() + 0.55 * (rows.max() - rows.min())
         for row, column in np.ndindex(*rows.shape):
             value = rows[row, column]
-            colour = "black" if value > 0.55 * most else "white"
+            colour = "black" if value > middle else "white"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(image, ax=ax, label="attention", pad=0.02)
+    figure.colorbar(image, ax=ax, label="weight", pad=0.02)
     return figure
 
 
 def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
     """The picture with its boxes, and for every entity a panel with what it heard as a layer of heat.
 
-    Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions. The box
-    that was heard most is drawn thickest, with its label and how much of all that was heard it is.
+    Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions; a panel's
+    colours go from the least to the most that was heard there. The box heard most is drawn thickest, with
+    its label and weight.
 
     Args:
         record: what was weighed in the post, which has a picture.
@@ -88,9 +89,11 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
             if heard is not None and len(boxes):
                 shares = heard.numpy()[places]
             heat = _heat(record, entity, shares, boxes, pixels.shape[:2])
-            most = heat.max()
-            if most > 0:
-                panel.imshow(heat, cmap=SCALE, vmin=0, vmax=most, alpha=0.2 + 0.5 * heat / most)
+            told = heat[heat > 0]
+            if told.size:
+                share = (heat - told.min()) / max(told.max() - told.min(), 1e-9)
+                alpha = np.where(heat > 0, 0.25 + 0.4 * share, 0)
+                panel.imshow(heat, cmap=SCALE, vmin=told.min(), vmax=told.max(), alpha=alpha)
         best = int(shares.argmax()) if shares.any() else -1
         for number, (place, box) in enumerate(zip(places, boxes, strict=True)):
             _box(panel, box, number == best)
