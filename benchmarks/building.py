@@ -41,6 +41,8 @@ def build(
         raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
     kind = cast(Callable[..., Tagger], MODELS[experiment.model])
     arguments = from_data(kind, splits["train"])
+    if experiment.object_labels is not None and "label_features" in inspect.signature(kind).parameters:
+        arguments["label_features"] = experiment.object_labels
     if experiment.similar:
         if word_vectors is None:
             raise ValueError(
@@ -87,7 +89,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         ValueError: for one that the model does not take, or of another type.
     """
     parser = ArgumentParser(exit_on_error=False)
-    given = {"encoder", "labels", "image_width", "region_width", "similar"}
+    given = {"encoder", "labels", "image_width", "region_width", "label_features", "similar"}
     parser.add_class_arguments(MODELS[experiment.model], skip=given)
     try:
         parser.parse_object(experiment.arguments)

@@ -77,7 +77,10 @@ class Experiment:
             vector, its words are the grid).
         caption_encoder: that encoder; null for the pretrained ``encoder``.
         map: the backbone of ``image_features: backbone``.
+        standardise: whether that one's features are standardised by the training pictures'.
         regions: the backbone of boxed objects' region vectors; null for those of the file, if any.
+        object_labels: whether objects speak by the words of their label (``label_features`` of models that
+            see objects); null for the model's default.
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
         similar: how many of a table's nearest words each word gets (MGCMT), if any.
@@ -99,7 +102,9 @@ class Experiment:
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None
     map: Map = field(default_factory=Map)
+    standardise: bool = False
     regions: Crops | None = None
+    object_labels: bool | None = None
     top_objects: int | None = None
     caption_phrases: bool = False
     similar: int = 0

@@ -2,88 +2,114 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
 from mnergraph.features.backbone import Backbone
-from mnergraph.features.regions import Crops, open_picture
+from mnergraph.features.extract import Extractor, Item, Seen
+from mnergraph.features.image import FITS, MEAN, STD
+from mnergraph.features.phrases import Phrase
+from mnergraph.features.weights import IMAGENET, RANDOM, from_torchvision, known_as
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.nn.encoders import TextEncoder, sum_to
 from mnergraph.nn.state import Graph
 
 Shape = Literal["vector", "grid"]
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @dataclass(frozen=True)
-class Map:
-    """The map of one of a ResNet's four stages over the whole picture, resized to a square.
+class Map(Extractor):
+    """The map of one of a ResNet's four stages over the whole picture, averaged to a grid, and its mean.
 
-    The papers take stage 4 at 224 pixels, 7x7 cells. Of a *random* ResNet an early stage says more: deep ones
-    wash the picture out.
+    The papers take stage 4 at 224 pixels, which is 7x7 as it comes. Of a *random* ResNet an early stage says
+    more: deep ones wash the picture out.
 
     Args:
-        resnet: the network, its weights, and the side of the square in pixels.
+        backbone: ``resnet18`` to ``resnet152``.
+        weights: see `mnergraph.features.regions.Crops`.
+        size: side of the square that the picture becomes, in pixels.
         stage: 1 to 4.
-        cells: along each side of the grid, to which the map is averaged.
-        standardise: centre and scale every feature by the training pictures' mean and deviation; those of a
-            frozen network are nearly parallel, and a linear map learns slowly from them.
+        cells: along each side of the grid.
+        seed: of random weights.
     """
 
-    resnet: Crops = field(default_factory=lambda: Crops("resnet152", "imagenet"))
+    backbone: str = "resnet152"
+    weights: str = IMAGENET
+    size: int = 224
     stage: int = 4
     cells: int = 7
-    standardise: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2, 3, 4):
             raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
 
-    @cached_property
-    def network(self) -> nn.Module:
-        """Pixels to the stage's map."""
-        return nn.Sequential(*list(self.resnet.model.children())[: 4 + self.stage])
+    @property
+    def name(self) -> str:
+        seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
+        return f"{self.backbone}-stage{self.stage}-{known_as(self.weights)}{seed}-{self.size}px"
 
-    @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Image.Image], shape: Shape) -> Tensor:
-        """``[pictures, 1 or cells x cells, width]``, row by row from the top left."""
-        side = (self.resnet.size, self.resnet.size)
-        squares = [
-            pixels.pil_to_tensor(picture.resize(side, Image.Resampling.BILINEAR)) for picture in pictures
-        ]
-        found = self.network(pixels.normalize(torch.stack(squares).float() / 255, _MEAN, _STD))
-        cells = 1 if shape == "vector" else self.cells
-        return nn.functional.adaptive_avg_pool2d(found, cells).flatten(2).transpose(1, 2).clone()
+    @cached_property
+    def net(self) -> nn.Module:
+        build = partial(torchvision.models.get_model, self.backbone)
+        whole = from_torchvision(
+            self.backbone, self.weights, build, published=IMAGENET, seed=self.seed, head="fc"
+        )
+        return create_feature_extractor(whole, {f"layer{self.stage}": "map"})
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return {"pixels": pixels.pil_to_tensor(FITS["squash"](picture, (self.size, self.size)))}
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        # [pictures, width, rows, columns]
+        found = self.net(pixels.normalize(batch["pixels"].float() / 255, MEAN, STD))["map"]
+        # [pictures, cells x cells, width], row by row from the top left
+        grids = nn.functional.adaptive_avg_pool2d(found, self.cells).flatten(2).transpose(1, 2)
+        both = zip(grids.cpu(), found.mean((2, 3)).cpu(), strict=True)
+        return [Seen(grid=grid.contiguous(), pooled=pooled) for grid, pooled in both]
 
 
 def seen_by_backbone(
-    splits: Mapping[str, Sequence[Pair]], by: Map, shape: Shape, *, progress: bool = True
+    splits: Mapping[str, Sequence[Pair]],
+    by: Extractor,
+    shape: Shape,
+    *,
+    standardise: bool = False,
+    progress: bool = True,
 ) -> dict[str, list[Pair]]:
     """The posts of every split with the vectors of their pictures; posts without a picture have none.
 
+    Args:
+        splits: the posts.
+        by: what looks at the pictures.
+        shape: a ``vector`` of the whole or a ``grid``.
+        standardise: centre and scale every feature by the training pictures' mean and deviation; those of a
+            frozen network are nearly parallel, and a linear map learns slowly from them.
+        progress: whether to show a progress bar.
+
     Raises:
         ValueError: when no post to learn from has a picture.
-        OSError: when a picture can't be read.
     """
-    splits = {
-        name: _look(pairs, by, shape, f"pictures of {name}", progress) for name, pairs in splits.items()
-    }
-    known = [pair.image for pair in splits["train"] if pair.image is not None]
-    if not known:
+    if all(pair.picture is None for pair in splits["train"]):
         raise ValueError(
             "no post to learn from has a picture; give the folder of the pictures, or take "
             "image_features caption, or image none"
         )
-    if not by.standardise:
-        return splits
+    found = {name: _look(pairs, by, shape, progress) for name, pairs in splits.items()}
+    known = [pair.image for pair in found["train"] if pair.image is not None]
+    if not standardise or not known:
+        return found
     deviation, mean = torch.std_mean(torch.cat(known), dim=0)
     deviation = deviation.where(deviation > 1e-6, torch.ones_like(deviation))
     return {
@@ -91,22 +117,25 @@ def seen_by_backbone(
             pair if pair.image is None else replace(pair, image=(pair.image - mean) / deviation)
             for pair in pairs
         ]
-        for name, pairs in splits.items()
+        for name, pairs in found.items()
     }
 
 
-def _look(pairs: Sequence[Pair], by: Map, shape: Shape, what: str, progress: bool) -> list[Pair]:
-    found = [replace(pair, image=None) for pair in pairs]
-    seen = [place for place, pair in enumerate(pairs) if pair.picture is not None]
-    size = by.resnet.batch_size
-    with tqdm(total=len(seen), desc=what, unit="picture", disable=not progress) as bar:
-        for begin in range(0, len(seen), size):
-            some = seen[begin : begin + size]
-            rows = by([open_picture(found[place].picture or "") for place in some], shape)
-            for place, image in zip(some, rows, strict=True):
-                found[place] = replace(found[place], image=image)
-            bar.update(len(some))
-    return found
+def _look(pairs: Sequence[Pair], by: Extractor, shape: Shape, progress: bool) -> list[Pair]:
+    pictures = {place: pair.picture for place, pair in enumerate(pairs) if pair.picture is not None}
+    how: dict[str, Any] = {"device": "cuda" if torch.cuda.is_available() else "cpu", "progress": progress}
+    seen = dict(zip(pictures, by.extract(list(pictures.values()), **how), strict=True))
+    faults = [one.fault for one in seen.values() if one.fault is not None and not one.fault.usable]
+    if faults:
+        told = "; ".join(f"{fault.id}: {fault.detail}" for fault in faults[:5])
+        warnings.warn(f"{len(faults)} pictures can't be used; their posts have none: {told}", stacklevel=3)
+    return [replace(pair, image=_rows(seen.get(place, Seen()), shape)) for place, pair in enumerate(pairs)]
+
+
+def _rows(seen: Seen, shape: Shape) -> Tensor | None:
+    if shape == "grid":
+        return seen.grid
+    return None if seen.pooled is None else seen.pooled[None]
 
 
 def seen_by_caption(

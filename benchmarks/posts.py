@@ -119,7 +119,13 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
     if experiment.image == "none":
         return {name: [replace(pair, image=None) for pair in pairs] for name, pairs in splits.items()}
     if experiment.image_features == "backbone":
-        return seen_by_backbone(splits, experiment.map, experiment.image, progress=progress)
+        return seen_by_backbone(
+            splits,
+            experiment.map,
+            experiment.image,
+            standardise=experiment.standardise,
+            progress=progress,
+        )
     if experiment.image_features == "caption":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a tiny-random reader is the same in every run

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mnergraph.data import DATASETS
 from mnergraph.data import verify as verify_posts
+from mnergraph.extraction import EXTRACTORS, features
 from mnergraph.jobs import evaluate, predict, train
 from mnergraph.models import MODELS, SCHEMAS
 from mnergraph.page import explain
@@ -33,13 +34,16 @@ def verify_data(root: Path, images: Path | None = None, progress: bool = True) -
 
 
 def ls() -> None:
-    """Lists models, data sets and the models' schemas."""
+    """Lists models, data sets, extractors and the models' schemas."""
     print("Models")
     for name, model in MODELS.items():
         print(f"  {name:<12} {_first_line(model)}")
     print("\nData sets")
     for name, data in DATASETS.items():
         print(f"  {name:<12} {_first_line(data)}")
+    print("\nExtractors")
+    for name, extractor in EXTRACTORS.items():
+        print(f"  {name:<12} {_first_line(extractor)}")
     print("\nSchemas")
     for name, schema in SCHEMAS.items():
         print(f"  {name}")
@@ -56,6 +60,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "features": features,
     "verify-data": verify_data,
     "ls": ls,
     "quickstart": quickstart,

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from mnergraph.data.records import Sight, read_captions, read_objects
 from mnergraph.data.vectors import Features, open_features
-from mnergraph.features.phrases import Chunker, RuleChunker, phrase_labels
+from mnergraph.features.phrases import Chunker, RuleChunker, noun_phrases, phrase_labels
+from mnergraph.features.store import FeatureStore, Manifest
+from mnergraph.features.stored import key_of, seen_of
 from mnergraph.graph.pair import Object, Pair
 
 #: Names under which evidence lies beside the text.
@@ -39,6 +42,9 @@ class Evidence:
         top_objects: keep this many boxed objects, best score first; None for all.
         caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
         chunker: finds those noun phrases.
+        stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
+            picture; where two know of the same kind of evidence the later one holds.
+        image: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.
     """
 
     captions: Path | str | None = None
@@ -47,8 +53,12 @@ class Evidence:
     top_objects: int | None = None
     caption_phrases: bool = True
     chunker: Chunker = field(default_factory=RuleChunker)
+    stores: tuple[Path | str, ...] = ()
+    image: Literal["grid", "pooled"] = "grid"
 
     def __post_init__(self) -> None:
+        for folder in self.stores:
+            Manifest.read(Path(folder))
         if self.top_objects is not None and self.top_objects < 0:
             raise ValueError(f"top_objects is {self.top_objects}; right is a count, or None for all")
         for kind in ("captions", "objects", "features"):
@@ -77,16 +87,35 @@ class Evidence:
             ValueError: when an object's ``words`` leave the sentence, naming the post.
         """
         captions, sights = self._read()
+        stores = [FeatureStore(folder) for folder in self.stores]
         with ExitStack() as stack:
             features = stack.enter_context(open_features(self.features)) if self.features else None
-            return [self._attach(pair, captions, sights, features) for pair in pairs]
+            seen = (self._from_stores(pair, stores) for pair in pairs)
+            return [self._attach(pair, captions, sights, features) for pair in seen]
+
+    def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
+        picture = pair.picture
+        if picture is None or not stores:
+            return pair
+        keys = [key_of(picture)]
+        if any(keys[0] not in store for store in stores):
+            keys.append(key_of(picture, noun_phrases(pair.words, self.chunker)))
+        for store in stores:
+            for key in keys:
+                if key in store:
+                    seen = seen_of(store, key)
+                    pair = seen.onto(pair, image=self.image)
+                    if seen.caption is not None and self.caption_phrases:
+                        boxed = tuple(thing for thing in pair.objects if thing.box)
+                        pair = replace(pair, objects=boxed + self.phrases(seen.caption))
+        return pair
 
     def phrases(self, caption: str) -> tuple[Object, ...]:
         """The caption's noun phrases as general objects without boxes."""
         return tuple(Object(label) for label in phrase_labels(caption, self.chunker))
 
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
-        """Which of these pairs the files speak of; reads no feature."""
+        """Which of these pairs the files and stores speak of; of files it reads no feature."""
         captions, sights = self._read()
         kinds = {
             "captions": set(captions),
@@ -95,6 +124,16 @@ class Evidence:
         if self.features:
             with open_features(self.features) as features:
                 kinds |= {"regions": features.ids("objects"), "images": features.ids("image")}
+        if self.stores:
+            stores = [FeatureStore(folder) for folder in self.stores]
+            bare = [replace(pair, objects=(), image=None) for pair in pairs]
+            seen = [self._from_stores(pair, stores) for pair in bare]
+            told = {
+                "objects": {pair.id for pair in seen if pair.objects},
+                "regions": {p.id for p in seen if any(thing.region is not None for thing in p.objects)},
+                "images": {pair.id for pair in seen if pair.image is not None},
+            }
+            kinds = {kind: kinds.get(kind, set()) | told.get(kind, set()) for kind in {*kinds, *told}}
         known = {pair.id for pair in pairs}
         strangers = set().union(*kinds.values(), sights) - known
         counts = {kind: sum(pair.id in ids for pair in pairs) for kind, ids in kinds.items()}

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,6 +58,8 @@ class StoreWriter:
         self.shard_bytes = shard_bytes
         self.list = self.folder / f"shards-{part}.jsonl"
         self._records: list[tuple[bytes, dict[str, Tensor], bytes]] = []
+        self._added: set[str] = set()
+        self._tails: dict[str, torch.Size] = {}
         self._bytes = 0
         self._lock = FileLock(self.folder / f".lock-{part}", timeout=0)
 
@@ -92,15 +95,15 @@ class StoreWriter:
         self._written = FeatureStore(self.folder, skip_torn=True)
 
     def __contains__(self, key: str) -> bool:
-        digest = bytes.fromhex(key)
-        return key in self._written or any(digest == known for known, _, _ in self._records)
+        return key in self._written or key in self._added
 
     def add(self, key: str, features: Mapping[str, Tensor], info: Any = None) -> None:
         """One picture's features and what else is known of it.
 
         Args:
             key: SHA-256 of the picture's content, 64 hexadecimal digits.
-            features: by name, each ``[rows, ...]``; floats are kept as the manifest says.
+            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that a picture
+                lacks while others of its shard have it is read back without rows.
             info: plain JSON data.
         """
         digest = bytes.fromhex(key)
@@ -113,10 +116,12 @@ class StoreWriter:
                     f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}"
                 )
             kept[name] = rows.to("cpu", dtype_of(self.manifest) if rows.is_floating_point() else rows.dtype)
-        if self._records and kept.keys() != self._records[0][1].keys():
-            raise ValueError(
-                f"{key} has {', '.join(kept)}, the records before {', '.join(self._records[0][1])}"
-            )
+            tail = self._tails.setdefault(name, rows.shape[1:])
+            if rows.shape[1:] != tail:
+                raise ValueError(
+                    f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}"
+                )
+        self._added.add(key)
         self._records.append((digest, kept, json.dumps(info).encode()))
         self._bytes += sum(rows.nbytes for rows in kept.values())
         if self._bytes >= self.shard_bytes:
@@ -128,8 +133,9 @@ class StoreWriter:
             return
         digests, features, infos = zip(*self._records, strict=True)
         tensors = {KEY: torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)}
-        for name in features[0]:
-            tensors |= _joined(name, [one[name] for one in features])
+        for name in dict.fromkeys(chain.from_iterable(features)):
+            like = next(one[name] for one in features if name in one)
+            tensors |= _joined(name, [one.get(name, like[:0]) for one in features])
         tensors |= _joined(INFO, [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in infos])
         name = f"shard-{self.part}-{self._next:06d}.safetensors"
         path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"

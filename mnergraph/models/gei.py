@@ -14,13 +14,16 @@ In training, entities stand where the gold labels have them; from epoch 2 to epo
 share of sentences with predicted ones rises from 0% to 90% (section 3.1), drawn anew for every sentence at
 every step. In evaluation, and for posts without labels, all are predicted.
 
-Where the paper is silent we choose: d_m = 512; one layer each as Transformer-1 and Transformer-2, ReLU
-inside, 4 times as wide as the nodes; residual and norm at the attention of eq. 7 and at the feed-forwards,
-all separate for tokens and visual nodes; no bias in gates; M_V from D_V and H_E as M_E is from H_E and D_V;
-linear emissions from the last layer's words; spans read leniently off B, I and O, gold or predicted (an
-orphan I opens one); an entity without picture stays as it is, and so do visual nodes without entities;
-objects also speak by their label's embedding, if asked. The whole picture has a linear map of its own in eq.
-6, as evidence may give it another width than objects; to share theirs, give it as an object with a region.
+Where the paper is silent we choose:
+
+- d_m = 512. Transformer-1 and Transformer-2 are one layer each, ReLU inside, 4 times as wide as the nodes.
+- The attention of eq. 7 and the feed-forwards have residual and norm, and weights for either modality. Gates
+  have no bias. M_V is made of D_V and H_E as M_E of H_E and D_V. Emissions are linear in the last words.
+- Spans are read leniently off B, I and O, gold or predicted: an orphan I opens one.
+- An entity without picture stays as it is, and so do visual nodes without entities.
+- The whole picture has a linear map of its own in eq. 6, as evidence may give it another width than objects;
+  to share theirs, give it as an object with a region. A grid stands for the picture by its mean.
+- Objects also speak by the embedding of their label, if asked.
 
 Ablations of table 1: without "entity-level interaction", visual nodes and words of entities meet directly, by
 eqs. 8-10; without "span detection" visual nodes and all words do; with "image region" the visual nodes are
@@ -162,6 +165,7 @@ class GEI(Tagger):
             labels=labels,
             region_width=region_width,
             image_width=image_width,
+            pool_image=not image_region,
         )
 
 

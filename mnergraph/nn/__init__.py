@@ -1,7 +1,9 @@
 """HOW NODES SPEAK TO EACH OTHER: operators along a relation, layers from graph to graph, heads."""
 
+from mnergraph.nn.additive import AdditiveAttention, Along
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.characters import CharacterCNN, CharacterLSTM, Spelling
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
 from mnergraph.nn.entities import GrowEntities, JoinEntityWords, Pool
@@ -9,20 +11,27 @@ from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGL
 from mnergraph.nn.gated import Gated
 from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
 from mnergraph.nn.state import Graph
 from mnergraph.nn.union import Merge, Split
+from mnergraph.nn.words import WordEncoder
 
 __all__ = [
     "CRF",
+    "LSTM",
     "Add",
     "AddNorm",
+    "AdditiveAttention",
+    "Along",
     "Apply",
     "Attention",
     "Blend",
     "BoxFeatures",
+    "CharacterCNN",
+    "CharacterLSTM",
     "EachNode",
     "Emit",
     "FeedForward",
@@ -46,13 +55,18 @@ __all__ = [
     "Remember",
     "Scheduled",
     "ScheduledSampling",
+    "SentenceQuery",
     "Softmax",
+    "Spelling",
     "Split",
+    "Spread",
     "Task",
     "TextEncoder",
     "ThereAndBack",
     "TransformerBlock",
     "VisualGate",
+    "WordEncoder",
+    "WordLSTM",
     "conversion_matrix",
     "span_detection",
 ]

@@ -101,4 +101,4 @@ class Along(nn.Module):
                 f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}"
             )
         heard = self.operator(graph.x[self.dst], graph.x[self.src], graph.edges[self.relation])
-        return graph.update(**{self.out: heard})
+        return graph.keep(self.out, heard, like=self.relation[2])

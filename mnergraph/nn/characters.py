@@ -33,7 +33,7 @@ class Spelling(nn.Module):
         lengths = owner.bincount(minlength=graph.layouts["token"].nodes)
         words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
         characters = self.embedding(graph.data["character"].input_ids)
-        return graph.update(spelling=self.reader(characters, words))
+        return graph.keep("spelling", self.reader(characters, words), like="token")
 
 
 class CharacterCNN(nn.Module):

@@ -102,4 +102,5 @@ class Spread(nn.Module):
         self.read, self.write = read, write
 
     def forward(self, graph: Graph) -> Graph:
-        return graph.update(**{self.write: graph.x[self.read][graph.layouts["token"].sentence]})
+        told = graph.x[self.read][graph.layouts["token"].sentence]
+        return graph.keep(self.write, told, like="token")

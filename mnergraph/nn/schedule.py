@@ -82,4 +82,4 @@ class ScheduledSampling(Scheduled):
         if not told.all():
             with torch.no_grad():
                 labels = torch.where(told, labels, self.decode(graph))
-        return graph.update(**{self.out: labels})
+        return graph.keep(self.out, labels, like="token")

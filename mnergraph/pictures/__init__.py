@@ -1,5 +1,6 @@
 """PICTURES of what a model saw and how it fared, by matplotlib; each function returns its figure."""
 
+from mnergraph.pictures.evidence import draw_evidence
 from mnergraph.pictures.graph import draw_graph
 from mnergraph.pictures.heard import draw_heads, draw_heard, draw_picture
 from mnergraph.pictures.scores import draw_confusion, draw_curves, draw_types
@@ -7,6 +8,7 @@ from mnergraph.pictures.scores import draw_confusion, draw_curves, draw_types
 __all__ = [
     "draw_confusion",
     "draw_curves",
+    "draw_evidence",
     "draw_graph",
     "draw_heads",
     "draw_heard",

@@ -137,7 +137,7 @@ def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["vector", "grid"])
 def test_drawn_pictures_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
-    seen = "--map={resnet: {backbone: resnet18, weights: random, size: 32}, stage: 1, cells: 3}"
+    seen = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, cells: 3}"
     how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", seen)
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *how)
     assert found["evidence"]["test"]["image vectors"] == 7

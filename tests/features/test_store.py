@@ -138,9 +138,18 @@ def test_records_that_do_not_fit(tmp_path: Path) -> None:
         for name, rows in {"info": torch.ones(1), "a.ptr": torch.ones(1), "a": torch.tensor(1.0)}.items():
             with pytest.raises(ValueError, match=f"other than key, info or .*, not '{name}'"):
                 writer.add(key(2), {name: rows})
-        with pytest.raises(ValueError, match=f"{key(2)} has map, the records before map, boxes, place"):
-            writer.add(key(2), {"map": torch.ones(1, 3)})
+        with pytest.raises(ValueError, match=rf"{key(2)}: rows of map are \[2\], those before \[3\]"):
+            writer.add(key(2), {"map": torch.ones(1, 2)})
     assert set(FeatureStore(tmp_path)) == {key(1)}
+
+
+def test_a_feature_that_a_picture_lacks_has_no_rows(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path, MADE_BY) as writer:
+        writer.add(key(0), {})
+        writer.add(key(1), {"regions": torch.ones(2, 3)})
+    store = FeatureStore(tmp_path)
+    assert store[key(0)]["regions"].shape == (0, 3)
+    assert torch.equal(store[key(1)]["regions"], torch.ones(2, 3))
 
 
 # --- killed

@@ -109,7 +109,8 @@ def test_posts_there_and_back(pair: Pair, tmp_path: Path) -> None:
         data = builder(pair)
         graph = to_networkx(data, SCHEMA)
         same(from_networkx(graph), data)
-        same(from_networkx(through_graphml(graph, tmp_path / "x.graphml")), data)
+        if len(pair.words) < 100:  # networkx writes 1,800 edges of GraphML in a second
+            same(from_networkx(through_graphml(graph, tmp_path / "x.graphml")), data)
         written = SCHEMA.materialize(data)
         same(from_networkx(to_networkx(written, SCHEMA)), written)
 

@@ -143,3 +143,33 @@ def build(labels: Labels) -> Callable[..., Tagger]:
         return MODELS[name](read, labels, dropout=dropout, **settings)
 
     return make
+
+
+@pytest.fixture
+def grids() -> list[Pair]:
+    """The same words with one picture, with another and with none; one word, one region, a hundred words."""
+    torch.manual_seed(3)
+    words = ("Bob", "saw", "Paris", "in", "2017")
+    return [
+        Pair(words, None, "a grid", image=torch.randn(49, IMAGE)),
+        Pair(words, None, "another picture", image=torch.randn(49, IMAGE)),
+        Pair(words, None, "no picture"),
+        Pair(words[:1], None, "one word", image=torch.randn(3, IMAGE)),
+        Pair(words[2:], None, "one region", image=torch.randn(1, IMAGE)),
+        Pair(words[:1], None, "one word, no picture"),
+        Pair(words * 20, None, "a hundred words", image=torch.randn(4, IMAGE)),
+    ]
+
+
+@pytest.fixture
+def choosy(build: Callable[..., Tagger]) -> Callable[[str], Tagger]:
+    """``choosy(kind)``: a small model in evaluation mode that looks at some nodes more than at others."""
+
+    def make(kind: str) -> Tagger:
+        model = build(kind).eval()
+        with torch.no_grad():
+            for weight in model.parameters():  # as they begin, attention weights are all but equal
+                weight.mul_(4 if weight.dim() > 1 else 1)
+        return model
+
+    return make

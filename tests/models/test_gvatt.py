@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import tiny
-from mnergraph.features.wordvectors import random_vectors
 from mnergraph.graph import Pair, collate
-from mnergraph.labels import Labels
+from mnergraph.insight import record_attention
 from mnergraph.models import GVATT
-from mnergraph.models.gvatt import ModulationGate
+from mnergraph.models.gvatt import TO_SENTENCE
 from mnergraph.nn.additive import Along
 from mnergraph.nn.encoders import ImageEncoder
 from mnergraph.nn.fusion import Apply
-from mnergraph.nn.gates import GateValues
 from mnergraph.nn.recurrent import SentenceQuery
 from mnergraph.nn.state import Graph
 
-LABELS = Labels.of_types(["PER", "LOC"])
-IMAGE = 5
-SMALL = {
-    "image_width": IMAGE,
-    "hidden": 4,
-    "character_width": 3,
-    "character_hidden": 2,
-    "query": 7,
-    "attention": 9,
-}
-
-
-def model_over(what: str) -> GVATT:
-    torch.manual_seed(0)
-    words = ["bob", "saw", "paris", "in"]
-    vectors, bert = random_vectors(words, 6, at_least=1), tiny(words, width=12, layers=1, heads=2)
-    model = GVATT(vectors if what == "words" else bert, LABELS, **SMALL).eval()
-    with torch.no_grad():
-        for weight in model.parameters():  # as they begin, all words look at all regions alike
-            weight.mul_(4 if weight.dim() > 1 else 1)
-    return model
-
-
-@pytest.fixture
-def posts() -> list[Pair]:
-    torch.manual_seed(3)
-    words = ("Bob", "saw", "Paris", "in", "2017")
-    return [
-        Pair(words, None, "a grid", image=torch.randn(49, IMAGE)),
-        Pair(words, None, "another picture", image=torch.randn(49, IMAGE)),
-        Pair(words[:1], None, "one word", image=torch.randn(3, IMAGE)),
-        Pair(words[2:], None, "one region", image=torch.randn(1, IMAGE)),
-        Pair(words, None, "no picture"),
-        Pair(words * 20, None, "a hundred words", image=torch.randn(4, IMAGE)),
-    ]
+Choosy = Callable[[str], GVATT]
+KINDS = ["GVATT", "GVATT words"]
+either = pytest.mark.parametrize("kind", KINDS)
 
 
 def part(model: GVATT, kind: type) -> nn.Module:
@@ -89,49 +57,43 @@ def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("what", ["words", "bert"])
-def test_against_the_equations(what: str, posts: list[Pair]) -> None:
-    model = model_over(what)
-    batch = collate(model.builder.build(posts))
-    counts = [len(post.words) for post in posts]
+@either
+def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    batch = collate(model.builder.build(grids))
+    counts = [len(post.words) for post in grids]
     text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
     states = model.layers[:text](Graph.of(batch, model.schema)).x["token"].split(counts)
     found = model(batch).emissions["tags"].split(counts)
-    for post, h, scores in zip(posts, states, found, strict=True):
+    for post, h, scores in zip(grids, states, found, strict=True):
         torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["words", "bert"])
-def test_the_picture_decides(what: str, posts: list[Pair]) -> None:
-    model = model_over(what)
-    one, other, none = (model(model.builder(posts[place])).emissions["tags"] for place in (0, 1, 4))
+@either
+def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    one, other, none = (model(model.builder(grids[place])).emissions["tags"] for place in range(3))
     assert not torch.allclose(one, other, atol=1e-4)
     assert not torch.allclose(one, none, atol=1e-4)
 
 
-def test_the_sentence_decides_where_to_look(posts: list[Pair]) -> None:
-    model, seen = model_over("words"), []
-    part(model, Along).operator.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    for words in (("Bob", "saw"), ("Paris", "in", "2017")):
-        model(model.builder(Pair(words, image=posts[0].image)))
-    (one,), (other,) = seen
-    assert one.shape == other.shape == (1, 1, 49)
-    assert (one - other).abs().max() > 1e-4
+@either
+def test_what_it_looks_at_is_recorded(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+    model = choosy(kind)
+    other = replace(grids[0], words=("in", "Paris", "saw"))
+    with record_attention(model) as record:
+        model.predict([grids[0], other, grids[2]])
+    one, asked_otherwise, blind = record.posts
+    (seen,), (seen_otherwise,), (nothing,) = (
+        post.along(TO_SENTENCE) for post in (one, asked_otherwise, blind)
+    )
+    torch.testing.assert_close(seen.matrix().sum(-1), torch.ones(1, 1))
+    assert seen.nodes == (49, 1)
+    assert nothing.nodes == (0, 1)
+    assert (seen.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
+    assert [(gates.kind, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 
-def test_gates_are_hooked() -> None:
-    fusion, seen = ModulationGate(4), []
-    for gates in (module for module in fusion.modules() if isinstance(module, GateValues)):
-        gates.register_forward_hook(lambda module, args, out: seen.append(out))
-    fusion(torch.randn(3, 4), torch.randn(3, 4))
-    assert [tuple(values.shape) for values in seen] == [(3, 4)] * 2
-
-
-def test_numbers_of_either_encoder() -> None:
-    torch.manual_seed(0)
-    over = {what: model_over(what) for what in ("words", "bert")}
-    assert over["words"].layers[2].dropout.p == 0.5
-    assert over["bert"].layers[0].dropout.p == 0.1
-    assert not [name for name, _ in over["bert"].named_parameters() if "spelling" in name or "reader" in name]
-    assert "character" not in over["bert"].builder(Pair(("a",))).node_types
-    assert "character" in over["words"].builder(Pair(("a",))).node_types
+def test_over_a_pretrained_encoder_nothing_reads_characters(choosy: Choosy) -> None:
+    read = {kind: "character" in choosy(kind).builder(Pair(("a",))).node_types for kind in KINDS}
+    assert read == {"GVATT": False, "GVATT words": True}

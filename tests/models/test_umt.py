@@ -43,9 +43,7 @@ def encoder() -> Backbone:
 def umt(seed: int = 0, **options: Any) -> UMT:
     """A small UMT with random weights everywhere outside the encoder, the conversion matrix apart."""
     model = UMT(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
-    for part in model.layers[1:]:
-        if not isinstance(part, Hint):
-            scatter(part, seed)
+    scatter(nn.ModuleList(part for part in model.layers[1:] if not isinstance(part, Hint)), seed)
     return model
 
 
@@ -161,8 +159,7 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_mt_bert_crf(posts: list[Pair]) -> None:
     model = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
-    for part in model.layers[1:]:
-        scatter(part)
+    scatter(model.layers[1:])
     graph = run(model, posts)
     wanted = [paper(model, post)[0] for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
@@ -384,9 +381,7 @@ def test_released() -> None:
     ]
     model = UMT(encoder(), LABELS, image_width=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
     theirs = Released(model.encoder.model).eval()
-    for name, part in theirs.named_children():
-        if name != "text":
-            scatter(part)
+    scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
     theirs.hand_over(model)
 
     ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, posts)

@@ -165,6 +165,7 @@ def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ..
     for key in (SEES, AMONG):
         assert merged.edges[key].complete
         assert merged.edges[key].dst is merged.layouts["visual"]
+    assert merged.parts == {"visual": of}
     assert merged.edges[SHOWS].index.shape == (2, 0)
     assert merged.edges[SHOWS].src is merged.layouts["visual"]
     # the parts stay

@@ -1,0 +1,90 @@
+"""What an extractor saw, as a record of the feature store and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnergraph.features.extract import Extractor, Seen
+from mnergraph.features.phrases import Phrase
+from mnergraph.features.pictures import PictureFault, checksum
+from mnergraph.features.store import FeatureStore, Manifest
+from mnergraph.graph import Object
+
+
+def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
+    """What a store of this extractor's features says of itself."""
+    identity = extractor.identity()
+    settings = identity["settings"] | {"processor": identity["processor"]}
+    return Manifest(identity["extractor"], identity["version"], settings, identity["weights"], dtype)
+
+
+def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
+    """Under which key a picture's features are kept: its content's SHA-256, and with phrases that of both."""
+    content = checksum(picture)
+    if phrases is None:
+        return content
+    asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
+    return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
+
+
+def record_of(seen: Seen) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
+    features = {}
+    if seen.grid is not None:
+        features["grid"] = seen.grid
+    if seen.pooled is not None:
+        features["pooled"] = seen.pooled[None]
+    things = seen.objects
+    regions = [thing.region for thing in things or () if thing.region is not None]
+    if regions:
+        features["regions"] = torch.stack(regions)
+    facts = {
+        "size": seen.size,
+        "objects": things
+        and [
+            {
+                "label": thing.label,
+                "box": thing.box,
+                "score": thing.score,
+                "words": thing.words,
+                "region": thing.region is not None,
+            }
+            for thing in things
+        ],
+        "caption": seen.caption,
+        "fault": seen.fault and seen.fault._asdict(),
+    }
+    return features, facts
+
+
+def seen_of(store: FeatureStore, key: str) -> Seen:
+    """What a record says was seen; features are views of the mapped file, in the store's precision."""
+    features, facts = store[key], store.info(key)
+    regions = iter(features.get("regions", ()))
+    things = facts["objects"]
+    grid, pooled = features.get("grid"), features.get("pooled")
+    return Seen(
+        size=facts["size"] and tuple(facts["size"]),
+        objects=None if things is None else tuple(_object(thing, regions) for thing in things),
+        grid=grid if grid is not None and len(grid) else None,
+        pooled=pooled[0] if pooled is not None and len(pooled) else None,
+        caption=facts["caption"],
+        fault=facts["fault"] and PictureFault(**facts["fault"]),
+    )
+
+
+def _object(facts: dict[str, Any], regions: Any) -> Object:
+    return Object(
+        facts["label"],
+        facts["box"] and tuple(facts["box"]),
+        facts["score"],
+        words=facts["words"] and tuple(facts["words"]),
+        region=next(regions) if facts["region"] else None,
+    )
