@@ -209,9 +209,7 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_drawn_evidence_says_what_was_seen() -> None:
     things = tuple(
-        Object(
-            f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3)
-        )
+        Object(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3))
         for place in range(50)
     )
     seen = Seen((100, 80), things, torch.zeros(49, 8), None, "a caption")
