@@ -57,7 +57,7 @@ def _post(pair: Pair, record: PostRecord, entities: Sequence[Entity]) -> dict[st
     gold = None if pair.labels is None else spans(pair.labels)
     said = [Span(found.start, found.end, found.type) for found in entities]
     wrong_gold, wrong_said = ([], ["right"] * len(said)) if gold is None else error_kinds(gold, said)
-    picture, boxes = _picture(pair)
+    picture, boxes = shown_picture(pair)
     return {
         "id": pair.id,
         "words": list(pair.words),
@@ -77,7 +77,7 @@ def _post(pair: Pair, record: PostRecord, entities: Sequence[Entity]) -> dict[st
     }
 
 
-def _picture(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
+def shown_picture(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
     """The picture, scaled, as a data URI, and the boxes as shares of it; nothing where it can't be opened."""
     nowhere: list[list[float] | None] = [None] * len(pair.objects)
     if pair.picture is None:

@@ -11,7 +11,8 @@ from mnergraph.labels import spans
 from mnergraph.models import Tagger
 from mnergraph.page.content import page_content
 from mnergraph.page.write import write_page
-from mnergraph.pipeline import Pipeline, Post, existing, read_posts
+from mnergraph.pipelines import Pipeline
+from mnergraph.posts import Post, existing, read_posts
 
 
 def explain(

@@ -77,7 +77,7 @@ class Elements(HTMLParser):
             self.scripts.append("")
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1][0] == "script":
+        if self.tags and self.tags[-1][0] == "script":
             self.scripts[-1] += data
 
 

@@ -85,7 +85,7 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     # words stand from left to right, objects beneath them
     words = [text for text in ax.texts if text.get_text() in pair.words]
     assert [text.get_position()[0] for text in words] == sorted(text.get_position()[0] for text in words)
-    only = draw_graph(graph, strongest=1, relations=["guides"], layer="4", head=0)
+    only = draw_graph(graph, strongest=1, relations=["guides"], layer="5", head=0)
     assert len([patch for patch in only.axes[0].patches if isinstance(patch, FancyArrowPatch)]) == 1
     with pytest.raises(ValueError, match=r"no layer '99' weighed anything; there is"):
         draw_graph(graph, layer="99")
