@@ -83,7 +83,7 @@ class Reader:
                 or not as many pictures as posts.
         """
         one = isinstance(text, str | Pair) or (words and all(isinstance(part, str) for part in text))
-        texts: list[Any] = [text] if one else list(text)
+        texts: list[Any] = [text] if one or isinstance(text, Pair) else list(text)
         many = image if isinstance(image, list | tuple) else [image] if one else None
         images: list[Any] = [None] * len(texts) if many is None and image is None else list(many or ())
         if len(images) != len(texts):
@@ -134,9 +134,10 @@ class Reader:
             if not self.urls:
                 raise ValueError(f"{shown} is an address; pipeline(model, urls=True) fetches such pictures")
             with urlopen(shown, timeout=PATIENCE) as answer:
-                shown = answer.read(MOST + 1)
-            if len(shown) > MOST:
+                data: bytes = answer.read(MOST + 1)
+            if len(data) > MOST:
                 raise ValueError(f"the picture has more than {MOST:,} bytes")
+            shown = data
         if isinstance(shown, str | Path):
             return existing(Path(shown))
         target = self._new_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mnergraph.data import Evidence, PostDataset
 from mnergraph.graph import Pair
@@ -61,7 +62,7 @@ def explain(
         raise ValueError(
             "give either text, with image and caption if there are any, or posts, or data with root"
         )
-    beside = {
+    beside: dict[str, dict[str, Any]] = {
         "text": {"image": image, "caption": caption},
         "posts": {"images": images, "objects": objects, "captions": captions, "features": features},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from mnergraph.graph import EdgeType
 from mnergraph.insight import PostRecord, Weights
@@ -48,7 +49,7 @@ def draw_heads(
     return figure
 
 
-def _panel(panel: Axes, one: Weights, head: int, most: float) -> object:
+def _panel(panel: Axes, one: Weights, head: int, most: float) -> AxesImage:
     panel.set_title(f"layer {one.layer}, head {head}", fontsize=8)
     return panel.imshow(one.matrix()[head].numpy(), cmap=SCALE, vmin=0, vmax=most, aspect="auto")
 
