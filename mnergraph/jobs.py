@@ -27,7 +27,8 @@ from mnergraph.features.wordvectors import random_vectors, read_vectors
 from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
-from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
+from mnergraph.pipelines import Pipeline, record_of
+from mnergraph.posts import Post, existing, read_posts
 from mnergraph.training import Loop, Optimisation, fit
 from mnergraph.training import evaluate as score_posts
 

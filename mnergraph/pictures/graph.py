@@ -142,13 +142,10 @@ def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: 
     right, bottom = place.x + place.width, place.y + place.height
     if picture is not None:
         ax.imshow(picture, extent=(place.x, right, bottom, place.y), aspect="equal", zorder=2)
-    frame = {
-        "linestyle": "-" if told.get("box") or picture else "--",
-        "facecolor": "none" if picture else "white",
-    }
-    ax.add_patch(
-        Rectangle((place.x, place.y), place.width, place.height, edgecolor="black", zorder=3, **frame)
-    )
+    dashed = picture is None and not told.get("box")
+    frame = Rectangle((place.x, place.y), place.width, place.height, edgecolor="black", zorder=3)
+    frame.set(facecolor="white" if picture is None else "none", linestyle="--" if dashed else "-")
+    ax.add_patch(frame)
     at = (x, bottom + 0.03, "top") if picture is not None else (x, y, "center")
     text = place.text if picture is not None else place.text.replace(" ", "\n")
     ax.text(at[0], at[1], s=text, ha="center", va=at[2], fontsize=7 * scale, zorder=4, **_plain())
