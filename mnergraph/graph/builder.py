@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.evidence import (
@@ -38,6 +40,16 @@ class Tokenizer(Protocol):
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         """The pieces of every word, at least one each."""
+
+
+class Cutter(Protocol):
+    """What the builder needs to put pixels into object nodes; `mnergraph.features.cuts.Cuts` is one."""
+
+    def boxed(self, pair: Pair) -> Pair:
+        """The pair, its whole picture an object where nothing else has a box."""
+
+    def __call__(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Pixels ``[objects, 3, size, size]`` and which objects have any, ``[objects]``."""
 
 
 class GraphBuilder:
@@ -74,6 +86,9 @@ class GraphBuilder:
         similar: finds the words' neighbours in a table of vectors; without it there are no similar words.
         classes: names of the classes that objects' labels are counted in; None leaves that out.
         stand_in: whether a post without objects gets one that is nothing, without label, box or region.
+        cuts: cuts the objects' pixels out of the picture, for a backbone that learns with the model: object
+            nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are large, so `draft` leaves them
+            out and `finish` adds them, batch by batch, in the workers of a loader.
 
     Raises:
         ValueError: for a pair whose features have another width, or whose labels are not in the label set;
@@ -94,7 +109,11 @@ class GraphBuilder:
         similar: Neighbours | None = None,
         classes: Sequence[str] | None = None,
         stand_in: bool = False,
+        cuts: Cutter | None = None,
     ) -> None:
+        if cuts is not None and region_width is not None:
+            raise ValueError("objects have pixels or region vectors: give cuts or region_width, not both")
+        self.cuts = cuts
         if tokens == "pieces" and tokenizer is None:
             raise ValueError("tokens='pieces' needs a tokenizer")
         if tokens == "pieces" and characters is not None:
@@ -112,7 +131,22 @@ class GraphBuilder:
         self._grown = [kind for kind in schema.nodes if kind not in _MADE]
 
     def __call__(self, pair: Pair) -> HeteroData:
+        return self.finish(self.draft(pair))
+
+    def finish(self, draft: HeteroData) -> HeteroData:
+        """The graph with the pixels of its objects, if there are to be any; the draft stays as it is."""
+        if self.cuts is None or "object" not in self._has:
+            return draft
+        data = copy.copy(draft)
+        pixels, has = self.cuts(draft._global_store._mapping["pair"])
+        fill(data, "object", {**draft["object"]._mapping, "pixels": pixels, "has_x": has})
+        return data
+
+    def draft(self, pair: Pair) -> HeteroData:
+        """The graph of a post without its objects' pixels."""
         data = HeteroData()
+        if self.cuts is not None:
+            pair = self.cuts.boxed(pair)
         data._global_store._mapping["pair"] = pair
         self._add_tokens(data, pair)
         if self.characters is not None:

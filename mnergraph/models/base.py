@@ -18,11 +18,13 @@ from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.encoder import Encoder, untrained
 from mnergraph.features.similar import SimilarWords
+from mnergraph.features.weights import weights_to_come
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import NO_LABEL, Tokenizer
+from mnergraph.graph.builder import NO_LABEL, Cutter, Tokenizer
 from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span, spans
 from mnergraph.models.card import model_card
 from mnergraph.nn.heads import Task
+from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.state import Graph
 
 SIMILAR = "similar.safetensors"
@@ -56,6 +58,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         similar: the words' neighbours, if any; saved with the model.
         classes: names of the classes that objects' labels are counted in, if any.
         stand_in: whether a post without objects gets one that is nothing.
+        cuts: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
     Attributes:
@@ -78,6 +81,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         similar: SimilarWords | None = None,
         classes: Sequence[str] | None = None,
         stand_in: bool = False,
+        cuts: Cutter | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -96,6 +100,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             similar=similar,
             classes=classes,
             stand_in=stand_in,
+            cuts=cuts,
         )
         self.similar = similar
         self.record: dict[str, Any] = {}
@@ -196,8 +201,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return task
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The text encoder's own parameters: they learn at a rate of their own."""
-        return list(self.encoder.model.parameters())
+        """Those of the text encoder and of a picture backbone: they learn at a rate of their own."""
+        backbones = (part.backbone for part in self.modules() if isinstance(part, PixelEncoder))
+        return [weight for net in (self.encoder.model, *backbones) for weight in net.parameters()]
 
     # --- to disk and back ------------------------------------------------------------------------------
 
@@ -278,9 +284,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         settings = config["settings"]
         if (folder / SIMILAR).is_file():
             settings["similar"] = SimilarWords.load(folder / SIMILAR)
-        model = kind(
-            encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **settings
-        )
+        with weights_to_come():
+            model = kind(
+                encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **settings
+            )
         load_model(model, folder / "model.safetensors", strict=True)
         model.record = config["record"]
         return model.eval()

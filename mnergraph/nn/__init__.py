@@ -13,6 +13,7 @@ from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
 from mnergraph.nn.joining import AddLinear, Joined
 from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
+from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
@@ -53,6 +54,7 @@ __all__ = [
     "Merge",
     "ObjectClasses",
     "ObjectEncoder",
+    "PixelEncoder",
     "Pool",
     "Positions",
     "PyGLayer",

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from wild import noise
 
-from mnergraph.features.image import MEAN, STD, Fit, Regions, Tower
+from mnergraph.features.cuts import MEAN, STD
+from mnergraph.features.image import Fit, Regions, Tower
 
 SMALL = Regions("resnet18", size=64)
 

@@ -11,16 +11,8 @@ from PIL import Image
 from wild import lying, noise, wild
 
 from mnergraph.data import check_picture, picture_path, verify
-from mnergraph.features.pictures import (
-    HANDLED,
-    KINDS,
-    UNUSABLE,
-    Picture,
-    PictureError,
-    PictureFault,
-    open_picture,
-    summary,
-)
+from mnergraph.features.faults import HANDLED, KINDS, UNUSABLE, PictureError, PictureFault, summary
+from mnergraph.features.pictures import Picture, open_picture
 
 
 def pixels(image: Image.Image) -> np.ndarray:
