@@ -169,6 +169,17 @@ def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
         _ = Tower(folder, weights="none").net  # type: ignore[arg-type]
 
 
+def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
+    folder = Path(tinies.tower("siglip", tmp_path / "siglip"))
+    found = Tower(str(folder)).identity()
+    assert found["settings"] == {"model": "siglip", "weights": "pretrained", "seed": 0}
+    assert found["processor"]["size"] == {"height": 32, "width": 32}
+    hf.SiglipImageProcessor(size={"height": 32, "width": 32}, do_normalize=False).save_pretrained(folder)
+    other = Tower(str(folder)).identity()
+    assert {key for key in found if found[key] != other[key]} == {"processor"}
+    assert SMALL.identity()["processor"] is None
+
+
 def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:
     folder = Path(tinies.tower("dinov2", tmp_path / "dino"))
     from safetensors.torch import load_file, save_file
