@@ -81,6 +81,8 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert config["settings"] == {
         "form": "paper",
         "region_width": 6,
+        "resnet": None,
+        "resnet_weights": "imagenet",
         "label_features": True,
         "width": 16,
         "layers": 2,
