@@ -89,6 +89,10 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
         "heads": 4,
         "hidden": 24,
         "dropout": 0.0,
+        "targeted": True,
+        "image_width": None,
+        "visual_correlation": True,
+        "independent": True,
     }
     assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
 
