@@ -59,7 +59,7 @@ def build(
             progress=experiment.loop.progress,
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
-    return kind(encoder, labels, **arguments, **checked(experiment))
+    return kind(encoder, labels, **{**arguments, **checked(experiment)})
 
 
 def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, A
     takes = inspect.signature(kind).parameters
     found = {name: rows.shape[-1] for name, rows in first.items() if name in takes and rows is not None}
     for name in first:
-        if name in takes and name not in found and takes[name].default is inspect.Parameter.empty:
+        if name in takes and name not in found and takes[name].default is not None:
             what = "vector of its picture" if name == "image_width" else "region vector"
             raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
     return found
@@ -89,7 +89,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         ValueError: for one that the model does not take, or of another type.
     """
     parser = ArgumentParser(exit_on_error=False)
-    given = {"encoder", "labels", "image_width", "region_width", "label_features", "similar"}
+    given = {"encoder", "labels", "image_width", "region_width", "similar"}
     parser.add_class_arguments(MODELS[experiment.model], skip=given)
     try:
         parser.parse_object(experiment.arguments)

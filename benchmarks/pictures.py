@@ -17,8 +17,9 @@ from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
 from mnergraph.features.backbone import Backbone
+from mnergraph.features.cuts import normal
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.image import FITS, MEAN, STD
+from mnergraph.features.image import FITS
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.weights import IMAGENET, RANDOM, from_torchvision, known_as
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
@@ -73,7 +74,7 @@ class Map(Extractor):
 
     def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
         # [pictures, width, rows, columns]
-        found = self.net(pixels.normalize(batch["pixels"].float() / 255, MEAN, STD))["map"]
+        found = self.net(normal(batch["pixels"]))["map"]
         # [pictures, cells x cells, width], row by row from the top left
         grids = nn.functional.adaptive_avg_pool2d(found, self.cells).flatten(2).transpose(1, 2)
         both = zip(grids.cpu(), found.mean((2, 3)).cpu(), strict=True)

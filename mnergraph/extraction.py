@@ -15,10 +15,11 @@ from mnergraph.data.pictures import picture_files
 from mnergraph.features.captions import Captioner
 from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor
+from mnergraph.features.faults import PictureFault, summary
 from mnergraph.features.grounding import Grounder
 from mnergraph.features.image import Regions, Tower
 from mnergraph.features.phrases import Chunker, Phrase, RuleChunker, noun_phrases
-from mnergraph.features.pictures import PictureFault, open_picture, summary
+from mnergraph.features.pictures import open_picture
 from mnergraph.features.queries import QueryDetector
 from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter

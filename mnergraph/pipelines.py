@@ -80,6 +80,6 @@ def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
     return {
         "top_objects": evidence.top_objects,
         "caption_phrases": evidence.caption_phrases,
-        "chunker": type(evidence.chunker).__name__,
+        "chunker": type(evidence.chunks).__name__,
         "regions": asdict(crops) if crops else None,
     }

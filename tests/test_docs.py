@@ -20,7 +20,7 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page):
-        exec(compile(block, str(page), "exec"), {"__name__": "docs"})
+        exec(compile(block, str(page), "exec", dont_inherit=True), {"__name__": "docs"})
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

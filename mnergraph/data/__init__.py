@@ -19,7 +19,8 @@ from mnergraph.data.vectors import Features, open_features, write_features
 from mnergraph.data.verify import leaks, verify
 from mnergraph.data.vinvl import convert_vinvl
 from mnergraph.data.words import Word, split_words
-from mnergraph.features.pictures import PictureFault, checksum
+from mnergraph.features.faults import PictureFault
+from mnergraph.features.pictures import checksum
 
 #: Every data set by name.
 DATASETS: dict[str, type[PostDataset]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnergraph.data.evidence import Coverage
-from mnergraph.features.pictures import HANDLED, PictureFault
+from mnergraph.features.faults import HANDLED, PictureFault
 
 
 @dataclass(frozen=True)

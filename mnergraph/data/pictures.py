@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from mnergraph.features.pictures import PictureError, PictureFault, checksum, open_picture
+from mnergraph.features.faults import PictureError, PictureFault
+from mnergraph.features.pictures import checksum, open_picture
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
 

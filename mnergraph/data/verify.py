@@ -15,7 +15,8 @@ from mnergraph.data.findings import Leak, Report, SplitReport
 from mnergraph.data.pictures import check_picture, picture_path
 from mnergraph.data.posts import SPLITS, PostDataset, find_text
 from mnergraph.data.twitter import TwitterBenchmark, published
-from mnergraph.features.pictures import PictureFault, checksum
+from mnergraph.features.faults import PictureFault
+from mnergraph.features.pictures import checksum
 from mnergraph.graph.pair import Pair
 from mnergraph.labels import orphans, spans
 

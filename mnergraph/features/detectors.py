@@ -17,8 +17,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as pixels
 
 from mnergraph.features.boxes import within
+from mnergraph.features.cuts import MEAN, STD
 from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.image import MEAN, STD
 from mnergraph.features.phrases import Phrase
 from mnergraph.features.weights import COCO, RANDOM, from_torchvision, known_as
 from mnergraph.graph import Object

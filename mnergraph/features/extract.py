@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from PIL import Image
@@ -21,53 +21,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from mnergraph.features.faults import PictureError, PictureFault
 from mnergraph.features.hub import facts
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.pictures import PictureError, PictureFault, open_picture
+from mnergraph.features.pictures import open_picture
+from mnergraph.features.seen import Seen
 from mnergraph.features.weights import checksum, known_as
-from mnergraph.graph import Object, Pair
 
 #: What a picture may be given as.
 Source = str | Path | Image.Image
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What an extractor saw in one picture. What it does not look for is None; what it did not find is empty.
-
-    Args:
-        size: width and height of the upright picture in pixels.
-        objects: with boxes in pixels of the upright picture, best first.
-        grid: features of the regions of the whole picture, row by row, ``[regions, width]``.
-        pooled: features of the whole picture, ``[width]``.
-        caption: one sentence on what it shows.
-        fault: what is unusual about the picture; one that is not usable gave nothing else of the above.
-    """
-
-    size: tuple[int, int] | None = None
-    objects: tuple[Object, ...] | None = None
-    grid: Tensor | None = None
-    pooled: Tensor | None = None
-    caption: str | None = None
-    fault: PictureFault | None = None
-
-    def onto(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
-        """The pair with this evidence: boxed objects, picture features and caption replace those it had.
-
-        Args:
-            pair: the post; its objects without boxes, of which a caption told, stay.
-            image: whether its picture becomes one node per region or one for all.
-        """
-        told = tuple(thing for thing in pair.objects if thing.box is None)
-        pooled = None if self.pooled is None else self.pooled[None]
-        features = self.grid if image == "grid" else pooled
-        return replace(
-            pair,
-            size=self.size or pair.size,
-            objects=pair.objects if self.objects is None else (*self.objects, *told),
-            image=pair.image if features is None else features,
-            caption=pair.caption if self.caption is None else self.caption,
-        )
 
 
 class Item(NamedTuple):

@@ -14,6 +14,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2 import functional as pixels
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
+from mnergraph.features.cuts import MEAN, normal
 from mnergraph.features.extract import Extractor, Item, Seen
 from mnergraph.features.hub import named, pixel_tensors, processor
 from mnergraph.features.phrases import Phrase
@@ -26,8 +27,6 @@ from mnergraph.features.weights import (
     known_as,
 )
 
-#: Mean and deviation of ImageNet's channels, which torchvision's published weights expect.
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 Fit = Literal["squash", "crop", "letterbox"]
 
 
@@ -85,7 +84,7 @@ class Regions(Extractor):
 
     def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
         # [pictures, 3, size, size]
-        found = self.net(pixels.normalize(batch["pixels"].float() / 255, MEAN, STD))
+        found = self.net(normal(batch["pixels"]))
         if "states" in found:  # [pictures, 1 + patches, width], the class token first
             return _seen(found["states"][:, 1:], found["states"][:, 0])
         # [pictures, width, 7, 7] -> [pictures, 49, width]

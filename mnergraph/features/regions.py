@@ -16,18 +16,18 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
-from mnergraph.features.pictures import PictureError, open_picture
+from mnergraph.features.cuts import boxed, cut, normal
+from mnergraph.features.faults import PictureError
+from mnergraph.features.pictures import open_picture
 from mnergraph.features.weights import IMAGENET, RANDOM, checksum, from_torchvision, known_as
-from mnergraph.graph import Box, Object, Pair
+from mnergraph.graph import Box, Pair
 
 #: Changes when the same settings, boxes and pictures give other vectors than before.
 VERSION = 2
 #: Pictures that are opened and cut at once.
 THREADS = 8
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, which the published weights expect
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Crops:
     @cached_property
     def model(self) -> nn.Module:
         """The backbone, frozen, its classifier taken off."""
+        return self.build()
+
+    def build(self) -> nn.Module:
+        """A backbone of its own, frozen, its classifier taken off: ``[crops, 3, size, size]`` to vectors."""
         return from_torchvision(
             self.backbone,
             self.weights,
@@ -81,7 +85,7 @@ class Crops:
 
     def __call__(self, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
-        return self._encode([_crop(picture, box, self.size) for box in boxes])
+        return self._encode([cut(picture, box, self.size) for box in boxes])
 
     def of_pictures(
         self,
@@ -95,11 +99,11 @@ class Crops:
         """
         self.model.to(device)
 
-        def cut(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
-            return [_crop(open_picture(source).image, box, self.size) for box in boxes] if boxes else []
+        def crops_of(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
+            return [cut(open_picture(source).image, box, self.size) for box in boxes] if boxes else []
 
         with ThreadPoolExecutor(THREADS) as pool:
-            crops = list(pool.map(cut, sources, boxes))
+            crops = list(pool.map(crops_of, sources, boxes))
         return list(self._encode([crop for some in crops for crop in some]).split([*map(len, crops)]))
 
     def identity(self) -> dict[str, object]:
@@ -121,7 +125,7 @@ class Crops:
     def _encode(self, crops: list[Tensor]) -> Tensor:
         device = next(self.model.parameters()).device
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
-        rows = [self.model(pixels.normalize(batch.to(device), _MEAN, _STD)).cpu() for batch in batches]
+        rows = [self.model(normal(batch.to(device))).cpu() for batch in batches]
         return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
     def attach(
@@ -137,7 +141,7 @@ class Crops:
             cache: folder that keeps the vectors; a later call with the same posts reads them.
             progress: whether to show a progress bar.
         """
-        boxed = [_with_a_box(pair) for pair in pairs]
+        boxed = [boxed(pair) for pair in pairs]
         path = cache / f"regions-{self.name}-{_key(self, boxed)}.safetensors" if cache else None
         if path is not None and path.is_file():
             rows = load_file(path)
@@ -177,7 +181,7 @@ class Crops:
             if not boxes:  # it became readable since
                 continue
             upright = picture.boxes(boxes, pair.size)
-            waiting[str(place)] = [_crop(picture.image, box, self.size) for box in upright]
+            waiting[str(place)] = [cut(picture.image, box, self.size) for box in upright]
             if sum(map(len, waiting.values())) >= self.batch_size:
                 encode()
         encode()
@@ -188,26 +192,6 @@ class Crops:
                 stacklevel=3,
             )
         return {place: row.contiguous() for place, row in rows.items()}
-
-
-def _crop(picture: Image.Image, box: Box, size: int) -> Tensor:
-    left = min(max(int(box[0]), 0), picture.width - 1)
-    top = min(max(int(box[1]), 0), picture.height - 1)
-    right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
-    crop = picture.crop((left, top, min(right, picture.width), min(bottom, picture.height)))
-    return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR)).float() / 255
-
-
-def _with_a_box(pair: Pair) -> Pair:
-    """The pair, its whole picture an object where nothing else has a box."""
-    if pair.picture is None or any(thing.box is not None for thing in pair.objects):
-        return pair
-    try:
-        size = pair.size or open_picture(pair.picture).image.size
-    except PictureError:
-        return pair  # `_compute` will try again and count it
-    whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
-    return replace(pair, size=size, objects=(whole, *pair.objects))
 
 
 def _with_regions(pair: Pair, rows: Tensor) -> Pair:

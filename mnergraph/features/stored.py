@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mnergraph.features.extract import Extractor, Seen
+from mnergraph.features.faults import PictureFault
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.pictures import PictureFault, checksum
+from mnergraph.features.pictures import checksum
 from mnergraph.features.store import FeatureStore, Manifest
 from mnergraph.graph import Object
 

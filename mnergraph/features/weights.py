@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from mnergraph.features.backbone import without_bars
 RANDOM: Final = "random"
 #: Torchvision's published weights: its newest of a classifier, and of a detector.
 IMAGENET, COCO = "imagenet", "coco"
+_to_come = ContextVar("to_come", default=False)
 #: Stands for the weights that a hub or a folder has for a model of transformers.
 PRETRAINED: Final = "pretrained"
 
@@ -50,6 +52,7 @@ def from_torchvision(
         OSError: when the weights are not to be had; the message says how to get them.
         ValueError: when a file's weights are not those of this network.
     """
+    weights = RANDOM if _to_come.get() else weights
     kinds = torchvision.models.get_model_weights(name)
     if weights == published or weights in kinds.__members__:
         chosen = kinds.DEFAULT if weights == published else kinds[weights]
@@ -134,6 +137,16 @@ def known_as(name: str) -> str:
     """A hub name as it is; of a folder or file its own name, so that what was moved keeps it."""
     path = Path(name)
     return path.resolve().name if path.is_dir() else path.stem if path.is_file() else name
+
+
+@contextmanager
+def weights_to_come() -> Iterator[None]:
+    """Inside, networks of torchvision are built with any weights, as others will be loaded into them."""
+    token = _to_come.set(True)
+    try:
+        yield
+    finally:
+        _to_come.reset(token)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ width; no value and no output map in the objects' attention; gates with bias, th
 norm; emissions from the encoder's states beside the graph's. Its CRF reads all pieces and its loss is a
 sum. Its 13 tags are the nine of the data and those that stand for no word (`released_labels`).
 
-Neither form trains its ResNet: region vectors are computed beforehand, and `fit` standardises them by the
-training posts' (`ObjectEncoder.observe`). Weights of the release fit where that has not been done.
+Both fine-tune their ResNet: ``resnet`` does so. Without it region vectors are computed beforehand, and `fit`
+standardises them by the training posts' (`ObjectEncoder.observe`). Weights of the release fit where that has
+not been done.
 
 In the last layer nothing that objects receive after the words have heard them can reach a tag; those
 parameters, which would never learn, do not exist here (`Schema.idle`).
@@ -33,6 +34,9 @@ from functools import partial
 from torch import nn
 
 from mnergraph.features.backbone import Backbone
+from mnergraph.features.cuts import Cuts
+from mnergraph.features.regions import Crops
+from mnergraph.features.weights import IMAGENET
 from mnergraph.graph import Complete, Grounded, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
@@ -43,6 +47,7 @@ from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncode
 from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, RelationalLayer
 from mnergraph.nn.gates import GatedSum
 from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.pixels import PixelEncoder
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
 TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
@@ -60,6 +65,9 @@ class UMGF(Tagger):
         labels: the label set; the released form adds the tags it needs.
         form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
         region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
+        resnet: torchvision's name of a ResNet that learns with the model on the objects' crops
+            (``resnet152``), in place of region vectors.
+        resnet_weights: its first weights; see `Crops`.
         label_features: whether objects also speak by their label's embedding, added to the region (the
             released form knows regions alone).
         width: of every node, d.
@@ -76,6 +84,8 @@ class UMGF(Tagger):
         *,
         form: Form = "paper",
         region_width: int | None = None,
+        resnet: str | None = None,
+        resnet_weights: str = IMAGENET,
         label_features: bool = True,
         width: int = 512,
         layers: int | None = None,
@@ -90,9 +100,12 @@ class UMGF(Tagger):
         if not paper:
             labels = released_labels(labels)
         begin = self._paper_start if paper else self._released_start
+        pixels = [PixelEncoder(Crops(resnet, resnet_weights))] if resnet else []
+        region = pixels[0].width if pixels else region_width
         stack = [
             TextEncoder(encoder),
-            *begin(encoder.width, width, region_width, label_features, dropout),
+            *pixels,
+            *begin(encoder.width, width, region, label_features, dropout),
             *(
                 part
                 for place in range(layers)
@@ -112,6 +125,7 @@ class UMGF(Tagger):
             labels=labels,
             tokens="words" if paper else "pieces",
             region_width=region_width,
+            cuts=Cuts() if resnet else None,
             reduction="mean" if paper else "sum",
         )
 

@@ -14,6 +14,8 @@ from mnergraph.graph import Layout
 from mnergraph.graph.builder import LABEL_PIECES, PIECES
 from mnergraph.nn.state import Graph
 
+#: Name of the region vectors that a backbone in the model makes.
+REGION = "region"
 Pooling = Literal["first", "mean", "sum"]
 
 
@@ -151,7 +153,8 @@ class ObjectEncoder(nn.Module):
 
     The vectors of a frozen backbone are nearly parallel, and a linear map learns slowly from them: `observe`
     lets f_i be standardised, feature by feature, by the mean and deviation of the training posts' vectors,
-    which are saved with the weights. Until then they enter as they are.
+    which are saved with the weights. Until then they enter as they are. Where `PixelEncoder` stands before,
+    the vectors are those of its backbone.
 
     Args:
         width: of the result.
@@ -180,7 +183,9 @@ class ObjectEncoder(nn.Module):
         store, objects = graph.data["object"], graph.layouts["object"].nodes
         parts = []
         if self.region is not None:
-            standard = (store.x - self.mean) / self.deviation
+            made = graph.x.get(REGION)
+            vectors = store.x if made is None else made
+            standard = (vectors - self.mean) / self.deviation
             parts.append(self.region(standard) * store.has_x[:, None])
         if self.label is not None and self.norm is not None:
             piece, owner = graph.data[LABEL_PIECES].edge_index

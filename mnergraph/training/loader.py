@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 import torch.distributed
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph import collate
@@ -82,12 +82,20 @@ class Batches(DataLoader):
     Args:
         graphs: one graph per post.
         batch_size, shuffle, seed: see `LengthBuckets`.
-        workers: processes that collate; 0 is right unless building graphs is heavy, for tensors cost more to
-            hand from process to process than to collate.
+        workers: processes that finish graphs and collate; 0 is right unless objects have pixels to be cut,
+            for tensors cost more to hand from process to process than to collate.
+        finish: makes a draft a graph, when its batch is due; see `GraphBuilder.finish`.
     """
 
     def __init__(
-        self, graphs: Sequence[HeteroData], batch_size: int, *, shuffle: bool, seed: int = 0, workers: int = 0
+        self,
+        graphs: Sequence[HeteroData],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        workers: int = 0,
+        finish: Callable[[HeteroData], HeteroData] | None = None,
     ) -> None:
         if not graphs:
             raise ValueError("no posts to make batches of")
@@ -95,7 +103,7 @@ class Batches(DataLoader):
         lengths = [graph[kind].num_nodes for graph in graphs]
         self.order = LengthBuckets(lengths, batch_size, shuffle=shuffle, seed=seed)
         super().__init__(
-            graphs,  # type: ignore[arg-type]
+            _Finished(graphs, finish) if finish else graphs,  # type: ignore[arg-type]
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=workers,
@@ -118,6 +126,19 @@ class Batches(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leaves out what was given out before; a finished epoch is followed by a whole one."""
         self.order.skip = state["given"] if state["given"] < len(self.order) else 0
+
+
+class _Finished(Dataset[HeteroData]):
+    """Drafts, finished when asked for."""
+
+    def __init__(self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData]) -> None:
+        self.drafts, self.finish = drafts, finish
+
+    def __len__(self) -> int:
+        return len(self.drafts)
+
+    def __getitem__(self, place: int) -> HeteroData:
+        return self.finish(self.drafts[place])
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -39,7 +39,7 @@ class Loop:
         devices: how many, or ``auto`` for all.
         save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none.
         logger: where the curves go, under ``logs/``.
-        workers: processes that collate batches; see `Batches`.
+        workers: processes that cut pixels and collate batches; see `Batches`.
         progress: whether to show a progress bar.
         trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
             ours.
@@ -118,14 +118,17 @@ def fit(
             enable_progress_bar=loop.progress,
             **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
         )
-        graphs = model.builder.build(train)
+        build, finish = model.builder.draft, model.builder.finish
+        graphs = [build(pair) for pair in train]
         _observe(model, graphs)
-        batches = Batches(graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers)
+        batches = Batches(
+            graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers, finish=finish
+        )
         training = Training(model, optimisation, batches)
         trainer.fit(
             training,
             batches,
-            Batches(model.builder.build(dev), 2 * loop.batch_size, shuffle=False),
+            Batches([build(pair) for pair in dev], 2 * loop.batch_size, shuffle=False, finish=finish),
             ckpt_path=last if resume else None,
         )
     best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
@@ -139,7 +142,8 @@ def evaluate(
 ) -> tuple[Scores, list[list[str]]]:
     """Scores of a model on labelled posts, and the tags it gives them, in the posts' order."""
     _refuse_unlabelled(pairs)
-    loader = Batches(model.builder.build(pairs), batch_size, shuffle=False)
+    drafts = [model.builder.draft(pair) for pair in pairs]
+    loader = Batches(drafts, batch_size, shuffle=False, finish=model.builder.finish)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}
     model.eval()
@@ -187,8 +191,9 @@ def _logger(name: str, folder: Path) -> Logger | bool:
 def _quiet() -> Any:
     """Without what Lightning says that does not fit.
 
-    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty; torch's word on
-    Lightning's own code is not for our users, nor are Lightning's advertisements.
+    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, a picture
+    backbone's batch norms stay as they are; torch's word on Lightning's own code is not for our users, nor
+    are Lightning's advertisements.
     """
     speaker = logging.getLogger("lightning.pytorch")
     level = speaker.level
@@ -198,6 +203,7 @@ def _quiet() -> Any:
             ".*smaller than the logging interval",
             ".*exists and is not empty",
             r".*isinstance\(treespec, LeafSpec\)",
+            r"Found \d+ module\(s\) in eval mode",
         ):
             warnings.filterwarnings("ignore", message=advice)
         speaker.setLevel(logging.WARNING)

@@ -17,9 +17,9 @@ from torchvision.transforms.v2 import functional as pixels
 from wild import noise, wild
 
 from mnergraph.features.extract import Extractor, Item, Seen
+from mnergraph.features.faults import UNUSABLE, summary
 from mnergraph.features.image import Regions
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.pictures import UNUSABLE, summary
 from mnergraph.graph import Object, Pair
 
 SMALL = Regions("resnet18", size=32)

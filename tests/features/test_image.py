@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from wild import noise
 
-from mnergraph.features.image import MEAN, STD, Fit, Regions, Tower
+from mnergraph.features.cuts import MEAN, STD
+from mnergraph.features.image import Fit, Regions, Tower
 
 SMALL = Regions("resnet18", size=64)
 
@@ -166,6 +167,17 @@ def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
         _ = Tower(folder).net
     with pytest.raises(ValueError, match="right is 'pretrained' or 'random'"):
         _ = Tower(folder, weights="none").net  # type: ignore[arg-type]
+
+
+def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
+    folder = Path(tinies.tower("siglip", tmp_path / "siglip"))
+    found = Tower(str(folder)).identity()
+    assert found["settings"] == {"model": "siglip", "weights": "pretrained", "seed": 0}
+    assert found["processor"]["size"] == {"height": 32, "width": 32}
+    hf.SiglipImageProcessor(size={"height": 32, "width": 32}, do_normalize=False).save_pretrained(folder)
+    other = Tower(str(folder)).identity()
+    assert {key for key in found if found[key] != other[key]} == {"processor"}
+    assert SMALL.identity()["processor"] is None
 
 
 def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:

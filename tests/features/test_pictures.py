@@ -11,16 +11,8 @@ from PIL import Image
 from wild import lying, noise, wild
 
 from mnergraph.data import check_picture, picture_path, verify
-from mnergraph.features.pictures import (
-    HANDLED,
-    KINDS,
-    UNUSABLE,
-    Picture,
-    PictureError,
-    PictureFault,
-    open_picture,
-    summary,
-)
+from mnergraph.features.faults import HANDLED, KINDS, ODD, UNUSABLE, PictureError, PictureFault, summary
+from mnergraph.features.pictures import Picture, open_picture
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -64,6 +56,13 @@ def test_verify_data_lists_every_one(tmp_path: Path) -> None:
     assert listed == set(HANDLED)
     assert not any(f"pictures {kind}" in line for kind in HANDLED for line in report.problems)
     assert "\nhandled:\n- " in str(report)
+
+
+def test_the_documents_table_is_the_codes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    outcomes = {"gives nothing": UNUSABLE, "used, and told": ODD, "handled": HANDLED}
+    rows = [f"| {kind} | {outcome} | {why} |" for outcome, of in outcomes.items() for kind, why in of.items()]
+    assert "\n".join(["|---|---|---|", *rows, ""]) in page
 
 
 def test_the_summary_counts_them() -> None:

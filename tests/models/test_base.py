@@ -21,7 +21,7 @@ from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
-KINDS = [*MODELS, "UMT released", "UMGF released", "GVATT words", "AdaCAN words"]
+KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
 
 
 @pytest.fixture
@@ -81,6 +81,8 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert config["settings"] == {
         "form": "paper",
         "region_width": 6,
+        "resnet": None,
+        "resnet_weights": "imagenet",
         "label_features": True,
         "width": 16,
         "layers": 2,

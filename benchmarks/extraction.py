@@ -1,0 +1,165 @@
+r"""Extractors against their own networks: pictures per second alone and with workers. Needs a quiet machine.
+
+    uv run python -m benchmarks.extraction --out benchmarks/results/extraction.json
+
+``forward`` is the network on batches that lie prepared in memory, and its results read off; ``alone`` is
+`extract` in one process, files, decoding and preparation included; ``workers`` the same with processes that
+do these beside it. Weights are random, sizes those of the published models. The three are measured in turns;
+a pass counts from its second batch on, when workers have started. Medians.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+from jsonargparse import auto_cli
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from benchmarks.common import commit, machine
+from mnergraph.features.detectors import RCNN
+from mnergraph.features.extract import Extractor, Item
+from mnergraph.features.image import Regions, Tower
+from mnergraph.features.queries import QueryDetector
+
+
+def extractors(folder: Path) -> dict[str, Callable[[], Extractor]]:
+    """What is measured, by name; configurations of transformers' models are written into the folder."""
+
+    def configured(config: Any, processor: Any) -> str:
+        place = folder / config.model_type
+        config.save_pretrained(place)
+        processor.save_pretrained(place)
+        return str(place)
+
+    def detr() -> Extractor:
+        body = hf.ResNetConfig(out_features=["stage4"])
+        model = configured(hf.DetrConfig(backbone_config=body), hf.DetrImageProcessor())
+        return QueryDetector(model, "random", threshold=0.0)
+
+    return {
+        "ResNet-18, 7x7": lambda: Regions("resnet18"),
+        "ResNet-152, 7x7": lambda: Regions("resnet152"),
+        "ViT-B/16": lambda: Regions("vit_b_16"),
+        "CLIP ViT-B/32 tower": lambda: Tower(
+            configured(hf.CLIPVisionConfig(), hf.CLIPImageProcessor()), "random"
+        ),
+        "Faster R-CNN MobileNet 320": lambda: RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", threshold=0.0),
+        "Faster R-CNN v2": lambda: RCNN("fasterrcnn_resnet50_fpn_v2", threshold=0.0),
+        "DETR-R50": detr,
+    }
+
+
+def photographs(folder: Path, count: int, width: int, height: int) -> list[Path]:
+    """JPEGs about as large as Twitter's, of noise, blurred until it compresses as photographs do."""
+    paths = []
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(3))
+        paths.append(folder / f"{number}.jpg")
+        picture.save(paths[-1], quality=85)
+    return paths
+
+
+@torch.no_grad()
+def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, device: str) -> float:
+    """Pictures per second of the network on batches that lie prepared."""
+    extractor.net.to(device)
+    batches: list[tuple[dict[str, Tensor], list[Item]]] = []
+    for begin in range(0, len(paths), batch_size):
+        some = paths[begin : begin + batch_size]
+        prepared, items = [], []
+        for path in some:
+            with Image.open(path) as picture:
+                prepared.append(extractor.prepare(picture.convert("RGB"), ()))
+                items.append(Item(path, picture.size))
+        batch = {key: torch.stack([one[key] for one in prepared]).to(device) for key in prepared[0]}
+        batches.append((batch, items))
+    extractor.compute(*batches[0])
+    began = time.perf_counter()
+    for batch, items in batches[1:]:
+        extractor.compute(batch, items)
+    return (len(paths) - batch_size) / (time.perf_counter() - began)
+
+
+def extraction_rate(
+    extractor: Extractor, paths: Sequence[Path], batch_size: int, workers: int, device: str
+) -> float:
+    """Pictures per second from files to features, after the first batch."""
+    run = extractor.extract(paths, batch_size=batch_size, workers=workers, device=device, progress=False)
+    for _ in range(batch_size):
+        next(run)
+    began = time.perf_counter()
+    rest = sum(1 for _ in run)
+    return rest / (time.perf_counter() - began)
+
+
+def main(
+    out: Path | None = None,
+    only: tuple[str, ...] | None = None,
+    pictures: int = 128,
+    width: int = 600,
+    height: int = 800,
+    batch_size: int = 8,
+    workers: int = 1,
+    threads: int = 1,
+    repeats: int = 3,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Measures the extractors, prints a line each, and writes all figures if asked.
+
+    Args:
+        out: the result file, written after each extractor.
+        only: which, by name; all without it.
+        pictures: how many a pass goes through; more than two batches.
+        width: of the pictures.
+        height: of the pictures.
+        batch_size: pictures at once.
+        workers: processes that prepare.
+        threads: of the process with the network.
+        repeats: passes of which the median counts.
+        device: cpu or cuda.
+    """
+    torch.set_num_threads(threads)
+    result: dict[str, Any] = {
+        "benchmark": "extraction",
+        "machine": machine(),
+        "commit": commit(),
+        "pictures": [pictures, width, height],
+        "batch size": batch_size,
+        "workers": workers,
+        "device": device,
+        "extractors": {},
+    }
+    with tempfile.TemporaryDirectory() as place:
+        paths = photographs(Path(place), pictures, width, height)
+        known = extractors(Path(place))
+        for name in only or known:
+            extractor = known[name]()
+            rates: dict[str, list[float]] = {"forward": [], "alone": [], "workers": []}
+            for _ in range(repeats):
+                rates["forward"].append(forward_rate(extractor, paths, batch_size, device))
+                rates["alone"].append(extraction_rate(extractor, paths, batch_size, 0, device))
+                rates["workers"].append(extraction_rate(extractor, paths, batch_size, workers, device))
+            found = {way: statistics.median(of_way) for way, of_way in rates.items()}
+            shares = {f"{way} / forward": found[way] / found["forward"] for way in ("alone", "workers")}
+            result["extractors"][name] = {"pictures per second": found, **shares}
+            told = ", ".join(f"{way} {rate:.2f}" for way, rate in found.items())
+            print(f"{name}: {told} pictures/s; with workers {shares['workers / forward']:.0%}", flush=True)
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
