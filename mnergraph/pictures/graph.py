@@ -64,7 +64,8 @@ def draw_graph(
             looks[edge.relation],
             max(e.weight for e in edges if e.relation == edge.relation),
         )
-    crops = Crops(graph.graph.get("pair") or {})
+    images = sum(told["type"] == "image" for told in nodes.values())
+    crops = Crops(graph.graph.get("pair") or {}, images=images)
     for name, place in places.items():
         _node(ax, place, nodes[name], crops, scale)
     tokens = [name for name in nodes if nodes[name]["type"] == "token"]
@@ -122,7 +123,23 @@ def _edge_of(place: Place, other: Place) -> tuple[float, float]:
 def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: float) -> None:
     x, y = place.centre
     if told["type"] == "token":
-        ax.text(x, y, s=place.text, ha="center", va="center", fontsize=9 * scale, zorder=3, **_plain())
+        # a line that passes behind a word leaves it legible; an entity's field stays seen
+        ground = (
+            None
+            if "entity" in told
+            else {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+        )
+        ax.text(
+            x,
+            y,
+            s=place.text,
+            ha="center",
+            va="center",
+            fontsize=9 * scale,
+            zorder=3,
+            bbox=ground,
+            **_plain(),
+        )
         return
     if told["type"] == "entity":
         ax.text(
