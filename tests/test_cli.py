@@ -107,17 +107,18 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
     job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
-    for model, encoder, name, options in (
-        ("BiLSTM-CRF", "random:6", "random:6", []),
-        ("CNN-BiLSTM-CRF", vectors, "vectors.txt", []),
-        ("GVATT", "random:6", "random:6", ["--model.image_width", "5"]),
+    for model, encoder, name in (
+        ("BiLSTM-CRF", "random:6", "random:6"),
+        ("CNN-BiLSTM-CRF", vectors, "vectors.txt"),
     ):
         out = tmp_path / model
-        call(*job, "--model", model, "--model.hidden", "8", *options, "--encoder", encoder, "--out", out)
+        call(*job, "--model", model, "--model.hidden", "8", "--encoder", encoder, "--out", out)
         assert json.loads((out / "result.json").read_text())["encoder"] == name
         printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
+    told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
+    assert "GVATT reads the picture's features, and no post to learn from has any" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
