@@ -88,7 +88,7 @@ class AdaCAN(Tagger):
         encoder: Backbone | WordVectors,
         labels: Labels,
         *,
-        image_width: int,
+        image_width: int = 2048,
         hidden: int = 200,
         character_width: int = 30,
         filters: int = 30,

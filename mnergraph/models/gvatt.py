@@ -85,7 +85,7 @@ class GVATT(Tagger):
         encoder: Backbone | WordVectors,
         labels: Labels,
         *,
-        image_width: int,
+        image_width: int = 2048,
         hidden: int = 100,
         character_width: int = 25,
         character_hidden: int = 25,
