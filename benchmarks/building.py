@@ -76,7 +76,7 @@ def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, A
     takes = inspect.signature(kind).parameters
     found = {name: rows.shape[-1] for name, rows in first.items() if name in takes and rows is not None}
     for name in first:
-        if name in takes and name not in found and takes[name].default is inspect.Parameter.empty:
+        if name in takes and name not in found and takes[name].default is not None:
             what = "vector of its picture" if name == "image_width" else "region vector"
             raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
     return found

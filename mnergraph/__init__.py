@@ -2,7 +2,7 @@
 
 The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from),
 `features` (pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `insight` (what a
-model saw), `training`, `evaluation`, `pipeline`.
+model saw), `pictures`, `page`, `training`, `evaluation`, `pipelines`.
 """
 
 import warnings
@@ -18,7 +18,9 @@ from mnergraph.graph import GraphBuilder, Object, Pair, Relation, Schema, collat
 from mnergraph.insight import attention_graph, record_attention
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
-from mnergraph.pipeline import Pipeline, Post
+from mnergraph.pipelines import Pipeline
+from mnergraph.posts import Post
+from mnergraph.reading import pipeline
 from mnergraph.training import Loop, Optimisation, evaluate, fit
 
 load = Tagger.from_pretrained
@@ -41,6 +43,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "pipeline",
     "pretrained",
     "record_attention",
     "score",

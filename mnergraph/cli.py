@@ -15,6 +15,7 @@ from mnergraph.data import verify as verify_posts
 from mnergraph.extraction import EXTRACTORS, features
 from mnergraph.jobs import evaluate, predict, train
 from mnergraph.models import MODELS, SCHEMAS
+from mnergraph.page import explain
 from mnergraph.quickstart import quickstart
 
 
@@ -58,6 +59,7 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "features": features,
     "verify-data": verify_data,
     "ls": ls,
@@ -71,7 +73,9 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         told = " ".join(message.split())
-        unknown = re.search(r'"(?:train\.|evaluate\.)?(data|model)":.* import path string: (.*)', told)
+        unknown = re.search(
+            r'"(?:train\.|evaluate\.|explain\.)?(data|model)":.* import path string: (.*)', told
+        )
         if unknown:
             kinds = DATASETS if unknown[1] == "data" else {kind.__name__: kind for kind in MODELS.values()}
             told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(kinds)}"

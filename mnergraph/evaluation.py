@@ -15,7 +15,7 @@ import numpy as np
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from mnergraph.labels import spans
+from mnergraph.labels import Span, spans
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,30 @@ def counts(
         true, found = set(spans(told, strict=strict)), set(spans(said, strict=strict))
         rows.append((len(true & found), len(found), len(true)))
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+#: What can be wrong with an entity; what is not wrong is ``right``.
+ERRORS = ("missed", "spurious", "boundary", "type")
+
+
+def error_kinds(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
+    """For every gold and every predicted entity of a sentence ``right``, or one of `ERRORS`.
+
+    ``type``: the other side has the same words with another type. ``boundary``: it has an entity that shares
+    some of the words. Else a gold entity is ``missed``, and a predicted one ``spurious``.
+    """
+    return [_kind(span, predicted, "missed") for span in gold], [
+        _kind(span, gold, "spurious") for span in predicted
+    ]
+
+
+def _kind(span: Span, others: Sequence[Span], alone: str) -> str:
+    start, end, _ = span
+    if any(tuple(other) == tuple(span) for other in others):
+        return "right"
+    if any((other.start, other.end) == (start, end) for other in others):
+        return "type"
+    return "boundary" if any(other.start < end and other.end > start for other in others) else alone
 
 
 def _refuse_uneven(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:

@@ -22,11 +22,13 @@ from mnergraph.evaluation import Scores
 from mnergraph.features.backbone import TINY, pretrained, tiny
 from mnergraph.features.encoder import Encoder
 from mnergraph.features.regions import Crops
+from mnergraph.features.similar import SimilarWords
 from mnergraph.features.wordvectors import random_vectors, read_vectors
 from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
-from mnergraph.pipeline import Pipeline, Post, existing, read_posts, record_of
+from mnergraph.pipelines import Pipeline, record_of
+from mnergraph.posts import Post, existing, read_posts
 from mnergraph.training import Loop, Optimisation, fit
 from mnergraph.training import evaluate as score_posts
 
@@ -40,6 +42,7 @@ def train(
     out: Path,
     encoder: str = TINY,
     regions: Crops | None = None,
+    word_vectors: Path | None = None,
     optimisation: Optimisation = Optimisation(),
     loop: Loop = Loop(),
     resume: bool = False,
@@ -54,6 +57,8 @@ def train(
         encoder: a Hugging Face text encoder, by name or folder, or tiny-random; for models over word vectors
             a text file of them, or random:WIDTH.
         regions: how boxes become region vectors; without it objects speak by their labels alone.
+        word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
+            for models that read them (MGCMT).
         optimisation: how weights learn.
         loop: how long and on what.
         resume: take up a killed run of this folder again; give the same options.
@@ -65,7 +70,12 @@ def train(
     splits = {name: data(root, name) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(loop.seed, verbose=False)
-    tagger = _assembled(model, text_encoder(encoder, splits["train"].pairs), splits["train"], regions)
+    similar = None
+    if word_vectors is not None:
+        words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
+        similar = SimilarWords.find(word_vectors, words, cache=cache, progress=loop.progress)
+    reads = text_encoder(encoder, splits["train"].pairs)
+    tagger = _assembled(model, reads, splits["train"], regions, similar)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -86,6 +96,7 @@ def train(
         "model": type(tagger).__name__,
         "settings": tagger.settings(),
         "encoder": tagger.encoder.name,
+        "word_vectors": word_vectors and word_vectors.name,
         "data": facts,
         "optimisation": vars(optimisation),
         "loop": vars(loop),
@@ -205,40 +216,47 @@ def predict(
 
 
 def _assembled(
-    model: Callable[..., Tagger], encoder: Encoder, train: PostDataset, regions: Crops | None
+    model: Callable[..., Tagger],
+    encoder: Encoder,
+    train: PostDataset,
+    regions: Crops | None,
+    similar: SimilarWords | None,
 ) -> Tagger:
-    """The model, told how wide the posts' region vectors and picture's features are if it reads them.
+    """The model, told what it reads: how wide region vectors and picture's features are, similar words.
 
     Raises:
-        ValueError: when it reads features that no post has, or there are regions and it reads none.
+        ValueError: when it reads features that no post has, or is given regions or word vectors for nothing.
     """
     labels = Labels(train.tags)
-    given = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
+    vectors = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
     images = (pair.image for pair in train.pairs if pair.image is not None)
-    of_regions, of_images = next(given, None), next(images, None)
-    widths: dict[str, int] = {}
+    of_regions, of_images = next(vectors, None), next(images, None)
+    given: dict[str, Any] = {} if similar is None else {"similar": similar}
     if regions or of_regions is not None:
-        widths["region_width"] = regions.width if regions else len(cast(Tensor, of_regions))
+        given["region_width"] = regions.width if regions else len(cast(Tensor, of_regions))
     if of_images is not None:
-        widths["image_width"] = of_images.shape[-1]
+        given["image_width"] = of_images.shape[-1]
     while True:
         try:
-            return model(encoder, labels, **widths)
+            tagger = model(encoder, labels, **given)
+            if tagger.builder.image_width is not None and of_images is None:
+                raise ValueError(
+                    f"{type(tagger).__name__} reads the picture's features, and no post to learn from has "
+                    "any: give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
+                )
+            return tagger
         except TypeError as error:
             told = str(error)
-            unread = [name for name in widths if f"unexpected keyword argument '{name}'" in told]
-            if not unread and "image_width" in told and "image_width" not in widths:
-                raise ValueError(
-                    "this model reads the picture's features, and no post to learn from has any; give a "
-                    "features.safetensors with image/<id> (docs/data.md)"
-                ) from error
+            unread = [name for name in given if f"unexpected keyword argument '{name}'" in told]
             if not unread:
                 raise
             if regions and "region_width" in unread:
                 raise ValueError(
                     "this model reads no regions of objects, so it can't have any; leave them out"
                 ) from error
-            widths = {name: width for name, width in widths.items() if name not in unread}
+            if "similar" in unread:
+                raise ValueError("this model looks no words up; leave word_vectors out") from error
+            given = {name: value for name, value in given.items() if name not in unread}
 
 
 def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:

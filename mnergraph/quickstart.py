@@ -16,7 +16,8 @@ from mnergraph.features.regions import Crops
 from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import BERTCRF, UMGF, Tagger
-from mnergraph.pipeline import Pipeline, Post, record_of
+from mnergraph.pipelines import Pipeline, record_of
+from mnergraph.posts import Post
 from mnergraph.training import Loop, Optimisation, evaluate, fit
 
 #: Small enough for two cores and two minutes.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -106,18 +107,18 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
     job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
-    small = ["--model.hidden", "8"]
     for model, encoder, name in (
         ("BiLSTM-CRF", "random:6", "random:6"),
         ("CNN-BiLSTM-CRF", vectors, "vectors.txt"),
-        ("GVATT", "random:6", "random:6"),
     ):
         out = tmp_path / model
-        call(*job, "--model", model, *small, "--encoder", encoder, "--out", out)
+        call(*job, "--model", model, "--model.hidden", "8", "--encoder", encoder, "--out", out)
         assert json.loads((out / "result.json").read_text())["encoder"] == name
         printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
+    told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
+    assert "GVATT reads the picture's features, and no post to learn from has any" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
@@ -324,3 +325,44 @@ def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained:
     told = fault("evaluate", "--model", trained.model, "--data", "Folder", "--root", tmp_path)
     assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
     assert "--data.mapping '{OTHER: MISC}' renames types." in told
+
+
+# --- explain ---------------------------------------------------------------------------------------------
+
+
+def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Run, tmp_path: Path) -> None:
+    def page(*arguments: str | Path) -> dict[str, Any]:
+        out = tmp_path / "page.html"
+        job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]
+        printed, _ = call(*job, *arguments)
+        text = out.read_text(encoding="utf-8")
+        told = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
+        size = out.stat().st_size / 1e6
+        assert printed == f"{out}: {len(told['posts'])} posts, {size:.1f} MB\n"
+        return told
+
+    picture = next((trained.root / "raw" / "images").iterdir())
+    told = page("--text", "<b>Jordan</b> wins", "--image", picture)
+    assert "".join(told["posts"][0]["words"]) == "<b>Jordan</b>wins"
+    assert told["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
+    assert told["posts"][0]["parts"]
+
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"text": "Jordan wins", "id": "7"}\n{"text": "hi"}\n')
+    assert [post["id"] for post in page("--posts", posts)["posts"]] == ["7", ""]
+    assert len(page("--posts", posts, "--most", "1")["posts"]) == 1
+
+    split = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
+    wrong = page(*split)["posts"]
+    every = page(*split, "--every", "true")["posts"]
+    assert [post["id"] for post in wrong] == [post["id"] for post in every if post["errors"]]
+    assert len(every) == 10
+    assert len(page(*split, "--most", "2", "--every", "true")["posts"]) == 2
+
+
+def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    job = ["explain", "--model", trained.model, "--out", tmp_path / "page.html"]
+    assert "give either text, with image and caption if there are any, or posts, or data" in fault(*job)
+    assert "or data with root" in fault(*job, "--data", "Lookalikes")
+    assert "image can't go with posts" in fault(*job, "--posts", tmp_path / "a.txt", "--image", "1.jpg")
+    assert not (tmp_path / "page.html").exists()

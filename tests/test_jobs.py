@@ -28,7 +28,7 @@ from mnergraph.features.regions import Crops
 from mnergraph.graph import Pair
 from mnergraph.jobs import evaluate, predict, text_encoder, train
 from mnergraph.labels import Labels
-from mnergraph.models import UMGF, UMT, Tagger
+from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
 from mnergraph.training import Loop, fit
 
 QUICK = Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False)
@@ -43,6 +43,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "model",
         "settings",
         "encoder",
+        "word_vectors",
         "data",
         "optimisation",
         "loop",
@@ -91,7 +92,7 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
     for split in ("train", "valid", "test"):
         write_conll(posts, root / f"{split}.txt")
     model = partial(UMT, heads=2, hidden=8)
-    with pytest.raises(ValueError, match=r"reads the picture's features, and no post to learn from has any"):
+    with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
         train(Folder, root, model, tmp_path / "blind", loop=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
     result = train(Folder, root, model, tmp_path / "out", loop=QUICK)
@@ -118,6 +119,23 @@ def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
     for gone in ("gone.txt", "gone.vec"):
         with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
             text_encoder(gone, posts)
+
+
+def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
+    root, table = tmp_path / "look", tmp_path / "glove.txt"
+    pairs = [pair for split in ("train", "valid", "test") for pair in POSTS(root, split).pairs]
+    words = {word for pair in pairs for word in pair.words}
+    known = sorted({word.lower() for word in words})[-5:]
+    table.write_text("".join(f"{word} {place} 1\n" for place, word in enumerate(known)))
+    model = partial(MGCMT, heads=4, text_img=False, label_features=True)
+    result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, loop=QUICK)
+    assert result["word_vectors"] == "glove.txt"
+    assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
+    saved = Tagger.from_pretrained(tmp_path / "run" / "model").similar
+    assert set(saved.words) == {word for word in words if word.lower() in known}
+    assert dict(saved.of(known[0])).keys() == set(known[1:])
+    with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
+        train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, loop=QUICK)
 
 
 # --- real posts ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,7 @@ class Evidence:
         features: path of ``features.safetensors`` (see ``vectors``), or None.
         top_objects: keep this many boxed objects, best score first; None for all.
         caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
-        chunker: finds those noun phrases.
+        chunker: finds those noun phrases; by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
             picture; where two know of the same kind of evidence the later one holds.
         image: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.
@@ -52,7 +52,7 @@ class Evidence:
     features: Path | str | None = None
     top_objects: int | None = None
     caption_phrases: bool = True
-    chunker: Chunker = field(default_factory=RuleChunker)
+    chunker: Chunker | None = None
     stores: tuple[Path | str, ...] = ()
     image: Literal["grid", "pooled"] = "grid"
 
@@ -67,6 +67,11 @@ class Evidence:
                 raise FileNotFoundError(
                     f"{kind}={str(path)!r} is no file; give a path that is there, or None"
                 )
+
+    @property
+    def chunks(self) -> Chunker:
+        """What finds noun phrases."""
+        return self.chunker or RuleChunker()
 
     @classmethod
     def beside(cls, *folders: str | Path) -> Evidence:
@@ -99,7 +104,7 @@ class Evidence:
             return pair
         keys = [key_of(picture)]
         if any(keys[0] not in store for store in stores):
-            keys.append(key_of(picture, noun_phrases(pair.words, self.chunker)))
+            keys.append(key_of(picture, noun_phrases(pair.words, self.chunks)))
         for store in stores:
             for key in keys:
                 if key in store:
@@ -112,7 +117,7 @@ class Evidence:
 
     def phrases(self, caption: str) -> tuple[Object, ...]:
         """The caption's noun phrases as general objects without boxes."""
-        return tuple(Object(label) for label in phrase_labels(caption, self.chunker))
+        return tuple(Object(label) for label in phrase_labels(caption, self.chunks))
 
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
         """Which of these pairs the files and stores speak of; of files it reads no feature."""

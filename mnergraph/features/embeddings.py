@@ -1,65 +1,149 @@
-"""Word vectors from a text file in word2vec's or GloVe's format."""
+"""Word vectors from a file: word2vec's text and binary formats and GloVe's text format, plain or gzipped."""
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Container
+import zlib
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 
 def read_embeddings(
-    path: str | os.PathLike[str], *, wanted: Container[str] = (), first: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    wanted: Container[str] = (),
+    first: int | None = None,
+    progress: bool = False,
 ) -> tuple[list[str], Tensor]:
     """The words of a file and their vectors ``[words, width]``, float32, in the file's order.
 
     A line is a word and its numbers, with spaces between them; word2vec's format has a line with the number
-    of words and the width before all others. A word may hold spaces itself. Of a word that stands there twice
-    the first vector counts.
+    of words and the width before all others. A word may hold spaces itself. Where the file's name ends in
+    ``.bin``, that first line is followed by each word, a space, and its numbers as float32. Either may be
+    gzipped, its name ending in ``.gz`` then. Of a word that stands there twice the first vector counts.
 
     Args:
         path: the file, UTF-8.
         wanted: words to keep wherever they stand.
         first: how many of the file's words to keep besides, from its beginning, where the frequent ones
             stand; None keeps all.
+        progress: whether to show a progress bar.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: for a line that is none, naming file and line.
+        ValueError: for a line that is none, naming file and line; of a binary file, for a word.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of word vectors {path}")
-    rows: dict[str, np.ndarray] = {}
-    width: int | None = None
-    empty = True
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            line = raw.rstrip(b" \r\n")
-            if number == 1 and len(line.split()) == 2 and line.replace(b" ", b"").isdigit():
-                width = int(line.split()[1])
-                continue
-            if not line:
-                continue
-            empty, width = False, width or len(line.split(b" ")) - 1
-            parts = line.rsplit(b" ", width)
-            try:
-                word = parts[0].decode()
-                if word in rows or not (first is None or len(rows) < first or word in wanted):
-                    continue
-                rows[word] = vector = np.array(parts[1:], dtype=np.float32)
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: {error}; right is {_right(width)}") from None
-            if not word or not width or len(vector) != width or not np.isfinite(vector).all():
-                raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_right(width)}")
-    if empty or width is None:
-        raise ValueError(f"{path} holds no vector; right is {_right(width)} in each line")
-    vectors = np.stack([*rows.values()]) if rows else np.zeros((0, width), dtype=np.float32)
-    return [*rows], torch.from_numpy(vectors)
+    packed = path.suffix == ".gz"
+    entries = _binary if (path.with_suffix("") if packed else path).suffix == ".bin" else _text
+    known: dict[str, None] = {}
+    numbers = bytearray()
+    width = 0
+    with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as file:
+        found = tqdm(entries(file, path), f"reading {path.name}", unit="word", disable=not progress)
+        try:
+            for entry in found:
+                width = len(entry.numbers)
+                word = entry.spelled()
+                if word not in known and (first is None or len(known) < first or word in wanted):
+                    known[word] = None
+                    numbers += entry.vector().tobytes()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is no whole gzip file ({error})") from error
+    vectors = np.frombuffer(numbers, dtype=np.float32) if known else np.zeros(0, dtype=np.float32)
+    return [*known], torch.from_numpy(vectors.reshape(len(known), width))
+
+
+class _Entry(NamedTuple):
+    """A word and its numbers as the file has them, where they stand, and what stands there."""
+
+    where: str
+    told: bytes
+    word: bytes
+    numbers: Sequence[bytes] | np.ndarray
+
+    def spelled(self) -> str:
+        try:
+            return self.word.decode()
+        except ValueError as error:
+            raise self.fault(str(error)) from None
+
+    def vector(self) -> np.ndarray:
+        try:
+            with np.errstate(over="ignore"):
+                vector = np.array(self.numbers, dtype=np.float32)
+        except ValueError as error:
+            raise self.fault(str(error)) from None
+        if not np.isfinite(vector).all():
+            raise self.fault("NaN or infinity")
+        return vector
+
+    def fault(self, why: str) -> ValueError:
+        return ValueError(f"{self.where}: {self.told[:40]!r} is not {_right(len(self.numbers))} ({why})")
 
 
 def _right(width: int | None) -> str:
     return f"a word and {width or 'its'} finite numbers, with spaces between them, in UTF-8"
+
+
+def _text(file: IO[bytes], path: Path) -> Iterator[_Entry]:
+    width, promised, given = 0, None, 0
+    for number, raw in enumerate(file, 1):
+        line = raw.rstrip(b" \r\n")
+        if number == 1 and len(line.split()) == 2 and line.replace(b" ", b"").isdigit():
+            promised, width = map(int, line.split())
+            continue
+        if not line:
+            continue
+        width = width or line.count(b" ")
+        word, *numbers = line.rsplit(b" ", width) if width else [line]
+        # a word may hold spaces, but what stands before the numbers is no further number
+        if not word or not numbers or len(numbers) < width or _is_number(word.partition(b" ")[2]):
+            raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_right(width)}")
+        yield _Entry(f"{path}:{number}", line, word, numbers)
+        given += 1
+    _check_count(path, promised, given, width)
+
+
+def _binary(file: IO[bytes], path: Path) -> Iterator[_Entry]:
+    header = file.readline(100).split()
+    if len(header) != 2 or not all(map(bytes.isdigit, header)) or not int(header[1]):
+        raise ValueError(
+            f"{path}:1: {b' '.join(header)!r} are not the number of words and the width; a text file's name "
+            "does not end in .bin"
+        )
+    promised, width = map(int, header)
+    for place in range(1, promised + 1):
+        letters = bytearray()
+        while (letter := file.read(1)) not in (b" ", b""):
+            letters += letter
+        word, numbers = bytes(letters).removeprefix(b"\n"), file.read(4 * width)
+        where = f"{path}: word {place} of {promised}"
+        if len(numbers) < 4 * width:
+            raise ValueError(f"{where}, {word[:40]!r}: the file ends before its {width} numbers do")
+        yield _Entry(where, word, word, np.frombuffer(numbers, dtype="<f4"))
+    _check_count(path, promised, promised + bool(file.read().strip()), width)
+
+
+def _check_count(path: Path, promised: int | None, given: int, width: int) -> None:
+    if not given:
+        raise ValueError(f"{path} holds no vector; right is {_right(width)} in each line")
+    if promised not in (None, given):
+        raise ValueError(f"{path}: the first line promises {promised} words, and there are {given} or more")
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True

@@ -141,12 +141,12 @@ class Crops:
             cache: folder that keeps the vectors; a later call with the same posts reads them.
             progress: whether to show a progress bar.
         """
-        boxed = [boxed(pair) for pair in pairs]
-        path = cache / f"regions-{self.name}-{_key(self, boxed)}.safetensors" if cache else None
+        seen = [boxed(pair) for pair in pairs]
+        path = cache / f"regions-{self.name}-{_key(self, seen)}.safetensors" if cache else None
         if path is not None and path.is_file():
             rows = load_file(path)
         else:
-            rows = self._compute(boxed, progress)
+            rows = self._compute(seen, progress)
             if path is not None and rows:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_suffix(".part")
@@ -154,7 +154,7 @@ class Crops:
                 part.replace(path)
         return [
             _with_regions(pair, rows[str(place)]) if str(place) in rows else pair
-            for place, pair in enumerate(boxed)
+            for place, pair in enumerate(seen)
         ]
 
     def _compute(self, pairs: Sequence[Pair], progress: bool) -> dict[str, Tensor]:

@@ -12,6 +12,15 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mnergraph.graph.evidence import (
+    NO_BOX,
+    NOTHING,
+    Neighbours,
+    image_store,
+    object_store,
+    similar_store,
+    tensor,
+)
 from mnergraph.graph.pair import Pair
 from mnergraph.graph.schema import Schema
 from mnergraph.graph.stores import EdgeType, fill
@@ -55,6 +64,9 @@ class GraphBuilder:
       given;
     - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_width`` also ``x``
       ``[n, region_width]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
+      with ``classes`` also ``class_id``: the label's place among them from 1, one behind the last where it is
+      none of them, 0 for the object that stands for none;
+    - ``similar``: ``row`` (place among the vectors), ``word`` (the word that it resembles) and ``cosine``;
     - ``image``: ``x`` ``[grid, image_width]``; ``entity``: ``num_nodes`` alone;
     - ``sentence``: one node, with ``picture_size`` ``[1, 2]``, width and height in pixels (NaN where nobody
       knows them).
@@ -71,6 +83,9 @@ class GraphBuilder:
         region_width: width of the objects' region vectors; None leaves them out.
         image_width: width of the picture's features; None leaves them out.
         pool_image: whether a grid becomes one image node, its mean.
+        similar: finds the words' neighbours in a table of vectors; without it there are no similar words.
+        classes: names of the classes that objects' labels are counted in; None leaves that out.
+        stand_in: whether a post without objects gets one that is nothing, without label, box or region.
         cuts: cuts the objects' pixels out of the picture, for a backbone that learns with the model: object
             nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are large, so `draft` leaves them
             out and `finish` adds them, batch by batch, in the workers of a loader.
@@ -91,6 +106,9 @@ class GraphBuilder:
         region_width: int | None = None,
         image_width: int | None = None,
         pool_image: bool = False,
+        similar: Neighbours | None = None,
+        classes: Sequence[str] | None = None,
+        stand_in: bool = False,
         cuts: Cutter | None = None,
     ) -> None:
         if cuts is not None and region_width is not None:
@@ -103,6 +121,10 @@ class GraphBuilder:
         self.characters = characters
         self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
         self.region_width, self.image_width, self.pool_image = region_width, image_width, pool_image
+        self.similar, self.stand_in = similar, stand_in
+        self.classes = None
+        if classes is not None:
+            self.classes = {name.lower(): place for place, name in enumerate(classes, 1)}
         self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
         self._none = np.full(max(1, len(self.start), len(self.end)), -1)
         self._has = frozenset(schema.nodes)
@@ -132,12 +154,14 @@ class GraphBuilder:
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
-            fill(data, "image", self._image(pair))
+            fill(data, "image", image_store(pair, self.image_width, pool=self.pool_image))
         if "entity" in self._has:
             fill(data, "entity", {"num_nodes": len(pair.entities)})
         if "sentence" in self._has:
-            size = torch.tensor([pair.size or _NO_BOX[:2]], dtype=torch.float32)
+            size = torch.tensor([pair.size or NO_BOX[:2]], dtype=torch.float32)
             fill(data, "sentence", {"picture_size": size, "num_nodes": 1})
+        if "similar" in self._has:
+            fill(data, "similar", similar_store(pair, self.similar))
         for kind in self._grown:
             if kind not in data._node_store_dict:
                 fill(data, kind, {"num_nodes": 0})
@@ -157,22 +181,22 @@ class GraphBuilder:
             word = np.concatenate([self._none[: len(self.start)], owner, self._none[: len(self.end)]])
             starts = (word >= 0) & (word != np.concatenate([self._none[:1], word[:-1]]))
         token: dict[str, Any] = {
-            "word": _tensor(word),
-            "starts_word": _tensor(starts),
+            "word": tensor(word),
+            "starts_word": tensor(starts),
             "num_nodes": len(word),
         }
         if self.labels is not None:
-            token["y"] = _tensor(np.array(self._label_indices(pair, word, starts)))
+            token["y"] = tensor(np.array(self._label_indices(pair, word, starts)))
         fill(data, "token", token)
         if self.tokenizer is None:
             return
         ids = np.array([*self.start, *chain.from_iterable(pieces), *self.end])
-        fill(data, "piece", {"input_ids": _tensor(ids), "num_nodes": len(ids)})
+        fill(data, "piece", {"input_ids": tensor(ids), "num_nodes": len(ids)})
         if self.tokens == "words":
             index = np.array([_range(len(ids))[len(self.start) : len(ids) - len(self.end)], owner])
         else:
             index = np.array([_range(len(ids))] * 2)
-        fill(data, PIECES, {"edge_index": _tensor(index)})
+        fill(data, PIECES, {"edge_index": tensor(index)})
 
     def _label_indices(self, pair: Pair, word: np.ndarray, starts: np.ndarray) -> list[int]:
         assert self.labels is not None
@@ -191,18 +215,8 @@ class GraphBuilder:
         ]
 
     def _add_objects(self, data: HeteroData, pair: Pair) -> None:
-        objects = pair.objects
-        boxes = np.array([_NO_BOX if thing.box is None else thing.box for thing in objects], dtype=np.float32)
-        store: dict[str, Any] = {"box": _tensor(boxes.reshape(-1, 4)), "num_nodes": len(objects)}
-        if self.region_width is not None:
-            store["has_x"] = torch.tensor([thing.region is not None for thing in objects], dtype=torch.bool)
-            store["x"] = regions = torch.zeros(len(objects), self.region_width)
-            for place, thing in enumerate(objects):
-                if thing.region is not None:
-                    regions[place] = self._fitting(
-                        thing.region, (self.region_width,), f"object {place}", pair
-                    )
-        fill(data, "object", store)
+        objects = pair.objects or ((NOTHING,) if self.stand_in else ())
+        fill(data, "object", object_store(pair, objects, self.region_width, self.classes))
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
@@ -213,38 +227,14 @@ class GraphBuilder:
         """The ids of every node's parts as nodes of their own, each joined to the node it is a part of."""
         ids = np.array([*chain.from_iterable(parts)], dtype=np.int64)
         owner = np.repeat(_range(len(parts)), [len(of_node) for of_node in parts])
-        fill(data, relation[0], {"input_ids": _tensor(ids), "num_nodes": len(ids)})
-        fill(data, relation, {"edge_index": _tensor(np.array([_range(len(ids)), owner]))})
-
-    def _image(self, pair: Pair) -> dict[str, Any]:
-        if self.image_width is None:
-            return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
-        rows = torch.zeros(0, self.image_width) if pair.image is None else pair.image
-        rows = self._fitting(rows, (len(rows), self.image_width), "the picture", pair)
-        if self.pool_image and len(rows) > 1:
-            rows = rows.mean(0, keepdim=True)
-        return {"x": rows, "num_nodes": len(rows)}
-
-    @staticmethod
-    def _fitting(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> Tensor:
-        if features.shape != shape:
-            raise ValueError(
-                f"post {pair.id!r}: the features of {what} are {list(features.shape)}, "
-                f"the builder expects {list(shape)}"
-            )
-        return features.float()
+        fill(data, relation[0], {"input_ids": tensor(ids), "num_nodes": len(ids)})
+        fill(data, relation, {"edge_index": tensor(np.array([_range(len(ids)), owner]))})
 
 
-_MADE = ("token", "object", "image", "entity", "sentence")
-_NO_BOX = (float("nan"),) * 4
+_MADE = ("token", "object", "image", "entity", "sentence", "similar")
 _RANGE = np.arange(4096)
 
 
 def _range(length: int) -> np.ndarray:
     """0 to length - 1, a view of one long range where it suffices."""
     return _RANGE[:length] if length <= len(_RANGE) else np.arange(length)
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor that may be written to without touching what others share."""
-    return torch.from_numpy(array if array.base is None else array.copy())

@@ -178,6 +178,25 @@ class Member(Kind):
 
 
 @dataclass(frozen=True)
+class Resembles(Kind):
+    """A similar word and the token with which the word it resembles begins (MGCMT, eq. 2).
+
+    ``edge_attr`` is the cosine of the two, ``[edges, 1]``.
+    """
+
+    sentence = "every {src} word reaches the {dst} that it resembles"
+    checked = False
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Connection:
+        if (src, dst) != ("similar", "token"):
+            raise ValueError(f"Resembles joins similar to token, not {src} to {dst}")
+        similar = data["similar"]
+        begins = data["token"].starts_word.nonzero()[:, 0]
+        index = torch.stack([torch.arange(count(data, "similar")), begins[similar.word]])
+        return Connection(index, attr=similar.cosine[:, None])
+
+
+@dataclass(frozen=True)
 class EntityWords(Kind):
     """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
 

@@ -31,8 +31,11 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
         graph: a graph of `to_networkx`, also one that was written and read as JSON or GraphML.
 
     Raises:
-        ValueError: for a node type or relation that the graph did not have at first.
+        ValueError: for a graph that `to_networkx` did not make, and for a node type or relation that the
+            graph did not have at first.
     """
+    if "node_stores" not in graph.graph:
+        raise ValueError("the graph tells nothing of its stores; from_networkx takes graphs of to_networkx")
     told = {name: _parsed(value) for name, value in graph.graph.items()}
     data = HeteroData()
     nodes = _by_index((row["type"], row["index"], node) for node, row in graph.nodes(data=True))
@@ -115,10 +118,10 @@ def rows(store: Mapping[str, Any], count: int, kind: str | EdgeType) -> list[dic
     return [{name: values[place] for name, values in lists.items()} for place in range(count)]
 
 
-def _tensors(told: Sequence[Mapping[str, Any]], shapes: Shapes) -> dict[str, Any]:
+def _tensors(told: Sequence[Mapping[str, Any]], store: Shapes) -> dict[str, Any]:
     features = [_parsed(row["features"]) for row in told]
     values: dict[str, Any] = {}
-    for name, shape in shapes.items():
+    for name, shape in store.items():
         if shape is None:
             values[name] = len(told)
             continue

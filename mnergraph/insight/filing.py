@@ -118,6 +118,10 @@ def call_of(found: list[Found], first: Graph, last: Graph) -> Call:
         if first.edges.get(relation) is not edges:
             nothing = edges.dst.ptr.new_zeros(edges.index.shape[1], 0)
             found.append(_along("edges", relation, nothing, edges))
+    for kind, parts in last.parts.items():
+        counts = torch.stack([last.layouts[part].counts for part in parts]).sum(0)
+        if not torch.equal(last.layouts[kind].counts, counts):
+            raise ValueError(f"{kind} nodes are said to be made of {', '.join(parts)}, which are not as many")
     words = last.data["token"].word.split(last.layouts["token"].counts.tolist())
     return Call(
         pairs=list(last.data.pair),

@@ -77,7 +77,7 @@ def to_networkx(
         if pair is None or record.pair.words != pair.words:
             raise ValueError(f"the record is of the post {' '.join(record.pair.words)!r}, not of this one")
         data = _with_grown(data, record)
-    complete = _complete(data, schema, record)
+    complete = _complete(data, schema)
     kinds = {} if schema is None else {relation.key: relation.kind for relation in schema}
 
     graph = nx.MultiDiGraph(
@@ -162,7 +162,7 @@ def _with_grown(data: HeteroData, record: PostRecord) -> HeteroData:
     return grown
 
 
-def _complete(data: HeteroData, schema: Schema | None, record: PostRecord | None) -> dict[EdgeType, Tensor]:
+def _complete(data: HeteroData, schema: Schema | None) -> dict[EdgeType, Tensor]:
     """The edges of the complete relations that the data does not store."""
     return {
         relation.key: relation.connect(data).index

@@ -1,7 +1,7 @@
 """THE PAPERS, one file each: a schema plus a stack."""
 
 from mnergraph.graph import Schema
-from mnergraph.models import adacan, bert, gei, gvatt, hamlearning, umgf, umt
+from mnergraph.models import adacan, bert, gei, gvatt, hamlearning, mgcmt, umgf, umt
 from mnergraph.models.adacan import AdaCAN
 from mnergraph.models.base import Entity, Tagger
 from mnergraph.models.bert import BERT, BERTCRF
@@ -9,6 +9,7 @@ from mnergraph.models.gei import GEI
 from mnergraph.models.gvatt import GVATT
 from mnergraph.models.hamlearning import HamLearning
 from mnergraph.models.lstm import BiLSTMCRF, CNNBiLSTMCRF, HBiLSTMCRF
+from mnergraph.models.mgcmt import MGCMT
 from mnergraph.models.umgf import UMGF
 from mnergraph.models.umt import MTBERTCRF, UMT
 
@@ -24,6 +25,7 @@ MODELS: dict[str, type[Tagger]] = {
     "MT-BERT-CRF": MTBERTCRF,
     "UMT": UMT,
     "UMGF": UMGF,
+    "MGCMT": MGCMT,
     "GEI": GEI,
     "HamLearning": HamLearning,
 }
@@ -36,6 +38,7 @@ SCHEMAS: dict[str, Schema] = {
     "UMT (and MT-BERT-CRF)": umt.SCHEMA,
     "UMGF": umgf.SCHEMA,
     "UMGF, released": umgf.RELEASED_SCHEMA,
+    "MGCMT": mgcmt.SCHEMA,
     "GEI": gei.SCHEMA,
     "HamLearning": hamlearning.SCHEMA,
 }
@@ -45,6 +48,7 @@ __all__ = [
     "BERTCRF",
     "GEI",
     "GVATT",
+    "MGCMT",
     "MODELS",
     "MTBERTCRF",
     "SCHEMAS",

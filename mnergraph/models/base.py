@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.encoder import Encoder, untrained
+from mnergraph.features.similar import SimilarWords
 from mnergraph.features.weights import weights_to_come
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.graph.builder import NO_LABEL, Cutter, Tokenizer
@@ -26,6 +27,7 @@ from mnergraph.nn.heads import Task
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.state import Graph
 
+SIMILAR = "similar.safetensors"
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
 
 
@@ -53,6 +55,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         region_width: width of the region vectors that the objects carry, if any.
         image_width: width of the picture's features, if any.
         pool_image: whether a grid of them becomes one image node.
+        similar: the words' neighbours, if any; saved with the model.
+        classes: names of the classes that objects' labels are counted in, if any.
+        stand_in: whether a post without objects gets one that is nothing.
         cuts: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
@@ -73,6 +78,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         region_width: int | None = None,
         image_width: int | None = None,
         pool_image: bool = False,
+        similar: SimilarWords | None = None,
+        classes: Sequence[str] | None = None,
+        stand_in: bool = False,
         cuts: Cutter | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
@@ -89,8 +97,12 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             region_width=region_width,
             image_width=image_width,
             pool_image=pool_image,
+            similar=similar,
+            classes=classes,
+            stand_in=stand_in,
             cuts=cuts,
         )
+        self.similar = similar
         self.record: dict[str, Any] = {}
 
     # --- one forward, read twice -----------------------------------------------------------------------
@@ -199,11 +211,15 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """The constructor's plain arguments: with encoder and labels, what builds the model."""
         kept = self._hub_mixin_config
         assert kept is None or isinstance(kept, dict)
-        return {name: value for name, value in (kept or {}).items() if name not in ("encoder", "labels")}
+        parts = ("encoder", "labels", "similar")
+        return {name: value for name, value in (kept or {}).items() if name not in parts}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, str(save_directory / "model.safetensors"))
         self.encoder.save(save_directory / "encoder")
+        (save_directory / SIMILAR).unlink(missing_ok=True)
+        if self.similar is not None:
+            self.similar.save(save_directory / SIMILAR)
         _write_json(save_directory / "schema.json", self.schema.to_dict())
         config = {
             "model": type(self).__name__,
@@ -265,11 +281,12 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         kind = known[config["model"]]
         if not issubclass(kind, cls):
             raise ValueError(f"{path} is a {kind.__name__}, not a {cls.__name__}")
+        settings = config["settings"]
+        if (folder / SIMILAR).is_file():
+            settings["similar"] = SimilarWords.load(folder / SIMILAR)
         with weights_to_come():
             model = kind(
-                encoder=untrained(folder / "encoder"),
-                labels=Labels(tuple(config["labels"])),
-                **config["settings"],
+                encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **settings
             )
         load_model(model, folder / "model.safetensors", strict=True)
         model.record = config["record"]

@@ -122,7 +122,7 @@ class HamLearning(Tagger):
         encoder: Backbone,
         labels: Labels,
         *,
-        image_width: int,
+        image_width: int = 2048,
         region_width: int | None = None,
         label_features: bool = True,
         rounds: int = 3,

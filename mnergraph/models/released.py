@@ -28,8 +28,8 @@ def released_labels(labels: Labels) -> Labels:
 
 
 def bert_init(module: nn.Module) -> None:
-    """BERT's initial weights for a linear map, N(0, 0.02) without bias; for ``nn.Module.apply``."""
-    if isinstance(module, nn.Linear):
+    """BERT's initial weights of a linear map or a table, N(0, 0.02) without bias; for ``Module.apply``."""
+    if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -43,7 +43,7 @@ from mnergraph.models.base import Tagger
 from mnergraph.models.released import Form, is_released, released_labels
 from mnergraph.nn.attention import Attention
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
 from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, RelationalLayer
 from mnergraph.nn.gates import GatedSum
 from mnergraph.nn.heads import Emit, Task
@@ -52,9 +52,17 @@ from mnergraph.nn.pixels import PixelEncoder
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
 TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
 
+IMAGES, IMAGE_TO_TOKENS = ("image", "attends", "image"), ("image", "guides", "token")
+TO_IMAGE = ("token", "guides", "image")
+
 INTRA = Schema([Relation(*TOKENS, Complete()), Relation(*OBJECTS, Complete())])
 SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Grounded()), Relation(*TO_OBJECTS, Grounded())])
 RELEASED_SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Complete()), Relation(*TO_OBJECTS, Complete())])
+
+#: Without targeted objects: regions of the picture, each joined with every word.
+REGION_SCHEMA = Schema(
+    [Relation(*key, Complete()) for key in (TOKENS, IMAGES, IMAGE_TO_TOKENS, TO_IMAGE)], nodes=["image"]
+)
 
 
 class UMGF(Tagger):
@@ -75,6 +83,10 @@ class UMGF(Tagger):
         heads: of every attention.
         hidden: inside the feed-forwards; by default 4 times the width (paper) or 256 (released).
         dropout: by default 0.5 (paper) or 0.4 (released).
+        targeted: off, regions of the picture stand in the objects' place (the paper's "w/o Tar.").
+        image_width: width of those regions' vectors; read without targeted objects only.
+        visual_correlation: off, objects do not meet each other ("w/o VCorr.").
+        independent: off, both modalities share their parameters ("w/o Ind.").
     """
 
     def __init__(
@@ -92,8 +104,16 @@ class UMGF(Tagger):
         heads: int = 8,
         hidden: int | None = None,
         dropout: float | None = None,
+        targeted: bool = True,
+        image_width: int | None = None,
+        visual_correlation: bool = True,
+        independent: bool = True,
     ) -> None:
         paper = not is_released(form)
+        if not (paper or (targeted and visual_correlation and independent)):
+            raise ValueError("the ablations are the paper's: take form='paper'")
+        if not targeted and image_width is None:
+            raise ValueError("without targeted objects regions of the picture speak: give image_width")
         layers = layers or (2 if paper else 6)
         hidden = hidden or (4 * width if paper else 256)
         dropout = (0.5 if paper else 0.4) if dropout is None else dropout
@@ -102,6 +122,12 @@ class UMGF(Tagger):
         begin = self._paper_start if paper else self._released_start
         pixels = [PixelEncoder(Crops(resnet, resnet_weights))] if resnet else []
         region = pixels[0].width if pixels else region_width
+        visual, schema = "object", SCHEMA if paper else RELEASED_SCHEMA
+        if not targeted and image_width is not None:
+            visual, schema = "image", REGION_SCHEMA
+            begin = partial(self._region_start, image_width)
+        if not visual_correlation:
+            schema = schema.without((visual, "attends", visual))
         stack = [
             TextEncoder(encoder),
             *pixels,
@@ -110,7 +136,15 @@ class UMGF(Tagger):
                 part
                 for place in range(layers)
                 for part in fusion_layer(
-                    width, heads, hidden, dropout, released=not paper, last=place == layers - 1
+                    width,
+                    heads,
+                    hidden,
+                    dropout,
+                    released=not paper,
+                    last=place == layers - 1,
+                    visual=visual,
+                    correlated=visual_correlation,
+                    independent=independent,
                 )
             ),
             Emit("tags", width, len(labels))
@@ -118,13 +152,14 @@ class UMGF(Tagger):
             else Emit("tags", encoder.width + width, len(labels), read=("encoded", "token")),
         ]
         super().__init__(
-            schema=SCHEMA if paper else RELEASED_SCHEMA,
+            schema=schema,
             layers=stack,
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
             tokens="words" if paper else "pieces",
-            region_width=region_width,
+            region_width=region_width if targeted else None,
+            image_width=None if targeted else image_width,
             cuts=Cuts() if resnet else None,
             reduction="mean" if paper else "sum",
         )
@@ -137,6 +172,15 @@ class UMGF(Tagger):
         yield Positions()
         yield ObjectEncoder(width, region_width=region, label_width=text if label_features else None)
         yield EachNode({"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), "object": nn.ReLU()})
+
+    @staticmethod
+    def _region_start(
+        image: int, text: int, width: int, region: int | None, label_features: bool, dropout: float
+    ) -> Iterator[nn.Module]:
+        """H^(0) of words and of the picture's regions."""
+        yield Positions()
+        yield ImageEncoder(width, image)
+        yield EachNode({"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), "image": nn.ReLU()})
 
     @staticmethod
     def _released_start(
@@ -152,24 +196,38 @@ class UMGF(Tagger):
 
 
 def fusion_layer(
-    width: int, heads: int, hidden: int, dropout: float, *, released: bool, last: bool
+    width: int,
+    heads: int,
+    hidden: int,
+    dropout: float,
+    *,
+    released: bool,
+    last: bool,
+    visual: str = "object",
+    correlated: bool = True,
+    independent: bool = True,
 ) -> Iterator[nn.Module]:
     """One fusion layer: within each modality, then between them, then node by node."""
     norm = partial(AddNorm, width, dropout)
     bare = not released
     # eqs. 1-2
-    yield RelationalLayer(
-        {
-            TOKENS: Attention(width, heads, dropout=dropout),
-            OBJECTS: Attention(width, heads, dropout=dropout, value=bare, output=bare),
-        },
-        combine=norm,
-    )
+    within = {TOKENS: Attention(width, heads, dropout=dropout)}
+    if correlated:
+        within[visual, "attends", visual] = (
+            Attention(width, heads, dropout=dropout, value=bare, output=bare)
+            if independent
+            else within[TOKENS]
+        )
+    yield RelationalLayer(within, combine=norm)
     # eqs. 3-4 and, unless nobody will hear it, 5-6
-    gates = {TO_TOKENS: GatedSum(width, bias=released)}
+    to_tokens = GatedSum(width, bias=released)
+    gates = {(visual, "guides", "token"): to_tokens}
     if not last:
-        gates[TO_OBJECTS] = GatedSum(width, bias=released)
+        gates["token", "guides", visual] = GatedSum(width, bias=released) if independent else to_tokens
     yield RelationalLayer(gates, combine=norm if released else Add)
     # eqs. 7-8
-    kinds = ("token",) if last else ("token", "object")
-    yield EachNode({kind: FeedForward(width, hidden, dropout) for kind in kinds})
+    words = FeedForward(width, hidden, dropout)
+    alone = {"token": words}
+    if not last:
+        alone[visual] = FeedForward(width, hidden, dropout) if independent else words
+    yield EachNode(alone)

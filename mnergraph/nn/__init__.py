@@ -11,6 +11,8 @@ from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGL
 from mnergraph.nn.gated import Gated
 from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.joining import AddLinear, Joined
+from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
@@ -24,6 +26,7 @@ __all__ = [
     "CRF",
     "LSTM",
     "Add",
+    "AddLinear",
     "AddNorm",
     "AdditiveAttention",
     "Along",
@@ -33,6 +36,7 @@ __all__ = [
     "BoxFeatures",
     "CharacterCNN",
     "CharacterLSTM",
+    "CosineSum",
     "EachNode",
     "Emit",
     "FeedForward",
@@ -46,7 +50,9 @@ __all__ = [
     "Hint",
     "ImageEncoder",
     "JoinEntityWords",
+    "Joined",
     "Merge",
+    "ObjectClasses",
     "ObjectEncoder",
     "PixelEncoder",
     "Pool",
@@ -58,6 +64,7 @@ __all__ = [
     "Scheduled",
     "ScheduledSampling",
     "SentenceQuery",
+    "SimilarVectors",
     "Softmax",
     "Spelling",
     "Split",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from mnergraph.graph import EdgeType
 from mnergraph.nn.attention import Attention
-from mnergraph.nn.fusion import AddNorm, FeedForward
+from mnergraph.nn.fusion import AddNorm, FeedForward, RelationalLayer
 from mnergraph.nn.state import Graph
 
 
@@ -124,3 +124,14 @@ class ThereAndBack(nn.Sequential):
                 for relation, dst, src, kept in ends
             )
         )
+
+
+def spoken(layers: Iterable[nn.Module]) -> set[EdgeType]:
+    """The relations along which these layers speak: what a schema for them needs, and no more."""
+    found: set[EdgeType] = set()
+    for part in (part for layer in layers for part in layer.modules()):
+        if isinstance(part, TransformerBlock):
+            found.add(part.relation)
+        elif isinstance(part, RelationalLayer):
+            found.update(part.relations)
+    return found

@@ -2,7 +2,8 @@
 
 from mnergraph.pictures.evidence import draw_evidence
 from mnergraph.pictures.graph import draw_graph
-from mnergraph.pictures.heard import draw_heads, draw_heard, draw_picture
+from mnergraph.pictures.heads import draw_heads
+from mnergraph.pictures.heard import draw_heard, draw_picture
 from mnergraph.pictures.scores import draw_confusion, draw_curves, draw_types
 
 __all__ = [

@@ -117,6 +117,8 @@ def _grid(
         in_row = min(each, len(names) - row * each)
         left = (width - in_row * step + GAP) / 2 + column * step
         told = nodes[name]
-        text = legible(told.get("label") or f"{told['type']} {told['index']}", most=int(12 * side / CROP))
+        text = legible(
+            told.get("label") or f"{told['type']} {told['index']}", most=max(8, int(12 * side / CROP))
+        )
         places[name] = Place(left, y + row * (side + 2 * GAP), side, side, text)
     return y + rows * (side + 2 * GAP)

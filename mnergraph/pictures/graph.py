@@ -64,7 +64,8 @@ def draw_graph(
             looks[edge.relation],
             max(e.weight for e in edges if e.relation == edge.relation),
         )
-    crops = Crops(graph.graph.get("pair") or {})
+    images = sum(told["type"] == "image" for told in nodes.values())
+    crops = Crops(graph.graph.get("pair") or {}, images=images)
     for name, place in places.items():
         _node(ax, place, nodes[name], crops, scale)
     tokens = [name for name in nodes if nodes[name]["type"] == "token"]
@@ -122,7 +123,23 @@ def _edge_of(place: Place, other: Place) -> tuple[float, float]:
 def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: float) -> None:
     x, y = place.centre
     if told["type"] == "token":
-        ax.text(x, y, s=place.text, ha="center", va="center", fontsize=9 * scale, zorder=3, **_plain())
+        # a line that passes behind a word leaves it legible; an entity's field stays seen
+        ground = (
+            None
+            if "entity" in told
+            else {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+        )
+        ax.text(
+            x,
+            y,
+            s=place.text,
+            ha="center",
+            va="center",
+            fontsize=9 * scale,
+            zorder=3,
+            bbox=ground,
+            **_plain(),
+        )
         return
     if told["type"] == "entity":
         ax.text(
@@ -142,13 +159,10 @@ def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: 
     right, bottom = place.x + place.width, place.y + place.height
     if picture is not None:
         ax.imshow(picture, extent=(place.x, right, bottom, place.y), aspect="equal", zorder=2)
-    frame = {
-        "linestyle": "-" if told.get("box") or picture else "--",
-        "facecolor": "none" if picture else "white",
-    }
-    ax.add_patch(
-        Rectangle((place.x, place.y), place.width, place.height, edgecolor="black", zorder=3, **frame)
-    )
+    dashed = picture is None and not told.get("box")
+    frame = Rectangle((place.x, place.y), place.width, place.height, edgecolor="black", zorder=3)
+    frame.set(facecolor="white" if picture is None else "none", linestyle="--" if dashed else "-")
+    ax.add_patch(frame)
     at = (x, bottom + 0.03, "top") if picture is not None else (x, y, "center")
     text = place.text if picture is not None else place.text.replace(" ", "\n")
     ax.text(at[0], at[1], s=text, ha="center", va=at[2], fontsize=7 * scale, zorder=4, **_plain())

@@ -1,4 +1,4 @@
-"""What entities heard of the picture: as a heat map, on the picture itself, and head by head."""
+"""What entities heard of the picture: as a heat map, and on the picture itself."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mnergraph.features.pictures import open_picture
-from mnergraph.graph import EdgeType
 from mnergraph.insight import PostRecord
-from mnergraph.insight.weights import Weights
 from mnergraph.models import Entity
 from mnergraph.pictures.style import SCALE, axes, families, label_ticks, legible, name_of, names_of, panels
 
@@ -35,24 +33,25 @@ def draw_heard(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | Non
     names = names_of(record.pair.objects)
     rows = np.stack([_heard(record, entity, "object") for entity in _some(entities)])
     figure, ax = axes(ax, (2.6 + max(3.0, 0.34 * len(names)), 1.9 + 0.36 * len(rows)))
-    image = ax.imshow(rows, cmap=SCALE, vmin=0, aspect="auto")
+    image = ax.imshow(rows, cmap=SCALE, aspect="auto")
     label_ticks(ax, "x", names)
-    label_ticks(ax, "y", [name_of(entity, record.pair.words) for entity in entities])
+    label_ticks(ax, "y", [name_of(entity, record.pair.words) for entity in entities], most=48)
     if len(names) <= 12:
-        most = rows.max()
+        middle = rows.min() + 0.55 * (rows.max() - rows.min())
         for row, column in np.ndindex(*rows.shape):
             value = rows[row, column]
-            colour = "black" if value > 0.55 * most else "white"
+            colour = "black" if value > middle else "white"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(image, ax=ax, label="attention", pad=0.02)
+    figure.colorbar(image, ax=ax, label="weight", pad=0.02)
     return figure
 
 
 def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
     """The picture with its boxes, and for every entity a panel with what it heard as a layer of heat.
 
-    Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions. The box
-    that was heard most is drawn thickest, with its label and how much of all that was heard it is.
+    Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions; a panel's
+    colours go from the least to the most that was heard there. The box heard most is drawn thickest, with
+    its label and weight.
 
     Args:
         record: what was weighed in the post, which has a picture.
@@ -88,9 +87,11 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
             if heard is not None and len(boxes):
                 shares = heard.numpy()[places]
             heat = _heat(record, entity, shares, boxes, pixels.shape[:2])
-            most = heat.max()
-            if most > 0:
-                panel.imshow(heat, cmap=SCALE, vmin=0, vmax=most, alpha=0.2 + 0.5 * heat / most)
+            told = heat[heat > 0]
+            if told.size:
+                share = (heat - told.min()) / max(told.max() - told.min(), 1e-9)
+                alpha = np.where(heat > 0, 0.25 + 0.4 * share, 0)
+                panel.imshow(heat, cmap=SCALE, vmin=told.min(), vmax=told.max(), alpha=alpha)
         best = int(shares.argmax()) if shares.any() else -1
         for number, (place, box) in enumerate(zip(places, boxes, strict=True)):
             _box(panel, box, number == best)
@@ -101,49 +102,6 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
     for panel in every[len(shown) :]:
         panel.set_axis_off()
     return figure
-
-
-def draw_heads(
-    record: PostRecord, relation: EdgeType, *, layer: str | None = None, ax: Axes | None = None
-) -> Figure:
-    """Layers and heads side by side along one relation: a row for each layer, a panel for each head.
-
-    In a panel rows are receivers and columns senders; all panels share one scale. Gates are one head.
-
-    Args:
-        record: what was weighed in the post.
-        relation: which relation.
-        layer: the one layer to draw; by default all that weigh it.
-        ax: axes to draw into; a new figure without.
-
-    Raises:
-        KeyError: when nothing was weighed along the relation.
-    """
-    found = record.along(relation, layer=layer)
-    columns = max(one.weights.shape[1] for one in found)
-    senders, receivers = (_node_names(record, relation[side]) for side in (0, 2))
-    side = min(3.2, max(1.5, 0.13 * max(len(senders), len(receivers))))
-    figure, ax = axes(ax, (1.9 + columns * side, 1.4 + len(found) * (side + 0.3)))
-    every = panels(ax, len(found), columns, gap=0.14)
-    most = max((float(one.weights.max()) for one in found if one.weights.numel()), default=1.0)
-    image = None
-    for row, one in zip(every, found, strict=True):
-        for head, panel in enumerate(row):
-            if head >= one.weights.shape[1]:
-                panel.set_axis_off()
-                continue
-            image = _panel(panel, one, head, most)
-            names = (senders if row is every[-1] else [], receivers if head == 0 else [])
-            for axis, written in zip("xy", names, strict=True):
-                label_ticks(panel, axis, written, most=14, at_most=int(side / 0.12))
-    if image is not None:
-        figure.colorbar(image, ax=ax, label=found[0].what, shrink=0.8, pad=0.02)
-    return figure
-
-
-def _panel(panel: Axes, one: Weights, head: int, most: float) -> object:
-    panel.set_title(f"layer {one.layer}, head {head}", fontsize=8)
-    return panel.imshow(one.matrix()[head].numpy(), cmap=SCALE, vmin=0, vmax=most, aspect="auto")
 
 
 def _some(entities: Sequence[Entity]) -> Sequence[Entity]:
@@ -200,14 +158,3 @@ def _tag(panel: Axes, box: tuple[float, float, float, float], text: str, *, smal
         fontfamily=families(),
         clip_on=True,
     )
-
-
-def _node_names(record: PostRecord, kind: str) -> list[str]:
-    pair = record.pair
-    if kind == "token":
-        return [pair.words[word] if word >= 0 else "–" for word in record.word.tolist()]
-    if kind == "object":
-        return names_of(pair.objects)
-    if kind == "entity":
-        return [" ".join(pair.words[slice(*span)]) for span in record.spans()]
-    return [f"{kind} {place}" for place in range(record.nodes[kind])]

@@ -1,7 +1,8 @@
-"""Word vectors from text files: both formats, what is kept, and what is no line."""
+"""Word vectors from files: every format, what is kept, and what is no line."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,19 @@ def test_what_is_kept(file: Path) -> None:
     ("content", "told"),
     [
         (b"a 1 2\nb 1\n", r"vectors.txt:2: b'b 1' is not a word and 2 finite numbers"),
-        (b"a 1 2\nb 1 x\n", r"vectors.txt:2: .*right is a word and 2 finite numbers"),
+        (b"a 1 2\nb 1 x\n", r"vectors.txt:2: b'b 1 x' is not a word and 2 finite numbers"),
         (b"a 1 2\nb 1 nan\n", r"vectors.txt:2: b'b 1 nan' is not"),
         (b"a 1 2\n\xff\xfe 1 2\n", r"vectors.txt:2: .*in UTF-8"),
         (b"garbage\n", r"vectors.txt:1: b'garbage' is not a word and its finite numbers"),
         (b"a 1 2\n 1 2\n", r"vectors.txt:2: b' 1 2' is not"),
         (b"", r"vectors.txt holds no vector; right is a word and its finite numbers"),
         (b"0 2\n", r"vectors.txt holds no vector; right is a word and 2 finite numbers"),
+        (b"a 1 2\n\nb 1 2 3\n", r"vectors.txt:3: b'b 1 2 3' is not a word and 2 finite numbers"),
+        (b"a 1 2\nb 1 1e99\n", r"vectors.txt:2: b'b 1 1e99' is not .*NaN or infinity"),
+        (b"2 3\na 1 2\n", r"vectors.txt:2: b'a 1 2' is not a word and 3 finite numbers"),
+        (b"2 2\na 1 2\n", r"vectors.txt: the first line promises 2 words, and there are 1 or more"),
+        (b"1 2\na 1 2\nb 1 2\n", r"vectors.txt: the first line promises 1 words, and there are 2 or more"),
+        (b"2 2\na \x00\x00\x80\x3f\x00\x00\x80\x3f\nb 12345678\n", r"vectors.txt:2: "),
     ],
 )
 def test_what_is_no_line(file: Path, content: bytes, told: str) -> None:
@@ -67,3 +74,69 @@ def test_what_is_no_line(file: Path, content: bytes, told: str) -> None:
 def test_no_such_file(file: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file of word vectors .*vectors.txt"):
         read_embeddings(file)
+
+
+WORDS = ("the", "Paris", "#é🇫🇷")
+VECTORS = torch.tensor([[0.5, -1, 2e-3], [1, 2, 3], [0, 0, 0]])
+
+
+def binary(between: bytes = b"") -> bytes:
+    rows = zip(WORDS, VECTORS.numpy(), strict=True)
+    return b"3 3\n" + between.join(word.encode() + b" " + row.astype("<f4").tobytes() for word, row in rows)
+
+
+@pytest.mark.parametrize("between", [b"", b"\n"])
+@pytest.mark.parametrize("name", ["v.bin", "v.bin.gz"])
+def test_binary(tmp_path: Path, name: str, between: bytes) -> None:
+    path, content = tmp_path / name, binary(between)
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    words, vectors = read_embeddings(path)
+    assert words == list(WORDS)
+    assert vectors.dtype == torch.float32
+    assert torch.equal(vectors, VECTORS)
+    assert read_embeddings(path, wanted={"#é🇫🇷"}, first=1)[0] == ["the", "#é🇫🇷"]
+
+
+def test_gzipped_text(tmp_path: Path) -> None:
+    path = tmp_path / "v.txt.gz"
+    path.write_bytes(gzip.compress(b"a 1 2\nb 3 4\n"))
+    words, vectors = read_embeddings(path)
+    assert (words, vectors.tolist()) == (["a", "b"], [[1, 2], [3, 4]])
+    vectors += 1  # they are nobody else's
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"the 0.5 -1\n", r"v.bin:1: b'the 0.5 -1' are not the number of words and the width; a text file's"),
+        (b"", r"v.bin:1: b'' are not the number"),
+        (b"2 0\n", r"v.bin:1: b'2 0' are not the number"),
+        (b"0 2\n", r"v.bin holds no vector"),
+        (binary()[:-1], r"v.bin: word 3 of 3, b'#.*': the file ends before its 3 numbers do"),
+        (b"2 1\na 1234", r"v.bin: word 2 of 2, b'': the file ends before its 1 numbers do"),
+        (b"1 1\na \0\0\xc0\x7f", r"v.bin: word 1 of 1: b'a' is not a word and 1 finite numbers.*NaN"),
+        (b"1 1\n\xff 1234", r"v.bin: word 1 of 1: b'\\xff' is not .*in UTF-8"),
+        (b"1 1\na 1234\nb 1234", r"v.bin: the first line promises 1 words, and there are 2 or more"),
+    ],
+)
+def test_what_is_no_binary_file(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "v.bin"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        read_embeddings(path)
+
+
+@pytest.mark.parametrize("content", [b"a 1 2\n", gzip.compress(b"a 1 2\n" * 999)[:-9]])
+def test_what_is_no_gzip_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "v.txt.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"v.txt.gz is no whole gzip file"):
+        read_embeddings(path)
+
+
+def test_progress(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("a 1\nb 2\n")
+    read_embeddings(file, progress=True)
+    assert "reading vectors.txt: 2word" in capsys.readouterr().err
+    read_embeddings(file)
+    assert capsys.readouterr().err == ""

@@ -119,6 +119,30 @@ def test_objects() -> None:
     assert data[LABEL_PIECES].edge_index.tolist() == [list(range(len(owners))), owners]
 
 
+def test_classes_of_labels() -> None:
+    pair = Pair(("a",), objects=tuple(map(Object, ("hat", "Dog", "a dog", "DOG", ""))))
+    builder = GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, classes=("dog", "Hat"))
+    assert builder(pair)["object"].class_id.tolist() == [2, 1, 3, 1, 3]
+    assert builder(Pair(("a",)))["object"].class_id.shape == (0,)
+    assert "class_id" not in full()(pair)["object"]
+
+
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_an_object_that_stands_for_none(tokens: str) -> None:
+    options = {"tokenizer": PIECES_OF, "tokens": tokens, "region_width": 6, "classes": ("dog",)}
+    builder = GraphBuilder(EVERYTHING, stand_in=True, **options)
+    for bare in (pair for pair in awkward_posts() if not pair.objects):
+        data = builder(bare)
+        store = data["object"]
+        assert (store.num_nodes, store.class_id.tolist(), store.has_x.tolist()) == (1, [0], [False])
+        assert store.box.isnan().all()
+        assert (data["label_piece"].num_nodes, data[LABEL_PIECES].edge_index.shape) == (0, (2, 0))
+        assert data.pair.objects == ()
+        assert GraphBuilder(EVERYTHING, **options)(bare)["object"].num_nodes == 0
+    with_one = builder(Pair(("a",), objects=(Object("dog"),)))["object"]
+    assert with_one.class_id.tolist() == [1]
+
+
 def test_entities_and_grids() -> None:
     pair = Pair(("a", "b"), entities=((0, 1), (0, 2)), image=torch.ones(49, 5))
     data = full()(pair)

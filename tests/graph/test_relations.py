@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes import awkward_posts
@@ -23,9 +24,11 @@ from mnergraph.graph import (
     Object,
     Pair,
     Relation,
+    Resembles,
     Schema,
     Spatial,
     Windowed,
+    collate,
     pairs,
 )
 from mnergraph.graph.geometry import SPATIAL_LABELS
@@ -168,6 +171,7 @@ def test_kinds_refuse_types_they_do_not_join() -> None:
         (EntityWords(), "EntityWords joins token and another node type, not token and token"),
         (Member(), "Member joins entity and token, not token and token"),
         (Spatial(), "Spatial joins object and image, not token and token"),
+        (Resembles(), "Resembles joins similar to token, not token to token"),
     ):
         with pytest.raises(ValueError, match=text):
             joined(pair, Relation("token", "x", "token", kind))
@@ -193,6 +197,38 @@ class Faulty(Kind):
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Any:
         return self.what()
+
+
+def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two similar words for every word with an r in it."""
+    word = np.repeat([place for place, text in enumerate(words) if "r" in text], 2).astype(np.int64)
+    return np.arange(len(word)) + 7, word, np.linspace(-1, 1, len(word), dtype=np.float32)
+
+
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_resembles(pair: Pair, tokens: str) -> None:
+    relation = Relation("similar", "augments", "token", Resembles())
+    settings = {"tokenizer": tiny(["in"], width=8).pieces, "tokens": tokens, "similar": near}
+    data = edges_of(pair, relation, **settings)
+    rows, word, cosines = near(pair.words)
+    of_token = data["token"].word.tolist()
+    wanted = {(sender, of_token.index(place)) for sender, place in enumerate(word)}
+    assert joined(pair, relation, **settings) == wanted
+    assert data["similar"].row.tolist() == rows.tolist()
+    assert data["similar"].word.tolist() == word.tolist()
+    assert data[relation.key].edge_attr.tolist() == data["similar"].cosine[:, None].tolist()
+    assert data["similar"].cosine.tolist() == cosines.tolist()
+    bare = edges_of(pair, relation)
+    assert (bare["similar"].num_nodes, bare[relation.key].edge_attr.shape) == (0, (0, 1))
+
+
+def test_resembles_batched() -> None:
+    relation = Relation("similar", "augments", "token", Resembles())
+    builder = GraphBuilder(Schema([relation]), similar=near)
+    batch = collate(builder.build([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
+    assert batch[relation.key].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 5, 5]]
+    assert str(Schema([relation])).endswith("every similar word reaches the token that it resembles.")
 
 
 def test_a_kind_of_ones_own() -> None:

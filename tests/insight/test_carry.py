@@ -141,6 +141,8 @@ def test_what_was_not_there_at_first() -> None:
     graph.add_node("mine 0", type="mine", index=0, features={})
     with pytest.raises(ValueError, match="mine was not in the graph at first"):
         from_networkx(graph)
+    with pytest.raises(ValueError, match="from_networkx takes graphs of to_networkx"):
+        from_networkx(nx.MultiDiGraph())
 
 
 def test_attributes_that_have_no_row_for_each() -> None:

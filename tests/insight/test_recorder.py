@@ -408,6 +408,17 @@ def test_gates_that_may_be_of_several_node_types() -> None:
     assert [gates.kind for gates in seen.gates] == ["token", "object"]
 
 
+def test_nodes_made_of_too_few() -> None:
+    class Wrong(nn.Module):
+        def forward(self, graph: Graph) -> Graph:
+            return graph.made_of("token", ["object"])
+
+    stack = nn.Sequential(Wrong())
+    told = "token nodes are said to be made of object, which are not as many"
+    with record_attention(stack), pytest.raises(ValueError, match=told):
+        stack(state([post(3, 2)]))
+
+
 def test_weights_of_ones_own() -> None:
     """A subclass of AttentionWeights is recorded without a word to the recorder."""
 

@@ -10,11 +10,16 @@ import torch
 from fakes import over_words, vectors_of
 
 from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.features.similar import SimilarWords
 from mnergraph.graph import Object, Pair
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
 
 REGION, IMAGE = 6, 5
+NAMES = ("bob", "ann", "lee", "paris", "rome", "oslo", "saw", "new", "york", "city")
+SIMILAR = SimilarWords.among(
+    NAMES, torch.randn(len(NAMES), 3, generator=torch.Generator().manual_seed(0)), NAMES, progress=False
+)
 
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
@@ -34,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_width": IMAGE,
     },
     "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
+    "MGCMT": {"heads": 4, "hidden": 24, "image_width": IMAGE, "similar": SIMILAR, "fusion_dropout": 0.0},
     "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
     "GEI": {
         "width": 16,

@@ -21,7 +21,7 @@ from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
-KINDS = [*MODELS, "UMT released", "UMGF released", "GVATT words", "AdaCAN words"]
+KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
 
 
 @pytest.fixture
@@ -81,12 +81,18 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert config["settings"] == {
         "form": "paper",
         "region_width": 6,
+        "resnet": None,
+        "resnet_weights": "imagenet",
         "label_features": True,
         "width": 16,
         "layers": 2,
         "heads": 4,
         "hidden": 24,
         "dropout": 0.0,
+        "targeted": True,
+        "image_width": None,
+        "visual_correlation": True,
+        "independent": True,
     }
     assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
 

@@ -20,7 +20,7 @@ from mnergraph.nn.state import Graph
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
-KINDS = [*MODELS, "UMT released", "UMGF released", "GVATT words", "AdaCAN words"]
+KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
 AWKWARD = [
     "no object",
     "no image",

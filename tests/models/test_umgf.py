@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -433,3 +435,66 @@ def test_every_form_has_its_own_numbers() -> None:
         assert {part.residual.dropout.p for part in forwards} == {dropout}
     assert paper_form.labels == LABELS
     assert code.labels.tags == (*LABELS.tags, "PAD", "X", "[CLS]", "[SEP]")
+
+
+# --- ablations
+
+
+def ablated(**settings: Any) -> UMGF:
+    torch.manual_seed(5)
+    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION, **settings).eval()
+
+
+def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
+    return model(collate(model.builder.build(posts))).emissions["tags"]
+
+
+def test_without_visual_correlation(posts: list[Pair]) -> None:
+    whole, model = ablated(), ablated(visual_correlation=False)
+    gone = whole.state_dict().keys() - model.state_dict().keys()
+    assert gone
+    assert all(
+        "operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in gone
+    )
+    assert OBJECTS not in model.schema.relations
+    model.load_state_dict(whole.state_dict(), strict=False)
+    bare = [replace(post, objects=()) for post in posts]
+    torch.testing.assert_close(emissions(model, bare), emissions(whole, bare), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(emissions(model, posts), emissions(whole, posts), atol=1e-3)
+
+
+def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> None:
+    model = ablated(independent=False)
+    for layer in model.layers:
+        if isinstance(layer, RelationalLayer):
+            assert len({id(part) for part in layer.operators}) == 1
+    twin = ablated()
+    for layer, other in zip(model.layers, twin.layers, strict=True):
+        if isinstance(layer, (RelationalLayer, EachNode)):
+            other.load_state_dict(layer.state_dict())
+    twin.load_state_dict({**twin.state_dict(), **model.state_dict()})
+    torch.testing.assert_close(emissions(model, posts), emissions(twin, posts), atol=1e-5, rtol=1e-5)
+    model.eval().save_pretrained(tmp_path)
+    again = UMGF.from_pretrained(tmp_path)
+    assert torch.equal(emissions(again, posts), emissions(model, posts))
+    assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in twin.parameters())
+
+
+def test_without_targeted_objects(posts: list[Pair]) -> None:
+    model = ablated(targeted=False, image_width=3)
+    assert "object" not in model.schema.nodes
+    grids = [replace(post, image=torch.randn(4, 3)) for post in posts]
+    found = emissions(model, grids)
+    bare = [replace(post, objects=()) for post in grids]
+    torch.testing.assert_close(emissions(model, bare), found)
+    assert not torch.allclose(emissions(model, posts), found, atol=1e-3)
+    model.loss(model(collate(model.builder.build(grids)))).backward()
+    own = {id(weight) for weight in model.encoder_parameters()}
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters() if id(p) not in own)
+
+
+def test_ablations_that_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match="the ablations are the paper's: take form='paper'"):
+        ablated(form="released", independent=False)
+    with pytest.raises(ValueError, match="without targeted objects regions of the picture speak"):
+        ablated(targeted=False)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torchcrf
-from equations import released_pieces, scatter, transformer
+from equations import scatter, transformer
+from released import SPANS as RELEASED_SPANS
+from released import TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -276,52 +278,14 @@ def test_a_matrix_of_another_kind() -> None:
 # --- the authors' code -------------------------------------------------------------------------------------
 
 
-class Layer(nn.Module):
-    """One of BERT's layers, its queries and its keys from different places, padded and batch first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.dense = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.intermediate, self.output = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, eps=1e-12), nn.LayerNorm(WIDTH, eps=1e-12)
-
-    def forward(self, s1: Tensor, s2: Tensor, added_mask: Tensor) -> Tensor:
-        def split(t: Tensor) -> Tensor:
-            return t.view(*t.shape[:2], HEADS, WIDTH // HEADS).permute(0, 2, 1, 3)
-
-        scores = split(self.query(s1)) @ split(self.key(s2)).transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
-        context = (scores + added_mask).softmax(-1) @ split(self.value(s2))
-        x = self.norm1(self.dense(context.permute(0, 2, 1, 3).reshape(s1.shape)) + s1)
-        inner = self.intermediate(x)
-        return self.norm2(self.output(inner * 0.5 * (1.0 + torch.erf(inner / 2**0.5))) + x)
-
-    def hand_over(self, block: TransformerBlock) -> None:
-        """Copies these weights into ours."""
-        ours, feed = block.attention, block.feed_forward
-        for own, theirs in (
-            (ours.query, self.query),
-            (ours.key, self.key),
-            (ours.value, self.value),
-            (ours.output, self.dense),
-            (block.residual.norm, self.norm1),
-            (feed.inner, self.intermediate),
-            (feed.outer, self.output),
-            (feed.residual.norm, self.norm2),
-        ):
-            own.load_state_dict(theirs.state_dict())
-
-
 class Released(nn.Module):
-    """What the released code computes, with its tags in its order: PAD first, X, [CLS] and [SEP] last."""
-
-    TAGS = ("PAD", "O", *LABELS.tags[1:], "X", "[CLS]", "[SEP]")
-    SPANS = ("PAD", "O", "B", "I", "X", "[CLS]", "[SEP]")
+    """What the released code computes, with its tags in its order."""
 
     def __init__(self, text: nn.Module) -> None:
         super().__init__()
         self.text = text
-        self.self_attention, self.self_attention_v2 = Layer(), Layer()
-        self.txt2img, self.img2txt, self.txt2txt = Layer(), Layer(), Layer()
+        for name in ("self_attention", "self_attention_v2", "txt2img", "img2txt", "txt2txt"):
+            self.add_module(name, Layer(WIDTH, HEADS, HIDDEN))
         self.vismap2text, self.vismap2text_v2 = nn.Linear(IMAGE, WIDTH), nn.Linear(IMAGE, WIDTH)
         self.gate = nn.Linear(2 * WIDTH, WIDTH)
         self.classifier, self.aux_classifier = nn.Linear(2 * WIDTH, 13), nn.Linear(WIDTH, 7)
@@ -335,8 +299,7 @@ class Released(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, pieces], [batch, pieces], [batch, 49, image] -> scores of the tags and of the spans."""
         bert = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        words = (1.0 - mask.float())[:, None, None] * -10000.0
-        image = torch.zeros(len(ids), 1, 1, 49)
+        words, image = added(mask), torch.zeros(len(ids), 1, 1, 49)
         aux = self.aux_classifier(self.self_attention(bert, bert, words))
         text = self.self_attention_v2(bert, bert, words)
         cross = self.txt2img(text, self.vismap2text(grid), image)
@@ -358,17 +321,8 @@ class Released(nn.Module):
         gate = part["Apply"].module
         gate.a.weight.data, gate.b.weight.data = self.gate.weight.data.split(WIDTH, 1)
         gate.a.bias.data = self.gate.bias.data
-        for task, ours, theirs, linear, crf in (
-            ("tags", model.labels.tags, self.TAGS, self.classifier, self.crf),
-            ("spans", model.tasks["spans"].scorer.tags, self.SPANS, self.aux_classifier, self.aux_crf),
-        ):
-            order = [theirs.index(tag) for tag in ours]
-            emit = part[f"Emit {task}"].linear
-            emit.weight.data, emit.bias.data = linear.weight.data[order], linear.bias.data[order]
-            scorer = model.tasks[task].scorer
-            scorer.start_transitions.data = crf.start_transitions.data[order]
-            scorer.end_transitions.data = crf.end_transitions.data[order]
-            scorer.transitions.data = crf.transitions.data[order][:, order]
+        hand_over_head(model, "tags", part["Emit tags"], TAGS, self.classifier, self.crf)
+        hand_over_head(model, "spans", part["Emit spans"], RELEASED_SPANS, self.aux_classifier, self.aux_crf)
 
 
 @torch.no_grad()
@@ -384,26 +338,9 @@ def test_released() -> None:
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
     theirs.hand_over(model)
 
-    ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, posts)
-    gold = torch.tensor([[theirs.TAGS.index(tag) for tag in row] for row in gold_tags])
-    spans = [[tag[0] if tag[1:2] == "-" else tag for tag in row] for row in gold_tags]
-    aux_gold = torch.tensor([[theirs.SPANS.index(span) for span in row] for row in spans])
-    assert (gold == theirs.TAGS.index("X")).any()
-
-    main, aux = theirs(ids, mask, torch.stack([post.image for post in posts if post.image is not None]))
-    graph = run(model, posts)
-    for task, scores, names in (("tags", main, theirs.TAGS), ("spans", aux, theirs.SPANS)):
-        order = [names.index(tag) for tag in model.tasks[task].scorer.tags]
-        torch.testing.assert_close(graph.emissions[task], scores[mask][:, order], rtol=1e-4, atol=1e-4)
-    wanted = -theirs.crf(main, gold, mask, reduction="mean")
-    wanted = wanted - 0.5 * theirs.aux_crf(aux, aux_gold, mask, reduction="mean")
-    torch.testing.assert_close(model.loss(graph), wanted, rtol=1e-5, atol=1e-3)
-
-    # and the tags of the words' first pieces are theirs
-    paths = theirs.crf.decode(main, mask)
-    for post, owner, path, found in zip(posts, owners, paths, model.tags(graph), strict=True):
-        first = [theirs.TAGS[path[owner.index(word)]] for word in range(len(post.words))]
-        assert found == [tag if tag[1:2] == "-" else "O" for tag in first]
+    ready = prepare(model, posts)
+    grid = torch.stack([post.image for post in posts if post.image is not None])
+    check(model, posts, ready, theirs, *theirs(ready.ids, ready.mask, grid))
 
 
 @torch.no_grad()

@@ -60,5 +60,5 @@ def test_the_wrong_encoder() -> None:
         BiLSTMCRF(backbone, LABELS)
     with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):
         BERTCRF(vectors(), LABELS)
-    assert GVATT(vectors(), LABELS).encoder.name == "random:6"
-    assert GVATT(backbone, LABELS).encoder.name == "tiny-random"
+    assert GVATT(vectors(), LABELS, image_width=5).encoder.name == "random:6"
+    assert GVATT(backbone, LABELS, image_width=5).encoder.name == "tiny-random"

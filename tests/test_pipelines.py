@@ -15,7 +15,8 @@ from runs import Run
 from mnergraph.data import Evidence, split_words
 from mnergraph.graph import Object, Pair
 from mnergraph.models import Entity, Tagger
-from mnergraph.pipeline import Pipeline, Post, read_posts, record_of
+from mnergraph.pipelines import Pipeline, record_of
+from mnergraph.posts import Post, read_posts
 
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
 

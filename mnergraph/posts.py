@@ -1,23 +1,16 @@
-"""From a post as people have it, text and a picture, to entities with their place in the text."""
+"""Posts as people have them, text and a picture, and files of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mnergraph.data import Evidence, EvidenceError, Word, picture_path, read_conll, split_words
 from mnergraph.data.records import parse_object
-from mnergraph.features.phrases import Chunker, RuleChunker, SpacyChunker
-from mnergraph.features.regions import Crops
 from mnergraph.graph import Object, Pair
-from mnergraph.models import Tagger
-
-#: Chunkers by the name under which a model's record keeps them.
-CHUNKERS: dict[str, type[Chunker]] = {kind.__name__: kind for kind in (RuleChunker, SpacyChunker)}
 
 
 @dataclass(frozen=True)
@@ -48,60 +41,6 @@ class Post:
             words.append(Word(word, start, start + len(word)))
             start += len(word) + 1
         return cls(pair, " ".join(pair.words), tuple(words))
-
-
-class Pipeline:
-    """A model and what it needs to see a picture the way it saw those it learned from.
-
-    Args:
-        model: the model; its record says which region vectors and phrases it was trained with.
-        batch_size: posts at once.
-    """
-
-    def __init__(self, model: Tagger, *, batch_size: int = 32) -> None:
-        self.model, self.batch_size = model, batch_size
-        seen = model.record.get("evidence", {})
-        self.crops = Crops(**seen["regions"]) if seen.get("regions") else None
-        self.evidence = Evidence(
-            top_objects=seen.get("top_objects"),
-            caption_phrases=seen.get("caption_phrases", True),
-            chunker=CHUNKERS[seen.get("chunker", "RuleChunker")](),
-        )
-
-    def __call__(self, posts: Iterable[Post]) -> Iterator[dict[str, Any]]:
-        """For every post its entities: type, score (0 to 1), words, and offsets in words and characters."""
-        waiting = iter(posts)
-        while some := list(islice(waiting, self.batch_size)):
-            pairs = [self._seen(post.pair) for post in some]
-            if self.crops is not None:
-                pairs = self.crops.attach(pairs, progress=False)
-            for post, entities in zip(some, self.model.predict(pairs), strict=True):
-                yield {
-                    "id": post.pair.id,
-                    "text": post.text,
-                    "entities": [
-                        {
-                            "type": found.type,
-                            "score": round(found.score, 6),
-                            "words": list(post.pair.words[found.start : found.end]),
-                            "word_start": found.start,
-                            "word_end": found.end,
-                            "start": post.words[found.start].start,
-                            "end": post.words[found.end - 1].end,
-                        }
-                        for found in entities
-                    ],
-                }
-
-    def _seen(self, pair: Pair) -> Pair:
-        """The pair with as many boxed objects, and its caption's phrases as objects, as in training."""
-        told = tuple(thing for thing in pair.objects if thing.box is None)
-        if pair.caption is not None and self.evidence.caption_phrases and not told:
-            told = self.evidence.phrases(pair.caption)
-        boxed = sorted(
-            (thing for thing in pair.objects if thing.box is not None), key=lambda thing: -thing.score
-        )
-        return replace(pair, objects=(*boxed[: self.evidence.top_objects], *told))
 
 
 def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
@@ -200,13 +139,3 @@ def existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no picture {path}")
     return path
-
-
-def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
-    """What a pipeline must know of the evidence a model was trained with, as plain data."""
-    return {
-        "top_objects": evidence.top_objects,
-        "caption_phrases": evidence.caption_phrases,
-        "chunker": type(evidence.chunker).__name__,
-        "regions": asdict(crops) if crops else None,
-    }

@@ -1,0 +1,111 @@
+"""The job of ``mnergraph explain``: posts of any origin, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnergraph.data import Evidence, PostDataset
+from mnergraph.graph import Pair
+from mnergraph.labels import spans
+from mnergraph.models import Tagger
+from mnergraph.page.content import page_content
+from mnergraph.page.write import write_page
+from mnergraph.pipelines import Pipeline
+from mnergraph.posts import Post, existing, read_posts
+
+
+def explain(
+    model: Path,
+    out: Path,
+    text: str | None = None,
+    image: Path | None = None,
+    caption: str | None = None,
+    posts: Path | None = None,
+    images: Path | None = None,
+    objects: Path | None = None,
+    captions: Path | None = None,
+    features: Path | None = None,
+    data: Callable[[Path, str], PostDataset] | None = None,
+    root: Path | None = None,
+    split: str = "test",
+    every: bool = False,
+    most: int = 200,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> None:
+    """Writes a page, one HTML file without network, of what a model saw in posts and where it erred.
+
+    Give one of text (with image and caption if there are any), posts, and data with root.
+
+    Args:
+        model: folder of a saved model, or its name on the hub.
+        out: the HTML file.
+        text: one post's text.
+        image: its picture.
+        caption: one sentence on what the picture shows.
+        posts: a file of posts: .jsonl, or the CoNLL format.
+        images: folder of the pictures of a CoNLL file.
+        objects: objects.jsonl of a CoNLL file.
+        captions: captions.jsonl of a CoNLL file.
+        features: features.safetensors of a CoNLL file.
+        data: a data set, one of those `mnergraph ls` shows, whose errors are shown.
+        root: its folder.
+        split: its split: train, valid or test.
+        every: all posts of the split, not those with errors alone.
+        most: posts on the page at most, the first ones.
+        batch_size: posts at once.
+        progress: whether to show a progress bar.
+    """
+    if sum(given is not None for given in (text, posts, data)) != 1 or (data is None) != (root is None):
+        raise ValueError(
+            "give either text, with image and caption if there are any, or posts, or data with root"
+        )
+    beside: dict[str, dict[str, Any]] = {
+        "text": {"image": image, "caption": caption},
+        "posts": {"images": images, "objects": objects, "captions": captions, "features": features},
+    }
+    source = "text" if text is not None else "posts" if posts is not None else "data"
+    idle = [
+        name
+        for kind, options in beside.items()
+        if kind != source
+        for name, given in options.items()
+        if given is not None
+    ]
+    if idle:
+        raise ValueError(f"{', '.join(idle)} can't go with {source}")
+    if posts is not None and posts.suffix == ".jsonl" and any(beside["posts"].values()):
+        raise ValueError(f"images and files of evidence go with the CoNLL format; {posts} names its own")
+    pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
+    if text is not None:
+        picture = None if image is None else existing(image)
+        pairs = pipeline.prepared([Post.of_text(text, picture=picture, caption=caption).pair])
+    elif posts is not None:
+        evidence = Evidence(captions, objects, features, caption_phrases=False)
+        found = read_posts(posts, images=images, evidence=evidence)
+        pairs = pipeline.prepared(post.pair for post in found[:most])
+    elif data is not None and root is not None:
+        pairs = _of_split(pipeline, data(root, split), every, most, progress)
+    content = page_content(pipeline.model, pairs, batch_size=batch_size, progress=progress)
+    size = write_page(content, out)
+    print(f"{out}: {len(pairs)} posts, {size / 1e6:.1f} MB")
+
+
+def _of_split(pipeline: Pipeline, posts: PostDataset, every: bool, most: int, progress: bool) -> list[Pair]:
+    """The first posts of a split, or those of them in which the model errs, ready for the model."""
+    pairs = posts.pairs[:most] if every else posts.pairs
+    if pipeline.crops is not None:
+        pairs = pipeline.crops.attach(pairs, Path(posts.processed_dir), progress=progress)
+    if every:
+        return pairs
+    wrong: list[Pair] = []
+    for begin in range(0, len(pairs), pipeline.batch_size):
+        some = pairs[begin : begin + pipeline.batch_size]
+        for pair, tags in zip(some, pipeline.model.tags(pipeline.model.read(some)), strict=True):
+            if spans(tags) != spans(pair.labels or ()):
+                wrong.append(pair)
+        if len(wrong) >= most:
+            break
+    return wrong[:most]

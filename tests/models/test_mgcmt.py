@@ -1,0 +1,570 @@
+"""MGCMT against readings of its paper and its authors' code that share nothing with ours but the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchcrf
+from equations import scatter, transformer
+from released import SPANS, TAGS, Layer, added, check, hand_over_head, prepare
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.features.similar import SimilarWords
+from mnergraph.graph import Object, Pair, collate
+from mnergraph.labels import Labels
+from mnergraph.models import MGCMT, Tagger
+from mnergraph.models.mgcmt import AUGMENTS, COCO, SCHEMA, TOKENS
+from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.lookups import ObjectClasses
+from mnergraph.nn.state import Graph
+
+LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
+WIDTH, HEADS, HIDDEN, IMAGE, VECTOR = 12, 3, 20, 5, 4
+WORDS = ("Bob", "and", "Annabel", "saw", "Paris", "!")
+KNOWN = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
+TABLE = dict(zip(KNOWN, np.random.default_rng(0).normal(size=(8, VECTOR)).astype("f4"), strict=True))
+#: The paper's tables 4 to 6, by what is left out.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "SemAug": {"similar": None},
+    "TextObj": {"text_obj": False},
+    "TextImg": {"text_img": False, "image_width": None},
+    "ESD": {"span_detection": False},
+    "basic-level": {"basic_level": False},
+    "super-level": {"super_level": False},
+    "uni-text": {"uni_text": False},
+    "uni-img": {"uni_img": False},
+    "uni-obj": {"uni_obj": False},
+}
+EVERY = {"nothing": {}, **ABLATIONS, "labels as features": {"label_features": True}}
+each = pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+both_forms = pytest.mark.parametrize("form", ["paper", "released"])
+
+
+def encoder() -> Backbone:
+    torch.manual_seed(2)
+    return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+
+
+def similar(**options: Any) -> SimilarWords:
+    vectors = torch.tensor(np.stack(list(TABLE.values())))
+    return SimilarWords.among(KNOWN, vectors, WORDS, progress=False, **options)
+
+
+def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
+    """A small MGCMT with random weights everywhere outside the encoder."""
+    small = {"image_width": IMAGE, "similar": similar(), "heads": HEADS, "hidden": HIDDEN}
+    model = MGCMT(encoder(), LABELS, **(small | options)).eval()
+    for part in model.layers[1:]:
+        nothing = part.table.weight[0].clone() if isinstance(part, ObjectClasses) else None
+        scatter(part, seed)
+        if nothing is not None and part.table.padding_idx == 0:
+            part.table.weight.data[0] = nothing
+    return model
+
+
+def parts(model: Tagger) -> dict[str, nn.Module]:
+    """The layers by what they are and what they write."""
+    named = {}
+    for part in model.layers:
+        last = part[-1] if isinstance(part, ThereAndBack) else part
+        wrote = next((getattr(last, key) for key in ("task", "out", "write") if hasattr(last, key)), "")
+        # a path's levels write for themselves where there are two
+        wrote = wrote.split(",")[0] if wrote.startswith("Text") else wrote
+        named[f"{type(part).__name__} {wrote}".strip()] = part
+    assert len(named) == len(model.layers)
+    return named
+
+
+def run(model: Tagger, posts: list[Pair]) -> Graph:
+    return model(collate(model.builder.build(posts)))
+
+
+def post(start: int, stop: int, id: str, grid: int, *objects: str) -> Pair:
+    tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
+    image = torch.randn(grid, IMAGE) if grid else None
+    return Pair(WORDS[start:stop], tags[start:stop], id, image=image, objects=tuple(map(Object, objects)))
+
+
+@pytest.fixture
+def posts() -> list[Pair]:
+    torch.manual_seed(3)
+    return [
+        post(0, 6, "all", 9, "person", "dog", "a tall tower", "Person"),
+        post(2, 5, "no object", 4),
+        post(0, 1, "one of each", 1, "tv"),
+        post(0, 4, "no picture", 0, "hot dog", ""),
+        post(3, 4, "a word without vector, nothing else", 0),
+    ]
+
+
+# --- the paper, equations 1 to 15 --------------------------------------------------------------------------
+
+
+def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
+    """Emissions of one post's tags [words, labels] and spans [words, 3], equation by equation."""
+    part = parts(model)
+    e = list(_words(model, post))
+    if "RelationalLayer" in part:
+        # eq. 4
+        linear = part["RelationalLayer"].combine["token"].module
+        augmented = zip(e, map(_augmentation, post.words), strict=True)
+        e = [linear.weight @ torch.cat([e_b, e_a]) + linear.bias for e_b, e_a in augmented]
+    # eqs. 9-12
+    h = transformer(part["TransformerBlock token"], e, e) if "TransformerBlock token" in part else e
+    seen = []
+    if "ImageEncoder image" in part:
+        # eq. 6
+        linear = part["ImageEncoder image"].linear
+        r = [linear.weight @ row + linear.bias for row in ([] if post.image is None else post.image)]
+        seen.append(_path(part, "image", "TextImg", h, r))
+    if "ObjectClasses" in part or "ObjectEncoder" in part:
+        seen.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
+    s = seen[0]
+    if len(seen) == 2:
+        # eq. 15
+        linear = part["Apply S"].module.module[1]
+        s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*seen, strict=True)]
+    emit = part["Emit tags"].linear
+    tags = [emit.weight @ torch.cat([h_i, s_i]) + emit.bias for h_i, s_i in zip(h, s, strict=True)]
+    if "Emit spans" not in part:
+        return torch.stack(tags), torch.zeros(0, 3)
+    # eq. 18
+    emit = part["Emit spans"].linear
+    spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerBlock spans"], h, h)]
+    return torch.stack(tags), torch.stack(spans)
+
+
+def _words(model: Tagger, post: Pair) -> Iterator[Tensor]:
+    """Eq. 1: E_B, the sum of a word's pieces."""
+    encoded = model.encoder.pieces.tokenizer(
+        [list(post.words)], is_split_into_words=True, return_tensors="pt"
+    )
+    states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
+    for word in range(len(post.words)):
+        yield sum(
+            (state for state, own in zip(states, owner, strict=True) if own == word), torch.zeros(WIDTH)
+        )
+
+
+def _augmentation(word: str) -> Tensor:
+    """Eqs. 2-3: E_A, from the table itself."""
+    if word not in TABLE:
+        return torch.zeros(VECTOR)
+    own = TABLE[word]
+    cosines = {
+        other: float(own @ vector / np.linalg.norm(own) / np.linalg.norm(vector))
+        for other, vector in TABLE.items()
+        if other != word
+    }
+    nearest = sorted(cosines, key=lambda other: -cosines[other])[:4]
+    weights = np.exp([cosines[other] for other in nearest])
+    found = sum(w / weights.sum() * TABLE[other] for w, other in zip(weights, nearest, strict=True))
+    return torch.tensor(found, dtype=torch.float32)
+
+
+def _objects(model: Tagger, post: Pair) -> Iterator[Tensor]:
+    """Eqs. 7-8, or the embedding of the label; one of zeros where there is none (footnote 2)."""
+    part = parts(model)
+    if not post.objects:
+        yield torch.zeros(WIDTH)
+    for thing in post.objects:
+        if "ObjectClasses" in part:
+            one_hot = torch.zeros(81)
+            one_hot[COCO.index(thing.label.lower()) if thing.label.lower() in COCO else 80] = 1.0
+            yield one_hot @ part["ObjectClasses"].table.weight[1:]
+        elif thing.label:
+            ids = model.encoder.pieces.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+            mean = model.encoder.model.get_input_embeddings().weight[ids].mean(0)
+            objects = part["ObjectEncoder"]
+            yield objects.label(objects.norm(mean))
+        else:
+            yield torch.zeros(WIDTH)
+
+
+def _path(
+    part: dict[str, nn.Module], kind: str, out: str, h: list[Tensor], side: list[Tensor]
+) -> list[Tensor]:
+    """TextImg or TextObj: S_v or S_o."""
+    if f"TransformerBlock {kind}" in part:
+        # eqs. 9-12
+        side = transformer(part[f"TransformerBlock {kind}"], side, side)
+    levels = []
+    if f"TransformerBlock {out}" in part:
+        levels.append(transformer(part[f"TransformerBlock {out}"], h, side))
+    if f"ThereAndBack {out}" in part:
+        there, back = part[f"ThereAndBack {out}"]
+        levels.append(transformer(back, h, transformer(there, side, h)))
+    if len(levels) == 1:
+        return levels[0]
+    # eqs. 13-14
+    gate, found = part[f"Apply {out}"].module, []
+    for s_1, s_2 in zip(*levels, strict=True):
+        mu = 1 / (1 + torch.exp(-(gate.a.weight @ s_1 + gate.b.weight @ s_2 + gate.a.bias)))
+        found.append(mu * s_1 + (1 - mu) * s_2)
+    return found
+
+
+def nll(crf: nn.Module, names: list[str], scores: Tensor, gold: list[str]) -> Tensor:
+    """-log P of one post's labels (eqs. 16-18), by pytorch-crf."""
+    theirs = torchcrf.CRF(len(names), batch_first=True)
+    theirs.load_state_dict(crf.state_dict())
+    whole = torch.ones(1, len(gold), dtype=torch.bool)
+    return -theirs(scores[None], torch.tensor([[names.index(tag) for tag in gold]]), whole)
+
+
+@torch.no_grad()
+@each
+def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
+    model = mgcmt(span_weight=0.7, **options)
+    graph = run(model, posts)
+    wanted = [paper(model, post) for post in posts]
+    found = graph.emissions
+    torch.testing.assert_close(found["tags"], torch.cat([tags for tags, _ in wanted]), rtol=1e-5, atol=1e-5)
+    losses = [
+        nll(model.tasks["tags"].scorer, list(LABELS), tags, list(post.labels or ()))
+        for post, (tags, _) in zip(posts, wanted, strict=True)
+    ]
+    if options.get("span_detection", True):
+        spans = [spans for _, spans in wanted]
+        torch.testing.assert_close(found["spans"], torch.cat(spans), rtol=1e-5, atol=1e-5)
+        scorer = model.tasks["spans"].scorer
+        # eq. 19
+        losses = [
+            loss + 0.7 * nll(scorer, ["O", "B", "I"], scores, [tag[0] for tag in post.labels or ()])
+            for loss, scores, post in zip(losses, spans, posts, strict=True)
+        ]
+    torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
+
+
+# --- what it knows of words and objects --------------------------------------------------------------------
+
+
+@both_forms
+def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list[Pair], form: str) -> None:
+    model = mgcmt(form=form)
+    data = model.builder(posts[0])
+    token, near = data["token"], data["similar"]
+    heard: dict[str, list[tuple[str, float]]] = {}
+    for sender, receiver in data[AUGMENTS].edge_index.t().tolist():
+        assert token.starts_word[receiver]
+        name, cosine = model.similar.names[int(near.row[sender])], float(data[AUGMENTS].edge_attr[sender])
+        heard.setdefault(WORDS[int(token.word[receiver])], []).append((name, cosine))
+    assert heard == {word: model.similar.of(word) for word in WORDS if word in TABLE}
+
+
+@both_forms
+def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_path: Path) -> None:
+    model = mgcmt(form=form)
+    assert not [name for name in model.state_dict() if "vectors" in name]
+    assert not parts(model)["SimilarVectors"].vectors.requires_grad
+    model.save_pretrained(tmp_path)
+    again = MGCMT.from_pretrained(tmp_path)
+    # bob: known in lower case only; Oslo: in the table, not in the vocabulary
+    new = [*posts, Pair(("bob", "Oslo", "Zzz", "Annabel"), id="new", image=torch.randn(2, IMAGE))]
+    assert torch.equal(run(again, new).emissions["tags"], run(model, new).emissions["tags"])
+    assert run(model, new[-1:]).layouts["similar"].nodes == 4
+    # saved over another, nothing of that other stays
+    mgcmt(similar=None).save_pretrained(tmp_path)
+    assert AUGMENTS not in Tagger.from_pretrained(tmp_path).schema.relations
+
+
+def test_classes(posts: list[Pair]) -> None:
+    model = mgcmt()
+    ids = [model.builder(post)["object"].class_id.tolist() for post in posts]
+    assert ids == [[1, 17, 81, 1], [0], [63], [53, 81], [0]]
+    assert COCO[:2] == ("person", "bicycle")
+    assert len(COCO) == 80
+
+
+@both_forms
+def test_the_object_that_is_none(posts: list[Pair], form: str) -> None:
+    model = mgcmt(form=form).train()
+    table = parts(model)["ObjectClasses"].table
+    model.loss(run(model, [posts[1], posts[4]])).backward()
+    learns = table.weight.grad.any(1).tolist()
+    assert learns == [form == "released"] + [False] * 81
+    assert bool(table.weight[0].any()) == (form == "released")
+
+
+@both_forms
+def test_labels_in_free_text(posts: list[Pair], form: str) -> None:
+    model = mgcmt(form=form, label_features=True)
+    assert "class_id" not in model.builder(posts[0])["object"]
+    named = [
+        replace(posts[0], objects=(Object(label),)) for label in ("a tall tower", "a small tower", "dog")
+    ]
+    tags = [run(model, [post]).emissions["tags"] for post in named]
+    assert not torch.allclose(tags[0], tags[1], atol=1e-4)
+    by_class = mgcmt(form=form)
+    tags = [run(by_class, [post]).emissions["tags"] for post in named]
+    assert torch.equal(tags[0], tags[1])
+    assert not torch.allclose(tags[0], tags[2], atol=1e-4)
+
+
+# --- ablations ---------------------------------------------------------------------------------------------
+
+
+def ends(kind: str) -> set[tuple[str, str, str]]:
+    return {(kind, "attends", kind), (kind, "guides", "token"), ("token", "guides", kind)}
+
+
+def path(kind: str, out: str) -> set[str]:
+    return {f"TransformerBlock {kind}", f"TransformerBlock {out}", f"ThereAndBack {out}", f"Apply {out}"}
+
+
+#: The parts and the relations that each ablation takes away, from the paper form.
+GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
+    "SemAug": ({"SimilarVectors", "RelationalLayer"}, {AUGMENTS}),
+    "TextObj": ({"ObjectClasses", "Apply S", *path("object", "TextObj")}, ends("object")),
+    "TextImg": ({"ImageEncoder image", "Apply S", *path("image", "TextImg")}, ends("image")),
+    "ESD": ({"TransformerBlock spans", "Emit spans"}, set()),
+    "basic-level": (
+        {f"{kind} {out}" for kind in ("TransformerBlock", "Apply") for out in ("TextImg", "TextObj")},
+        set(),
+    ),
+    "super-level": (
+        {f"{kind} {out}" for kind in ("ThereAndBack", "Apply") for out in ("TextImg", "TextObj")},
+        {("token", "guides", "image"), ("token", "guides", "object")},
+    ),
+    "uni-text": ({"TransformerBlock token"}, set()),
+    "uni-img": ({"TransformerBlock image"}, {("image", "attends", "image")}),
+    "uni-obj": ({"TransformerBlock object"}, {("object", "attends", "object")}),
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_takes_away_what_it_names(name: str) -> None:
+    full, without = mgcmt(), mgcmt(**ABLATIONS[name])
+    assert full.schema == SCHEMA
+    assert parts(without).keys() <= parts(full).keys()
+    relations = set(full.schema.relations) - set(without.schema.relations)
+    assert (parts(full).keys() - parts(without).keys(), relations) == GONE[name]
+    assert set(without.tasks) == ({"tags"} if name == "ESD" else {"tags", "spans"})
+
+
+def neutral(name: str, full: MGCMT) -> None:
+    """Sets what the ablation takes away so that nothing comes of it."""
+    part, one, none = parts(full), torch.eye(WIDTH), torch.zeros(WIDTH, WIDTH)
+    if name == "SemAug":
+        linear = part["RelationalLayer"].combine["token"].module
+        linear.weight.copy_(torch.cat([one, torch.zeros(WIDTH, VECTOR)], 1))
+        linear.bias.zero_()
+    if name in ("TextObj", "TextImg"):
+        linear = part["Apply S"].module.module[1]
+        linear.weight.copy_(torch.cat([one, none] if name == "TextObj" else [none, one], 1))
+        linear.bias.zero_()
+    if name in ("basic-level", "super-level"):
+        for out in ("TextImg", "TextObj"):
+            gate = part[f"Apply {out}"].module
+            gate.a.weight.zero_()
+            gate.b.weight.zero_()
+            gate.a.bias.fill_(-50.0 if name == "basic-level" else 50.0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["SemAug", "TextObj", "TextImg", "ESD", "basic-level", "super-level"])
+def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
+    """With equal weights it is the full model in which what it names has no effect."""
+    full, without = mgcmt(), mgcmt(1, **ABLATIONS[name])
+    for key, part in parts(without).items():
+        part.load_state_dict(parts(full)[key].state_dict())
+    found = run(without, posts).emissions
+    whole = run(full, posts).emissions
+    assert torch.equal(whole["tags"], found["tags"]) == (name == "ESD")
+    neutral(name, full)
+    for task, scores in found.items():
+        torch.testing.assert_close(run(full, posts).emissions[task], scores, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
+    blind = [replace(post, image=None) for post in posts]
+    bare = [replace(post, objects=()) for post in posts]
+    for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
+        model, full = mgcmt(**options), mgcmt()
+        assert torch.equal(run(model, posts).emissions["tags"], run(model, changed).emissions["tags"])
+        assert not torch.equal(run(full, posts).emissions["tags"], run(full, changed).emissions["tags"])
+
+
+def test_what_leaves_nothing_of_the_picture() -> None:
+    for options in ({"text_img": False, "text_obj": False}, {"basic_level": False, "super_level": False}):
+        with pytest.raises(ValueError, match="nothing is left of the picture: take BERT-CRF"):
+            mgcmt(**options)
+    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_width"):
+        mgcmt(image_width=None)
+
+
+@both_forms
+@each
+def test_every_parameter_of_an_ablation_learns(posts: list[Pair], options: dict[str, Any], form: str) -> None:
+    model = mgcmt(form=form, fusion_dropout=0.0, dropout=0.0, **options).train()
+    model.loss(run(model, posts)).backward()
+    still = [
+        name
+        for name, weight in model.named_parameters()
+        if not name.endswith("key.bias") and (weight.grad is None or not weight.grad.any())
+    ]
+    assert not still
+
+
+# --- the authors' code -------------------------------------------------------------------------------------
+
+
+class Released(nn.Module):
+    """What the released code computes, its object ids padded with 0 to a fixed number."""
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text = text
+        self.object_embeddings = nn.Embedding(85, WIDTH)
+        self.maug_linear = nn.Linear(VECTOR, WIDTH)
+        self.vismap2text, self.vismap2text_v2 = nn.Linear(IMAGE, WIDTH), nn.Linear(IMAGE, WIDTH)
+        for name in (
+            *("self_attention", "self_attention_v2", "img2img", "img2img_v2", "obj2obj", "obj2obj_v2"),
+            *("txt2img", "img2txt", "txt2txt", "txt2obj", "obj2txt", "txt2obj_v2"),
+        ):
+            self.add_module(name, Layer(WIDTH, HEADS, HIDDEN))
+        for name in ("fus1", "fus2"):
+            self.register_parameter(f"{name}_w1", nn.Parameter(torch.empty(WIDTH, WIDTH)))
+            self.register_parameter(f"{name}_w2", nn.Parameter(torch.empty(WIDTH, WIDTH)))
+            self.register_parameter(f"{name}_bias", nn.Parameter(torch.empty(WIDTH)))
+        self.fus3_linear = nn.Linear(2 * WIDTH, WIDTH)
+        self.fusion_w = nn.Parameter(torch.empty(2 * WIDTH, WIDTH))
+        self.fusion_bias = nn.Parameter(torch.empty(WIDTH))
+        self.classifier, self.aux_classifier = nn.Linear(WIDTH, 13), nn.Linear(WIDTH, 7)
+        self.crf, self.aux_crf = torchcrf.CRF(13, batch_first=True), torchcrf.CRF(7, batch_first=True)
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, augmentation: Tensor, grid: Tensor, objects: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[batch, pieces] twice, [batch, pieces, vector], [batch, 49, image], [batch, objects] -> scores."""
+        bert = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        sequence = bert + self.maug_linear(augmentation)
+        words, image, things = added(mask), torch.zeros(len(ids), 1, 1, 49), added(objects != 0)
+        aux = self.aux_classifier(self.self_attention(sequence, sequence, words))
+        main = self.self_attention_v2(sequence, sequence, words)
+
+        grid_1, grid_2 = self.vismap2text(grid), self.vismap2text_v2(grid)
+        grid_1, grid_2 = self.img2img(grid_1, grid_1, image), self.img2img_v2(grid_2, grid_2, image)
+        cross = self.txt2img(main, grid_1, image)
+        final = self.txt2txt(main, self.img2txt(grid_2, main, words), image)
+        embedded = self.object_embeddings(objects)
+        things_1 = self.obj2obj(embedded, embedded, things)
+        things_2 = self.obj2obj_v2(embedded, embedded, things)
+        object_1 = self.txt2obj(main, things_1, things)
+        object_2 = self.txt2obj_v2(main, self.obj2txt(things_2, main, words), things)
+
+        gate_1 = torch.sigmoid(cross @ self.fus1_w1.t() + final @ self.fus1_w2.t() + self.fus1_bias)
+        gate_2 = torch.sigmoid(object_2 @ self.fus2_w1.t() + object_1 @ self.fus2_w2.t() + self.fus2_bias)
+        mixed = gate_1 * cross + (1 - gate_1) * final, gate_2 * object_2 + (1 - gate_2) * object_1
+        fused = F.relu(self.fus3_linear(torch.cat(mixed, -1)))
+        last = torch.cat([main, fused], -1) @ self.fusion_w + self.fusion_bias
+        return self.classifier(last), aux
+
+    def hand_over(self, model: MGCMT) -> None:
+        """Copies these weights into ours."""
+        part = parts(model)
+        for ours, theirs in {
+            "TransformerBlock spans": self.self_attention,
+            "TransformerBlock token": self.self_attention_v2,
+            "TransformerBlock image, basic": self.img2img,
+            "TransformerBlock image, superior": self.img2img_v2,
+            "TransformerBlock object, basic": self.obj2obj,
+            "TransformerBlock object, superior": self.obj2obj_v2,
+            "TransformerBlock TextImg": self.txt2img,
+            "TransformerBlock TextObj": self.txt2obj,
+        }.items():
+            theirs.hand_over(part[ours])
+        self.img2txt.hand_over(part["ThereAndBack TextImg"][0])
+        self.txt2txt.hand_over(part["ThereAndBack TextImg"][1])
+        self.obj2txt.hand_over(part["ThereAndBack TextObj"][0])
+        self.txt2obj_v2.hand_over(part["ThereAndBack TextObj"][1])
+        for linear, theirs in (
+            (part["RelationalLayer"].combine["token"].linear, self.maug_linear),
+            (part["ImageEncoder image, basic"].linear, self.vismap2text),
+            (part["ImageEncoder image, superior"].linear, self.vismap2text_v2),
+            (part["Apply S"].module.module[1], self.fus3_linear),
+        ):
+            linear.load_state_dict(theirs.state_dict())
+        # their rows 81 to 84 stand for nothing, our row 81 for labels that are none of COCO's
+        part["ObjectClasses"].table.weight.data[:81] = self.object_embeddings.weight.data[:81]
+        for name, out in (("fus1", "TextImg"), ("fus2", "TextObj")):
+            gate = part[f"Apply {out}"].module
+            gate.a.weight.data, gate.b.weight.data = (getattr(self, f"{name}_{w}").data for w in ("w1", "w2"))
+            gate.a.bias.data = getattr(self, f"{name}_bias").data
+        last = part["Apply token"].module.module
+        last.weight.data, last.bias.data = self.fusion_w.data.t().clone(), self.fusion_bias.data
+        hand_over_head(model, "tags", part["Emit tags"], TAGS, self.classifier, self.crf)
+        hand_over_head(model, "spans", part["Emit spans"], SPANS, self.aux_classifier, self.aux_crf)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", [None, 4], ids=["unknown words have none", "unknown words at random"])
+def test_released(seed: int | None) -> None:
+    torch.manual_seed(5)
+    things = (("person", "dog"), (), ("toothbrush",) * 5, ("cat", "person", "tv"))
+    posts = [post(start, 6, str(start), 49, *labels) for start, labels in enumerate(things)]
+    found = similar(seed=seed)
+    model = mgcmt(form="released", similar=found, fusion_dropout=None)
+    theirs = Released(model.encoder.model).eval()
+    for name, part in theirs.named_children():
+        if name != "text":
+            scatter(part)
+    for weight in (weight for name, weight in theirs.named_parameters(recurse=False) if name):
+        nn.init.normal_(weight, std=0.3)
+    theirs.hand_over(model)
+
+    ready = prepare(model, posts)
+    augmentation = torch.zeros(*ready.ids.shape, VECTOR)
+    objects = torch.zeros(len(posts), 5, dtype=torch.long)
+    for row, pair in enumerate(posts):
+        for word, text in enumerate(pair.words):
+            vector = _augmentation(text)
+            if text not in TABLE and seed is not None:
+                vector = found.vectors[found.names.index(text)]
+                assert vector.abs().max() <= (3 / VECTOR) ** 0.5
+            augmentation[row, ready.words[row].index(word)] = vector
+        for place, thing in enumerate(pair.objects):
+            objects[row, place] = 1 + COCO.index(thing.label)
+    grid = torch.stack([pair.image for pair in posts if pair.image is not None])
+
+    main, aux = theirs(ready.ids, ready.mask, augmentation, grid, objects)
+    check(model, posts, ready, theirs, main, aux)
+
+
+def test_the_released_form_starts_as_bert_does() -> None:
+    text = encoder()
+    before = {name: weight.clone() for name, weight in text.model.named_parameters()}
+    model = MGCMT(text, LABELS, image_width=300, similar=similar(), heads=HEADS, form="released")
+    assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
+    maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear | nn.Embedding)]
+    assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(
+        0.02, rel=0.05
+    )
+    blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+    assert len(blocks) == 2 + 4 + 6
+    assert {part.feed_forward.activation for part in blocks} == {F.gelu}
+    norms = [part for part in model.layers[1:].modules() if isinstance(part, nn.LayerNorm)]
+    assert {part.eps for part in norms} == {1e-12}
+
+
+def test_every_form_has_its_own_numbers() -> None:
+    for form, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
+        model = MGCMT(encoder(), LABELS, image_width=IMAGE, similar=similar(), heads=HEADS, form=form)  # type: ignore[arg-type]
+        blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+        assert len(blocks) == (10 if form == "paper" else 12)
+        assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
+        assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == inside
+        assert model.tasks["spans"].weight == 0.5
+        assert (model.builder.tokens, model.layers[0].pooling) == (
+            ("words", "sum") if form == "paper" else ("pieces", "first")
+        )
+        assert [relation.key for relation in model.schema][:2] == [TOKENS, AUGMENTS]
