@@ -86,7 +86,7 @@ class MGCMT(Tagger):
             learned row for its class in COCO.
         text_img: TextImg, the path over the picture's grid.
         text_obj: TextObj, the path over objects.
-        span_detection: ESD, as a side task.
+        span_detection: entity span detection as a side task (ESD).
         basic_level: words query the visual side (S_1).
         super_level: they do so after it has queried them (S_2).
         uni_text: self-attention among words before the paths.
@@ -160,7 +160,7 @@ class MGCMT(Tagger):
             encoder=encoder,
             labels=labels,
             tokens="pieces" if released else "words",
-            image_width=image_width,
+            image_width=image_width if text_img else None,
             similar=similar,
             classes=None if label_features else COCO,
             stand_in=True,
@@ -185,16 +185,11 @@ def _words(
         # eqs. 2-4
         join = AddLinear(d, similar.width) if released else Joined(nn.Linear(d + similar.width, d))
         yield RelationalLayer({AUGMENTS: CosineSum()}, combine=lambda: join)
-    # A of eq. 18
-    detect = TransformerBlock(TOKENS, **how, out="spans"), Emit("spans", d, boundaries, read=("spans",))
-    if released:
-        yield EachNode({"token": nn.Dropout(dropout)})
-        yield from detect if spans else ()
-    if unimodal:
-        # eqs. 9-12: h
-        yield TransformerBlock(TOKENS, **how)
-    if not released:
-        yield from detect if spans else ()
+    # eqs. 9-12: h; A of eq. 18, and its scores
+    block = [TransformerBlock(TOKENS, **how)] if unimodal else []
+    detect = [TransformerBlock(TOKENS, **how, out="spans"), Emit("spans", d, boundaries, read=("spans",))]
+    found = detect if spans else []
+    yield from [EachNode({"token": nn.Dropout(dropout)}), *found, *block] if released else [*block, *found]
 
 
 def _path(

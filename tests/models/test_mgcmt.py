@@ -386,6 +386,7 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 
 @torch.no_grad()
 def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
+    assert mgcmt(text_img=False).builder.image_width is None
     blind = [replace(post, image=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
     for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
@@ -395,11 +396,11 @@ def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
 
 
 def test_what_leaves_nothing_of_the_picture() -> None:
+    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_width"):
+        mgcmt(image_width=None)
     for options in ({"text_img": False, "text_obj": False}, {"basic_level": False, "super_level": False}):
         with pytest.raises(ValueError, match="nothing is left of the picture: take BERT-CRF"):
             mgcmt(**options)
-    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_width"):
-        mgcmt(image_width=None)
 
 
 @both_forms
