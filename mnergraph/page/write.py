@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+#: The program's parts, in their order.
+SCRIPTS = ("weights.js", "post.js", "page.js")
 #: Characters that could end a script element or, in old engines, a line of a program.
 _RISKY = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -28,7 +30,7 @@ def write_page(content: Mapping[str, Any], path: str | Path, *, title: str | Non
         path: the file.
         title: the page's title; by default the model's name.
     """
-    style, script = (_part(name) for name in ("page.css", "page.js"))
+    style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
     )

@@ -1,0 +1,49 @@
+"""Posts as a page takes them, and text that a page must survive."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+HOSTILE = (
+    "</script><script>throw 1</script>",
+    "<!--<script>",
+    "<img src=http://x.invalid/ onerror='throw 2'>",
+    '"><svg onload=alert(3)>',
+    "{{script}} {{content}} \\1",
+    "&lt;b&gt;",
+    "\u2028\u2029\u0000",
+    "javascript:alert(4)",
+    "\ud800",
+)
+
+
+def a_post(*words: str, **told: Any) -> dict[str, Any]:
+    """A post with two objects, heard by the first word alone and by all others alone."""
+    heard = [[255, 0]] + [[0, 255]] * (len(words) - 1)
+    numbers = bytes(number for row in heard for number in row)
+    turned = bytes(255 - number for number in numbers)
+    parts = [
+        {
+            "layer": layer,
+            "relation": "guides",
+            "what": "attention",
+            "sender": "object",
+            "heads": 2,
+            "count": 2,
+            "most": 1.0,
+            "data": base64.b64encode(data).decode(),
+        }
+        # in the second layer the heads disagree
+        for layer, data in (("4", numbers + numbers), ("7", numbers + turned))
+    ]
+    objects = [
+        {"label": "hat", "score": 0.9, "box": [0, 0, 0.5, 0.5]},
+        {"label": "", "score": 1, "box": None},
+    ]
+    post = {"id": "7", "words": list(words), "gold": None, "said": [], "errors": [], "picture": None}
+    return {**post, "caption": None, "objects": objects, "parts": parts, **told}
+
+
+def content(*posts: dict[str, Any]) -> dict[str, Any]:
+    return {"model": "UMGF", "types": ["PER"], "layers": ["4", "7"], "heads": 2, "posts": list(posts)}
