@@ -1,11 +1,12 @@
 """How long a page of many posts takes to open in Chromium, and how large it is. Needs a quiet machine.
 
     uv run mnergraph quickstart --folder QUICKSTART
-    uv run python -m benchmarks.page --quickstart QUICKSTART --photographs DIR --out benchmarks/results/page.json
+    uv run python -m benchmarks.page --quickstart QUICKSTART --photographs DIR \\
+        --out benchmarks/results/page.json
 
-Each opening is in a browser of its own with an empty profile, timed by the browser itself from the start of the
-navigation; medians. Photographs are repeated until there are enough posts, each picture with bytes of its own,
-so that the browser can't take two for one.
+Each opening is in a browser of its own with an empty profile, timed by the browser itself from the start of
+the navigation; medians. Photographs are repeated until there are enough posts, each picture with bytes of
+its own, so that the browser can't take two for one.
 """
 
 from __future__ import annotations
