@@ -75,7 +75,7 @@ def _run(
         for name, posts in splits.items()
     }
     labels, test = Labels(splits["train"].tags), splits["test"]
-    loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, logger="none", save_every=0)
+    loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
 
     found: dict[str, float] = {}
     tables: dict[str, str] = {}

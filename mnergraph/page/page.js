@@ -29,8 +29,16 @@ function light(next) {
   else lightWords(lit);
 }
 
-function point(target) {
-  if (!kept) light(target);
+/** The target of the element that an event is of, or of the nearest one around it. */
+function targetOf(event) {
+  let element = event.target;
+  while (element && !targets.has(element)) element = element.parentElement;
+  return element ? targets.get(element) : null;
+}
+
+function point(event) {
+  const target = targetOf(event);
+  if (target && !kept) light(target);
 }
 
 function keep(target) {
@@ -178,6 +186,12 @@ find.addEventListener("input", filter);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") keep(null);
 });
-document.getElementById("list").addEventListener("click", () => keep(null));
+const list = document.getElementById("list");
+list.addEventListener("mouseover", point);
+list.addEventListener("focusin", point);
+list.addEventListener("click", (event) => keep(targetOf(event)));
+list.addEventListener("keydown", (event) => {
+  if (event.key === "Enter") keep(targetOf(event));
+});
 weigh();
 filter();

@@ -20,17 +20,7 @@ function named(object, place) {
   return object.label || `object ${place + 1}`;
 }
 
-/** Pointing at the element lights the target; a click or the Enter key keeps it lit. */
-function pointed(element, target) {
-  for (const event of ["mouseenter", "focus"]) element.addEventListener(event, () => point(target));
-  for (const event of ["click", "keydown"]) {
-    element.addEventListener(event, (told) => {
-      if (event === "keydown" && told.key !== "Enter") return;
-      told.stopPropagation();
-      keep(target);
-    });
-  }
-}
+const targets = new WeakMap(); // by element, what pointing at it or at what is in it lights
 
 /** A line of the post's words with these entities, [start, end, type, kind of error, score if predicted]. */
 function sentence(view, entities) {
@@ -39,7 +29,7 @@ function sentence(view, entities) {
   const words = view.post.words.map((text, place) => {
     const word = make("span", "word", text);
     view.words[place].push(word);
-    pointed(word, { view, words: [place] });
+    targets.set(word, { view, words: [place] });
     return word;
   });
   const starts = new Map(entities.map((entity) => [entity[0], entity]));
@@ -51,15 +41,13 @@ function sentence(view, entities) {
       continue;
     }
     const [start, end, type, kind, score] = entity;
-    const target = { view, words: [...Array(end - start).keys()].map((word) => start + word) };
     const mark = make("mark", kind === "type" ? "type-error" : kind);
     mark.style.background = colour(type);
     mark.tabIndex = 0;
     mark.title = score === undefined ? `${type}: ${kind}` : `${type}, probability ${score.toFixed(3)}: ${kind}`;
     for (; place < end; place += 1) mark.append(words[place], place + 1 < end ? " " : "");
     mark.append(make("span", "type", score === undefined ? type : `${type} ${score.toFixed(2)}`));
-    pointed(mark.lastChild, target);
-    pointed(mark, target);
+    targets.set(mark, { view, words: [...Array(end - start).keys()].map((word) => start + word) });
     line.append(mark, " ");
   }
   return line;
@@ -85,7 +73,7 @@ function picture(view) {
     chip.tabIndex = 0;
     chip.title = `${named(object, place)}, the detector's score ${object.score}`;
     chip.append(make("span", "value"));
-    pointed(chip, { view, object: place });
+    targets.set(chip, { view, object: place });
     chips.append(chip);
     return { chip, box: object.box && view.frame ? box(view, object, place) : null };
   });
@@ -115,7 +103,7 @@ function box(view, object, place) {
   });
   name.append(make("span", "value"));
   element.append(name);
-  pointed(element, { view, object: place });
+  targets.set(element, { view, object: place });
   return { element, name, area: (right - left) * (bottom - top) };
 }
 

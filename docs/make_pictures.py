@@ -1,0 +1,119 @@
+"""The pictures of these pages, drawn again from what the quickstart left and the results that are kept.
+
+    uv run mnergraph quickstart --folder QUICKSTART
+    uv run python docs/make_pictures.py QUICKSTART
+
+The page is photographed where Chromium is installed, and left as it is elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mnergraph import Pair, attention_graph, load, record_attention
+from mnergraph.data import Lookalikes
+from mnergraph.page import page_content, write_page
+from mnergraph.pictures import (
+    draw_confusion,
+    draw_curves,
+    draw_graph,
+    draw_heads,
+    draw_heard,
+    draw_picture,
+    draw_types,
+)
+from mnergraph.pipelines import Pipeline
+from mnergraph.training import evaluate
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # for the browser that tests and benchmarks use
+
+from benchmarks.browser import NoBrowser, chromium  # noqa: E402
+
+#: A post of the test split: "cannot stop thinking about Victoria and then there is Fort Sutter".
+POST = 0
+RESULTS = HERE.parent / "benchmarks" / "results"
+SYSTEMS = ("BERT-CRF", "UMT", "UMGF", "GEI", "MGCMT", "HamLearning")
+
+
+def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
+    """What UMGF saw in the post."""
+    model = load(quickstart / "UMGF" / "model")
+    (pair,) = Pipeline(model).prepared([pairs[POST]])
+    with record_attention(model) as record:
+        (entities,) = model.predict([pair])
+    seen = record.posts[0]
+    return {
+        "graph": draw_graph(attention_graph(model, pair), strongest=8, relations=["guides", "informs"]),
+        "heard": draw_heard(seen, entities),
+        "picture": draw_picture(seen, entities),
+        "heads": draw_heads(seen, ("object", "guides", "token")),
+    }
+
+
+def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
+    """Which types BERT-CRF, without pictures, and UMGF take for which."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    gold = [list(pair.labels or ()) for pair in pairs]
+    for name, ax in zip(("BERT-CRF", "UMGF"), figure.subplots(1, 2), strict=True):
+        model = load(quickstart / name / "model")
+        _, predicted = evaluate(model, Pipeline(model).prepared(pairs), progress=False)
+        draw_confusion(gold, predicted, ax=ax)
+        ax.set_title(name)
+    return figure
+
+
+def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
+    """The page of a few posts while the pointer is at an entity's type."""
+    from selenium.webdriver import ActionChains
+
+    model = load(quickstart / "UMGF" / "model")
+    with TemporaryDirectory() as folder, chromium(1100, 800) as driver:
+        write_page(page_content(model, Pipeline(model).prepared(pairs)), Path(folder) / "page.html")
+        driver.get((Path(folder) / "page.html").as_uri())
+        kind = driver.find_elements("css selector", ".predicted mark .type")[0]
+        ActionChains(driver).move_to_element(kind).perform()
+        return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+
+
+def keep(image: Image.Image, path: Path) -> None:
+    """Writes a PNG of at most 256 colours, which drawings and a page do not miss."""
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def keep_figure(figure: Figure, path: Path) -> None:
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90)
+    keep(Image.open(file).convert("RGB"), path)
+
+
+def main(quickstart: Path) -> None:
+    pairs = Lookalikes(quickstart / "lookalikes", "test").pairs
+    results = {name: RESULTS / f"twitter2017_{name.lower()}_captions.json" for name in SYSTEMS}
+    figures: dict[str, Callable[[], Figure]] = {
+        "confusion": lambda: confusion(quickstart, pairs),
+        "curves": lambda: draw_curves({name: quickstart / name for name in ("BERT-CRF", "UMGF")}),
+        "types": lambda: draw_types(results),
+    }
+    folder = HERE / "drawn"
+    folder.mkdir(exist_ok=True)
+    for name, figure in one_post(quickstart, pairs).items():
+        keep_figure(figure, folder / f"{name}.png")
+    for name, draw in figures.items():
+        keep_figure(draw(), folder / f"{name}.png")
+    try:
+        keep(page(quickstart, pairs[:3]), folder / "page.png")
+    except NoBrowser as missing:
+        print(f"page.png is left as it is: {missing}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
