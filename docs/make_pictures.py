@@ -51,7 +51,7 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
         (entities,) = model.predict([pair])
     seen = record.posts[0]
     return {
-        "graph": draw_graph(attention_graph(model, pair), strongest=8, relations=["guides", "informs"]),
+        "graph": draw_graph(attention_graph(model, pair), strongest=5),
         "heard": draw_heard(seen, entities),
         "picture": draw_picture(seen, entities),
         "heads": draw_heads(seen, ("object", "guides", "token")),
@@ -71,12 +71,18 @@ def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
 
 
 def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
-    """The page of a few posts while the pointer is at an entity's type."""
+    """The page of the post and of one with an error, while the pointer is at the first entity's type."""
     from selenium.webdriver import ActionChains
 
     model = load(quickstart / "UMGF" / "model")
-    with TemporaryDirectory() as folder, chromium(1100, 800) as driver:
-        write_page(page_content(model, Pipeline(model).prepared(pairs)), Path(folder) / "page.html")
+    ready = Pipeline(model).prepared(pairs)
+    wrong = next(
+        place
+        for place, tags in enumerate(model.tags(model.read(ready)))
+        if place != POST and ready[place].picture and tags != list(ready[place].labels or ())
+    )
+    with TemporaryDirectory() as folder, chromium(1200, 870) as driver:
+        write_page(page_content(model, [ready[POST], ready[wrong]]), Path(folder) / "page.html")
         driver.get((Path(folder) / "page.html").as_uri())
         kind = driver.find_elements("css selector", ".predicted mark .type")[0]
         ActionChains(driver).move_to_element(kind).perform()
@@ -110,7 +116,7 @@ def main(quickstart: Path) -> None:
     for name, draw in figures.items():
         keep_figure(draw(), folder / f"{name}.png")
     try:
-        keep(page(quickstart, pairs[:3]), folder / "page.png")
+        keep(page(quickstart, pairs[:50]), folder / "page.png")
     except NoBrowser as missing:
         print(f"page.png is left as it is: {missing}")
 

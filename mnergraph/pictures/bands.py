@@ -17,13 +17,14 @@ _LINE, _LIFT, _BETWEEN = 0.26, 0.34, 1.1
 
 @dataclass(frozen=True)
 class Place:
-    """A node's rectangle in inches from the left and from the top, and what is written there."""
+    """A node's rectangle in inches from the left and from the top, what is written there, and room below."""
 
     x: float
     y: float
     width: float
     height: float
     text: str
+    foot: float = 0.0
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -120,5 +121,5 @@ def _grid(
         text = legible(
             told.get("label") or f"{told['type']} {told['index']}", most=max(8, int(12 * side / CROP))
         )
-        places[name] = Place(left, y + row * (side + 2 * GAP), side, side, text)
+        places[name] = Place(left, y + row * (side + 2 * GAP), side, side, text, foot=GAP)
     return y + rows * (side + 2 * GAP)

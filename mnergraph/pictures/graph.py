@@ -30,8 +30,9 @@ def draw_graph(
     """The graph of a post: entities above their words, objects beneath, the strongest edges of each relation.
 
     Words are marked with the entities found. Every relation has its colour and its dashes; the strongest edge
-    of each is the thickest, and an arrow leads to who hears. Loops are not drawn. A merged node is drawn as
-    the node it stands for, and a node of another type where an edge that is drawn touches it.
+    of each is the thickest, and an arrow leads to who hears; there and back are two relations. Loops are not
+    drawn. A merged node is drawn as the node it stands for, and a node of another type where an edge that is
+    drawn touches it.
 
     Args:
         graph: as `mnergraph.insight.attention_graph` or `to_networkx` makes it.
@@ -62,7 +63,7 @@ def draw_graph(
             edge,
             places,
             looks[edge.relation],
-            max(e.weight for e in edges if e.relation == edge.relation),
+            max(e.weight for e in edges if e.kind == edge.kind),
         )
     images = sum(told["type"] == "image" for told in nodes.values())
     crops = Crops(graph.graph.get("pair") or {}, images=images)
@@ -113,11 +114,11 @@ def _arrow(ax: Axes, edge: Edge, places: Mapping[str, Place], look: int, most: f
 
 
 def _edge_of(place: Place, other: Place) -> tuple[float, float]:
-    """Where a line to another node leaves this one: below or above, on the other's side."""
+    """Where a line to another node leaves this one: on the other's side, or below what is written there."""
     x, y = place.centre
     level = abs(place.centre[1] - other.centre[1]) < 0.05
     down = level or other.centre[1] > y
-    return x, place.y + (place.height if down else 0)
+    return x, place.y + (place.height + (place.foot if level else 0) if down else 0)
 
 
 def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: float) -> None:
