@@ -363,6 +363,8 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
 def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     job = ["explain", "--model", trained.model, "--out", tmp_path / "page.html"]
     assert "give either text, with image and caption if there are any, or posts, or data" in fault(*job)
-    assert "or data with root" in fault(*job, "--data", "Lookalikes")
+    assert "data and root go together" in fault(*job, "--data", "Lookalikes")
+    split = ["--data", "Lookalikes", "--root", tmp_path]
+    assert "text can't go with data" in fault(*job, *split, "--text", "Ann wins")
     assert "image can't go with posts" in fault(*job, "--posts", tmp_path / "a.txt", "--image", "1.jpg")
     assert not (tmp_path / "page.html").exists()
