@@ -264,6 +264,14 @@ def test_from_a_shell(start: str) -> None:
 # --- faults of the user ----------------------------------------------------------------------------------
 
 
+def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ["predict", "--model", "nowhere"]
+    assert "give either text" in fault(*job)
+    monkeypatch.setenv("MNERGRAPH_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="give either text"):
+        main(job)
+
+
 def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
     told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
