@@ -11,9 +11,9 @@ from typing import Any, cast
 from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.experiment import Experiment
+from mnergraph.assembly import text_encoder, widths
 from mnergraph.features.encoder import Encoder
 from mnergraph.graph import Pair
-from mnergraph.jobs import text_encoder
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
 
@@ -70,12 +70,9 @@ def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, A
     Raises:
         ValueError: when the model needs one that no post has.
     """
-    images = (pair.image for pair in pairs if pair.image is not None)
-    regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
-    first = {"image_width": next(images, None), "region_width": next(regions, None)}
-    takes = inspect.signature(kind).parameters
-    found = {name: rows.shape[-1] for name, rows in first.items() if name in takes and rows is not None}
-    for name in first:
+    takes, there = inspect.signature(kind).parameters, widths(pairs)
+    found = {name: width for name, width in there.items() if name in takes}
+    for name in ("image_width", "region_width"):
         if name in takes and name not in found and takes[name].default is not None:
             what = "vector of its picture" if name == "image_width" else "region vector"
             raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")

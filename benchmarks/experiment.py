@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
-from benchmarks.pictures import Map
+from mnergraph.features.image import Regions
 from mnergraph.features.regions import Crops
+from mnergraph.features.weights import IMAGENET
 from mnergraph.training import Loop, Optimisation
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -101,7 +102,7 @@ class Experiment:
     image: Literal["none", "vector", "grid"] = "none"
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None
-    map: Map = field(default_factory=Map)
+    map: Regions = field(default_factory=lambda: Regions(weights=IMAGENET, cells=7))
     standardise: bool = False
     regions: Crops | None = None
     object_labels: bool | None = None

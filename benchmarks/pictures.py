@@ -4,81 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torchvision
-from PIL import Image
-from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
-from torchvision.transforms.v2 import functional as pixels
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from mnergraph.features.backbone import Backbone
-from mnergraph.features.cuts import normal
-from mnergraph.features.extract import Extractor, Item, Seen
-from mnergraph.features.image import FITS
-from mnergraph.features.phrases import Phrase
-from mnergraph.features.weights import IMAGENET, RANDOM, from_torchvision, known_as
+from mnergraph.features.extract import Extractor, Seen
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.nn.encoders import TextEncoder, sum_to
 from mnergraph.nn.state import Graph
 
 Shape = Literal["vector", "grid"]
-
-
-@dataclass(frozen=True)
-class Map(Extractor):
-    """The map of one of a ResNet's four stages over the whole picture, averaged to a grid, and its mean.
-
-    The papers take stage 4 at 224 pixels, which is 7x7 as it comes. Of a *random* ResNet an early stage says
-    more: deep ones wash the picture out.
-
-    Args:
-        backbone: ``resnet18`` to ``resnet152``.
-        weights: see `mnergraph.features.regions.Crops`.
-        size: side of the square that the picture becomes, in pixels.
-        stage: 1 to 4.
-        cells: along each side of the grid.
-        seed: of random weights.
-    """
-
-    backbone: str = "resnet152"
-    weights: str = IMAGENET
-    size: int = 224
-    stage: int = 4
-    cells: int = 7
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.stage not in (1, 2, 3, 4):
-            raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
-
-    @property
-    def name(self) -> str:
-        seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
-        return f"{self.backbone}-stage{self.stage}-{known_as(self.weights)}{seed}-{self.size}px"
-
-    @cached_property
-    def net(self) -> nn.Module:
-        build = partial(torchvision.models.get_model, self.backbone)
-        whole = from_torchvision(
-            self.backbone, self.weights, build, published=IMAGENET, seed=self.seed, head="fc"
-        )
-        return create_feature_extractor(whole, {f"layer{self.stage}": "map"})
-
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        return {"pixels": pixels.pil_to_tensor(FITS["squash"](picture, (self.size, self.size)))}
-
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
-        # [pictures, width, rows, columns]
-        found = self.net(normal(batch["pixels"]))["map"]
-        # [pictures, cells x cells, width], row by row from the top left
-        grids = nn.functional.adaptive_avg_pool2d(found, self.cells).flatten(2).transpose(1, 2)
-        both = zip(grids.cpu(), found.mean((2, 3)).cpu(), strict=True)
-        return [Seen(grid=grid.contiguous(), pooled=pooled) for grid, pooled in both]
 
 
 def seen_by_backbone(

@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
+from mnergraph.assembly import text_encoder
 from mnergraph.data import DATASETS, Evidence, PostDataset, checksum
 from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Pair
-from mnergraph.jobs import text_encoder
 from mnergraph.labels import Labels
 
 SPLITS = ("train", "valid", "test")

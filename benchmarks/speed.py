@@ -26,9 +26,9 @@ from benchmarks.building import build
 from benchmarks.common import LABELS, allocated, commit, flops, machine, random_encoder, some_posts, timed
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.steps import Precision, prediction_calls, training_calls
+from mnergraph.assembly import text_encoder
 from mnergraph.data import read_conll
 from mnergraph.graph import Pair
-from mnergraph.jobs import text_encoder
 from mnergraph.models import Tagger
 from mnergraph.training import Batches
 

@@ -97,10 +97,10 @@ class _Cast:
     """Autocast to bf16, or nothing."""
 
     def __init__(self, device: str, precision: Precision) -> None:
-        self.how = {"device_type": device, "dtype": torch.bfloat16, "enabled": precision == "bf16"}
+        self.device, self.enabled = device, precision == "bf16"
 
     def __call__(self) -> torch.autocast:
-        return torch.autocast(**self.how)  # type: ignore[arg-type]
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.enabled)
 
 
 def _through(

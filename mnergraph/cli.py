@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -86,6 +87,10 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
+#: With this in the environment a fault is told with where in the program it arose.
+TRACEBACK = "MNERGRAPH_TRACEBACK"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -105,6 +110,8 @@ def main(arguments: list[str] | None = None) -> None:
         FloatingPointError,
         MisconfigurationException,
     ) as fault:
+        if os.environ.get(TRACEBACK):
+            raise
         told = str(fault.args[0] if isinstance(fault, KeyError) else fault)
         print(f"mnergraph: {' '.join(told.split())}", file=sys.stderr)
         raise SystemExit(2) from fault

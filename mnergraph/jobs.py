@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
 
-from mnergraph.data import Evidence, PostDataset, checksum
-from mnergraph.data.lookalikes import vocabulary
+from mnergraph.assembly import assembled, text_encoder
+from mnergraph.data import PostDataset, checksum
 from mnergraph.evaluation import Scores
-from mnergraph.features.backbone import TINY, pretrained, tiny
+from mnergraph.features.backbone import TINY
 from mnergraph.features.encoder import Encoder
 from mnergraph.features.regions import Crops
 from mnergraph.features.similar import SimilarWords
-from mnergraph.features.wordvectors import random_vectors, read_vectors
-from mnergraph.graph import Pair
 from mnergraph.labels import Labels
 from mnergraph.models import Tagger
 from mnergraph.pipelines import Pipeline, record_of
-from mnergraph.posts import Post, existing, read_posts
+from mnergraph.posts import given_posts
 from mnergraph.training import Loop, Optimisation, fit
 from mnergraph.training import evaluate as score_posts
 
@@ -74,8 +70,9 @@ def train(
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
         similar = SimilarWords.find(word_vectors, words, cache=cache, progress=loop.progress)
-    reads = text_encoder(encoder, splits["train"].pairs)
-    tagger = _assembled(model, reads, splits["train"], regions, similar)
+    learned = splits["train"]
+    reads = text_encoder(encoder, learned.pairs)
+    tagger = assembled(model, reads, Labels(learned.tags), learned.pairs, regions=regions, similar=similar)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -186,26 +183,17 @@ def predict(
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
     """
-    if (text is None) == (posts is None):
-        raise ValueError("give either text, with image and caption if there are any, or posts")
-    beside_text = {"image": image, "caption": caption}
-    beside_posts = {"images": images, "objects": objects, "captions": captions, "features": features}
-    idle = [
-        name for name, given in (beside_posts if posts is None else beside_text).items() if given is not None
-    ]
-    if idle:
-        raise ValueError(f"{', '.join(idle)} can't go with {'text' if posts is None else 'posts'}")
-    if posts is not None and posts.suffix == ".jsonl" and any(beside_posts.values()):
-        raise ValueError(
-            f"images and files of evidence go with the CoNLL format; {posts} names its own in each line"
-        )
+    found = given_posts(
+        text,
+        image=image,
+        caption=caption,
+        posts=posts,
+        images=images,
+        objects=objects,
+        captions=captions,
+        features=features,
+    )
     pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
-    if posts is not None:
-        evidence = Evidence(captions, objects, features, caption_phrases=False)
-        found = read_posts(posts, images=images, evidence=evidence)
-    else:
-        picture = None if image is None else existing(image)
-        found = [Post.of_text(text or "", picture=picture, caption=caption)]
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
         for line in pipeline(found):
@@ -213,65 +201,6 @@ def predict(
     finally:
         if out is not None:
             target.close()
-
-
-def _assembled(
-    model: Callable[..., Tagger],
-    encoder: Encoder,
-    train: PostDataset,
-    regions: Crops | None,
-    similar: SimilarWords | None,
-) -> Tagger:
-    """The model, told what it reads: how wide region vectors and picture's features are, similar words.
-
-    Raises:
-        ValueError: when it reads features that no post has, or is given regions or word vectors for nothing.
-    """
-    labels = Labels(train.tags)
-    vectors = (thing.region for pair in train.pairs for thing in pair.objects if thing.region is not None)
-    images = (pair.image for pair in train.pairs if pair.image is not None)
-    of_regions, of_images = next(vectors, None), next(images, None)
-    given: dict[str, Any] = {} if similar is None else {"similar": similar}
-    if regions or of_regions is not None:
-        given["region_width"] = regions.width if regions else len(cast(Tensor, of_regions))
-    if of_images is not None:
-        given["image_width"] = of_images.shape[-1]
-    while True:
-        try:
-            tagger = model(encoder, labels, **given)
-            if tagger.builder.image_width is not None and of_images is None:
-                raise ValueError(
-                    f"{type(tagger).__name__} reads the picture's features, and no post to learn from has "
-                    "any: give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
-                )
-            return tagger
-        except TypeError as error:
-            told = str(error)
-            unread = [name for name in given if f"unexpected keyword argument '{name}'" in told]
-            if not unread:
-                raise
-            if regions and "region_width" in unread:
-                raise ValueError(
-                    "this model reads no regions of objects, so it can't have any; leave them out"
-                ) from error
-            if "similar" in unread:
-                raise ValueError("this model looks no words up; leave word_vectors out") from error
-            given = {name: value for name, value in given.items() if name not in unread}
-
-
-def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
-    """The text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
-
-    The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
-    """
-    if name == TINY:
-        return tiny(vocabulary())
-    words = (word for pair in train for word in pair.words)
-    if found := re.fullmatch(r"random:(\d+)", name):
-        return random_vectors(words, int(found[1]))
-    if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
-        return read_vectors(name, words)
-    return pretrained(name)
 
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from seqeval.metrics.sequence_labeling import get_entities
@@ -101,7 +102,6 @@ class Labels:
     def __post_init__(self) -> None:
         if len(set(self.tags)) != len(self.tags):
             raise ValueError(f"a label stands twice in {list(self.tags)}")
-        object.__setattr__(self, "_index", {tag: place for place, tag in enumerate(self.tags)})
 
     @classmethod
     def of_types(cls, types: Iterable[str]) -> Labels:
@@ -126,9 +126,13 @@ class Labels:
     def index(self, tag: str) -> int:
         """The place of a tag; a KeyError that lists the tags there are when it is none of them."""
         try:
-            return self._index[tag]  # type: ignore[attr-defined]
+            return self._places[tag]
         except KeyError:
             raise KeyError(f"{tag!r} is not among the labels {', '.join(self.tags)}") from None
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {tag: place for place, tag in enumerate(self.tags)}
 
     def __len__(self) -> int:
         return len(self.tags)

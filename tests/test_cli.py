@@ -264,6 +264,14 @@ def test_from_a_shell(start: str) -> None:
 # --- faults of the user ----------------------------------------------------------------------------------
 
 
+def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ["predict", "--model", "nowhere"]
+    assert "give either text" in fault(*job)
+    monkeypatch.setenv("MNERGRAPH_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="give either text"):
+        main(job)
+
+
 def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
     told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
@@ -363,6 +371,8 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
 def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     job = ["explain", "--model", trained.model, "--out", tmp_path / "page.html"]
     assert "give either text, with image and caption if there are any, or posts, or data" in fault(*job)
-    assert "or data with root" in fault(*job, "--data", "Lookalikes")
+    assert "data and root go together" in fault(*job, "--data", "Lookalikes")
+    split = ["--data", "Lookalikes", "--root", tmp_path]
+    assert "text can't go with data" in fault(*job, *split, "--text", "Ann wins")
     assert "image can't go with posts" in fault(*job, "--posts", tmp_path / "a.txt", "--image", "1.jpg")
     assert not (tmp_path / "page.html").exists()

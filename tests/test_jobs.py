@@ -26,7 +26,7 @@ from mnergraph.data import (
 from mnergraph.features.backbone import TINY, tiny
 from mnergraph.features.regions import Crops
 from mnergraph.graph import Pair
-from mnergraph.jobs import evaluate, predict, text_encoder, train
+from mnergraph.jobs import evaluate, predict, train
 from mnergraph.labels import Labels
 from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
 from mnergraph.training import Loop, fit
@@ -98,27 +98,6 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
     result = train(Folder, root, model, tmp_path / "out", loop=QUICK)
     assert result["settings"]["image_width"] == 6
     assert "region_width" not in result["settings"]
-
-
-def test_the_tiny_encoder_knows_the_drawn_words() -> None:
-    encoder = text_encoder(TINY, [])
-    assert encoder.name == TINY
-    assert [len(pieces) for pieces in encoder.pieces(["Jordan"])] == [1]
-
-
-def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
-    posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
-    encoder = text_encoder("random:7", posts)
-    assert (encoder.name, encoder.width) == ("random:7", 7)
-    assert encoder.pieces(["JORDAN", "wins"]) == [(1,), (0,)]
-    file = tmp_path / "vectors"
-    file.write_text("wins 1 2\nelse 3 4\n")
-    found = text_encoder(str(file), posts)
-    assert (found.name, found.width) == ("vectors", 2)
-    assert found.pieces(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
-    for gone in ("gone.txt", "gone.vec"):
-        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
-            text_encoder(gone, posts)
 
 
 def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,9 +28,10 @@ TINY = "tiny-random"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-@dataclass(frozen=True)
 class Backbone:
     """A text encoder, its tokenizer and the name it goes by.
+
+    No dataclass: `ModelHubMixin` would copy its weights into every model's settings.
 
     Args:
         model: a Hugging Face encoder; called with ``input_ids`` and ``attention_mask``.
@@ -39,9 +39,8 @@ class Backbone:
         name: hub name, folder's name, or `TINY`.
     """
 
-    model: PreTrainedModel
-    pieces: WordPieces
-    name: str
+    def __init__(self, model: PreTrainedModel, pieces: WordPieces, name: str) -> None:
+        self.model, self.pieces, self.name = model, pieces, name
 
     @property
     def characters(self) -> None:

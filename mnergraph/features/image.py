@@ -32,15 +32,18 @@ Fit = Literal["squash", "crop", "letterbox"]
 
 @dataclass(frozen=True)
 class Regions(Extractor):
-    """The last map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
+    """The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
 
-    The vector is the average-pooled map (ResNet) or the class token (ViT).
+    The vector is the map's mean (ResNet) or the class token (ViT).
 
     Args:
         backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
         weights: see `mnergraph.features.regions.Crops`.
         size: side of the square that the picture becomes, in pixels.
         fit: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
+        stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
+            more, as deep ones wash the picture out.
+        cells: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
         seed: of random weights.
     """
 
@@ -48,6 +51,8 @@ class Regions(Extractor):
     weights: str = RANDOM
     size: int = 224
     fit: Fit = "squash"
+    stage: int = 4
+    cells: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,10 +61,16 @@ class Regions(Extractor):
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
         if self.fit not in FITS:
             raise ValueError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+        if self.stage not in (1, 2, 3, 4):
+            raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
+        if self.backbone.startswith("vit_") and (self.stage, self.cells) != (4, None):
+            raise ValueError(f"stage and cells are a ResNet's; {self.backbone} has patches")
 
     @property
     def name(self) -> str:
-        return f"{self.backbone}-{named_weights(self.weights, self.seed)}-{self.size}px-{self.fit}"
+        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.fit]
+        parts += [f"stage{self.stage}"] * (self.stage != 4)
+        return "-".join(parts + [f"{self.cells}x{self.cells}"] * (self.cells is not None))
 
     @cached_property
     def net(self) -> nn.Module:
@@ -74,7 +85,7 @@ class Regions(Extractor):
             head="heads" if vit else "fc",
         )
         return create_feature_extractor(
-            whole, {"encoder": "states"} if vit else {"layer4": "map", "flatten": "pooled"}
+            whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"}
         )
 
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
@@ -86,8 +97,13 @@ class Regions(Extractor):
         found = self.net(normal(batch["pixels"]))
         if "states" in found:  # [pictures, 1 + patches, width], the class token first
             return _seen(found["states"][:, 1:], found["states"][:, 0])
-        # [pictures, width, 7, 7] -> [pictures, 49, width]
-        return _seen(found["map"].flatten(2).transpose(1, 2), found["pooled"])
+        # [pictures, width, rows, columns]
+        cells = found["map"]
+        pooled = cells.mean((2, 3))
+        if self.cells is not None:
+            cells = nn.functional.adaptive_avg_pool2d(cells, self.cells)
+        # [pictures, rows x columns, width], row by row from the top left
+        return _seen(cells.flatten(2).transpose(1, 2), pooled)
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,8 @@ class Tower(Extractor):
 
 def _seen(grid: Tensor, pooled: Tensor) -> list[Seen]:
     """One `Seen` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
-    return [Seen(grid=of, pooled=one) for of, one in zip(grid.cpu(), pooled.cpu(), strict=True)]
+    both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
+    return [Seen(grid=of, pooled=one) for of, one in both]
 
 
 FITS: dict[str, Any] = {

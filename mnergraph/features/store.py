@@ -18,6 +18,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,7 +159,8 @@ class FeatureStore:
         if fault:
             raise StoreError(f"a torn shard: {fault}; extracting again redoes it")
         with safe_open(self.folder / shard.name, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         self._open[shard.name] = tensors
         digests = tensors[KEY].numpy().tobytes()
         for record in range(shard.records):
@@ -205,12 +207,9 @@ class FeatureStore:
             if torn(self.folder, shard) or checksum(self.folder / shard.name) != shard.sha256
         ]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """A worker process maps the files anew."""
-        return {"folder": self.folder, "manifest": self.manifest, "skip_torn": self.skip_torn}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        return partial(FeatureStore, skip_torn=self.skip_torn), (self.folder, self.manifest)
 
 
 def require(folder: Path, there: Manifest, here: Manifest | None) -> None:

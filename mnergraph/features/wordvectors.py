@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -98,9 +97,10 @@ class WordTable(nn.Module):
         return torch.where((ids < rows)[..., None], found, self.fixed[(ids - rows).clamp(min=0)])
 
 
-@dataclass(frozen=True)
 class WordVectors:
     """A table of word vectors, its vocabulary, the alphabet of its words, and the name it goes by.
+
+    No dataclass: `ModelHubMixin` would copy its weights into every model's settings.
 
     Args:
         model: the table.
@@ -109,10 +109,8 @@ class WordVectors:
         name: the file's name, or ``random:WIDTH``.
     """
 
-    model: WordTable
-    pieces: Vocabulary
-    characters: Alphabet
-    name: str
+    def __init__(self, model: WordTable, pieces: Vocabulary, characters: Alphabet, name: str) -> None:
+        self.model, self.pieces, self.characters, self.name = model, pieces, characters, name
 
     @property
     def width(self) -> int:

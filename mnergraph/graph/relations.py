@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,10 +27,11 @@ from mnergraph.graph.geometry import spatial_edges
 from mnergraph.graph.stores import count
 
 
-class Connection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Connection:
     """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
 
-    index: Tensor  # type: ignore[assignment]
+    index: Tensor
     type: Tensor | None = None
     attr: Tensor | None = None
 

@@ -140,8 +140,6 @@ class Schema:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schema) and self.to_dict() == other.to_dict()
 
-    __hash__ = None  # type: ignore[assignment]
-
     def metadata(self) -> tuple[list[str], list[EdgeType]]:
         """Node types and edge types, as PyG's layers want them, without any data."""
         return list(self.nodes), list(self.relations)

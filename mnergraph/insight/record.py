@@ -148,7 +148,8 @@ class Record:
             told = (file.metadata() or {}).get(_KEY)
             if told is None:
                 raise ValueError(f"{path} is no record of attention: its metadata has no {_KEY}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         calls = []
         for number, call in enumerate(json.loads(told)["calls"]):
             found = [

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
-from safetensors.torch import load_model, save_model
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.features.encoder import Encoder, untrained
+from mnergraph.features.encoder import Encoder
 from mnergraph.features.similar import SimilarWords
-from mnergraph.features.weights import weights_to_come
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.graph.builder import NO_LABEL, Cutter, Tokenizer
 from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span, spans
 from mnergraph.models.card import model_card
+from mnergraph.models.saving import folder_of, load, save
 from mnergraph.nn.heads import Task
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.state import Graph
-
-SIMILAR = "similar.safetensors"
-PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
 
 
 @dataclass(frozen=True)
@@ -215,22 +209,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return {name: value for name, value in (kept or {}).items() if name not in parts}
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_model(self, str(save_directory / "model.safetensors"))
-        self.encoder.save(save_directory / "encoder")
-        (save_directory / SIMILAR).unlink(missing_ok=True)
-        if self.similar is not None:
-            self.similar.save(save_directory / SIMILAR)
-        _write_json(save_directory / "schema.json", self.schema.to_dict())
-        config = {
-            "model": type(self).__name__,
-            "settings": self.settings(),
-            "labels": list(self.labels.tags),
-            "encoder": self.encoder.name,
-            "versions": {name: version(name) for name in PACKAGES},
-            "record": self.record,
-        }
-        _write_json(save_directory / "config.json", config)
-        (save_directory / "README.md").unlink(missing_ok=True)
+        save(self, save_directory)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         """The card that `save_pretrained` writes: schema, label set, data and scores."""
@@ -250,51 +229,14 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
         On `Tagger` itself the saved class is looked up among the models known; on a model it must be that
         one.
+
+        Raises:
+            FileNotFoundError: when there is no such folder, here or on the hub, or it holds no model.
+            ValueError: when it holds another model.
         """
-        folder = Path(folder_or_name)
-        if not folder.is_dir():
-            try:
-                found = snapshot_download(
-                    str(folder_or_name),
-                    revision=revision,
-                    token=token,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                )
-            except (OSError, ValueError) as error:
-                raise FileNotFoundError(
-                    f"no model at {str(folder_or_name)!r}: it is no folder here, and the hub did not give it "
-                    f"({error})"
-                ) from error
-            folder = Path(found)
-        path = folder / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no config.json: it is no folder that save_pretrained wrote"
-            )
-        config = json.loads(path.read_text(encoding="utf-8"))
-        known = {model.__name__: model for model in _models(Tagger)}
-        if config.get("model") not in known:
-            raise ValueError(
-                f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}"
-            )
-        kind = known[config["model"]]
-        if not issubclass(kind, cls):
-            raise ValueError(f"{path} is a {kind.__name__}, not a {cls.__name__}")
-        settings = config["settings"]
-        if (folder / SIMILAR).is_file():
-            settings["similar"] = SimilarWords.load(folder / SIMILAR)
-        with weights_to_come():
-            model = kind(
-                encoder=untrained(folder / "encoder"), labels=Labels(tuple(config["labels"])), **settings
-            )
-        load_model(model, folder / "model.safetensors", strict=True)
-        model.record = config["record"]
-        return model.eval()
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        how = {"revision": revision, "token": token, "cache_dir": cache_dir}
+        folder = folder_of(folder_or_name, local_files_only=local_files_only, **how)
+        return load(folder, cls, {model.__name__: model for model in _models(Tagger)})
 
 
 def _models(base: type[Tagger]) -> list[type[Tagger]]:

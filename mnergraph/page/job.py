@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data import Evidence, PostDataset
+from mnergraph.data import PostDataset
 from mnergraph.graph import Pair
 from mnergraph.labels import spans
 from mnergraph.models import Tagger
 from mnergraph.page.content import page_content
 from mnergraph.page.write import write_page
 from mnergraph.pipelines import Pipeline
-from mnergraph.posts import Post, existing, read_posts
+from mnergraph.posts import given_posts
 
 
 def explain(
@@ -58,36 +58,31 @@ def explain(
         batch_size: posts at once.
         progress: whether to show a progress bar.
     """
-    if sum(given is not None for given in (text, posts, data)) != 1 or (data is None) != (root is None):
+    beside: dict[str, Any] = {
+        "text": text,
+        "image": image,
+        "caption": caption,
+        "posts": posts,
+        "images": images,
+        "objects": objects,
+        "captions": captions,
+        "features": features,
+    }
+    if (data is None) != (root is None):
+        raise ValueError("data and root go together: a data set and its folder")
+    idle = [name for name, given in beside.items() if given is not None]
+    if data is not None and idle:
+        raise ValueError(f"{', '.join(idle)} can't go with data")
+    if data is None and text is None and posts is None:
         raise ValueError(
             "give either text, with image and caption if there are any, or posts, or data with root"
         )
-    beside: dict[str, dict[str, Any]] = {
-        "text": {"image": image, "caption": caption},
-        "posts": {"images": images, "objects": objects, "captions": captions, "features": features},
-    }
-    source = "text" if text is not None else "posts" if posts is not None else "data"
-    idle = [
-        name
-        for kind, options in beside.items()
-        if kind != source
-        for name, given in options.items()
-        if given is not None
-    ]
-    if idle:
-        raise ValueError(f"{', '.join(idle)} can't go with {source}")
-    if posts is not None and posts.suffix == ".jsonl" and any(beside["posts"].values()):
-        raise ValueError(f"images and files of evidence go with the CoNLL format; {posts} names its own")
+    found = given_posts(**beside)[:most] if data is None else []
     pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
-    if text is not None:
-        picture = None if image is None else existing(image)
-        pairs = pipeline.prepared([Post.of_text(text, picture=picture, caption=caption).pair])
-    elif posts is not None:
-        evidence = Evidence(captions, objects, features, caption_phrases=False)
-        found = read_posts(posts, images=images, evidence=evidence)
-        pairs = pipeline.prepared(post.pair for post in found[:most])
-    elif data is not None and root is not None:
+    if data is not None and root is not None:
         pairs = _of_split(pipeline, data(root, split), every, most, progress)
+    else:
+        pairs = pipeline.prepared(post.pair for post in found)
     content = page_content(pipeline.model, pairs, batch_size=batch_size, progress=progress)
     size = write_page(content, out)
     print(f"{out}: {len(pairs)} posts, {size / 1e6:.1f} MB")

@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
-from benchmarks.pictures import Map, seen_by_backbone, seen_by_caption
+from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.features.backbone import Backbone, pretrained
+from mnergraph.features.image import Regions
 from mnergraph.graph import Pair
 
 Splits = dict[str, list[Pair]]
-SMALL = partial(Map, "resnet18", "random", size=64)
+SMALL = partial(Regions, "resnet18", "random", size=64, cells=7)
 
 
 @pytest.fixture(scope="module")
@@ -130,5 +131,3 @@ def test_pictures_that_cannot_be_read(pictured: Splits, tmp_path: Path) -> None:
     bare = {name: [replace(pair, picture=None) for pair in pairs] for name, pairs in pictured.items()}
     with pytest.raises(ValueError, match="no post to learn from has a picture"):
         seen_by_backbone(bare, SMALL(), "grid", progress=False)
-    with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
-        SMALL(stage=5)

@@ -97,6 +97,12 @@ def test_names_and_settings() -> None:
         Regions("vgg")
     with pytest.raises(ValueError, match="fit is one of squash, crop, letterbox, not 'stretch'"):
         Regions(fit="stretch")  # type: ignore[arg-type]
+    assert replace(SMALL, stage=1, cells=7).name == "resnet18-random-seed0-64px-squash-stage1-7x7"
+    with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
+        Regions(stage=5)
+    for given in ({"stage": 1}, {"cells": 7}):
+        with pytest.raises(ValueError, match="stage and cells are a ResNet's; vit_b_16 has patches"):
+            Regions("vit_b_16", **given)
 
 
 def test_weights_that_are_not_there() -> None:

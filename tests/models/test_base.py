@@ -13,7 +13,7 @@ import pytest
 import torch
 from fakes import over_words
 
-import mnergraph.models.base
+import mnergraph.models.saving
 from mnergraph.features.backbone import TINY, tiny
 from mnergraph.graph import Pair, Schema, collate
 from mnergraph.labels import Labels
@@ -107,6 +107,12 @@ def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
     assert loaded.layers[0].pooling == "mean"
 
 
+def test_settings_hold_no_weights(build: Build) -> None:
+    """`ModelHubMixin` copies every argument that is a dataclass into them."""
+    for kind in ("UMGF", "BiLSTM-CRF"):
+        json.dumps(build(kind)._hub_mixin_config)
+
+
 def test_card(build: Build, tmp_path: Path) -> None:
     model = build("UMGF")
     model.save_pretrained(tmp_path)
@@ -161,14 +167,14 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 def test_neither_a_folder_nor_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    real = mnergraph.models.base.snapshot_download
+    real = mnergraph.models.saving.snapshot_download
 
     def offline(repo: str, **options: Any) -> str:
         if repo.count("/") > 1:
             return real(repo, **options)
         raise LocalEntryNotFoundError("offline")
 
-    monkeypatch.setattr(mnergraph.models.base, "snapshot_download", offline)
+    monkeypatch.setattr(mnergraph.models.saving, "snapshot_download", offline)
     with pytest.raises(FileNotFoundError, match=f"no model at '{name}': it is no folder here, and the hub"):
         Tagger.from_pretrained(name)
 
@@ -180,7 +186,7 @@ def test_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.M
         asked.append((name, options))
         return str(saved)
 
-    monkeypatch.setattr(mnergraph.models.base, "snapshot_download", download)
+    monkeypatch.setattr(mnergraph.models.saving, "snapshot_download", download)
     model = Tagger.from_pretrained("someone/model", revision="v1", token="secret", local_files_only=True)
     assert isinstance(model, BERTCRF)
     options = {"revision": "v1", "token": "secret", "cache_dir": None, "local_files_only": True}

@@ -1,0 +1,95 @@
+"""Models on disk: the weights as safetensors, and beside them all that builds the model again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_model, save_model
+
+from mnergraph.features.encoder import untrained
+from mnergraph.features.similar import SimilarWords
+from mnergraph.features.weights import weights_to_come
+from mnergraph.labels import Labels
+
+if TYPE_CHECKING:
+    from mnergraph.models.base import Tagger
+
+CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
+ENCODER, SIMILAR, CARD = "encoder", "similar.safetensors", "README.md"
+#: Packages whose versions a saved model names.
+PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
+
+
+def save(model: Tagger, folder: Path) -> None:
+    """Writes a model into a folder, over what was there of another."""
+    save_model(model, str(folder / WEIGHTS))
+    model.encoder.save(folder / ENCODER)
+    (folder / SIMILAR).unlink(missing_ok=True)
+    if model.similar is not None:
+        model.similar.save(folder / SIMILAR)
+    _write_json(folder / SCHEMA, model.schema.to_dict())
+    config = {
+        "model": type(model).__name__,
+        "settings": model.settings(),
+        "labels": list(model.labels.tags),
+        "encoder": model.encoder.name,
+        "versions": {name: version(name) for name in PACKAGES},
+        "record": model.record,
+    }
+    _write_json(folder / CONFIG, config)
+    (folder / CARD).unlink(missing_ok=True)  # `ModelHubMixin` writes a card only where there is none
+
+
+def folder_of(name: str | Path, **how: Any) -> Path:
+    """The folder of this name, or that of the hub's model of this name, downloaded.
+
+    Args:
+        name: of the folder or model.
+        how: of the download, as `huggingface_hub.snapshot_download` takes it.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(str(name), **how))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"no model at {str(name)!r}: it is no folder here, and the hub did not give it ({error})"
+        ) from error
+
+
+def load(folder: Path, wanted: type[Tagger], known: Mapping[str, type[Tagger]]) -> Tagger:
+    """The model of a folder that `save` wrote, in evaluation mode.
+
+    Args:
+        folder: the folder.
+        wanted: what it must be.
+        known: the models there are, by the names of their classes.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {CONFIG}: it is no folder that save_pretrained wrote")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model") not in known:
+        raise ValueError(
+            f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}"
+        )
+    kind = known[config["model"]]
+    if not issubclass(kind, wanted):
+        raise ValueError(f"{path} is a {kind.__name__}, not a {wanted.__name__}")
+    settings, labels = config["settings"], Labels(tuple(config["labels"]))
+    if (folder / SIMILAR).is_file():
+        settings["similar"] = SimilarWords.load(folder / SIMILAR)
+    with weights_to_come():
+        model = kind(encoder=untrained(folder / ENCODER), labels=labels, **settings)
+    load_model(model, folder / WEIGHTS, strict=True)
+    model.record = config["record"]
+    return model.eval()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
