@@ -20,6 +20,7 @@ function named(object, place) {
   return object.label || `object ${place + 1}`;
 }
 
+const sources = new WeakMap(); // by image, its data, which is unpacked when its post comes near
 const targets = new WeakMap(); // by element, what pointing at it or at what is in it lights
 
 /** A line of the post's words with these entities, [start, end, type, kind of error, score if predicted]. */
@@ -60,9 +61,8 @@ function picture(view) {
   if (post.picture) {
     view.frame = make("div", "picture");
     const image = make("img");
-    image.decoding = "async";
     image.alt = post.caption || "the post's picture";
-    image.src = post.picture;
+    sources.set(image, post.picture);
     view.frame.append(image);
     side.append(view.frame);
   }

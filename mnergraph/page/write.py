@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: The program's parts, in their order.
-SCRIPTS = ("weights.js", "post.js", "page.js")
+SCRIPTS = ("weights.js", "post.js", "light.js", "controls.js")
 #: Characters that could end a script element or, in old engines, a line of a program.
 _RISKY = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 

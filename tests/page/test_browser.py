@@ -246,6 +246,21 @@ def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> 
     assert page.told() == "No word weighed objects or the picture."
 
 
+def test_pictures_come_when_their_post_does(browse: Callable[..., Browsed]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page = browse(*[ann(id=str(place)) for place in range(30)])
+
+    def widths() -> list[int]:
+        return page.js("return [...document.images].map((image) => image.naturalWidth)")
+
+    wait = WebDriverWait(page.driver, 10, 0.05)
+    wait.until(lambda _: widths()[0] == 200)
+    assert widths()[-1] == 0
+    page.js("document.querySelector('article:last-child').scrollIntoView()")
+    wait.until(lambda _: widths()[-1] == 200)
+
+
 def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     labels = [{"label": text, "score": 1.0, "box": [0, 0, 1, 1]} for text in HOSTILE]
     told = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}

@@ -79,14 +79,15 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
     legend = ax.get_legend()
     assert legend is not None
-    assert len(arrows) == 2 * len(legend.get_texts())
+    assert [text.get_text() for text in legend.get_texts()] == ["attends", "guides"]
+    assert len(arrows) == 2 * 4, "two among words, two among objects, and two there and back"
     assert {"PER 0.91", "LOC 0.40"} <= set(texts(figure))
     assert len(ax.images) == 3
     # words stand from left to right, objects beneath them
     words = [text for text in ax.texts if text.get_text() in pair.words]
     assert [text.get_position()[0] for text in words] == sorted(text.get_position()[0] for text in words)
     only = draw_graph(graph, strongest=1, relations=["guides"], layer="5", head=0)
-    assert len([patch for patch in only.axes[0].patches if isinstance(patch, FancyArrowPatch)]) == 1
+    assert len([patch for patch in only.axes[0].patches if isinstance(patch, FancyArrowPatch)]) == 2
     with pytest.raises(ValueError, match=r"no layer '99' weighed anything; there is"):
         draw_graph(graph, layer="99")
     with pytest.raises(ValueError, match=r"no weights of nonsense; there are some of attends, guides"):
