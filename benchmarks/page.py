@@ -96,23 +96,25 @@ def main(
     if photographs is not None:
         sets["photographs"] = photographed(photographs, posts)
     found: dict[str, Any] = {}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in sets}
     with TemporaryDirectory() as folder:
         for name, pairs in sets.items():
-            page = Path(folder) / f"{name}.html"
             content = apart(page_content(pipeline.model, pipeline.prepared(pairs)))
-            size = write_page(content, page)
-            openings = [opening(page) for _ in range(repeats)]
-            found["chromium"] = openings[0][0]
             found[name] = {
                 "posts": len(content["posts"]),
                 "pictures": sum(post["picture"] is not None for post in content["posts"]),
                 "objects": sum(len(post["objects"]) for post in content["posts"]),
-                "MB": size / 1e6,
-                "seconds": {
-                    what: statistics.median(times[what] for _, times in openings) for what in openings[0][1]
-                },
-                "slowest loaded": max(times["loaded"] for _, times in openings),
+                "MB": write_page(content, Path(folder) / f"{name}.html") / 1e6,
             }
+        for _ in range(repeats):
+            for name in sets:  # in turns
+                found["chromium"], seconds = opening(Path(folder) / f"{name}.html")
+                times[name].append(seconds)
+    for name, openings in times.items():
+        found[name]["seconds"] = {
+            what: statistics.median(seconds[what] for seconds in openings) for what in openings[0]
+        }
+        found[name]["slowest loaded"] = max(seconds["loaded"] for seconds in openings)
     found |= {"repeats": repeats, "commit": commit(), "machine": machine()}
     text = json.dumps(found, indent=1)
     print(text)
