@@ -124,7 +124,7 @@ function drawHeat(view, objects, cells) {
 
 function listed(values, name) {
   const told = strongest(values, TOLD).map((place) => `${name(place)} ${values[place].toFixed(3)}`);
-  return told.join(", ") + (values.length > TOLD ? `, and ${values.length - TOLD} others less` : "");
+  return told.join(", ") + (values.length > TOLD ? `, and ${values.length - TOLD} more` : "");
 }
 
 function quoted(text) {
