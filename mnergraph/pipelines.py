@@ -154,7 +154,7 @@ def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
 
 def _told(pair: Pair, seen: Seen) -> str:
     """A post that goes without its picture's features, and why if the picture is to blame."""
-    name = pair.id or str(pair.picture)
+    name = pair.id or (pair.picture.name if pair.picture else "")
     return f"{name} ({seen.fault.detail})" if seen.fault and not seen.fault.usable else name
 
 
