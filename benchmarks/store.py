@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from benchmarks.common import commit, machine
 from mnergraph.features.store import FeatureStore, Manifest
 from mnergraph.features.store_writer import StoreWriter
+from mnergraph.graph.mapped import prefetch
 
 SHAPE = (49, 2048)
 
@@ -79,7 +80,7 @@ def opened(way: str, folder: Path) -> Callable[[int], Tensor]:
     """What reads a picture's map by its number."""
     if way == "store":
         store = FeatureStore(folder / "store")
-        return lambda number: store[key(number)]["grid"]
+        return lambda number: prefetch(store[key(number)]["grid"])  # as graphs read it
     if way == "files":
         return lambda number: load_file(folder / "files" / f"{key(number)}.safetensors")["grid"]
     import h5py

@@ -13,7 +13,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mnergraph.data import DATASETS
 from mnergraph.data import verify as verify_posts
-from mnergraph.extraction import EXTRACTORS, features
+from mnergraph.extraction import features
+from mnergraph.features.extractors import EXTRACTORS
 from mnergraph.jobs import evaluate, predict, train
 from mnergraph.models import MODELS, SCHEMAS
 from mnergraph.page import explain

@@ -12,24 +12,15 @@ from matplotlib.figure import Figure
 
 from mnergraph.data import Folder, picture_path
 from mnergraph.data.pictures import picture_files
-from mnergraph.features.captions import Captioner
-from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor
 from mnergraph.features.faults import PictureFault, summary
-from mnergraph.features.grounding import Grounder
-from mnergraph.features.image import Regions, Tower
 from mnergraph.features.phrases import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.pictures import open_picture
-from mnergraph.features.queries import QueryDetector
 from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter
 from mnergraph.features.stored import key_of, manifest_of, record_of, seen_of
 from mnergraph.pictures.evidence import draw_evidence
 
-#: Every extractor, by name.
-EXTRACTORS: dict[str, type[Extractor]] = {
-    kind.__name__: kind for kind in (Regions, Tower, RCNN, QueryDetector, Grounder, Captioner)
-}
 SPLITS = ("train", "valid", "test")
 
 

@@ -118,6 +118,8 @@ def evaluate(
     split: str = "test",
     batch_size: int = 32,
     predictions: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    extract: bool = True,
     progress: bool = True,
 ) -> Scores:
     """Scores a saved model on a split, lenient and strict, over all and per type.
@@ -129,6 +131,8 @@ def evaluate(
         split: train, valid or test.
         batch_size: posts at once.
         predictions: file for the tags: a line per word with word, gold tag and predicted tag.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
         progress: whether to show a progress bar.
     """
     tagger = Tagger.from_pretrained(model)
@@ -140,9 +144,8 @@ def evaluate(
             f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
             "types."
         )
-    pairs, crops = posts.pairs, Pipeline(tagger).crops
-    if crops is not None:
-        pairs = crops.attach(pairs, Path(posts.processed_dir), progress=progress)
+    pipeline = Pipeline(tagger, stores=(*posts.evidence.stores, *stores), extract=extract)
+    pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:
         lines = []
@@ -165,6 +168,8 @@ def predict(
     objects: Path | None = None,
     captions: Path | None = None,
     features: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    extract: bool = True,
     out: Path | None = None,
     batch_size: int = 32,
 ) -> None:
@@ -180,6 +185,8 @@ def predict(
         objects: objects.jsonl of a CoNLL file.
         captions: captions.jsonl of a CoNLL file.
         features: features.safetensors of a CoNLL file.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
     """
@@ -193,7 +200,8 @@ def predict(
         captions=captions,
         features=features,
     )
-    pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
+    tagger = Tagger.from_pretrained(model)
+    pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
         for line in pipeline(found):

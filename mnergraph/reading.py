@@ -30,7 +30,13 @@ PATIENCE, MOST = 20, 50_000_000
 
 
 def pipeline(
-    model: Tagger | str | Path, *, batch_size: int = 32, support: bool = True, urls: bool = False
+    model: Tagger | str | Path,
+    *,
+    batch_size: int = 32,
+    support: bool = True,
+    urls: bool = False,
+    stores: Sequence[str | Path] = (),
+    extract: bool = True,
 ) -> Reader:
     """A function of text and picture that finds entities: ``pipeline(model)("...", image="1.jpg")``.
 
@@ -39,17 +45,20 @@ def pipeline(
         batch_size: posts at once.
         support: whether to tell the object that each entity heard most of.
         urls: whether pictures may be given as addresses, which are then fetched.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
-    return Reader(tagger, batch_size=batch_size, support=support, urls=urls)
+    steps = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
+    return Reader(steps, support=support, urls=urls)
 
 
 class Reader:
     """What `pipeline` returns."""
 
-    def __init__(self, model: Tagger, *, batch_size: int, support: bool, urls: bool) -> None:
-        self.model, self.support, self.urls = model, support, urls
-        self.steps = Pipeline(model, batch_size=batch_size)
+    def __init__(self, steps: Pipeline, *, support: bool, urls: bool) -> None:
+        self.steps, self.model = steps, steps.model
+        self.support, self.urls = support, urls
         self._folder: Path | None = None
         self._numbers = count()
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from mnergraph.cli import main
 from mnergraph.data import Evidence, picture_path, write_conll
-from mnergraph.extraction import EXTRACTORS, features, inspected
+from mnergraph.extraction import features, inspected
 from mnergraph.extraction import _wanted as wanted
 from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor, Seen
+from mnergraph.features.extractors import EXTRACTORS
 from mnergraph.features.image import Regions
 from mnergraph.features.pictures import checksum
 from mnergraph.features.store import FeatureStore, StoreError

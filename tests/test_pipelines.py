@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from runs import Run
 
 from mnergraph.data import Evidence, split_words
-from mnergraph.graph import Object, Pair
+from mnergraph.graph import Complete, GraphBuilder, Object, Pair, Relation, Schema
 from mnergraph.models import Entity, Tagger
 from mnergraph.pipelines import Pipeline, record_of
 from mnergraph.posts import Post, read_posts
@@ -23,6 +24,11 @@ TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Ar
 
 class EveryPair:
     """Stands for a model: every two neighbouring words are an entity; remembers what it saw."""
+
+    builder = GraphBuilder(Schema([Relation("object", "guides", "token", Complete())]))
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        return iter([torch.zeros(1)])
 
     def __init__(self, **evidence: Any) -> None:
         self.record = {"evidence": evidence} if evidence else {}

@@ -10,9 +10,9 @@ from typing import Literal
 
 from mnergraph.data.records import Sight, read_captions, read_objects
 from mnergraph.data.vectors import Features, open_features
-from mnergraph.features.phrases import Chunker, RuleChunker, noun_phrases, phrase_labels
+from mnergraph.features.phrases import Chunker, RuleChunker, phrase_labels
 from mnergraph.features.store import FeatureStore, Manifest
-from mnergraph.features.stored import key_of, seen_of
+from mnergraph.features.stored import known
 from mnergraph.graph.pair import Object, Pair
 
 #: Names under which evidence lies beside the text.
@@ -99,20 +99,11 @@ class Evidence:
             return [self._attach(pair, captions, sights, features) for pair in seen]
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
-        picture = pair.picture
-        if picture is None or not stores:
-            return pair
-        keys = [key_of(picture)]
-        if any(keys[0] not in store for store in stores):
-            keys.append(key_of(picture, noun_phrases(pair.words, self.chunks)))
-        for store in stores:
-            for key in keys:
-                if key in store:
-                    seen = seen_of(store, key)
-                    pair = seen.onto(pair, image=self.image)
-                    if seen.caption is not None and self.caption_phrases:
-                        boxed = tuple(thing for thing in pair.objects if thing.box)
-                        pair = replace(pair, objects=boxed + self.phrases(seen.caption))
+        for seen in filter(None, known(stores, pair, self.chunks)):
+            pair = seen.onto(pair, image=self.image)
+            if seen.caption is not None and self.caption_phrases:
+                boxed = tuple(thing for thing in pair.objects if thing.box)
+                pair = replace(pair, objects=boxed + self.phrases(seen.caption))
         return pair
 
     def phrases(self, caption: str) -> tuple[Object, ...]:

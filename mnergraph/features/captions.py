@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 from torch import Tensor
@@ -31,6 +31,7 @@ class Captioner(Extractor):
         seed: of random weights.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("caption",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     max_pieces: int = 30

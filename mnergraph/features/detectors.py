@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchvision
@@ -47,6 +47,7 @@ class RCNN(Extractor):
         seed: of random weights.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("objects",)
     detector: str = "fasterrcnn_resnet50_fpn_v2"
     weights: str = RANDOM
     threshold: float = 0.5

@@ -50,11 +50,13 @@ class Extractor(ABC):
     Attributes:
         version: grows when the same settings and weights give other results than before.
         reads_phrases: whether it looks for phrases.
+        gives: what it may find, by the names of `Pair`'s fields.
         processor: what prepares pictures for a model of transformers; None elsewhere.
     """
 
     version: ClassVar[int] = 1
     reads_phrases: ClassVar[bool] = False
+    gives: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
     processor: ClassVar[Any] = None
 
     @property

@@ -51,6 +51,7 @@ class Grounder(Extractor):
     """
 
     reads_phrases: ClassVar[bool] = True
+    gives: ClassVar[tuple[str, ...]] = ("objects",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     general: tuple[str, ...] = GENERAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torchvision
 from PIL import Image, ImageOps
@@ -47,6 +47,7 @@ class Regions(Extractor):
         seed: of random weights.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("image",)
     backbone: str = "resnet152"
     weights: str = RANDOM
     size: int = 224
@@ -119,6 +120,7 @@ class Tower(Extractor):
         seed: of random weights.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("image",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     seed: int = 0

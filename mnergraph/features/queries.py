@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -35,6 +35,7 @@ class QueryDetector(Extractor):
         seed: of random weights.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("objects",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     threshold: float = 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from mnergraph.features.extract import Extractor, Seen
 from mnergraph.features.faults import PictureFault
-from mnergraph.features.phrases import Phrase
+from mnergraph.features.phrases import Chunker, Phrase, noun_phrases
 from mnergraph.features.pictures import checksum
 from mnergraph.features.store import FeatureStore, Manifest
-from mnergraph.graph import Object
+from mnergraph.graph import Object, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
@@ -33,6 +34,26 @@ def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
         return content
     asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
     return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
+
+
+def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[Seen | None]:
+    """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
+    if pair.picture is None or not stores:
+        return [None] * len(stores)
+    keys = [key_of(pair.picture)]
+    if any(keys[0] not in store for store in stores):
+        keys.append(key_of(pair.picture, noun_phrases(pair.words, chunker)))
+    return [next((seen_of(store, key) for key in keys if key in store), None) for store in stores]
+
+
+def in_precision(seen: Seen, dtype: torch.dtype) -> Seen:
+    """What was seen as a store of this precision gives it back."""
+
+    def kept(rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows.to(dtype)
+
+    things = seen.objects and tuple(replace(thing, region=kept(thing.region)) for thing in seen.objects)
+    return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
 
 
 def record_of(seen: Seen) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -21,6 +21,7 @@ from mnergraph.graph.evidence import (
     similar_store,
     tensor,
 )
+from mnergraph.graph.mapped import prefetch
 from mnergraph.graph.pair import Pair
 from mnergraph.graph.schema import Schema
 from mnergraph.graph.stores import EdgeType, fill
@@ -134,16 +135,20 @@ class GraphBuilder:
         return self.finish(self.draft(pair))
 
     def finish(self, draft: HeteroData) -> HeteroData:
-        """The graph with the pixels of its objects, if there are to be any; the draft stays as it is."""
-        if self.cuts is None or "object" not in self._has:
-            return draft
-        data = copy.copy(draft)
-        pixels, has = self.cuts(draft._global_store._mapping["pair"])
-        fill(data, "object", {**draft["object"]._mapping, "pixels": pixels, "has_x": has})
+        """The graph with what is large: its objects' pixels, its picture's features; the draft stays as it is."""
+        cut = self.cuts is not None and "object" in self._has
+        shown = self.image_width is not None and "image" in self._has
+        data = copy.copy(draft) if cut or shown else draft
+        if self.cuts is not None and cut:
+            pixels, has = self.cuts(draft._global_store._mapping["pair"])
+            fill(data, "object", {**draft["object"]._mapping, "pixels": pixels, "has_x": has})
+        if shown:
+            image = draft["image"]._mapping
+            fill(data, "image", {**image, "x": prefetch(image["x"]).float()})
         return data
 
     def draft(self, pair: Pair) -> HeteroData:
-        """The graph of a post without its objects' pixels."""
+        """The graph of a post without its objects' pixels, its picture's features where and as they lie."""
         data = HeteroData()
         if self.cuts is not None:
             pair = self.cuts.boxed(pair)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnergraph.graph.mapped import prefetch
 from mnergraph.graph.pair import Object, Pair
 
 #: The object that stands for none.
@@ -35,7 +36,8 @@ def object_store(
         store["x"] = regions = torch.zeros(len(objects), region_width)
         for place, thing in enumerate(objects):
             if thing.region is not None:
-                regions[place] = _fitting(thing.region, (region_width,), f"object {place}", pair)
+                _require(thing.region, (region_width,), f"object {place}", pair)
+                regions[place] = thing.region
     if classes is not None:
         other = len(classes) + 1
         ids = [0 if thing is NOTHING else classes.get(thing.label.lower(), other) for thing in objects]
@@ -44,13 +46,13 @@ def object_store(
 
 
 def image_store(pair: Pair, width: int | None, *, pool: bool) -> dict[str, Any]:
-    """The picture's vectors, or their mean alone; without a width, whether there is a picture."""
+    """The picture's vectors as they are, or their mean alone; without a width, whether there is a picture."""
     if width is None:
         return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
     rows = torch.zeros(0, width) if pair.image is None else pair.image
-    rows = _fitting(rows, (len(rows), width), "the picture", pair)
+    _require(rows, (len(rows), width), "the picture", pair)
     if pool and len(rows) > 1:
-        rows = rows.mean(0, keepdim=True)
+        rows = prefetch(rows).float().mean(0, keepdim=True)
     return {"x": rows, "num_nodes": len(rows)}
 
 
@@ -65,10 +67,9 @@ def tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array if array.base is None else array.copy())
 
 
-def _fitting(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> Tensor:
+def _require(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> None:
     if features.shape != shape:
         raise ValueError(
             f"post {pair.id!r}: the features of {what} are {list(features.shape)}, "
             f"the builder expects {list(shape)}"
         )
-    return features.float()

@@ -32,6 +32,8 @@ def explain(
     split: str = "test",
     every: bool = False,
     most: int = 200,
+    stores: tuple[Path, ...] = (),
+    extract: bool = True,
     batch_size: int = 32,
     progress: bool = True,
 ) -> None:
@@ -55,6 +57,8 @@ def explain(
         split: its split: train, valid or test.
         every: all posts of the split, not those with errors alone.
         most: posts on the page at most, the first ones.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
         batch_size: posts at once.
         progress: whether to show a progress bar.
     """
@@ -78,9 +82,13 @@ def explain(
             "give either text, with image and caption if there are any, or posts, or data with root"
         )
     found = given_posts(**beside)[:most] if data is None else []
-    pipeline = Pipeline(Tagger.from_pretrained(model), batch_size=batch_size)
-    if data is not None and root is not None:
-        pairs = _of_split(pipeline, data(root, split), every, most, progress)
+    tagger = Tagger.from_pretrained(model)
+    of_data = data(root, split) if data is not None and root is not None else None
+    if of_data is not None:
+        stores = (*of_data.evidence.stores, *stores)
+    pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
+    if of_data is not None:
+        pairs = _of_split(pipeline, of_data, every, most, progress)
     else:
         pairs = pipeline.prepared(post.pair for post in found)
     content = page_content(pipeline.model, pairs, batch_size=batch_size, progress=progress)
@@ -91,8 +99,7 @@ def explain(
 def _of_split(pipeline: Pipeline, posts: PostDataset, every: bool, most: int, progress: bool) -> list[Pair]:
     """The first posts of a split, or those of them in which the model errs, ready for the model."""
     pairs = posts.pairs[:most] if every else posts.pairs
-    if pipeline.crops is not None:
-        pairs = pipeline.crops.attach(pairs, Path(posts.processed_dir), progress=progress)
+    pairs = pipeline.prepared(pairs, cache=Path(posts.processed_dir), progress=progress)
     if every:
         return pairs
     wrong: list[Pair] = []
