@@ -2,10 +2,12 @@ r"""Extractors against their own networks: pictures per second alone and with wo
 
     uv run python -m benchmarks.extraction --out benchmarks/results/extraction.json
 
-``forward`` is the network on batches that lie prepared in memory, and its results read off; ``alone`` is
-`extract` in one process, files, decoding and preparation included; ``workers`` the same with processes that
-do these beside it. Weights are random, sizes those of the published models. The three are measured in turns;
-a pass counts from its second batch on, when workers have started. Medians.
+``forward`` is the network on batches that lie prepared in memory, and its results read off; ``opening`` is
+what comes before it, files, decoding and preparation, in one process; ``alone`` is `extract` in one process,
+which does both; ``workers`` the same with processes that open beside the network, which needs cores for them.
+Weights are random, sizes those of the published models. All are measured in turns; a pass counts from its
+second batch on, when workers have started. Medians. ``alone / both`` is the share of `extract`'s time that is
+opening and forward: the rest is its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from benchmarks.common import commit, machine
 from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor, Item
 from mnergraph.features.image import Regions, Tower
+from mnergraph.features.pictures import open_picture
 from mnergraph.features.queries import QueryDetector
 
 
@@ -59,6 +63,10 @@ def extractors(folder: Path) -> dict[str, Callable[[], Extractor]]:
     }
 
 
+#: Pictures at once where it is not what is asked for: of 1.4 megapixels each.
+FEW = {"Faster R-CNN v2": 1, "DETR-R50": 1}
+
+
 def photographs(folder: Path, count: int, width: int, height: int) -> list[Path]:
     """JPEGs about as large as Twitter's, of noise, blurred until it compresses as photographs do."""
     paths = []
@@ -70,6 +78,15 @@ def photographs(folder: Path, count: int, width: int, height: int) -> list[Path]
     return paths
 
 
+def opening_rate(extractor: Extractor, paths: Sequence[Path]) -> float:
+    """Pictures per second from files to prepared tensors, in one process."""
+    extractor.prepare(open_picture(paths[0]).image, ())
+    began = time.perf_counter()
+    for path in paths[1:]:
+        extractor.prepare(open_picture(path).image, ())
+    return (len(paths) - 1) / (time.perf_counter() - began)
+
+
 @torch.no_grad()
 def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, device: str) -> float:
     """Pictures per second of the network on batches that lie prepared."""
@@ -79,9 +96,9 @@ def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, d
         some = paths[begin : begin + batch_size]
         prepared, items = [], []
         for path in some:
-            with Image.open(path) as picture:
-                prepared.append(extractor.prepare(picture.convert("RGB"), ()))
-                items.append(Item(path, picture.size))
+            picture = open_picture(path).image
+            prepared.append(extractor.prepare(picture, ()))
+            items.append(Item(path, picture.size))
         batch = {key: torch.stack([one[key] for one in prepared]).to(device) for key in prepared[0]}
         batches.append((batch, items))
     extractor.compute(*batches[0])
@@ -107,6 +124,7 @@ def main(
     out: Path | None = None,
     only: tuple[str, ...] | None = None,
     pictures: int = 128,
+    seconds: float = 10.0,
     width: int = 600,
     height: int = 800,
     batch_size: int = 8,
@@ -120,11 +138,12 @@ def main(
     Args:
         out: the result file, written after each extractor.
         only: which, by name; all without it.
-        pictures: how many a pass goes through; more than two batches.
+        pictures: how many a pass goes through at most.
+        seconds: that the network's pass takes, about; a slow one sees fewer pictures, two batches at least.
         width: of the pictures.
         height: of the pictures.
         batch_size: pictures at once.
-        workers: processes that prepare.
+        workers: processes that open and prepare; 0 leaves that way out.
         threads: of the process with the network.
         repeats: passes of which the median counts.
         device: cpu or cuda.
@@ -135,7 +154,6 @@ def main(
         "machine": machine(),
         "commit": commit(),
         "pictures": [pictures, width, height],
-        "batch size": batch_size,
         "workers": workers,
         "device": device,
         "extractors": {},
@@ -145,16 +163,32 @@ def main(
         known = extractors(Path(place))
         for name in only or known:
             extractor = known[name]()
-            rates: dict[str, list[float]] = {"forward": [], "alone": [], "workers": []}
+            size = min(FEW.get(name, batch_size), batch_size)
+            rate = forward_rate(extractor, paths[: 2 * size], size, device)
+            some = paths[: max(2 * size, int(seconds * rate))]
+            ways: dict[str, Callable[[], float]] = {
+                "opening": partial(opening_rate, extractor, some),
+                "forward": partial(forward_rate, extractor, some, size, device),
+                "alone": partial(extraction_rate, extractor, some, size, 0, device),
+            }
+            if workers:
+                ways["workers"] = partial(extraction_rate, extractor, some, size, workers, device)
+            rates: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(repeats):
-                rates["forward"].append(forward_rate(extractor, paths, batch_size, device))
-                rates["alone"].append(extraction_rate(extractor, paths, batch_size, 0, device))
-                rates["workers"].append(extraction_rate(extractor, paths, batch_size, workers, device))
+                for way, measure in ways.items():
+                    rates[way].append(measure())
             found = {way: statistics.median(of_way) for way, of_way in rates.items()}
-            shares = {f"{way} / forward": found[way] / found["forward"] for way in ("alone", "workers")}
-            result["extractors"][name] = {"pictures per second": found, **shares}
+            shares = {f"{way} / forward": found[way] / found["forward"] for way in list(found)[2:]}
+            shares["alone / both"] = found["alone"] * (1 / found["opening"] + 1 / found["forward"])
+            result["extractors"][name] = {
+                "pictures a pass": len(some),
+                "batch size": size,
+                "pictures per second": found,
+                **shares,
+            }
             told = ", ".join(f"{way} {rate:.2f}" for way, rate in found.items())
-            print(f"{name}: {told} pictures/s; with workers {shares['workers / forward']:.0%}", flush=True)
+            told += " pictures/s; " + ", ".join(f"{way} {share:.0%}" for way, share in shares.items())
+            print(f"{name} ({len(some)}): {told}", flush=True)
             if out is not None:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

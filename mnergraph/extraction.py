@@ -10,7 +10,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from mnergraph.data import Folder, picture_path
+from mnergraph.data import Evidence, Folder, picture_path
 from mnergraph.data.pictures import picture_files
 from mnergraph.features.extract import Extractor
 from mnergraph.features.faults import PictureFault, summary
@@ -69,6 +69,7 @@ def features(
     store: Path,
     extractor: Extractor,
     posts: Path | None = None,
+    chunker: Chunker | None = None,
     shard: str | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     batch_size: int = 16,
@@ -86,6 +87,7 @@ def features(
         extractor: what looks at the pictures.
         posts: folder of posts (train.txt, valid.txt, test.txt): only their pictures, and for an extractor
             that reads phrases their sentences' noun phrases.
+        chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
         shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
         dtype: what the store keeps features as.
         batch_size: pictures at once.
@@ -104,7 +106,7 @@ def features(
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
-    wanted = _wanted(images, posts, extractor.reads_phrases)
+    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.reads_phrases else None)
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
         inspected(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
@@ -160,13 +162,13 @@ def _extract(
     return Extraction(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
 
 
-def _wanted(images: Path, posts: Path | None, phrases: bool) -> list[Wanted]:
-    """The pictures to look at; with posts only theirs, and their noun phrases where these are read."""
+def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[Wanted]:
+    """The pictures to look at; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
-        if phrases:
+        if chunker:
             raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
         return [Wanted(path.stem, path) for path in picture_files(images)]
-    return list(dict.fromkeys(_of_posts(images, posts, RuleChunker() if phrases else None)))
+    return list(dict.fromkeys(_of_posts(images, posts, chunker)))
 
 
 def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Wanted]:
@@ -174,7 +176,7 @@ def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Wa
     if not splits:
         raise FileNotFoundError(f"{posts} holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
     for split in splits:
-        for pair in Folder(posts, split).pairs:
+        for pair in Folder(posts, split, evidence=Evidence()).pairs:
             path = picture_path(images, pair.id)
             if path is not None:
                 yield Wanted(pair.id, path, noun_phrases(pair.words, chunker) if chunker else None)

@@ -39,6 +39,7 @@ def train(
     encoder: str = TINY,
     regions: Crops | None = None,
     word_vectors: Path | None = None,
+    stores: tuple[Path, ...] = (),
     optimisation: Optimisation = Optimisation(),
     loop: Loop = Loop(),
     resume: bool = False,
@@ -55,6 +56,7 @@ def train(
         regions: how boxes become region vectors; without it objects speak by their labels alone.
         word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
             for models that read them (MGCMT).
+        stores: folders of feature stores of the posts' pictures, read beside the files of evidence.
         optimisation: how weights learn.
         loop: how long and on what.
         resume: take up a killed run of this folder again; give the same options.
@@ -63,7 +65,7 @@ def train(
         what result.json holds.
     """
     began = time.perf_counter()
-    splits = {name: data(root, name) for name in ("train", "valid", "test")}
+    splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(loop.seed, verbose=False)
     similar = None

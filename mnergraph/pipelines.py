@@ -120,14 +120,15 @@ class Pipeline:
         return found, blind
 
     def _misses(self, pair: Pair, seen: Seen) -> bool:
-        """Whether the model reads features of pictures, and has none of this post's."""
+        """Whether the model reads what is seen in pictures, and there is nothing of this post's."""
         if pair.picture is None:
             return False
         builder = self.model.builder
-        regions = builder.region_width is not None and self.crops is None and seen.objects is None
-        return (builder.image_width is not None and pair.image is None) or (
-            regions and all(thing.region is None for thing in pair.objects)
-        )
+        image = builder.image_width is not None and pair.image is None
+        looked = seen.objects is not None or self.crops is not None
+        regions = builder.region_width is not None and all(thing.region is None for thing in pair.objects)
+        nothing = bool(self.eyes.eyes) and not pair.objects and pair.image is None and pair.caption is None
+        return image or (not looked and (regions or nothing))
 
     def _seen(self, pair: Pair) -> Pair:
         """The pair with as many boxed objects, and its caption's phrases as objects, as in training."""
@@ -161,8 +162,8 @@ def _told(pair: Pair, seen: Seen) -> str:
 def _warn(blind: list[str]) -> None:
     if blind:
         warnings.warn(
-            f"{len(blind)} posts have a picture, but the model does not see it: they have none of the features "
-            f"that it reads: {', '.join(blind[:5])}{', ...' if len(blind) > 5 else ''}. A feature store of "
-            "their pictures, made as the training's was, or a file of features gives them",
+            f"{len(blind)} posts have a picture, but the model does not see it, as they have none of the "
+            f"features that it reads: {', '.join(blind[:5])}{', ...' if len(blind) > 5 else ''}. A feature "
+            "store of their pictures, made as the training's was, or a file of features gives them",
             stacklevel=3,
         )

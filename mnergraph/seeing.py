@@ -48,8 +48,12 @@ class Eyes:
         self.image, self.chunker, self.extract = image, chunker, extract
         for folder in dict.fromkeys(map(Path, stores)):
             there = Manifest.read(folder)
-            if not self.eyes:
-                raise StoreError(f"{folder}: the model learned from no feature store, so it reads none")
+            ours = [eye.manifest.extractor for eye in self.eyes]
+            if there.extractor not in ours:
+                raise StoreError(
+                    f"{folder} holds what {there.extractor} saw; the model learned "
+                    f"from {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
+                )
             eye = min(self.eyes, key=lambda eye: len(eye.manifest.differences(there)))
             require(folder, there, eye.manifest)
             eye.stores.append(FeatureStore(folder))

@@ -11,12 +11,13 @@ from PIL import Image
 
 from mnergraph.cli import main
 from mnergraph.data import Evidence, picture_path, write_conll
-from mnergraph.extraction import features, inspected
 from mnergraph.extraction import _wanted as wanted
+from mnergraph.extraction import features, inspected
 from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor, Seen
 from mnergraph.features.extractors import EXTRACTORS
 from mnergraph.features.image import Regions
+from mnergraph.features.phrases import RuleChunker
 from mnergraph.features.pictures import checksum
 from mnergraph.features.store import FeatureStore, StoreError
 from mnergraph.features.store_writer import StoreWriter
@@ -161,14 +162,14 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
     posts = tmp_path / "posts"
     posts.mkdir()
     write_conll([Pair(("A", "dog"), ("O", "O"), name) for name in ("a", "b", "gone")], posts / "train.txt")
-    assert [one.id for one in wanted(images, posts, False)] == ["a", "b"]
-    asked = wanted(images, posts, True)
+    assert [one.id for one in wanted(images, posts, None)] == ["a", "b"]
+    asked = wanted(images, posts, RuleChunker())
     assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
     assert asked[0].key != checksum(images / "a.png")
     with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
-        wanted(images, None, True)
+        wanted(images, None, RuleChunker())
     with pytest.raises(FileNotFoundError, match=r"holds none of train\.txt, valid\.txt, test\.txt"):
-        wanted(images, tmp_path, False)
+        wanted(images, tmp_path, None)
 
 
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
@@ -202,10 +203,10 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert drawn.width > 500
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="there is no picture of 'z'; there are 7 others"):
-        inspected(store, wanted(images, None, False), "z")
+        inspected(store, wanted(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
     with pytest.raises(KeyError, match="knows nothing of picture 'new': extract it first"):
-        inspected(store, wanted(images, None, False), "new")
+        inspected(store, wanted(images, None, None), "new")
 
 
 def test_drawn_evidence_says_what_was_seen() -> None:

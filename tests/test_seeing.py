@@ -1,4 +1,4 @@
-"""A model sees new pictures as it saw those it learned from: out of a store, or through the same extractor."""
+"""A model sees new pictures as it saw those it learned from: from a store, or by the same extractor."""
 
 from __future__ import annotations
 
@@ -153,7 +153,9 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
     features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
     with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[store, other])
-    with pytest.raises(StoreError, match="learned from no feature store, so it reads none"):
+    with pytest.raises(
+        StoreError, match=r"store holds what Regions saw; the model learned from no feature store"
+    ):
         steps(Evidence(), widths={"image": 512}, stores=[store])
     with pytest.raises(FileNotFoundError, match="is no feature store"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
@@ -163,12 +165,16 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
     evidence = Evidence(stores=(store,))
     path = store / "manifest.json"
     path.write_text(path.read_text().replace('"Regions"', '"Mine"'))
-    with pytest.raises(ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"):
+    with pytest.raises(
+        ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"
+    ):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
     known = steps(evidence, widths={"image": 512}, stores=[store])
     assert all(pair.image is not None for pair in known.prepared(posts(images)))
     given = replace(posts(images)[0], image=torch.zeros(49, 512), objects=(Object("a", (0, 0, 1, 1)),))
-    assert steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
+    assert (
+        steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
+    )
 
 
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
@@ -183,7 +189,12 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
     regions = steps(Evidence(), widths={"region": 5})
     bare, full = (Object("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
     with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 0\."):
-        regions.prepared([replace(pair, objects=(thing,)) for pair, thing in zip(posts(images), (bare, full))])
+        regions.prepared(
+            [
+                replace(pair, objects=(thing,))
+                for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)
+            ]
+        )
 
 
 def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
@@ -194,6 +205,19 @@ def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
     (images / "1.png").unlink()
     with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png: "):
         model.prepared(posts(images, "01"))
+
+
+def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -> None:
+    detector = RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), threshold=1.0)
+    features(images, tmp_path / "store", detector, progress=False)
+    evidence = Evidence(stores=(tmp_path / "store",))
+    assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
+    blind = steps(evidence, widths={}, extract=False)
+    with pytest.warns(UserWarning, match=r"^4 posts have a picture"):
+        blind.prepared(posts(images))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        blind.prepared([replace(pair, objects=(Object("a hat"),)) for pair in posts(images)])
 
 
 # --- objects, phrases, captions -------------------------------------------------------------------------
@@ -293,6 +317,6 @@ def test_from_the_picture_alone_as_from_the_store(
         for data in (partial(Folder, evidence=Evidence(stores=(tmp_path / "store",))), Folder)
     ]
     assert scored[0] == scored[1]
-    with pytest.raises(StoreError, match="made with other settings: settings.side: 3 there, 2 here"):
-        features(images, tmp_path / "other", Colours(3), progress=False)
+    features(images, tmp_path / "other", Colours(3), progress=False)
+    with pytest.raises(StoreError, match=r"made with other settings: settings\.side: 3 there, 2 here"):
         evaluate(model, Folder, tmp_path, stores=(tmp_path / "other",), progress=False)

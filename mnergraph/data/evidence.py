@@ -41,7 +41,8 @@ class Evidence:
         features: path of ``features.safetensors`` (see ``vectors``), or None.
         top_objects: keep this many boxed objects, best score first; None for all.
         caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
-        chunker: finds those noun phrases; by default `RuleChunker`, by the documented rules.
+        chunker: finds those noun phrases, and those of the sentence for which a grounder's store was asked;
+            by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
             picture; where two know of the same kind of evidence the later one holds.
         image: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.

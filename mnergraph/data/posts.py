@@ -105,6 +105,13 @@ class PostDataset(Dataset, ABC):
         other.builder = builder
         return other
 
+    def with_stores(self, *folders: str | Path) -> PostDataset:
+        """The same posts with feature stores (`mnergraph features`), over which their files hold."""
+        other = copy.copy(self)
+        other.evidence = replace(self.evidence, stores=(*self.evidence.stores, *folders))
+        other._pairs = other.evidence.attach(self._pairs)
+        return other
+
     def with_picture(self, pair: Pair) -> Pair:
         """The pair with the path of its picture, if there is one.
 

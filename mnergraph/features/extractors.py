@@ -1,4 +1,4 @@
-"""All extractors by name, and one made again from what a store's manifest, or a model's record, says of it."""
+"""All extractors by name, and one made again from what the manifest of a store says of it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def extractor_of(manifest: Manifest) -> Extractor:
     """
     if manifest.extractor not in EXTRACTORS:
         raise ValueError(
-            f"there is no extractor {manifest.extractor!r}; there is {', '.join(EXTRACTORS)}, and one of your "
-            "own once it stands in mnergraph.features.extractors.EXTRACTORS"
+            f"there is no extractor {manifest.extractor!r}; there is {', '.join(EXTRACTORS)}, and one of "
+            "your own once it stands in mnergraph.features.extractors.EXTRACTORS"
         )
     told = {name: value for name, value in manifest.settings.items() if name != "processor"}
     try:

@@ -135,7 +135,7 @@ class GraphBuilder:
         return self.finish(self.draft(pair))
 
     def finish(self, draft: HeteroData) -> HeteroData:
-        """The graph with what is large: its objects' pixels, its picture's features; the draft stays as it is."""
+        """The graph with objects' pixels and the picture's features, if any; the draft stays as it is."""
         cut = self.cuts is not None and "object" in self._has
         shown = self.image_width is not None and "image" in self._has
         data = copy.copy(draft) if cut or shown else draft

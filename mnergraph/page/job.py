@@ -84,9 +84,8 @@ def explain(
     found = given_posts(**beside)[:most] if data is None else []
     tagger = Tagger.from_pretrained(model)
     of_data = data(root, split) if data is not None and root is not None else None
-    if of_data is not None:
-        stores = (*of_data.evidence.stores, *stores)
-    pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
+    known = (*of_data.evidence.stores, *stores) if of_data is not None else stores
+    pipeline = Pipeline(tagger, batch_size=batch_size, stores=known, extract=extract)
     if of_data is not None:
         pairs = _of_split(pipeline, of_data, every, most, progress)
     else:
