@@ -30,7 +30,7 @@ from mnergraph.assembly import text_encoder
 from mnergraph.data import read_conll
 from mnergraph.graph import Pair
 from mnergraph.models import Tagger
-from mnergraph.training import Batches
+from mnergraph.training import Batches, keep_memory
 
 #: Width, layers and heads of the text encoders.
 SHAPES = {"MiniLM": (384, 6, 12), "BERT-base": (768, 12, 12)}
@@ -198,4 +198,5 @@ def _line(system: str, how: str, found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    keep_memory()
     auto_cli(main, as_positional=False)

@@ -28,7 +28,7 @@ from benchmarks.common import commit, machine
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, load
 from mnergraph.evaluation import Scores, counts
-from mnergraph.training import evaluate, fit
+from mnergraph.training import evaluate, fit, keep_memory
 
 
 def train(
@@ -166,6 +166,7 @@ def _line(numbers: np.ndarray) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads settings and arguments, and trains."""
+    keep_memory()
     parser = options()
     parser.add_class_arguments(Files)
     rest = parser.add_function_arguments(train, skip={"experiment", "files"})

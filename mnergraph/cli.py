@@ -19,6 +19,7 @@ from mnergraph.jobs import evaluate, predict, train
 from mnergraph.models import MODELS, SCHEMAS
 from mnergraph.page import explain
 from mnergraph.quickstart import quickstart
+from mnergraph.training import keep_memory
 
 
 def verify_data(root: Path, images: Path | None = None, progress: bool = True) -> None:
@@ -95,6 +96,7 @@ TRACEBACK = "MNERGRAPH_TRACEBACK"
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    keep_memory()
     try:
         auto_cli(
             COMMANDS,
