@@ -76,12 +76,11 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         told = " ".join(message.split())
-        unknown = re.search(
-            r'"(?:train\.|evaluate\.|explain\.)?(data|model)":.* import path string: (.*)', told
-        )
+        unknown = re.search(r'"(?:\w+\.)?(data|model|extractor)":.* import path string: (.*)', told)
         if unknown:
-            kinds = DATASETS if unknown[1] == "data" else {kind.__name__: kind for kind in MODELS.values()}
-            told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(kinds)}"
+            models = [kind.__name__ for kind in MODELS.values()]
+            there = {"data": DATASETS, "model": models, "extractor": EXTRACTORS}[unknown[1]]
+            told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(there)}"
         program = parser.prog.replace(" [options]", "")
         if not program.startswith("mnergraph"):  # the parser of one class's options is named after the script
             program = "mnergraph"

@@ -285,6 +285,8 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
         assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
     assert "there is no data 'Twitter'; there is Folder" in told
+    told = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
+    assert "there is no extractor 'YOLO'; there is Regions, Tower, RCNN, QueryDetector, Grounder" in told
     assert "invalid choice: 'tain' (choose from" in fault("tain")
     assert "required: train.root" in fault("train", "--data", "Folder", "--model", "UMGF", "--out", tmp_path)
     assert "loop.epochs" in fault(
