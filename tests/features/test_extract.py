@@ -149,8 +149,9 @@ def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
     assert found["extractor"] == "Regions"
     assert found["version"] == 1
     assert found["settings"] == {
-        "backbone": "resnet18", "weights": "random", "size": 32, "fit": "squash", "seed": 0
-    }  # fmt: skip
+        **{"backbone": "resnet18", "weights": "random", "size": 32, "fit": "squash"},
+        **{"stage": 4, "cells": None, "seed": 0},
+    }
     assert len(found["weights"]) == 64
     assert Regions("resnet18", size=32).identity() == found
     assert replace(SMALL, size=64).identity()["weights"] == found["weights"]
