@@ -92,7 +92,7 @@ def explain(
         pairs = pipeline.prepared(post.pair for post in found)
     content = page_content(pipeline.model, pairs, batch_size=batch_size, progress=progress)
     size = write_page(content, out)
-    print(f"{out}: {len(pairs)} posts, {size / 1e6:.1f} MB")
+    print(f"{out}: {len(pairs)} posts, {size / 1e6:.2f} MB")
 
 
 def _of_split(pipeline: Pipeline, posts: PostDataset, every: bool, most: int, progress: bool) -> list[Pair]:
