@@ -348,7 +348,7 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
         text = out.read_text(encoding="utf-8")
         told = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
         size = out.stat().st_size / 1e6
-        assert printed == f"{out}: {len(told['posts'])} posts, {size:.1f} MB\n"
+        assert printed == f"{out}: {len(told['posts'])} posts, {size:.2f} MB\n"
         return told
 
     picture = next((trained.root / "raw" / "images").iterdir())
