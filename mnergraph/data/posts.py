@@ -107,6 +107,8 @@ class PostDataset(Dataset, ABC):
 
     def with_stores(self, *folders: str | Path) -> PostDataset:
         """The same posts with feature stores (`mnergraph features`), over which their files hold."""
+        if not folders:
+            return self
         other = copy.copy(self)
         other.evidence = replace(self.evidence, stores=(*self.evidence.stores, *folders))
         other._pairs = other.evidence.attach(self._pairs)
