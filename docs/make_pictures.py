@@ -1,7 +1,7 @@
 """The pictures of these pages, drawn again from what the quickstart left and the results that are kept.
 
     uv run mnergraph quickstart --folder QUICKSTART
-    uv run python docs/make_pictures.py QUICKSTART
+    uv run python -m docs.make_pictures QUICKSTART
 
 The page is photographed where Chromium is installed, and left as it is elsewhere.
 """
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.browser import NoBrowser, chromium
 from mnergraph import Pair, attention_graph, load, record_attention
 from mnergraph.data import Lookalikes
 from mnergraph.page import page_content, write_page
@@ -33,10 +34,6 @@ from mnergraph.pipelines import Pipeline
 from mnergraph.training import evaluate
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # for the browser that tests and benchmarks use
-
-from benchmarks.browser import NoBrowser, chromium  # noqa: E402
-
 #: A post of the test split: "cannot stop thinking about Victoria and then there is Fort Sutter".
 POST = 0
 RESULTS = HERE.parent / "benchmarks" / "results"
