@@ -1,7 +1,7 @@
 """THE PAPERS, one file each: a schema plus a stack."""
 
 from mnergraph.graph import Schema
-from mnergraph.models import adacan, bert, gei, gvatt, hamlearning, mgcmt, umgf, umt
+from mnergraph.models import adacan, bert, gei, gvatt, hamlearning, mgcmt, mtbert, umgf
 from mnergraph.models.adacan import AdaCAN
 from mnergraph.models.base import Entity, Tagger
 from mnergraph.models.bert import BERT, BERTCRF
@@ -10,8 +10,9 @@ from mnergraph.models.gvatt import GVATT
 from mnergraph.models.hamlearning import HamLearning
 from mnergraph.models.lstm import BiLSTMCRF, CNNBiLSTMCRF, HBiLSTMCRF
 from mnergraph.models.mgcmt import MGCMT
+from mnergraph.models.mtbert import MTBERTCRF
 from mnergraph.models.umgf import UMGF
-from mnergraph.models.umt import MTBERTCRF, UMT
+from mnergraph.models.umt import UMT
 
 #: Every model by the name its paper gives it.
 MODELS: dict[str, type[Tagger]] = {
@@ -35,7 +36,7 @@ SCHEMAS: dict[str, Schema] = {
     "text (BERT, BERT-CRF, BiLSTM-CRF and its kin)": bert.SCHEMA,
     "GVATT": gvatt.SCHEMA,
     "AdaCAN": adacan.SCHEMA,
-    "UMT (and MT-BERT-CRF)": umt.SCHEMA,
+    "UMT (and MT-BERT-CRF)": mtbert.SCHEMA,
     "UMGF": umgf.SCHEMA,
     "UMGF, released": umgf.RELEASED_SCHEMA,
     "MGCMT": mgcmt.SCHEMA,

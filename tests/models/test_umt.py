@@ -18,7 +18,7 @@ from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.graph import Pair, collate
 from mnergraph.labels import Labels
 from mnergraph.models import MTBERTCRF, UMT, Tagger
-from mnergraph.models.umt import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
+from mnergraph.models.mtbert import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
 from mnergraph.nn.blocks import TransformerBlock
 from mnergraph.nn.heads import Hint
 from mnergraph.nn.state import Graph
