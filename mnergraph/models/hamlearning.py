@@ -6,28 +6,19 @@ Graph: the sentence ([CLS]) and its tokens all meet, as do the image (one node) 
 boxes lie in one of eleven labelled relations, image and objects are joined; the sentence weighs the image,
 and so weighed it joins every object; objects and tokens all meet.
 
-Where the paper is silent or can be read in two ways we choose:
-
-- Every Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one
-  layer, objects have no positions. A label's embedding is `ObjectEncoder`'s. A grid of image vectors enters
-  as its mean. How many objects there are (the paper: 15) is up to the evidence.
-- W of eq. 5, "with regard to the edge direction and label", is one matrix for each label of the edge j -> i.
-  Whatever is joined is joined both ways, and the label of i -> j follows from that of j -> i (inside and
-  cover, opposite angles): matrices for outgoing edges would add nothing. phi is a ReLU, lambda by feature.
-- The spatial nodes stay 4 wider than the others; eq. 10's linear map, one for each r, ends that.
-- M of eq. 9 is by feature. W of eq. 8 begins small (deviation 1 / width), lest C begin saturated.
-- Sigma of eq. 13 is a sigmoid, alpha by feature. The L rounds are iterations of the same layers; the last
-  updates the words alone, for nobody would hear V^1 and V^2 again.
-- An object without a box has box features of zero and no spatial edge. Words hear objects only (eqs. 10-15):
-  a post without objects is its text alone; one without an image has v_IMG = 0.
+Where the paper is silent or can be read in two ways we choose, beside what stands with the operators: every
+Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one layer,
+objects have no positions. A grid of image vectors enters as its mean; how many objects there are (the paper:
+15) is up to the evidence. The L rounds are iterations of the same layers, the last of which updates the words
+alone, for nobody would hear V^1 and V^2 again. Words hear objects only (eqs. 10-15): a post without objects
+is its text alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
 from torch import nn
 
 from mnergraph.features.backbone import Backbone
@@ -41,8 +32,8 @@ from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember, TextEnc
 from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
 from mnergraph.nn.gates import Blend
 from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.relevance import Relevance
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
-from mnergraph.nn.state import Graph
 from mnergraph.nn.union import Merge, Split
 
 TEXT, PICTURE = ("sentence", "token"), ("image", "object")
@@ -56,46 +47,8 @@ TEXT_SELF, SEMANTIC_SELF = ("text", "attends", "text"), ("semantic", "attends", 
 AROUND = ("spatial", "near", "spatial")
 
 COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, WEIGHS, JOINS, TO_TOKENS, TO_OBJECTS]
-SCHEMA = Schema(
-    [*(Relation(*key, Complete()) for key in COMPLETE), *(Relation(*key, Spatial()) for key in NEAR)]
-)
-
-
-class Relevance(nn.Module):
-    """How far the image goes with the sentence, and objects that carry so much of it (eqs. 8-11).
-
-    C = tanh(h^T W v_IMG),  M = tanh(W' h + W'' v_IMG C),  v_i <- linear [M * v_IMG, v_i]
-
-    Args:
-        view: the features of ``view + " image"`` and ``view + " object"`` are read, the latter written.
-        width: of the view.
-        text: width of the sentence, and of the result.
-        measured: off, M is 1: all of the image joins every object.
-    """
-
-    def __init__(self, view: str, width: int, text: int, *, measured: bool = True) -> None:
-        super().__init__()
-        self.view, self.measured = view, measured
-        if measured:
-            self.match = nn.Linear(width, text, bias=False)
-            nn.init.normal_(self.match.weight, std=1 / width)
-            self.sentence = nn.Linear(text, width, bias=False)
-            self.image = nn.Linear(width, width, bias=False)
-        self.join = nn.Linear(2 * width, text)
-
-    def forward(self, graph: Graph) -> Graph:
-        # [sentences, width], zeros without an image
-        image = graph.layouts["image"].pad(graph.x[f"{self.view} image"]).sum(1)
-        if self.measured:
-            sentence = graph.x["sentence"]
-            # eq. 8, [sentences, 1]
-            match = torch.tanh((sentence * self.match(image)).sum(-1, keepdim=True))
-            # eq. 9, [sentences, width]
-            image = torch.tanh(self.sentence(sentence) + self.image(image) * match) * image
-        objects = graph.x[f"{self.view} object"]
-        # eq. 10
-        both = torch.cat([image[graph.layouts["object"].sentence], objects], -1)
-        return graph.update(**{f"{self.view} object": self.join(both)})
+SCHEMA = Schema(Relation(*key, Complete()) for key in COMPLETE)
+SCHEMA |= Schema(Relation(*key, Spatial()) for key in NEAR)
 
 
 class HamLearning(Tagger):
@@ -157,7 +110,7 @@ class HamLearning(Tagger):
             stack.append(Merge("semantic", PICTURE, relations=["attends"]))
             stack += [block(SEMANTIC_SELF) for _ in range(semantic_layers)]
         if rgcn:
-            # eqs. 5-7
+            # eqs. 5-7; 4 wider than the other nodes, until eq. 10
             views["spatial"] = wide
             stack += [BoxFeatures(), Merge("spatial", PICTURE, relations=["near"])]
             for _ in range(spatial_layers):
@@ -185,16 +138,13 @@ class HamLearning(Tagger):
 
 def interaction(
     views: Sequence[str], rounds: int, width: int, block: Callable[..., TransformerBlock]
-) -> Iterator[nn.Module]:
+) -> list[nn.Module]:
     """The rounds of eqs. 13-15, the same layers in each; the last leaves the objects as they are.
 
     All read what the last round left: V is made before the views change, and they before the words.
     """
-    objects = [f"{view} object" for view in views]
-    two = len(objects) == 2
-    seen = Apply(Blend(width), read=objects, write="object") if two else Remember(objects[0], "object")
+    first, *second = objects = [f"{view} object" for view in views]
+    seen = Apply(Blend(width), read=objects, write="object") if second else Remember(first, "object")
     words = block(TO_TOKENS)
     updates = [block(TO_OBJECTS, dst=view) for view in objects] if rounds > 1 else []
-    for _ in range(rounds - 1):
-        yield from (seen, *updates, words)
-    yield from (seen, words)
+    return [*(seen, *updates, words) * (rounds - 1), seen, words]

@@ -15,6 +15,7 @@ from mnergraph.nn.joining import AddLinear, Joined
 from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
+from mnergraph.nn.relevance import Relevance
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
@@ -60,6 +61,7 @@ __all__ = [
     "PyGLayer",
     "RelationalConvolution",
     "RelationalLayer",
+    "Relevance",
     "Remember",
     "Scheduled",
     "ScheduledSampling",

@@ -89,6 +89,8 @@ class Blend(nn.Module):
     """Two readings of the same nodes, mixed by weights that may leave 0 to 1 (HamLearning, eqs. 13-14).
 
     out = alpha * a + (1 - alpha) * b,  alpha = W sigmoid(W_a a + W_b b)
+
+    The paper does not say which sigma it means: the sigmoid is our choice, and alpha by feature.
     """
 
     def __init__(self, width: int) -> None:

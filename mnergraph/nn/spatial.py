@@ -16,6 +16,10 @@ class RelationalConvolution(nn.Module):
 
     out_i = b + sum over edges j -> i with label r of W_r x_j
 
+    W, "with regard to the edge direction and label", is one matrix for each label of the edge j -> i. What is
+    joined is joined both ways, and the label of i -> j follows from that of j -> i (inside and cover,
+    opposite angles), so matrices for outgoing edges would add nothing.
+
     The R-GCN of Schlichtkrull et al. (2018, eq. 2) without its self-loop and its normalisation: what PyG's
     ``RGCNConv(width, width, labels, aggr="add", root_weight=False)`` computes, and its parameters fit.
     Senders are summed by receiver and label first, and each label's sums pass its matrix; one product of all
@@ -60,6 +64,8 @@ class GatedUpdate(nn.Module):
     """A message enters as far as a gate lets it (HamLearning, eqs. 5-7).
 
     m = relu(message),  out = x + lambda * m,  lambda = sigmoid(W [m, x]);  lambda by feature
+
+    The paper leaves open which non-linearity phi of eq. 5 is: the ReLU is our choice.
 
     Args:
         width: of nodes and messages.
