@@ -1,0 +1,60 @@
+"""The layer in which entities stand between words and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from torch import nn
+
+from mnergraph.graph import EdgeType
+from mnergraph.nn.attention import Attention
+from mnergraph.nn.entities import Pool
+from mnergraph.nn.fusion import AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.gated import Gated
+
+
+def interacting_layer(
+    width: int,
+    heads: int,
+    hidden: int,
+    dropout: float,
+    *,
+    within: tuple[EdgeType, EdgeType],
+    between: tuple[EdgeType, EdgeType],
+    members: tuple[EdgeType, EdgeType] | None,
+    last: bool,
+) -> Iterator[nn.Module]:
+    """One layer of the heterogeneous graph interacting network (GEI, section 2.3).
+
+    D_T, D_V = self-attention within each modality (eq. 7);  M_E, M_V = gated attention between entities and
+    visual nodes (eqs. 8-10);  M_T = words told by their entity through a gate (eqs. 11-12);  H_T, H_V =
+    feed-forwards of these;  H_E = the maximum over an entity's words. M_V is made of D_V and H_E as M_E is of
+    H_E and D_V. Attention (eq. 7) and feed-forwards have residual, norm and weights for either modality.
+
+    Args:
+        width: of all nodes.
+        heads: of the attentions.
+        hidden: inside the feed-forwards.
+        dropout: of attention weights and residuals.
+        within: among words, among visual nodes.
+        between: from visual nodes to entities and back; to words and back where there are no entities.
+        members: from words to their entity and back; None where there are no entities.
+        last: whether no layer follows; then nothing is computed that visual nodes or entities receive after
+            the words have heard them, as it can reach no tag, and its parameters do not exist.
+    """
+    attention = partial(Attention, width, heads, dropout=dropout)
+    norm = partial(AddNorm, width, dropout)
+    # eq. 7
+    yield RelationalLayer({key: attention() for key in within}, combine=norm)
+    # eqs. 8-10, and M_V unless nobody will hear it
+    yield RelationalLayer({key: Gated(attention(), width) for key in between[: 1 if last else 2]})
+    # eqs. 11-12; no word has more than one entity to sum
+    if members:
+        yield RelationalLayer({members[1]: Gated(Pool("sum"), width)})
+    words, visuals = (key[2] for key in within)
+    kinds = (words,) if last else (words, visuals)
+    yield EachNode({kind: FeedForward(width, hidden, dropout) for kind in kinds})
+    # H_E of the next layer
+    if members and not last:
+        yield RelationalLayer({members[0]: Pool("max")})
