@@ -498,3 +498,5 @@ def test_ablations_that_do_not_go_together() -> None:
         ablated(form="released", independent=False)
     with pytest.raises(ValueError, match="without targeted objects regions of the picture speak"):
         ablated(targeted=False)
+    with pytest.raises(ValueError, match="without targeted objects there are none"):
+        ablated(targeted=False, image_width=5, resnet="resnet18")
