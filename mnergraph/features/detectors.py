@@ -25,6 +25,8 @@ from mnergraph.graph import Object
 
 #: The 80 classes of COCO by torchvision's numbers, 0 for the background.
 COCO_LABELS: tuple[str, ...] = tuple(detection.FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"])
+#: The same without the background and numbers that no class has.
+COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background__", "N/A"))
 
 
 @dataclass(frozen=True)

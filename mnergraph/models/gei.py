@@ -33,9 +33,9 @@ from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, TextEncoder
 from mnergraph.nn.entities import GrowEntities, JoinEntityWords
 from mnergraph.nn.fusion import EachNode
 from mnergraph.nn.heads import Emit, Task, boundary_of
-from mnergraph.nn.heads import span_detection as side_task
 from mnergraph.nn.interacting import interacting_layer
 from mnergraph.nn.schedule import ScheduledSampling
+from mnergraph.nn.spans import span_scores, span_task
 from mnergraph.nn.union import Merge
 
 TOKENS, VISUALS = ("token", "attends", "token"), ("visual", "attends", "visual")
@@ -110,16 +110,15 @@ class GEI(Tagger):
         sources = ["image"] * (image_width is not None) + ["object"] * (not image_region)
         graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
         drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | EntityWords)]
-        transformer = partial(TransformerBlock, TOKENS, encoder.width, heads, dropout=dropout)
         tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
         if span_detection:
             # eqs. 2-4
-            side, spans = side_task(labels, weight=0.5), labels.boundaries.tags
+            side, spans = span_task(labels, weight=0.5), labels.boundaries.tags
             tasks.append(side)
-            stack += [transformer(out="spans"), Emit("spans", encoder.width, len(spans), read=("spans",))]
+            stack += span_scores(TOKENS, labels, width=encoder.width, heads=heads, dropout=dropout)
         # eq. 1
-        stack.append(transformer())
+        stack.append(TransformerBlock(TOKENS, encoder.width, heads, dropout=dropout))
         # eqs. 5-6, and the words' linear map after eq. 1
         if image_width is not None:
             stack.append(ImageEncoder(width, image_width))

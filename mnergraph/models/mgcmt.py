@@ -8,66 +8,44 @@ it in a table of word vectors. Tokens, grid and objects all meet within themselv
 grid and of the objects, both ways; a similar word reaches the word that it resembles.
 
 ``paper`` computes equations 1 to 15. Where the paper is silent we choose: dropout on the words' states, on
-attention weights and on residuals; a ReLU in the feed-forwards, 4 times as wide as the nodes; a word that the
-table lacks has no similar words, and its E_A is zeros; words hear nothing of a picture that is not there. A
-post without objects has one of zeros (footnote 2). The paper's 81 classes are COCO's 80 and the background;
-ours are the 80 and one for every other label. Other detectors, and labels in free text such as a caption's
-noun phrases, want ``label_features``: objects then speak by the embedding of their label.
+attention weights and on residuals; a ReLU in the feed-forwards, 4 times as wide as the nodes; words hear
+nothing of a picture that is not there. A post without objects has one of zeros (footnote 2). Detectors of
+other classes than COCO's, and labels in free text such as a caption's noun phrases, want ``label_features``.
 
 ``released`` computes what the authors' code does: pieces as tokens, with tags of their own which both CRFs
-read (`released_labels`); the sum of similar words, on first pieces alone, is added through a linear map, and
-dropout follows; span detection reads that, not h; each level has a linear map of the picture and a
-self-attention of grid and objects of its own; BERT's layers, with their GELU, norms and initial weights; the
-gate over objects weighs the superior level; S = ReLU(linear(dropout [S_v ; S_o])), and one more linear map
-before the tags. Of its table of 85 classes ours has the first 81, row 0 for no object at all, and one row for
-other labels. Its random vectors for words that the table lacks are `SimilarWords.find`'s ``seed``.
-
-Without TextObj or TextImg, S is what the other path says, as in the released code; a path of one level has no
-gate.
+read (`released_labels`); similar words stand on first pieces alone, random ones for words that the table
+lacks (`SimilarWords.find`'s ``seed``), and dropout follows; span detection reads that, not h; each level has
+a linear map of the picture and a self-attention of its own; BERT's layers, with their GELU, norms and initial
+weights; the gate over objects weighs the superior level; what `augmented` and `joined_scores` tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from mnergraph.features.backbone import Backbone
+from mnergraph.features.detectors import COCO_CLASSES
 from mnergraph.features.similar import SimilarWords
 from mnergraph.graph import Complete, Relation, Resembles, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.models.released import BERT_LAYER, Form, bert_init, is_released, released_labels
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock, spoken
+from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
+from mnergraph.nn.blocks import TransformerBlock, spoken
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, TextEncoder
-from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
-from mnergraph.nn.gates import Highway
-from mnergraph.nn.heads import Emit, Task
-from mnergraph.nn.heads import span_detection as span_task
-from mnergraph.nn.joining import AddLinear, Joined
-from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
+from mnergraph.nn.fusion import EachNode
+from mnergraph.nn.heads import Task
+from mnergraph.nn.joining import joined_scores
+from mnergraph.nn.levels import LEVELS, cross_modal_path, path_relations
+from mnergraph.nn.lookups import ObjectClasses, augmented
+from mnergraph.nn.spans import span_scores, span_task
 
 TOKENS, AUGMENTS = ("token", "attends", "token"), ("similar", "augments", "token")
-SCHEMA = Schema(
-    [
-        Relation(*TOKENS, Complete()),
-        Relation(*AUGMENTS, Resembles()),
-        *(
-            Relation(*ends, Complete())
-            for kind in ("image", "object")
-            for ends in ((kind, "attends", kind), (kind, "guides", "token"), ("token", "guides", kind))
-        ),
-    ]
-)
-#: The classes of Mask R-CNN on COCO, in their order.
-COCO = tuple(
-    name
-    for name in MaskRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
-    if name not in ("__background__", "N/A")
-)
+SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, Resembles())])
+SCHEMA |= Schema(Relation(*key, Complete()) for kind in ("image", "object") for key in path_relations(kind))
 
 
 class MGCMT(Tagger):
@@ -124,33 +102,38 @@ class MGCMT(Tagger):
     ) -> None:
         released, d = is_released(form), encoder.width
         if not (text_img or text_obj) or not (basic_level or super_level):
-            raise ValueError(
-                "without both paths or both levels nothing is left of the picture: take BERT-CRF"
-            )
+            raise ValueError("without a path and a level nothing is left of the picture: take BERT-CRF")
         if text_img and image_width is None:
-            raise ValueError(
-                "TextImg reads the picture's features: give image_width, how wide they are, or text_img=False"
-            )
+            raise ValueError("TextImg reads the picture's features: give image_width, or text_img=False")
         labels = released_labels(labels) if released else labels
         how: dict[str, Any] = {"width": d, "heads": heads, "hidden": hidden, "dropout": dropout}
         how |= BERT_LAYER if released else {}
-        levels = [name for name, asked in (("basic", basic_level), ("superior", super_level)) if asked]
-        layers = [*_words(encoder, len(labels.boundaries), similar, how, released, uni_text, span_detection)]
+        # eqs. 1-4
+        text = TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
+        nearest = augmented(AUGMENTS, similar.vectors, d, released=released) if similar is not None else []
+        # eqs. 9-12: h; A of eq. 18, and its scores
+        block = [TransformerBlock(TOKENS, **how)] if uni_text else []
+        spans = span_scores(TOKENS, labels, **how) if span_detection else []
+        dropped = EachNode({"token": nn.Dropout(dropout)})
+        meet = [dropped, *spans, *block] if released else [*block, *spans]
+        layers: list[nn.Module] = [text, *nearest, *meet]
+        levels = [level for level, asked in zip(LEVELS, (basic_level, super_level), strict=True) if asked]
+        path = partial(cross_modal_path, how=how, separate=released)
         if text_img and image_width is not None:
             # eq. 6
             sides = {level: f"image, {level}" if released else "image" for level in levels}
             layers += [ImageEncoder(d, image_width, out=name) for name in dict.fromkeys(sides.values())]
-            layers += _path("image", "TextImg", sides, how, released, uni_img)
+            layers += path("image", sides, out="TextImg", unimodal=uni_img)
         if text_obj:
             # eqs. 7-8
-            table = ObjectClasses(d, len(COCO), learn_nothing=released)
-            layers.append(ObjectEncoder(d, label_width=d) if label_features else table)
-            layers += _path("object", "TextObj", dict.fromkeys(levels, "object"), how, released, uni_obj)
-        seen = [name for name, asked in (("TextImg", text_img), ("TextObj", text_obj)) if asked]
-        layers += _decoder(seen, d, len(labels), fusion_dropout, released)
+            table = partial(ObjectClasses, d, len(COCO_CLASSES), learn_nothing=released)
+            layers.append(ObjectEncoder(d, label_width=d) if label_features else table())
+            sides, weighed = dict.fromkeys(levels, "object"), levels[-1 if released else 0]
+            layers += path("object", sides, out="TextObj", unimodal=uni_obj, weighed=weighed)
+        seen = ["TextImg"] * text_img + ["TextObj"] * text_obj
+        layers += joined_scores(seen, d, len(labels), dropout=fusion_dropout, released=released)
         if released:
-            for layer in layers[1:]:
-                layer.apply(bert_init)
+            begin_as_bert(layers[1:])
         used = spoken(layers)
         tasks = [Task("tags", CRF(labels.tags))]
         super().__init__(
@@ -162,70 +145,6 @@ class MGCMT(Tagger):
             tokens="pieces" if released else "words",
             image_width=image_width if text_img else None,
             similar=similar,
-            classes=None if label_features else COCO,
+            classes=None if label_features else COCO_CLASSES,
             stand_in=True,
         )
-
-
-def _words(
-    encoder: Backbone,
-    boundaries: int,
-    similar: SimilarWords | None,
-    how: dict[str, Any],
-    released: bool,
-    unimodal: bool,
-    spans: bool,
-) -> Iterator[nn.Module]:
-    """Sections 3.2.1 and 3.2.4: E_B, E and h; and span detection."""
-    d, dropout = encoder.width, how["dropout"]
-    # eq. 1
-    yield TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
-    if similar is not None:
-        yield SimilarVectors(similar.vectors)
-        # eqs. 2-4
-        join = AddLinear(d, similar.width) if released else Joined(nn.Linear(d + similar.width, d))
-        yield RelationalLayer({AUGMENTS: CosineSum()}, combine=lambda: join)
-    # eqs. 9-12: h; A of eq. 18, and its scores
-    block = [TransformerBlock(TOKENS, **how)] if unimodal else []
-    detect = [TransformerBlock(TOKENS, **how, out="spans"), Emit("spans", d, boundaries, read=("spans",))]
-    found = detect if spans else []
-    yield from [EachNode({"token": nn.Dropout(dropout)}), *found, *block] if released else [*block, *found]
-
-
-def _path(
-    kind: str, out: str, sides: dict[str, str], how: dict[str, Any], released: bool, unimodal: bool
-) -> Iterator[nn.Module]:
-    """TextImg or TextObj (sections 3.2.4 and 3.3): from each level's visual side, by name, to S_v or S_o."""
-    to_words, to_kind = (kind, "guides", "token"), ("token", "guides", kind)
-    heard = {level: f"{kind}, {level}" if released else kind for level in sides} if unimodal else sides
-    if unimodal:
-        # eqs. 9-12: V or O
-        for before, after in dict.fromkeys((sides[level], heard[level]) for level in sides):
-            yield TransformerBlock((kind, "attends", kind), **how, dst=before, src=before, out=after)
-    found = {level: f"{out}, {level}" if len(sides) == 2 else out for level in sides}
-    if "basic" in sides:
-        yield TransformerBlock(to_words, **how, src=heard["basic"], out=found["basic"])
-    if "superior" in sides:
-        yield ThereAndBack(to_kind, to_words, **how, other=heard["superior"], out=found["superior"])
-    if len(sides) == 2:
-        # eqs. 13-14
-        read = ["superior", "basic"] if released and kind == "object" else ["basic", "superior"]
-        gate = Highway(how["width"], bias=True)
-        yield Apply(gate, read=[found[level] for level in read], write=out)
-
-
-def _decoder(
-    seen: Sequence[str], width: int, labels: int, dropout: float | None, released: bool
-) -> Iterator[nn.Module]:
-    """Eq. 15 and section 3.4: from h and what the words have seen to the tags' scores."""
-    if len(seen) == 2:
-        # eq. 15
-        dropped = nn.Dropout((0.5 if released else 0.0) if dropout is None else dropout)
-        linear = nn.Linear(2 * width, width)
-        fusion = nn.Sequential(dropped, linear, nn.ReLU()) if released else nn.Sequential(dropped, linear)
-        yield Apply(Joined(fusion), read=seen, write="S")
-    # P = [h ; S]
-    both = ("token", "S" if len(seen) == 2 else seen[0])
-    if released:
-        yield Apply(Joined(nn.Linear(2 * width, width)), read=both, write="token")
-    yield Emit("tags", width, labels) if released else Emit("tags", 2 * width, labels, read=both)

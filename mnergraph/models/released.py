@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from torch import nn
@@ -27,9 +28,10 @@ def released_labels(labels: Labels) -> Labels:
     return Labels((*labels.tags, *(tag for tag in NOT_WORDS if tag not in labels.tags)))
 
 
-def bert_init(module: nn.Module) -> None:
-    """BERT's initial weights of a linear map or a table, N(0, 0.02) without bias; for ``Module.apply``."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+def begin_as_bert(layers: Iterable[nn.Module]) -> None:
+    """BERT's initial weights for linear maps and tables, N(0, 0.02) without bias."""
+    for part in (part for layer in layers for part in layer.modules()):
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -22,12 +22,12 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.models.mtbert import SCHEMA, TO_IMAGE, TOKENS, multimodal
-from mnergraph.models.released import BERT_LAYER, Form, bert_init, is_released, released_labels
-from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import TextEncoder
-from mnergraph.nn.heads import Emit, Hint, Task, span_detection
+from mnergraph.nn.heads import Hint, Task
 from mnergraph.nn.heads import conversion_matrix as initial_matrix
+from mnergraph.nn.spans import span_scores, span_task
 
 
 class UMT(Tagger):
@@ -72,8 +72,7 @@ class UMT(Tagger):
         how |= BERT_LAYER if released else {}
         layers = [
             # section 2.4: T = another transformer layer over C, and its scores
-            TransformerBlock(TOKENS, **how, out="spans"),
-            Emit("spans", encoder.width, len(labels.boundaries), read=("spans",)),
+            *span_scores(TOKENS, labels, **how),
             *multimodal(
                 how,
                 image_width,
@@ -89,12 +88,11 @@ class UMT(Tagger):
             start = initial_matrix(labels)
             layers.append(Hint("spans", "tags", start, learned=learned, own=share, share=share))
         if released:
-            for layer in layers:
-                layer.apply(bert_init)
+            begin_as_bert(layers)
         super().__init__(
             schema=SCHEMA if image_aware_words else SCHEMA.without(TO_IMAGE),
             layers=[TextEncoder(encoder, dropout=dropout), *layers],
-            tasks=[Task("tags", CRF(labels.tags)), span_detection(labels, span_weight)],
+            tasks=[Task("tags", CRF(labels.tags)), span_task(labels, span_weight)],
             encoder=encoder,
             labels=labels,
             tokens="pieces" if released else "words",

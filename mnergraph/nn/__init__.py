@@ -10,7 +10,7 @@ from mnergraph.nn.entities import GrowEntities, JoinEntityWords, Pool
 from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
 from mnergraph.nn.gated import Gated
 from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
-from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix
 from mnergraph.nn.joining import AddLinear, Joined
 from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
 from mnergraph.nn.pixels import PixelEncoder
@@ -18,6 +18,7 @@ from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.relevance import Relevance
 from mnergraph.nn.schedule import Scheduled, ScheduledSampling
 from mnergraph.nn.softmax import Softmax
+from mnergraph.nn.spans import span_scores, span_task
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
 from mnergraph.nn.state import Graph
 from mnergraph.nn.union import Merge, Split
@@ -79,5 +80,6 @@ __all__ = [
     "WordEncoder",
     "WordLSTM",
     "conversion_matrix",
-    "span_detection",
+    "span_scores",
+    "span_task",
 ]

@@ -123,8 +123,3 @@ class Task(nn.Module):
         """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
         layout = graph.layouts["token"]
         return layout.pad(graph.emissions[self.name]), layout.mask
-
-
-def span_detection(labels: Labels, weight: float, *, name: str = "spans") -> Task:
-    """The side task of finding where entities begin and end, whatever their type (UMT, section 2.4)."""
-    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=boundary_of(labels))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
+
+from mnergraph.nn.fusion import Apply
+from mnergraph.nn.heads import Emit
 
 
 class Joined(nn.Module):
@@ -38,3 +43,33 @@ class AddLinear(nn.Module):
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         return x + self.linear(message)
+
+
+def joined_scores(
+    seen: Sequence[str], width: int, labels: int, *, dropout: float | None, released: bool
+) -> Iterator[nn.Module]:
+    """Layers from words and what they have seen to the tags' scores (MGCMT, eq. 15 and section 3.4).
+
+    S = W dropout([S_v, S_o]) + b (eq. 15);  P = [h, S];  scores = W' P + b'. Where words have seen one thing
+    only, that is S.
+
+    Args:
+        seen: by which names that is kept, one or two.
+        width: of each.
+        labels: how many tags there are.
+        dropout: on both together; by default none, or 0.5 as released.
+        released: whether, as the authors' code has it, a ReLU follows eq. 15 and one more linear map P.
+    """
+    fused = seen[0]
+    if len(seen) == 2:
+        default = 0.5 if released else 0.0
+        fusion = [nn.Dropout(default if dropout is None else dropout), nn.Linear(2 * width, width)]
+        if released:
+            fusion.append(nn.ReLU())
+        fused = "S"
+        yield Apply(Joined(nn.Sequential(*fusion)), read=seen, write=fused)
+    if not released:
+        yield Emit("tags", 2 * width, labels, read=("token", fused))
+        return
+    yield Apply(Joined(nn.Linear(2 * width, width)), read=("token", fused), write="token")
+    yield Emit("tags", width, labels)

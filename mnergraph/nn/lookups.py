@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
-from mnergraph.graph import Edges
+from mnergraph.graph import Edges, EdgeType
+from mnergraph.nn.fusion import RelationalLayer
+from mnergraph.nn.joining import AddLinear, Joined
 from mnergraph.nn.state import Graph
 
 
@@ -60,12 +62,30 @@ class CosineSum(nn.Module):
         return message.new_zeros(edges.dst.nodes, src.shape[-1]).index_add(0, receivers, message)
 
 
+def augmented(relation: EdgeType, vectors: Tensor, width: int, *, released: bool) -> list[nn.Module]:
+    """Layers by which similar words join the words (MGCMT, eqs. 2-4): E = W [E_B, E_A] + b.
+
+    A word without similar words has an E_A of zeros.
+
+    Args:
+        relation: from similar words to words.
+        vectors: of the similar words, as for `SimilarVectors`.
+        width: of the words.
+        released: whether E_A is added through a linear map, as in the authors' code.
+    """
+    similar = vectors.shape[1]
+    join = AddLinear(width, similar) if released else Joined(nn.Linear(width + similar, width))
+    return [SimilarVectors(vectors), RelationalLayer({relation: CosineSum()}, combine=lambda: join)]
+
+
 class ObjectClasses(nn.Module):
     """Objects by their class, a row of a learned table (MGCMT, eqs. 7-8): ``object`` nodes.
 
     H_i = H'_i W_o;  H'_i the class as a one-hot vector
 
-    Row 0 is that of the object which stands for none, the last one that of labels that are no class.
+    Row 0 is that of the object which stands for none, the last one that of labels that are no class. The
+    paper's 81 classes are COCO's 80 and the background; ours are the 80 and those labels. The released code's
+    table has 85 rows, of which ours has the first 81.
 
     Args:
         width: of the result.

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +73,8 @@ def test_a_model_is_a_schema_and_a_stack() -> None:
     for model in MODELS.values():
         assert model.forward is Tagger.forward
         assert model.loss is Tagger.loss
+        length = len(Path(inspect.getfile(model)).read_text(encoding="utf-8").splitlines())
+        assert length <= 150, f"{model.__name__} does more than assemble: its file has {length} lines"
 
 
 @pytest.mark.parametrize("max_length", [512, 16])

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnergraph.features.backbone import Backbone, tiny
+from mnergraph.features.detectors import COCO_CLASSES as COCO
 from mnergraph.features.similar import SimilarWords
 from mnergraph.graph import Object, Pair, collate
 from mnergraph.labels import Labels
 from mnergraph.models import MGCMT, Tagger
-from mnergraph.models.mgcmt import AUGMENTS, COCO, SCHEMA, TOKENS
+from mnergraph.models.mgcmt import AUGMENTS, SCHEMA, TOKENS
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
 from mnergraph.nn.lookups import ObjectClasses
 from mnergraph.nn.state import Graph

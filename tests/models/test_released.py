@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mnergraph.labels import Labels
-from mnergraph.models.released import bert_init, is_released, released_labels
+from mnergraph.models.released import begin_as_bert, is_released, released_labels
 
 
 def test_labels_that_stand_for_no_word_come_last_and_once() -> None:
@@ -30,7 +30,7 @@ def test_berts_start() -> None:
     torch.manual_seed(0)
     stack = nn.Sequential(nn.Linear(200, 300), nn.LayerNorm(300), nn.Linear(300, 200, bias=False))
     stack[1].weight.fill_(7.0)
-    stack.apply(bert_init)
+    begin_as_bert([stack[0], stack[1:]])
     for place in (0, 2):
         weight = stack[place].weight
         assert float(weight.std()) == pytest.approx(0.02, rel=0.03)

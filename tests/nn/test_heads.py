@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mnergraph.labels import Labels
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix, span_detection
+from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix
 from mnergraph.nn.softmax import Softmax
+from mnergraph.nn.spans import span_task
 from mnergraph.nn.state import Graph
 
 
@@ -131,7 +132,7 @@ def types_gone(gold: Tensor) -> Tensor:
 @pytest.mark.parametrize("posts", [awkward_posts(), [post(1)]], ids=["awkward", "one"])
 def test_span_detection_reads_the_tags_without_their_types(posts: list) -> None:
     torch.manual_seed(0)
-    task, graph = span_detection(LABELS, 0.3), emitted(posts)
+    task, graph = span_task(LABELS, 0.3), emitted(posts)
     assert (task.name, task.weight, task.scorer.tags) == ("spans", 0.3, ("O", "B", "I"))
     gold = torch.randint(len(LABELS), (graph.layouts["token"].nodes,))
     emissions, mask = task.scores(graph)
@@ -146,4 +147,4 @@ def test_span_detection_reads_the_tags_without_their_types(posts: list) -> None:
     torch.testing.assert_close(plain.loss(graph, types_gone(gold)), wanted)
     # what follows from the label set is not saved, so that checkpoints of both kinds load
     assert task.state_dict().keys() == plain.state_dict().keys()
-    assert span_detection(LABELS, 1.0, name="borders").name == "borders"
+    assert span_task(LABELS, 1.0, name="borders").name == "borders"
