@@ -19,6 +19,7 @@ from wild import noise
 
 import mnergraph
 from mnergraph.data import Evidence, Folder, write_conll
+from mnergraph.data.vectors import write_features
 from mnergraph.extraction import features
 from mnergraph.features.captions import Captioner
 from mnergraph.features.detectors import RCNN
@@ -243,6 +244,13 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(one.image, other.image)
         for a, b in zip(one.objects, other.objects, strict=True):
             torch.testing.assert_close(a.region, b.region, rtol=1e-4, atol=1e-4)
+    # a list without objects leaves it to the stores
+    (tmp_path / "objects.jsonl").write_text(
+        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in seen)
+    )
+    write_features({pair.id: torch.zeros(0, 512) for pair in seen}, {}, tmp_path / "regions.safetensors")
+    listed = {"objects": tmp_path / "objects.jsonl", "features": tmp_path / "regions.safetensors"}
+    assert replace(evidence, **listed).attach(posts(images)) == seen
     # what a post tells itself holds
     box = Object("mine", (0, 0, 20, 20), region=torch.ones(512))
     own = replace(posts(images)[0], caption="a hat", objects=(box,), image=torch.ones(2, 512), size=(40, 30))

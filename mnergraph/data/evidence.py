@@ -143,21 +143,24 @@ class Evidence:
     def _attach(
         self, pair: Pair, captions: dict[str, str], sights: dict[str, Sight], features: Features | None
     ) -> Pair:
-        sight = sights.get(pair.id)
+        told = sights.get(pair.id)
+        # where the file lists nothing it leaves it to the stores, as prediction does
+        left = told is not None and not told.objects and bool(self.stores)
+        sight = None if left else told
         boxed = sight.objects if sight else tuple(seen for seen in pair.objects if seen.box)
-        regions = features.regions(pair.id, len(boxed)) if features else None
+        regions = features.regions(pair.id, len(boxed)) if features and not left else None
         if regions is not None:
             boxed = tuple(replace(seen, region=row) for seen, row in zip(boxed, regions, strict=True))
         boxed = tuple(sorted(boxed, key=lambda seen: -seen.score))[: self.top_objects]
         caption = captions.get(pair.id, pair.caption)
-        told = tuple(seen for seen in pair.objects if not seen.box)
+        phrases = tuple(seen for seen in pair.objects if not seen.box)
         if self.caption_phrases and pair.id in captions:
-            told = self.phrases(captions[pair.id])
+            phrases = self.phrases(captions[pair.id])
         image = features.image(pair.id) if features else None
         return replace(
             pair,
-            objects=boxed + told,
+            objects=boxed + phrases,
             caption=caption,
-            size=(sight.width, sight.height) if sight else pair.size,
+            size=(told.width, told.height) if told and not (left and pair.size) else pair.size,
             image=pair.image if image is None else image,
         )
