@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -96,7 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
     keep_memory()
+    debugging = bool(os.environ.get(TRACEBACK))
+    as_ever: Callable[..., str] = warnings.formatwarning
     try:
+        warnings.formatwarning = as_ever if debugging else _plainly
         auto_cli(
             COMMANDS,
             args=_class_names(given),
@@ -112,11 +117,21 @@ def main(arguments: list[str] | None = None) -> None:
         FloatingPointError,
         MisconfigurationException,
     ) as fault:
-        if os.environ.get(TRACEBACK):
+        if debugging:
             raise
         told = str(fault.args[0] if isinstance(fault, KeyError) else fault)
         print(f"mnergraph: {' '.join(told.split())}", file=sys.stderr)
         raise SystemExit(2) from fault
+    finally:
+        warnings.formatwarning = as_ever
+
+
+def _plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning without the line of the program that gave it, which a user can do nothing about."""
+    kind = "" if category is UserWarning else f" ({category.__name__})"
+    return f"warning{kind}: {' '.join(str(message).split())}\n"
 
 
 def _class_names(arguments: list[str]) -> list[str]:

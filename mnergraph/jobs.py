@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 import torch
+from tqdm.auto import tqdm
 
 from mnergraph.assembly import assembled, text_encoder
 from mnergraph.data import PostDataset, checksum
@@ -174,6 +175,7 @@ def predict(
     extract: bool = True,
     out: Path | None = None,
     batch_size: int = 32,
+    progress: bool = True,
 ) -> None:
     """Finds the entities of a text with its picture, or of a file of posts, as JSON lines.
 
@@ -191,6 +193,7 @@ def predict(
         extract: whether to run the training's extractors on pictures that no store knows.
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
+        progress: whether to show a progress bar while a file of posts goes into another.
     """
     found = given_posts(
         text,
@@ -206,7 +209,8 @@ def predict(
     pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
-        for line in pipeline(found):
+        silent = out is None or not progress
+        for line in tqdm(pipeline(found), "predicting", len(found), unit="post", disable=silent):
             print(json.dumps(line, ensure_ascii=False), file=target, flush=True)
     finally:
         if out is not None:

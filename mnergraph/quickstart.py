@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,8 @@ def _run(
     progress: bool,
 ) -> dict[str, float]:
     root = folder / "lookalikes"
-    splits = {
-        name: Lookalikes(root, name, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
-        for name in ("train", "valid", "test")
-    }
+    draw = partial(Lookalikes, root, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
+    splits = {name: draw(split=name, progress=progress) for name in ("train", "valid", "test")}
     pairs = {
         name: CROPS.attach(posts.pairs, root / "processed", progress=progress)
         for name, posts in splits.items()

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from PIL import Image
 from runs import Run
 
-from mnergraph.cli import COMMANDS, main
+from mnergraph.cli import COMMANDS, TRACEBACK, main
 from mnergraph.models import MODELS
 
 TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
@@ -156,7 +157,11 @@ def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Pat
         assert text[found["start"] : found["end"]].split() == found["words"]
         assert 0 <= found["score"] <= 1
 
-    assert call("predict", "--model", trained.model, "--text", text, "--out", tmp_path / "out.jsonl")[0] == ""
+    job = ["predict", "--model", trained.model, "--text", text, "--out", tmp_path / "out.jsonl"]
+    printed, noise = call(*job)
+    assert printed == ""
+    assert "predicting: 100%" in noise
+    assert call(*job, "--progress", "false") == ("", "")
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
 
 
@@ -335,6 +340,27 @@ def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained:
     told = fault("evaluate", "--model", trained.model, "--data", "Folder", "--root", tmp_path)
     assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
     assert "--data.mapping '{OTHER: MISC}' renames types." in told
+
+
+@pytest.mark.parametrize("debugging", [False, True])
+def test_warnings_are_told_without_the_line_of_the_program(
+    call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool
+) -> None:
+    def warned() -> None:
+        """What a warning would look like."""
+        for kind in (UserWarning, DeprecationWarning):
+            print(warnings.formatwarning("one\nline", kind, "program.py", 7), end="")
+
+    monkeypatch.setitem(COMMANDS, "warned", warned)
+    if debugging:
+        monkeypatch.setenv(TRACEBACK, "1")
+    as_ever = warnings.formatwarning
+    printed, _ = call("warned")
+    assert warnings.formatwarning is as_ever, "the program's own way of telling them is back"
+    if debugging:
+        assert printed.startswith("program.py:7: UserWarning: one\nline\n")
+    else:
+        assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
 
 
 # --- explain ---------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Lookalikes(PostDataset):
             objects: a model has to look.
         builder: makes a pair a graph; without it only ``pairs`` can be read.
         force_reload: parse the text again.
+        progress: whether to show a progress bar while the posts are made.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Lookalikes(PostDataset):
         evidence: Evidence | None = None,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
+        progress: bool = True,
     ) -> None:
         raw = make(
             Path(root).expanduser(),
@@ -66,6 +68,7 @@ class Lookalikes(PostDataset):
             no_picture=no_picture,
             misleading=misleading,
             size=size,
+            progress=progress,
         )
         if evidence is None:
             evidence = replace(Evidence.beside(raw), caption_phrases=False)

@@ -43,6 +43,7 @@ def make(
     no_picture: float = 0.1,
     misleading: bool = False,
     size: int = 160,
+    progress: bool = True,
 ) -> Path:
     """Write the benchmark to ``root/raw``, unless it is there with these settings, and return that folder.
 
@@ -57,6 +58,7 @@ def make(
         no_picture: the share of posts without a picture.
         misleading: let irrelevant pictures show objects of types drawn at random, not distractors alone.
         size: width and height of a picture in pixels.
+        progress: whether to show a progress bar.
 
     Raises:
         ValueError: when a setting makes no sense.
@@ -84,7 +86,7 @@ def make(
     making = raw.with_name(f".making-{uuid4().hex}")
     _sweep(raw.parent)
     try:
-        _write(making, settings)
+        _write(making, settings, progress)
         if not _is_made(raw, settings):  # by another process, in the meantime
             _publish(making, raw)
     finally:
@@ -127,13 +129,14 @@ def _publish(made: Path, raw: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(folder: Path, settings: Mapping[str, Any]) -> None:
+def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     """Every file of the benchmark; the settings last."""
     (folder / "images").mkdir(parents=True)
     sights: dict[str, Sight] = {}
     captions: dict[str, str] = {}
     truth: list[dict[str, Any]] = []
-    with tqdm(total=sum(settings["sizes"]), desc="Drawing Lookalikes", unit="post") as bar:
+    drawn = sum(settings["sizes"])
+    with tqdm(total=drawn, desc="drawing Lookalikes", unit="post", disable=not progress) as bar:
         for number, (split, count) in enumerate(zip(SPLITS, settings["sizes"], strict=True), start=1):
             pairs = []
             for place, (sentence, fate) in enumerate(_posts(split, count, settings)):

@@ -33,6 +33,12 @@ def test_no_pictures_at_all(tmp_path: Path) -> None:
     assert not any(pair.picture or pair.objects or pair.caption for pair in data.pairs)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], progress: bool) -> None:
+    make(tmp_path, sizes=(2, 1, 1), progress=progress)
+    assert ("drawing Lookalikes: 100%" in capsys.readouterr().err) is progress
+
+
 def test_other_settings_make_it_again_and_the_same_do_not(tmp_path: Path) -> None:
     text = make(tmp_path, sizes=SMALL) / "train.txt"
     before = text.stat().st_mtime_ns
