@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from mnergraph.features.backbone import Backbone
 from mnergraph.features.extract import Extractor, Seen
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.nn.encoders import TextEncoder, sum_to
+from mnergraph.nn.encoders import sum_to
 from mnergraph.nn.state import Graph
+from mnergraph.nn.text import TextEncoder
 
 Shape = Literal["vector", "grid"]
 

@@ -30,7 +30,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from benchmarks.common import commit, machine
-from mnergraph.features.store import FeatureStore, Manifest
+from mnergraph.features.manifest import Manifest
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter
 from mnergraph.graph.mapped import prefetch
 

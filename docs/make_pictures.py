@@ -20,6 +20,7 @@ from PIL import Image
 from benchmarks.browser import NoBrowser, chromium
 from mnergraph import Pair, attention_graph, load, record_attention
 from mnergraph.data import Lookalikes
+from mnergraph.models import SCHEMAS
 from mnergraph.page import page_content, write_page
 from mnergraph.pictures import (
     draw_confusion,
@@ -28,6 +29,7 @@ from mnergraph.pictures import (
     draw_heads,
     draw_heard,
     draw_picture,
+    draw_schema,
     draw_types,
 )
 from mnergraph.pipelines import Pipeline
@@ -53,6 +55,18 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
         "picture": draw_picture(seen, entities),
         "heads": draw_heads(seen, ("object", "guides", "token")),
     }
+
+
+def schemas() -> Figure:
+    """What is connected to what in the five systems."""
+    names = ("UMT (and MT-BERT-CRF)", "UMGF", "MGCMT", "GEI", "HamLearning")
+    figure = Figure(figsize=(15, 8.5), layout="constrained")
+    places = figure.subplot_mosaic([["a", "b", "b1"], ["c", "d", "e"]], height_ratios=(1, 2))
+    figure.delaxes(places.pop("b1"))
+    for name, ax in zip(names, places.values(), strict=True):
+        draw_schema(SCHEMAS[name], ax=ax)
+        ax.set_title(name)
+    return figure
 
 
 def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
@@ -105,6 +119,7 @@ def main(quickstart: Path) -> None:
         "confusion": lambda: confusion(quickstart, pairs),
         "curves": lambda: draw_curves({name: quickstart / name for name in ("BERT-CRF", "UMGF")}),
         "types": lambda: draw_types(results),
+        "schemas": schemas,
     }
     folder = HERE / "drawn"
     folder.mkdir(exist_ok=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.data import Evidence
+from mnergraph.features.manifest import Manifest
 from mnergraph.features.phrases import Chunker, RuleChunker, SpacyChunker
 from mnergraph.features.regions import Crops
 from mnergraph.features.seen import Seen
-from mnergraph.features.store import Manifest
 from mnergraph.graph import Pair
 from mnergraph.models import Tagger
 from mnergraph.posts import Post

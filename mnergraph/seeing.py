@@ -12,9 +12,10 @@ import torch
 
 from mnergraph.features.extract import Extractor
 from mnergraph.features.extractors import EXTRACTORS, extractor_of
+from mnergraph.features.manifest import Manifest, StoreError, dtype_of, require
 from mnergraph.features.phrases import Chunker, noun_phrases
 from mnergraph.features.seen import Seen
-from mnergraph.features.store import FeatureStore, Manifest, StoreError, dtype_of, require
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.stored import in_precision, known
 from mnergraph.graph import Pair
 

@@ -17,9 +17,10 @@ from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor, Seen
 from mnergraph.features.extractors import EXTRACTORS
 from mnergraph.features.image import Regions
+from mnergraph.features.manifest import StoreError
 from mnergraph.features.phrases import RuleChunker
 from mnergraph.features.pictures import checksum
-from mnergraph.features.store import FeatureStore, StoreError
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter
 from mnergraph.features.stored import manifest_of, record_of, seen_of
 from mnergraph.graph import Object, Pair

@@ -27,10 +27,11 @@ from mnergraph.features.extract import Extractor
 from mnergraph.features.extractors import EXTRACTORS, extractor_of
 from mnergraph.features.grounding import Grounder
 from mnergraph.features.image import Regions, Tower
+from mnergraph.features.manifest import Manifest, StoreError
 from mnergraph.features.queries import QueryDetector
 from mnergraph.features.regions import Crops
 from mnergraph.features.seen import Seen
-from mnergraph.features.store import FeatureStore, Manifest, StoreError
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.stored import manifest_of
 from mnergraph.graph import GraphBuilder, Object, Pair
 from mnergraph.jobs import evaluate, predict, train

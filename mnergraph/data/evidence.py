@@ -10,8 +10,9 @@ from typing import Literal
 
 from mnergraph.data.records import Sight, read_captions, read_objects
 from mnergraph.data.vectors import Features, open_features
+from mnergraph.features.manifest import Manifest
 from mnergraph.features.phrases import Chunker, RuleChunker, phrase_labels
-from mnergraph.features.store import FeatureStore, Manifest
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.stored import known
 from mnergraph.graph.pair import Object, Pair
 

@@ -18,12 +18,10 @@ from mnergraph.data.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.pictures import picture_path
+from mnergraph.data.splits import find_text, listing, split_name
 from mnergraph.features.pictures import checksum
 from mnergraph.graph.pair import Pair
 from mnergraph.labels import Labels
-
-#: Split names and the other names, of splits and of files, that mean the same.
-SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
 
 
 class PostDataset(Dataset, ABC):
@@ -177,7 +175,7 @@ class PostDataset(Dataset, ABC):
         if not Path(self.raw_paths[0]).is_file():
             raise FileNotFoundError(
                 f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; "
-                f"there is: {_listing(self.folder)}"
+                f"there is: {listing(self.folder)}"
             )
         path = Path(self.processed_paths[0])
         if self.force_reload or not path.is_file():
@@ -199,25 +197,3 @@ class PostDataset(Dataset, ABC):
 
 class Folder(PostDataset):
     """Your own posts: a folder with train.txt, valid.txt and test.txt, or some of these; see PostDataset."""
-
-
-def split_name(split: str) -> str:
-    """The split's name for any of its names."""
-    for name, aliases in SPLITS.items():
-        if split in aliases:
-            return name
-    raise ValueError(f"no split {split!r}; there is train, valid (also: dev, val) and test")
-
-
-def find_text(folder: str | Path, split: str) -> Path | None:
-    """The text file of a split in a folder, or None."""
-    paths = (Path(folder) / f"{name}.txt" for name in SPLITS[split_name(split)])
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _listing(folder: Path) -> str:
-    """What lies in a folder, for a message."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
-    if not names:
-        return "nothing"
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -13,7 +13,8 @@ from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.findings import Leak, Report, SplitReport
 from mnergraph.data.pictures import check_picture, picture_path
-from mnergraph.data.posts import SPLITS, PostDataset, find_text
+from mnergraph.data.posts import PostDataset
+from mnergraph.data.splits import SPLITS, find_text
 from mnergraph.data.twitter import TwitterBenchmark, published
 from mnergraph.features.faults import PictureFault
 from mnergraph.features.pictures import checksum

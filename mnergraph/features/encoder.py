@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import nn
 
 from mnergraph.features import backbone, wordvectors
-from mnergraph.graph.builder import Tokenizer
+from mnergraph.graph.tokens import Tokenizer
 
 
 class Encoder(Protocol):

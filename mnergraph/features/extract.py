@@ -12,24 +12,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mnergraph.features.faults import PictureError, PictureFault
 from mnergraph.features.hub import facts
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.pictures import open_picture
+from mnergraph.features.prepared import Prepared, Source, alike
 from mnergraph.features.seen import Seen
 from mnergraph.features.weights import checksum, known_as
-
-#: What a picture may be given as.
-Source = str | Path | Image.Image
 
 
 class Item(NamedTuple):
@@ -106,7 +101,7 @@ class Extractor(ABC):
             raise ValueError(f"{type(self).__name__} reads no phrases; a grounder does")
         if phrases is not None and len(phrases) != len(pictures):
             raise ValueError(f"{len(phrases)} sequences of phrases for {len(pictures)} pictures")
-        prepared = _Prepared(self, pictures, phrases or [()] * len(pictures))
+        prepared = Prepared(self, pictures, phrases or [()] * len(pictures))
         return self._run(prepared, batch_size, workers, torch.device(device), progress)
 
     def identity(self) -> dict[str, Any]:
@@ -125,7 +120,7 @@ class Extractor(ABC):
 
     @torch.no_grad()
     def _run(
-        self, prepared: _Prepared, batch_size: int, workers: int, device: torch.device, progress: bool
+        self, prepared: Prepared, batch_size: int, workers: int, device: torch.device, progress: bool
     ) -> Iterator[Seen]:
         self.net.to(device)
         _ = self.processor  # made here once, not in every worker
@@ -133,7 +128,7 @@ class Extractor(ABC):
             prepared,
             batch_size,
             num_workers=workers,
-            collate_fn=_alike,
+            collate_fn=alike,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from torch's own random state
         )
@@ -171,58 +166,3 @@ def settings(extractor: Any) -> dict[str, Any]:
             value = known_as(value)
         found[setting.name] = value
     return json.loads(json.dumps(found))
-
-
-class _Opened(NamedTuple):
-    """What a worker says of a picture: its place in the run, and what was found on opening it."""
-
-    place: int
-    size: tuple[int, int] = (0, 0)
-    fault: PictureFault | None = None
-
-
-#: A picture and its tensors, or None where it can't be used.
-_Sample = tuple[_Opened, dict[str, Tensor] | None]
-
-
-class _Prepared(Dataset[_Sample]):
-    """Pictures of a run, opened and prepared when asked for."""
-
-    def __init__(
-        self, extractor: Extractor, sources: Sequence[Source], phrases: Sequence[Sequence[Phrase]]
-    ) -> None:
-        self.extractor, self.sources, self.phrases = extractor, sources, phrases
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, place: int) -> _Sample:
-        source = self.sources[place]
-        id = str(place) if isinstance(source, Image.Image) else Path(source).stem
-        try:
-            picture = open_picture(source, id)
-        except PictureError as error:
-            return _Opened(place, fault=error.fault), None
-        try:
-            tensors = self.extractor.prepare(picture.image, self.phrases[place])
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            detail = f"{id}: {picture.image.width} x {picture.image.height} pixels: {error}"
-            return _Opened(place, fault=PictureFault(id, "unfit", detail)), None
-        return _Opened(place, picture.image.size, picture.fault), tensors
-
-
-def _alike(samples: list[_Sample]) -> list[tuple[list[_Opened], dict[str, Tensor] | None]]:
-    """Samples grouped by the shapes of their tensors, which are stacked; those without any are one group."""
-    groups: dict[Any, list[_Sample]] = {}
-    for opened, tensors in samples:
-        shapes = tensors and tuple((key, value.shape) for key, value in tensors.items())
-        groups.setdefault(shapes, []).append((opened, tensors))
-    return [
-        (
-            [opened for opened, _ in group],
-            None
-            if shapes is None
-            else {key: torch.stack([tensors[key] for _, tensors in group if tensors]) for key, _ in shapes},
-        )
-        for shapes, group in groups.items()
-    ]

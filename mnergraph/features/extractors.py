@@ -9,9 +9,9 @@ from mnergraph.features.detectors import RCNN
 from mnergraph.features.extract import Extractor
 from mnergraph.features.grounding import Grounder
 from mnergraph.features.image import Regions, Tower
+from mnergraph.features.manifest import Manifest
 from mnergraph.features.queries import QueryDetector
 from mnergraph.features.regions import Crops
-from mnergraph.features.store import Manifest
 from mnergraph.features.stored import manifest_of
 
 #: Every extractor, by name; one of your own that stands here is made again from manifests, too.

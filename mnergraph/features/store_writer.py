@@ -16,21 +16,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mnergraph.features.manifest import MANIFEST, Manifest, StoreError, dtype_of, require
 from mnergraph.features.pictures import checksum
-from mnergraph.features.store import (
-    INFO,
-    KEY,
-    MANIFEST,
-    PTR,
-    FeatureStore,
-    Manifest,
-    Shard,
-    StoreError,
-    dtype_of,
-    listed,
-    require,
-    torn,
-)
+from mnergraph.features.store import INFO, KEY, PTR, FeatureStore, Shard, listed, torn
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mnergraph.features.extract import Extractor, Seen
 from mnergraph.features.faults import PictureFault
+from mnergraph.features.manifest import Manifest
 from mnergraph.features.phrases import Chunker, Phrase, noun_phrases
 from mnergraph.features.pictures import checksum
-from mnergraph.features.store import FeatureStore, Manifest
+from mnergraph.features.store import FeatureStore
 from mnergraph.graph import Object, Pair
 
 

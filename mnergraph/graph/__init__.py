@@ -2,21 +2,11 @@
 
 from mnergraph.graph.batch import collate
 from mnergraph.graph.builder import GraphBuilder
+from mnergraph.graph.kinds import Connection, Kind, Relation, pairs
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.graph.pair import Box, Object, Pair
-from mnergraph.graph.relations import (
-    Complete,
-    Connection,
-    EntityWords,
-    Grounded,
-    Kind,
-    Member,
-    Resembles,
-    Spatial,
-    Windowed,
-    pairs,
-)
-from mnergraph.graph.schema import Relation, Schema
+from mnergraph.graph.relations import Complete, EntityWords, Grounded, Member, Resembles, Spatial, Windowed
+from mnergraph.graph.schema import Schema
 from mnergraph.graph.stores import EdgeType
 
 __all__ = [

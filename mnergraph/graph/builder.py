@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -19,28 +18,13 @@ from mnergraph.graph.evidence import (
     image_store,
     object_store,
     similar_store,
-    tensor,
 )
 from mnergraph.graph.mapped import prefetch
 from mnergraph.graph.pair import Pair
 from mnergraph.graph.schema import Schema
-from mnergraph.graph.stores import EdgeType, fill
+from mnergraph.graph.stores import fill
+from mnergraph.graph.tokens import CHARACTERS, LABEL_PIECES, Tokenizer, Tokens, add_parts
 from mnergraph.labels import Labels
-
-PIECES: EdgeType = ("piece", "part_of", "token")
-LABEL_PIECES: EdgeType = ("label_piece", "part_of", "object")
-CHARACTERS: EdgeType = ("character", "part_of", "token")
-NO_LABEL = -1
-
-
-class Tokenizer(Protocol):
-    """What the builder needs of a tokenizer: `WordPieces`, or a `Vocabulary` or `Alphabet` of words."""
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-
-    def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The pieces of every word, at least one each."""
 
 
 class Cutter(Protocol):
@@ -115,8 +99,6 @@ class GraphBuilder:
         if cuts is not None and region_width is not None:
             raise ValueError("objects have pixels or region vectors: give cuts or region_width, not both")
         self.cuts = cuts
-        if tokens == "pieces" and tokenizer is None:
-            raise ValueError("tokens='pieces' needs a tokenizer")
         if tokens == "pieces" and characters is not None:
             raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
         self.characters = characters
@@ -126,8 +108,7 @@ class GraphBuilder:
         self.classes = None
         if classes is not None:
             self.classes = {name.lower(): place for place, name in enumerate(classes, 1)}
-        self.start, self.end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
-        self._none = np.full(max(1, len(self.start), len(self.end)), -1)
+        self._tokens = Tokens(tokenizer, labels, tokens)
         self._has = frozenset(schema.nodes)
         self._grown = [kind for kind in schema.nodes if kind not in _MADE]
 
@@ -153,9 +134,9 @@ class GraphBuilder:
         if self.cuts is not None:
             pair = self.cuts.boxed(pair)
         data._global_store._mapping["pair"] = pair
-        self._add_tokens(data, pair)
+        self._tokens.add(data, pair)
         if self.characters is not None:
-            self._add_parts(data, CHARACTERS, self.characters(pair.words))
+            add_parts(data, CHARACTERS, self.characters(pair.words))
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
@@ -177,69 +158,13 @@ class GraphBuilder:
         """The graphs of many posts."""
         return [self(pair) for pair in pairs]
 
-    def _add_tokens(self, data: HeteroData, pair: Pair) -> None:
-        pieces = self.tokenizer(pair.words) if self.tokenizer else []
-        owner = np.repeat(_range(len(pieces)), [len(ids) for ids in pieces])
-        if self.tokens == "words":
-            word, starts = _range(len(pair.words)), np.ones(len(pair.words), dtype=bool)
-        else:
-            word = np.concatenate([self._none[: len(self.start)], owner, self._none[: len(self.end)]])
-            starts = (word >= 0) & (word != np.concatenate([self._none[:1], word[:-1]]))
-        token: dict[str, Any] = {
-            "word": tensor(word),
-            "starts_word": tensor(starts),
-            "num_nodes": len(word),
-        }
-        if self.labels is not None:
-            token["y"] = tensor(np.array(self._label_indices(pair, word, starts)))
-        fill(data, "token", token)
-        if self.tokenizer is None:
-            return
-        ids = np.array([*self.start, *chain.from_iterable(pieces), *self.end])
-        fill(data, "piece", {"input_ids": tensor(ids), "num_nodes": len(ids)})
-        if self.tokens == "words":
-            index = np.array([_range(len(ids))[len(self.start) : len(ids) - len(self.end)], owner])
-        else:
-            index = np.array([_range(len(ids))] * 2)
-        fill(data, PIECES, {"edge_index": tensor(index)})
-
-    def _label_indices(self, pair: Pair, word: np.ndarray, starts: np.ndarray) -> list[int]:
-        assert self.labels is not None
-        if pair.labels is None:
-            return [NO_LABEL] * len(word)
-        try:
-            of_word = list(map(self.labels.index, pair.labels))
-            if self.tokens == "words":
-                return of_word
-            before, after, rest = map(self.labels.index, ("[CLS]", "[SEP]", "X"))
-        except KeyError as error:
-            raise ValueError(f"post {pair.id!r}: label {error.args[0]}") from None
-        return [
-            of_word[w] if new else rest if w >= 0 else before if place < len(self.start) else after
-            for place, (w, new) in enumerate(zip(word, starts, strict=True))
-        ]
-
     def _add_objects(self, data: HeteroData, pair: Pair) -> None:
         objects = pair.objects or ((NOTHING,) if self.stand_in else ())
         fill(data, "object", object_store(pair, objects, self.region_width, self.classes))
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
-        self._add_parts(data, LABEL_PIECES, pieces)
-
-    @staticmethod
-    def _add_parts(data: HeteroData, relation: EdgeType, parts: Sequence[Sequence[int]]) -> None:
-        """The ids of every node's parts as nodes of their own, each joined to the node it is a part of."""
-        ids = np.array([*chain.from_iterable(parts)], dtype=np.int64)
-        owner = np.repeat(_range(len(parts)), [len(of_node) for of_node in parts])
-        fill(data, relation[0], {"input_ids": tensor(ids), "num_nodes": len(ids)})
-        fill(data, relation, {"edge_index": tensor(np.array([_range(len(ids)), owner]))})
+        add_parts(data, LABEL_PIECES, pieces)
 
 
 _MADE = ("token", "object", "image", "entity", "sentence", "similar")
-_RANGE = np.arange(4096)
-
-
-def _range(length: int) -> np.ndarray:
-    """0 to length - 1, a view of one long range where it suffices."""
-    return _RANGE[:length] if length <= len(_RANGE) else np.arange(length)

@@ -1,72 +1,17 @@
-"""The kinds of relation: each answers one question, which node reaches which.
-
-A kind of your own is a frozen dataclass with one method::
-
-    @dataclass(frozen=True)
-    class SameLabel(Kind):
-        sentence = "every {src} reaches the {dst}s of the same label"
-
-        def connect(self, data, src, dst):
-            labels = [thing.label for thing in data.pair.objects]
-            return pairs((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
-"""
+"""The kinds of relation that the papers draw: each answers one question, which node reaches which."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.geometry import spatial_edges
+from mnergraph.graph.kinds import Connection, Kind
 from mnergraph.graph.stores import count
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
-
-    index: Tensor
-    type: Tensor | None = None
-    attr: Tensor | None = None
-
-
-class Kind(ABC):
-    """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
-
-    #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
-    sentence: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
-    #: Whether every pair is joined, so that no edge need ever be stored.
-    complete: ClassVar[bool] = False
-    #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
-    checked: ClassVar[bool] = True
-    #: Whether the edges from dst to src are those from src to dst, turned, with neither kinds nor geometry: a
-    #: schema that has both draws them once.
-    symmetric: ClassVar[bool] = False
-
-    @abstractmethod
-    def connect(self, data: HeteroData, src: str, dst: str) -> Connection | Tensor:
-        """The edges of one post.
-
-        Args:
-            data: the post's graph, its nodes already there, ``data.pair`` the pair it was made from, and
-                ``data["token"].word`` the word each token belongs to (-1 for a special token).
-            src: node type of the senders.
-            dst: node type of the receivers.
-
-        Returns:
-            ``[2, edges]``, sender above receiver, no pair twice; or a Connection with kinds and geometry.
-        """
-
-
-def pairs(found: Iterable[tuple[int, int]]) -> Tensor:
-    """``(sender, receiver)`` pairs as an index ``[2, edges]``, also when there are none."""
-    return torch.tensor(list(found), dtype=torch.long).reshape(-1, 2).t().contiguous()
 
 
 @lru_cache(maxsize=4096)

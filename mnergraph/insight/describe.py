@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.graph import Pair, Spatial
 from mnergraph.graph.geometry import SPATIAL_LABELS
-from mnergraph.graph.relations import Kind
+from mnergraph.graph.kinds import Kind
 from mnergraph.insight.weights import PostRecord
 from mnergraph.models import Entity
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.graph import EdgeType, Pair, Schema
-from mnergraph.graph.relations import Kind
+from mnergraph.graph.kinds import Kind
 from mnergraph.graph.stores import fill
 from mnergraph.insight.carry import rows, shapes
 from mnergraph.insight.describe import describe_edge, describe_nodes

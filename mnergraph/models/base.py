@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,23 +16,15 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.features.encoder import Encoder
 from mnergraph.features.similar import SimilarWords
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import NO_LABEL, Cutter, Tokenizer
-from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span, spans
+from mnergraph.graph.builder import Cutter
+from mnergraph.graph.tokens import NO_LABEL, Tokenizer
+from mnergraph.labels import Labels, Span, spans
+from mnergraph.models.answers import Entity, products, word_tags
 from mnergraph.models.card import model_card
 from mnergraph.models.saving import folder_of, load, save
 from mnergraph.nn.heads import Task
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.state import Graph
-
-
-@dataclass(frozen=True)
-class Entity:
-    """Words ``start`` to ``end`` (not included) form an entity; ``score`` is its probability, 0 to 1."""
-
-    start: int
-    end: int
-    type: str
-    score: float
 
 
 class Tagger(nn.Module, ModelHubMixin, ABC):
@@ -124,14 +116,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     def tags(self, graph: Graph) -> list[list[str]]:
         """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
-        return [[OUTSIDE if tag in NOT_WORDS else tag for tag in tags] for tags in self._word_tags(graph)]
-
-    def _word_tags(self, graph: Graph) -> list[list[str]]:
-        token, layout = graph.data["token"], graph.layouts["token"]
-        best = self._task("tags").decode(graph)[token.starts_word].tolist()
-        counts = torch.zeros_like(layout.counts).index_add(0, layout.sentence, token.starts_word.long())
-        names = iter([self.labels.tags[label] for label in best])
-        return [[next(names) for _ in range(count)] for count in counts.tolist()]
+        return word_tags(graph, self._task("tags"), self.labels)
 
     def entities(self, graph: Graph) -> list[list[Entity]]:
         """The entities of every post, each with its probability under the tag task's scorer.
@@ -160,16 +145,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         task = self._task("tags")
         if self.builder.tokens == "words":
             return task.scorer.span_probability(*task.scores(graph), found)
-        chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
-        labels = [self.labels.index(tag) for of_post in tags for tag in of_post]
-        # [words]
-        chosen = chances[graph.data["token"].starts_word].gather(
-            -1, torch.tensor(labels, device=chances.device)[:, None]
-        )[:, 0]
-        return [
-            [words[span.start : span.end].prod().item() for span in post]
-            for words, post in zip(chosen.split(list(map(len, tags))), found, strict=True)
-        ]
+        return products(graph, task, self.labels, found, tags)
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:

@@ -13,9 +13,9 @@ from mnergraph.graph import Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import Pooling, TextEncoder
 from mnergraph.nn.heads import Emit, Task
 from mnergraph.nn.softmax import Softmax
+from mnergraph.nn.text import Pooling, TextEncoder
 
 SCHEMA = Schema()
 

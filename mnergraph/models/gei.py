@@ -29,13 +29,14 @@ from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.nn.blocks import TransformerBlock
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
 from mnergraph.nn.entities import GrowEntities, JoinEntityWords
 from mnergraph.nn.fusion import EachNode
 from mnergraph.nn.heads import Emit, Task, boundary_of
 from mnergraph.nn.interacting import interacting_layer
 from mnergraph.nn.schedule import ScheduledSampling
 from mnergraph.nn.spans import span_scores, span_task
+from mnergraph.nn.text import TextEncoder
 from mnergraph.nn.union import Merge
 
 TOKENS, VISUALS = ("token", "attends", "token"), ("visual", "attends", "visual")

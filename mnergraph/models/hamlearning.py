@@ -10,8 +10,7 @@ Where the paper is silent or can be read in two ways we choose, beside what stan
 Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one layer,
 objects have no positions. A grid of image vectors enters as its mean; how many objects there are (the paper:
 15) is up to the evidence. The L rounds are iterations of the same layers, the last of which updates the words
-alone, for nobody would hear V^1 and V^2 again. Words hear objects only (eqs. 10-15): a post without objects
-is its text alone.
+alone, for nobody would hear V^1 and V^2 again. Words hear objects only: a post without any is its text alone.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.nn.blocks import TransformerBlock
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember
 from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
 from mnergraph.nn.gates import Blend
 from mnergraph.nn.heads import Emit, Task
 from mnergraph.nn.relevance import Relevance
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
+from mnergraph.nn.text import TextEncoder
 from mnergraph.nn.union import Merge, Split
 
 TEXT, PICTURE = ("sentence", "token"), ("image", "object")

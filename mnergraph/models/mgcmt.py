@@ -4,8 +4,8 @@ Media".
 Liu, Wang, Li, Liu, Ren, Zhu and Sun, 2022.
 
 Graph: tokens (words), the picture as a grid of image nodes, objects, and for every word the words nearest to
-it in a table of word vectors. Tokens, grid and objects all meet within themselves, and tokens meet all of the
-grid and of the objects, both ways; a similar word reaches the word that it resembles.
+it in a table of word vectors, which reach it. Tokens, grid and objects all meet within themselves, and tokens
+meet all of the grid and of the objects, both ways.
 
 ``paper`` computes equations 1 to 15. Where the paper is silent we choose: dropout on the words' states, on
 attention weights and on residuals; a ReLU in the feed-forwards, 4 times as wide as the nodes; words hear
@@ -35,13 +35,14 @@ from mnergraph.models.base import Tagger
 from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
 from mnergraph.nn.blocks import TransformerBlock, spoken
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
 from mnergraph.nn.fusion import EachNode
 from mnergraph.nn.heads import Task
 from mnergraph.nn.joining import joined_scores
 from mnergraph.nn.levels import LEVELS, cross_modal_path, path_relations
 from mnergraph.nn.lookups import ObjectClasses, augmented
 from mnergraph.nn.spans import span_scores, span_task
+from mnergraph.nn.text import TextEncoder
 
 TOKENS, AUGMENTS = ("token", "attends", "token"), ("similar", "augments", "token")
 SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, Resembles())])
@@ -50,8 +51,6 @@ SCHEMA |= Schema(Relation(*key, Complete()) for kind in ("image", "object") for 
 
 class MGCMT(Tagger):
     """Multi-granularity cross-modality transformer (Liu et al., 2022).
-
-    What tables 4 to 6 take away are arguments: SemAug by ``similar=None``, the rest by flags.
 
     Args:
         encoder: the text encoder; every node is as wide as its states, d.

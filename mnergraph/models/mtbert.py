@@ -25,10 +25,11 @@ from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder
 from mnergraph.nn.fusion import Apply
 from mnergraph.nn.gates import VisualGate
 from mnergraph.nn.heads import Emit, Task
+from mnergraph.nn.text import TextEncoder
 
 TOKENS = ("token", "attends", "token")
 TO_TOKENS, TO_IMAGE = ("image", "guides", "token"), ("token", "guides", "image")

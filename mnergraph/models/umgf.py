@@ -31,11 +31,12 @@ from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.models.released import Form, is_released, released_labels
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember
 from mnergraph.nn.fusion import EachNode
 from mnergraph.nn.heads import Emit, Task
 from mnergraph.nn.multimodal_fusion import fusion_layer
 from mnergraph.nn.pixels import PixelEncoder
+from mnergraph.nn.text import TextEncoder
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
 TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")

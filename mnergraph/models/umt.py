@@ -24,10 +24,10 @@ from mnergraph.models.base import Tagger
 from mnergraph.models.mtbert import SCHEMA, TO_IMAGE, TOKENS, multimodal
 from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import TextEncoder
 from mnergraph.nn.heads import Hint, Task
 from mnergraph.nn.heads import conversion_matrix as initial_matrix
 from mnergraph.nn.spans import span_scores, span_task
+from mnergraph.nn.text import TextEncoder
 
 
 class UMT(Tagger):

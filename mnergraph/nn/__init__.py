@@ -5,7 +5,7 @@ from mnergraph.nn.attention import Attention
 from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
 from mnergraph.nn.characters import CharacterCNN, CharacterLSTM, Spelling
 from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember
 from mnergraph.nn.entities import GrowEntities, JoinEntityWords, Pool
 from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
 from mnergraph.nn.gated import Gated
@@ -21,6 +21,7 @@ from mnergraph.nn.softmax import Softmax
 from mnergraph.nn.spans import span_scores, span_task
 from mnergraph.nn.spatial import BoxFeatures, GatedUpdate, RelationalConvolution
 from mnergraph.nn.state import Graph
+from mnergraph.nn.text import TextEncoder
 from mnergraph.nn.union import Merge, Split
 from mnergraph.nn.words import WordEncoder
 

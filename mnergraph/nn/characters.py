@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mnergraph.features.wordvectors import Alphabet
 from mnergraph.graph import Layout
-from mnergraph.graph.builder import CHARACTERS
+from mnergraph.graph.tokens import CHARACTERS
 from mnergraph.nn.recurrent import LSTM
 from mnergraph.nn.state import Graph
 

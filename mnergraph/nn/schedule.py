@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mnergraph.graph.builder import NO_LABEL
+from mnergraph.graph.tokens import NO_LABEL
 from mnergraph.nn.state import Graph
 
 

@@ -7,9 +7,9 @@ from torch import nn
 from mnergraph.features.backbone import Backbone
 from mnergraph.features.wordvectors import WordVectors
 from mnergraph.nn.characters import CharacterCNN, CharacterLSTM, Spelling
-from mnergraph.nn.encoders import TextEncoder
 from mnergraph.nn.recurrent import WordLSTM
 from mnergraph.nn.state import Graph
+from mnergraph.nn.text import TextEncoder
 
 
 class WordEncoder(nn.Module):

@@ -4,6 +4,7 @@ from mnergraph.pictures.evidence import draw_evidence
 from mnergraph.pictures.graph import draw_graph
 from mnergraph.pictures.heads import draw_heads
 from mnergraph.pictures.heard import draw_heard, draw_picture
+from mnergraph.pictures.schema import draw_schema
 from mnergraph.pictures.scores import draw_confusion, draw_curves, draw_types
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "draw_heads",
     "draw_heard",
     "draw_picture",
+    "draw_schema",
     "draw_types",
 ]

@@ -148,3 +148,15 @@ def test_ablations_by_name() -> None:
     assert experiment.without("w/o SemAug").similar == 0
     with pytest.raises(ValueError, match="MGCMT has no ablation 'w/o all'; there is w/o SemAug, "):
         experiment.without("w/o all")
+
+
+@every_file
+def test_the_docs_name_every_ablation_and_its_arguments(name: str) -> None:
+    page = (SETTINGS.parents[1] / "docs" / "systems.md").read_text(encoding="utf-8")
+    experiment = ALL[name]
+    for ablation in experiment.ablations:
+        assert ablation in page, f"{experiment.system} has an ablation that docs/systems.md does not name"
+        changed = experiment.without(ablation).arguments.items() - experiment.arguments.items()
+        for argument, value in changed:
+            told = f'{argument}="{value}"' if isinstance(value, str) else f"{argument}={value}"
+            assert told in page or argument == "rounds"

@@ -8,7 +8,8 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.data.conll import ConllError
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.posts import Folder, PostDataset, split_name
+from mnergraph.data.posts import Folder, PostDataset
+from mnergraph.data.splits import split_name
 from mnergraph.graph.pair import Pair
 
 TEXT = "IMGID:1\nKevin\tB-PER\n\nIMGID:2\nin\tO\nRome\tI-LOC\n\n"

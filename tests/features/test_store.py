@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from mnergraph.features import store_writer
-from mnergraph.features.store import FeatureStore, Manifest, StoreError
+from mnergraph.features.manifest import Manifest, StoreError
+from mnergraph.features.store import FeatureStore
 from mnergraph.features.store_writer import StoreWriter
 
 MADE_BY = Manifest("resnet", settings={"depth": 18, "grid": {"rows": 7}}, weights="random, seed 0")

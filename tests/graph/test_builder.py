@@ -11,7 +11,7 @@ from fakes import LABELS, SCHEMA, awkward_posts, post
 from mnergraph.features.backbone import tiny
 from mnergraph.features.wordvectors import Alphabet
 from mnergraph.graph import Complete, GraphBuilder, Member, Object, Pair, Relation, Schema, Windowed
-from mnergraph.graph.builder import CHARACTERS, LABEL_PIECES, PIECES
+from mnergraph.graph.tokens import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import Labels
 
 PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces

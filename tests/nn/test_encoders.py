@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mnergraph.features.backbone import Backbone, tiny
 from mnergraph.features.text import best_windows, windows
 from mnergraph.graph import GraphBuilder, Layout, Pair, Schema, collate
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, TextEncoder, sum_to
+from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember, sum_to
 from mnergraph.nn.state import Graph
+from mnergraph.nn.text import TextEncoder
 
 WIDTH = 8
 

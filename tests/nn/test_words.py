@@ -11,8 +11,9 @@ from mnergraph.features.wordvectors import WordVectors, random_vectors
 from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
 from mnergraph.nn.characters import CharacterCNN
-from mnergraph.nn.encoders import ObjectEncoder, TextEncoder
+from mnergraph.nn.encoders import ObjectEncoder
 from mnergraph.nn.state import Graph
+from mnergraph.nn.text import TextEncoder
 from mnergraph.nn.words import WordEncoder, lstm_states, word_states
 
 

@@ -33,4 +33,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc's allocator")
 def test_memory_is_kept() -> None:
-    assert faults("keep") < 1000 < faults("leave")
+    # kept blocks come in once more at the most, when something small has moved in between
+    assert 3 * faults("keep") < faults("leave")
