@@ -169,6 +169,7 @@ def building(repeats: int) -> dict[str, float]:
             },
             repeats,
         )
+        gc.unfreeze()
         found[f"{name}: built per second"] = 2000 / seconds["build"]
         found[f"{name}: collated per second"] = 2000 / seconds["collate"]
         found[f"{name}: built and collated per second"] = 2000 / sum(seconds.values())
