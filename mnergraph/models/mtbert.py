@@ -43,10 +43,10 @@ class MTBERTCRF(Tagger):
     Args:
         encoder: the text encoder; every node is as wide as its states, d.
         labels: the label set.
-        image_width: width of the picture's vectors (2048 for a ResNet-152).
         heads: of every attention.
         hidden: inside the feed-forwards; by default 4 times the width.
         dropout: of the encoder's states, attention weights and residuals.
+        image_width: width of the picture's vectors (2048 for a ResNet-152).
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class MTBERTCRF(Tagger):
         encoder: Backbone,
         labels: Labels,
         *,
-        image_width: int = 2048,
         heads: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
+        image_width: int = 2048,
     ) -> None:
         how = {"width": encoder.width, "heads": heads, "hidden": hidden, "dropout": dropout}
         super().__init__(

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from guided import check_equations, check_the_picture_decides
 from torch import Tensor
 
-from mnergraph.graph import Pair, collate
+from mnergraph.graph import Pair
 from mnergraph.insight import record_attention
 from mnergraph.models import AdaCAN
 from mnergraph.models.adacan import TO_TOKENS, TOKENS
 from mnergraph.nn.additive import AdditiveAttention, Along
 from mnergraph.nn.encoders import ImageEncoder
-from mnergraph.nn.state import Graph
 
 Choosy = Callable[[str], AdaCAN]
 either = pytest.mark.parametrize("kind", ["AdaCAN", "AdaCAN words"])
@@ -54,14 +54,7 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
 
 @either
 def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    model = choosy(kind)
-    batch = collate(model.builder.build(grids))
-    counts = [len(post.words) for post in grids]
-    text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
-    states = model.layers[:text](Graph.of(batch, model.schema)).x["token"].split(counts)
-    found = model(batch).emissions["tags"].split(counts)
-    for post, h, scores in zip(grids, states, found, strict=True):
-        torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
+    check_equations(choosy(kind), grids, plain)
 
 
 @either
@@ -83,7 +76,4 @@ def test_words_guide_what_is_seen(kind: str, choosy: Choosy, grids: list[Pair]) 
 
 @either
 def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    model = choosy(kind)
-    one, other, none = (model(model.builder(grids[place])).emissions["tags"] for place in range(3))
-    assert not torch.allclose(one, other, atol=1e-4)
-    assert not torch.allclose(one, none, atol=1e-4)
+    check_the_picture_decides(choosy(kind), grids)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from guided import check_equations, check_the_picture_decides
 from torch import Tensor, nn
 
-from mnergraph.graph import Pair, collate
+from mnergraph.graph import Pair
 from mnergraph.insight import record_attention
 from mnergraph.models import GVATT
 from mnergraph.models.gvatt import TO_SENTENCE
@@ -17,7 +18,6 @@ from mnergraph.nn.additive import Along
 from mnergraph.nn.encoders import ImageEncoder
 from mnergraph.nn.fusion import Apply
 from mnergraph.nn.recurrent import SentenceQuery
-from mnergraph.nn.state import Graph
 
 Choosy = Callable[[str], GVATT]
 KINDS = ["GVATT", "GVATT words"]
@@ -59,22 +59,12 @@ def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
 
 @either
 def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    model = choosy(kind)
-    batch = collate(model.builder.build(grids))
-    counts = [len(post.words) for post in grids]
-    text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
-    states = model.layers[:text](Graph.of(batch, model.schema)).x["token"].split(counts)
-    found = model(batch).emissions["tags"].split(counts)
-    for post, h, scores in zip(grids, states, found, strict=True):
-        torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
+    check_equations(choosy(kind), grids, plain)
 
 
 @either
 def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    model = choosy(kind)
-    one, other, none = (model(model.builder(grids[place])).emissions["tags"] for place in range(3))
-    assert not torch.allclose(one, other, atol=1e-4)
-    assert not torch.allclose(one, none, atol=1e-4)
+    check_the_picture_decides(choosy(kind), grids)
 
 
 @either
