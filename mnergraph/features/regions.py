@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,10 +12,10 @@ from pathlib import Path
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mnergraph.features.cached import cached, key_of, stamp
 from mnergraph.features.cuts import boxed, cut, normal
 from mnergraph.features.faults import PictureError
 from mnergraph.features.pictures import open_picture
@@ -142,16 +140,9 @@ class Crops:
             progress: whether to show a progress bar.
         """
         seen = [boxed(pair) for pair in pairs]
-        path = cache / f"regions-{self.name}-{_key(self, seen)}.safetensors" if cache else None
-        if path is not None and path.is_file():
-            rows = load_file(path)
-        else:
-            rows = self._compute(seen, progress)
-            if path is not None and rows:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
-                save_file(rows, part)
-                part.replace(path)
+        key = cache and key_of(seen, VERSION, asdict(self), stamp(Path(self.weights)))
+        path = cache / f"regions-{self.name}-{key}.safetensors" if cache else None
+        rows = cached(path, lambda: self._compute(seen, progress))
         return [
             _with_regions(pair, rows[str(place)]) if str(place) in rows else pair
             for place, pair in enumerate(seen)
@@ -200,20 +191,3 @@ def _with_regions(pair: Pair, rows: Tensor) -> Pair:
         thing if thing.box is None else replace(thing, region=next(following)) for thing in pair.objects
     )
     return replace(pair, objects=objects)
-
-
-def _key(crops: Crops, pairs: Iterable[Pair]) -> str:
-    """Changes with the settings, the boxes, and the size and time of change of pictures and weights."""
-    facts: list[object] = [VERSION, asdict(crops), _stamp(Path(crops.weights))]
-    for pair in pairs:
-        boxes = [thing.box for thing in pair.objects]
-        facts.append((pair.id, boxes, pair.size, pair.picture and (str(pair.picture), _stamp(pair.picture))))
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """A file's size and time of change."""
-    if not path.is_file():
-        return None
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
