@@ -6,12 +6,12 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from tqdm import tqdm
 
 from mnergraph.data import DATASETS
 from mnergraph.data import verify as verify_posts
@@ -90,7 +90,7 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
-#: With this in the environment a fault is told with where in the program it arose.
+#: With this in the environment faults and warnings are told with where in the program they arose.
 TRACEBACK = "MNERGRAPH_TRACEBACK"
 
 
@@ -99,9 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     keep_memory()
     debugging = bool(os.environ.get(TRACEBACK))
-    as_ever: Callable[..., str] = warnings.formatwarning
+    formatted, shown = warnings.formatwarning, warnings.showwarning
     try:
-        warnings.formatwarning = as_ever if debugging else _plainly
+        if not debugging:
+            warnings.formatwarning, warnings.showwarning = _one_line, _above_bars
         auto_cli(
             COMMANDS,
             args=_class_names(given),
@@ -123,15 +124,28 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"mnergraph: {' '.join(told.split())}", file=sys.stderr)
         raise SystemExit(2) from fault
     finally:
-        warnings.formatwarning = as_ever
+        warnings.formatwarning, warnings.showwarning = formatted, shown
 
 
-def _plainly(
+def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """A warning without the line of the program that gave it, which a user can do nothing about."""
     kind = "" if category is UserWarning else f" ({category.__name__})"
     return f"warning{kind}: {' '.join(str(message).split())}\n"
+
+
+def _above_bars(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Writes a warning so that no progress bar runs into it."""
+    told = warnings.formatwarning(message, category, filename, lineno, line)
+    tqdm.write(told, file=file or sys.stderr, end="")
 
 
 def _class_names(arguments: list[str]) -> list[str]:

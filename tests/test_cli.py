@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 from runs import Run
+from tqdm import tqdm
 
 from mnergraph.cli import COMMANDS, TRACEBACK, main
 from mnergraph.models import MODELS
@@ -158,10 +159,7 @@ def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Pat
         assert 0 <= found["score"] <= 1
 
     job = ["predict", "--model", trained.model, "--text", text, "--out", tmp_path / "out.jsonl"]
-    printed, noise = call(*job)
-    assert printed == ""
-    assert "predicting: 100%" in noise
-    assert call(*job, "--progress", "false") == ("", "")
+    assert call(*job) == ("", "")
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
 
 
@@ -176,7 +174,10 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
         raw / "captions.jsonl",
     ]
     job = ["predict", "--model", trained.model, "--posts"]
-    tagged = call(*job, raw / "test.txt", *evidence)[0].splitlines()
+    printed, noise = call(*job, raw / "test.txt", *evidence)
+    tagged = printed.splitlines()
+    assert "predicting: 100%" in noise, "the result goes into a file"
+    assert call(*job, raw / "test.txt", *evidence, "--progress", "false") == (printed, "")
     assert len(tagged) == 10
     bare = tmp_path / "bare.txt"
     bare.write_text("\n".join(line.split("\t")[0] for line in (raw / "test.txt").read_text().split("\n")))
@@ -354,13 +355,26 @@ def test_warnings_are_told_without_the_line_of_the_program(
     monkeypatch.setitem(COMMANDS, "warned", warned)
     if debugging:
         monkeypatch.setenv(TRACEBACK, "1")
-    as_ever = warnings.formatwarning
+    as_ever = warnings.formatwarning, warnings.showwarning
     printed, _ = call("warned")
-    assert warnings.formatwarning is as_ever, "the program's own way of telling them is back"
+    assert as_ever == (warnings.formatwarning, warnings.showwarning), "the program's own way of telling them"
     if debugging:
         assert printed.startswith("program.py:7: UserWarning: one\nline\n")
     else:
         assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
+
+
+def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned() -> None:
+        """A warning in the middle of long work."""
+        for _ in tqdm(range(2), "working", mininterval=0):
+            warnings.showwarning(UserWarning("look"), UserWarning, "program.py", 7)
+
+    monkeypatch.setitem(COMMANDS, "warned", warned)
+    _, noise = call("warned")
+    lines = [line.split("\r")[-1] for line in noise.split("\n")]
+    assert lines.count("warning: look") == 2
+    assert "working: 100%" in noise
 
 
 # --- explain ---------------------------------------------------------------------------------------------

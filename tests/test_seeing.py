@@ -251,7 +251,19 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     )
     write_features({pair.id: torch.zeros(0, 512) for pair in seen}, {}, tmp_path / "regions.safetensors")
     listed = {"objects": tmp_path / "objects.jsonl", "features": tmp_path / "regions.safetensors"}
-    assert replace(evidence, **listed).attach(posts(images)) == seen
+    empty = replace(evidence, **listed)
+    assert empty.attach(posts(images)) == seen
+    assert empty.coverage(posts(images)).regions == len(seen), "those of the stores"
+    held = Object("held", (0, 0, 5, 5))
+    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == seen
+    alone = replace(empty, stores=()).attach(posts(images))
+    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(seen)
+    grids = replace(empty, stores=stores[:1]).attach([replace(posts(images)[0], objects=(held,))])
+    assert not grids[0].objects
+    assert grids[0].size == seen[0].size
+    write_features({seen[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
+    with pytest.raises(ValueError, match="has 2 rows but the objects file has 0 objects"):
+        empty.attach(posts(images))
     # what a post tells itself holds
     box = Object("mine", (0, 0, 20, 20), region=torch.ones(512))
     own = replace(posts(images)[0], caption="a hat", objects=(box,), image=torch.ones(2, 512), size=(40, 30))

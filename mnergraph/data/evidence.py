@@ -38,7 +38,8 @@ class Evidence:
 
     Args:
         captions: path of ``captions.jsonl`` (see ``records``), or None.
-        objects: path of ``objects.jsonl``, or None.
+        objects: path of ``objects.jsonl``, or None. Where there are stores, a post for which it lists no
+            objects has those that they know, as a post without objects has when a model predicts.
         features: path of ``features.safetensors`` (see ``vectors``), or None.
         top_objects: keep this many boxed objects, best score first; None for all.
         caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
@@ -97,8 +98,19 @@ class Evidence:
         stores = [FeatureStore(folder) for folder in self.stores]
         with ExitStack() as stack:
             features = stack.enter_context(open_features(self.features)) if self.features else None
-            seen = (self._from_stores(pair, stores) for pair in pairs)
-            return [self._attach(pair, captions, sights, features) for pair in seen]
+            found = []
+            for pair in pairs:
+                sight = sights.get(pair.id)
+                seen = self._from_stores(self._left_to(stores, pair, sight), stores)
+                found.append(self._attach(seen, captions.get(pair.id), sight, features))
+            return found
+
+    @staticmethod
+    def _left_to(stores: Sequence[FeatureStore], pair: Pair, sight: Sight | None) -> Pair:
+        """The pair without boxes and size where the file lists no objects, so that the stores tell them."""
+        if not stores or sight is None or sight.objects:
+            return pair
+        return replace(pair, objects=tuple(seen for seen in pair.objects if not seen.box), size=None)
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
         for seen in filter(None, known(stores, pair, self.chunks)):
@@ -121,7 +133,8 @@ class Evidence:
         }
         if self.features:
             with open_features(self.features) as features:
-                kinds |= {"regions": features.ids("objects"), "images": features.ids("image")}
+                listed = features.ids("objects") - {key for key, sight in sights.items() if not sight.objects}
+                kinds |= {"regions": listed, "images": features.ids("image")}
         if self.stores:
             stores = [FeatureStore(folder) for folder in self.stores]
             bare = [replace(pair, objects=(), image=None) for pair in pairs]
@@ -142,26 +155,26 @@ class Evidence:
         return captions, read_objects(self.objects) if self.objects else {}
 
     def _attach(
-        self, pair: Pair, captions: dict[str, str], sights: dict[str, Sight], features: Features | None
+        self, pair: Pair, caption: str | None, sight: Sight | None, features: Features | None
     ) -> Pair:
-        told = sights.get(pair.id)
-        # where the file lists nothing it leaves it to the stores, as prediction does
-        left = told is not None and not told.objects and bool(self.stores)
-        sight = None if left else told
-        boxed = sight.objects if sight else tuple(seen for seen in pair.objects if seen.box)
-        regions = features.regions(pair.id, len(boxed)) if features and not left else None
-        if regions is not None:
+        boxed = tuple(seen for seen in pair.objects if seen.box)
+        size = pair.size
+        if sight and (sight.objects or not self.stores):
+            boxed, size = sight.objects, (sight.width, sight.height)
+        elif sight and size is None:
+            size = sight.width, sight.height
+        regions = features.regions(pair.id, len(sight.objects if sight else boxed)) if features else None
+        if regions is not None and len(regions):
             boxed = tuple(replace(seen, region=row) for seen, row in zip(boxed, regions, strict=True))
         boxed = tuple(sorted(boxed, key=lambda seen: -seen.score))[: self.top_objects]
-        caption = captions.get(pair.id, pair.caption)
-        phrases = tuple(seen for seen in pair.objects if not seen.box)
-        if self.caption_phrases and pair.id in captions:
-            phrases = self.phrases(captions[pair.id])
+        named = tuple(seen for seen in pair.objects if not seen.box)
+        if self.caption_phrases and caption is not None:
+            named = self.phrases(caption)
         image = features.image(pair.id) if features else None
         return replace(
             pair,
-            objects=boxed + phrases,
-            caption=caption,
-            size=(told.width, told.height) if told and not (left and pair.size) else pair.size,
+            objects=boxed + named,
+            caption=pair.caption if caption is None else caption,
+            size=size,
             image=pair.image if image is None else image,
         )

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from mnergraph.features.hub import facts
 from mnergraph.features.phrases import Phrase
-from mnergraph.features.prepared import Prepared, Source, alike
+from mnergraph.features.prepared import PictureDataset, Source, by_shape
 from mnergraph.features.seen import Seen
 from mnergraph.features.weights import checksum, known_as
 
@@ -101,7 +101,7 @@ class Extractor(ABC):
             raise ValueError(f"{type(self).__name__} reads no phrases; a grounder does")
         if phrases is not None and len(phrases) != len(pictures):
             raise ValueError(f"{len(phrases)} sequences of phrases for {len(pictures)} pictures")
-        prepared = Prepared(self, pictures, phrases or [()] * len(pictures))
+        prepared = PictureDataset(self, pictures, phrases or [()] * len(pictures))
         return self._run(prepared, batch_size, workers, torch.device(device), progress)
 
     def identity(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Extractor(ABC):
 
     @torch.no_grad()
     def _run(
-        self, prepared: Prepared, batch_size: int, workers: int, device: torch.device, progress: bool
+        self, prepared: PictureDataset, batch_size: int, workers: int, device: torch.device, progress: bool
     ) -> Iterator[Seen]:
         self.net.to(device)
         _ = self.processor  # made here once, not in every worker
@@ -128,7 +128,7 @@ class Extractor(ABC):
             prepared,
             batch_size,
             num_workers=workers,
-            collate_fn=alike,
+            collate_fn=by_shape,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from torch's own random state
         )

@@ -38,7 +38,7 @@ class Opened(NamedTuple):
 Sample = tuple[Opened, dict[str, Tensor] | None]
 
 
-class Prepared(Dataset[Sample]):
+class PictureDataset(Dataset[Sample]):
     """Pictures of a run, opened and prepared when asked for."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Prepared(Dataset[Sample]):
         return Opened(place, picture.image.size, picture.fault), tensors
 
 
-def alike(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor] | None]]:
+def by_shape(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor] | None]]:
     """Samples grouped by the shapes of their tensors, which are stacked; those without any are one group."""
     groups: dict[Any, list[Sample]] = {}
     for opened, tensors in samples:

@@ -102,7 +102,7 @@ class GraphBuilder:
         if tokens == "pieces" and characters is not None:
             raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
         self.characters = characters
-        self.schema, self.tokenizer, self.labels, self.tokens = schema, tokenizer, labels, tokens
+        self.schema, self.tokenizer, self.tokens = schema, tokenizer, tokens
         self.region_width, self.image_width, self.pool_image = region_width, image_width, pool_image
         self.similar, self.stand_in = similar, stand_in
         self.classes = None

@@ -96,7 +96,7 @@ def predict(
         extract: whether to run the training's extractors on pictures that no store knows.
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
-        progress: whether to show a progress bar while a file of posts goes into another.
+        progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
     """
     found = given_posts(
         text,
@@ -112,7 +112,7 @@ def predict(
     pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
-        silent = out is None or not progress
+        silent = not progress or posts is None or (out is None and sys.stdout.isatty())
         for line in tqdm(pipeline(found), "predicting", len(found), unit="post", disable=silent):
             print(json.dumps(line, ensure_ascii=False), file=target, flush=True)
     finally:

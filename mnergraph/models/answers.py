@@ -32,7 +32,7 @@ def word_tags(graph: Graph, task: Task, labels: Labels) -> list[list[str]]:
     return [[next(names) for _ in range(count)] for count in counts.tolist()]
 
 
-def products(
+def span_products(
     graph: Graph,
     task: Task,
     labels: Labels,

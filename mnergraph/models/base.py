@@ -19,7 +19,7 @@ from mnergraph.graph import GraphBuilder, Pair, Schema, collate
 from mnergraph.graph.builder import Cutter
 from mnergraph.graph.tokens import NO_LABEL, Tokenizer
 from mnergraph.labels import Labels, Span, spans
-from mnergraph.models.answers import Entity, products, word_tags
+from mnergraph.models.answers import Entity, span_products, word_tags
 from mnergraph.models.card import model_card
 from mnergraph.models.saving import folder_of, load, save
 from mnergraph.nn.heads import Task
@@ -145,7 +145,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         task = self._task("tags")
         if self.builder.tokens == "words":
             return task.scorer.span_probability(*task.scores(graph), found)
-        return products(graph, task, self.labels, found, tags)
+        return span_products(graph, task, self.labels, found, tags)
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:

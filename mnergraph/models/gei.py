@@ -27,7 +27,7 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Complete, EntityWords, Kind, Member, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.blocks import Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
 from mnergraph.nn.entities import GrowEntities, JoinEntityWords
@@ -68,11 +68,11 @@ class GEI(Tagger):
     Args:
         encoder: the text encoder.
         labels: the label set.
-        entity_level_interaction: off (table 1), visual nodes and words of entities meet directly, eqs. 8-10.
-        span_detection: off, too (table 1), visual nodes and all words do.
-        image_region: whether the picture's grid alone becomes visual nodes (table 1).
+        entity_level_interaction: whether entities stand between; off, their words meet visual nodes directly.
+        span_detection: whether there is any; off, as entity_level_interaction must be, all words do.
+        image_region: whether the picture's grid alone becomes visual nodes.
         region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
-        label_features: whether objects also speak by their label's embedding, added to the region.
+        label_features: whether objects also speak by their label's embedding; the paper has regions alone.
         image_width: width of the picture's vectors; None when posts have none.
         width: of the graph's nodes, d_m.
         layers: interacting layers, L.
@@ -111,15 +111,15 @@ class GEI(Tagger):
         sources = ["image"] * (image_width is not None) + ["object"] * (not image_region)
         graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
         drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | EntityWords)]
+        transformers = Transformers(encoder.width, heads, dropout=dropout)
         tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
         if span_detection:
             # eqs. 2-4
             side, spans = span_task(labels, weight=0.5), labels.boundaries.tags
             tasks.append(side)
-            stack += span_scores(TOKENS, labels, width=encoder.width, heads=heads, dropout=dropout)
-        # eq. 1
-        stack.append(TransformerBlock(TOKENS, encoder.width, heads, dropout=dropout))
+            stack += span_scores(TOKENS, labels, transformers)
+        stack.append(transformers.block(TOKENS))  # eq. 1
         # eqs. 5-6, and the words' linear map after eq. 1
         if image_width is not None:
             stack.append(ImageEncoder(width, image_width))
@@ -135,9 +135,9 @@ class GEI(Tagger):
             stack.append(find(spans, drawn, read="found"))
         between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
         members = (POOLS, FILLS) if entity_level_interaction else None
-        ends = partial(interacting_layer, within=(TOKENS, VISUALS), between=between, members=members)
+        layer = partial(interacting_layer, within=(TOKENS, VISUALS), between=between, members=members)
         for place in range(layers):
-            stack += ends(width, heads, hidden or 4 * width, dropout, last=place == layers - 1)
+            stack += layer(width, heads, hidden or 4 * width, dropout, last=place == layers - 1)
         super().__init__(
             schema=graph,
             layers=[*stack, Emit("tags", width, len(labels))],

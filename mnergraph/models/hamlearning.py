@@ -6,7 +6,7 @@ Graph: the sentence ([CLS]) and its tokens all meet, as do the image (one node) 
 boxes lie in one of eleven labelled relations, image and objects are joined; the sentence weighs the image,
 and so weighed it joins every object; objects and tokens all meet.
 
-Where the paper is silent or can be read in two ways we choose, beside what stands with the operators: every
+Where the paper is silent or can be read in two ways we choose, as stands with the operators, and here: every
 Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one layer,
 objects have no positions. A grid of image vectors enters as its mean; how many objects there are (the paper:
 15) is up to the evidence. The L rounds are iterations of the same layers, the last of which updates the words

@@ -13,16 +13,15 @@ nothing of a picture that is not there. A post without objects has one of zeros 
 other classes than COCO's, and labels in free text such as a caption's noun phrases, want ``label_features``.
 
 ``released`` computes what the authors' code does: pieces as tokens, with tags of their own which both CRFs
-read (`released_labels`); similar words stand on first pieces alone, random ones for words that the table
-lacks (`SimilarWords.find`'s ``seed``), and dropout follows; span detection reads that, not h; each level has
-a linear map of the picture and a self-attention of its own; BERT's layers, with their GELU, norms and initial
-weights; the gate over objects weighs the superior level; what `augmented` and `joined_scores` tell.
+read (`released_labels`); the sum of similar words, random ones where the table lacks the word (``seed`` of
+`SimilarWords.find`), is added to first pieces' states, dropout follows, and span detection reads the result,
+not h; each level has a linear map of the picture and self-attentions of its own; BERT's layers, with their
+GELU, norms and initial weights; the gate over objects weighs the superior level; see `joined_scores`, too.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -32,13 +31,13 @@ from mnergraph.features.similar import SimilarWords
 from mnergraph.graph import Complete, Relation, Resembles, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
-from mnergraph.nn.blocks import TransformerBlock, spoken
+from mnergraph.models.released import Form, as_bert, begin_as_bert, is_released, released_labels
+from mnergraph.nn.blocks import Transformers, spoken
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
 from mnergraph.nn.fusion import EachNode
 from mnergraph.nn.heads import Task
-from mnergraph.nn.joining import joined_scores
+from mnergraph.nn.joining import AddLinear, joined_linear, joined_scores
 from mnergraph.nn.levels import LEVELS, cross_modal_path, path_relations
 from mnergraph.nn.lookups import ObjectClasses, augmented
 from mnergraph.nn.spans import span_scores, span_task
@@ -105,19 +104,20 @@ class MGCMT(Tagger):
         if text_img and image_width is None:
             raise ValueError("TextImg reads the picture's features: give image_width, or text_img=False")
         labels = released_labels(labels) if released else labels
-        how: dict[str, Any] = {"width": d, "heads": heads, "hidden": hidden, "dropout": dropout}
-        how |= BERT_LAYER if released else {}
+        transformers = Transformers(d, heads, hidden, dropout)
+        transformers = as_bert(transformers) if released else transformers
         # eqs. 1-4
         text = TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
-        nearest = augmented(AUGMENTS, similar.vectors, d, released=released) if similar is not None else []
+        join = AddLinear if released else joined_linear
+        nearest = augmented(AUGMENTS, similar.vectors, d, join) if similar is not None else []
         # eqs. 9-12: h; A of eq. 18, and its scores
-        block = [TransformerBlock(TOKENS, **how)] if uni_text else []
-        spans = span_scores(TOKENS, labels, **how) if span_detection else []
-        dropped = EachNode({"token": nn.Dropout(dropout)})
-        meet = [dropped, *spans, *block] if released else [*block, *spans]
-        layers: list[nn.Module] = [text, *nearest, *meet]
+        block = [transformers.block(TOKENS)] if uni_text else []
+        spans = span_scores(TOKENS, labels, transformers) if span_detection else []
+        meet = [*spans, *block] if released else [*block, *spans]
+        dropped = [EachNode({"token": nn.Dropout(dropout)})] if released else []
+        layers: list[nn.Module] = [text, *nearest, *dropped, *meet]
         levels = [level for level, asked in zip(LEVELS, (basic_level, super_level), strict=True) if asked]
-        path = partial(cross_modal_path, how=how, separate=released)
+        path = partial(cross_modal_path, transformers=transformers, separate=released)
         if text_img and image_width is not None:
             # eq. 6
             sides = {level: f"image, {level}" if released else "image" for level in levels}
@@ -130,13 +130,14 @@ class MGCMT(Tagger):
             sides, weighed = dict.fromkeys(levels, "object"), levels[-1 if released else 0]
             layers += path("object", sides, out="TextObj", unimodal=uni_obj, weighed=weighed)
         seen = ["TextImg"] * text_img + ["TextObj"] * text_obj
-        layers += joined_scores(seen, d, len(labels), dropout=fusion_dropout, released=released)
+        lost = (0.5 if released else 0.0) if fusion_dropout is None else fusion_dropout
+        after = [nn.ReLU()] if released else []
+        layers += joined_scores(seen, d, len(labels), dropout=lost, after=after, extra=released)
         if released:
             begin_as_bert(layers[1:])
-        used = spoken(layers)
         tasks = [Task("tags", CRF(labels.tags))]
         super().__init__(
-            schema=Schema(relation for relation in SCHEMA if relation.key in used),
+            schema=Schema(relation for relation in SCHEMA if relation.key in spoken(layers)),
             layers=layers,
             tasks=[*tasks, span_task(labels, span_weight)] if span_detection else tasks,
             encoder=encoder,

@@ -1,6 +1,6 @@
 """MT-BERT-CRF: the multimodal transformer, which is UMT without span detection.
 
-Yu, Jiang, Yang and Xia, ACL 2020, sections 2.2 and 2.3; a row of its tables 2 and 4.
+Yu, Jiang, Yang and Xia, ACL 2020, sections 2.2 and 2.3; a row of its tables 2 and 3.
 
 Graph: tokens (words) and the picture as a grid of image nodes (7x7 for the paper's ResNet-152). Tokens all
 meet, and every token meets every image node, in both directions. A post without a picture has no image nodes,
@@ -15,7 +15,6 @@ computed beforehand.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch import nn
 
@@ -23,7 +22,7 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.blocks import Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder
 from mnergraph.nn.fusion import Apply
@@ -43,10 +42,10 @@ class MTBERTCRF(Tagger):
     Args:
         encoder: the text encoder; every node is as wide as its states, d.
         labels: the label set.
+        image_width: of the picture's vectors (2048 for a ResNet-152).
         heads: of every attention.
         hidden: inside the feed-forwards; by default 4 times the width.
         dropout: of the encoder's states, attention weights and residuals.
-        image_width: width of the picture's vectors (2048 for a ResNet-152).
     """
 
     def __init__(
@@ -54,15 +53,15 @@ class MTBERTCRF(Tagger):
         encoder: Backbone,
         labels: Labels,
         *,
+        image_width: int = 2048,
         heads: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
-        image_width: int = 2048,
     ) -> None:
-        how = {"width": encoder.width, "heads": heads, "hidden": hidden, "dropout": dropout}
+        transformers = Transformers(encoder.width, heads, hidden, dropout)
         super().__init__(
             schema=SCHEMA,
-            layers=[TextEncoder(encoder, dropout=dropout), *multimodal(how, image_width, labels)],
+            layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_width, labels)],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
@@ -71,7 +70,7 @@ class MTBERTCRF(Tagger):
 
 
 def multimodal(
-    how: dict[str, Any],
+    transformers: Transformers,
     image_width: int,
     labels: Labels,
     *,
@@ -82,20 +81,20 @@ def multimodal(
     """Section 2.3: from the encoder's words C and the picture's vectors U to the tags' scores.
 
     Args:
-        how: what all transformer layers have in common, the width among it.
+        transformers: makes the layers.
         image_width: width of the picture's vectors.
         labels: the label set.
         two_maps: whether the picture has a linear map for each of its two uses (UMT's released code).
         image_aware_words: whether there are any, A; without, R takes their place.
         visual_gate: whether Q passes it; without, B is Q.
     """
-    width = how["width"]
+    width = transformers.width
     # V = W_u U
     yield ImageEncoder(width, image_width)
     # R
-    yield TransformerBlock(TOKENS, **how)
+    yield transformers.block(TOKENS)
     # Q: words query the picture
-    yield TransformerBlock(TO_TOKENS, **how, out="visual")
+    yield transformers.block(TO_TOKENS, out="visual")
     words = "token"
     if image_aware_words:
         # eqs. 1-2, then A: the picture queries the words, and the words what it heard
@@ -103,7 +102,7 @@ def multimodal(
         if two_maps:
             picture = "querying image"
             yield ImageEncoder(width, image_width, out=picture)
-        yield ThereAndBack(TO_IMAGE, TO_TOKENS, **how, other=picture, out=words)
+        yield transformers.there_and_back(TO_IMAGE, TO_TOKENS, other=picture, out=words)
     if visual_gate:
         # eq. 3, B
         yield Apply(VisualGate(width, bias=True), read=(words, "visual"), write="visual")

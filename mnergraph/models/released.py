@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 from torch import nn
 from torch.nn import functional as F
 
 from mnergraph.labels import NOT_WORDS, Labels
+from mnergraph.nn.blocks import Transformers
 
 Form = Literal["paper", "released"]
-
-#: BERT's transformer layers, where `TransformerBlock` has another default.
-BERT_LAYER: dict[str, Any] = {"activation": F.gelu, "eps": 1e-12}
 
 
 def is_released(form: Form) -> bool:
@@ -26,6 +25,11 @@ def is_released(form: Form) -> bool:
 def released_labels(labels: Labels) -> Labels:
     """A data set's labels with those behind them that stand for no word: PAD, X, [CLS] and [SEP]."""
     return Labels((*labels.tags, *(tag for tag in NOT_WORDS if tag not in labels.tags)))
+
+
+def as_bert(transformers: Transformers) -> Transformers:
+    """The same layers as BERT has them, with its GELU and its norms."""
+    return replace(transformers, activation=F.gelu, eps=1e-12)
 
 
 def begin_as_bert(layers: Iterable[nn.Module]) -> None:

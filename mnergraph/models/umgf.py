@@ -6,8 +6,7 @@ Graph: tokens (words), which all meet, and objects, which all meet; the words of
 the object that it grounds, objects found by the general words with every word. Without objects it is text.
 
 ``paper`` computes equations 1 to 8. Where the paper is silent we choose, beside what stands with
-`fusion_layer`: one linear map with ReLU as each MLP; sinusoidal positions; feed-forwards 4 times as wide as
-the nodes.
+`fusion_layer`: one linear map with ReLU as each MLP; sinusoidal positions; feed-forwards 4 times as wide.
 
 ``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags of
 their own (`released_labels`), which its CRF reads; every token joined to every object (the code knows exactly
@@ -32,7 +31,7 @@ from mnergraph.models.base import Tagger
 from mnergraph.models.released import Form, is_released, released_labels
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember
-from mnergraph.nn.fusion import EachNode
+from mnergraph.nn.fusion import Add, AddNorm, EachNode
 from mnergraph.nn.heads import Emit, Task
 from mnergraph.nn.multimodal_fusion import fusion_layer
 from mnergraph.nn.pixels import PixelEncoder
@@ -58,11 +57,10 @@ class UMGF(Tagger):
         labels: the label set; the released form adds the tags it needs.
         form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
         region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
-        resnet: torchvision's name of a ResNet that learns with the model on the objects' crops, as the
-            authors' does (``resnet152``); without, region vectors are computed beforehand.
+        resnet: torchvision's name of a ResNet that learns with the model on the objects' crops, as paper and
+            release have it (``resnet152``); without, region vectors are made beforehand, which is our choice.
         resnet_weights: its first weights; see `Crops`.
-        label_features: whether objects also speak by their label's embedding, added to the region (the
-            released form knows regions alone).
+        label_features: whether objects speak by their label, too; paper and release have regions alone.
         width: of every node, d.
         layers: fusion layers, L; by default 2 (paper) or 6 (released).
         heads: of every attention.
@@ -124,12 +122,14 @@ class UMGF(Tagger):
         else:
             begin = {"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), visual: nn.ReLU()}
         stack += [Remember("token", "encoded") if released else Positions(), seen, EachNode(begin)]
-        meets, guides = (visual, "attends", visual), (visual, "guides", "token")
+        meets = (visual, "attends", visual)
         fusion = partial(
             fusion_layer,
             within=[TOKENS, meets] if visual_correlation else [TOKENS],
-            between=(guides, ("token", "guides", visual)),
-            released=released,
+            between=((visual, "guides", "token"), ("token", "guides", visual)),
+            maps=not released,
+            bias=released,
+            combine=partial(AddNorm, width, dropout) if released else Add,
             independent=independent,
         )
         for place in range(layers):

@@ -16,13 +16,14 @@ That code gives a post without a picture the picture of another, a training post
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from mnergraph.features.backbone import Backbone
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
 from mnergraph.models.mtbert import SCHEMA, TO_IMAGE, TOKENS, multimodal
-from mnergraph.models.released import BERT_LAYER, Form, begin_as_bert, is_released, released_labels
+from mnergraph.models.released import Form, as_bert, begin_as_bert, is_released, released_labels
+from mnergraph.nn.blocks import Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.heads import Hint, Task
 from mnergraph.nn.heads import conversion_matrix as initial_matrix
@@ -68,13 +69,13 @@ class UMT(Tagger):
         if conversion_matrix not in ("learned", "fixed", "none"):
             raise ValueError(f"conversion_matrix is learned, fixed or none, not {conversion_matrix!r}")
         labels = released_labels(labels) if released else labels
-        how: dict[str, Any] = {"width": encoder.width, "heads": heads, "hidden": hidden, "dropout": dropout}
-        how |= BERT_LAYER if released else {}
+        transformers = Transformers(encoder.width, heads, hidden, dropout)
+        transformers = as_bert(transformers) if released else transformers
         layers = [
             # section 2.4: T = another transformer layer over C, and its scores
-            *span_scores(TOKENS, labels, **how),
+            *span_scores(TOKENS, labels, transformers),
             *multimodal(
-                how,
+                transformers,
                 image_width,
                 labels,
                 two_maps=released,

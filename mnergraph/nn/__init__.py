@@ -2,7 +2,7 @@
 
 from mnergraph.nn.additive import AdditiveAttention, Along
 from mnergraph.nn.attention import Attention
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.blocks import ThereAndBack, TransformerBlock, Transformers
 from mnergraph.nn.characters import CharacterCNN, CharacterLSTM, Spelling
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Positions, Remember
@@ -11,8 +11,11 @@ from mnergraph.nn.fusion import Add, AddNorm, Apply, EachNode, FeedForward, PyGL
 from mnergraph.nn.gated import Gated
 from mnergraph.nn.gates import Blend, Gate, GatedSum, Highway, VisualGate
 from mnergraph.nn.heads import Emit, Hint, Task, conversion_matrix
-from mnergraph.nn.joining import AddLinear, Joined
-from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors
+from mnergraph.nn.interacting import interacting_layer
+from mnergraph.nn.joining import AddLinear, Joined, joined_linear, joined_scores
+from mnergraph.nn.levels import cross_modal_path
+from mnergraph.nn.lookups import CosineSum, ObjectClasses, SimilarVectors, augmented
+from mnergraph.nn.multimodal_fusion import fusion_layer
 from mnergraph.nn.pixels import PixelEncoder
 from mnergraph.nn.recurrent import LSTM, SentenceQuery, Spread, WordLSTM
 from mnergraph.nn.relevance import Relevance
@@ -77,10 +80,17 @@ __all__ = [
     "TextEncoder",
     "ThereAndBack",
     "TransformerBlock",
+    "Transformers",
     "VisualGate",
     "WordEncoder",
     "WordLSTM",
+    "augmented",
     "conversion_matrix",
+    "cross_modal_path",
+    "fusion_layer",
+    "interacting_layer",
+    "joined_linear",
+    "joined_scores",
     "span_scores",
     "span_task",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +125,39 @@ class ThereAndBack(nn.Sequential):
                 for relation, dst, src, kept in ends
             )
         )
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """What all transformer layers of a model have in common; makes them.
+
+    Args:
+        width: of all nodes.
+        heads: of the attentions.
+        hidden: inside the feed-forwards; by default 4 times the width.
+        dropout: of attention weights and residuals.
+        activation: inside the feed-forwards; BERT's layers have a GELU.
+        eps: of the norms; BERT's layers have 1e-12.
+    """
+
+    width: int
+    heads: int
+    hidden: int | None = None
+    dropout: float = 0.0
+    activation: Callable[[Tensor], Tensor] = torch.relu
+    eps: float = 1e-5
+
+    def block(
+        self, relation: EdgeType, *, dst: str | None = None, src: str | None = None, out: str | None = None
+    ) -> TransformerBlock:
+        """A layer along this relation; names as for `TransformerBlock`."""
+        return TransformerBlock(relation, **vars(self), dst=dst, src=src, out=out)
+
+    def there_and_back(
+        self, there: EdgeType, back: EdgeType, *, out: str, other: str | None = None
+    ) -> ThereAndBack:
+        """A path along these relations; names as for `ThereAndBack`."""
+        return ThereAndBack(there, back, **vars(self), other=other, out=out)
 
 
 def spoken(layers: Iterable[nn.Module]) -> set[EdgeType]:

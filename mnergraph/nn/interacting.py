@@ -30,7 +30,8 @@ def interacting_layer(
     D_T, D_V = self-attention within each modality (eq. 7);  M_E, M_V = gated attention between entities and
     visual nodes (eqs. 8-10);  M_T = words told by their entity through a gate (eqs. 11-12);  H_T, H_V =
     feed-forwards of these;  H_E = the maximum over an entity's words. M_V is made of D_V and H_E as M_E is of
-    H_E and D_V. Attention (eq. 7) and feed-forwards have residual, norm and weights for either modality.
+    H_E and D_V. Attention (eq. 7) and feed-forwards have residual and norm, and weights of their own in each
+    modality; gates have no bias.
 
     Args:
         width: of all nodes.

@@ -45,30 +45,33 @@ class AddLinear(nn.Module):
         return x + self.linear(message)
 
 
+def joined_linear(width: int, message: int) -> Joined:
+    """W [x, message] + b, as wide as x (MGCMT, eq. 4)."""
+    return Joined(nn.Linear(width + message, width))
+
+
 def joined_scores(
-    seen: Sequence[str], width: int, labels: int, *, dropout: float | None, released: bool
+    seen: Sequence[str], width: int, labels: int, *, dropout: float, after: Sequence[nn.Module], extra: bool
 ) -> Iterator[nn.Module]:
     """Layers from words and what they have seen to the tags' scores (MGCMT, eq. 15 and section 3.4).
 
-    S = W dropout([S_v, S_o]) + b (eq. 15);  P = [h, S];  scores = W' P + b'. Where words have seen one thing
-    only, that is S.
+    S = after(W dropout([S_v, S_o]) + b) (eq. 15);  P = [h, S];  scores = W P + b. Where words
+    have seen one thing only, that is S, as in the released code.
 
     Args:
         seen: by which names that is kept, one or two.
         width: of each.
         labels: how many tags there are.
-        dropout: on both together; by default none, or 0.5 as released.
-        released: whether, as the authors' code has it, a ReLU follows eq. 15 and one more linear map P.
+        dropout: on both together.
+        after: what follows eq. 15: nothing, or a ReLU in the authors' code.
+        extra: whether one more linear map, to the words' width, follows P, as in the authors' code.
     """
     fused = seen[0]
     if len(seen) == 2:
-        default = 0.5 if released else 0.0
-        fusion = [nn.Dropout(default if dropout is None else dropout), nn.Linear(2 * width, width)]
-        if released:
-            fusion.append(nn.ReLU())
         fused = "S"
-        yield Apply(Joined(nn.Sequential(*fusion)), read=seen, write=fused)
-    if not released:
+        fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, width), *after)
+        yield Apply(Joined(fusion), read=seen, write=fused)
+    if not extra:
         yield Emit("tags", 2 * width, labels, read=("token", fused))
         return
     yield Apply(Joined(nn.Linear(2 * width, width)), read=("token", fused), write="token")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from mnergraph.graph import EdgeType
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.blocks import Transformers
 from mnergraph.nn.fusion import Apply
 from mnergraph.nn.gates import Highway
 
@@ -24,7 +24,7 @@ def path_relations(kind: str) -> tuple[EdgeType, EdgeType, EdgeType]:
 def cross_modal_path(
     kind: str,
     sides: Mapping[Level, str],
-    how: Mapping[str, Any],
+    transformers: Transformers,
     *,
     out: str,
     unimodal: bool = True,
@@ -33,14 +33,14 @@ def cross_modal_path(
 ) -> Iterator[nn.Module]:
     """MGCMT's TextImg or TextObj (sections 3.2.4 and 3.3), from a visual side to S_v or S_o.
 
-    V = self-attention of the visual side (eqs. 9-12);  S_1 = words query V (basic level);  S_2 = words query
-    what V heard of them (superior level, eq. 13);  out = mu * S_1 + (1 - mu) * S_2,
-    mu = sigmoid(W_1 S_1 + W_2 S_2 + b) (eq. 14). One level alone has no gate.
+    V = self-attention of the visual side;  S_1 = words query V (basic level);  S_2 = words query what V heard
+    of them (superior level), each a transformer layer (eqs. 9-12);  out = mu * S_1 + (1 - mu) * S_2 (eq. 14),
+    mu = sigmoid(W_1 S_1 + W_2 S_2 + b) (eq. 13). One level alone has no gate, as in the released code.
 
     Args:
         kind: node type of the visual side.
         sides: the levels there are, one or both, and for each by which name its visual side is kept.
-        how: what all transformer layers have in common, the width among it.
+        transformers: makes the layers.
         out: under which name the result is kept.
         unimodal: whether the visual side has self-attention.
         separate: whether it has one for each level, as in the authors' code.
@@ -51,12 +51,13 @@ def cross_modal_path(
     if unimodal:
         heard = {level: f"{kind}, {level}" if separate else kind for level in sides}
         for before, after in dict.fromkeys((sides[level], heard[level]) for level in sides):
-            yield TransformerBlock(within, **how, dst=before, src=before, out=after)
+            yield transformers.block(within, dst=before, src=before, out=after)
     found = {level: f"{out}, {level}" if len(sides) == 2 else out for level in sides}
     if "basic" in sides:
-        yield TransformerBlock(to_words, **how, src=heard["basic"], out=found["basic"])
+        yield transformers.block(to_words, src=heard["basic"], out=found["basic"])
     if "superior" in sides:
-        yield ThereAndBack(from_words, to_words, **how, other=heard["superior"], out=found["superior"])
+        path = found["superior"]
+        yield transformers.there_and_back(from_words, to_words, other=heard["superior"], out=path)
     if len(sides) == 2:
         read = sorted(found, key=lambda level: level != weighed)
-        yield Apply(Highway(how["width"], bias=True), read=[found[level] for level in read], write=out)
+        yield Apply(Highway(transformers.width, bias=True), read=[found[level] for level in read], write=out)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
 from mnergraph.graph import Edges, EdgeType
 from mnergraph.nn.fusion import RelationalLayer
-from mnergraph.nn.joining import AddLinear, Joined
 from mnergraph.nn.state import Graph
 
 
@@ -62,8 +63,10 @@ class CosineSum(nn.Module):
         return message.new_zeros(edges.dst.nodes, src.shape[-1]).index_add(0, receivers, message)
 
 
-def augmented(relation: EdgeType, vectors: Tensor, width: int, *, released: bool) -> list[nn.Module]:
-    """Layers by which similar words join the words (MGCMT, eqs. 2-4): E = W [E_B, E_A] + b.
+def augmented(
+    relation: EdgeType, vectors: Tensor, width: int, join: Callable[[int, int], nn.Module]
+) -> list[nn.Module]:
+    """Layers by which similar words join the words (MGCMT, eqs. 2-4): E = join(E_B, E_A).
 
     A word without similar words has an E_A of zeros.
 
@@ -71,11 +74,10 @@ def augmented(relation: EdgeType, vectors: Tensor, width: int, *, released: bool
         relation: from similar words to words.
         vectors: of the similar words, as for `SimilarVectors`.
         width: of the words.
-        released: whether E_A is added through a linear map, as in the authors' code.
+        join: by both widths, makes what joins words and the similar: `joined_linear` (eq. 4), or `AddLinear`.
     """
-    similar = vectors.shape[1]
-    join = AddLinear(width, similar) if released else Joined(nn.Linear(width + similar, width))
-    return [SimilarVectors(vectors), RelationalLayer({relation: CosineSum()}, combine=lambda: join)]
+    joined = join(width, vectors.shape[1])
+    return [SimilarVectors(vectors), RelationalLayer({relation: CosineSum()}, combine=lambda: joined)]
 
 
 class ObjectClasses(nn.Module):

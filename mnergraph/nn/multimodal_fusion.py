@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from torch import nn
 
 from mnergraph.graph import EdgeType
 from mnergraph.nn.attention import Attention
-from mnergraph.nn.fusion import Add, AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.fusion import AddNorm, EachNode, FeedForward, RelationalLayer
 from mnergraph.nn.gates import GatedSum
 
 
@@ -21,7 +21,9 @@ def fusion_layer(
     *,
     within: Sequence[EdgeType],
     between: tuple[EdgeType, EdgeType],
-    released: bool,
+    maps: bool,
+    bias: bool,
+    combine: Callable[[], nn.Module],
     independent: bool,
     last: bool,
 ) -> Iterator[nn.Module]:
@@ -40,26 +42,26 @@ def fusion_layer(
         dropout: of attention weights and residuals.
         within: among words and, unless objects do not meet each other, among objects.
         between: from objects to words and back.
-        released: whether, as the authors' code has it, objects' attention has no value and no output map,
-            gates have a bias, and their sums residual and norm.
+        maps: whether objects' attention has a value and an output map; not in the authors' code.
+        bias: whether gates have one, as in the authors' code.
+        combine: makes what joins nodes and gated sums: `Add`, or residual and norm as in the authors' code.
         independent: whether each modality has parameters of its own.
         last: whether no layer follows; then nothing is computed that objects receive after the words have
             heard them, as it can reach no tag, and its parameters do not exist (`Schema.idle`).
     """
-    norm, bare = partial(AddNorm, width, dropout), not released
     # eqs. 1-2
     words, *objects = within
     attention = {words: Attention(width, heads, dropout=dropout)}
     for key in objects:
-        own = partial(Attention, width, heads, dropout=dropout, value=bare, output=bare)
+        own = partial(Attention, width, heads, dropout=dropout, value=maps, output=maps)
         attention[key] = own() if independent else attention[words]
-    yield RelationalLayer(attention, combine=norm)
+    yield RelationalLayer(attention, combine=partial(AddNorm, width, dropout))
     # eqs. 3-4 and, unless nobody will hear it, 5-6
     to_words, to_objects = between
-    gates = {to_words: GatedSum(width, bias=released)}
+    gates = {to_words: GatedSum(width, bias=bias)}
     if not last:
-        gates[to_objects] = GatedSum(width, bias=released) if independent else gates[to_words]
-    yield RelationalLayer(gates, combine=norm if released else Add)
+        gates[to_objects] = GatedSum(width, bias=bias) if independent else gates[to_words]
+    yield RelationalLayer(gates, combine=combine)
     # eqs. 7-8
     alone = {to_words[2]: FeedForward(width, hidden, dropout)}
     if not last:

@@ -1,4 +1,4 @@
-"""How far a picture goes with what is said about it."""
+"""How far a picture goes with what is said about it (HamLearning, section 3.2)."""
 
 from __future__ import annotations
 

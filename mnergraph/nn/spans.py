@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from mnergraph.graph import EdgeType
 from mnergraph.labels import Labels
-from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.blocks import Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.heads import Emit, Task, boundary_of
 
 
-def span_scores(relation: EdgeType, labels: Labels, **how: Any) -> list[nn.Module]:
+def span_scores(relation: EdgeType, labels: Labels, transformers: Transformers) -> list[nn.Module]:
     """Layers to the scores of `span_task` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
 
     A transformer layer of its own over the words as they are so far, which stay as they are, and a linear map
@@ -22,10 +20,10 @@ def span_scores(relation: EdgeType, labels: Labels, **how: Any) -> list[nn.Modul
     Args:
         relation: among words.
         labels: the tags' label set.
-        how: what makes the `TransformerBlock`, the width among it.
+        transformers: makes the layer.
     """
-    block = TransformerBlock(relation, **how, out="spans")
-    return [block, Emit("spans", how["width"], len(labels.boundaries), read=("spans",))]
+    block = transformers.block(relation, out="spans")
+    return [block, Emit("spans", transformers.width, len(labels.boundaries), read=("spans",))]
 
 
 def span_task(labels: Labels, weight: float, *, name: str = "spans") -> Task:
