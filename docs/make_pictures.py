@@ -61,8 +61,7 @@ def schemas() -> Figure:
     """What is connected to what in the five systems."""
     names = ("UMT (and MT-BERT-CRF)", "UMGF", "MGCMT", "GEI", "HamLearning")
     figure = Figure(figsize=(15, 8.5), layout="constrained")
-    places = figure.subplot_mosaic([["a", "b", "b1"], ["c", "d", "e"]], height_ratios=(1, 2))
-    figure.delaxes(places.pop("b1"))
+    places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=(1, 2))
     for name, ax in zip(names, places.values(), strict=True):
         draw_schema(SCHEMAS[name], ax=ax)
         ax.set_title(name)

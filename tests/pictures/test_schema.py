@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
-from mnergraph.graph import Complete, Grounded, Relation, Schema
+from mnergraph.graph import Complete, Grounded, Relation, Schema, Windowed
 from mnergraph.models import SCHEMAS
 from mnergraph.pictures import draw_schema
-from mnergraph.pictures.schema import DEAF
+from mnergraph.pictures.schema import UNREACHABLE
 
 
 def drawn(figure: Figure) -> tuple[list[str], list[FancyArrowPatch], list[str]]:
@@ -57,7 +57,7 @@ def test_what_cannot_reach_the_tags_and_names_that_are_no_mathematics() -> None:
     assert texts[1:] == ["object\n↻ again (Complete, not heard)", "$x_1$"]
     assert texts[0] == "token\n↻ $x_1$ (Complete)"
     assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx(
-        [int(DEAF[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        [int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     )
     assert "cannot reach the tags" in legend
 
@@ -77,3 +77,30 @@ def test_relations_side_by_side_bend_apart() -> None:
     heights = [text.get_position()[1] for text in figure.axes[0].texts[2:]]
     assert len({round(height, 3) for height in heights}) == 3
     assert len({arrow.get_connectionstyle().rad for arrow in arrows}) == 3
+
+
+def test_everything_lies_within_the_picture() -> None:
+    """However many relations, however long the names."""
+    several = [Relation("object", f"r{place}", "token", Windowed(place)) for place in range(5)]
+    several += [Relation("token", f"b{place}", "object", Complete()) for place in range(4)]
+    long = [Relation("a very long name of a node type", "and of a relation among them", "token", Complete())]
+    for relations in (several, long):
+        figure = draw_schema(Schema(relations))
+        _, arrows, legend = drawn(figure)
+        assert len(arrows) == len(relations)
+        if relations is several:
+            assert legend == ["Complete", *(f"Windowed({place})" for place in range(5))]
+        (ax,) = figure.axes
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        for text in ax.texts:
+            box = text.get_window_extent().transformed(ax.transData.inverted())
+            assert left <= box.x0 <= box.x1 <= right
+            assert low <= box.y0 <= box.y1 <= high
+
+
+def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
+    many = Schema(Relation(f"type{place}", "speaks", "token", Windowed(place)) for place in range(10))
+    texts, arrows, legend = drawn(draw_schema(many))
+    assert len(arrows) == 10
+    assert not legend
+    assert "speaks\nWindowed(9)" in texts
