@@ -43,10 +43,10 @@ class UMT(Tagger):
             ``none`` is the ablation: span detection is a side task alone.
         image_aware_words: whether there are any, A; an ablation: R takes their place.
         visual_gate: whether the word-aware picture passes it (eq. 3); an ablation: B is Q.
-        span_weight: of span detection in the loss, lambda.
         heads: of every attention.
         hidden: inside the feed-forwards; by default 4 times the width.
         dropout: of the encoder's states, attention weights and residuals.
+        span_weight: of span detection in the loss, lambda.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class UMT(Tagger):
         conversion_matrix: Literal["learned", "fixed", "none"] | None = None,
         image_aware_words: bool = True,
         visual_gate: bool = True,
-        span_weight: float = 0.5,
         heads: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
+        span_weight: float = 0.5,
     ) -> None:
         released = is_released(form)
         conversion_matrix = conversion_matrix or ("fixed" if released else "learned")
