@@ -68,7 +68,7 @@ class TransformerBlock(nn.Module):
 
 
 class ThereAndBack(nn.Sequential):
-    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, eq. 13).
+    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
 
     P = transformer (other queries words),  out = transformer (words query P)
 

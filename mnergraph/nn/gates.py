@@ -74,7 +74,7 @@ class Gate(nn.Module):
 
 
 class Highway(Gate):
-    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, 14).
+    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, eqs. 13-14).
 
     out = g * a + (1 - g) * b,  g = sigmoid(W_a a + W_b b)
     """
