@@ -6,11 +6,12 @@ model saw), `pictures`, `page`, `training`, `evaluation`, `pipelines`.
 """
 
 import warnings
+from importlib import import_module
 
 with warnings.catch_warnings():
     # said by torch of torch-geometric's own use of torch.jit, once, on import
     warnings.filterwarnings("ignore", message="`torch.jit")
-    import torch_geometric  # noqa: F401
+    import_module("torch_geometric")
 
 from mnergraph.evaluation import score
 from mnergraph.features.backbone import pretrained, tiny

@@ -101,16 +101,16 @@ class Evidence:
             found = []
             for pair in pairs:
                 sight = sights.get(pair.id)
-                seen = self._from_stores(self._left_to(stores, pair, sight), stores)
+                if self._leaves(sight):
+                    named = tuple(seen for seen in pair.objects if not seen.box)
+                    pair = replace(pair, objects=named, size=None)
+                seen = self._from_stores(pair, stores)
                 found.append(self._attach(seen, captions.get(pair.id), sight, features))
             return found
 
-    @staticmethod
-    def _left_to(stores: Sequence[FeatureStore], pair: Pair, sight: Sight | None) -> Pair:
-        """The pair without boxes and size where the file lists no objects, so that the stores tell them."""
-        if not stores or sight is None or sight.objects:
-            return pair
-        return replace(pair, objects=tuple(seen for seen in pair.objects if not seen.box), size=None)
+    def _leaves(self, sight: Sight | None) -> bool:
+        """Whether a post's boxes and size are left to the stores, as the file lists nothing."""
+        return bool(self.stores) and sight is not None and not sight.objects
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
         for seen in filter(None, known(stores, pair, self.chunks)):
@@ -157,11 +157,10 @@ class Evidence:
     def _attach(
         self, pair: Pair, caption: str | None, sight: Sight | None, features: Features | None
     ) -> Pair:
-        boxed = tuple(seen for seen in pair.objects if seen.box)
-        size = pair.size
-        if sight and (sight.objects or not self.stores):
-            boxed, size = sight.objects, (sight.width, sight.height)
-        elif sight and size is None:
+        boxed, size = tuple(seen for seen in pair.objects if seen.box), pair.size
+        if sight and not self._leaves(sight):
+            boxed = sight.objects
+        if sight and (size is None or not self._leaves(sight)):
             size = sight.width, sight.height
         regions = features.regions(pair.id, len(sight.objects if sight else boxed)) if features else None
         if regions is not None and len(regions):

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mnergraph.features.cached import stamp
 from mnergraph.features.embeddings import read_embeddings
 from mnergraph.features.nearest import nearest
 
@@ -84,8 +85,7 @@ class SimilarWords:
         table, words = Path(table), sorted(set(words))
         path = None
         if cache is not None and table.is_file():
-            stamp = table.stat()
-            facts = [table.name, stamp.st_size, stamp.st_mtime_ns, words, k, lower, seed]
+            facts = [table.name, stamp(table), words, k, lower, seed]
             key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
             path = cache / f"similar-{table.stem}-{key}.safetensors"
             if path.is_file():

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, is_dataclass
-from typing import ClassVar
+from dataclasses import Field, dataclass, is_dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class Connection:
 class Kind(ABC):
     """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
 
+    #: What `dataclasses.dataclass` adds to a kind; `Relation` refuses one without.
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
     sentence: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
     #: Whether every pair is joined, so that no edge need ever be stored.

@@ -129,7 +129,7 @@ class Schema:
         lines = [f"Nodes: {', '.join(self.nodes)}."]
         deaf = {relation.key for relation in self.idle(len(self.nodes))}
         for relation in self:
-            words = {"src": relation.src, "dst": relation.dst, **asdict(relation.kind)}  # type: ignore[call-overload]
+            words = {"src": relation.src, "dst": relation.dst, **asdict(relation.kind)}
             note = " It cannot reach the tags." if relation.key in deaf else ""
             lines.append(f"{relation}: {relation.kind.sentence.format(**words)}.{note}")
         return "\n".join(lines)
@@ -144,7 +144,7 @@ class Schema:
                 "name": r.name,
                 "dst": r.dst,
                 "kind": type(r.kind).__name__,
-                "settings": asdict(r.kind),  # type: ignore[call-overload]
+                "settings": asdict(r.kind),
             }
             for r in self
         ]
@@ -153,7 +153,7 @@ class Schema:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Schema:
         """The schema of `to_dict`; a kind of your own must be imported before."""
-        known = {kind.__name__: kind for kind in _kinds(Kind)}  # type: ignore[type-abstract]
+        known = _kinds()
         relations = []
         for entry in saved["relations"]:
             kind = entry["kind"]
@@ -164,7 +164,11 @@ class Schema:
         return cls(relations, nodes=saved["nodes"], tags=saved["tags"])
 
 
-def _kinds(base: type[Kind]) -> Iterator[type[Kind]]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
+def _kinds() -> dict[str, type[Kind]]:
+    """Every kind that has been imported, by name."""
+    found, waiting = {}, Kind.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        found[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return found

@@ -15,12 +15,17 @@ from mnergraph.graph import Edges, EdgeType
 from mnergraph.insight.filing import Seen, call_of, filed
 from mnergraph.insight.record import Found, Record
 from mnergraph.insight.weights import What
+from mnergraph.nn.additive import AdditiveWeights
 from mnergraph.nn.attention import AttentionWeights
 from mnergraph.nn.gates import GateValues
 from mnergraph.nn.state import Graph
 
 #: The parameter-free modules whose results are recorded, and what those are.
-WEIGHERS: dict[type[nn.Module], What] = {AttentionWeights: "attention", GateValues: "mean gate"}
+WEIGHERS: dict[type[nn.Module], What] = {
+    AttentionWeights: "attention",
+    AdditiveWeights: "attention",
+    GateValues: "mean gate",
+}
 
 
 @contextmanager
@@ -33,10 +38,11 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
             model.predict(pairs)
         record.posts[0].weights
 
-    Whatever computes its weights with `AttentionWeights` or its gates with `GateValues` is recorded, read
-    dense or sparse, along relations of the schema or of nodes that the model grows. In training the weights
-    are those before dropout, which sum to 1. What the text encoder does inside is no relation, and is not
-    recorded, nor are convolutions of PyG. A call that raises leaves nothing in the record.
+    Whatever computes its weights with `AttentionWeights` or `AdditiveWeights`, or its gates with
+    `GateValues`, is recorded, read dense or sparse, along relations of the schema or of nodes that the
+    model grows. In training the weights are those before dropout, which sum to 1. What the text encoder
+    does inside is no relation, and is not recorded, nor are convolutions of PyG. A call that raises
+    leaves nothing in the record.
 
     Args:
         model: a model, or any stack of layers Graph -> Graph.

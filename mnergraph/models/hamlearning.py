@@ -25,7 +25,7 @@ from mnergraph.graph import Complete, Relation, Schema, Spatial
 from mnergraph.graph.geometry import SPATIAL_LABELS
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.blocks import TransformerBlock, Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder, Remember
 from mnergraph.nn.fusion import Apply, EachNode, RelationalLayer
@@ -92,7 +92,7 @@ class HamLearning(Tagger):
         if not (rgcn or vit):
             raise ValueError("without R-GCN and without ViT no view of the picture is left; keep one of them")
         width, wide = encoder.width, BoxFeatures.WIDTH + encoder.width
-        block = partial(TransformerBlock, width=width, heads=heads, dropout=dropout)
+        block = Transformers(width, heads, dropout=dropout).block
         stack: list[nn.Module] = [
             # eq. 1 and the textual Transformer
             TextEncoder(encoder, pooling="sum", sentence=True),

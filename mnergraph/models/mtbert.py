@@ -22,7 +22,7 @@ from mnergraph.features.backbone import Backbone
 from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.blocks import Transformers
+from mnergraph.nn.blocks import ThereAndBack, Transformers
 from mnergraph.nn.crf import CRF
 from mnergraph.nn.encoders import ImageEncoder
 from mnergraph.nn.fusion import Apply
@@ -102,7 +102,7 @@ def multimodal(
         if two_maps:
             picture = "querying image"
             yield ImageEncoder(width, image_width, out=picture)
-        yield transformers.there_and_back(TO_IMAGE, TO_TOKENS, other=picture, out=words)
+        yield ThereAndBack(TO_IMAGE, TO_TOKENS, transformers, other=picture, out=words)
     if visual_gate:
         # eq. 3, B
         yield Apply(VisualGate(width, bias=True), read=(words, "visual"), write="visual")

@@ -104,9 +104,9 @@ class UMGF(Tagger):
         pixels = [PixelEncoder(Crops(resnet, resnet_weights))] if resnet else []
         region = pixels[0].width if pixels else region_width
         stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
+        wide = region or width if released else width
         # "Multi-modal graph", last paragraph: H^(0)
         if targeted:
-            wide = region or width if released else width
             named = text if label_features else None
             seen: nn.Module = ObjectEncoder(wide, region_width=region, label_width=named)
             visual, schema = "object", RELEASED_SCHEMA if released else SCHEMA

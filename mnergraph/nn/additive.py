@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph import Edges, EdgeType
-from mnergraph.nn.attention import DENSE_ABOVE, AttentionWeights, mixed, normalised
+from mnergraph.nn.attention import DENSE_ABOVE, mixed, normalised
 from mnergraph.nn.state import Graph
 
 
-class AdditiveWeights(AttentionWeights):
+class AdditiveWeights(nn.Module):
     """The weights of additive attention, and nothing learned: hooked as `AttentionWeights` are, of one head.
 
     alpha_ij = softmax over the senders j that receiver i hears of  w . tanh(q_i + k_j)
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, query: Tensor, key: Tensor, edges: Edges, dense: bool, score: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Weights of one relation, shaped as `AttentionWeights` says.

@@ -67,66 +67,6 @@ class TransformerBlock(nn.Module):
         return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
 
 
-class ThereAndBack(nn.Sequential):
-    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
-
-    P = transformer (other queries words),  out = transformer (words query P)
-
-    Args:
-        there: relation from the words to the other modality.
-        back: relation from the other modality to the words.
-        width: of both.
-        heads: of the attentions.
-        hidden: inside the feed-forwards; by default 4 times the width.
-        dropout: of both layers.
-        activation: inside the feed-forwards.
-        eps: of the norms.
-        words: name of the words' features; by default their node type.
-        other: name of the other modality's features; by default its node type.
-        out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
-
-    Raises:
-        ValueError: when the second relation does not lead back where the first comes from.
-    """
-
-    def __init__(
-        self,
-        there: EdgeType,
-        back: EdgeType,
-        width: int,
-        heads: int,
-        *,
-        hidden: int | None = None,
-        dropout: float = 0.0,
-        activation: Callable[[Tensor], Tensor] = torch.relu,
-        eps: float = 1e-5,
-        words: str | None = None,
-        other: str | None = None,
-        out: str,
-    ) -> None:
-        if (there[0], there[2]) != (back[2], back[0]):
-            raise ValueError(f"{back} does not lead back where {there} comes from")
-        reached = f"{out} there"
-        ends = ((there, other, words, reached), (back, words, reached, out))
-        super().__init__(
-            *(
-                TransformerBlock(
-                    relation,
-                    width,
-                    heads,
-                    hidden=hidden,
-                    dropout=dropout,
-                    activation=activation,
-                    eps=eps,
-                    dst=dst,
-                    src=src,
-                    out=kept,
-                )
-                for relation, dst, src, kept in ends
-            )
-        )
-
-
 @dataclass(frozen=True)
 class Transformers:
     """What all transformer layers of a model have in common; makes them.
@@ -153,11 +93,41 @@ class Transformers:
         """A layer along this relation; names as for `TransformerBlock`."""
         return TransformerBlock(relation, **vars(self), dst=dst, src=src, out=out)
 
-    def there_and_back(
-        self, there: EdgeType, back: EdgeType, *, out: str, other: str | None = None
-    ) -> ThereAndBack:
-        """A path along these relations; names as for `ThereAndBack`."""
-        return ThereAndBack(there, back, **vars(self), other=other, out=out)
+
+class ThereAndBack(nn.Sequential):
+    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
+
+    P = transformer (other queries words),  out = transformer (words query P)
+
+    Args:
+        there: relation from the words to the other modality.
+        back: relation from the other modality to the words.
+        transformers: makes both layers.
+        words: name of the words' features; by default their node type.
+        other: name of the other modality's features; by default its node type.
+        out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+
+    Raises:
+        ValueError: when the second relation does not lead back where the first comes from.
+    """
+
+    def __init__(
+        self,
+        there: EdgeType,
+        back: EdgeType,
+        transformers: Transformers,
+        *,
+        words: str | None = None,
+        other: str | None = None,
+        out: str,
+    ) -> None:
+        if (there[0], there[2]) != (back[2], back[0]):
+            raise ValueError(f"{back} does not lead back where {there} comes from")
+        reached = f"{out} there"
+        super().__init__(
+            transformers.block(there, dst=other, src=words, out=reached),
+            transformers.block(back, dst=words, src=reached, out=out),
+        )
 
 
 def spoken(layers: Iterable[nn.Module]) -> set[EdgeType]:

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from mnergraph.graph import EdgeType
-from mnergraph.nn.blocks import Transformers
+from mnergraph.nn.blocks import ThereAndBack, Transformers
 from mnergraph.nn.fusion import Apply
 from mnergraph.nn.gates import Highway
 
@@ -56,8 +56,8 @@ def cross_modal_path(
     if "basic" in sides:
         yield transformers.block(to_words, src=heard["basic"], out=found["basic"])
     if "superior" in sides:
-        path = found["superior"]
-        yield transformers.there_and_back(from_words, to_words, other=heard["superior"], out=path)
+        names = {"other": heard["superior"], "out": found["superior"]}
+        yield ThereAndBack(from_words, to_words, transformers, **names)
     if len(sides) == 2:
         read = sorted(found, key=lambda level: level != weighed)
         yield Apply(Highway(transformers.width, bias=True), read=[found[level] for level in read], write=out)

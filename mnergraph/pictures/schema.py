@@ -111,7 +111,7 @@ def _box(schema: Schema, kind: str, unreachable: set[tuple[str, str, str]]) -> s
 
 def _kind(kind: Kind) -> str:
     """A kind of relation with its settings, as it is written in Python."""
-    settings = ", ".join(f"{value!r}" for value in asdict(kind).values())  # type: ignore[call-overload]
+    settings = ", ".join(f"{value!r}" for value in asdict(kind).values())
     return f"{type(kind).__name__}({settings})" if settings else type(kind).__name__
 
 

@@ -103,7 +103,7 @@ class Batches(DataLoader):
         lengths = [graph[kind].num_nodes for graph in graphs]
         self.order = LengthBuckets(lengths, batch_size, shuffle=shuffle, seed=seed)
         super().__init__(
-            _Finished(graphs, finish) if finish else graphs,  # type: ignore[arg-type]
+            _Graphs(graphs, finish),
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=workers,
@@ -128,17 +128,20 @@ class Batches(DataLoader):
         self.order.skip = state["given"] if state["given"] < len(self.order) else 0
 
 
-class _Finished(Dataset[HeteroData]):
-    """Drafts, finished when asked for."""
+class _Graphs(Dataset[HeteroData]):
+    """Graphs, or drafts that are finished when asked for."""
 
-    def __init__(self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData]) -> None:
+    def __init__(
+        self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData] | None
+    ) -> None:
         self.drafts, self.finish = drafts, finish
 
     def __len__(self) -> int:
         return len(self.drafts)
 
     def __getitem__(self, place: int) -> HeteroData:
-        return self.finish(self.drafts[place])
+        draft = self.drafts[place]
+        return draft if self.finish is None else self.finish(draft)
 
 
 def _rank_and_world() -> tuple[int, int]:

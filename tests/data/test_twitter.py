@@ -37,7 +37,7 @@ def mirror(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """TEXT is the published training split, for these tests."""
-    sums = Twitter2017.sha256 | {"train": hashlib.sha256(TEXT.encode()).hexdigest()}  # type: ignore[operator]
+    sums = {**Twitter2017.sha256, "train": hashlib.sha256(TEXT.encode()).hexdigest()}
     monkeypatch.setattr(Twitter2017, "sha256", sums)
     monkeypatch.setattr(Twitter2017C, "sha256", sums)
 

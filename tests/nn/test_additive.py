@@ -20,8 +20,9 @@ from fakes import (
 from torch import Tensor
 
 from mnergraph.graph import Edges
+from mnergraph.insight.recorder import WEIGHERS
 from mnergraph.nn.additive import AdditiveAttention, AdditiveWeights, Along
-from mnergraph.nn.attention import Attention, AttentionWeights
+from mnergraph.nn.attention import Attention
 
 WIDTH, HIDDEN, QUERIES = 6, 5, 4
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
@@ -95,7 +96,7 @@ def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
     edges = random_edges(layout(3, 4), layout(5, 2), 0.7).read_as(reading)
     shapes = []
     for operator, dst in ((additive(), QUERIES), (Attention(WIDTH, 1), WIDTH)):
-        (weights,) = [part for part in operator.modules() if isinstance(part, AttentionWeights)]
+        (weights,) = [part for part in operator.modules() if isinstance(part, tuple(WEIGHERS))]
         weights.register_forward_hook(lambda module, args, out: shapes.append((args[2:4], out.shape)))
         operator(torch.randn(7, dst), torch.randn(7, WIDTH), edges)
     assert shapes[0] == shapes[1] == ((edges, reading == "dense"), shapes[0][1])

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnergraph.graph import Complete, EdgeType, Pair, Relation, Schema
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
+from mnergraph.nn.blocks import ThereAndBack, TransformerBlock, Transformers
 from mnergraph.nn.state import Graph
 
 WIDTH, HEADS = 8, 2
@@ -43,8 +43,10 @@ def block(relation: EdgeType, **options: object) -> TransformerBlock:
     return made
 
 
-def path(**options: object) -> ThereAndBack:
-    made = ThereAndBack(THERE, BACK, WIDTH, HEADS, out="seen", **options)
+def path(*, words: str | None = None, other: str | None = None, **options: object) -> ThereAndBack:
+    made = ThereAndBack(
+        THERE, BACK, Transformers(WIDTH, HEADS, **options), words=words, other=other, out="seen"
+    )
     scatter(made)
     return made
 
@@ -210,4 +212,4 @@ def test_a_way_back_that_leads_elsewhere() -> None:
         ValueError,
         match=r"\('object', 'tells', 'token'\) does not lead back where \('token', 'tells', 'image'\)",
     ):
-        ThereAndBack(("token", "tells", "image"), BACK, WIDTH, HEADS, out="seen")
+        ThereAndBack(("token", "tells", "image"), BACK, Transformers(WIDTH, HEADS), out="seen")
