@@ -11,11 +11,11 @@ from typing import Any, cast
 from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.experiment import Experiment
-from mnergraph.assembly import text_encoder, widths
-from mnergraph.features.encoder import Encoder
-from mnergraph.graph import Pair
+from mnergraph.features.text.encoder import Encoder
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
+from mnergraph.pair import Pair
+from mnergraph.training.build import text_encoder, widths
 
 
 def build(
@@ -49,7 +49,7 @@ def build(
                 f"{experiment.system} looks {experiment.similar} similar words up: give --word_vectors, a "
                 "table in word2vec's or GloVe's format, or --similar 0"
             )
-        from mnergraph.features.similar import SimilarWords
+        from mnergraph.features.text.nearest_words import SimilarWords
 
         arguments["similar"] = SimilarWords.find(
             word_vectors,

@@ -17,9 +17,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Object, Pair
+from mnergraph.features.text.encoder import Backbone, tiny
 from mnergraph.labels import Labels
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["LOC", "MISC", "ORG", "PER"])
 WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "love", "photo"]

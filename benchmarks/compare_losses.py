@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import LABELS, WORDS, commit, some_posts
-from mnergraph.features.backbone import tiny
-from mnergraph.features.similar import SimilarWords
-from mnergraph.features.wordvectors import random_vectors
-from mnergraph.graph import Pair, collate
+from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.word_embeddings import random_vectors
+from mnergraph.graph import collate
 from mnergraph.models import MODELS, Tagger
+from mnergraph.pair import Pair
 
 REGION, IMAGE, SIZE = 12, 10, (90, 60)
 STEPS, RATE = 5, 3e-3
@@ -257,7 +258,9 @@ def main() -> None:
         print("\n".join(lines[:50]))
         if lines:
             raise SystemExit(f"{len(lines)} differences in {len(before)} runs")
-        print(f"{len(before)} runs are equal; largest difference {largest_difference(before, found['runs']):.1e}")
+        print(
+            f"{len(before)} runs are equal; largest difference {largest_difference(before, found['runs']):.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
-from mnergraph.features.image import Regions
-from mnergraph.features.regions import Crops
-from mnergraph.features.weights import IMAGENET
+from mnergraph.features.pretrained import IMAGENET
+from mnergraph.features.vision.backbones import Regions
+from mnergraph.features.vision.crops import Crops
 from mnergraph.training import Loop, Optimisation
 
 SETTINGS = Path(__file__).parent / "settings"

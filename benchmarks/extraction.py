@@ -29,11 +29,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from benchmarks.common import commit, machine
-from mnergraph.features.detectors import RCNN
-from mnergraph.features.extract import Extractor, Item
-from mnergraph.features.image import Regions, Tower
-from mnergraph.features.pictures import open_picture
-from mnergraph.features.queries import QueryDetector
+from mnergraph.features.vision.backbones import Regions, Tower
+from mnergraph.features.vision.detectors import RCNN
+from mnergraph.features.vision.detr import QueryDetector
+from mnergraph.features.vision.extractor import Extractor, Item
+from mnergraph.features.vision.image_io import open_picture
 
 
 def extractors(folder: Path) -> dict[str, Callable[[], Extractor]]:

@@ -21,23 +21,14 @@ from torch_geometric.nn import RGCNConv, TransformerConv
 
 from benchmarks.common import LABELS, WORDS, allocated, flops, random_encoder, some_posts, timed
 from benchmarks.steps import training_calls
-from mnergraph.features.backbone import tiny
-from mnergraph.graph import (
-    Complete,
-    Edges,
-    GraphBuilder,
-    Grounded,
-    Layout,
-    Relation,
-    Schema,
-    collate,
-)
-from mnergraph.graph.geometry import SPATIAL_LABELS, spatial_edges
+from mnergraph.features.text.encoder import tiny
+from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Relation, Schema, collate
+from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 from mnergraph.models import UMGF
-from mnergraph.nn.attention import Attention
-from mnergraph.nn.crf import CRF
-from mnergraph.nn.gates import GatedSum
-from mnergraph.nn.spatial import RelationalConvolution
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.gated_sum import GatedSum
+from mnergraph.nn.conv.rgcn import RelationalConvolution
+from mnergraph.nn.heads.crf import CRF
 
 
 def complete_relation(words: int, repeats: int) -> dict[str, float]:

@@ -25,11 +25,11 @@ from jsonargparse import auto_cli
 from benchmarks.browser import chromium
 from benchmarks.common import commit, machine
 from mnergraph.data import Evidence, Lookalikes
-from mnergraph.graph import Pair
+from mnergraph.data.formats.jsonl import read_posts
+from mnergraph.explain.report import page_content, write_page
+from mnergraph.inference.processor import Pipeline
 from mnergraph.models import Tagger
-from mnergraph.page import page_content, write_page
-from mnergraph.pipelines import Pipeline
-from mnergraph.posts import read_posts
+from mnergraph.pair import Pair
 
 #: Milliseconds since the start of the navigation, by what has happened then; null until the page has loaded.
 TIMES = """

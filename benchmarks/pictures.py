@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mnergraph.features.backbone import Backbone
-from mnergraph.features.extract import Extractor, Seen
-from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.nn.encoders import sum_to
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.vision.extractor import Extractor, Seen
+from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.nn.conv.pooling import sum_to
+from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.state import Graph
-from mnergraph.nn.text import TextEncoder
+from mnergraph.pair import Pair
 
 Shape = Literal["vector", "grid"]
 

@@ -11,11 +11,12 @@ import torch
 
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
-from mnergraph.assembly import text_encoder
-from mnergraph.data import DATASETS, Evidence, PostDataset, checksum
-from mnergraph.features.backbone import Backbone
-from mnergraph.graph import Pair
+from mnergraph.data import DATASETS, Evidence, PostDataset
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.vision.image_io import checksum
 from mnergraph.labels import Labels
+from mnergraph.pair import Pair
+from mnergraph.training.build import text_encoder
 
 SPLITS = ("train", "valid", "test")
 #: What Twitter-2015 calls OTHER is what Twitter-2017 calls MISC.

@@ -17,9 +17,10 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks.common import LABELS, allocated, random_encoder, some_posts, timed
-from mnergraph.graph import Pair, collate
-from mnergraph.insight import record_attention
+from mnergraph.explain import record_attention
+from mnergraph.graph import collate
 from mnergraph.models import MODELS
+from mnergraph.pair import Pair
 
 #: Width, layers and heads of the text encoder: all-MiniLM's and BERT-base's.
 SHAPES = {"minilm": (384, 6, 12), "bert": (768, 12, 12)}

@@ -26,11 +26,12 @@ from benchmarks.building import build
 from benchmarks.common import LABELS, allocated, commit, flops, machine, random_encoder, some_posts, timed
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.steps import Precision, prediction_calls, training_calls
-from mnergraph.assembly import text_encoder
+from mnergraph.cli.malloc import keep_memory
 from mnergraph.data import read_conll
-from mnergraph.graph import Pair
 from mnergraph.models import Tagger
-from mnergraph.training import Batches, keep_memory
+from mnergraph.pair import Pair
+from mnergraph.training import Batches
+from mnergraph.training.build import text_encoder
 
 #: Width, layers and heads of the text encoders.
 SHAPES = {"MiniLM": (384, 6, 12), "BERT-base": (768, 12, 12)}

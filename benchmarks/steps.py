@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch_geometric.data import Batch
 
-from mnergraph.features.backbone import Backbone
+from mnergraph.features.text.encoder import Backbone
 from mnergraph.graph import Layout
 from mnergraph.models import Tagger
 

@@ -30,10 +30,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from benchmarks.common import commit, machine
-from mnergraph.features.manifest import Manifest
-from mnergraph.features.store import FeatureStore
-from mnergraph.features.store_writer import StoreWriter
-from mnergraph.graph.mapped import prefetch
+from mnergraph.features.store.manifest import Manifest
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.store.writer import StoreWriter
+from mnergraph.graph.prefetch import prefetch
 
 SHAPE = (49, 2048)
 

@@ -20,7 +20,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from benchmarks.experiment import RESULTS, SETTINGS, Reported, read
-from mnergraph.significance import compare
+from mnergraph.metrics.significance import compare
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 Result = Mapping[str, Any]

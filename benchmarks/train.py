@@ -27,8 +27,9 @@ from benchmarks.building import build
 from benchmarks.common import commit, machine
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, load
-from mnergraph.evaluation import Scores, counts
-from mnergraph.training import evaluate, fit, keep_memory
+from mnergraph.cli.malloc import keep_memory
+from mnergraph.metrics.scores import Scores, counts
+from mnergraph.training import evaluate, fit
 
 
 def train(
@@ -105,7 +106,7 @@ def one_run(
     print(f"{experiment.data} {experiment.system} seed {seed}:\n{found['test'].table()}", flush=True)
     return {
         **{name: scores.to_dict() for name, scores in found.items()},
-        # a line each: `mnergraph.significance` compares systems post by post
+        # a line each: `mnergraph.metrics.significance` compares systems post by post
         "entities by test post": {"right": _line(right), "predicted": _line(predicted), "gold": _line(gold)},
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training seconds": round(trained - began, 1),

@@ -20,9 +20,7 @@ from PIL import Image
 from benchmarks.browser import NoBrowser, chromium
 from mnergraph import Pair, attention_graph, load, record_attention
 from mnergraph.data import Lookalikes
-from mnergraph.models import SCHEMAS
-from mnergraph.page import page_content, write_page
-from mnergraph.pictures import (
+from mnergraph.explain.plots import (
     draw_confusion,
     draw_curves,
     draw_graph,
@@ -32,7 +30,9 @@ from mnergraph.pictures import (
     draw_schema,
     draw_types,
 )
-from mnergraph.pipelines import Pipeline
+from mnergraph.explain.report import page_content, write_page
+from mnergraph.inference.processor import Pipeline
+from mnergraph.models import SCHEMAS
 from mnergraph.training import evaluate
 
 HERE = Path(__file__).parent

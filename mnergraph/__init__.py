@@ -1,52 +1,15 @@
 """mnergraph: a sentence-image pair becomes a graph; every step takes a graph and returns a graph.
 
-The front door. Rooms behind it: `graph` (what is connected to what), `data` (where pairs come from),
-`features` (pixels and words to tensors), `nn` (how nodes speak), `models` (the papers), `insight` (what a
-model saw), `pictures`, `page`, `training`, `evaluation`, `pipelines`.
+The public names below are imported when first used (PEP 562). Packages, from the pair to the prediction: `graph`
+(node and edge types), `features` (tensors of words and images), `data` (posts), `nn` (operators, layers, heads),
+`models` (the papers), `metrics`, `training`, `explain`, `inference`, `cli`.
 """
 
-import warnings
-from importlib import import_module
+import warnings as _warnings
 
-with warnings.catch_warnings():
-    # said by torch of torch-geometric's own use of torch.jit, once, on import
-    warnings.filterwarnings("ignore", message="`torch.jit")
-    import_module("torch_geometric")
+import lazy_loader as _lazy
 
-from mnergraph.evaluation import score
-from mnergraph.features.backbone import pretrained, tiny
-from mnergraph.graph import GraphBuilder, Object, Pair, Relation, Schema, collate
-from mnergraph.insight import attention_graph, record_attention
-from mnergraph.labels import Labels
-from mnergraph.models import MODELS, Tagger
-from mnergraph.pipelines import Pipeline
-from mnergraph.posts import Post
-from mnergraph.reading import pipeline
-from mnergraph.training import Loop, Optimisation, evaluate, fit
+# said by torch of torch-geometric's own use of torch.jit, when torch-geometric is imported
+_warnings.filterwarnings("ignore", message="`torch.jit")
 
-load = Tagger.from_pretrained
-
-__all__ = [
-    "MODELS",
-    "GraphBuilder",
-    "Labels",
-    "Loop",
-    "Object",
-    "Optimisation",
-    "Pair",
-    "Pipeline",
-    "Post",
-    "Relation",
-    "Schema",
-    "Tagger",
-    "attention_graph",
-    "collate",
-    "evaluate",
-    "fit",
-    "load",
-    "pipeline",
-    "pretrained",
-    "record_attention",
-    "score",
-    "tiny",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

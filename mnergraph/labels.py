@@ -14,6 +14,8 @@ from typing import NamedTuple
 from seqeval.metrics.sequence_labeling import get_entities
 
 OUTSIDE = "O"
+
+
 #: Tags that some released codes give to [CLS], [SEP], padding and the later pieces of a word. They name no
 #: entity: where one is predicted for a word, the word counts as outside.
 NOT_WORDS = ("PAD", "X", "[CLS]", "[SEP]")

@@ -38,7 +38,7 @@ def umgf() -> Callable[..., UMGF]:
     from fakes import LABELS
     from torch import nn
 
-    from mnergraph.features.backbone import tiny
+    from mnergraph.features.text.encoder import tiny
     from mnergraph.labels import NOT_WORDS
     from mnergraph.models import UMGF
 

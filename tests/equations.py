@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from mnergraph.graph import Pair
-from mnergraph.nn.attention import Attention
-from mnergraph.nn.blocks import TransformerBlock
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.layers.transformer import TransformerBlock
+from mnergraph.pair import Pair
 
 
 def attention(part: Attention, receiver: Tensor, senders: Sequence[Tensor]) -> Tensor:

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import Backbone
-from mnergraph.features.wordvectors import WordVectors, random_vectors
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import (
     Complete,
     Edges,
     GraphBuilder,
     Grounded,
     Layout,
-    Object,
-    Pair,
     Relation,
     Schema,
     Spatial,
@@ -29,6 +27,7 @@ from mnergraph.graph import (
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["PER", "LOC"])
 WORDS = ("Paris", "in", "the", "rain", "@user", "http://t.co/x", "Hilton", "#now", "é", "🇫🇷")

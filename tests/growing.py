@@ -7,15 +7,7 @@ from fakes import OBJECTS, SCHEMA, TO_OBJECTS, TO_TOKENS, TOKENS
 from torch import nn
 
 from mnergraph.graph import Complete, Edges, Layout, Member, Relation, Schema
-from mnergraph.nn import (
-    Apply,
-    Attention,
-    GatedSum,
-    Graph,
-    Highway,
-    RelationalLayer,
-    TransformerBlock,
-)
+from mnergraph.nn import Apply, Attention, GatedSum, Graph, Highway, RelationalLayer, TransformerBlock
 
 WIDTH, HEADS = 8, 2
 OF, SHOWS = ("entity", "of", "token"), ("visual", "shows", "entity")

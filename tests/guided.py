@@ -8,10 +8,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mnergraph.graph import Pair, collate
+from mnergraph.graph import collate
 from mnergraph.models import Tagger
-from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
 
 Model = TypeVar("Model", bound=Tagger)
 

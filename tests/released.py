@@ -10,10 +10,11 @@ import torchcrf
 from equations import released_pieces
 from torch import Tensor, nn
 
-from mnergraph.graph import Pair, collate
+from mnergraph.graph import collate
 from mnergraph.models import Tagger
-from mnergraph.nn.blocks import TransformerBlock
-from mnergraph.nn.heads import Emit
+from mnergraph.nn.heads.tagging import Emit
+from mnergraph.nn.layers.transformer import TransformerBlock
+from mnergraph.pair import Pair
 
 #: In the codes' order, for the types MISC, PER, ORG and LOC.
 TYPED = tuple(f"{prefix}-{kind}" for kind in ("MISC", "PER", "ORG", "LOC") for prefix in "BI")

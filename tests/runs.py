@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnergraph.cli.train import train
 from mnergraph.data import Lookalikes
-from mnergraph.features.regions import Crops
-from mnergraph.jobs import train
+from mnergraph.features.vision.crops import Crops
 from mnergraph.models import UMGF
 from mnergraph.training import Loop
 

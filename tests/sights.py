@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from wild import lying
 
-from mnergraph.features.extract import Seen
+from mnergraph.features.vision.extractor import Seen
 
 #: Where it is, in pixels of the upright picture of 40 x 30.
 RED_BOX = (3.0, 5.0, 17.0, 21.0)

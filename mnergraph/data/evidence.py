@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mnergraph.data.records import Sight, read_captions, read_objects
-from mnergraph.data.vectors import Features, open_features
-from mnergraph.features.manifest import Manifest
-from mnergraph.features.phrases import Chunker, RuleChunker, phrase_labels
-from mnergraph.features.store import FeatureStore
-from mnergraph.features.stored import known
-from mnergraph.graph.pair import Object, Pair
+from mnergraph.data.formats.evidence_jsonl import Sight, read_captions, read_objects
+from mnergraph.data.formats.feature_file import Features, open_features
+from mnergraph.features.store.entries import known
+from mnergraph.features.store.manifest import Manifest
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
+from mnergraph.pair import Object, Pair
 
 #: Names under which evidence lies beside the text.
 OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"

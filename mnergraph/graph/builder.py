@@ -11,24 +11,28 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.evidence import (
+from mnergraph.graph.collate import fill
+from mnergraph.graph.node_stores import (
+    CHARACTERS,
+    LABEL_PIECES,
     NO_BOX,
     NOTHING,
     Neighbours,
+    Tokenizer,
+    Tokens,
+    add_parts,
     image_store,
     object_store,
     similar_store,
 )
-from mnergraph.graph.mapped import prefetch
-from mnergraph.graph.pair import Pair
+from mnergraph.graph.prefetch import prefetch
 from mnergraph.graph.schema import Schema
-from mnergraph.graph.stores import fill
-from mnergraph.graph.tokens import CHARACTERS, LABEL_PIECES, Tokenizer, Tokens, add_parts
 from mnergraph.labels import Labels
+from mnergraph.pair import Pair
 
 
 class Cutter(Protocol):
-    """What the builder needs to put pixels into object nodes; `mnergraph.features.cuts.Cuts` is one."""
+    """What the builder needs to put pixels into object nodes; `mnergraph.features.vision.crops.Cuts` is one."""
 
     def boxed(self, pair: Pair) -> Pair:
         """The pair, its whole picture an object where nothing else has a box."""

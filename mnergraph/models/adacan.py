@@ -29,21 +29,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import Backbone
-from mnergraph.features.wordvectors import WordVectors
-from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.edge_rules import Complete
+from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.additive import AdditiveAttention, Along
-from mnergraph.nn.characters import CharacterCNN
-from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder
-from mnergraph.nn.fusion import Apply, EachNode
-from mnergraph.nn.gates import Gate, Highway
-from mnergraph.nn.heads import Emit, Task
-from mnergraph.nn.words import word_states
+from mnergraph.nn.conv.additive_attention import AdditiveAttention
+from mnergraph.nn.encoders.characters import CharacterCNN
+from mnergraph.nn.encoders.visual import ImageEncoder
+from mnergraph.nn.encoders.word_vectors import word_states
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.tagging import Emit, Task
+from mnergraph.nn.layers.gates import Gate, Highway
+from mnergraph.nn.layers.hetero import Along, Apply, EachNode
 
 TO_TOKENS, TOKENS = ("image", "shows", "token"), ("token", "attends", "token")
+
+
 SCHEMA = Schema([Relation(*TO_TOKENS, Complete()), Relation(*TOKENS, Complete())])
 
 

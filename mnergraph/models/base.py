@@ -13,18 +13,19 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.features.encoder import Encoder
-from mnergraph.features.similar import SimilarWords
-from mnergraph.graph import GraphBuilder, Pair, Schema, collate
-from mnergraph.graph.builder import Cutter
-from mnergraph.graph.tokens import NO_LABEL, Tokenizer
+from mnergraph.features.text.encoder import Encoder
+from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.graph.builder import Cutter, GraphBuilder
+from mnergraph.graph.collate import collate
+from mnergraph.graph.node_stores import NO_LABEL, Tokenizer
+from mnergraph.graph.schema import Schema
 from mnergraph.labels import Labels, Span, spans
-from mnergraph.models.answers import Entity, span_products, word_tags
-from mnergraph.models.card import model_card
-from mnergraph.models.saving import folder_of, load, save
-from mnergraph.nn.heads import Task
-from mnergraph.nn.pixels import PixelEncoder
+from mnergraph.models.decoding import Entity, span_products, word_tags
+from mnergraph.models.hub import folder_of, load_saved, model_card, save
+from mnergraph.nn.encoders.crops import PixelEncoder
+from mnergraph.nn.heads.tagging import Task
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
 
 
 class Tagger(nn.Module, ModelHubMixin, ABC):
@@ -212,8 +213,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """
         how = {"revision": revision, "token": token, "cache_dir": cache_dir}
         folder = folder_of(folder_or_name, local_files_only=local_files_only, **how)
-        return load(folder, cls, {model.__name__: model for model in _models(Tagger)})
+        return load_saved(folder, cls, {model.__name__: model for model in _models(Tagger)})
 
 
 def _models(base: type[Tagger]) -> list[type[Tagger]]:
     return [model for kind in base.__subclasses__() for model in (kind, *_models(kind))]
+
+
+load = Tagger.from_pretrained

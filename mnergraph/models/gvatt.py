@@ -25,22 +25,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import Backbone
-from mnergraph.features.wordvectors import WordVectors
-from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.edge_rules import Complete
+from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import Labels
 from mnergraph.models.base import Tagger
-from mnergraph.nn.additive import AdditiveAttention, Along
-from mnergraph.nn.characters import CharacterLSTM
-from mnergraph.nn.crf import CRF
-from mnergraph.nn.encoders import ImageEncoder
-from mnergraph.nn.fusion import Apply
-from mnergraph.nn.gates import Gate
-from mnergraph.nn.heads import Emit, Task
-from mnergraph.nn.recurrent import SentenceQuery, Spread
-from mnergraph.nn.words import word_states
+from mnergraph.nn.conv.additive_attention import AdditiveAttention
+from mnergraph.nn.encoders.characters import CharacterLSTM
+from mnergraph.nn.encoders.visual import ImageEncoder
+from mnergraph.nn.encoders.word_vectors import word_states
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.tagging import Emit, Task
+from mnergraph.nn.layers.gates import Gate
+from mnergraph.nn.layers.hetero import Along, Apply
+from mnergraph.nn.layers.lstm import SentenceQuery, Spread
 
 TO_SENTENCE, TO_TOKENS = ("image", "answers", "sentence"), ("sentence", "tells", "token")
+
+
 SCHEMA = Schema([Relation(*TO_SENTENCE, Complete()), Relation(*TO_TOKENS, Complete())])
 
 

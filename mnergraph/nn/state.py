@@ -9,8 +9,9 @@ from functools import cached_property
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.graph import Edges, EdgeType, Layout, Schema, collate
-from mnergraph.graph.batch import layouts
+from mnergraph.graph.collate import EdgeType, collate, layouts
+from mnergraph.graph.layout import Edges, Layout
+from mnergraph.graph.schema import Schema
 
 
 @dataclass(frozen=True)

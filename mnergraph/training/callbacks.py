@@ -13,9 +13,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from mnergraph.training.module import DEV_F1
+from mnergraph.training.lightning_module import DEV_F1
 
 LAST = "last.ckpt"
+
+
 BEST = "best.ckpt"
 
 

@@ -11,7 +11,7 @@ import torch.distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph import collate
+from mnergraph.graph.collate import collate
 
 #: Batches that are drawn together and sorted by length before they are cut.
 POOL = 50

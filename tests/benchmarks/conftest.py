@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mnergraph.data import Folder, write_conll
-from mnergraph.features.backbone import tiny
-from mnergraph.graph import Pair
+from mnergraph.features.text.encoder import tiny
+from mnergraph.pair import Pair
 
 NAMES = {"bob": "PER", "ann": "PER", "rome": "LOC", "oslo": "LOC", "acme": "ORG", "opus": "OTHER"}
 FILLERS = ("saw", "in", "the", "a", "today", "with")

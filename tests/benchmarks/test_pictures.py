@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
-from mnergraph.features.backbone import Backbone, pretrained
-from mnergraph.features.image import Regions
-from mnergraph.graph import Pair
+from mnergraph.features.text.encoder import Backbone, pretrained
+from mnergraph.features.vision.backbones import Regions
+from mnergraph.pair import Pair
 
 Splits = dict[str, list[Pair]]
 SMALL = partial(Regions, "resnet18", "random", size=64, cells=7)

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.experiment import SETTINGS as PAPERS
 from benchmarks.table import entities, main, read_results, reported_figures, table
 from benchmarks.train import summary
-from mnergraph.evaluation import counts, score
-from mnergraph.significance import compare
+from mnergraph.metrics.scores import counts, score
+from mnergraph.metrics.significance import compare
 
 GOLD = [["B-PER", "O", "B-LOC"], ["O", "B-OTHER"], ["B-PER", "I-PER"], ["O"], ["B-LOC", "O"]] * 8
 SETTINGS = """\

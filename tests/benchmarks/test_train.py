@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.train import main, summary
-from mnergraph.data import checksum
+from mnergraph.features.vision.image_io import checksum
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={width: 16, heads: 2, layers: 1, hidden: 16}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query: 8, attention: 8}")

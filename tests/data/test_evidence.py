@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnergraph.data.conll import read_conll
 from mnergraph.data.evidence import Coverage, Evidence
-from mnergraph.data.records import EvidenceError, Sight, write_captions, write_objects
-from mnergraph.data.vectors import write_features
-from mnergraph.graph.pair import Object, Pair
+from mnergraph.data.formats.conll import read_conll
+from mnergraph.data.formats.evidence_jsonl import EvidenceError, Sight, write_captions, write_objects
+from mnergraph.data.formats.feature_file import write_features
+from mnergraph.pair import Object, Pair
 
 PAIRS = [Pair(("Kevin", "wins"), id="1"), Pair(("Rose",), id="2"), Pair(("May",), id="3")]
 BOX = (0.0, 0.0, 1.0, 1.0)

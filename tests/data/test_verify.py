@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnergraph.data.conll import read_conll
-from mnergraph.data.posts import Folder
-from mnergraph.data.twitter import Twitter2017C
+from mnergraph.data.datasets.base import Folder
+from mnergraph.data.datasets.twitter import Twitter2017C
+from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.verify import leaks, verify
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from fakes import LABELS, SCHEMA, awkward_posts, post
 
-from mnergraph.features.backbone import tiny
-from mnergraph.features.wordvectors import Alphabet
-from mnergraph.graph import Complete, GraphBuilder, Member, Object, Pair, Relation, Schema, Windowed
-from mnergraph.graph.tokens import CHARACTERS, LABEL_PIECES, PIECES
+from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.word_embeddings import Alphabet
+from mnergraph.graph import Complete, GraphBuilder, Member, Relation, Schema, Windowed
+from mnergraph.graph.node_stores import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import Labels
+from mnergraph.pair import Object, Pair
 
 PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
 EVERYTHING = SCHEMA | Schema([Relation("entity", "of", "token", Member())], nodes=["image", "thought"])

@@ -23,7 +23,7 @@ from mnergraph.graph import (
     collate,
     pairs,
 )
-from mnergraph.graph.geometry import SPATIAL_LABELS
+from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.nn.state import Graph
 
 TEXT = Schema([Relation("token", "attends", "token", Complete())])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from fakes import over_words, vectors_of
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.features.similar import SimilarWords
-from mnergraph.graph import Object, Pair
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.nearest_words import SimilarWords
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
+from mnergraph.pair import Object, Pair
 
 REGION, IMAGE = 6, 5
 NAMES = ("bob", "ann", "lee", "paris", "rome", "oslo", "saw", "new", "york", "city")

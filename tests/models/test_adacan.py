@@ -9,12 +9,13 @@ import torch
 from guided import check_equations, check_the_picture_decides
 from torch import Tensor
 
-from mnergraph.graph import Pair
-from mnergraph.insight import record_attention
+from mnergraph.explain import record_attention
 from mnergraph.models import AdaCAN
 from mnergraph.models.adacan import TO_TOKENS, TOKENS
-from mnergraph.nn.additive import AdditiveAttention, Along
-from mnergraph.nn.encoders import ImageEncoder
+from mnergraph.nn.conv.additive_attention import AdditiveAttention
+from mnergraph.nn.encoders.visual import ImageEncoder
+from mnergraph.nn.layers.hetero import Along
+from mnergraph.pair import Pair
 
 Choosy = Callable[[str], AdaCAN]
 either = pytest.mark.parametrize("kind", ["AdaCAN", "AdaCAN words"])

@@ -13,11 +13,12 @@ import pytest
 import torch
 from fakes import over_words
 
-import mnergraph.models.saving
-from mnergraph.features.backbone import TINY, tiny
-from mnergraph.graph import Pair, Schema, collate
+import mnergraph.models.hub
+from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.graph import Schema, collate
 from mnergraph.labels import Labels
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
+from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
@@ -167,14 +168,14 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 def test_neither_a_folder_nor_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    real = mnergraph.models.saving.snapshot_download
+    real = mnergraph.models.hub.snapshot_download
 
     def offline(repo: str, **options: Any) -> str:
         if repo.count("/") > 1:
             return real(repo, **options)
         raise LocalEntryNotFoundError("offline")
 
-    monkeypatch.setattr(mnergraph.models.saving, "snapshot_download", offline)
+    monkeypatch.setattr(mnergraph.models.hub, "snapshot_download", offline)
     with pytest.raises(FileNotFoundError, match=f"no model at '{name}': it is no folder here, and the hub"):
         Tagger.from_pretrained(name)
 
@@ -186,7 +187,7 @@ def test_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.M
         asked.append((name, options))
         return str(saved)
 
-    monkeypatch.setattr(mnergraph.models.saving, "snapshot_download", download)
+    monkeypatch.setattr(mnergraph.models.hub, "snapshot_download", download)
     model = Tagger.from_pretrained("someone/model", revision="v1", token="secret", local_files_only=True)
     assert isinstance(model, BERTCRF)
     options = {"revision": "v1", "token": "secret", "cache_dir": None, "local_files_only": True}

@@ -15,11 +15,12 @@ import torchcrf
 from equations import attention, norm, scatter, transformer
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Edges, Object, Pair, collate
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.graph import Edges, collate
 from mnergraph.labels import Labels, boundary, spans
 from mnergraph.models import GEI, Tagger
-from mnergraph.models.gei import (
+from mnergraph.models.gei.layers import Gated
+from mnergraph.models.gei.model import (
     FILLS,
     FROM_ENTITIES,
     FROM_TOKENS,
@@ -30,16 +31,17 @@ from mnergraph.models.gei import (
     TOKENS,
     VISUALS,
 )
-from mnergraph.nn.attention import Attention
-from mnergraph.nn.blocks import TransformerBlock
-from mnergraph.nn.encoders import ImageEncoder, ObjectEncoder
-from mnergraph.nn.entities import GrowEntities, Pool
-from mnergraph.nn.fusion import AddNorm, EachNode, FeedForward, RelationalLayer
-from mnergraph.nn.gated import Gated
-from mnergraph.nn.heads import Emit
-from mnergraph.nn.schedule import ScheduledSampling
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.pooling import Pool
+from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.tagging import Emit
+from mnergraph.nn.layers.entity_nodes import GrowEntities
+from mnergraph.nn.layers.hetero import AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.layers.node_types import Merge
+from mnergraph.nn.layers.transformer import TransformerBlock
 from mnergraph.nn.state import Graph
-from mnergraph.nn.union import Merge
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["PER", "LOC"])
 WIDTH, HEADS, REGION, IMAGE = 16, 4, 6, 5

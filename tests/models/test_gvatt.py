@@ -10,14 +10,13 @@ import torch
 from guided import check_equations, check_the_picture_decides
 from torch import Tensor, nn
 
-from mnergraph.graph import Pair
-from mnergraph.insight import record_attention
+from mnergraph.explain import record_attention
 from mnergraph.models import GVATT
 from mnergraph.models.gvatt import TO_SENTENCE
-from mnergraph.nn.additive import Along
-from mnergraph.nn.encoders import ImageEncoder
-from mnergraph.nn.fusion import Apply
-from mnergraph.nn.recurrent import SentenceQuery
+from mnergraph.nn.encoders.visual import ImageEncoder
+from mnergraph.nn.layers.hetero import Along, Apply
+from mnergraph.nn.layers.lstm import SentenceQuery
+from mnergraph.pair import Pair
 
 Choosy = Callable[[str], GVATT]
 KINDS = ["GVATT", "GVATT words"]

@@ -12,21 +12,15 @@ import torch
 import torchcrf
 from torch import Tensor, nn
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Object, Pair, collate
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.graph import collate
 from mnergraph.labels import Labels
 from mnergraph.models import HamLearning
-from mnergraph.models.hamlearning import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, WEIGHS
-from mnergraph.nn import (
-    Apply,
-    Blend,
-    GatedUpdate,
-    RelationalConvolution,
-    RelationalLayer,
-    Relevance,
-    TransformerBlock,
-)
+from mnergraph.models.hamlearning.layers import GatedUpdate, Relevance
+from mnergraph.models.hamlearning.model import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, WEIGHS
+from mnergraph.nn import Apply, Blend, RelationalConvolution, RelationalLayer, TransformerBlock
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION, IMAGE = 12, 3, 6, 5

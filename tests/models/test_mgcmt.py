@@ -16,16 +16,17 @@ from released import SPANS, TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.features.detectors import COCO_CLASSES as COCO
-from mnergraph.features.similar import SimilarWords
-from mnergraph.graph import Object, Pair, collate
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.vision.detectors import COCO_CLASSES as COCO
+from mnergraph.graph import collate
 from mnergraph.labels import Labels
 from mnergraph.models import MGCMT, Tagger
-from mnergraph.models.mgcmt import AUGMENTS, SCHEMA, TOKENS
-from mnergraph.nn.blocks import ThereAndBack, TransformerBlock
-from mnergraph.nn.lookups import ObjectClasses
+from mnergraph.models.mgcmt.layers import ObjectClasses
+from mnergraph.models.mgcmt.model import AUGMENTS, SCHEMA, TOKENS
+from mnergraph.nn.layers.transformer import ThereAndBack, TransformerBlock
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, HIDDEN, IMAGE, VECTOR = 12, 3, 20, 5, 4

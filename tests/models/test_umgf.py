@@ -14,14 +14,15 @@ from equations import released_pieces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Object, Pair, collate
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.graph import collate
 from mnergraph.labels import Labels
 from mnergraph.models import UMGF
-from mnergraph.models.umgf import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
-from mnergraph.nn.attention import Attention
-from mnergraph.nn.fusion import EachNode, FeedForward, RelationalLayer
-from mnergraph.nn.gates import GatedSum
+from mnergraph.models.umgf.model import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.gated_sum import GatedSum
+from mnergraph.nn.layers.hetero import EachNode, FeedForward, RelationalLayer
+from mnergraph.pair import Object, Pair
 
 LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION = 16, 4, 6

@@ -14,14 +14,15 @@ from released import TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.backbone import Backbone, tiny
-from mnergraph.graph import Pair, collate
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.graph import collate
 from mnergraph.labels import Labels
 from mnergraph.models import MTBERTCRF, UMT, Tagger
-from mnergraph.models.mtbert import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
-from mnergraph.nn.blocks import TransformerBlock
-from mnergraph.nn.heads import Hint
+from mnergraph.models.umt import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
+from mnergraph.nn.heads.tagging import Hint
+from mnergraph.nn.layers.transformer import TransformerBlock
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
 
 LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
 SPANS = ["O", "B", "I"]

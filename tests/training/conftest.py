@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from mnergraph.features.backbone import tiny
-from mnergraph.graph import Object, Pair
+from mnergraph.features.text.encoder import tiny
 from mnergraph.labels import Labels
 from mnergraph.models import MODELS, Tagger
+from mnergraph.pair import Object, Pair
 from mnergraph.training import Loop, Optimisation
 
 NAMES = {"bob": "PER", "ann": "PER", "lee": "PER", "paris": "LOC", "rome": "LOC", "oslo": "LOC"}

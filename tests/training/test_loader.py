@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mnergraph.graph import Pair
 from mnergraph.models import Tagger
+from mnergraph.pair import Pair
 from mnergraph.training import Batches, LengthBuckets, loader
 
 Posts = Callable[[int, int], list[Pair]]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mnergraph.graph import Pair
 from mnergraph.models import Tagger
-from mnergraph.nn.schedule import Scheduled
+from mnergraph.nn.heads.scheduled_sampling import Scheduled
 from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
 from mnergraph.training import Loop, Training, fit
 
 Posts = Callable[[int, int], list[Pair]]

@@ -1,0 +1,59 @@
+"""The command ``evaluate``: scores of a saved model on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mnergraph.data.datasets.base import PostDataset
+from mnergraph.inference.processor import Pipeline
+from mnergraph.metrics.scores import Scores
+from mnergraph.models.base import Tagger
+from mnergraph.training.evaluate import evaluate as score_posts
+
+
+def evaluate(
+    model: Path,
+    data: Callable[[Path, str], PostDataset],
+    root: Path,
+    split: str = "test",
+    batch_size: int = 32,
+    predictions: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    extract: bool = True,
+    progress: bool = True,
+) -> Scores:
+    """Scores a saved model on a split, lenient and strict, over all and per type.
+
+    Args:
+        model: folder of a saved model, or its name on the hub.
+        data: the data set, one of those `mnergraph ls` shows.
+        root: its folder.
+        split: train, valid or test.
+        batch_size: posts at once.
+        predictions: file for the tags: a line per word with word, gold tag and predicted tag.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
+        progress: whether to show a progress bar.
+    """
+    tagger = Tagger.from_pretrained(model)
+    posts = data(root, split)
+    strange = sorted(set(posts.tags) - set(tagger.labels.tags))
+    if strange:
+        raise ValueError(
+            f"the posts have labels that the model does not know: {', '.join(strange)}; it knows "
+            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
+            "types."
+        )
+    pipeline = Pipeline(tagger, stores=(*posts.evidence.stores, *stores), extract=extract)
+    pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
+    scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
+    if predictions is not None:
+        lines = []
+        for pair, predicted in zip(pairs, tags, strict=True):
+            lines.append(f"IMGID:{pair.id}")
+            lines += ["\t".join(row) for row in zip(pair.words, pair.labels or (), predicted, strict=True)]
+            lines.append("")
+        predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(scores.table())
+    return scores

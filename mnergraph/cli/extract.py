@@ -1,0 +1,192 @@
+"""The job of the feature store: pictures in, features out, computed once, by one process or by many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from mnergraph.data.datasets.base import Folder
+from mnergraph.data.evidence import Evidence
+from mnergraph.data.image_files import picture_files, picture_path
+from mnergraph.explain.plots.detections import draw_evidence
+from mnergraph.features.store.entries import key_of, manifest_of, record_of, seen_of
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.store.writer import StoreWriter
+from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
+from mnergraph.features.vision.extractor import Extractor
+from mnergraph.features.vision.image_io import PictureFault, open_picture, summary
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
+
+    id: str
+    path: Path
+    phrases: tuple[Phrase, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """Under which the store keeps it."""
+        return key_of(self.path, self.phrases)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What became of the pictures of a run.
+
+    Attributes:
+        pictures: files looked at.
+        extracted: those whose features were computed now.
+        known: those that the store had, or that have the same content as another.
+        elsewhere: those of another process's share.
+        faults: what was unusual about those extracted now.
+    """
+
+    pictures: int
+    extracted: int
+    known: int
+    elsewhere: int
+    faults: tuple[PictureFault, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.extracted} extracted now", f"{self.known} known"]
+        if self.elsewhere:
+            parts.append(f"{self.elsewhere} in other shares")
+        told = f"{self.pictures} pictures: {', '.join(parts)}"
+        return told + (f"\n{summary(self.faults)}" if self.faults else "")
+
+
+def features(
+    images: Path,
+    store: Path,
+    extractor: Extractor,
+    posts: Path | None = None,
+    chunker: Chunker | None = None,
+    shard: str | None = None,
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    batch_size: int = 16,
+    workers: int = 0,
+    device: str = "cpu",
+    progress: bool = True,
+    inspect: str | None = None,
+    out: Path | None = None,
+) -> Extraction | None:
+    """Extracts the features of a folder's pictures into a store; what the store has is not done again.
+
+    Args:
+        images: folder of pictures, ``<id>.jpg`` or the like.
+        store: folder of the store; it is made, or appended to if it was made with the same settings.
+        extractor: what looks at the pictures.
+        posts: folder of posts (train.txt, valid.txt, test.txt): only their pictures, and for an extractor
+            that reads phrases their sentences' noun phrases.
+        chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
+        shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
+        dtype: what the store keeps features as.
+        batch_size: pictures at once.
+        workers: processes that open and prepare pictures.
+        device: where the extractor runs.
+        progress: whether to show a progress bar.
+        inspect: instead, draw what the store knows of the picture with this id.
+        out: the drawing's file; by default ``<id>.png`` here.
+
+    Returns:
+        what became of the pictures; None after drawing.
+
+    Raises:
+        ValueError: for a store made with other settings, naming each difference.
+        FileNotFoundError: when there is no such folder or picture.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f"images={str(images)!r} is no folder")
+    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.reads_phrases else None)
+    if inspect is not None:
+        target = out or Path(f"{Path(inspect).name}.png")
+        inspected(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
+        print(target)
+        return None
+    part, parts = _share(shard)
+    done = _extract(wanted, store, extractor, part, parts, dtype, batch_size, workers, device, progress)
+    print(done)
+    return done
+
+
+def inspected(store: FeatureStore, wanted: Sequence[Wanted], id: str) -> Figure:
+    """The picture with this id and what the store knows of it: boxes, labels, scores, groundings."""
+    found = [one for one in wanted if one.id == id]
+    if not found:
+        raise FileNotFoundError(f"there is no picture of {id!r}; there are {len(wanted)} others")
+    known = [one for one in found if one.key in store]
+    if not known:
+        raise KeyError(f"the store {store.folder} knows nothing of picture {id!r}: extract it first")
+    return draw_evidence(open_picture(known[0].path, id).image, seen_of(store, known[0].key), title=id)
+
+
+def _extract(
+    wanted: Sequence[Wanted],
+    folder: Path,
+    extractor: Extractor,
+    part: int,
+    parts: int,
+    dtype: str,
+    batch_size: int,
+    workers: int,
+    device: str,
+    progress: bool,
+) -> Extraction:
+    keys = {one: one.key for one in wanted}
+    mine = [one for one, key in keys.items() if int(key[:15], 16) % parts == part]
+    with StoreWriter(folder, manifest_of(extractor, dtype), part=part) as writer:
+        by_key = {keys[one]: one for one in reversed(mine) if keys[one] not in writer}
+        todo = list(reversed(by_key.values()))
+        seen = extractor.extract(
+            [one.path for one in todo],
+            [one.phrases or () for one in todo] if extractor.reads_phrases else None,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            progress=progress,
+        )
+        faults = []
+        for one, found in zip(todo, seen, strict=True):
+            writer.add(keys[one], *record_of(found))
+            if found.fault:
+                faults.append(found.fault)
+    return Extraction(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
+
+
+def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[Wanted]:
+    """The pictures to look at; with posts only theirs, and with a chunker their noun phrases."""
+    if posts is None:
+        if chunker:
+            raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
+        return [Wanted(path.stem, path) for path in picture_files(images)]
+    return list(dict.fromkeys(_of_posts(images, posts, chunker)))
+
+
+def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Wanted]:
+    splits = [split for split in SPLITS if (posts / f"{split}.txt").is_file()]
+    if not splits:
+        raise FileNotFoundError(f"{posts} holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
+    for split in splits:
+        for pair in Folder(posts, split, evidence=Evidence()).pairs:
+            path = picture_path(images, pair.id)
+            if path is not None:
+                yield Wanted(pair.id, path, noun_phrases(pair.words, chunker) if chunker else None)
+
+
+def _share(shard: str | None) -> tuple[int, int]:
+    """Which share of how many this process takes, from 0."""
+    if shard is None:
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place, _, parts = shard.partition("/")
+    if not (place.isdigit() and parts.isdigit() and 1 <= int(place) <= int(parts)):
+        raise ValueError(f"shard is i/n, from 1/n to n/n, not {shard!r}")
+    return int(place) - 1, int(parts)

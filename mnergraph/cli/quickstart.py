@@ -1,0 +1,132 @@
+"""The main job on what ships: make Lookalikes, train UMGF beside BERT-CRF, compare, predict one post."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
+from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.features.vision.crops import Crops
+from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.models.text_only import BERTCRF
+from mnergraph.models.umgf.model import UMGF
+from mnergraph.pair import Pair, Post
+from mnergraph.training.config import Loop, Optimisation
+from mnergraph.training.evaluate import evaluate
+from mnergraph.training.fit import fit
+
+#: Small enough for two cores and two minutes.
+CROPS = Crops(backbone="resnet18", weights="random", size=48)
+
+
+OPTIMISATION = Optimisation(encoder_lr=3e-3, lr=3e-3)
+
+
+UMGF_SETTINGS: dict[str, Any] = {"width": 64, "heads": 4, "dropout": 0.1, "label_features": False}
+
+
+def quickstart(
+    folder: Path | None = None,
+    seed: int = 0,
+    sizes: tuple[int, int, int] = (1600, 200, 400),
+    epochs: int = 10,
+    irrelevant: float = 0.1,
+    no_picture: float = 0.1,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, prints both beside the ceilings.
+
+    Its text encoder is tiny and randomly initialised, the pictures' backbone is a random ResNet-18: nothing
+    is downloaded.
+
+    Args:
+        folder: where posts, checkpoints and models go; without it a temporary folder, deleted at the end.
+        seed: of posts, weights and order.
+        sizes: how many posts train, valid and test hold.
+        epochs: passes over the training posts.
+        irrelevant: share of the pictures that say nothing of any type.
+        no_picture: share of the posts without a picture.
+        progress: whether to show progress bars.
+
+    Returns:
+        lenient F1 on test by model, and the two ceilings.
+    """
+    with tempfile.TemporaryDirectory() as spare:
+        return _run(folder or Path(spare), seed, sizes, epochs, irrelevant, no_picture, progress)
+
+
+def _run(
+    folder: Path,
+    seed: int,
+    sizes: tuple[int, int, int],
+    epochs: int,
+    irrelevant: float,
+    no_picture: float,
+    progress: bool,
+) -> dict[str, float]:
+    root = folder / "lookalikes"
+    draw = partial(Lookalikes, root, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
+    splits = {name: draw(split=name, progress=progress) for name in ("train", "valid", "test")}
+    pairs = {
+        name: CROPS.attach(posts.pairs, root / "processed", progress=progress)
+        for name, posts in splits.items()
+    }
+    labels, test = Labels(splits["train"].tags), splits["test"]
+    loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
+
+    found: dict[str, float] = {}
+    tables: dict[str, str] = {}
+    models: dict[str, Tagger] = {}
+    for name in ("BERT-CRF", "UMGF"):
+        print(f"\nTraining {name} with the {TINY} encoder", flush=True)
+        lightning.seed_everything(seed, verbose=False)
+        encoder = tiny(vocabulary())
+        model: Tagger = (
+            BERTCRF(encoder, labels)
+            if name == "BERT-CRF"
+            else UMGF(encoder, labels, region_width=CROPS.width, **UMGF_SETTINGS)
+        )
+        fit(model, pairs["train"], pairs["valid"], folder / name, optimisation=OPTIMISATION, loop=loop)
+        scores, _ = evaluate(model, pairs["test"], progress=progress)
+        model.record = {
+            "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes},
+            "scores": {"test": scores.to_dict()},
+            "tables": {"test": scores.table()},
+            "evidence": record_of(test.evidence, CROPS if name == "UMGF" else None),
+        }
+        model.save_pretrained(folder / name / "model")
+        models[name], tables[name], found[name] = model, scores.table(), scores.lenient.f1
+
+    found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.picture_ceiling.accuracy}
+    for name, table in tables.items():
+        print(f"\n{name} on Lookalikes' test posts\n{table}")
+    percent = {name: f"{100 * value:.1f}" for name, value in found.items()}
+    print(
+        f"\nF1 in percent: BERT-CRF {percent['BERT-CRF']}, UMGF {percent['UMGF']}."
+        f"\nWhat words alone can reach: {percent['text ceiling']}, give or take "
+        f"{100 * test.ceiling.spread:.1f} by guessing. With the pictures: {percent['picture ceiling']}."
+    )
+    _show_one(models["UMGF"], splits["test"].pairs)
+    return found
+
+
+def _show_one(model: Tagger, pairs: list[Pair]) -> None:
+    """One post of the test split, read with its picture and without."""
+    pair = next(
+        (p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0]
+    )
+    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_picture())])
+    shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
+    print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
+    for name, line in (("with its picture", seen), ("without", unseen)):
+        said = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
+        print(f"  UMGF {name}: {'; '.join(said) or 'no entity'}")
+    print("  as `mnergraph predict` writes it: " + json.dumps(seen, ensure_ascii=False))

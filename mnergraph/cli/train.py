@@ -1,0 +1,120 @@
+"""Training as a job: from a data set's folder to a saved model and result.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from mnergraph.data.datasets.base import PostDataset
+from mnergraph.features.text.encoder import TINY, Encoder
+from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.image_io import checksum
+from mnergraph.inference.processor import record_of
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.training.build import assembled, text_encoder
+from mnergraph.training.config import Loop, Optimisation
+from mnergraph.training.evaluate import evaluate as score_posts
+from mnergraph.training.fit import fit
+
+MODEL, RESULT = "model", "result.json"
+
+
+def train(
+    data: Callable[[Path, str], PostDataset],
+    root: Path,
+    model: Callable[[Encoder, Labels], Tagger],
+    out: Path,
+    encoder: str = TINY,
+    regions: Crops | None = None,
+    word_vectors: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    optimisation: Optimisation = Optimisation(),
+    loop: Loop = Loop(),
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains a model, chooses its checkpoint on dev alone, and scores that one on dev and test.
+
+    Args:
+        data: the data set, one of those `mnergraph ls` shows.
+        root: its folder; what can be made or downloaded goes there.
+        model: the model, one of those `mnergraph ls` shows.
+        out: folder of the run: checkpoints, logs, the saved model and result.json.
+        encoder: a Hugging Face text encoder, by name or folder, or tiny-random; for models over word vectors
+            a text file of them, or random:WIDTH.
+        regions: how boxes become region vectors; without it objects speak by their labels alone.
+        word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
+            for models that read them (MGCMT).
+        stores: folders of feature stores of the posts' pictures, read beside the files of evidence.
+        optimisation: how weights learn.
+        loop: how long and on what.
+        resume: take up a killed run of this folder again; give the same options.
+
+    Returns:
+        what result.json holds.
+    """
+    began = time.perf_counter()
+    splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
+    cache = Path(splits["train"].processed_dir)
+    lightning.seed_everything(loop.seed, verbose=False)
+    similar = None
+    if word_vectors is not None:
+        words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
+        similar = SimilarWords.find(word_vectors, words, cache=cache, progress=loop.progress)
+    learned = splits["train"]
+    reads = text_encoder(encoder, learned.pairs)
+    tagger = assembled(model, reads, Labels(learned.tags), learned.pairs, regions=regions, similar=similar)
+    pairs = {
+        name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
+        for name, posts in splits.items()
+    }
+    print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
+    fit(tagger, pairs["train"], pairs["valid"], out, optimisation=optimisation, loop=loop, resume=resume)
+    scores = {name: score_posts(tagger, pairs[name], progress=loop.progress)[0] for name in ("valid", "test")}
+
+    facts = _facts(splits)
+    tagger.record = {
+        "data": facts,
+        "scores": {name: found.to_dict() for name, found in scores.items()},
+        "tables": {name: found.table() for name, found in scores.items()},
+        "evidence": record_of(splits["train"].evidence, regions),
+    }
+    tagger.save_pretrained(out / MODEL)
+    result = {
+        "model": type(tagger).__name__,
+        "settings": tagger.settings(),
+        "encoder": tagger.encoder.name,
+        "word_vectors": word_vectors and word_vectors.name,
+        "data": facts,
+        "optimisation": vars(optimisation),
+        "loop": vars(loop),
+        "scores": tagger.record["scores"],
+        "seconds": round(time.perf_counter() - began, 1),
+        "versions": {
+            name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")
+        },
+        "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
+    }
+    (out / RESULT).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+    for name, found in scores.items():
+        print(f"\n{name}\n{found.table()}")
+    print(f"\nmodel: {out / MODEL}\nresult: {out / RESULT}")
+    return result
+
+
+def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
+    """Which posts these were: what a result must say."""
+    return {
+        "name": type(splits["train"]).__name__,
+        **{f"{name} posts": len(posts) for name, posts in splits.items()},
+        **{f"{name} sha256": checksum(posts.raw_paths[0]) for name, posts in splits.items()},
+    }

@@ -1,0 +1,223 @@
+"""Data sets of posts as PyG datasets: raw text -> parsed posts, cached -> pairs with evidence -> graphs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import warnings
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import Dataset, HeteroData
+
+from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
+from mnergraph.data.evidence import Evidence
+from mnergraph.data.formats.conll import read_conll
+from mnergraph.data.image_files import picture_path
+from mnergraph.features.vision.image_io import checksum
+from mnergraph.labels import Labels
+from mnergraph.pair import Pair
+
+#: Split names and the other names, of splits and of files, that mean the same.
+SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
+
+
+def split_name(split: str) -> str:
+    """The split's name for any of its names."""
+    for name, aliases in SPLITS.items():
+        if split in aliases:
+            return name
+    raise ValueError(f"no split {split!r}; there is train, valid (also: dev, val) and test")
+
+
+def find_text(folder: str | Path, split: str) -> Path | None:
+    """The text file of a split in a folder, or None."""
+    paths = (Path(folder) / f"{name}.txt" for name in SPLITS[split_name(split)])
+    return next((path for path in paths if path.is_file()), None)
+
+
+def listing(folder: Path) -> str:
+    """What lies in a folder, for a message."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
+    if not names:
+        return "nothing"
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+class PostDataset(Dataset, ABC):
+    """Posts of one split of a data set.
+
+    A root is laid out as PyG does it or is a plain folder::
+
+        root/raw/train.txt  valid.txt  test.txt   (or root/train.txt ...; dev.txt is valid.txt)
+        root/raw/images/<id>.jpg                  (or root/images; .png and .jpeg too)
+        root/raw/objects.jsonl  captions.jsonl  features.safetensors   (or in root)
+        root/processed/<split>-<key>.jsonl        (written; the key is that of the text and the settings)
+
+    Where root cannot be written, the parsed posts go to ``~/.cache/mnergraph``, or ``$MNERGRAPH_CACHE``. A
+    changed text or setting has another key, so a stale cache is never read; ``force_reload`` parses in any
+    case.
+
+    Args:
+        root: the folder.
+        split: "train", "valid" (or "dev", "val") or "test".
+        images: folder of the pictures; None for the folder of the layout, if there is one.
+        evidence: evidence to attach; None for the files of the layout, with default settings.
+        mapping: entity types to rename, such as ``{"OTHER": "MISC"}``.
+        repair: turn orphan I- tags into B- tags.
+        builder: makes a pair a graph (``GraphBuilder(schema)``); without it only ``pairs`` can be read.
+        force_reload: parse the text again.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        images: str | Path | None = None,
+        evidence: Evidence | None = None,
+        mapping: Mapping[str, str] | None = None,
+        repair: bool = False,
+        builder: Callable[[Pair], HeteroData] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if type(self) is PostDataset:
+            raise TypeError("PostDataset is abstract; your own folder of posts is Folder(root)")
+        self.split = split_name(split)
+        self.folder = Path(root).expanduser()
+        self.settings: dict[str, Any] = {"mapping": dict(mapping or {}), "repair": repair}
+        self.builder = builder
+        self._cache: Path | None = None
+        super().__init__(str(self.folder), force_reload=force_reload)
+        self.evidence = Evidence.beside(self.raw_dir, self.folder) if evidence is None else evidence
+        self.images = self._images(images)
+        parsed = self.select(load_posts(Path(self.processed_paths[0])))
+        self._pairs = self.evidence.attach(self._with_pictures(parsed))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The posts with their evidence, in the order of the file, or of this selection of them."""
+        return [self._pairs[place] for place in self.indices()]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The label set of these posts: O, then B and I of every type that occurs, types sorted."""
+        return Labels.of_data(pair.labels or () for pair in self.pairs).tags
+
+    def len(self) -> int:
+        """The number of posts."""
+        return len(self._pairs)
+
+    def get(self, idx: int) -> HeteroData:
+        """The graph of a post."""
+        if self.builder is None:
+            raise ValueError(
+                f"{type(self).__name__} has no builder and so no graphs; read .pairs, or give "
+                "builder=GraphBuilder(schema)"
+            )
+        return self.builder(self._pairs[idx])
+
+    def with_builder(self, builder: Callable[[Pair], HeteroData]) -> PostDataset:
+        """The same posts, made graphs by this builder."""
+        other = copy.copy(self)
+        other.builder = builder
+        return other
+
+    def with_stores(self, *folders: str | Path) -> PostDataset:
+        """The same posts with feature stores (`mnergraph features`), over which their files hold."""
+        if not folders:
+            return self
+        other = copy.copy(self)
+        other.evidence = replace(self.evidence, stores=(*self.evidence.stores, *folders))
+        other._pairs = other.evidence.attach(self._pairs)
+        return other
+
+    def with_picture(self, pair: Pair) -> Pair:
+        """The pair with the path of its picture, if there is one.
+
+        Raises:
+            ValueError: when the id, or a link of its name, leads out of the folder of pictures.
+        """
+        found = picture_path(self.images, pair.id) if self.images else None
+        return pair if found is None else replace(pair, picture=found)
+
+    def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
+        """The pairs with their pictures; a warning counts the refused ids, whose posts stay without."""
+        found, refused = [], []
+        for pair in pairs:
+            try:
+                found.append(self.with_picture(pair))
+            except ValueError as error:
+                found.append(pair)
+                refused.append(str(error))
+        if refused:
+            warnings.warn(f"{len(refused)} posts are without picture: {'; '.join(refused[:5])}", stacklevel=3)
+        return found
+
+    def select(self, pairs: list[Pair]) -> list[Pair]:
+        """The posts that belong to the data set, of those in the file; all, by default."""
+        return pairs
+
+    @property
+    def raw_dir(self) -> str:
+        """Where the text lies: root/raw, or root itself where the text of this split lies there."""
+        return str(self.folder if find_text(self.folder, self.split) else self.folder / "raw")
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        found = find_text(self.raw_dir, self.split)
+        return [found.name if found else f"{self.split}.txt"]
+
+    @property
+    def processed_dir(self) -> str:
+        if self._cache is None:
+            self._cache = cache_folder(self.folder)
+        return str(self._cache)
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        key = hashlib.sha256(json.dumps(self._manifest(), sort_keys=True).encode()).hexdigest()[:16]
+        return [f"{self.split}-{key}.jsonl"]
+
+    def process(self) -> None:
+        """Parse the text into one line of settings and checksum and one line per post."""
+        pairs = read_conll(
+            self.raw_paths[0], mapping=self.settings["mapping"], repair=self.settings["repair"]
+        )
+        if not pairs:
+            raise ValueError(
+                f"{self.raw_paths[0]}: no posts in it; right is IMGID:<id>, word<TAB>tag, blank line"
+            )
+        save_posts(pairs, self._manifest(), Path(self.processed_paths[0]))
+
+    def _process(self) -> None:
+        # PyG's own keeps pickles beside the cache and does not see that the raw text changed.
+        if not Path(self.raw_paths[0]).is_file():
+            raise FileNotFoundError(
+                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; "
+                f"there is: {listing(self.folder)}"
+            )
+        path = Path(self.processed_paths[0])
+        if self.force_reload or not path.is_file():
+            self.process()
+
+    def _manifest(self) -> dict[str, Any]:
+        return {"format": 1, "sha256": checksum(self.raw_paths[0]), **self.settings}
+
+    def _images(self, given: str | Path | None) -> Path | None:
+        if given is not None:
+            if not Path(given).is_dir():
+                raise FileNotFoundError(
+                    f"images={str(given)!r} is no folder; give the one that holds <id>.jpg"
+                )
+            return Path(given)
+        places = (Path(self.raw_dir) / "images", self.folder / "images")
+        return next((place for place in places if place.is_dir()), None)
+
+
+class Folder(PostDataset):
+    """Your own posts: a folder with train.txt, valid.txt and test.txt, or some of these; see PostDataset."""

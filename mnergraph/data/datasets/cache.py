@@ -1,0 +1,60 @@
+"""Parsed posts on disk: one line of settings, then one line of JSON per post."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnergraph.pair import Pair
+
+#: Environment variable: the folder of caches whose data set lies in a read-only place.
+VARIABLE = "MNERGRAPH_CACHE"
+
+
+def cache_folder(root: Path) -> Path:
+    """``root/processed``, or a folder of root's own in the user's cache where root is read-only.
+
+    A folder without any write bit counts as read-only for the superuser too.
+    """
+    if _writable(root / "processed" if (root / "processed").exists() else root):
+        folder = root / "processed"
+    else:
+        base = Path(os.environ.get(VARIABLE) or "~/.cache/mnergraph").expanduser()
+        place = root.resolve()
+        folder = base / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_posts(pairs: Sequence[Pair], manifest: Mapping[str, Any], path: Path) -> None:
+    """Write words, labels and ids, so that a reader finds the whole file or none."""
+    lines: list[Any] = [{**manifest, "posts": len(pairs)}]
+    lines += [[pair.id, pair.words, pair.labels] for pair in pairs]
+    torn = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with torn.open("w", encoding="utf-8", newline="\n") as file:
+            for line in lines:
+                file.write(json.dumps(line) + "\n")
+        torn.replace(path)
+    finally:
+        torn.unlink(missing_ok=True)
+
+
+def load_posts(path: Path) -> list[Pair]:
+    """The posts that ``save_posts`` wrote."""
+    try:
+        manifest, *rows = map(json.loads, path.read_bytes().splitlines())
+        pairs = [Pair(tuple(words), None if tags is None else tuple(tags), id=id) for id, words, tags in rows]
+        if len(pairs) != manifest["posts"]:
+            raise ValueError(f"{len(pairs)} of {manifest['posts']} posts")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: a damaged cache ({error}); delete it, or give force_reload=True") from None
+    return pairs
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)

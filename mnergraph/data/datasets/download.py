@@ -1,0 +1,103 @@
+"""Fetching the benchmarks: nothing torn or altered is kept, and a failure says what to do by hand."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
+
+from torch_geometric.data import download_google_url, download_url, extract_zip
+
+from mnergraph.data.image_files import SUFFIXES
+from mnergraph.features.vision.image_io import checksum
+
+#: The providers' archive of the pictures of both benchmarks, as UMT's repository links it.
+PICTURES_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"
+
+
+PICTURES_URL = f"https://drive.google.com/file/d/{PICTURES_ID}/view"
+
+
+YEARS = ("2015", "2017")
+
+
+def fetch_text(url: str, target: Path, sha256: str) -> None:
+    """Download a file to ``target`` if it has this checksum.
+
+    Raises:
+        ConnectionError: when it cannot be had whole, with the address and the place to put it by hand.
+    """
+    by_hand = f"fetch {url} yourself and put it at {target}"
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+        try:
+            got = Path(download_url(url, folder))
+        except (OSError, HTTPException) as error:
+            if isinstance(error, HTTPError):
+                error.close()
+            raise ConnectionError(f"cannot download ({error}); {by_hand}") from error
+        found = checksum(got)
+        if found != sha256:
+            raise ConnectionError(
+                f"{url} came torn or is another file: its sha256 is {found}, right is {sha256}; try again, "
+                f"or {by_hand}"
+            )
+        got.replace(target)
+
+
+def fetch_pictures(root: Path, year: str) -> Path:
+    """The folder of a benchmark's pictures: one that is there, or ``root/raw/images``, downloaded.
+
+    The archive holds both years; the pictures of ``year`` are kept. It has no published checksum; that it is
+    a whole archive with pictures in it is all that can be checked.
+
+    Raises:
+        ConnectionError: when the archive cannot be had whole.
+    """
+    target = root / "raw" / "images"
+    for there in (target, root / "images"):
+        if there.is_dir():
+            return there
+    by_hand = f"fetch {PICTURES_URL} yourself and put its pictures of {year} into {target}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+        try:
+            archive = download_google_url(PICTURES_ID, folder, "pictures.zip")
+        except (OSError, HTTPException) as error:
+            raise ConnectionError(f"cannot download the pictures ({error}); {by_hand}") from error
+        unpacked = Path(folder) / "unpacked"
+        try:
+            _check_names(archive)
+            extract_zip(archive, str(unpacked))
+        except zipfile.BadZipFile as error:
+            raise ConnectionError(
+                f"the pictures came torn, or as a web page in place of an archive ({error}); {by_hand}"
+            ) from error
+        chosen = Path(folder) / "images"
+        chosen.mkdir()
+        for picture in _pictures_of(unpacked, year):
+            picture.replace(chosen / picture.name)
+        if not any(chosen.iterdir()):
+            raise ConnectionError(f"the archive holds no pictures of {year}; {by_hand}")
+        chosen.replace(target)
+    return target
+
+
+def _check_names(archive: str) -> None:
+    """Refuse an archive with names that lead out of the folder it is unpacked into."""
+    with zipfile.ZipFile(archive) as file:
+        for name in file.namelist():
+            path = PurePosixPath(name.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                raise zipfile.BadZipFile(f"it holds {name!r}, which leads out of its folder")
+
+
+def _pictures_of(folder: Path, year: str) -> list[Path]:
+    """The pictures below a folder named after the year, or else below none named after any year."""
+    pictures = [
+        path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()
+    ]
+    places = {path: str(path.parent.relative_to(folder)) for path in pictures}
+    own = [path for path in pictures if year in places[path]]
+    return own or [path for path in pictures if not any(other in places[path] for other in YEARS)]

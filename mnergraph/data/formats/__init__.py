@@ -1,0 +1,1 @@
+"""Files of posts and of evidence, read and written."""

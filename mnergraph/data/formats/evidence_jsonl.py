@@ -1,0 +1,161 @@
+"""Objects and captions of pictures, per post id, in plain JSON lines.
+
+``objects.jsonl``, one picture per line; boxes in pixels of a picture of this width and height::
+
+    {"id": "7", "width": 600, "height": 800, "objects": [{"label": "man", "score": 0.9, "box": [1, 2, 3, 4]}]}
+
+An object may carry ``"words": [start, end]``, the half-open span of the sentence that grounds it. Box edges
+may overhang the picture (detectors round); they are clipped to it. A box wholly outside, empty, or with its
+corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``. Further keys are
+ignored. An id stands once; where lines of one id differ (a feed that numbered its posts anew), the last line
+counts, as the last picture of that name is the one on disk, and a warning names the lines.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnergraph.pair import Box, Object
+
+OBJECT_FORM = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
+
+
+OBJECTS_FORM = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJECT_FORM}, ...]}}'
+
+
+CAPTIONS_FORM = '{"id": "7", "caption": "a man on stage"}'
+
+
+class EvidenceError(ValueError):
+    """A fault in a file of evidence: where it is, what was wrong, what would be right."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a detector saw in one picture: its size in pixels and the objects in the file's order."""
+
+    width: int
+    height: int
+    objects: tuple[Object, ...]
+
+
+def read_objects(path: str | Path) -> dict[str, Sight]:
+    """Post id to what its picture shows; boxes clipped to the picture."""
+    found = {}
+    for where, key, entry in _entries(Path(path), OBJECTS_FORM):
+        size: tuple[Any, Any] = entry.get("width"), entry.get("height")
+        if not all(type(side) is int and side > 0 for side in size):
+            raise EvidenceError(f"{where}: width and height are {size}; right are two whole numbers above 0")
+        if not isinstance(entry.get("objects"), list):
+            raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_FORM}')
+        objects = (
+            parse_object(raw, size, f"{where}: object {place}")
+            for place, raw in enumerate(entry["objects"], 1)
+        )
+        found[key] = Sight(size[0], size[1], tuple(objects))
+    return found
+
+
+def write_objects(sights: Mapping[str, Sight], path: str | Path) -> None:
+    """Write what ``read_objects`` reads. Objects without a box have no place here and are refused."""
+    lines = []
+    for key, sight in sights.items():
+        objects = []
+        for seen in sight.objects:
+            if seen.box is None:
+                raise EvidenceError(
+                    f"{path}: object {seen.label!r} of {key!r} has no box; captions tell of such"
+                )
+            entry: dict[str, Any] = {"label": seen.label, "score": seen.score, "box": list(seen.box)}
+            objects.append(entry if seen.words is None else {**entry, "words": list(seen.words)})
+        lines.append({"id": key, "width": sight.width, "height": sight.height, "objects": objects})
+    _write(lines, path)
+
+
+def read_captions(path: str | Path) -> dict[str, str]:
+    """Post id to caption."""
+    found = {}
+    for where, key, entry in _entries(Path(path), CAPTIONS_FORM):
+        if not isinstance(entry.get("caption"), str):
+            raise EvidenceError(f'{where}: no text "caption"; right is {CAPTIONS_FORM}')
+        found[key] = entry["caption"]
+    return found
+
+
+def write_captions(captions: Mapping[str, str], path: str | Path) -> None:
+    """Write what ``read_captions`` reads."""
+    _write([{"id": key, "caption": caption} for key, caption in captions.items()], path)
+
+
+def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Place, id and content of every line that is not blank; warns at the end of ids whose lines differ."""
+    seen: dict[str, list[tuple[int, Any]]] = {}
+    for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        where = f"{path}:{number}"
+        if not raw.strip():
+            continue
+        try:
+            entry = json.loads(raw)
+        except ValueError as error:
+            raise EvidenceError(f"{where}: not JSON ({error}); right is {form}") from None
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+            raise EvidenceError(f'{where}: no text "id"; right is {form}')
+        seen.setdefault(entry["id"], []).append((number, entry))
+        yield where, entry["id"], entry
+    clashes = {key: lines for key, lines in seen.items() if any(entry != lines[0][1] for _, entry in lines)}
+    if clashes:
+        places = "; ".join(f"{key!r} on lines {[number for number, _ in at]}" for key, at in clashes.items())
+        warnings.warn(
+            f"{path}: lines of one id differ ({places}); the last is used, one is right", stacklevel=4
+        )
+
+
+def parse_object(raw: Any, size: tuple[int, int], where: str) -> Object:
+    """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
+        raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_FORM}')
+    score: Any = raw.get("score")
+    words: Any = raw.get("words")
+    if not _number(score) or not 0 <= score <= 1:
+        raise EvidenceError(f"{where}: score {score!r}; right is a number from 0 to 1")
+    if words is not None and (
+        not isinstance(words, list) or len(words) != 2 or any(type(end) is not int for end in words)
+    ):
+        raise EvidenceError(
+            f"{where}: words {words!r}; right is [start, end], counted from 0, end not included"
+        )
+    return Object(
+        raw["label"],
+        _box(raw["box"], size, where),
+        float(score),
+        None if words is None else (words[0], words[1]),
+    )
+
+
+def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
+    right = (
+        f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in a picture of {size[0]} x {size[1]}"
+    )
+    if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
+        raise EvidenceError(f"{where}: box {raw!r} is not four finite numbers; {right}")
+    x1, y1, x2, y2 = map(float, raw)
+    if x1 >= x2 or y1 >= y2:
+        raise EvidenceError(f"{where}: box {raw!r} is empty or has its corners swapped; {right}")
+    if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
+        raise EvidenceError(f"{where}: box {raw!r} lies outside the picture; {right}")
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
+
+
+def _number(value: Any) -> bool:
+    # False for NaN as well.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
+def _write(lines: list[dict[str, Any]], path: str | Path) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    Path(path).write_text(text, encoding="utf-8", newline="\n")

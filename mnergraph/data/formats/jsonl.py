@@ -1,0 +1,113 @@
+"""Files of posts to predict on: JSON lines or the CoNLL format, with or without tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mnergraph.data.evidence import Evidence
+from mnergraph.data.formats.conll import read_conll
+from mnergraph.data.formats.evidence_jsonl import EvidenceError, parse_object
+from mnergraph.data.image_files import picture_path
+from mnergraph.pair import Object, Pair, Post
+
+
+def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
+    """Posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
+
+    For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON
+    holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
+    ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
+    one that the picture is told to show.
+
+    Raises:
+        ValueError: for a line that holds no post, naming file and line.
+        FileNotFoundError: when ``images`` is no folder.
+    """
+    if images is not None and not images.is_dir():
+        raise FileNotFoundError(f"images={str(images)!r} is no folder; give the one that holds <id>.jpg")
+    if path.suffix != ".jsonl":
+        pairs = read_conll(path, labelled=_has_tags(path))
+        if images is not None:
+            pairs = [replace(pair, picture=picture_path(images, pair.id)) for pair in pairs]
+        posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
+    else:
+        posts = []
+        for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+            if line.strip():
+                try:
+                    posts.append(_post(json.loads(line), path.parent))
+                except EvidenceError as error:
+                    raise ValueError(f"{path}:{number}: {error}") from error
+                except ValueError as error:
+                    raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
+    return posts
+
+
+def _has_tags(path: Path) -> bool:
+    """Whether the first word of a CoNLL file has a tag behind it."""
+    with path.open("rb") as file:
+        lines = (line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n") for line in file)
+        first = next((line for line in lines if line and not line.startswith(b"IMGID:")), b"")
+    return b" " in first or b"\t" in first
+
+
+_RIGHT = (
+    '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
+)
+
+
+def _post(line: Mapping[str, Any], folder: Path) -> Post:
+    known = {"id", "text", "words", "image", "caption", "objects", "width", "height"}
+    if not isinstance(line, dict) or ("text" in line) == ("words" in line):
+        raise ValueError("a post is an object with either text or words")
+    if strange := set(line) - known:
+        raise ValueError(f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}")
+    for key in ("text", "image", "caption"):
+        if not isinstance(line.get(key, ""), str | None) or (key == "text" and line.get(key, "") is None):
+            raise ValueError(f"{key} is {line[key]!r}, which is no text")
+    size = (line.get("width"), line.get("height"))
+    if size != (None, None) and not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(f"width and height are {size}, not two whole numbers above 0")
+    if not isinstance(line.get("objects", []), list):
+        raise ValueError("objects is no list")
+    sized = None if line.get("width") is None else (line["width"], line["height"])
+    evidence: dict[str, Any] = {
+        "id": str(line.get("id", "")),
+        "picture": None if line.get("image") is None else existing(folder / line["image"]),
+        "caption": line.get("caption"),
+        "size": sized,
+        "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
+    }
+    if "text" in line:
+        return Post.of_text(line["text"], **evidence)
+    words = line["words"]
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise ValueError(f"words is {words!r}, which is no list of words")
+    return Post.of_words(Pair(words=tuple(words), **evidence))
+
+
+def _object(raw: Any, size: tuple[int, int] | None, place: int) -> Object:
+    """An object as in objects.jsonl, where the score may be missing, and the box."""
+    where = f"object {place}"
+    if not isinstance(raw, dict) or raw.get("box") is None:
+        if not isinstance(raw, dict) or not isinstance(raw.get("label"), str):
+            raise ValueError(f"{where}: {raw!r} has neither a label nor a box")
+        return replace(parse_object({"score": 1.0, **raw, "box": [0, 0, 1, 1]}, (1, 1), where), box=None)
+    if size is None:
+        raise ValueError(f"{where} has a box, so the post needs width and height of the picture in pixels")
+    return parse_object({"label": "", "score": 1.0, **raw}, size, where)
+
+
+def existing(path: Path) -> Path:
+    """The path of a picture that is there.
+
+    Raises:
+        ValueError: when there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no picture {path}")
+    return path

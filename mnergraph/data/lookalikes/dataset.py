@@ -1,0 +1,100 @@
+"""Lookalikes: the built-in drawn benchmark, where only the picture settles an ambiguous name's type.
+
+The sentences come from :mod:`~mnergraph.data.lookalikes.grammar`, the pictures from :mod:`~mnergraph.data.lookalikes.scenes` and
+:mod:`~mnergraph.data.lookalikes.drawing`; what a model can reach at best is derived in :mod:`~mnergraph.data.lookalikes.ceilings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from torch_geometric.data import HeteroData
+
+from mnergraph.data.datasets.base import PostDataset
+from mnergraph.data.evidence import Evidence
+from mnergraph.data.lookalikes import ceilings, grammar, scenes
+from mnergraph.data.lookalikes.ceilings import Ceiling, Truth
+from mnergraph.data.lookalikes.generate import make, read_truth
+from mnergraph.pair import Pair
+
+
+class Lookalikes(PostDataset):
+    """Drawn posts, made on the spot: seconds, no download. Ten kilobytes a post.
+
+    An ambiguous name ("Jordan") is a PER, LOC, ORG or MISC with equal chances, whatever the words around it;
+    in the picture one object of a class that belongs to the type stands among distractors. ``ceiling`` and
+    ``picture_ceiling`` say what a model without and with pictures can reach on these posts.
+
+    Args:
+        root: the folder; the posts are made in ``root/raw``, unless they are there with the same settings.
+        split: "train", "valid" (or "dev", "val") or "test".
+        seed: of every choice in words and pictures; the same seed gives the same posts and pixels.
+        sizes: how many posts train, valid and test hold.
+        irrelevant: the share of the posts with a picture whose picture says nothing of any type.
+        no_picture: the share of posts without a picture.
+        misleading: let irrelevant pictures show objects of types drawn at random, not distractors alone.
+        size: width and height of a picture in pixels.
+        evidence: evidence to attach; None for the drawn objects and the captions, whose phrases do not become
+            objects: a model has to look.
+        builder: makes a pair a graph; without it only ``pairs`` can be read.
+        force_reload: parse the text again.
+        progress: whether to show a progress bar while the posts are made.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        seed: int = 0,
+        sizes: tuple[int, int, int] = (1600, 200, 400),
+        irrelevant: float = 0.1,
+        no_picture: float = 0.1,
+        misleading: bool = False,
+        size: int = 160,
+        evidence: Evidence | None = None,
+        builder: Callable[[Pair], HeteroData] | None = None,
+        force_reload: bool = False,
+        progress: bool = True,
+    ) -> None:
+        raw = make(
+            Path(root).expanduser(),
+            seed=seed,
+            sizes=sizes,
+            irrelevant=irrelevant,
+            no_picture=no_picture,
+            misleading=misleading,
+            size=size,
+            progress=progress,
+        )
+        if evidence is None:
+            evidence = replace(Evidence.beside(raw), caption_phrases=False)
+        super().__init__(root, split, evidence=evidence, builder=builder, force_reload=force_reload)
+
+    @property
+    def raw_dir(self) -> str:
+        """Where the posts were made."""
+        return str(self.folder / "raw")
+
+    @cached_property
+    def truth(self) -> dict[str, Truth]:
+        """What the generator knows of every post, by id: which names are ambiguous, and which are told."""
+        return read_truth(self.raw_dir)
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """The best that a model can expect that reads only the words of these posts."""
+        return ceilings.ceiling(self.pairs, self.truth)
+
+    @property
+    def picture_ceiling(self) -> Ceiling:
+        """The best that a model can expect that reads the words and sees the pictures of these posts."""
+        return ceilings.picture_ceiling(self.pairs, self.truth)
+
+
+def vocabulary() -> list[str]:
+    """Every word that Lookalikes can hold, in sentences, labels and captions, sorted."""
+    return sorted({*grammar.vocabulary(), *scenes.vocabulary()})

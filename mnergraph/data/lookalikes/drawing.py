@@ -1,0 +1,99 @@
+"""Pictures of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
+
+from __future__ import annotations
+
+import colorsys
+import random
+from collections.abc import Sequence
+
+from PIL import Image
+
+from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
+
+Box = tuple[int, int, int, int]
+
+
+#: The square root of the area that an object's frame covers, relative to the picture's side.
+SIDES = (0.3, 0.46)
+
+
+#: So many objects still have room at that size; where there are more, all are smaller.
+ROOMY = 3
+
+
+#: Pixels left free between two objects.
+MARGIN = 2
+
+
+def extent(label: str, side: float) -> tuple[int, int]:
+    """Width and height of an object of this label that covers about ``side`` times ``side`` pixels.
+
+    Raises:
+        KeyError: when there is no sketch of this label.
+    """
+    if label not in SKETCHES:
+        raise KeyError(f"there is no sketch of {label!r}; there are {', '.join(SKETCHES)}")
+    stretch = SKETCHES[label].aspect ** 0.5
+    return round(side * stretch), round(side / stretch)
+
+
+def sprite(label: str, width: int, height: int, rng: random.Random) -> Image.Image:
+    """One object, transparent around it, facing left or right."""
+    pen = Pen(width, height, rng)
+    SKETCHES[label].strokes(pen)
+    drawn = pen.lift()
+    return drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else drawn
+
+
+def background(size: int, rng: random.Random) -> Image.Image:
+    """A pale wall or sky above a pale floor or meadow."""
+    canvas = Image.new("RGB", (size, size), _pale(rng))
+    canvas.paste(_pale(rng), (0, round(size * rng.uniform(0.45, 0.75)), size, size))
+    return canvas
+
+
+def picture(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[Box]]:
+    """A square picture that shows one object of every label, and their boxes in the order of the labels.
+
+    Boxes are left, top, right, bottom in pixels, right and bottom not included: exactly the pixels that
+    an object coloured. Objects never overlap; where one finds no place it is drawn smaller.
+    """
+    canvas, boxes = background(size, rng), list[Box]()
+    for label in labels:
+        side = size * rng.uniform(*SIDES) * min(1, (ROOMY / len(labels)) ** 0.5)
+        left, top, right, bottom = _free(label, side, boxes, size, rng)
+        drawn = sprite(label, right - left, bottom - top, rng)
+        visible = drawn.getbbox()
+        if visible is None:
+            raise ValueError(f"nothing is seen of {label!r} in a picture of {size} pixels; make it larger")
+        canvas.paste(drawn, (left, top), drawn)
+        boxes.append((left + visible[0], top + visible[1], left + visible[2], top + visible[3]))
+    return canvas, boxes
+
+
+def _free(label: str, side: float, taken: Sequence[Box], size: int, rng: random.Random) -> Box:
+    """A place for this object: of the size wished for, smaller whenever forty guesses hit other objects."""
+    while True:
+        width, height = extent(label, side)
+        for _ in range(40):
+            left, top = int(rng.random() * (size - width + 1)), int(rng.random() * (size - height + 1))
+            place = (left, top, left + width, top + height)
+            if not any(_touch(place, other) for other in taken):
+                return place
+        side *= 0.9
+
+
+def _touch(one: Box, other: Box) -> bool:
+    """Whether two boxes overlap or come closer than the margin."""
+    return (
+        one[0] < other[2] + MARGIN
+        and other[0] < one[2] + MARGIN
+        and one[1] < other[3] + MARGIN
+        and other[1] < one[3] + MARGIN
+    )
+
+
+def _pale(rng: random.Random) -> tuple[int, int, int]:
+    """A light colour of any hue."""
+    tint = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.08, 0.28), rng.uniform(0.82, 0.97))
+    return round(tint[0] * 255), round(tint[1] * 255), round(tint[2] * 255)

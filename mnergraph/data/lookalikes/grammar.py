@@ -1,0 +1,192 @@
+"""Sentences whose words find every entity but cannot tell the type of some.
+
+An *ambiguous* name ("Jordan") is a person, a place, an organisation or a thing with equal chances, whatever
+the words around it. A *plain* entity ("Dr Miller", "Lake Miller", "Miller Inc", "Miller Cup") is settled by a
+word of its own. Nothing else in a sentence is drawn with a type in mind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mnergraph.labels import Span
+
+TYPES = ("PER", "LOC", "ORG", "MISC")
+
+
+NAMES = (
+    "Jordan", "Phoenix", "Lincoln", "Paris", "Amazon", "Mercury", "Washington", "Sydney", "Chelsea",
+    "Austin", "Florence", "Madison", "Dakota", "Savannah", "Orlando", "Geneva", "Victoria", "Jackson",
+    "Houston", "Carolina", "Cheyenne", "Eden", "Aurora", "Milan", "Vienna", "London", "Brooklyn",
+    "Kingston", "Hamilton", "Sierra", "Apollo", "Saturn", "Trinity", "Phoebe", "Avalon", "Orion",
+    "Santa Rosa", "Santa Cruz", "Saint Clair", "El Dorado", "San Remo", "Red Rock", "Silver Creek",
+    "Grand Union", "West Haven", "Nova Scotia", "New Haven", "Golden Gate",
+)  # fmt: skip
+
+
+PROPER = (
+    "Miller", "Harlow", "Tahoe", "Acme", "Baker", "Dalton", "Winslow", "Keller", "Osborn", "Fairfax",
+    "Marlow", "Sutter", "Hadley", "Crane", "Whitby", "Nolan",
+)  # fmt: skip
+
+
+#: The word that settles a plain entity's type, before or after its proper name.
+SETTLING = {
+    "PER": ("Dr {}", "Mrs {}", "Captain {}", "Professor {}"),
+    "LOC": ("Lake {}", "Mount {}", "Cape {}", "Fort {}"),
+    "ORG": ("{} Inc", "{} Corp", "{} Ltd", "{} Bank"),
+    "MISC": ("{} Cup", "{} Prize", "{} Festival", "{} Marathon"),
+}
+
+
+WITHOUT = (
+    "what a beautiful morning",
+    "cannot believe it is already monday",
+    "coffee first , then everything else",
+    "so tired but so happy right now",
+    "nobody told me it would be this cold",
+    "best weekend in a long time",
+)
+
+
+WITH_ONE = (
+    "finally saw {} today",
+    "so happy about {} right now",
+    "cannot stop thinking about {}",
+    "{} looks amazing in this picture",
+    "who else loves {} ?",
+    "nothing beats {} in the summer",
+    "everyone is talking about {} again",
+    "{} was all we hoped for",
+    "I will never forget {}",
+    "the best picture of {} so far",
+    "look at this , it is {} !",
+    "{} made my day",
+    "still dreaming of {} tonight",
+    "my sister showed me {} last week",
+)
+
+
+WITH_TWO = (
+    "{} or {} , which one is better ?",
+    "{} always reminds me of {}",
+    "first {} and now {} , what a day",
+    "I like {} more than {}",
+    "from {} to {} in one afternoon",
+)
+
+
+CLAUSES = ("thanks to {}", "just like {}", "and then there is {}", "as seen with {}")
+
+
+HASHTAGS = (
+    "#throwback", "#blessed", "#nofilter", "#weekend", "#goals", "#love", "#mood", "#instagood", "#tbt",
+    "#picoftheday",
+)  # fmt: skip
+
+
+MENTIONS = (
+    "@anna_k", "@bigfan88", "@the_real_tom", "@news247", "@joyful_jo", "@mr_smith", "@skywatcher",
+    "@daily_dose",
+)  # fmt: skip
+
+
+LINKS = (
+    "http://t.co/a8Kz2pQ", "http://t.co/Xw91bLm", "http://t.co/m3RtY7c", "http://t.co/Qp5nE0v",
+    "http://t.co/9ZsdHk4",
+)  # fmt: skip
+
+
+EMOJI = (
+    "😂", "😍", "🔥", "🙏", "💯", "❤️", "🎉", "👀",
+)  # fmt: skip
+
+
+#: How many of a split's sentences hold no entity, one plain, one ambiguous, two ambiguous.
+SHARES = (0.1, 0.12, 0.66, 0.12)
+
+
+#: How often a sentence with an ambiguous name also holds a plain entity.
+CLAUSE = 0.35
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words, every entity in order, and those of them whose type the words cannot tell."""
+
+    words: tuple[str, ...]
+    entities: tuple[Span, ...]
+    ambiguous: tuple[Span, ...]
+
+
+class Deck:
+    """Deals the types in shuffled rounds, so that each comes up equally often, for every name on its own."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._left: dict[str, list[str]] = {}
+
+    def deal(self, name: str) -> str:
+        """The next type of this name."""
+        left = self._left.setdefault(name, [])
+        if not left:
+            left.extend(self._rng.sample(TYPES, len(TYPES)))
+        return left.pop()
+
+
+def write(count: int, rng: random.Random) -> list[Sentence]:
+    """As many sentences, in no particular order."""
+    deck = Deck(rng)
+    kinds = rng.choices(range(4), weights=SHARES, k=count)
+    return [_sentence(kind, deck, rng) for kind in kinds]
+
+
+def vocabulary() -> list[str]:
+    """Every word that a sentence can hold, sorted."""
+    settling = (form for forms in SETTLING.values() for form in forms)
+    templates = (*WITHOUT, *WITH_ONE, *WITH_TWO, *CLAUSES, *settling)
+    said = " ".join((*templates, *NAMES, *PROPER, *HASHTAGS, *MENTIONS, *LINKS, *EMOJI))
+    return sorted(set(said.split()) - {"{}"})
+
+
+def _sentence(kind: int, deck: Deck, rng: random.Random) -> Sentence:
+    """A sentence: kind 0 holds no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
+    template = rng.choice((WITHOUT, WITH_ONE, WITH_ONE, WITH_TWO)[kind])
+    if kind >= 2 and rng.random() < CLAUSE:
+        template = f"{template} {rng.choice(CLAUSES)}"
+    names = rng.sample(NAMES, max(0, kind - 1))
+    fillers = [(name, deck.deal(name)) for name in names]
+    if len(fillers) < template.count("{}"):
+        kind_of_plain = rng.choice(TYPES)
+        fillers.append((rng.choice(SETTLING[kind_of_plain]).format(rng.choice(PROPER)), kind_of_plain))
+    words, entities = _fill([*_before(rng), *template.split(), *_after(rng)], fillers)
+    return Sentence(words, entities, entities[: len(names)])
+
+
+def _fill(slots: Iterable[str], fillers: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+    """The words with every ``{}`` filled in order, and the spans of the fillers."""
+    words: list[str] = []
+    spans: list[Span] = []
+    waiting = iter(fillers)
+    for slot in slots:
+        if slot == "{}":
+            text, kind = next(waiting)
+            spans.append(Span(len(words), len(words) + len(text.split()), kind))
+            words.extend(text.split())
+        else:
+            words.append(slot)
+    return tuple(words), tuple(spans)
+
+
+def _before(rng: random.Random) -> list[str]:
+    """What a post may open with: somebody it answers."""
+    return [rng.choice(MENTIONS)] if rng.random() < 0.25 else []
+
+
+def _after(rng: random.Random) -> list[str]:
+    """What a post may close with: emoji, hashtags, a link."""
+    closing = [rng.choice(EMOJI)] if rng.random() < 0.3 else []
+    closing += rng.sample(HASHTAGS, rng.choice((0, 0, 1, 2)))
+    return [*closing, rng.choice(LINKS)] if rng.random() < 0.35 else closing

@@ -1,0 +1,5 @@
+"""PICTURES of what a model saw and how it fared, by matplotlib; each function returns its figure."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

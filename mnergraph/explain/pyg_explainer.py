@@ -1,0 +1,154 @@
+"""A model and a post for PyG's own explainers, which learn masks on features and edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.explain.algorithm.utils import clear_masks, set_hetero_masks
+from torch_geometric.nn import MessagePassing
+
+from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.graph.collate import EdgeType, collate
+from mnergraph.graph.layout import Edges
+from mnergraph.models.base import Tagger
+from mnergraph.nn.layers.hetero import RelationalLayer
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+
+class Explainable(nn.Module):
+    """One post as PyG's ``Explainer`` wants a model: ``(x_dict, edge_index_dict) -> scores of every token``.
+
+    The layers before the first one along a relation are computed once: ``x_dict`` holds the features that
+    the nodes enter it with, ``edge_index_dict`` every relation's edges, complete ones written out. Relations
+    are read sparse, and an edge's mask multiplies its message in every layer, as in PyG's own convolutions.
+    Both hold only what can change a score by a mask: no relation that is empty, that cannot reach the tags,
+    or whose operators are not PyG's and have neither `AttentionWeights` nor `GateValues`; no nodes grown
+    later.
+
+    ::
+
+        post = Explainable(model, pair)
+        explainer = Explainer(
+            post,
+            GNNExplainer(epochs=100),
+            explanation_type="model",
+            node_mask_type="object",
+            edge_mask_type="object",
+            model_config=ModelConfig("multiclass_classification", "node", "raw"),
+        )
+        explanation = explainer(post.x_dict, post.edge_index_dict, index=0)
+        explanation["object", "guides", "token"].edge_mask
+
+    Args:
+        model: the model; it is not changed.
+        pair: the post, with the features that the model reads.
+        task: whose scores are explained.
+        begin: the first layer that is explained, where another than the first along a relation is wanted:
+            edges of nodes that the model grows can be masked from the layer after their growth on.
+    """
+
+    def __init__(self, model: Tagger, pair: Pair, *, task: str = "tags", begin: int | None = None) -> None:
+        super().__init__()
+        self.task = task
+        layers = list(model.layers)
+        along = [
+            place
+            for place, layer in enumerate(layers)
+            if any(isinstance(part, (RelationalLayer, *WEIGHERS)) for part in layer.modules())
+        ]
+        if not along:
+            raise ValueError(f"{type(model).__name__} has no layer along a relation, so no edge to explain")
+        begin = along[0] if begin is None else begin
+        device = next(model.parameters()).device
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                graph = Graph.of(
+                    collate([model.builder(replace(pair, labels=None))]).to(device), model.schema
+                )
+                self.graph: Graph = model.layers[:begin](graph)
+            self.layers = nn.Sequential(*layers[begin:])
+            self.masks = {key: _Mask() for key in self.graph.edges}
+            # PyG looks for the modules of a relation under such names
+            self.relations = nn.ModuleDict(
+                {
+                    "__".join(key): nn.ModuleList([mask, *self._convolutions(key)])
+                    for key, mask in self.masks.items()
+                }
+            )
+            x = {kind: self.graph.x[kind] for kind in self.graph.layouts if kind in self.graph.x}
+            index = {key: edges.index for key, edges in self.graph.edges.items() if edges.index.shape[1]}
+            self.x_dict, self.edge_index_dict = self._that_matter(x, index)
+        finally:
+            model.train(was_training)
+        self.training = was_training
+
+    def forward(self, x_dict: Mapping[str, Tensor], edge_index_dict: Mapping[EdgeType, Tensor]) -> Tensor:
+        """Scores of every token, ``[tokens, labels]``.
+
+        Args:
+            x_dict: features of these node types, ``[nodes, width]``; others are those of the post.
+            edge_index_dict: edges of these relations, ``[2, edges]``; others are those of the post. Labelled
+                edges must stay as many and in their order.
+        """
+        edges = {key: known.read_as("sparse") for key, known in self.graph.edges.items()}
+        for key, index in edge_index_dict.items():
+            known = edges[key]
+            edges[key] = Edges(
+                known.src, known.dst, index, type=known.type, attr=known.attr, reading="sparse"
+            )
+        masks = [(of, self.masks[key]) for key, of in edges.items()]
+
+        def weaken(module: nn.Module, args: tuple[Any, ...], weights: Tensor) -> Tensor:
+            for of, mask in masks:
+                if any(given is of for given in args) and mask._edge_mask is not None:
+                    return mask.explain_message(weights, None)
+            return weights
+
+        with ExitStack() as hooks:
+            for part in self.layers.modules():
+                if isinstance(part, tuple(WEIGHERS)):
+                    hooks.callback(part.register_forward_hook(weaken).remove)
+            graph = replace(self.graph, x={**self.graph.x, **x_dict}, edges=edges)
+            return self.layers(graph).emissions[self.task]
+
+    def _convolutions(self, key: EdgeType) -> list[MessagePassing]:
+        """PyG's own convolutions along a relation, which take masks by themselves."""
+        return [
+            operator
+            for layer in self.layers.modules()
+            if isinstance(layer, RelationalLayer)
+            for relation, operator in zip(layer.relations, layer.operators, strict=True)
+            if relation == key and isinstance(operator, MessagePassing)
+        ]
+
+    def _that_matter(
+        self, x: dict[str, Tensor], index: dict[EdgeType, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[EdgeType, Tensor]]:
+        """The features and relations whose masks get a gradient."""
+        features = {kind: values.detach().requires_grad_() for kind, values in x.items()}
+        masks = {
+            key: of.new_ones(of.shape[1], dtype=torch.float).requires_grad_() for key, of in index.items()
+        }
+        set_hetero_masks(self, masks, index, apply_sigmoid=False)
+        with torch.enable_grad():
+            scores = self(features, index)
+            inputs = [*features.values(), *masks.values()]
+            found = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
+        clear_masks(self)
+        reached = {id(given) for given, gradient in zip(inputs, found, strict=True) if gradient is not None}
+        return (
+            {kind: x[kind] for kind, given in features.items() if id(given) in reached},
+            {key: index[key] for key, mask in masks.items() if id(mask) in reached},
+        )
+
+
+class _Mask(MessagePassing):
+    """Where PyG puts the mask of one relation's edges."""

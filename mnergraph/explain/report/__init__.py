@@ -1,0 +1,5 @@
+"""THE PAGE: what a model saw in posts, and where it erred, as one HTML file that needs no network."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

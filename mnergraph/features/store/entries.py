@@ -1,0 +1,112 @@
+"""What an extractor saw, as a record of the feature store and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnergraph.features.store.manifest import Manifest
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
+from mnergraph.features.vision.extractor import Extractor, Seen
+from mnergraph.features.vision.image_io import PictureFault, checksum
+from mnergraph.pair import Object, Pair
+
+
+def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
+    """What a store of this extractor's features says of itself."""
+    identity = extractor.identity()
+    settings = identity["settings"] | {"processor": identity["processor"]}
+    return Manifest(identity["extractor"], identity["version"], settings, identity["weights"], dtype)
+
+
+def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
+    """Under which key a picture's features are kept: its content's SHA-256, and with phrases that of both."""
+    content = checksum(picture)
+    if phrases is None:
+        return content
+    asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
+    return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
+
+
+def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[Seen | None]:
+    """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
+    if pair.picture is None or not stores:
+        return [None] * len(stores)
+    keys = [key_of(pair.picture)]
+    if any(keys[0] not in store for store in stores):
+        keys.append(key_of(pair.picture, noun_phrases(pair.words, chunker)))
+    return [next((seen_of(store, key) for key in keys if key in store), None) for store in stores]
+
+
+def in_precision(seen: Seen, dtype: torch.dtype) -> Seen:
+    """What was seen as a store of this precision gives it back."""
+
+    def kept(rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows.to(dtype)
+
+    things = seen.objects and tuple(replace(thing, region=kept(thing.region)) for thing in seen.objects)
+    return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
+
+
+def record_of(seen: Seen) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
+    features = {}
+    if seen.grid is not None:
+        features["grid"] = seen.grid
+    if seen.pooled is not None:
+        features["pooled"] = seen.pooled[None]
+    things = seen.objects
+    regions = [thing.region for thing in things or () if thing.region is not None]
+    if regions:
+        features["regions"] = torch.stack(regions)
+    facts = {
+        "size": seen.size,
+        "objects": things
+        and [
+            {
+                "label": thing.label,
+                "box": thing.box,
+                "score": thing.score,
+                "words": thing.words,
+                "region": thing.region is not None,
+            }
+            for thing in things
+        ],
+        "caption": seen.caption,
+        "fault": seen.fault and seen.fault._asdict(),
+    }
+    return features, facts
+
+
+def seen_of(store: FeatureStore, key: str) -> Seen:
+    """What a record says was seen; features are views of the mapped file, in the store's precision."""
+    features, facts = store[key], store.info(key)
+    regions = iter(features.get("regions", ()))
+    things = facts["objects"]
+    grid, pooled = features.get("grid"), features.get("pooled")
+    return Seen(
+        size=facts["size"] and tuple(facts["size"]),
+        objects=None if things is None else tuple(_object(thing, regions) for thing in things),
+        grid=grid if grid is not None and len(grid) else None,
+        pooled=pooled[0] if pooled is not None and len(pooled) else None,
+        caption=facts["caption"],
+        fault=facts["fault"] and PictureFault(**facts["fault"]),
+    )
+
+
+def _object(facts: dict[str, Any], regions: Any) -> Object:
+    return Object(
+        facts["label"],
+        facts["box"] and tuple(facts["box"]),
+        facts["score"],
+        words=facts["words"] and tuple(facts["words"]),
+        region=next(regions) if facts["region"] else None,
+    )

@@ -1,0 +1,166 @@
+"""The feature store: what one extractor with one group of settings made of pictures, read at random.
+
+A folder::
+
+    manifest.json                 extractor, version, settings, checksum of the weights, dtype
+    shards-0.jsonl                one line for every finished shard of part 0: name, bytes, SHA-256, records
+    shard-0-000000.safetensors    records, one behind the other
+
+A shard holds ``key`` ``[records, 32]``, the keys' digests, and for every feature ``name`` the rows of all its
+records one behind the other, ``[rows, ...]``, with ``name.ptr`` ``[records + 1]``; ``info`` is JSON in bytes.
+It is written beside its name, then renamed, then listed: what is not listed does not exist. Parts are written
+by different processes, each by one at a time; readers may read meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mnergraph.features.store.manifest import Manifest, StoreError, require
+from mnergraph.features.vision.image_io import checksum
+
+log = logging.getLogger(__name__)
+
+
+LISTS = "shards-*.jsonl"
+
+
+KEY, INFO, PTR = "key", "info", ".ptr"
+
+
+class Shard(NamedTuple):
+    """A finished shard as its list names it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    records: int
+
+
+def listed(path: Path) -> list[Shard]:
+    """The shards of one list; a last line that was cut off counts as never written."""
+    *lines, _cut_off = path.read_bytes().split(b"\n")
+    shards = []
+    for number, line in enumerate(lines, 1):
+        try:
+            shards.append(Shard(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{path}:{number}: no line of a feature store ({error}); delete it") from None
+    return shards
+
+
+def torn(folder: Path, shard: Shard) -> str | None:
+    """What is wrong with a shard's file, or None; looks at its size and its header, not at every byte."""
+    path = folder / shard.name
+    if not path.is_file():
+        return f"{path} is gone"
+    held = path.stat().st_size
+    if held != shard.bytes:
+        return f"{path} has {held:,} bytes of {shard.bytes:,}"
+    try:
+        with safe_open(path, framework="pt"):
+            return None
+    except SafetensorError as error:
+        return f"{path} cannot be read ({error})"
+
+
+class FeatureStore:
+    """A store to read from, by any number of processes, also while it is written.
+
+    Shards are mapped into memory: opening reads their keys, and a record takes what is touched of it.
+
+    Args:
+        folder: of the store.
+        manifest: what it must have been made with; None takes what is there.
+        skip_torn: do without a torn shard's pictures, with a warning that names it.
+
+    Raises:
+        FileNotFoundError: where there is no store.
+        StoreError: when it was made otherwise, naming each difference, or a shard is torn, naming it.
+    """
+
+    def __init__(
+        self, folder: str | Path, manifest: Manifest | None = None, *, skip_torn: bool = False
+    ) -> None:
+        self.folder, self.skip_torn = Path(folder), skip_torn
+        self.manifest = Manifest.read(self.folder)
+        require(self.folder, self.manifest, manifest)
+        self._open: dict[str, dict[str, Tensor]] = {}
+        self._place: dict[bytes, tuple[str, int]] = {}
+        self.refresh()
+
+    def refresh(self) -> FeatureStore:
+        """Sees what has been written since; returns itself."""
+        for path in sorted(self.folder.glob(LISTS)):
+            for shard in listed(path):
+                if shard.name not in self._open:
+                    self._add(shard)
+        return self
+
+    def _add(self, shard: Shard) -> None:
+        fault = torn(self.folder, shard)
+        if fault and self.skip_torn:
+            log.warning("a torn shard, to be redone: %s", fault)
+            return
+        if fault:
+            raise StoreError(f"a torn shard: {fault}; extracting again redoes it")
+        with safe_open(self.folder / shard.name, framework="pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+        self._open[shard.name] = tensors
+        digests = tensors[KEY].numpy().tobytes()
+        for record in range(shard.records):
+            self._place[digests[32 * record : 32 * record + 32]] = (shard.name, record)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def __contains__(self, key: str) -> bool:
+        return bytes.fromhex(key) in self._place
+
+    def __iter__(self) -> Iterator[str]:
+        return (digest.hex() for digest in self._place)
+
+    def __getitem__(self, key: str) -> dict[str, Tensor]:
+        """The features of a picture by name, views of the mapped file; `info` has what is no tensor."""
+        tensors, record = self._find(key)
+        found = {}
+        for name, rows in tensors.items():
+            if name not in (KEY, INFO) and not name.endswith(PTR):
+                start, end = tensors[name + PTR][record : record + 2].tolist()
+                found[name] = rows[start:end]
+        return found
+
+    def info(self, key: str) -> Any:
+        """What the extractor told of a picture besides its features: its size, labels, scores."""
+        tensors, record = self._find(key)
+        start, end = tensors[INFO + PTR][record : record + 2].tolist()
+        return json.loads(tensors[INFO][start:end].numpy().tobytes())
+
+    def _find(self, key: str) -> tuple[dict[str, Tensor], int]:
+        try:
+            name, record = self._place[bytes.fromhex(key)]
+        except KeyError:
+            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} pictures") from None
+        return self._open[name], record
+
+    def verify(self) -> list[str]:
+        """Reads every byte: the name of each shard whose content is no longer what was written."""
+        shards = [shard for path in sorted(self.folder.glob(LISTS)) for shard in listed(path)]
+        return [
+            shard.name
+            for shard in shards
+            if torn(self.folder, shard) or checksum(self.folder / shard.name) != shard.sha256
+        ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process maps the files anew."""
+        return partial(FeatureStore, skip_torn=self.skip_torn), (self.folder, self.manifest)

@@ -1,0 +1,174 @@
+"""Writing a feature store: append-only, one writer to a part, and nothing half-written ever counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mnergraph.features.store.manifest import MANIFEST, Manifest, StoreError, dtype_of, require
+from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, listed, torn
+from mnergraph.features.vision.image_io import checksum
+
+log = logging.getLogger(__name__)
+
+
+class StoreWriter:
+    """Appends to a part of a store, made where it is not there yet; used in a ``with``.
+
+    Opening it drops what a killed writer left behind: files that no list names, and torn shards, each named
+    in a warning, whose pictures count as missing again.
+
+    Args:
+        folder: of the store.
+        manifest: what makes its features.
+        part: which part this process writes, for several at once.
+        shard_bytes: a shard is closed when it holds this much.
+
+    Raises:
+        StoreError: when the store was made otherwise, or another process writes this part.
+    """
+
+    def __init__(
+        self, folder: str | Path, manifest: Manifest, *, part: int = 0, shard_bytes: int = 256 * 2**20
+    ) -> None:
+        self.folder, self.manifest, self.part = Path(folder), manifest, part
+        self.shard_bytes = shard_bytes
+        self.list = self.folder / f"shards-{part}.jsonl"
+        self._records: list[tuple[bytes, dict[str, Tensor], bytes]] = []
+        self._added: set[str] = set()
+        self._tails: dict[str, torch.Size] = {}
+        self._bytes = 0
+        self._lock = FileLock(self.folder / f".lock-{part}", timeout=0)
+
+    def __enter__(self) -> StoreWriter:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StoreError(f"another process writes part {self.part} of {self.folder}") from None
+        try:
+            self._prepare()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        try:
+            require(self.folder, Manifest.read(self.folder), self.manifest)
+        except FileNotFoundError:
+            replace(self.folder / MANIFEST, json.dumps(vars(self.manifest), indent=2).encode() + b"\n")
+        shards = listed(self.list) if self.list.is_file() else []
+        faults = [torn(self.folder, shard) for shard in shards]
+        for fault in filter(None, faults):
+            log.warning("a torn shard, to be redone: %s", fault)
+        whole = [shard for shard, fault in zip(shards, faults, strict=True) if not fault]
+        replace(self.list, b"".join(_line(shard) for shard in whole))
+        names = {shard.name for shard in whole}
+        for path in self.folder.glob(f"shard-{self.part}-*"):
+            if path.name not in names:
+                path.unlink()
+        self._next = 1 + max((int(name.split("-")[2][:6]) for name in names), default=-1)
+        self._written = FeatureStore(self.folder, skip_torn=True)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._written or key in self._added
+
+    def add(self, key: str, features: Mapping[str, Tensor], info: Any = None) -> None:
+        """One picture's features and what else is known of it.
+
+        Args:
+            key: SHA-256 of the picture's content, 64 hexadecimal digits.
+            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that a picture
+                lacks while others of its shard have it is read back without rows.
+            info: plain JSON data.
+        """
+        digest = bytes.fromhex(key)
+        if len(digest) != 32:
+            raise ValueError(f"a key is a SHA-256 of 64 hexadecimal digits, not {key!r}")
+        kept = {}
+        for name, rows in features.items():
+            if name in (KEY, INFO) or name.endswith(PTR) or not rows.dim():
+                raise ValueError(
+                    f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}"
+                )
+            kept[name] = rows.to("cpu", dtype_of(self.manifest) if rows.is_floating_point() else rows.dtype)
+            tail = self._tails.setdefault(name, rows.shape[1:])
+            if rows.shape[1:] != tail:
+                raise ValueError(
+                    f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}"
+                )
+        self._added.add(key)
+        self._records.append((digest, kept, json.dumps(info).encode()))
+        self._bytes += sum(rows.nbytes for rows in kept.values())
+        if self._bytes >= self.shard_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was added since as a shard: on disk and listed when this returns."""
+        if not self._records:
+            return
+        digests, features, infos = zip(*self._records, strict=True)
+        tensors = {KEY: torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)}
+        for name in dict.fromkeys(chain.from_iterable(features)):
+            like = next(one[name] for one in features if name in one)
+            tensors |= _joined(name, [one.get(name, like[:0]) for one in features])
+        tensors |= _joined(INFO, [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in infos])
+        name = f"shard-{self.part}-{self._next:06d}.safetensors"
+        path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"
+        save_file(tensors, unfinished)
+        shard = Shard(name, unfinished.stat().st_size, checksum(unfinished), len(digests))
+        _to_disk(unfinished)
+        unfinished.replace(path)
+        _to_disk(self.folder)
+        with self.list.open("ab") as file:
+            file.write(_line(shard))
+            file.flush()
+            os.fsync(file.fileno())
+        self._next += 1
+        self._records, self._bytes = [], 0
+        self._written.refresh()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            self._lock.release()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """A file's new content, on disk at once and whole."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    _to_disk(unfinished)
+    unfinished.replace(path)
+
+
+def _joined(name: str, rows: list[Tensor]) -> dict[str, Tensor]:
+    counts = torch.tensor([0, *map(len, rows)])
+    return {name: torch.cat(rows), name + PTR: counts.cumsum(0)}
+
+
+def _line(shard: Shard) -> bytes:
+    return json.dumps(shard._asdict()).encode() + b"\n"
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

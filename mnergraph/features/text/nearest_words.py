@@ -1,0 +1,238 @@
+"""The nearest of many vectors, by cosine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mnergraph.features.store.tensor_cache import stamp
+from mnergraph.features.text.word2vec_io import read_embeddings
+
+#: Vectors whose neighbours are searched at once.
+CHUNK = 256
+
+
+def nearest(
+    vectors: np.ndarray, rows: Sequence[int], k: int, *, progress: bool = True
+) -> dict[int, list[tuple[int, float]]]:
+    """For each of these rows the k nearest others by cosine, nearest first: their places and cosines.
+
+    Args:
+        vectors: ``[words, width]``, none of zeros.
+        rows: whose neighbours are wanted.
+        k: how many; fewer where there are no more.
+        progress: whether to show a progress bar.
+    """
+    if k < 1:
+        raise ValueError(f"k is a number of neighbours, 1 or more, not {k}")
+    search = NearestNeighbors(n_neighbors=min(k + 1, len(vectors)), metric="cosine").fit(vectors)
+    found: dict[int, list[tuple[int, float]]] = {}
+    with tqdm(total=len(rows), desc="nearest words", unit="word", disable=not progress) as bar:
+        for begin in range(0, len(rows), CHUNK):
+            some = rows[begin : begin + CHUNK]
+            distances, neighbours = search.kneighbors(vectors[list(some)])
+            for row, distance, other in zip(some, distances, neighbours, strict=True):
+                others = zip(other.tolist(), (1.0 - distance).tolist(), strict=True)
+                # a word is its own nearest, unless others have the very same vector
+                found[row] = [(place, cosine) for place, cosine in others if place != row][:k]
+            bar.update(len(some))
+    return found
+
+
+class SimilarWords:
+    """For every word of a vocabulary its nearest others, their cosines, and those words' vectors.
+
+    `find` makes it. To a model it is what a tokenizer is: it is saved with the model, so that a word has the
+    same neighbours ever after. A word outside the vocabulary has none, unless its lower case is in it and
+    ``lower`` is set.
+
+    Args:
+        words: the words that have neighbours.
+        counts: how many each has, ``[words]``.
+        rows: the neighbours' places among the vectors, word after word, ``[all neighbours]``.
+        cosines: with the word that they resemble, ``[all neighbours]``.
+        names: the words whose vectors are kept.
+        vectors: ``[names, width]``.
+        lower: whether a word that is not there is looked for in lower case.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        counts: Tensor,
+        rows: Tensor,
+        cosines: Tensor,
+        *,
+        names: Sequence[str],
+        vectors: Tensor,
+        lower: bool = True,
+    ) -> None:
+        self.words, self.counts, self.rows, self.cosines = tuple(words), counts, rows, cosines
+        self.names, self.vectors, self.lower = tuple(names), vectors, lower
+        ends = counts.cumsum(0).tolist()
+        spans = map(range, [0, *ends], ends)
+        self._entries = dict(zip(self.words, spans, strict=False))
+        self._rows, self._cosines = rows.numpy(), cosines.numpy()
+
+    @classmethod
+    def find(
+        cls,
+        table: str | Path,
+        words: Iterable[str],
+        *,
+        k: int = 4,
+        lower: bool = True,
+        seed: int | None = None,
+        cache: Path | None = None,
+        progress: bool = True,
+    ) -> SimilarWords:
+        """The nearest words of these in a table of word vectors, by cosine.
+
+        Args:
+            table: the file, as `read_embeddings` takes it.
+            words: the vocabulary: all words that the model is to meet, those of dev and test among them.
+            k: neighbours of a word, itself not counted; fewer where the table holds no more.
+            lower: whether a word that the table lacks is looked for in lower case.
+            seed: gives words that the table lacks a random vector each, uniform within sqrt(3 / width), in
+                the place of neighbours, as MGCMT's released code does; without it they have none.
+            cache: folder that keeps the result; a later call with the same arguments reads it.
+            progress: whether to show progress bars.
+
+        Raises:
+            FileNotFoundError: when there is no table.
+            ValueError: when it is malformed, as `read_embeddings` says, or has none of the words.
+        """
+        table, words = Path(table), sorted(set(words))
+        path = None
+        if cache is not None and table.is_file():
+            facts = [table.name, stamp(table), words, k, lower, seed]
+            key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+            path = cache / f"similar-{table.stem}-{key}.safetensors"
+            if path.is_file():
+                return cls.load(path)
+        names, vectors = read_embeddings(table, progress=progress)
+        try:
+            found = cls.among(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
+        except ValueError as error:
+            raise ValueError(f"{table}: {error}") from None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            found.save(part)
+            part.replace(path)
+        return found
+
+    @classmethod
+    def among(
+        cls,
+        names: Sequence[str],
+        vectors: Tensor,
+        words: Sequence[str],
+        *,
+        k: int = 4,
+        lower: bool = True,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> SimilarWords:
+        """What `find` finds, in a table of names and ``[names, width]``. A vector of zeros is no vector."""
+        usable = vectors.any(1).nonzero()[:, 0].tolist()
+        vectors, names = vectors[usable], [names[row] for row in usable]
+        place = {name: row for row, name in enumerate(names)}
+        own = {word: place.get(word, place.get(word.lower()) if lower else None) for word in words}
+        known = sorted({row for row in own.values() if row is not None})
+        if not known:
+            raise ValueError(f"none of the {len(words)} words has a vector, such as {list(words[:5])}")
+        near = nearest(vectors.numpy(), known, k, progress=progress)
+        # the rows that somebody has as a neighbour, and behind them random ones
+        kept = sorted({row for found in near.values() for row, _ in found})
+        compact = {row: new for new, row in enumerate(kept)}
+        held: dict[str, list[tuple[int, float]]] = {}
+        unknown: list[str] = []
+        for word, row in own.items():
+            if row is not None:
+                held[word] = [(compact[other], cosine) for other, cosine in near[row]]
+            elif seed is not None:
+                held[word] = [(len(kept) + len(unknown), 1.0)]
+                unknown.append(word)
+        bound = (3 / vectors.shape[1]) ** 0.5
+        drawn = np.random.default_rng(seed).uniform(-bound, bound, (len(unknown), vectors.shape[1]))
+        random = torch.from_numpy(drawn.astype(np.float32))
+        entries = list(chain.from_iterable(held.values()))
+        return cls(
+            list(held),
+            torch.tensor([len(found) for found in held.values()], dtype=torch.long),
+            torch.tensor([row for row, _ in entries], dtype=torch.long),
+            torch.tensor([cosine for _, cosine in entries], dtype=torch.float32),
+            names=[*(names[row] for row in kept), *unknown],
+            vectors=torch.cat([vectors[kept], random]),
+            lower=lower,
+        )
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors."""
+        return self.vectors.shape[1]
+
+    def __call__(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The neighbours of a sentence's words, word after word.
+
+        Returns:
+            their places among the vectors, the place in the sentence of the word that each resembles, and the
+            cosine of the two.
+        """
+        ranges = [self._entries_of(word) for word in words]
+        entries = np.array([*chain.from_iterable(ranges)], dtype=np.int64)
+        owner = np.repeat(np.arange(len(words)), [len(found) for found in ranges])
+        return self._rows[entries], owner, self._cosines[entries]
+
+    def of(self, word: str) -> list[tuple[str, float]]:
+        """A word's neighbours by name with their cosines, nearest first."""
+        return [(self.names[self.rows[i]], float(self.cosines[i])) for i in self._entries_of(word)]
+
+    def _entries_of(self, word: str) -> range:
+        found = self._entries.get(word)
+        if found is None and self.lower:
+            found = self._entries.get(word.lower())
+        return _NONE if found is None else found
+
+    def __repr__(self) -> str:
+        return f"SimilarWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file; the words are JSON in its header."""
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        told = {"words": self.words, "names": self.names, "lower": self.lower}
+        save_file(tensors, path, metadata={"similar": json.dumps(told)})
+
+    @classmethod
+    def load(cls, path: Path) -> SimilarWords:
+        """What `save` wrote.
+
+        Raises:
+            ValueError: when the file is damaged or something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                told = json.loads(file.metadata()["similar"])
+                return cls(**told, **{name: file.get_tensor(name) for name in _TENSORS})
+        except (SafetensorError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} holds no similar words ({error}); delete it to find them anew"
+            ) from None
+
+
+_NONE = range(0)
+
+
+_TENSORS = ("counts", "rows", "cosines", "vectors")

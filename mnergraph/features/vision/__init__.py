@@ -1,0 +1,1 @@
+"""Pixels to features, boxes and captions."""

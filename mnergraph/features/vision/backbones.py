@@ -1,0 +1,177 @@
+"""The whole picture as a grid of regions and as one vector: torchvision's backbones and vision towers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal
+
+import torchvision
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.transforms.v2 import functional as pixels
+from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
+
+from mnergraph.features.pretrained import (
+    IMAGENET,
+    PRETRAINED,
+    RANDOM,
+    from_torchvision,
+    from_transformers,
+    named,
+    named_weights,
+    pixel_tensors,
+    processor,
+)
+from mnergraph.features.text.noun_chunks import Phrase
+from mnergraph.features.vision.crops import MEAN, normal
+from mnergraph.features.vision.extractor import Extractor, Item, Seen
+
+Fit = Literal["squash", "crop", "letterbox"]
+
+
+@dataclass(frozen=True)
+class Regions(Extractor):
+    """The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
+
+    The vector is the map's mean (ResNet) or the class token (ViT).
+
+    Args:
+        backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
+        weights: see `mnergraph.features.vision.crops.Crops`.
+        size: side of the square that the picture becomes, in pixels.
+        fit: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
+        stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
+            more, as deep ones wash the picture out.
+        cells: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
+        seed: of random weights.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("image",)
+    backbone: str = "resnet152"
+    weights: str = RANDOM
+    size: int = 224
+    fit: Fit = "squash"
+    stage: int = 4
+    cells: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
+        if self.backbone not in known:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+        if self.stage not in (1, 2, 3, 4):
+            raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
+        if self.backbone.startswith("vit_") and (self.stage, self.cells) != (4, None):
+            raise ValueError(f"stage and cells are a ResNet's; {self.backbone} has patches")
+
+    @property
+    def name(self) -> str:
+        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.fit]
+        parts += [f"stage{self.stage}"] * (self.stage != 4)
+        return "-".join(parts + [f"{self.cells}x{self.cells}"] * (self.cells is not None))
+
+    @cached_property
+    def net(self) -> nn.Module:
+        vit = self.backbone.startswith("vit_")
+        build = partial(torchvision.models.get_model, self.backbone)
+        whole = from_torchvision(
+            self.backbone,
+            self.weights,
+            partial(build, image_size=self.size) if vit else build,
+            published=IMAGENET,
+            seed=self.seed,
+            head="heads" if vit else "fc",
+        )
+        return create_feature_extractor(
+            whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"}
+        )
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        square = FITS[self.fit](picture, (self.size, self.size))
+        return {"pixels": pixels.pil_to_tensor(square)}
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        # [pictures, 3, size, size]
+        found = self.net(normal(batch["pixels"]))
+        if "states" in found:  # [pictures, 1 + patches, width], the class token first
+            return _seen(found["states"][:, 1:], found["states"][:, 0])
+        # [pictures, width, rows, columns]
+        cells = found["map"]
+        pooled = cells.mean((2, 3))
+        if self.cells is not None:
+            cells = nn.functional.adaptive_avg_pool2d(cells, self.cells)
+        # [pictures, rows x columns, width], row by row from the top left
+        return _seen(cells.flatten(2).transpose(1, 2), pooled)
+
+
+@dataclass(frozen=True)
+class Tower(Extractor):
+    """The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
+
+    Pictures are prepared by the model's own processor. The vector is the model's pooled output, else its
+    class token, else the mean of the patches.
+
+    Args:
+        model: hub name or folder; of a model of pictures and text only the vision tower is used.
+        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
+        seed: of random weights.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("image",)
+    model: str
+    weights: Literal["pretrained", "random"] = PRETRAINED
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return named(self.model, self.weights, self.seed)
+
+    @cached_property
+    def processor(self) -> Any:
+        """What prepares pictures for the model."""
+        return processor(AutoImageProcessor, self.model)
+
+    @cached_property
+    def net(self) -> PreTrainedModel:
+        whole = from_transformers(
+            AutoModel, self.model, self.weights, what="vision model", seed=self.seed, spare=("pooler",)
+        )
+        return getattr(whole, "vision_model", whole)
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return pixel_tensors(self.processor, picture)
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        found = self.net(**batch)
+        states = found.last_hidden_state
+        if states.dim() == 4:  # of a convolutional net, [pictures, width, rows, columns]
+            states, before = states.flatten(2).transpose(1, 2), 0
+        else:  # class and register tokens stand before the patches
+            height, width = batch["pixel_values"].shape[-2:]
+            side = getattr(self.net.config, "patch_size", None)
+            patches = (height // side) * (width // side) if isinstance(side, int) else states.shape[1]
+            before = max(0, states.shape[1] - patches)
+        grid, pooled = states[:, before:], getattr(found, "pooler_output", None)
+        if pooled is None:
+            pooled = states[:, 0] if before else grid.mean(1)
+        return _seen(grid, pooled.flatten(1))
+
+
+def _seen(grid: Tensor, pooled: Tensor) -> list[Seen]:
+    """One `Seen` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
+    both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
+    return [Seen(grid=of, pooled=one) for of, one in both]
+
+
+FITS: dict[str, Any] = {
+    "squash": lambda picture, size: picture.resize(size, Image.Resampling.BILINEAR),
+    "crop": lambda picture, size: ImageOps.fit(picture, size, Image.Resampling.BILINEAR),
+    "letterbox": lambda picture, size: ImageOps.pad(
+        picture, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in MEAN)
+    ),
+}

@@ -1,0 +1,64 @@
+"""Captions by an image-to-text model of transformers: one sentence on what the picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from mnergraph.features.pretrained import PRETRAINED, from_transformers, named, pixel_tensors, processor
+from mnergraph.features.text.noun_chunks import Phrase
+from mnergraph.features.vision.extractor import Extractor, Item, Seen
+
+
+@dataclass(frozen=True)
+class Captioner(Extractor):
+    """What BLIP, BLIP-2, GIT or another model that writes about a picture alone says of it.
+
+    Without sampling: the same picture gets the same caption.
+
+    Args:
+        model: hub name or folder, such as ``Salesforce/blip-image-captioning-base``.
+        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
+        max_pieces: of a caption, after which it is cut off.
+        beams: of the search; 1 for greedy.
+        seed: of random weights.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("caption",)
+    model: str
+    weights: Literal["pretrained", "random"] = PRETRAINED
+    max_pieces: int = 30
+    beams: int = 1
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{named(self.model, self.weights, self.seed)}-{self.beams}-beams"
+
+    @cached_property
+    def processor(self) -> Any:
+        """What prepares pictures for the model and spells what it writes."""
+        return processor(AutoProcessor, self.model)
+
+    @cached_property
+    def net(self) -> Any:
+        return from_transformers(
+            AutoModelForImageTextToText, self.model, self.weights, what="image-to-text model", seed=self.seed
+        )
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return pixel_tensors(self.processor.image_processor, picture)
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        # [pictures, pieces]
+        written = self.net.generate(
+            **batch, max_new_tokens=self.max_pieces, num_beams=self.beams, do_sample=False
+        )
+        texts = self.processor.batch_decode(written, skip_special_tokens=True)
+        return [Seen(caption=" ".join(text.split())) for text in texts]

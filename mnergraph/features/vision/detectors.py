@@ -1,0 +1,125 @@
+"""Objects by torchvision's Faster R-CNN and Mask R-CNN, with the features of the boxes they end with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2 import functional as pixels
+
+from mnergraph.features.pretrained import COCO, RANDOM, from_torchvision, named_weights
+from mnergraph.features.text.noun_chunks import Phrase
+from mnergraph.features.vision.boxes import within
+from mnergraph.features.vision.crops import MEAN, STD
+from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.pair import Object
+
+#: The 80 classes of COCO by torchvision's numbers, 0 for the background.
+COCO_LABELS: tuple[str, ...] = tuple(detection.FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"])
+
+
+#: The same without the background and numbers that no class has.
+COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background__", "N/A"))
+
+
+@dataclass(frozen=True)
+class RCNN(Extractor):
+    """Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.
+
+    The detector's own features are those of its proposals; here they are pooled anew for the boxes that it
+    ends with, and go through its box head: ``[objects, 1024]``. Masks are not computed.
+
+    Args:
+        detector: ``fasterrcnn_resnet50_fpn_v2``, ``maskrcnn_resnet50_fpn_v2``,
+            ``fasterrcnn_mobilenet_v3_large_320_fpn`` (for CPUs) or another of torchvision's.
+        weights: ``random`` (seeded, for trying things out), ``coco`` (torchvision's newest weights,
+            downloaded when first used), the name of some of its weights, or the path of a state dict.
+        threshold: the score that a box must exceed.
+        top: as many boxes as are kept, best first.
+        sides: the picture is scaled until its shorter side has the first, unless its longer side would
+            exceed the second; None for the detector's own.
+        labels: of classes 1, 2, ... where weights of your own know others than COCO's.
+        seed: of random weights.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("objects",)
+    detector: str = "fasterrcnn_resnet50_fpn_v2"
+    weights: str = RANDOM
+    threshold: float = 0.5
+    top: int = 10
+    sides: tuple[int, int] | None = None
+    labels: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = [name for name in torchvision.models.list_models(module=detection) if "rcnn" in name]
+        known = [name for name in known if not name.startswith("keypoint")]
+        if self.detector not in known:
+            raise ValueError(f"detector {self.detector!r} is not among {', '.join(known)}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.detector}-{named_weights(self.weights, self.seed)}-top{self.top}"
+
+    @cached_property
+    def transform(self) -> GeneralizedRCNNTransform:
+        """Normalises and scales a picture, and pads it to a multiple of 32 pixels."""
+        own = (320, 640) if "_320_" in self.detector else (800, 1333)
+        return GeneralizedRCNNTransform(*(self.sides or own), MEAN, STD).eval()
+
+    @cached_property
+    def net(self) -> Any:
+        build = partial(
+            torchvision.models.get_model,
+            self.detector,
+            weights_backbone=None,
+            box_score_thresh=self.threshold,
+            box_detections_per_img=self.top,
+        )
+        if self.labels:
+            build = partial(build, num_classes=1 + len(self.labels))
+        net = from_torchvision(self.detector, self.weights, build, published=COCO, seed=self.seed)
+        for part in ("mask_roi_pool", "mask_head", "mask_predictor"):
+            setattr(net.roi_heads, part, None)
+        return net
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        images, _ = self.transform([pixels.pil_to_tensor(picture).float() / 255])
+        return {"pixels": images.tensors[0], "inner": torch.tensor(images.image_sizes[0])}
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        inner = [(height, width) for height, width in batch["inner"].tolist()]
+        images, heads = ImageList(batch["pixels"], inner), self.net.roi_heads
+        maps = self.net.backbone(images.tensors)
+        proposals, _ = self.net.rpn(images, maps)
+        found, _ = heads(maps, proposals, inner)
+        counts = [len(one["boxes"]) for one in found]
+        # [objects, 1024]
+        vectors = heads.box_head(heads.box_roi_pool(maps, [one["boxes"] for one in found], inner))
+        outer = [(item.size[1], item.size[0]) for item in items]
+        found = self.transform.postprocess(found, inner, outer)
+        names = ("", *self.labels) if self.labels else COCO_LABELS
+        return [
+            Seen(
+                objects=tuple(
+                    Object(names[label], box, score, region=row)
+                    for label, box, score, row in zip(
+                        one["labels"].tolist(),
+                        within(one["boxes"], item.size),
+                        one["scores"].tolist(),
+                        rows,
+                        strict=True,
+                    )
+                )
+            )
+            for one, item, rows in zip(found, items, vectors.cpu().split(counts), strict=True)
+        ]

@@ -1,0 +1,51 @@
+from .builder import (
+    GraphBuilder as GraphBuilder,
+)
+from .collate import (
+    EdgeType as EdgeType,
+)
+from .collate import (
+    collate as collate,
+)
+from .edge_rules import (
+    Complete as Complete,
+)
+from .edge_rules import (
+    Connection as Connection,
+)
+from .edge_rules import (
+    EntityWords as EntityWords,
+)
+from .edge_rules import (
+    Grounded as Grounded,
+)
+from .edge_rules import (
+    Kind as Kind,
+)
+from .edge_rules import (
+    Member as Member,
+)
+from .edge_rules import (
+    Resembles as Resembles,
+)
+from .edge_rules import (
+    Spatial as Spatial,
+)
+from .edge_rules import (
+    Windowed as Windowed,
+)
+from .edge_rules import (
+    pairs as pairs,
+)
+from .layout import (
+    Edges as Edges,
+)
+from .layout import (
+    Layout as Layout,
+)
+from .schema import (
+    Relation as Relation,
+)
+from .schema import (
+    Schema as Schema,
+)

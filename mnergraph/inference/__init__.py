@@ -1,0 +1,1 @@
+"""From a post as people have it to its entities."""

@@ -1,0 +1,84 @@
+"""What `mnergraph.pipeline` finds in a post: a list of dicts that can explain and show itself."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+from mnergraph.explain.record import PostRecord
+from mnergraph.explain.recorder import record_attention
+from mnergraph.explain.report.data import shown_picture
+from mnergraph.models.base import Tagger
+from mnergraph.pair import Pair, Post
+
+#: Backgrounds by the place of the type in the label set: Okabe and Ito's, light enough for black letters.
+_COLOURS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8")
+
+
+class Found(list[dict[str, Any]]):
+    """The entities of one post, a dict each; see `mnergraph.inference.pipeline.Reader`.
+
+    Attributes:
+        text: the post's text, into which ``start`` and ``end`` point.
+        pair: the post as the model read it.
+    """
+
+    def __init__(
+        self, entities: Iterable[dict[str, Any]], *, post: Post, pair: Pair, model: Tagger, reader: object
+    ) -> None:
+        super().__init__(entities)
+        self.text, self.pair = post.text, pair
+        # the reader keeps the files of pictures that came as bytes
+        self._model, self._reader = model, reader
+
+    def explain(self) -> PostRecord:
+        """What the model weighed in this post: it reads the post once more, and is recorded."""
+        with record_attention(self._model) as record:
+            self._model.predict([self.pair])
+        return record.posts[0]
+
+    def _repr_html_(self) -> str:
+        """The text with its entities marked, and the picture with the boxes that support them."""
+        parts, at = [], 0
+        for found in self:
+            parts.append(html.escape(self.text[at : found["start"]]))
+            parts.append(self._mark(found))
+            at = found["end"]
+        parts.append(html.escape(self.text[at:]))
+        text = f'<div dir="auto" style="line-height:2.2;white-space:pre-wrap">{"".join(parts)}</div>'
+        return f"<div>{text}{self._picture()}</div>"
+
+    def _mark(self, found: dict[str, Any]) -> str:
+        types = self._model.labels.types
+        colour = _COLOURS[types.index(found["label"]) % len(_COLOURS)]
+        support = "" if found["box_weight"] is None else f"; heard most: {found['box_label'] or 'object'}"
+        title = html.escape(f"{found['label']}, probability {found['score']:.3f}{support}")
+        kind = html.escape(f"{found['label']} {found['score']:.2f}")
+        return (
+            f'<mark title="{title}" style="background:{colour};color:#000;padding:.3em .5em;'
+            f'border-radius:.35em">{html.escape(found["word"])} '
+            f'<span style="font-size:.75em;font-weight:bold">{kind}</span></mark>'
+        )
+
+    def _picture(self) -> str:
+        picture, boxes = shown_picture(self.pair)
+        if picture is None:
+            return ""
+        given = [thing.box and [float(side) for side in thing.box] for thing in self.pair.objects]
+        marks = []
+        for found in self:
+            share = boxes[given.index(found["box"])] if found["box"] is not None else None
+            if share is not None:
+                left, top, right, bottom = (100 * side for side in share)
+                name = html.escape(f"{found['word']}: {found['box_label'] or 'object'}")
+                marks.append(
+                    f'<div style="position:absolute;left:{left:.2f}%;top:{top:.2f}%;'
+                    f"width:{right - left:.2f}%;height:{bottom - top:.2f}%;box-sizing:border-box;"
+                    'border:2px solid #fff;outline:1px solid #000">'
+                    f'<span style="font-size:.7em;background:#fff;color:#000">{name}</span></div>'
+                )
+        return (
+            f'<div style="position:relative;display:inline-block"><img src="{picture}" '
+            f'alt="the picture of the post">{"".join(marks)}</div>'
+        )

@@ -1,0 +1,198 @@
+"""`pipeline`: a model as a function of text and picture, in the manner of Hugging Face's pipelines."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from PIL import Image
+
+from mnergraph.cli.inputs import existing
+from mnergraph.explain.record import PostRecord
+from mnergraph.explain.recorder import record_attention
+from mnergraph.features.vision.image_io import open_picture
+from mnergraph.inference.output import Found
+from mnergraph.inference.processor import Pipeline
+from mnergraph.models.base import Tagger
+from mnergraph.models.decoding import Entity
+from mnergraph.pair import Pair, Post
+
+#: What a post's words and its picture may be given as.
+Text = str | Sequence[str] | Pair
+
+
+Shown = str | Path | bytes | Image.Image | None
+
+
+#: Seconds to wait for a picture's address, and bytes that are taken from it at most.
+PATIENCE, MOST = 20, 50_000_000
+
+
+def pipeline(
+    model: Tagger | str | Path,
+    *,
+    batch_size: int = 32,
+    support: bool = True,
+    urls: bool = False,
+    stores: Sequence[str | Path] = (),
+    extract: bool = True,
+) -> Reader:
+    """A function of text and picture that finds entities: ``pipeline(model)("...", image="1.jpg")``.
+
+    Args:
+        model: the model, its folder, or its name on the hub.
+        batch_size: posts at once.
+        support: whether to tell the object that each entity heard most of.
+        urls: whether pictures may be given as addresses, which are then fetched.
+        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
+        extract: whether to run the training's extractors on pictures that no store knows.
+    """
+    tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
+    steps = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
+    return Reader(steps, support=support, urls=urls)
+
+
+class Reader:
+    """What `pipeline` returns."""
+
+    def __init__(self, steps: Pipeline, *, support: bool, urls: bool) -> None:
+        self.steps, self.model = steps, steps.model
+        self.support, self.urls = support, urls
+        self._folder: Path | None = None
+        self._numbers = count()
+
+    def __call__(
+        self,
+        text: Text | Sequence[Text],
+        *,
+        image: Shown | Sequence[Shown] = None,
+        words: bool = False,
+    ) -> Found | list[Found]:
+        """The entities of one post, or of each of many.
+
+        Args:
+            text: plain text, which is cut the way the Twitter data is, or a `Pair`; a list of these is many
+                posts.
+            image: the picture: a path, the bytes of its file, a PIL image, or where that is allowed its
+                address; for many posts a list, None for a post without. A `Pair` has its own.
+            words: text is words already: a list of words is one post, and a list of such lists many.
+
+        Returns:
+            For one post a list of dicts, one for each entity, with
+
+            - ``entity_group`` (also ``label``), the type, and ``score``, its probability
+            - ``word`` (also ``text``), and its place in the text: ``text[start:end]``, in characters
+            - ``word_start`` and ``word_end``, its place among the words
+            - ``box``, ``box_label`` and ``box_score``: the object that the entity heard most of, as its
+              detector told it, and ``box_weight``, how much (`PostRecord.heard`); None where there is none
+
+        Raises:
+            ValueError: for a text without words, a picture that is not there, an address that is not allowed,
+                or not as many pictures as posts.
+        """
+        one = isinstance(text, str | Pair) or (words and all(isinstance(part, str) for part in text))
+        texts: list[Any] = [text] if one or isinstance(text, Pair) else list(text)
+        many = image if isinstance(image, list | tuple) else [image] if one else None
+        images: list[Any] = [None] * len(texts) if many is None and image is None else list(many or ())
+        if len(images) != len(texts):
+            raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
+        posts = [self._post(told, shown, words) for told, shown in zip(texts, images, strict=True)]
+        found: list[Found] = []
+        for begin in range(0, len(posts), self.steps.batch_size):
+            found += self._read(posts[begin : begin + self.steps.batch_size])
+        return found[0] if one else found
+
+    def _post(self, told: Text, shown: Shown, words: bool) -> Post:
+        if isinstance(told, Pair):
+            if shown is not None:
+                raise ValueError("a Pair has its own picture; give none beside it")
+            return Post.of_words(told)
+        picture = None if shown is None else self._picture(shown)
+        if isinstance(told, str):
+            return Post.of_text(told, picture=picture)
+        if not words:
+            raise ValueError(f"{told!r} is a list; are these words? Then say words=True")
+        return Post.of_words(Pair(words=tuple(told), picture=picture))
+
+    def _read(self, posts: Sequence[Post]) -> list[Found]:
+        pairs = self.steps.prepared([post.pair for post in posts])
+        records: Sequence[PostRecord | None] = [None] * len(pairs)
+        if self.support and any(pair.objects for pair in pairs):
+            with record_attention(self.model) as record:
+                entities = self.model.predict(pairs)
+            records = record.posts
+        else:
+            entities = self.model.predict(pairs)
+        return [
+            Found(
+                [_told(post, pair, entity, record) for entity in found],
+                post=post,
+                pair=pair,
+                model=self.model,
+                reader=self,
+            )
+            for post, pair, found, record in zip(posts, pairs, entities, records, strict=True)
+        ]
+
+    # --- pictures that are no files ---------------------------------------------------------------------
+
+    def _picture(self, shown: str | Path | bytes | Image.Image) -> Path:
+        """The picture as a file."""
+        if isinstance(shown, str) and urlsplit(shown).scheme in ("http", "https"):
+            if not self.urls:
+                raise ValueError(f"{shown} is an address; pipeline(model, urls=True) fetches such pictures")
+            with urlopen(shown, timeout=PATIENCE) as answer:
+                data: bytes = answer.read(MOST + 1)
+            if len(data) > MOST:
+                raise ValueError(f"the picture has more than {MOST:,} bytes")
+            shown = data
+        if isinstance(shown, str | Path):
+            return existing(Path(shown))
+        target = self._new_file()
+        if isinstance(shown, bytes):
+            target.write_bytes(shown)
+        else:
+            open_picture(shown).image.save(target, "PNG", compress_level=1)
+        return target
+
+    def _new_file(self) -> Path:
+        """A name in a folder that vanishes with this reader and what it found."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="mnergraph-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder / str(next(self._numbers))
+
+
+def _told(post: Post, pair: Pair, entity: Entity, record: PostRecord | None) -> dict[str, Any]:
+    start, end = post.words[entity.start].start, post.words[entity.end - 1].end
+    told = {
+        "entity_group": entity.type,
+        "label": entity.type,
+        "score": round(entity.score, 6),
+        "word": post.text[start:end],
+        "text": post.text[start:end],
+        "start": start,
+        "end": end,
+        "word_start": entity.start,
+        "word_end": entity.end,
+    }
+    nothing = {"box": None, "box_label": None, "box_score": None, "box_weight": None}
+    heard = None if record is None else record.heard((entity.start, entity.end))
+    if heard is None or not len(heard):
+        return {**told, **nothing}
+    place = int(heard.argmax())
+    thing = pair.objects[place]
+    return {
+        **told,
+        "box": None if thing.box is None else [float(side) for side in thing.box],
+        "box_label": thing.label,
+        "box_score": thing.score,
+        "box_weight": round(float(heard[place]), 6),
+    }

@@ -1,0 +1,1 @@
+"""Scores of tags and their significance; pure functions."""

@@ -1,0 +1,158 @@
+"""GEI: "Entity-level Interaction via Heterogeneous Graph for Multimodal Named Entity Recognition".
+
+Zhao, Dong, Shi, Yan, Xu and Li, Findings of EMNLP 2022. No code was released.
+
+Graph: tokens (words); entities, grown inside the model where span detection finds them or gold labels have
+them (`ScheduledSampling`); visual nodes, the whole picture and its objects as one type ([I; O], eq. 5).
+Tokens all meet, visual nodes all meet, every entity meets every visual node and is joined with its words.
+
+The picture reaches words through their entity alone (eqs. 11-12): no layer hands it to a word of no entity.
+Words then speak to one another (eq. 7), so what an entity's words have seen can reach other words by way of
+the text from the second layer on. That is the paper's equations, not a choice of ours.
+
+Where the paper is silent we choose, beside what stands with `interacting_layer`: d_m = 512; Transformer-1 and
+-2 are one layer each, ReLU inside, 4 times as wide as the nodes. The whole picture has a linear map of its
+own in eq. 6, as evidence may give it another width than objects; to share theirs, give it as an object with a
+region. A grid stands for the picture by its mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.graph.edge_rules import Complete, EntityWords, Kind, Member
+from mnergraph.graph.schema import Relation, Schema
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.models.gei.layers import interacting_layer
+from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.tagging import Emit, Task, boundary_of, span_scores, span_task
+from mnergraph.nn.layers.entity_nodes import GrowEntities, JoinEntityWords
+from mnergraph.nn.layers.hetero import EachNode
+from mnergraph.nn.layers.node_types import Merge
+from mnergraph.nn.layers.transformer import Transformers
+
+TOKENS, VISUALS = ("token", "attends", "token"), ("visual", "attends", "visual")
+
+
+POOLS, FILLS = ("token", "forms", "entity"), ("entity", "fills", "token")
+
+
+TO_ENTITIES, FROM_ENTITIES = ("visual", "shows", "entity"), ("entity", "names", "visual")
+
+
+TO_TOKENS, FROM_TOKENS = ("visual", "shows", "token"), ("token", "names", "visual")
+
+
+#: What becomes a visual node.
+SOURCES = ("image", "object")
+
+
+def schema(*, entities: bool = True, spans: bool = True, sources: Sequence[str] = SOURCES) -> Schema:
+    """GEI's graph, or that of an ablation."""
+    inside = [Relation(*TOKENS, Complete()), Relation(*VISUALS, Complete())]
+    if entities:
+        between = [Relation(*TO_ENTITIES, Complete()), Relation(*FROM_ENTITIES, Complete())]
+        between += [Relation(*POOLS, Member()), Relation(*FILLS, Member())]
+    else:
+        kind: Kind = EntityWords() if spans else Complete()
+        between = [Relation(*TO_TOKENS, kind), Relation(*FROM_TOKENS, kind)]
+    return Schema(inside + between, nodes=sources)
+
+
+SCHEMA = schema()
+
+
+class GEI(Tagger):
+    """Graph-based entity-level interaction (Zhao et al., Findings of EMNLP 2022).
+
+    Args:
+        encoder: the text encoder.
+        labels: the label set.
+        entity_level_interaction: whether entities stand between; off, their words meet visual nodes directly.
+        span_detection: whether there is any; off, as entity_level_interaction must be, all words do.
+        image_region: whether the picture's grid alone becomes visual nodes.
+        region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
+        label_features: whether objects also speak by their label's embedding; the paper has regions alone.
+        image_width: width of the picture's vectors; None when posts have none.
+        width: of the graph's nodes, d_m.
+        layers: interacting layers, L.
+        heads: of every attention.
+        hidden: inside the feed-forwards; by default 4 times the width.
+        dropout: of attention weights and residuals.
+        sampling_first: the last epoch on gold entities alone, counted from 0.
+        sampling_last: the epoch from which on the share of predicted entities no longer rises.
+        sampling_most: that share.
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone,
+        labels: Labels,
+        *,
+        entity_level_interaction: bool = True,
+        span_detection: bool = True,
+        image_region: bool = False,
+        region_width: int | None = None,
+        label_features: bool = True,
+        image_width: int | None = None,
+        width: int = 512,
+        layers: int = 6,
+        heads: int = 8,
+        hidden: int | None = None,
+        dropout: float = 0.4,
+        sampling_first: int = 2,
+        sampling_last: int = 6,
+        sampling_most: float = 0.9,
+    ) -> None:
+        if entity_level_interaction and not span_detection:
+            raise ValueError("entities come from span detection; turn entity_level_interaction off, too")
+        if image_region and image_width is None:
+            raise ValueError("image_region needs image_width, the width of the grid's vectors")
+        sources = ["image"] * (image_width is not None) + ["object"] * (not image_region)
+        graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
+        drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | EntityWords)]
+        transformers = Transformers(encoder.width, heads, dropout=dropout)
+        tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
+        stack: list[nn.Module] = [TextEncoder(encoder)]
+        if span_detection:
+            # eqs. 2-4
+            side, spans = span_task(labels, weight=0.5), labels.boundaries.tags
+            tasks.append(side)
+            stack += span_scores(TOKENS, labels, transformers)
+        stack.append(transformers.block(TOKENS))  # eq. 1
+        # eqs. 5-6, and the words' linear map after eq. 1
+        if image_width is not None:
+            stack.append(ImageEncoder(width, image_width))
+        if not image_region:
+            named = encoder.width if label_features else None
+            stack.append(ObjectEncoder(width, region_width=region_width, label_width=named))
+        stack.append(Merge("visual", sources, later=[key for key in drawn if "visual" in key]))
+        stack.append(EachNode({"token": nn.Linear(encoder.width, width), "visual": nn.ReLU()}))
+        if span_detection:
+            sample = partial(ScheduledSampling, first=sampling_first, last=sampling_last, most=sampling_most)
+            find = GrowEntities if entity_level_interaction else JoinEntityWords
+            stack.append(sample(side.decode, boundary_of(labels), out="found"))
+            stack.append(find(spans, drawn, read="found"))
+        between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
+        members = (POOLS, FILLS) if entity_level_interaction else None
+        layer = partial(interacting_layer, within=(TOKENS, VISUALS), between=between, members=members)
+        for place in range(layers):
+            stack += layer(width, heads, hidden or 4 * width, dropout, last=place == layers - 1)
+        super().__init__(
+            schema=graph,
+            layers=[*stack, Emit("tags", width, len(labels))],
+            tasks=tasks,
+            encoder=encoder,
+            labels=labels,
+            region_width=region_width,
+            image_width=image_width,
+            pool_image=not image_region,
+        )

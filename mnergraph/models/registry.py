@@ -1,0 +1,89 @@
+"""All models and their schemas by the names that the papers give them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnergraph.registry import Registry
+
+if TYPE_CHECKING:
+    from mnergraph.graph.schema import Schema
+    from mnergraph.models.base import Tagger
+
+#: Every model by the name its paper gives it.
+MODELS: Registry[type[Tagger]] = Registry(
+    "model",
+    {
+        "BiLSTM-CRF": (
+            "mnergraph.models.text_only:BiLSTMCRF",
+            "Word vectors, an LSTM in both directions and a linear-chain CRF (Huang et al., 2015).",
+        ),
+        "CNN-BiLSTM-CRF": (
+            "mnergraph.models.text_only:CNNBiLSTMCRF",
+            "BiLSTM-CRF whose word vectors are joined by a convolution over characters (Ma and Hovy, ACL 2016).",
+        ),
+        "HBiLSTM-CRF": (
+            "mnergraph.models.text_only:HBiLSTMCRF",
+            'BiLSTM-CRF whose word vectors are joined by an LSTM"s reading of characters (Lample et al., 2016).',
+        ),
+        "BERT": (
+            "mnergraph.models.text_only:BERT",
+            'A text encoder and a softmax over every word"s labels (Devlin et al., 2019).',
+        ),
+        "BERT-CRF": (
+            "mnergraph.models.text_only:BERTCRF",
+            'A text encoder and a linear-chain CRF over the words (the papers" BERT-CRF).',
+        ),
+        "GVATT": (
+            "mnergraph.models.gvatt:GVATT",
+            "Visual attention by a text query, then gates (Lu et al., ACL 2018).",
+        ),
+        "AdaCAN": (
+            "mnergraph.models.adacan:AdaCAN",
+            "Adaptive co-attention of words and picture (Zhang et al., AAAI 2018).",
+        ),
+        "MT-BERT-CRF": (
+            "mnergraph.models.umt:MTBERTCRF",
+            "Multimodal transformer (Yu et al., ACL 2020, section 2.3); with span detection it is `UMT`.",
+        ),
+        "UMT": (
+            "mnergraph.models.umt:UMT",
+            "Unified multimodal transformer (Yu et al., ACL 2020). Without span detection it is `MTBERTCRF`.",
+        ),
+        "UMGF": (
+            "mnergraph.models.umgf.model:UMGF",
+            "Unified multi-modal graph fusion (Zhang et al., AAAI 2021).",
+        ),
+        "MGCMT": (
+            "mnergraph.models.mgcmt.model:MGCMT",
+            "Multi-granularity cross-modality transformer (Liu et al., 2022).",
+        ),
+        "GEI": (
+            "mnergraph.models.gei.model:GEI",
+            "Graph-based entity-level interaction (Zhao et al., Findings of EMNLP 2022).",
+        ),
+        "HamLearning": (
+            "mnergraph.models.hamlearning.model:HamLearning",
+            "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
+        ),
+    },
+)
+
+#: Every schema that a model uses, by name.
+SCHEMAS: Registry[Schema] = Registry(
+    "schema",
+    {
+        "text (BERT, BERT-CRF, BiLSTM-CRF and its kin)": (
+            "mnergraph.models.text_only:SCHEMA",
+            "graph of text (BERT, BERT-CRF, BiLSTM-CRF and its kin)",
+        ),
+        "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
+        "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
+        "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
+        "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
+        "UMGF, released": ("mnergraph.models.umgf.model:RELEASED_SCHEMA", "graph of UMGF, released"),
+        "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),
+        "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
+        "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
+    },
+)

@@ -1,0 +1,206 @@
+"""The text baselines that the papers are measured against.
+
+BERT: Devlin et al., 2019, a softmax per word. BERT-CRF: the same states read by a linear-chain CRF. Where
+the papers are silent we choose: a word is its first piece, dropout 0.1 on its state.
+
+Graph: tokens, nothing among them; the encoder has already let the words meet.
+
+The text baselines over word vectors that the papers are measured against.
+
+BiLSTM-CRF: Huang, Xu and Yu, 2015, "Bidirectional LSTM-CRF Models for Sequence Tagging", without hand-made
+features, as UMT describes its baseline (section 3.2). CNN-BiLSTM-CRF: Ma and Hovy, ACL 2016, "End-to-end
+Sequence Labeling via Bi-directional LSTM-CNNs-CRF". HBiLSTM-CRF: Lample et al., NAACL 2016, "Neural
+Architectures for Named Entity Recognition", its LSTM-CRF.
+
+Graph: tokens, nothing among them; the LSTM lets the words meet in their order. The latter two also read the
+characters that are part of each.
+
+What the papers say of it: characters read by a convolution and the maximum over its places (Ma and Hovy,
+section 2.1), or by the last states of an LSTM in both directions (Lample et al., section 4.1); dropout on
+characters, on what the words' LSTM reads and on its states (Ma and Hovy, section 3.2), or on what it reads
+(Lample et al.); a hidden layer with tanh before the CRF in Lample et al. alone.
+
+What we choose, where the papers are silent or each says something else:
+
+- words are told apart in lower case with digits as 0, or as the file of vectors has them
+  (`features.wordvectors.forms`); characters keep their case;
+- words that no vector knows and the training posts hold but once share the unknown word's row (Lample et al.
+  replace such words by it at random);
+- the convolution sees three characters, with zeros around the word, and ends in a tanh;
+- dropout of 0.5 on what the words' LSTM reads and on its states, for all three;
+- forget gates begin open, other biases at 0;
+- states of each direction: 200 for Huang et al. and for Ma and Hovy, 100 for Lample et al.
+
+The papers train by plain gradient descent; here every model is trained by the same optimiser.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.schema import Schema
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM
+from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
+from mnergraph.nn.encoders.word_vectors import lstm_states
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.independent import Softmax
+from mnergraph.nn.heads.tagging import Emit, Task
+from mnergraph.nn.layers.hetero import EachNode
+
+SCHEMA = Schema()
+
+
+class BERT(Tagger):
+    """A text encoder and a softmax over every word's labels (Devlin et al., 2019).
+
+    Args:
+        encoder: the text encoder.
+        labels: the label set.
+        dropout: on the words' states.
+        pooling: which of a word's pieces speak for it.
+    """
+
+    def __init__(
+        self, encoder: Backbone, labels: Labels, *, dropout: float = 0.1, pooling: Pooling = "first"
+    ) -> None:
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                TextEncoder(encoder, pooling=pooling, dropout=dropout),
+                Emit("tags", encoder.width, len(labels)),
+            ],
+            tasks=[Task("tags", Softmax(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+        )
+
+
+class BERTCRF(Tagger):
+    """A text encoder and a linear-chain CRF over the words (the papers' BERT-CRF).
+
+    Args:
+        encoder: the text encoder.
+        labels: the label set.
+        dropout: on the words' states.
+        pooling: which of a word's pieces speak for it.
+        constrain: forbid transitions that BIO2 does not know.
+    """
+
+    def __init__(
+        self,
+        encoder: Backbone,
+        labels: Labels,
+        *,
+        dropout: float = 0.1,
+        pooling: Pooling = "first",
+        constrain: bool = False,
+    ) -> None:
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                TextEncoder(encoder, pooling=pooling, dropout=dropout),
+                Emit("tags", encoder.width, len(labels)),
+            ],
+            tasks=[Task("tags", CRF(labels.tags, constrain=constrain))],
+            encoder=encoder,
+            labels=labels,
+        )
+
+
+class BiLSTMCRF(Tagger):
+    """Word vectors, an LSTM in both directions and a linear-chain CRF (Huang et al., 2015).
+
+    Args:
+        encoder: the word vectors.
+        labels: the label set.
+        hidden: states of each direction.
+        dropout: on what the LSTM reads and on its states.
+    """
+
+    def __init__(
+        self, encoder: WordVectors, labels: Labels, *, hidden: int = 200, dropout: float = 0.5
+    ) -> None:
+        super().__init__(
+            schema=SCHEMA,
+            layers=[*lstm_states(encoder, hidden, dropout=dropout), Emit("tags", 2 * hidden, len(labels))],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+        )
+
+
+class CNNBiLSTMCRF(Tagger):
+    """BiLSTM-CRF whose word vectors are joined by a convolution over characters (Ma and Hovy, ACL 2016).
+
+    Args:
+        encoder: the word vectors.
+        labels: the label set.
+        hidden: states of each direction.
+        character_width: of a character's embedding.
+        filters: of the convolution.
+        dropout: on characters, on what the LSTM reads and on its states.
+    """
+
+    def __init__(
+        self,
+        encoder: WordVectors,
+        labels: Labels,
+        *,
+        hidden: int = 200,
+        character_width: int = 30,
+        filters: int = 30,
+        dropout: float = 0.5,
+    ) -> None:
+        reader = CharacterCNN(character_width, filters, dropout=dropout)
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                *lstm_states(encoder, hidden, reader=reader, dropout=dropout),
+                Emit("tags", 2 * hidden, len(labels)),
+            ],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            characters=encoder.characters,
+        )
+
+
+class HBiLSTMCRF(Tagger):
+    """BiLSTM-CRF whose word vectors are joined by an LSTM's reading of characters (Lample et al., 2016).
+
+    Args:
+        encoder: the word vectors.
+        labels: the label set.
+        hidden: states of each direction, of the LSTM over words, and the width of the layer before the CRF.
+        character_width: of a character's embedding.
+        character_hidden: states of each direction, of the LSTM over characters.
+        dropout: on what the LSTM over words reads and on its states.
+    """
+
+    def __init__(
+        self,
+        encoder: WordVectors,
+        labels: Labels,
+        *,
+        hidden: int = 100,
+        character_width: int = 25,
+        character_hidden: int = 25,
+        dropout: float = 0.5,
+    ) -> None:
+        reader = CharacterLSTM(character_width, character_hidden)
+        super().__init__(
+            schema=SCHEMA,
+            layers=[
+                *lstm_states(encoder, hidden, reader=reader, dropout=dropout),
+                EachNode({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
+                Emit("tags", hidden, len(labels)),
+            ],
+            tasks=[Task("tags", CRF(labels.tags))],
+            encoder=encoder,
+            labels=labels,
+            characters=encoder.characters,
+        )

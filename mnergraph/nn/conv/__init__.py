@@ -1,0 +1,1 @@
+"""Operators along one relation: ``(x_src, x_dst, edges) -> x_dst``."""

@@ -1,0 +1,58 @@
+"""Relational graph convolution over labelled edges."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.inits import glorot
+
+from mnergraph.graph.layout import Edges
+
+
+class RelationalConvolution(nn.Module):
+    """Every receiver sums its senders, each through the matrix of its edge's label (HamLearning, eq. 5).
+
+    out_i = b + sum over edges j -> i with label r of W_r x_j
+
+    W, "with regard to the edge direction and label", is one matrix for each label of the edge j -> i. What is
+    joined is joined both ways, and the label of i -> j follows from that of j -> i (inside and cover,
+    opposite angles), so matrices for outgoing edges would add nothing.
+
+    The R-GCN of Schlichtkrull et al. (2018, eq. 2) without its self-loop and its normalisation: what PyG's
+    ``RGCNConv(width, width, labels, aggr="add", root_weight=False)`` computes, and its parameters fit.
+    Senders are summed by receiver and label first, and each label's sums pass its matrix; one product of all
+    labels, receivers that hear nobody under a label among them, took up to twice as long. A receiver without
+    edges gets b.
+
+    Args:
+        width: features of senders, receivers and messages.
+        labels: how many labels ``edges.type`` counts.
+    """
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(labels, width, width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        glorot(self.weight)
+
+    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``.
+
+        Raises:
+            ValueError: when the edges have no labels.
+        """
+        if edges.type is None:
+            raise ValueError("RelationalConvolution needs labelled edges; this relation's have no type")
+        senders, receivers = edges.index
+        labels, nodes = len(self.weight), edges.dst.nodes
+        # every (label, receiver) is a place, in the order of the labels; those that hear somebody get a row
+        place = edges.type * nodes + receivers
+        heard = place.new_zeros(labels * nodes, dtype=torch.bool).index_fill(0, place, True)
+        row = heard.cumsum(0) - 1
+        counts = heard.view(labels, nodes).sum(1).tolist()
+        # [rows, width]
+        sums = src.new_zeros(sum(counts), src.shape[-1]).index_add(0, row[place], src[senders])
+        by_label = zip(sums.split(counts), self.weight, strict=True)
+        messages = torch.cat([summed @ weight for summed, weight in by_label])
+        out = self.bias.to(messages.dtype).repeat(nodes, 1)
+        return out.index_add(0, heard.nonzero()[:, 0] % nodes, messages)

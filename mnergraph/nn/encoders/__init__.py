@@ -1,0 +1,1 @@
+"""From raw node stores to node features."""

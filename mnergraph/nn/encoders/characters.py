@@ -1,0 +1,88 @@
+"""What a word's spelling tells of it: its characters by convolution or by LSTM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.features.text.word_embeddings import Alphabet
+from mnergraph.graph.layout import Layout
+from mnergraph.graph.node_stores import CHARACTERS
+from mnergraph.nn.layers.lstm import LSTM
+from mnergraph.nn.state import Graph
+
+
+class Spelling(nn.Module):
+    """Every word's characters, embedded and read by a module, as the words' feature ``spelling``.
+
+    Args:
+        alphabet: the characters that there are.
+        reader: `CharacterCNN` or `CharacterLSTM`: ``[characters, reader.reads]`` and the layout of the words'
+            characters to ``[words, reader.width]``.
+    """
+
+    def __init__(self, alphabet: Alphabet, reader: CharacterCNN | CharacterLSTM) -> None:
+        super().__init__()
+        self.embedding, self.reader = nn.Embedding(len(alphabet), reader.reads), reader
+        reach = (3 / reader.reads) ** 0.5  # Ma and Hovy, 2016, section 3.1
+        nn.init.uniform_(self.embedding.weight, -reach, reach)
+        self.width = reader.width
+
+    def forward(self, graph: Graph) -> Graph:
+        owner = graph.data[CHARACTERS].edge_index[1]
+        lengths = owner.bincount(minlength=graph.layouts["token"].nodes)
+        words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+        characters = self.embedding(graph.data["character"].input_ids)
+        return graph.keep("spelling", self.reader(characters, words), like="token")
+
+
+class CharacterCNN(nn.Module):
+    """A convolution over a word's characters and the maximum over places (Ma and Hovy, 2016, section 2.1).
+
+    out = max over places t of tanh(sum over k of W_k x_t+k + b), zeros before the first and behind the last x
+
+    Args:
+        reads: width of the characters.
+        filters: width of the result.
+        window: characters that a filter sees, an odd number.
+        dropout: on the characters.
+    """
+
+    def __init__(self, reads: int = 30, filters: int = 30, *, window: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"a window has a character in its middle, so it is odd, not {window}")
+        self.convolution = nn.Conv1d(reads, filters, window)
+        self.dropout = nn.Dropout(dropout)
+        self.reads, self.width, self.rim = reads, filters, window // 2
+
+    def forward(self, characters: Tensor, words: Layout) -> Tensor:
+        """``[characters, reads]`` and whose they are -> ``[words, filters]``."""
+        # all words in one row, zeros between them: no word is padded to the longest
+        place = torch.arange(words.nodes, device=characters.device) + self.rim * words.sentence
+        row = characters.new_zeros(words.nodes + self.rim * (words.sentences + 1), self.reads)
+        row = row.index_copy(0, place + self.rim, self.dropout(characters))
+        # [1, filters, places] -> [characters, filters]
+        seen = self.convolution(row.t()[None])[0].t().index_select(0, place)
+        nothing = seen.new_zeros(words.sentences, self.width)
+        whose = words.sentence[:, None].expand_as(seen)
+        # tanh rises, so it may follow the maximum
+        return torch.tanh(nothing.scatter_reduce(0, whose, seen, "amax", include_self=False))
+
+
+class CharacterLSTM(nn.Module):
+    """Both last states of an LSTM that reads a word in both directions (Lample et al., 2016, section 4.1).
+
+    Args:
+        reads: width of the characters.
+        hidden: of the states, of each direction.
+    """
+
+    def __init__(self, reads: int = 25, hidden: int = 25) -> None:
+        super().__init__()
+        self.lstm = LSTM(reads, hidden)
+        self.reads, self.width = reads, self.lstm.width
+
+    def forward(self, characters: Tensor, words: Layout) -> Tensor:
+        """``[characters, reads]`` and whose they are -> ``[words, 2 hidden]``."""
+        return self.lstm(characters, words)[1]

@@ -1,0 +1,85 @@
+"""The words' states: by LSTM over word vectors and spelling, or by a pretrained encoder."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM, Spelling
+from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.nn.layers.lstm import WordLSTM
+from mnergraph.nn.state import Graph
+
+
+class WordEncoder(nn.Module):
+    """Words by a table of word vectors.
+
+    Where the batch holds objects' labels in pieces, their words get vectors of the same table.
+
+    Args:
+        encoder: the table and its vocabulary.
+
+    Raises:
+        ValueError: for an encoder of another kind.
+    """
+
+    def __init__(self, encoder: WordVectors) -> None:
+        super().__init__()
+        if not isinstance(encoder, WordVectors):
+            raise ValueError(
+                f"this model reads word vectors, which {encoder.name!r} does not give; right is random:WIDTH "
+                "or a file of vectors (random_vectors, read_vectors)"
+            )
+        self.model = encoder.model
+
+    def forward(self, graph: Graph) -> Graph:
+        # a vocabulary gives each word one piece, so the pieces are the words
+        found = graph.update(token=self.model(graph.data["piece"].input_ids))
+        if "label_piece" not in graph.layouts:
+            return found
+        return found.update(label_piece=self.model(graph.data["label_piece"].input_ids))
+
+
+def lstm_states(
+    encoder: WordVectors,
+    hidden: int,
+    *,
+    reader: CharacterCNN | CharacterLSTM | None = None,
+    dropout: float = 0.0,
+) -> list[nn.Module]:
+    """Layers to the words' states: word vectors, each joined by its spelling if asked, and an LSTM over them.
+
+    Args:
+        encoder: the word vectors.
+        hidden: of the states, of each direction; they are twice as wide.
+        reader: reads the words' characters; the model hands the encoder's to its builder.
+        dropout: on what the LSTM reads and on its states.
+    """
+    table = WordEncoder(encoder)
+    if reader is None:
+        return [table, WordLSTM(encoder.width, hidden, dropout=dropout)]
+    spelling = Spelling(encoder.characters, reader)
+    read, width = ("token", "spelling"), encoder.width + spelling.width
+    return [table, spelling, WordLSTM(width, hidden, read=read, dropout=dropout)]
+
+
+def word_states(
+    encoder: Backbone | WordVectors,
+    hidden: int,
+    *,
+    reader: CharacterCNN | CharacterLSTM,
+    dropout: float | None = None,
+) -> tuple[list[nn.Module], int]:
+    """Layers to the words' states and how wide these are: `lstm_states`, or a pretrained encoder instead.
+
+    Args:
+        encoder: word vectors, or the pretrained encoder, which has no use for ``hidden`` and ``reader``.
+        hidden: of the LSTM's states, of each direction.
+        reader: reads the words' characters for the LSTM.
+        dropout: on what the LSTM reads and on the states; by default 0.5, or 0.1 over a pretrained encoder.
+    """
+    if isinstance(encoder, WordVectors):
+        dropout = 0.5 if dropout is None else dropout
+        return lstm_states(encoder, hidden, reader=reader, dropout=dropout), 2 * hidden
+    return [TextEncoder(encoder, dropout=0.1 if dropout is None else dropout)], encoder.width

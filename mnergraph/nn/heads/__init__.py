@@ -1,0 +1,1 @@
+"""Heads: loss and decoding of a task."""

@@ -1,0 +1,85 @@
+"""What changes while a model trains, other than its weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph.node_stores import NO_LABEL
+from mnergraph.nn.state import Graph
+
+
+class Scheduled(nn.Module, ABC):
+    """A layer that is told which epoch begins, by whoever trains it (GEI's scheduled sampling).
+
+    What it makes of that it keeps in a buffer, so that it is saved with the weights.
+    """
+
+    @abstractmethod
+    def at_epoch(self, epoch: int) -> None:
+        """Called before every epoch of training, from 0."""
+
+
+class ScheduledSampling(Scheduled):
+    """Labels of a side task that later layers build on: gold at first, then more and more often predicted.
+
+    Scheduled sampling (Bengio et al., 2015; GEI, section 3.1). In training every sentence draws on its own,
+    at every step anew, whether its labels are predicted, with a probability that rises by the epoch:
+
+    share = most * (epoch - first) / (last - first), not below 0, not above most
+
+    In evaluation, and where a sentence has no gold labels, they are predicted. Predicting passes no gradient.
+
+    Args:
+        decode: the side task's best label of every token, as `Task.decode` gives it.
+        reads: the side task's label of each of the tags, ``[tags]``, as `Task.reads` holds it.
+        out: under which name the labels are kept, ``[tokens]``, int64.
+        first: the last epoch without predicted labels; epochs count from 0.
+        last: the epoch from which on their share no longer rises.
+        most: that share, 0 to 1.
+    """
+
+    share: Tensor
+    reads: Tensor
+
+    def __init__(
+        self,
+        decode: Callable[[Graph], Tensor],
+        reads: Tensor,
+        *,
+        out: str,
+        first: int = 2,
+        last: int = 6,
+        most: float = 0.9,
+    ) -> None:
+        super().__init__()
+        if not 0 <= first < last:
+            raise ValueError(
+                f"the share rises from one epoch to a later one, counted from 0, not {first} to {last}"
+            )
+        if not 0 <= most <= 1:
+            raise ValueError(f"the share of predicted labels is 0 to 1, not {most}")
+        self.decode, self.out = decode, out
+        self.first, self.last, self.most = first, last, most
+        self.register_buffer("reads", reads, persistent=False)
+        self.register_buffer("share", torch.zeros(()))
+
+    def at_epoch(self, epoch: int) -> None:
+        risen = (epoch - self.first) / (self.last - self.first)
+        self.share.fill_(self.most * min(max(risen, 0.0), 1.0))
+
+    def forward(self, graph: Graph) -> Graph:
+        gold, layout = graph.data["token"].y, graph.layouts["token"]
+        if self.training:
+            predicted = torch.rand(layout.sentences, device=gold.device) < self.share
+            told = (gold != NO_LABEL) & ~predicted[layout.sentence]
+        else:
+            told = torch.zeros_like(gold, dtype=torch.bool)
+        labels = self.reads[gold.clamp(min=0)]
+        if not told.all():
+            with torch.no_grad():
+                labels = torch.where(told, labels, self.decode(graph))
+        return graph.keep(self.out, labels, like="token")

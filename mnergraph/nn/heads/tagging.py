@@ -1,0 +1,147 @@
+"""Reading tags off the last graph: a task owns a label set and a scorer; a side task may hint at another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph.collate import EdgeType
+from mnergraph.labels import Labels, boundary
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.independent import Softmax
+from mnergraph.nn.layers.transformer import Transformers
+from mnergraph.nn.state import Graph
+
+
+class Emit(nn.Module):
+    """Linear scores of a task's labels from the tokens' features; several features are concatenated first.
+
+    Args:
+        task: under which name the scores go into the graph.
+        width: of the features, all together.
+        labels: how many labels.
+        read: names of the features.
+    """
+
+    def __init__(self, task: str, width: int, labels: int, *, read: Sequence[str] = ("token",)) -> None:
+        super().__init__()
+        self.task, self.read = task, tuple(read)
+        self.linear = nn.Linear(width, labels)
+
+    def forward(self, graph: Graph) -> Graph:
+        features = torch.cat([graph.x[name] for name in self.read], -1)
+        return graph.emit(self.task, self.linear(features))
+
+
+class Hint(nn.Module):
+    """One task's scores help another's, through a conversion matrix (UMT, eq. 7).
+
+    scores of target = own * scores of target + share * scores of source @ W
+
+    Args:
+        source: the task that hints.
+        target: the task that is told.
+        matrix: W to begin with, ``[labels of the first, labels of the second]``.
+        learned: whether W is trained.
+        own: what the second task's own scores count for; the papers' 1, UMT's released code has 0.5.
+        share: what the hint counts for; the same.
+    """
+
+    matrix: Tensor
+
+    def __init__(
+        self,
+        source: str,
+        target: str,
+        matrix: Tensor,
+        *,
+        learned: bool = True,
+        own: float = 1.0,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.source, self.target, self.own, self.share = source, target, own, share
+        if learned:
+            self.matrix = nn.Parameter(matrix.clone())
+        else:
+            self.register_buffer("matrix", matrix.clone())
+
+    def forward(self, graph: Graph) -> Graph:
+        hint = graph.emissions[self.source] @ self.matrix
+        return graph.emit(self.target, self.own * graph.emissions[self.target] + self.share * hint)
+
+
+def conversion_matrix(labels: Labels) -> Tensor:
+    """Which tags a span label can become, each with the same share (UMT, section 2.4).
+
+    Returns:
+        ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.
+    """
+    becomes = torch.zeros(len(labels.boundaries), len(labels))
+    becomes[boundary_of(labels), torch.arange(len(labels))] = 1.0
+    return becomes / becomes.sum(1, keepdim=True)
+
+
+def boundary_of(labels: Labels) -> Tensor:
+    """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
+    return torch.tensor([labels.boundaries.index(boundary(tag)) for tag in labels])
+
+
+class Task(nn.Module):
+    """What a model is trained to tell of every token: a label set, a scorer and a weight in the loss.
+
+    Args:
+        name: the emissions it reads.
+        scorer: a CRF or a softmax over the label set ``scorer.tags``.
+        weight: of its loss in the model's.
+        reads: for a side task, its own label of each of the tags, ``[tags]``; None where it reads the tags
+            themselves.
+    """
+
+    reads: Tensor | None
+
+    def __init__(
+        self, name: str, scorer: CRF | Softmax, *, weight: float = 1.0, reads: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.name, self.scorer, self.weight = name, scorer, weight
+        self.register_buffer("reads", reads, persistent=False)
+
+    def loss(self, graph: Graph, gold: Tensor) -> Tensor:
+        """Negative log-likelihood of every sentence, ``[sentences]``; ``gold`` is the tags, ``[tokens]``."""
+        layout = graph.layouts["token"]
+        if self.reads is not None:
+            gold = self.reads[gold]
+        emissions, mask = self.scores(graph)
+        return -self.scorer(emissions, layout.pad(gold), mask)
+
+    def decode(self, graph: Graph) -> Tensor:
+        """The best label of every token, ``[tokens]``."""
+        return graph.layouts["token"].unpad(self.scorer.decode(*self.scores(graph)))
+
+    def scores(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
+        layout = graph.layouts["token"]
+        return layout.pad(graph.emissions[self.name]), layout.mask
+
+
+def span_scores(relation: EdgeType, labels: Labels, transformers: Transformers) -> list[nn.Module]:
+    """Layers to the scores of `span_task` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
+
+    A transformer layer of its own over the words as they are so far, which stay as they are, and a linear map
+    to B, I and O.
+
+    Args:
+        relation: among words.
+        labels: the tags' label set.
+        transformers: makes the layer.
+    """
+    block = transformers.block(relation, out="spans")
+    return [block, Emit("spans", transformers.width, len(labels.boundaries), read=("spans",))]
+
+
+def span_task(labels: Labels, weight: float, *, name: str = "spans") -> Task:
+    """The side task itself: a CRF over B, I and O (UMT, section 2.4)."""
+    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=boundary_of(labels))

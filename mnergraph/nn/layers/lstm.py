@@ -1,0 +1,106 @@
+"""LSTMs over the nodes of every sentence: their states, or the last one as what the sentence says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mnergraph.graph.layout import Layout
+from mnergraph.nn.state import Graph
+
+
+class LSTM(nn.Module):
+    """A long short-term memory over every sequence of a layout (Hochreiter and Schmidhuber, 1997).
+
+    i, f, o = sigmoid(W x_t + U h_t-1 + b) each,  c_t = f * c_t-1 + i * tanh(W_c x_t + U_c h_t-1 + b_c),
+    h_t = o * tanh(c_t)
+
+    Biases begin as 0 and those of f as 1 (Jozefowicz et al., 2015; Ma and Hovy, 2016, section 3.1).
+
+    Args:
+        width: of the nodes.
+        hidden: of the states, of each direction.
+        both: whether another one reads backwards; their states are concatenated.
+    """
+
+    def __init__(self, width: int, hidden: int, *, both: bool = True) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=both)
+        self.width = 2 * hidden if both else hidden
+        for name, weight in self.lstm.named_parameters():
+            if name.startswith("bias"):
+                nn.init.zeros_(weight)
+                if name.startswith("bias_ih"):
+                    nn.init.ones_(weight.data[hidden : 2 * hidden])
+
+    def forward(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """``[nodes, width]`` -> states ``[nodes, self.width]`` and last ones ``[sequences, self.width]``.
+
+        The backward reading stands behind the forward one; its last state is that of the first node. A
+        sequence without nodes counts as a single zero.
+        """
+        counts = layout.counts.clamp(min=1).cpu()
+        packed = pack_padded_sequence(layout.pad(x), counts, batch_first=True, enforce_sorted=False)
+        states, (last, _) = self.lstm(packed)
+        # [sequences, slots, hidden]
+        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=layout.slots)
+        return layout.unpad(padded), last.transpose(0, 1).flatten(1)
+
+
+class WordLSTM(nn.Module):
+    """The words' states by an LSTM in both directions over their sentence (Huang et al., 2015).
+
+    Args:
+        width: of what it reads of a word, all together.
+        hidden: of the states, of each direction.
+        read: names of the words' features that are concatenated.
+        dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
+    """
+
+    def __init__(
+        self, width: int, hidden: int, *, read: Sequence[str] = ("token",), dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.lstm, self.read, self.dropout = LSTM(width, hidden), tuple(read), nn.Dropout(dropout)
+
+    def forward(self, graph: Graph) -> Graph:
+        words = self.dropout(torch.cat([graph.x[name] for name in self.read], -1))
+        states, _ = self.lstm(words, graph.layouts["token"])
+        return graph.update(token=self.dropout(states))
+
+
+class SentenceQuery(nn.Module):
+    """The ``sentence`` node: the last state of an LSTM that reads the words from left to right.
+
+    Args:
+        width: of the words.
+        hidden: of the states, and so of the node.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = LSTM(width, hidden, both=False)
+
+    def forward(self, graph: Graph) -> Graph:
+        _, last = self.lstm(graph.x["token"], graph.layouts["token"])
+        return graph.update(sentence=last)
+
+
+class Spread(nn.Module):
+    """Gives every word what its ``sentence`` node holds.
+
+    Args:
+        read: name of the sentences' features.
+        write: under which name the words' are kept.
+    """
+
+    def __init__(self, *, read: str = "sentence", write: str) -> None:
+        super().__init__()
+        self.read, self.write = read, write
+
+    def forward(self, graph: Graph) -> Graph:
+        told = graph.x[self.read][graph.layouts["token"].sentence]
+        return graph.keep(self.write, told, like="token")

@@ -1,0 +1,141 @@
+"""The transformer layer along any relation, and the path there and back that the papers build of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mnergraph.graph.collate import EdgeType
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward, RelationalLayer
+from mnergraph.nn.state import Graph
+
+
+class TransformerBlock(nn.Module):
+    """A transformer layer along one relation (Vaswani et al., 2017, section 3.1; UMT, eqs. 1-2).
+
+    P = LN(Q + MHA(Q, K, V)),  out = LN(P + FFN(P));  Q the receivers, K and V the senders
+
+    Along (token, token) it is self-attention, along (image, token) words query the picture. A receiver that
+    hears nobody keeps itself, but for the attention's bias, the norms and the feed-forward.
+
+    Args:
+        relation: whose senders and receivers these are; the graph's schema must hold it.
+        width: of both.
+        heads: of the attention.
+        hidden: inside the feed-forward; by default 4 times the width.
+        dropout: of attention weights and of both residuals.
+        activation: inside the feed-forward; BERT's layers have a GELU.
+        eps: of the norms; BERT's layers have 1e-12.
+        dst: name of the receivers' features; by default their node type.
+        src: name of the senders' features; by default their node type.
+        out: under which name the result is kept; by default the receivers' own.
+    """
+
+    def __init__(
+        self,
+        relation: EdgeType,
+        width: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        eps: float = 1e-5,
+        dst: str | None = None,
+        src: str | None = None,
+        out: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.relation = relation
+        self.src, self.dst = src or relation[0], dst or relation[2]
+        self.out = out or self.dst
+        self.attention = Attention(width, heads, dropout=dropout)
+        self.residual = AddNorm(width, dropout, eps)
+        self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation, eps)
+
+    def forward(self, graph: Graph) -> Graph:
+        if self.relation not in graph.edges:
+            raise KeyError(
+                f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}"
+            )
+        dst, src = graph.x[self.dst], graph.x[self.src]
+        attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
+        return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """What all transformer layers of a model have in common; makes them.
+
+    Args:
+        width: of all nodes.
+        heads: of the attentions.
+        hidden: inside the feed-forwards; by default 4 times the width.
+        dropout: of attention weights and residuals.
+        activation: inside the feed-forwards; BERT's layers have a GELU.
+        eps: of the norms; BERT's layers have 1e-12.
+    """
+
+    width: int
+    heads: int
+    hidden: int | None = None
+    dropout: float = 0.0
+    activation: Callable[[Tensor], Tensor] = torch.relu
+    eps: float = 1e-5
+
+    def block(
+        self, relation: EdgeType, *, dst: str | None = None, src: str | None = None, out: str | None = None
+    ) -> TransformerBlock:
+        """A layer along this relation; names as for `TransformerBlock`."""
+        return TransformerBlock(relation, **vars(self), dst=dst, src=src, out=out)
+
+
+class ThereAndBack(nn.Sequential):
+    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
+
+    P = transformer (other queries words),  out = transformer (words query P)
+
+    Args:
+        there: relation from the words to the other modality.
+        back: relation from the other modality to the words.
+        transformers: makes both layers.
+        words: name of the words' features; by default their node type.
+        other: name of the other modality's features; by default its node type.
+        out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+
+    Raises:
+        ValueError: when the second relation does not lead back where the first comes from.
+    """
+
+    def __init__(
+        self,
+        there: EdgeType,
+        back: EdgeType,
+        transformers: Transformers,
+        *,
+        words: str | None = None,
+        other: str | None = None,
+        out: str,
+    ) -> None:
+        if (there[0], there[2]) != (back[2], back[0]):
+            raise ValueError(f"{back} does not lead back where {there} comes from")
+        reached = f"{out} there"
+        super().__init__(
+            transformers.block(there, dst=other, src=words, out=reached),
+            transformers.block(back, dst=words, src=reached, out=out),
+        )
+
+
+def spoken(layers: Iterable[nn.Module]) -> set[EdgeType]:
+    """The relations along which these layers speak: what a schema for them needs, and no more."""
+    found: set[EdgeType] = set()
+    for part in (part for layer in layers for part in layer.modules()):
+        if isinstance(part, TransformerBlock):
+            found.add(part.relation)
+        elif isinstance(part, RelationalLayer):
+            found.update(part.relations)
+    return found

@@ -1,0 +1,93 @@
+"""From the parts that a job is given to the model: its text encoder, and what follows from the posts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnergraph.data.lookalikes.dataset import vocabulary
+from mnergraph.features.text.encoder import TINY, Encoder, pretrained, tiny
+from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
+from mnergraph.features.vision.crops import Crops
+from mnergraph.labels import Labels
+from mnergraph.models.base import Tagger
+from mnergraph.pair import Pair
+
+
+def assembled(
+    model: Callable[..., Tagger],
+    encoder: Encoder,
+    labels: Labels,
+    train: Sequence[Pair],
+    *,
+    regions: Crops | None = None,
+    similar: SimilarWords | None = None,
+) -> Tagger:
+    """The model, told what it reads: how wide region vectors and picture's features are, similar words.
+
+    Args:
+        model: called with encoder, labels and what it takes of the rest; its arguments need not be known.
+        encoder: its text encoder.
+        labels: its label set.
+        train: the posts it learns from.
+        regions: what will give objects their region vectors, if not the posts have them.
+        similar: the words' neighbours.
+
+    Raises:
+        ValueError: when it reads features that no post has, or is given regions or word vectors for nothing.
+    """
+    given: dict[str, Any] = widths(train)
+    seen = "image_width" in given
+    if regions:
+        given["region_width"] = regions.width
+    if similar:
+        given["similar"] = similar
+    while True:
+        try:
+            tagger = model(encoder, labels, **given)
+        except TypeError as error:
+            # jsonargparse hands over a function that does not tell what it takes
+            told = str(error)
+            unread = [name for name in given if f"unexpected keyword argument '{name}'" in told]
+            if not unread:
+                raise
+            if regions and "region_width" in unread:
+                raise ValueError(
+                    "this model reads no regions of objects, so it can't have any; leave them out"
+                ) from error
+            if "similar" in unread:
+                raise ValueError("this model looks no words up; leave word_vectors out") from error
+            given = {name: value for name, value in given.items() if name not in unread}
+            continue
+        if tagger.builder.image_width is not None and not seen:
+            raise ValueError(
+                f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
+                "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
+            )
+        return tagger
+
+
+def widths(pairs: Sequence[Pair]) -> dict[str, int]:
+    """How wide the posts' features are: ``image_width`` and ``region_width``, as far as any post has them."""
+    images = (pair.image for pair in pairs if pair.image is not None)
+    regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
+    first = {"image_width": next(images, None), "region_width": next(regions, None)}
+    return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
+
+
+def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+    """The text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
+
+    The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
+    """
+    if name == TINY:
+        return tiny(vocabulary())
+    words = (word for pair in train for word in pair.words)
+    if found := re.fullmatch(r"random:(\d+)", name):
+        return random_vectors(words, int(found[1]))
+    if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
+        return read_vectors(name, words)
+    return pretrained(name)

@@ -1,0 +1,68 @@
+"""Settings of training: how weights learn, for how long and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights learn: AdamW, a learning rate for the encoder and one for the rest, warm-up, linear decay.
+
+    Args:
+        encoder_lr: learning rate of the text encoder.
+        lr: learning rate of everything else.
+        weight_decay: of matrices; biases and norms have none.
+        warmup: share of all steps in which the rates rise from 0; then they fall to 0.
+    """
+
+    encoder_lr: float = 1e-4
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """The share of the learning rate that holds at this step of so many."""
+        rising = self.warmup * steps
+        if step < rising:
+            return step / rising
+        return max(0.0, (steps - step) / max(1.0, steps - rising))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long and on what a model trains.
+
+    Args:
+        epochs: passes over the training posts.
+        batch_size: posts per step and device.
+        seed: of weights, dropout and the order of posts.
+        patience: epochs without a better dev F1 before training stops; None trains all epochs.
+        precision: Lightning's: ``32-true``, ``bf16-mixed``, ``16-mixed``, ...
+        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        devices: how many, or ``auto`` for all.
+        save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none.
+        logger: where the curves go, under ``logs/``.
+        workers: processes that cut pixels and collate batches; see `Batches`.
+        progress: whether to show a progress bar.
+        trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
+            ours.
+    """
+
+    epochs: int = 8
+    batch_size: int = 16
+    seed: int = 0
+    patience: int | None = None
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = 1
+    save_every: int = 500
+    logger: Literal["csv", "tensorboard", "none"] = "csv"
+    workers: int = 0
+    progress: bool = True
+    trainer: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""Training from pairs to the best checkpoint's weights, and scoring."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch_geometric.data import HeteroData
+
+from mnergraph.models.base import Tagger
+from mnergraph.nn.encoders.visual import ObjectEncoder
+from mnergraph.pair import Pair
+from mnergraph.training.callbacks import BEST, LAST, callbacks
+from mnergraph.training.config import Loop, Optimisation
+from mnergraph.training.evaluate import _refuse_unlabelled
+from mnergraph.training.lightning_module import Training
+from mnergraph.training.loader import Batches
+
+
+def fit(
+    model: Tagger,
+    train: Sequence[Pair],
+    dev: Sequence[Pair],
+    folder: Path,
+    *,
+    optimisation: Optimisation | None = None,
+    loop: Loop | None = None,
+    resume: bool = False,
+) -> Tagger:
+    """Trains a model and gives it the weights of the epoch with the best dev F1.
+
+    Args:
+        model: the model, as built; seed torch before building it for the same weights each time.
+        train: the posts to learn from, labelled.
+        dev: the posts that choose the checkpoint, labelled; nothing else does.
+        folder: where checkpoints and logs go.
+        optimisation: how weights learn.
+        loop: how long and on what.
+        resume: go on from ``folder/checkpoints/last.ckpt``, mid-epoch if need be, as if never stopped.
+
+    Raises:
+        FloatingPointError: when the loss is not finite.
+        FileNotFoundError: when there is nothing to resume.
+        FileExistsError: when there is, and ``resume`` is off.
+        ValueError: when there are no posts, or some without labels.
+        ModuleNotFoundError: when TensorBoard is asked for and not installed.
+    """
+    loop, optimisation = loop or Loop(), optimisation or Optimisation()
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / LAST
+    if resume and not last.is_file():
+        raise FileNotFoundError(f"nothing to resume: there is no {last}")
+    if not resume and last.exists():
+        raise FileExistsError(f"{last} is there from another run: resume it, or choose another folder")
+    for name, posts in (("train", train), ("dev", dev)):
+        if not posts:
+            raise ValueError(f"there are no {name} posts")
+        _refuse_unlabelled(posts)
+    # what comes from a hub or a folder comes in evaluation mode, and Lightning would leave it there
+    model.train()
+    with _quiet():
+        lightning.seed_everything(loop.seed, workers=True, verbose=False)
+        trainer = lightning.Trainer(
+            max_epochs=loop.epochs,
+            precision=loop.precision,
+            accelerator=loop.accelerator,
+            devices=loop.devices,
+            logger=_logger(loop.logger, folder),
+            callbacks=[
+                *callbacks(checkpoints, patience=loop.patience, save_every=loop.save_every),
+                *loop.trainer.get("callbacks", ()),
+            ],
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=loop.progress,
+            **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
+        )
+        build, finish = model.builder.draft, model.builder.finish
+        graphs = [build(pair) for pair in train]
+        _observe(model, graphs)
+        batches = Batches(
+            graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers, finish=finish
+        )
+        training = Training(model, optimisation, batches)
+        trainer.fit(
+            training,
+            batches,
+            Batches([build(pair) for pair in dev], 2 * loop.batch_size, shuffle=False, finish=finish),
+            ckpt_path=last if resume else None,
+        )
+    best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
+    training.load_state_dict(best["state_dict"])
+    return model.eval()
+
+
+def _observe(model: Tagger, graphs: Sequence[HeteroData]) -> None:
+    """Shows the training posts' region vectors to the encoders that standardise by them."""
+    encoders = [module for module in model.modules() if isinstance(module, ObjectEncoder)]
+    if encoders and "x" in graphs[0]["object"]:
+        regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
+        for encoder in encoders:
+            encoder.observe(regions)
+
+
+def _logger(name: str, folder: Path) -> Logger | bool:
+    if name == "none":
+        return False
+    if name == "csv":
+        return CSVLogger(folder, name="logs")
+    try:
+        return TensorBoardLogger(folder, name="logs")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "logger='tensorboard' needs TensorBoard: pip install mnergraph[logging], or take logger='csv'"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Any:
+    """Without what Lightning says that does not fit.
+
+    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, a picture
+    backbone's batch norms stay as they are; torch's word on Lightning's own code is not for our users, nor
+    are Lightning's advertisements.
+    """
+    speaker = logging.getLogger("lightning.pytorch")
+    level = speaker.level
+    with warnings.catch_warnings():
+        for advice in (
+            ".*does not have many workers",
+            ".*smaller than the logging interval",
+            ".*exists and is not empty",
+            r".*isinstance\(treespec, LeafSpec\)",
+            r"Found \d+ module\(s\) in eval mode",
+        ):
+            warnings.filterwarnings("ignore", message=advice)
+        speaker.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            speaker.setLevel(level)

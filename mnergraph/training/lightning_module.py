@@ -1,0 +1,116 @@
+"""What Lightning is told of a model: its loss, its optimiser, and its dev score."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch_geometric.data import Batch
+
+from mnergraph.metrics.scores import Scores, score
+from mnergraph.models.base import Tagger
+from mnergraph.nn.heads.scheduled_sampling import Scheduled
+from mnergraph.training.config import Optimisation
+
+#: What decides which checkpoint is kept.
+DEV_F1 = "dev_f1"
+
+
+class Training(lightning.LightningModule):
+    """A model in training.
+
+    Args:
+        model: the model.
+        optimisation: how its weights learn.
+        batches: what an epoch goes through; its length decides how long the rates rise and fall.
+    """
+
+    def __init__(self, model: Tagger, optimisation: Optimisation, batches: Sized) -> None:
+        super().__init__()
+        self.model, self.optimisation, self.batches = model, optimisation, batches
+        # Our buffers change in training on all devices alike (Scheduled) or not at all. To send them round
+        # before every batch of dev, as several devices would, breaks where one has a batch more than another.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            self, [name for name, _ in self.named_buffers()]
+        )
+        self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
+
+    def on_train_epoch_start(self) -> None:
+        for layer in self.model.modules():
+            if isinstance(layer, Scheduled):
+                layer.at_epoch(self.current_epoch)
+
+    def training_step(self, batch: Batch, place: int) -> Tensor:
+        try:
+            loss = self.model.loss(self.model(batch))
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss.item()}")
+        except FloatingPointError as error:
+            posts = ", ".join(repr(pair.id) for pair in batch.pair)
+            rates = ", ".join(f"{group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
+            raise FloatingPointError(
+                f"at step {self.global_step} (learning rates {rates}; posts {posts}) {error}. Try a smaller "
+                "learning rate, trainer.gradient_clip_val=1, or full precision; features that are not finite "
+                "do this too."
+            ) from error
+        self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
+        return loss
+
+    def validation_step(self, batch: Batch, place: int) -> None:
+        self._seen.append(gold_and_predicted(self.model, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = _scored(_from_all_devices(self._seen))
+        self._seen = []
+        self.log(DEV_F1, scores.lenient.f1, prog_bar=True, sync_dist=True)
+        self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        encoder = {id(weight) for weight in self.model.encoder_parameters()}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for weight in self.model.parameters():
+            groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
+        how = self.optimisation
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": weights,
+                    "lr": how.encoder_lr if of_encoder else how.lr,
+                    "weight_decay": how.weight_decay if matrix else 0.0,
+                }
+                for (of_encoder, matrix), weights in groups.items()
+            ],
+            # Lightning refuses to clip for a fused optimiser in mixed precision
+            fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
+        )
+        # trainer.estimated_stepping_batches sets the loader up before a resumed run reads its place in it
+        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
+        steps = each * (self.trainer.max_epochs or 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: how.rate(step, steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def gold_and_predicted(model: Tagger, batch: Batch) -> tuple[list[list[str]], list[list[str]]]:
+    """The gold and the predicted tags of every post of a batch."""
+    predicted = model.tags(model(batch))
+    return [list(pair.labels or ()) for pair in batch.pair], predicted
+
+
+def _scored(seen: list[tuple[list[list[str]], list[list[str]]]]) -> Scores:
+    gold = [tags for batch, _ in seen for tags in batch]
+    predicted = [tags for _, batch in seen for tags in batch]
+    return score(gold, predicted)
+
+
+def _from_all_devices(mine: list[Any]) -> list[Any]:
+    """What every device saw, put together."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, mine)
+    return [one for of_device in found for one in of_device]

@@ -1,0 +1,239 @@
+"""Pictures to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mnergraph.cli.extract import _wanted as wanted
+from mnergraph.cli.extract import features, inspected
+from mnergraph.cli.main import main
+from mnergraph.data import Evidence, picture_path, write_conll
+from mnergraph.explain.plots.detections import draw_evidence
+from mnergraph.features.store.entries import manifest_of, record_of, seen_of
+from mnergraph.features.store.manifest import StoreError
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.store.writer import StoreWriter
+from mnergraph.features.text.noun_chunks import RuleChunker
+from mnergraph.features.vision.backbones import Regions
+from mnergraph.features.vision.detectors import RCNN
+from mnergraph.features.vision.extractor import Extractor, Seen
+from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.registry import EXTRACTORS
+from mnergraph.pair import Object, Pair
+
+SMALL = Regions("resnet18", size=32)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Seven pictures: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for place, name in enumerate(("a", "b", "c", "d", "e 😀")):
+        Image.new("RGB", (40 + place, 30), (50 * place, 90, 200)).save(folder / f"{name}.png")
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "page.jpg").write_text("<!doctype html>")
+    return folder
+
+
+def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = features(images, tmp_path / "store", SMALL, progress=False)
+    assert done is not None
+    assert (done.pictures, done.extracted, done.known) == (7, 6, 1)
+    assert capsys.readouterr().out == (
+        "7 pictures: 6 extracted now, 1 known\n1 html (a web page saved as a picture): page\n"
+    )
+    store = FeatureStore(tmp_path / "store", manifest_of(SMALL))
+    for path in images.iterdir():
+        (direct,) = SMALL.extract([path], progress=False)
+        stored = seen_of(store, checksum(path))
+        assert stored.size == direct.size
+        if direct.grid is None:
+            assert stored.grid is stored.pooled is None
+            assert stored.fault is not None
+            assert stored.fault.kind == "html"
+        else:
+            torch.testing.assert_close(stored.grid, direct.grid)
+            torch.testing.assert_close(stored.pooled, direct.pooled)
+    again = features(images, tmp_path / "store", SMALL, progress=False)
+    assert again is not None
+    assert (again.extracted, again.known) == (0, 7)
+
+
+def test_other_settings_are_refused(images: Path, tmp_path: Path) -> None:
+    features(images, tmp_path / "store", SMALL, progress=False)
+    with pytest.raises(StoreError, match=r"settings\.size: 32 there, 48 here"):
+        features(images, tmp_path / "store", Regions("resnet18", size=48), progress=False)
+    with pytest.raises(
+        StoreError, match=r"settings\.seed: 0 there, 1 here; weights: '\w+' there, '\w+' here"
+    ):
+        features(images, tmp_path / "store", Regions("resnet18", size=32, seed=1), progress=False)
+    with pytest.raises(StoreError, match=r"dtype: 'float32' there, 'float16' here"):
+        features(images, tmp_path / "store", SMALL, dtype="float16", progress=False)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_extraction_goes_on(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, add, left = tmp_path / "store", StoreWriter.add, 3
+
+    def killed(self: StoreWriter, *args: object) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        add(self, *args)  # type: ignore[arg-type]
+        self.flush()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "add", killed)
+        with pytest.raises(Killed):
+            features(images, folder, SMALL, progress=False)
+    assert len(FeatureStore(folder)) == 3
+    rest = features(images, folder, SMALL, progress=False)
+    assert rest is not None
+    assert rest.extracted == 3
+    assert len(FeatureStore(folder)) == 6
+
+
+def by_shard(images: Path, store: Path, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features(images, store, SMALL, shard=f"{part + 1}/3", progress=False)
+
+
+def by_torchrun(images: Path, store: Path, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", str(part))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    features(images, store, SMALL, progress=False)
+
+
+@pytest.mark.parametrize("run", [by_shard, by_torchrun])
+def test_shares_make_the_whole(
+    run: Callable[..., None], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in range(3):
+        run(images, tmp_path / "shares", part, monkeypatch)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    features(images, tmp_path / "whole", SMALL, progress=False)
+    shares, whole = FeatureStore(tmp_path / "shares"), FeatureStore(tmp_path / "whole")
+    assert set(shares) == set(whole)
+    assert len(list((tmp_path / "shares").glob("shards-*.jsonl"))) == 3
+    for key in whole:
+        for name, rows in whole[key].items():
+            torch.testing.assert_close(shares[key].get(name, rows[:0]), rows)
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_shares_that_are_none(shard: str, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"shard is i/n, from 1/n to n/n, not '{shard}'"):
+        features(images, tmp_path / "store", SMALL, shard=shard, progress=False)
+
+
+def test_everything_seen_comes_back(tmp_path: Path) -> None:
+    things = (
+        Object("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
+        Object("dog", (1.0, 2.0, 3.0, 4.0), 0.5, words=(1, 2)),
+    )
+    everything = Seen((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
+    nothing = Seen((40, 30), ())
+    with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
+        for key, seen in (("0" * 64, everything), ("1" * 64, nothing)):
+            writer.add(key, *record_of(seen))
+    store = FeatureStore(tmp_path)
+    back = seen_of(store, "0" * 64)
+    assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
+    assert back.objects is not None
+    assert torch.equal(back.objects[0].region, torch.ones(3).half())
+    assert back.objects[1].region is None
+    assert torch.equal(back.grid, everything.grid.half())
+    assert seen_of(store, "1" * 64) == nothing
+
+
+# --- posts
+
+
+def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
+    posts = tmp_path / "posts"
+    posts.mkdir()
+    write_conll([Pair(("A", "dog"), ("O", "O"), name) for name in ("a", "b", "gone")], posts / "train.txt")
+    assert [one.id for one in wanted(images, posts, None)] == ["a", "b"]
+    asked = wanted(images, posts, RuleChunker())
+    assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
+    assert asked[0].key != checksum(images / "a.png")
+    with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
+        wanted(images, None, RuleChunker())
+    with pytest.raises(FileNotFoundError, match=r"holds none of train\.txt, valid\.txt, test\.txt"):
+        wanted(images, tmp_path, None)
+
+
+def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
+    features(images, tmp_path / "store", SMALL, progress=False)
+    posts = [
+        Pair(("Hi",), None, name, picture=picture_path(images, name) if name != "blind" else None)
+        for name in ("a", "copy", "page", "blind")
+    ]
+    found = Evidence(stores=(tmp_path / "store",)).attach(posts)
+    (direct,) = SMALL.extract([images / "a.png"], progress=False)
+    for pair in found[:2]:
+        torch.testing.assert_close(pair.image, direct.grid)
+        assert pair.size == (40, 30)
+    assert found[2].image is found[3].image is None
+    pooled = Evidence(stores=(tmp_path / "store",), image="pooled").attach(posts)
+    torch.testing.assert_close(pooled[0].image, direct.pooled[None])
+    assert Evidence(stores=(tmp_path / "store",)).coverage(found).images == 2
+    with pytest.raises(FileNotFoundError, match=r"is no feature store"):
+        Evidence(stores=(tmp_path,))
+
+
+# --- looking at it
+
+
+def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "a.png"
+    features(images, tmp_path / "store", SMALL, progress=False)
+    features(images, tmp_path / "store", SMALL, inspect="a", out=target)
+    assert capsys.readouterr().out.endswith(f"{target}\n")
+    with Image.open(target) as drawn:
+        assert drawn.width > 500
+    store = FeatureStore(tmp_path / "store")
+    with pytest.raises(FileNotFoundError, match="there is no picture of 'z'; there are 7 others"):
+        inspected(store, wanted(images, None, None), "z")
+    Image.new("RGB", (9, 9)).save(images / "new.png")
+    with pytest.raises(KeyError, match="knows nothing of picture 'new': extract it first"):
+        inspected(store, wanted(images, None, None), "new")
+
+
+def test_drawn_evidence_says_what_was_seen() -> None:
+    things = tuple(
+        Object(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3))
+        for place in range(50)
+    )
+    seen = Seen((100, 80), things, torch.zeros(49, 8), None, "a caption")
+    figure = draw_evidence(Image.new("RGB", (100, 80)), seen, title="post 7")
+    (ax,) = figure.axes
+    assert len(ax.patches) == 40
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[-1].startswith("1 thing $x_0$")
+    assert texts[-1].endswith("0.50 [1:3]")
+    assert ax.get_title() == "post 7\na caption\ngrid [49, 8]\n10 more objects"
+
+
+def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["features", "--images", str(images), "--store", str(tmp_path / "store"), "--progress", "false"]
+    main([*job, "--extractor", "Regions", "--extractor.backbone", "resnet18", "--extractor.size", "32"])
+    assert "7 pictures: 6 extracted now, 1 known" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*job, "--extractor", "Regions", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
+    assert "settings.size: 32 there, 48 here" in capsys.readouterr().err
+    main(["ls"])
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told for name in EXTRACTORS)
+    assert {Regions, RCNN} <= set(EXTRACTORS.values())
+    assert all(issubclass(kind, Extractor) for kind in EXTRACTORS.values())

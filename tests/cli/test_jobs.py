@@ -1,0 +1,195 @@
+"""The jobs as functions: what they write, and that they do on real posts what they do on drawn ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from runs import Run
+
+from mnergraph.cli.evaluate import evaluate
+from mnergraph.cli.predict import predict
+from mnergraph.cli.train import train
+from mnergraph.data import Evidence, Folder, Lookalikes, Twitter2017, verify, write_conll, write_features
+from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.image_io import checksum
+from mnergraph.labels import Labels
+from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
+from mnergraph.pair import Pair
+from mnergraph.training import Loop, fit
+
+QUICK = Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False)
+SMALL = partial(UMGF, width=16, heads=2, layers=1)
+POSTS = partial(Lookalikes, sizes=(30, 10, 10))
+
+
+def test_what_a_run_leaves(trained: Run) -> None:
+    result = json.loads((trained.out / "result.json").read_text())
+    assert result == json.loads(json.dumps(trained.result, default=str))
+    assert set(result) == {
+        "model",
+        "settings",
+        "encoder",
+        "word_vectors",
+        "data",
+        "optimisation",
+        "loop",
+        "scores",
+        "seconds",
+        "versions",
+        "machine",
+    }
+    assert (result["model"], result["encoder"]) == ("UMGF", TINY)
+    assert result["settings"]["region_width"] == 512
+    assert result["data"]["name"] == "Lookalikes"
+    assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [30, 10, 10]
+    assert result["data"]["test sha256"] == checksum(trained.root / "raw" / "test.txt")
+    assert sorted(path.name for path in trained.out.iterdir()) == [
+        "checkpoints",
+        "logs",
+        "model",
+        "result.json",
+    ]
+    record = Tagger.from_pretrained(trained.model).record
+    assert record["scores"] == result["scores"]
+    assert record["evidence"]["regions"] == vars(Crops(size=32))
+    assert record["evidence"]["caption_phrases"] is False
+
+
+def test_the_saved_model_scores_as_in_training(trained: Run, tmp_path: Path) -> None:
+    for split in ("valid", "test"):
+        scores = evaluate(trained.model, POSTS, trained.root, split, progress=False)
+        assert scores.to_dict() == trained.result["scores"][split]
+
+
+def test_the_same_again(trained: Run, tmp_path: Path) -> None:
+    loop = replace(QUICK, batch_size=10)
+    again = train(POSTS, trained.root, SMALL, tmp_path, regions=Crops(size=32), loop=loop)
+    assert again["scores"] == trained.result["scores"]
+    one, other = (
+        Tagger.from_pretrained(folder).state_dict() for folder in (trained.model, tmp_path / "model")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -> None:
+    posts = [Pair(("Bob", "saw", "Rome"), ("B-PER", "O", "B-LOC"), str(place)) for place in range(4)]
+    root = tmp_path / "posts"
+    root.mkdir()
+    for split in ("train", "valid", "test"):
+        write_conll(posts, root / f"{split}.txt")
+    model = partial(UMT, heads=2, hidden=8)
+    with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
+        train(Folder, root, model, tmp_path / "blind", loop=QUICK)
+    write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
+    result = train(Folder, root, model, tmp_path / "out", loop=QUICK)
+    assert result["settings"]["image_width"] == 6
+    assert "region_width" not in result["settings"]
+
+
+def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
+    root, table = tmp_path / "look", tmp_path / "glove.txt"
+    pairs = [pair for split in ("train", "valid", "test") for pair in POSTS(root, split).pairs]
+    words = {word for pair in pairs for word in pair.words}
+    known = sorted({word.lower() for word in words})[-5:]
+    table.write_text("".join(f"{word} {place} 1\n" for place, word in enumerate(known)))
+    model = partial(MGCMT, heads=4, text_img=False, label_features=True)
+    result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, loop=QUICK)
+    assert result["word_vectors"] == "glove.txt"
+    assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
+    saved = Tagger.from_pretrained(tmp_path / "run" / "model").similar
+    assert set(saved.words) == {word for word in words if word.lower() in known}
+    assert dict(saved.of(known[0])).keys() == set(known[1:])
+    with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
+        train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, loop=QUICK)
+
+
+# --- real posts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The thirty real posts with their pictures and detected boxes, where they can be written to."""
+    root = tmp_path_factory.mktemp("real") / "posts"
+    shutil.copytree(shared / "posts", root, copy_function=shutil.copyfile)
+    for folder in (root, root / "images"):
+        folder.chmod(0o755)
+    return root
+
+
+# the feed numbered its posts anew, so one id stands for two pictures
+@pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
+def test_thirty_real_posts_with_pictures(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train(Folder, real, SMALL, tmp_path / "run", regions=Crops(size=32), loop=QUICK)
+    assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [10, 10, 10]
+    model, tags = tmp_path / "run" / "model", tmp_path / "tags.txt"
+    scores = evaluate(model, Folder, real, predictions=tags, progress=False)
+    assert scores.to_dict() == result["scores"]["test"]
+    test = Folder(real, "test").pairs
+    rows = [line.split("\t") for line in tags.read_text(encoding="utf-8").split("\n")]
+    words = [row for row in rows if len(row) > 1]
+    assert [row[0] for row in words] == [word for pair in test for word in pair.words]
+    known = Tagger.from_pretrained(model).labels.tags
+    assert all(len(row) == 3 and row[2] in known for row in words), "every word gets a tag"
+
+    capsys.readouterr()
+    predict(
+        model,
+        posts=real / "test.txt",
+        images=real / "images",
+        objects=real / "objects.jsonl",
+        captions=real / "captions.jsonl",
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == [pair.id for pair in test]
+    for line in lines:
+        for found in line["entities"]:
+            assert line["text"][found["start"] : found["end"]] == " ".join(found["words"])
+            assert 0 <= found["score"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
+def test_real_pictures_all_have_regions(real: Path) -> None:
+    pairs = [pair for split in ("train", "valid", "test") for pair in Folder(real, split).pairs]
+    assert len(pairs) == 30
+    assert all(pair.picture is not None for pair in pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Crops(size=32).attach(pairs, progress=False)
+    for pair in found:
+        assert any(thing.box is not None for thing in pair.objects)
+        for thing in pair.objects:
+            assert (thing.region is not None) == (thing.box is not None)
+
+
+def test_mislabelled_pictures_are_found(real: Path) -> None:
+    report = verify(real, progress=False)
+    assert [fault.kind for fault in report.pictures] == ["mislabelled", "mislabelled"]
+    assert "t15_113" in [fault.id for fault in report.pictures]
+    assert any("lines of one id differ" in fault for fault in report.faults)
+
+
+def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
+    shutil.copytree(shared / "twitter2017", tmp_path / "raw", copy_function=shutil.copyfile)
+    (tmp_path / "raw").chmod(0o755)
+    evidence = Evidence(captions=shared / "captions" / "twitter2017.jsonl")
+    posts = Twitter2017(tmp_path, "train", evidence=evidence)
+    pairs = posts.pairs[:40]
+    assert len(posts) == 3373
+    assert sum(bool(pair.objects) for pair in pairs) > 30
+    assert all(thing.box is None and thing.label for pair in pairs for thing in pair.objects)
+    torch.manual_seed(0)
+    model = SMALL(tiny(width=16, layers=1, heads=2), Labels(posts.tags))
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    fit(model, pairs, pairs, tmp_path / "run", loop=replace(QUICK, batch_size=20, logger="none"))
+    moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]
+    assert any("layers" in name for name in moved)

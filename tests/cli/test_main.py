@@ -1,0 +1,420 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from runs import Run
+from tqdm import tqdm
+
+from mnergraph.cli.main import COMMANDS, TRACEBACK, main
+from mnergraph.models import MODELS
+
+TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
+QUICK = ["--loop.epochs", "1", "--loop.accelerator", "cpu", "--loop.progress", "false"]
+
+Call = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """``call("ls")``: runs a command that must succeed; what it printed, and what it said on stderr."""
+
+    def calling(*arguments: str | Path) -> tuple[str, str]:
+        main([str(argument) for argument in arguments])
+        return capsys.readouterr()
+
+    return calling
+
+
+@pytest.fixture
+def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``fault("nonsense")``: runs a command that must fail for the user's fault; the one line it said."""
+
+    def failing(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert told.startswith("mnergraph: ")
+        assert told.count("\n") == 1, told
+        return told
+
+    return failing
+
+
+# --- train, evaluate, predict ----------------------------------------------------------------------------
+
+
+def test_train_by_a_papers_name_then_resume(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+    job = [
+        "train",
+        *TINY,
+        "--root",
+        tmp_path / "posts",
+        "--model",
+        "BERT-CRF",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+    ]
+    printed, noise = call(*job)
+    assert printed.startswith("BERTCRF on Lookalikes\nNodes: token.\n")
+    assert "\nvalid\n| type |" in printed
+    assert "\ntest\n| type |" in printed
+    for word in ("GPU", "TPU", "Lightning", "Tip", "Loading", "Warning", "num_workers"):
+        assert word not in printed + noise
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["model"], result["data"]["train posts"], result["loop"]["epochs"]) == ("BERTCRF", 12, 1)
+    assert set(result["scores"]) == {"valid", "test"}
+
+    assert "last.ckpt is there from another run: resume it, or choose another folder" in fault(*job)
+    again, _ = call(*job, "--resume", "true")
+    assert again == printed
+
+
+def test_train_by_a_config_that_the_command_line_overrides(
+    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
+    small = ["--model.width", "8", "--model.heads", "2", "--model.layers", "1", "--regions.size", "16"]
+    with pytest.raises(SystemExit) as exit:
+        main([*map(str, job), *small, "--print_config"])
+    assert not exit.value.code
+    config.write_text(capsys.readouterr().out)
+    written = yaml.safe_load(config.read_text())
+    assert (written["model"]["init_args"]["width"], written["regions"]["size"]) == (8, 16)
+    assert not (tmp_path / "run").exists()
+
+    call("train", "--config", config, "--model.heads", "4", "--out", tmp_path / "other", "--loop.seed", "3")
+    result = json.loads((tmp_path / "other" / "result.json").read_text())
+    assert (result["model"], result["settings"]["width"], result["settings"]["heads"]) == ("UMGF", 8, 4)
+    assert (result["loop"]["seed"], result["loop"]["epochs"]) == (3, 1)
+    record = json.loads((tmp_path / "other" / "model" / "config.json").read_text())["record"]
+    assert record["evidence"]["regions"]["size"] == 16
+
+
+def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
+    job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
+    for model, encoder, name in (
+        ("BiLSTM-CRF", "random:6", "random:6"),
+        ("CNN-BiLSTM-CRF", vectors, "vectors.txt"),
+    ):
+        out = tmp_path / model
+        call(*job, "--model", model, "--model.hidden", "8", "--encoder", encoder, "--out", out)
+        assert json.loads((out / "result.json").read_text())["encoder"] == name
+        printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
+        assert json.loads(printed)["text"] == "Jordan in Paris"
+    out = ["--out", tmp_path / "run"]
+    told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
+    assert "GVATT reads the picture's features, and no post to learn from has any" in told
+    told = fault(*job, "--model", "HBiLSTM-CRF", *out)
+    assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
+    told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
+    assert (
+        "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
+    )
+    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
+    assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in told
+    vectors.write_text("the 1 2\njordan 1\n")
+    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", vectors, *out)
+    assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in told
+
+
+def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
+    options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes"]
+    options += ["--data.sizes", "[30,10,10]", "--progress", "false"]
+    printed, _ = call("evaluate", *options, "--predictions", tmp_path / "tags.txt")
+    card = (trained.model / "README.md").read_text()
+    assert printed.strip() in card, "the scores of training, again"
+    lines = (tmp_path / "tags.txt").read_text().splitlines()
+    assert sum(line.startswith("IMGID:") for line in lines) == 10
+    assert all(len(line.split("\t")) == 3 for line in lines if line and not line.startswith("IMGID:"))
+    assert call("evaluate", *options, "--split", "valid")[0] != printed
+
+
+def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Path) -> None:
+    picture = next((trained.root / "raw" / "images").iterdir())
+    text = "BERT-CRF met Jordan  in Paris 😀"
+    printed, noise = call("predict", "--model", trained.model, "--text", text, "--image", picture)
+    assert noise == ""
+    (line,) = map(json.loads, printed.splitlines())
+    assert set(line) == {"id", "text", "entities"}
+    assert line["text"] == text, "models' names are not renamed in a text"
+    for found in line["entities"]:
+        assert text[found["start"] : found["end"]].split() == found["words"]
+        assert 0 <= found["score"] <= 1
+
+    job = ["predict", "--model", trained.model, "--text", text, "--out", tmp_path / "out.jsonl"]
+    assert call(*job) == ("", "")
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
+
+
+def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    raw = trained.root / "raw"
+    evidence = [
+        "--images",
+        raw / "images",
+        "--objects",
+        raw / "objects.jsonl",
+        "--captions",
+        raw / "captions.jsonl",
+    ]
+    job = ["predict", "--model", trained.model, "--posts"]
+    printed, noise = call(*job, raw / "test.txt", *evidence)
+    tagged = printed.splitlines()
+    assert "predicting: 100%" in noise, "the result goes into a file"
+    assert call(*job, raw / "test.txt", *evidence, "--progress", "false") == (printed, "")
+    assert len(tagged) == 10
+    bare = tmp_path / "bare.txt"
+    bare.write_text("\n".join(line.split("\t")[0] for line in (raw / "test.txt").read_text().split("\n")))
+    assert call(*job, bare, *evidence, "--batch_size", "10")[0].splitlines() == tagged
+
+    shutil.copy(next((raw / "images").iterdir()), tmp_path / "1.png")
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"text": "Jordan wins", "image": "1.png", "id": "a"}\n{"words": ["hi"], "id": "b"}\n')
+    lines = [json.loads(line) for line in call(*job, posts)[0].splitlines()]
+    assert [line["id"] for line in lines] == ["a", "b"]
+
+    assert "images and files of evidence go with the CoNLL format" in fault(*job, posts, *evidence)
+    assert "image can't go with posts" in fault(*job, posts, "--image", tmp_path / "1.png")
+    posts.write_text('{"text": "a"}\n{"text": "a", "image": "gone.png"}\n')
+    assert f"{posts}:2: there is no picture {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
+
+
+# --- looking at what there is ----------------------------------------------------------------------------
+
+
+def test_ls(call: Call) -> None:
+    printed, _ = call("ls")
+    for part in (
+        "Models\n",
+        "  BERT-CRF ",
+        "  UMGF ",
+        "Data sets\n",
+        "  Lookalikes ",
+        "  Twitter2017C ",
+        "Schemas\n",
+    ):
+        assert part in printed
+    assert "(object, guides, token): " in printed
+
+
+def test_verify_data(call: Call, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("IMGID:1\nKevin\tI-PER\n\nIMGID:2\nRome\tB-LOC\n")
+    (tmp_path / "test.txt").write_text("IMGID:3\nRome\tO\n")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "1.jpg", "PNG")
+    (tmp_path / "images" / "2.jpg").write_text("<html>gone</html>")
+    with pytest.raises(SystemExit) as exit:
+        main(["verify-data", "--root", str(tmp_path), "--progress", "false"])
+    assert exit.value.code == 1
+    printed = capsys.readouterr().out
+    for part in (
+        "train: 1 orphan I- tags in 1 posts",
+        "1 texts in several splits, 1 with other labels",
+        "1 pictures mislabelled: 1.jpg is PNG inside",
+        "1 pictures html: 2.jpg",
+        "1 pictures missing: 3",
+    ):
+        assert part in printed
+
+    good = tmp_path / "good"
+    (good / "images").mkdir(parents=True)
+    (good / "train.txt").write_text("IMGID:1\nKevin\tB-PER\n")
+    Image.new("RGB", (8, 8)).save(good / "images" / "1.png")
+    assert call("verify-data", "--root", good, "--progress", "false")[0].endswith("no problems\n")
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"] if command is None else [command, "--help"])
+    assert exit.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("usage: mnergraph")
+    if command is None:
+        assert all(name in printed for name in COMMANDS)
+    else:
+        told = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
+        assert " ".join(told.split()) in printed
+
+
+@pytest.mark.parametrize("start", ["module", "script"])
+def test_from_a_shell(start: str) -> None:
+    script = Path(sys.executable).with_name("mnergraph")
+    if start == "script":
+        # importing takes seconds, so only the way in is looked at; the module below is started
+        if not script.is_file():
+            pytest.skip("the package is not installed here, so there is no console script")
+        assert "from mnergraph.cli.main import main" in script.read_text()
+        return
+    done = subprocess.run([sys.executable, "-m", "mnergraph.cli.main", "ls"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), "importing says nothing"
+    assert done.stdout.startswith("Models\n")
+
+
+# --- faults of the user ----------------------------------------------------------------------------------
+
+
+def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ["predict", "--model", "nowhere"]
+    assert "give either text" in fault(*job)
+    monkeypatch.setenv("MNERGRAPH_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="give either text"):
+        main(job)
+
+
+def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
+    job = ["--root", tmp_path, "--out", tmp_path / "run"]
+    told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
+    assert (
+        "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
+        in told
+    )
+    known = ", ".join(model.__name__ for model in MODELS.values())
+    for model in (["--model", "GPT"], ["--model=GPT"]):
+        told = fault("train", "--data", "Folder", *model, *job)
+        assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
+    told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
+    assert "there is no data 'Twitter'; there is Folder" in told
+    told = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
+    assert "there is no extractor 'YOLO'; there is Regions, Tower, RCNN, QueryDetector, Grounder" in told
+    assert "invalid choice: 'tain' (choose from" in fault("tain")
+    assert "required: train.root" in fault("train", "--data", "Folder", "--model", "UMGF", "--out", tmp_path)
+    assert "loop.epochs" in fault(
+        "train", "--data", "Folder", "--model", "UMGF", *job, "--loop.epochs", "many"
+    )
+    told = fault("train", "--data", "Folder", "--model", "UMGF", "--model.width", "wide", *job)
+    assert "width" in told
+    assert "see mnergraph" in told
+
+
+def test_things_that_are_not_there(
+    fault: Callable[..., str], trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", tmp_path / "run"]
+    told = fault("train", "--data", "Folder", "--root", tmp_path / "gone", "--model", "BERT", *out)
+    assert f"no train.txt in {tmp_path / 'gone'}" in told
+    posts = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
+    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
+    assert "nothing to resume: there is no" in told
+    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
+    assert "this model reads no regions of objects, so it can't have any; leave them out" in told
+    told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
+    assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
+    told = fault("train", *posts, "--model", "BERT", *out, "--loop.accelerator", "nonsense")
+    assert "nonsense" in told
+    told = fault("evaluate", "--model", trained.model, *posts, "--split", "night")
+    assert "no split 'night'; there is train, valid (also: dev, val) and test" in told
+    assert "no folder here" not in fault("predict", "--model", tmp_path, "--text", "hi")
+    told = fault("predict", "--model", trained.model, "--text", "hi", "--image", tmp_path / "gone.png")
+    assert f"there is no picture {tmp_path / 'gone.png'}" in told
+    assert "holds no word" in fault("predict", "--model", trained.model, "--text", " ")
+    told = fault("predict", "--model", trained.model)
+    assert "give either text, with image and caption if there are any, or posts" in told
+    assert "images can't go with text" in fault(
+        "predict", "--model", trained.model, "--text", "hi", "--images", tmp_path
+    )
+    assert "gone.jsonl" in fault("predict", "--model", trained.model, "--posts", tmp_path / "gone.jsonl")
+    assert "no train.txt, valid.txt or test.txt in" in fault("verify-data", "--root", tmp_path / "gone")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told = fault("predict", "--model", "no-such/model", "--text", "hi")
+    assert "no model at 'no-such/model': it is no folder here, and the hub did not give it" in told
+
+
+def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
+    told = fault("evaluate", "--model", trained.model, "--data", "Folder", "--root", tmp_path)
+    assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
+    assert "--data.mapping '{OTHER: MISC}' renames types." in told
+
+
+@pytest.mark.parametrize("debugging", [False, True])
+def test_warnings_are_told_without_the_line_of_the_program(
+    call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool
+) -> None:
+    def warned() -> None:
+        """What a warning would look like."""
+        for kind in (UserWarning, DeprecationWarning):
+            print(warnings.formatwarning("one\nline", kind, "program.py", 7), end="")
+
+    monkeypatch.setitem(COMMANDS, "warned", warned)
+    if debugging:
+        monkeypatch.setenv(TRACEBACK, "1")
+    as_ever = warnings.formatwarning, warnings.showwarning
+    printed, _ = call("warned")
+    assert as_ever == (warnings.formatwarning, warnings.showwarning), "the program's own way of telling them"
+    if debugging:
+        assert printed.startswith("program.py:7: UserWarning: one\nline\n")
+    else:
+        assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
+
+
+def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned() -> None:
+        """A warning in the middle of long work."""
+        for _ in tqdm(range(2), "working", mininterval=0):
+            warnings.showwarning(UserWarning("look"), UserWarning, "program.py", 7)
+
+    monkeypatch.setitem(COMMANDS, "warned", warned)
+    _, noise = call("warned")
+    lines = [line.split("\r")[-1] for line in noise.split("\n")]
+    assert lines.count("warning: look") == 2
+    assert "working: 100%" in noise
+
+
+# --- explain ---------------------------------------------------------------------------------------------
+
+
+def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Run, tmp_path: Path) -> None:
+    def page(*arguments: str | Path) -> dict[str, Any]:
+        out = tmp_path / "page.html"
+        job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]
+        printed, _ = call(*job, *arguments)
+        text = out.read_text(encoding="utf-8")
+        told = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
+        size = out.stat().st_size / 1e6
+        assert printed == f"{out}: {len(told['posts'])} posts, {size:.2f} MB\n"
+        return told
+
+    picture = next((trained.root / "raw" / "images").iterdir())
+    told = page("--text", "<b>Jordan</b> wins", "--image", picture)
+    assert "".join(told["posts"][0]["words"]) == "<b>Jordan</b>wins"
+    assert told["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
+    assert told["posts"][0]["parts"]
+
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"text": "Jordan wins", "id": "7"}\n{"text": "hi"}\n')
+    assert [post["id"] for post in page("--posts", posts)["posts"]] == ["7", ""]
+    assert len(page("--posts", posts, "--most", "1")["posts"]) == 1
+
+    split = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
+    wrong = page(*split)["posts"]
+    every = page(*split, "--every", "true")["posts"]
+    assert [post["id"] for post in wrong] == [post["id"] for post in every if post["errors"]]
+    assert len(every) == 10
+    assert len(page(*split, "--most", "2", "--every", "true")["posts"]) == 2
+
+
+def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    job = ["explain", "--model", trained.model, "--out", tmp_path / "page.html"]
+    assert "give either text, with image and caption if there are any, or posts, or data" in fault(*job)
+    assert "data and root go together" in fault(*job, "--data", "Lookalikes")
+    split = ["--data", "Lookalikes", "--root", tmp_path]
+    assert "text can't go with data" in fault(*job, *split, "--text", "Ann wins")
+    assert "image can't go with posts" in fault(*job, "--posts", tmp_path / "a.txt", "--image", "1.jpg")
+    assert not (tmp_path / "page.html").exists()

@@ -1,0 +1,71 @@
+"""The stated ceilings against simulation, by hand and at their edges."""
+
+from __future__ import annotations
+
+import random
+from itertools import combinations
+
+import pytest
+
+from mnergraph.data.lookalikes.ceilings import Truth, best_f1, ceiling, picture_ceiling
+from mnergraph.data.lookalikes.grammar import TYPES
+from mnergraph.pair import Pair
+
+
+def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, Truth]]:
+    """One post per kind: "plain", "told", "misled" (an object stands for it, untruthfully) or "blind"."""
+    pairs, truth = [], {}
+    for place, kind in enumerate(kinds):
+        pairs.append(Pair(("Jordan", "!"), (f"B-{TYPES[place % 4]}", "O"), id=str(place)))
+        name = frozenset({(0, 1)})
+        truth[str(place)] = Truth(
+            ambiguous=name if kind != "plain" else frozenset(),
+            shown=name if kind in ("told", "misled") else frozenset(),
+            told=name if kind == "told" else frozenset(),
+        )
+    return pairs, truth
+
+
+def test_by_hand() -> None:
+    data = posts(["plain"] * 4 + ["told"] * 12 + ["blind"] * 4)
+    text, seen = ceiling(*data), picture_ceiling(*data)
+    assert text.accuracy == text.f1 == text.lucky == (4 + 16 / 4) / 20
+    assert seen.accuracy == (4 + 12 + 1) / 20
+    assert seen.f1 == 2 * 16 / (16 + 20)  # silent about the four that nothing tells
+    assert text.spread == pytest.approx((16 * 3 / 16) ** 0.5 / 20)
+
+
+def test_lucky_is_the_best_constant_type() -> None:
+    pairs, truth = posts(["blind"] * 5)  # PER LOC ORG MISC PER
+    assert ceiling(pairs, truth).lucky == 2 / 5
+
+
+def test_misleading_pictures_are_trusted_as_far_as_they_are_right() -> None:
+    data = posts(["told"] * 8 + ["misled"] * 8)
+    assert picture_ceiling(*data).accuracy == (8 + 8 / 4) / 16
+    assert picture_ceiling(*posts(["misled"] * 8)) == ceiling(*posts(["blind"] * 8))
+
+
+def test_a_split_without_entities_or_labels_has_no_score() -> None:
+    assert ceiling([Pair(("hi",), ("O",), id="0"), Pair(("ho",), id="1")], {}).f1 == 0
+
+
+def test_best_f1_is_the_best_over_all_sets_of_groups() -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        groups = [(rng.randint(1, 30), rng.random()) for _ in range(4)]
+        total = sum(count for count, _ in groups)
+        chosen = (subset for size in range(1, 5) for subset in combinations(groups, size))
+        best = max(2 * sum(n * p for n, p in s) / (sum(n for n, _ in s) + total) for s in chosen)
+        assert best_f1(groups) == pytest.approx(best)
+
+
+def test_expected_scores_agree_with_simulation() -> None:
+    pairs, truth = posts(["plain"] * 30 + ["blind"] * 90)
+    stated = ceiling(pairs, truth)
+    rng = random.Random(0)
+    runs = [(30 + sum(rng.choice(TYPES) == rng.choice(TYPES) for _ in range(90))) / 120 for _ in range(2000)]
+    mean = sum(runs) / len(runs)
+    spread = (sum((run - mean) ** 2 for run in runs) / len(runs)) ** 0.5
+    assert mean == pytest.approx(stated.accuracy, abs=0.004)
+    assert spread == pytest.approx(stated.spread, rel=0.1)

@@ -1,0 +1,77 @@
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mnergraph.data.image_files import check_picture, picture_files, picture_path, placeholders
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"s")
+    for name in ("1.jpg", "2.png", "3.jpeg", "notes.txt"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_every_suffix_is_found(images: Path) -> None:
+    assert [path and path.name for path in (picture_path(images, id) for id in "1234")] == [
+        "1.jpg",
+        "2.png",
+        "3.jpeg",
+        None,
+    ]
+    assert [path.name for path in picture_files(images)] == ["1.jpg", "2.png", "3.jpeg"]
+
+
+@pytest.mark.parametrize(
+    "id", ["../secret", "/etc/x", "a/../../secret", "..\\secret", "a\0b", "", ".", "a//b", "./1"]
+)
+def test_ids_that_lead_out_are_refused(images: Path, id: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"post id {id!r} leads out of")):
+        picture_path(images, id)
+
+
+def test_links_that_lead_out_are_refused(images: Path) -> None:
+    (images / "9.jpg").symlink_to(images.parent / "secret.jpg")
+    with pytest.raises(ValueError, match="picture of post '9' is a link out of"):
+        picture_path(images, "9")
+    (images / "8.jpg").symlink_to(images / "1.jpg")
+    assert picture_path(images, "8") == images / "8.jpg"
+
+
+def test_placeholders_by_copies_and_by_checksum(images: Path) -> None:
+    for number in range(20, 23):
+        (images / f"{number}.jpg").write_bytes(b"same")
+    assert placeholders(images, copies=3) == {"20", "21", "22"}
+    assert placeholders(images, copies=4) == set()
+    assert placeholders(images, copies=4, sha256={hashlib.sha256(b"1.jpg").hexdigest()}) == {"1"}
+
+
+def test_faults_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(name: str, size: tuple[int, int], format: str) -> Path:
+        Image.effect_noise(size, 90).convert("RGB").save(tmp_path / name, format)
+        return tmp_path / name
+
+    def kind(path: Path) -> str | None:
+        fault = check_picture(path, path.stem)
+        return fault and fault.kind
+
+    good = made("good.jpg", (64, 64), "JPEG")
+    assert kind(good) is None
+    assert kind(made("good.png", (64, 64), "PNG")) is None
+    assert check_picture(made("3.jpg", (64, 64), "PNG"), "3") == ("3", "mislabelled", "3.jpg is PNG inside")
+    assert kind(made("dot.jpg", (1, 9), "JPEG")) == "tiny"
+    (tmp_path / "torn.jpg").write_bytes(good.read_bytes()[:900])
+    (tmp_path / "text.jpg").write_bytes(b"hello")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "page.jpg").write_bytes(b"\n <!DOCTYPE html><p>404")
+    names = ("torn", "text", "empty", "page")
+    assert [kind(tmp_path / f"{name}.jpg") for name in names] == ["corrupt", "corrupt", "empty", "html"]
+    for limit in (3000, 1000):  # Pillow warns above the limit and raises above twice the limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert kind(good) == "bomb"

@@ -1,0 +1,94 @@
+"""Pictures beside stored ones, loosely: where ink lies, in a grid so coarse that fonts do not matter.
+
+After a wanted change, look at the pictures, then write the grids anew by running this file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mnergraph.explain import PostRecord, Weights
+from mnergraph.explain.plots import draw_confusion, draw_graph, draw_heads, draw_heard
+from mnergraph.models import Entity
+from mnergraph.pair import Object, Pair
+
+STORED = Path(__file__).with_name("baselines.json")
+ROWS, COLUMNS = 12, 16
+GUIDES = ("object", "guides", "token")
+WORDS = ("Kawhi", "Leonard", "wins", "in", "Oakland")
+ENTITIES = [Entity(0, 2, "PER", 0.91), Entity(4, 5, "LOC", 0.62)]
+
+
+def record() -> PostRecord:
+    """Two layers of two heads; in the first, each word hears most of the object of its number."""
+    index = torch.cartesian_prod(torch.arange(3), torch.arange(5)).t()
+    weights = torch.softmax(-(index[0] - index[1] % 3).abs()[:, None] * torch.tensor([3.0, 0.5]), 0)
+    layers = tuple(
+        Weights(name, GUIDES, "attention", index, of, (3, 5), "")
+        for name, of in (("4", weights), ("7", weights.flip(0)))
+    )
+    pair = Pair(WORDS, objects=(Object("player"), Object("ball"), Object("net")))
+    nodes = {"token": 5, "object": 3}
+    return PostRecord(pair, torch.arange(5), nodes, {}, layers, (), {})
+
+
+def graph() -> nx.MultiDiGraph:
+    drawn, seen = nx.MultiDiGraph(), record()
+    for place, word in enumerate(WORDS):
+        drawn.add_node(f"token {place}", type="token", index=place, word=word)
+        for found in ENTITIES:
+            if found.start <= place < found.end:
+                drawn.nodes[f"token {place}"].update(entity=found.type, entity_score=found.score)
+    for place, thing in enumerate(seen.pair.objects):
+        drawn.add_node(f"object {place}", type="object", index=place, label=thing.label)
+    (first, _) = seen.weights
+    for (sender, receiver), heads in zip(first.index.t().tolist(), first.weights.tolist(), strict=True):
+        ends = f"object {sender}", f"token {receiver}", "guides"
+        drawn.add_edge(*ends, relation="guides", attention={"4": heads})
+    return drawn
+
+
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "graph": lambda: draw_graph(graph(), strongest=5),
+    "heard": lambda: draw_heard(record(), ENTITIES),
+    "heads": lambda: draw_heads(record(), GUIDES),
+    "confusion": lambda: draw_confusion(
+        [["B-PER", "B-LOC"]] * 3, [["B-PER", "B-PER"]] * 2 + [["O", "B-LOC"]]
+    ),
+}
+
+
+def ink(figure: Figure) -> np.ndarray:
+    """How dark each part of the figure is, 0 to 1, ``[rows, columns]``."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=60)
+    small = Image.open(file).convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX)
+    return 1 - np.asarray(small) / 255
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_looks_as_it_did(name: str) -> None:
+    stored = np.array(json.loads(STORED.read_text())[name]) / 100
+    assert np.corrcoef(stored.ravel(), ink(PICTURES[name]()).ravel())[0, 1] > 0.9
+
+
+def test_the_comparison_tells_pictures_apart() -> None:
+    grids = [np.array(grid).ravel() for grid in json.loads(STORED.read_text()).values()]
+    between = np.corrcoef(grids) - np.eye(len(grids))
+    assert between.max() < 0.9
+
+
+if __name__ == "__main__":
+    grids = {name: (100 * ink(draw())).round().astype(int).tolist() for name, draw in PICTURES.items()}
+    lines = [f'"{name}": {json.dumps(grid, separators=(",", ":"))}' for name, grid in grids.items()]
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")

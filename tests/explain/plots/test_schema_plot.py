@@ -1,0 +1,106 @@
+"""A schema as a picture: what is drawn, by its properties; looks were judged by eye."""
+
+from __future__ import annotations
+
+import io
+from itertools import chain
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from PIL import Image
+
+from mnergraph.explain.plots import draw_schema
+from mnergraph.explain.plots.schema import UNREACHABLE
+from mnergraph.graph import Complete, Grounded, Relation, Schema, Windowed
+from mnergraph.models import SCHEMAS
+
+
+def drawn(figure: Figure) -> tuple[list[str], list[FancyArrowPatch], list[str]]:
+    """Texts, arrows and the legend's entries; warnings of missing glyphs and of layouts are errors here."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=40)
+    assert (np.asarray(Image.open(file).convert("L")) < 128).any()
+    (ax,) = figure.axes
+    legend = ax.get_legend()
+    return (
+        [text.get_text() for text in ax.texts],
+        [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)],
+        [text.get_text() for text in legend.get_texts()] if legend else [],
+    )
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_type_and_relation_is_there(name: str) -> None:
+    schema = SCHEMAS[name]
+    texts, arrows, legend = drawn(draw_schema(schema))
+    between = [relation for relation in schema if relation.src != relation.dst]
+    assert len(arrows) == len(between)
+    assert {type(relation.kind).__name__ for relation in between} <= set(legend)
+    lines = list(chain.from_iterable(text.split("\n") for text in texts))
+    wanted = [*schema.nodes, *(relation.name for relation in between)]
+    loops = [relation for relation in schema if relation.src == relation.dst]
+    wanted += [f"↻ {relation.name} ({type(relation.kind).__name__})" for relation in loops]
+    assert sorted(lines) == sorted(wanted)
+
+
+def test_what_cannot_reach_the_tags_and_names_that_are_no_mathematics() -> None:
+    deaf = Schema(
+        [
+            Relation("token", "$x_1$", "object", Grounded()),
+            Relation("object", "again", "object", Complete()),
+            Relation("token", "$x_1$", "token", Complete()),
+        ]
+    )
+    texts, (arrow,), legend = drawn(draw_schema(deaf))
+    assert texts[1:] == ["object\n↻ again (Complete, not heard)", "$x_1$"]
+    assert texts[0] == "token\n↻ $x_1$ (Complete)"
+    assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx(
+        [int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    )
+    assert "cannot reach the tags" in legend
+
+
+def test_into_axes_and_without_relations() -> None:
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    assert draw_schema(Schema(), ax=ax) is figure
+    assert drawn(figure) == (["token"], [], [])
+
+
+def test_relations_side_by_side_bend_apart() -> None:
+    several = Schema([Relation("object", name, "token", Complete()) for name in ("one", "two", "three")])
+    figure = draw_schema(several)
+    texts, arrows, _ = drawn(figure)
+    assert texts[2:] == ["one", "two", "three"]
+    heights = [text.get_position()[1] for text in figure.axes[0].texts[2:]]
+    assert len({round(height, 3) for height in heights}) == 3
+    assert len({arrow.get_connectionstyle().rad for arrow in arrows}) == 3
+
+
+def test_everything_lies_within_the_picture() -> None:
+    """However many relations, however long the names."""
+    several = [Relation("object", f"r{place}", "token", Windowed(place)) for place in range(5)]
+    several += [Relation("token", f"b{place}", "object", Complete()) for place in range(4)]
+    long = [Relation("a very long name of a node type", "and of a relation among them", "token", Complete())]
+    for relations in (several, long):
+        figure = draw_schema(Schema(relations))
+        _, arrows, legend = drawn(figure)
+        assert len(arrows) == len(relations)
+        if relations is several:
+            assert legend == ["Complete", *(f"Windowed({place})" for place in range(5))]
+        (ax,) = figure.axes
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        for text in ax.texts:
+            box = text.get_window_extent().transformed(ax.transData.inverted())
+            assert left <= box.x0 <= box.x1 <= right
+            assert low <= box.y0 <= box.y1 <= high
+
+
+def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
+    many = Schema(Relation(f"type{place}", "speaks", "token", Windowed(place)) for place in range(10))
+    texts, arrows, legend = drawn(draw_schema(many))
+    assert len(arrows) == 10
+    assert not legend
+    assert "speaks\nWindowed(9)" in texts

@@ -1,0 +1,293 @@
+"""The page in a browser, as a person uses it: real pointer, keys and clicks, its policy in force."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pages import HOSTILE, a_post, content
+from PIL import Image
+
+from benchmarks.browser import NoBrowser, chromium
+from mnergraph.explain.report import write_page
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+BOXES = [
+    {"label": "hat", "score": 0.9, "box": [0, 0, 1, 1]},
+    {"label": "cap", "score": 0.5, "box": [0.5, 0.5, 1, 1]},
+]
+
+
+class Browsed:
+    """A page that is open, and what a person would do and see; words and posts count from 0."""
+
+    def __init__(self, driver: Chrome) -> None:
+        self.driver = driver
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def point(self, selector: str, place: int = 0, *, click: bool = False) -> None:
+        from selenium.webdriver import ActionChains
+
+        # at once, so that the pointer crosses nothing on its way
+        moves = ActionChains(self.driver, duration=0).move_to_element(self.all(selector)[place])
+        (moves.click() if click else moves).perform()
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def js(self, program: str) -> Any:
+        return self.driver.execute_script(program)
+
+    def values(self) -> list[str]:
+        """The numbers on the first post's list of objects."""
+        return [value.text for value in self.all("article:first-child .chip .value")]
+
+    def heat(self) -> list[int]:
+        """How opaque the heat is at the middle of the picture's upper left and lower right quarter."""
+        return self.js(
+            "const heat = document.querySelector('article:first-child .picture .heat');"
+            "if (!heat) return [];"
+            "const seen = new OffscreenCanvas(4, 4).getContext('2d', {willReadFrequently: true});"
+            "seen.drawImage(heat, 0, 0, 4, 4);"
+            "return [1, 2].map((place) => seen.getImageData(place, place, 1, 1).data[3])"
+        )
+
+    def words(self, side: str = "predicted") -> list[bool]:
+        """Which of the first post's words are tinted."""
+        return self.js(
+            f"return [...document.querySelectorAll('article:first-child .{side} .word')]"
+            ".map((word) => parseFloat(getComputedStyle(word).backgroundColor.split(',')[3] ?? 1) > 0.5)"
+        )
+
+    def told(self) -> str:
+        return str(self.all("article .told")[0].text)
+
+    def posts(self) -> list[bool]:
+        return [article.is_displayed() for article in self.all("article")]
+
+    def asked_for(self) -> list[str]:
+        """The addresses of everything that the page asked for, data in the page itself apart."""
+        events = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        addresses = [event["request"]["url"] for event in sent]
+        return [address for address in addresses if not address.startswith("data:")]
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Chrome]:
+    try:
+        with chromium() as driver:
+            yield driver
+    except NoBrowser as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def browse(driver: Chrome, tmp_path: Path) -> Iterator[Callable[..., Browsed]]:
+    """``browse(post, ...)``: the page of these posts, open; the browser must not complain of it."""
+
+    def opened(*posts: dict[str, Any], **told: Any) -> Browsed:
+        path = tmp_path / "page.html"
+        write_page({**content(*posts), **told}, path)
+        driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            driver.get_log(kind)  # what was before
+        driver.get(path.as_uri())
+        return Browsed(driver)
+
+    yield opened
+    assert [line["message"] for line in driver.get_log("browser")] == []
+
+
+def a_picture() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (200, 100), "red").save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def ann(**told: Any) -> dict[str, Any]:
+    """A post whose first word hears the hat most, all others the cap, whose box lies in the hat's."""
+    sides = {"gold": [[0, 1, "PER", "right"]], "said": [[0, 2, "PER", "boundary", 0.914]]}
+    return a_post("Ann", "wins", "here", **{"picture": a_picture(), "objects": BOXES, **sides, **told})
+
+
+def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
+    page = browse(ann())
+    assert page.values() == ["", ""]
+    page.point(".predicted .word")
+    assert page.values() == ["0.750", "0.250"]
+    assert page.told() == "“\u2068Ann\u2069” heard hat 0.750, cap 0.250"
+    upper, lower = page.heat()
+    assert upper > 100
+    assert lower == upper, "the cap's box lies in the hat's, and the strongest is seen"
+    page.point(".gold .word", 2)
+    assert page.values() == ["0.250", "0.750"]
+    upper, lower = page.heat()
+    assert upper == 0
+    assert lower > 100
+
+
+def test_an_entity_lights_the_mean_of_its_words(browse: Callable[..., Browsed]) -> None:
+    page = browse(ann())
+    page.point(".predicted mark .type")
+    assert page.values() == ["0.500", "0.500"]
+    assert page.told().startswith("“\u2068Ann wins\u2069” heard")
+    assert [word.text for word in page.all(".predicted .word.on")] == ["Ann", "wins"]
+    assert page.all(".predicted mark .type")[0].text == "PER 0.91"
+
+
+def test_an_object_lights_the_words_that_heard_it(browse: Callable[..., Browsed]) -> None:
+    page = browse(ann())
+    page.point(".chip")
+    assert page.words() == page.words("gold") == [True, False, False]
+    hearers = [
+        f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))
+    ]
+    assert page.told() == f"hat was heard by {', '.join(f'{hearer}0' for hearer in hearers)}"
+    cap = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
+    page.point(".box", cap)
+    assert page.words() == [False, True, True]
+    assert page.all(".chip.on")[0].text == "cap"
+
+
+def test_layers_and_heads(browse: Callable[..., Browsed]) -> None:
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.select import Select
+
+    page = browse(ann())
+    slider, head = page.all("#layer")[0], page.all("#head")[0]
+    page.point(".predicted .word", click=True)
+    page.point(".predicted .word", 2)
+    assert page.values() == ["0.750", "0.250"], "a click keeps it"
+    # in the second layer the second head hears the other object
+    width = slider.size["width"]
+    ActionChains(page.driver, duration=0).move_to_element_with_offset(
+        slider, 8 - width // 2, 0
+    ).click_and_hold().move_by_offset(width - 16, 0).release().perform()
+    assert page.all("#layer-name")[0].text == "7"
+    assert page.values() == ["0.500", "0.500"]
+    Select(head).select_by_visible_text("1")
+    assert page.values() == ["0.000", "1.000"]
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert page.all("#layer-name")[0].text == "4"
+    assert page.values() == ["1.000", "0.000"]
+    page.press(Keys.ESCAPE)
+    assert page.values() == ["", ""]
+    assert page.heat() == []
+    page.point(".predicted .word", 2)
+    assert page.values() == ["0.000", "1.000"], "Escape lets it go"
+
+
+def test_by_keyboard(browse: Callable[..., Browsed]) -> None:
+    from selenium.webdriver import Keys
+
+    page = browse(ann(gold=None))
+    page.all("#find")[0].click()
+    page.press(Keys.TAB)
+    assert page.told().startswith("“\u2068Ann wins\u2069” heard"), "the entity comes first"
+    page.press(Keys.TAB)
+    assert page.told().startswith("hat was heard by")
+    page.press(Keys.ENTER, Keys.TAB)
+    assert page.told().startswith("hat was heard by")
+
+
+def test_filters(browse: Callable[..., Browsed]) -> None:
+    posts = [
+        ann(errors=["boundary"]),
+        a_post("Bob", "runs", gold=[[0, 1, "PER", "missed"]], errors=["missed"]),
+        a_post("Eve", "runs", gold=[]),
+    ]
+    page = browse(*posts)
+    assert page.posts() == [True, True, True]
+    page.point("#kinds input[value=missed]", click=True)
+    assert page.posts() == [False, True, False]
+    assert page.all("#count")[0].text == "1 of 3 posts"
+    page.point("#kinds input[value=boundary]", click=True)
+    assert page.posts() == [True, True, False]
+    page.all("#find")[0].send_keys("RUNS")
+    assert page.posts() == [False, True, False]
+
+
+def test_the_smallest_box_can_be_pointed_at(browse: Callable[..., Browsed]) -> None:
+    page = browse(ann(objects=BOXES[::-1]))
+    place = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
+    page.point(".box", place)
+    assert page.told().startswith("cap was heard by")
+
+
+def test_a_grid_of_cells(browse: Callable[..., Browsed]) -> None:
+    cells = bytes([0, 0, 0, 255]) + bytes(8)
+    part = {"layer": "4", "relation": "shows", "what": "attention", "sender": "image", "heads": 1, "count": 4}
+    parts = [{**part, "most": 0.8, "data": base64.b64encode(cells).decode()}]
+    page = browse(ann(objects=[], parts=parts))
+    page.point(".predicted .word")
+    upper, lower = page.heat()
+    assert upper == 0
+    assert lower > 100
+    assert page.told().endswith("heard the picture's 4 cells from 0.000 to 0.800")
+
+
+def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> None:
+    page = browse(a_post("Ann", "wins", parts=[], objects=[]), layers=[], heads=0)
+    assert not page.all("#layer")[0].is_displayed()
+    assert not page.all("#kinds")[0].is_displayed(), "without gold there are no errors"
+    page.point(".word")
+    assert page.told() == "No word weighed objects or the picture."
+
+
+def test_pictures_come_when_their_post_does(browse: Callable[..., Browsed]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page = browse(*[ann(id=str(place)) for place in range(30)])
+
+    def widths() -> list[int]:
+        return page.js("return [...document.images].map((image) => image.naturalWidth)")
+
+    wait = WebDriverWait(page.driver, 10, 0.05)
+    wait.until(lambda _: widths()[0] == 200)
+    assert widths()[-1] == 0
+    page.js("document.querySelector('article:last-child').scrollIntoView()")
+    wait.until(lambda _: widths()[-1] == 200)
+
+
+def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
+    labels = [{"label": text, "score": 1.0, "box": [0, 0, 1, 1]} for text in HOSTILE]
+    told = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}
+    said = [[0, 1, HOSTILE[3], "spurious", 0.5]]
+    page = browse(a_post(*HOSTILE, objects=labels, said=said, **told), a_post("hi"), model=HOSTILE[2])
+    page.point(".word", 2)
+    page.point(".chip", 2)
+    shown = page.js(
+        "return [...document.querySelectorAll('article:first-child .word')].map((w) => w.textContent)"
+    )
+    assert shown == [text.replace("\ud800", "?") for text in HOSTILE]
+    inside = page.js("return [...new Set([...document.querySelectorAll('main *')].map((e) => e.localName))]")
+    assert set(inside) == {"article", "b", "div", "h2", "img", "mark", "p", "span"}
+    assert page.driver.title == f"What {HOSTILE[2]} saw"
+    (address,) = page.asked_for()
+    assert address.startswith("file:")
+
+
+def test_what_is_put_into_the_page_all_the_same_is_refused(browse: Callable[..., Browsed]) -> None:
+    """The policy is the second wall: were text ever read as HTML, nothing in it would run or be fetched."""
+    page = browse(a_post("hi"))
+    page.js(
+        "document.body.insertAdjacentHTML('beforeend', "
+        "'<img src=http://x.invalid/a.png><img src=data: onerror=\"window.ran = 1\">');"
+        "const script = document.createElement('script'); script.textContent = 'window.ran = 2';"
+        "document.body.append(script);"
+    )
+    refused = [line["message"] for line in page.driver.get_log("browser")]
+    assert len([told for told in refused if "Content Security Policy" in told]) == 3, refused
+    assert page.js("return window.ran") is None

@@ -1,0 +1,209 @@
+"""Posts as networkx graphs: what nodes and edges tell, and what a model weighed on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, post, state
+from growing import GROWN, OF, SHOWS, everything
+
+from mnergraph.explain import attention_graph, from_networkx, record_attention, to_networkx
+from mnergraph.features.text.encoder import tiny
+from mnergraph.graph import GraphBuilder, collate
+from mnergraph.graph.box_geometry import SPATIAL_LABELS
+from mnergraph.models import UMGF, Entity
+from mnergraph.pair import Object, Pair
+
+Make = Callable[..., UMGF]
+POST = Pair(
+    words=("Ann", "Lee", "saw", "Rome"),
+    labels=("B-PER", "I-PER", "O", "B-LOC"),
+    size=(40, 20),
+    objects=(Object("person", (1, 2, 11, 12), 0.75, (0, 2)), Object("", (15, 2, 25, 12)), Object("arch")),
+)
+
+
+def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[int, int], dict]:
+    src, name, dst = relation
+    types, places = graph.nodes(data="type"), graph.nodes(data="index")
+    return {
+        (places[u], places[v]): told
+        for u, v, told in graph.edges(data=True)
+        if (types[u], told["relation"], types[v]) == (src, name, dst)
+    }
+
+
+def test_nodes_say_what_they_are(tmp_path: Path) -> None:
+    pair = replace(POST, picture=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
+    schema = GROWN
+    graph = to_networkx(
+        GraphBuilder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)]
+    )
+    words = [graph.nodes[f"token {place}"] for place in range(4)]
+    assert [told["word"] for told in words] == list(pair.words)
+    assert [told["tag"] for told in words] == list(pair.labels)
+    assert [told.get("entity") for told in words] == ["PER", "PER", None, "ORG"]
+    assert [told.get("entity_score") for told in words] == [0.5, 0.5, None, 0.25]
+    first, second, third = (graph.nodes[f"object {place}"] for place in range(3))
+    assert (first["label"], first["box"], first["score"], first["span"]) == (
+        "person",
+        [1, 2, 11, 12],
+        0.75,
+        [0, 2],
+    )
+    assert "label" not in second
+    assert "span" not in second
+    assert "box" not in third
+    assert first["features"]["box"] == [1, 2, 11, 12]
+    assert third["features"]["box"] == ["nan"] * 4
+    assert graph.nodes["image 0"]["picture"] == str(tmp_path / "x.jpg")
+    assert graph.nodes["entity 0"]["word"] == "Ann Lee"
+    assert graph.nodes["entity 1"]["span"] == [3, 4]
+    assert {told["type"] for _, told in graph.nodes(data=True)} == {"token", "object", "image", "entity"}
+    assert all(graph.nodes[f"{told['type']} {told['index']}"] is told for _, told in graph.nodes(data=True))
+
+
+def test_pieces_as_tokens_carry_their_word() -> None:
+    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny(["ann"]).pieces, tokens="pieces")(POST))
+    words = [told.get("word") for _, told in graph.nodes(data=True) if told["type"] == "token"]
+    assert words[0] is words[-1] is None
+    assert list(dict.fromkeys(words[1:-1])) == list(POST.words)
+    assert "input_ids" in graph.nodes["piece 0"]["features"]
+
+
+def test_edges_say_what_they_are() -> None:
+    data = GraphBuilder(SCHEMA)(POST)
+    graph = to_networkx(data, SCHEMA)
+    for relation in SCHEMA:
+        found, index = edges(graph, relation.key), relation.connect(data).index
+        assert set(found) == set(map(tuple, index.t().tolist())), relation
+        assert {told["kind"] for told in found.values()} <= {type(relation.kind).__name__}
+    told = edges(graph, AROUND)[0, 1]
+    assert told["label"] == SPATIAL_LABELS[3]
+    assert told["distance"] == pytest.approx(14 / 2000**0.5)
+    assert told["angle"] == 0.0
+    # parallel relations stay apart
+    assert set(graph["token 0"]["token 1"]) == {"attends", "near"}
+
+
+def test_complete_relations_need_the_schema() -> None:
+    data = GraphBuilder(SCHEMA)(POST)
+    assert edges(to_networkx(data), TOKENS) == {}
+    assert len(edges(to_networkx(data, SCHEMA), TOKENS)) == 16
+    assert len(edges(to_networkx(SCHEMA.materialize(data)), TOKENS)) == 16
+
+
+def test_weights_stand_on_their_edges() -> None:
+    stack, posts = everything().eval(), [pair for pair in awkward_posts() if len(pair.words) < 100]
+    with record_attention(stack) as record:
+        stack(state(posts, schema=GROWN))
+    for pair, seen in zip(posts, record.posts, strict=True):
+        graph = to_networkx(GraphBuilder(GROWN)(pair), GROWN, record=seen)
+        count = 0
+        for w in seen.weights:
+            found = edges(graph, w.relation)
+            assert len(found) == w.index.shape[1]
+            for ends, heads in zip(w.index.t().tolist(), w.weights.tolist(), strict=True):
+                told = found[tuple(ends)]
+                if w.what == "attention":
+                    assert told["attention"][w.layer] == heads
+                else:
+                    assert [told["mean_gate"][w.layer]] == heads
+                count += 1
+        held = [told for _, _, told in graph.edges(data=True)]
+        assert count == sum(len(t.get("attention", {})) + len(t.get("mean_gate", {})) for t in held)
+        for gates in seen.gates:
+            for place, value in enumerate(gates.values.tolist()):
+                told = graph.nodes[f"{gates.kind} {place}"].get("mean_gate", {})
+                assert told.get(gates.layer) == (value if value == value else None)
+    told = edges(to_networkx(GraphBuilder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
+    every = [told["mean_gate"]["0"], *told["attention"]["2.0"]]
+    assert told["weight"] == pytest.approx(sum(every) / 3)
+
+
+def test_nodes_that_the_model_grew() -> None:
+    stack, pair = everything().eval(), replace(post(7, 3, seed=1), entities=((0, 7),))
+    with record_attention(stack) as record:
+        stack(state([pair], schema=GROWN))
+    graph = to_networkx(GraphBuilder(GROWN)(pair), GROWN, record=record.posts[0])
+    found = {node: told for node, told in graph.nodes(data=True) if told["type"] == "entity"}
+    assert [told["span"] for told in found.values()] == [[0, 2], [2, 4], [4, 6]]
+    assert found["entity 1"]["word"] == " ".join(pair.words[2:4])
+    assert set(edges(graph, OF)) == {(e, t) for e in range(3) for t in (2 * e, 2 * e + 1)}
+    assert len(edges(graph, SHOWS)) == 4 * 3
+    assert [graph.nodes[f"visual {place}"]["stands_for"] for place in range(4)] == [
+        "image 0",
+        "object 0",
+        "object 1",
+        "object 2",
+    ]
+    # they come back as nodes of their own
+    data = from_networkx(graph)
+    assert data["entity"].num_nodes == 3
+    assert data[OF].edge_index.tolist() == record.posts[0].grown[OF].tolist()
+
+
+def test_what_a_model_sees(umgf: Make) -> None:
+    model, pair = umgf().train(), post(5, 2, seed=1)
+    graph = attention_graph(model, pair)
+    assert model.training
+    (entities,) = model.predict([pair])
+    assert entities
+    predicted = {place for e in entities for place in range(e.start, e.end)}
+    assert {n for n in range(5) if "entity" in graph.nodes[f"token {n}"]} == predicted
+    assert [graph.nodes[f"token {n}"]["tag"] for n in range(5)] == list(pair.labels)
+    for relation in model.schema:
+        assert all("weight" in told for told in edges(graph, relation.key).values())
+
+
+def test_networkx_works_on_it(umgf: Make) -> None:
+    graph = attention_graph(umgf(), post(5, 2, seed=1))
+    strong = nx.subgraph_view(graph, filter_edge=lambda u, v, k: graph.edges[u, v, k].get("weight", 0) > 0.2)
+    assert 0 < strong.number_of_edges() < graph.number_of_edges()
+    ranks = nx.pagerank(graph, weight="weight")
+    assert sum(ranks.values()) == pytest.approx(1.0)
+
+
+def test_a_filtered_graph_runs(umgf: Make) -> None:
+    """Without the node of an object the graph is that of the post without the object."""
+    model, pair = umgf(), post(6, 3, seed=2, grounded=0.5)
+    graph = to_networkx(model.builder(pair), model.schema)
+    pieces = [u for u, v, told in graph.edges(data=True) if v == "object 1" and told["relation"] == "part_of"]
+    graph.remove_nodes_from(["object 1", *pieces])
+    data = from_networkx(graph)
+    fewer = replace(pair, objects=(pair.objects[0], pair.objects[2]))
+    assert data.pair == fewer
+    wanted = model(collate([model.builder(fewer)])).emissions["tags"]
+    torch.testing.assert_close(model(collate([data])).emissions["tags"], wanted, rtol=0, atol=0)
+
+
+def test_all_values_are_jsons(umgf: Make) -> None:
+    for pair in (POST, post(3, 1, seed=2), post(1, 0, seed=5)):
+        told = nx.node_link_data(attention_graph(umgf(), replace(pair, picture=Path("x.jpg"))))
+        read = json.loads(json.dumps(told, allow_nan=False))
+        assert nx.node_link_data(nx.node_link_graph(read)) == read
+
+
+def test_what_it_refuses(umgf: Make) -> None:
+    model = umgf()
+    data = model.builder(POST)
+    with pytest.raises(ValueError, match="the graph of one post, not a batch"):
+        to_networkx(collate([data, data]))
+    with record_attention(model) as record:
+        model.predict([POST])
+    (seen,) = record.posts
+    with pytest.raises(ValueError, match=r"the record is of the post 'Ann Lee saw Rome', not of this one"):
+        to_networkx(model.builder(post(3)), record=seen)
+    with pytest.raises(
+        KeyError, match=r"layer 4 weighed .*'token 0'.* is no edge of the graph; give the schema"
+    ):
+        to_networkx(data, record=seen)
+    data.year = 2017
+    with pytest.raises(ValueError, match="not a graph that itself holds pair, year"):
+        to_networkx(data)

@@ -1,0 +1,90 @@
+"""Does attention tell what mattered, and what does the picture change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from fakes import LABELS, TO_OBJECTS, TO_TOKENS, awkward_posts, post
+from scipy.stats import kendalltau
+
+from mnergraph.explain import faithfulness, occlusion, record_attention, what_the_picture_changes
+from mnergraph.features.text.encoder import tiny
+from mnergraph.models import BERTCRF, UMGF
+from mnergraph.pair import Object, Pair
+
+Make = Callable[..., UMGF]
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
+    model, pair = umgf(form), post(6, 4, seed=3, grounded=0.5)
+    found = faithfulness(model, pair)
+    assert [told.entity for told in found] == model.predict([pair])[0]
+    assert len(found) > 1
+    with record_attention(model) as record:
+        model.predict([pair])
+    dropped = occlusion(model, pair, what=("object",))
+    for place, told in enumerate(found):
+        span = told.entity.start, told.entity.end
+        assert told.heard == tuple(record.posts[0].heard(span).tolist())
+        assert told.mattered == tuple(abs(effect.change[place]) for effect in dropped.effects)
+        # tau-b without ties: agreeing pairs less disagreeing ones, over all pairs
+        if len(set(told.heard)) == len(set(told.mattered)) == 4:
+            pairs = [(i, j) for i in range(4) for j in range(i)]
+            agree = [
+                (told.heard[i] - told.heard[j]) * (told.mattered[i] - told.mattered[j]) > 0 for i, j in pairs
+            ]
+            assert told.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
+        elif told.correlation is not None:
+            assert told.correlation == kendalltau(told.heard, told.mattered).statistic
+    assert any(told.correlation is not None for told in found)
+    assert faithfulness(model, pair, relation=TO_TOKENS) == found
+
+
+def test_where_there_are_no_ranks(umgf: Make) -> None:
+    model = umgf()
+    thing = Object("person")
+    for objects in ((), (thing,), (thing, thing)):
+        pair = Pair(("Ann", "saw", "Rome"), objects=objects)
+        for told in faithfulness(model, pair):
+            assert told.correlation is None
+            assert len(told.heard) == len(told.mattered) == len(objects)
+
+
+def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
+    model, pair = umgf(), post(6, 2, seed=2)
+    with pytest.raises(
+        ValueError, match=r"UMGF weighs nothing along \('token', 'guides', 'object'\) from objects"
+    ):
+        faithfulness(model, pair, relation=TO_OBJECTS)
+    encoder = tiny(width=16, layers=1, heads=2)
+    blind = BERTCRF(encoder, LABELS)
+    while not blind.predict([pair])[0]:
+        blind.layers[-1].linear.reset_parameters()
+    with pytest.raises(ValueError, match="BERTCRF weighs nothing along any relation"):
+        faithfulness(blind, pair)
+
+
+def test_what_the_picture_changes(umgf: Make) -> None:
+    model = umgf()
+    posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
+    found = what_the_picture_changes(model, posts, batch_size=5)
+    assert [change.pair for change in found] == posts
+    blind = [replace(pair, picture=None, size=None, objects=(), caption=None, image=None) for pair in posts]
+    for change, seen, unseen in zip(found, model.predict(posts), model.predict(blind), strict=True):
+        with_it = {(e.start, e.end, e.type) for e in seen}
+        without = {(e.start, e.end, e.type) for e in unseen}
+        assert {(e.start, e.end, e.type) for e in change.gained} == with_it - without
+        assert {(e.start, e.end, e.type) for e in change.lost} == without - with_it
+        assert {(e.start, e.end, e.type) for e in change.kept} == with_it & without
+        scores = {(e.start, e.end, e.type): e.score for e in (*unseen, *seen)}
+        for e in (*change.kept, *change.gained, *change.lost):
+            assert e.score == pytest.approx(scores[e.start, e.end, e.type], abs=1e-5)
+        if not change.pair.objects:
+            assert not change.gained
+            assert not change.lost
+    for kind in ("kept", "gained", "lost"):
+        assert any(getattr(change, kind) for change in found), kind
+    assert what_the_picture_changes(model, []) == []

@@ -1,0 +1,147 @@
+"""Occlusion: each thing dropped by hand gives the same change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import AROUND, TO_TOKENS, TOKENS, awkward_posts, post, state
+from growing import GROWN, SHOWS, everything
+from torch import nn
+
+from mnergraph.explain import occlusion, record_attention, silenced
+from mnergraph.graph import collate
+from mnergraph.labels import Span
+from mnergraph.models import UMGF, Tagger
+from mnergraph.nn import Graph
+from mnergraph.pair import Pair
+
+Make = Callable[..., UMGF]
+FORMS = pytest.mark.parametrize("form", ["paper", "released"])
+
+
+def certain(model: Tagger, pair: Pair, spans: list[Span], tags: list[str]) -> list[float]:
+    graph = model(collate([model.builder(pair)]))
+    return model.certainty(graph, [spans], [tags])[0]
+
+
+@FORMS
+def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
+    model, pair = umgf(form), post(6, 3, seed=2, grounded=0.5)
+    found = occlusion(model, pair, batch_size=2)
+    (entities,), (tags,) = model.predict([pair]), model.tags(model.read([pair]))
+    assert len(entities) > 1
+    assert list(found.entities) == entities
+    spans = [Span(e.start, e.end, e.type) for e in entities]
+    changes = {effect.dropped: effect.change for effect in found.effects}
+    assert set(changes) == {*model.schema.relations, 0, 1, 2, None}
+    assert len(changes) == len(found.effects)
+
+    others: dict = {None: Pair(pair.words)}
+    for place in range(3):
+        left = [thing for other, thing in enumerate(pair.objects) if other != place]
+        others[place] = replace(pair, objects=tuple(left))
+    for dropped, other in others.items():
+        wanted = certain(model, other, spans, tags)
+        now = [e.score + change for e, change in zip(entities, changes[dropped], strict=True)]
+        assert now == pytest.approx(wanted, abs=1e-5)
+    assert max(map(abs, changes[None])) > 1e-4
+
+    # a relation without edges: by the stack, layer by layer
+    for relation in model.schema.relations:
+        with torch.no_grad():
+            graph = Graph.of(model.builder(pair), model.schema)
+            edges = graph.edges[relation]
+            nothing = type(edges)(edges.src, edges.dst, torch.zeros(2, 0, dtype=torch.long))
+            last = model.layers(replace(graph, edges={**graph.edges, relation: nothing}))
+            wanted = model.certainty(last, [spans], [tags])[0]
+        now = [e.score + change for e, change in zip(entities, changes[relation], strict=True)]
+        assert now == pytest.approx(wanted, abs=1e-5)
+
+
+def test_what_to_drop(umgf: Make) -> None:
+    model, pair = umgf().train(), post(6, 2, seed=2)
+    for what in ("relation", "object", "picture"):
+        assert {effect.what for effect in occlusion(model, pair, what=(what,)).effects} == {what}
+    assert model.training
+    with pytest.raises(ValueError, match="what is among relation, object, picture, not 'objects'"):
+        occlusion(model, pair, what=("objects",))
+
+
+@FORMS
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+def test_awkward_posts(form: str, pair: Pair, umgf: Make) -> None:
+    found = occlusion(umgf(form), pair)
+    assert len(found.effects) == 4 + len(pair.objects) + 1
+    for effect in found.effects:
+        assert len(effect.change) == len(found.entities)
+        for entity, change in zip(found.entities, effect.change, strict=True):
+            assert -1e-6 <= entity.score + change <= 1 + 1e-6
+    assert found.table().count("\n") == 2 + len(found.effects)
+
+
+def test_table(umgf: Make) -> None:
+    pair = replace(post(6, 2, seed=2), words=("Ann", "saw", "Rome", "and", "Bob", "."))
+    found = occlusion(umgf(), pair)
+    lines = found.table().split("\n")
+    for entity in found.entities:
+        assert f"{' '.join(pair.words[entity.start : entity.end])} = {entity.type}" in lines[0]
+    assert lines[2] == f"| nothing | {' | '.join(f'{e.score:.3f}' for e in found.entities)} |"
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines[3:]]
+    labels = [f" ({thing.label})" if thing.label else "" for thing in pair.objects]
+    objects = [f"object {place}{label}" for place, label in enumerate(labels)]
+    assert set(names) == {"the picture", *objects, *(f"({', '.join(r)})" for r in umgf().schema.relations)}
+    sizes = [max(abs(float(cell)) for cell in line.strip("| ").split(" | ")[1:]) for line in lines[3:]]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_certainty_of_what_was_found_is_its_score(umgf: Make) -> None:
+    for form in ("paper", "released"):
+        model = umgf(form)
+        graph = model.read(awkward_posts())
+        found = model.entities(graph)
+        spans = [[Span(e.start, e.end, e.type) for e in entities] for entities in found]
+        sure = model.certainty(graph, spans, model.tags(graph))
+        assert sure == [[e.score for e in entities] for entities in found]
+
+
+def test_silence_reaches_every_layer_and_grown_relations() -> None:
+    stack, graph = everything().eval(), state(awkward_posts(), schema=GROWN)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = stack
+
+        def forward(self, graph: Graph) -> Graph:
+            return self.layers(graph)
+
+    model = Model()
+    for relation in (TOKENS, TO_TOKENS, SHOWS):
+        with record_attention(model) as record:
+            with silenced(model, relation):
+                model(graph)
+            model(graph)
+        quiet, loud = record.calls
+        assert sum(w.index.shape[1] for p in quiet.posts for w in p.weights if w.relation == relation) == 0
+        assert sum(w.index.shape[1] for p in loud.posts for w in p.weights if w.relation == relation) > 0
+        others = {w.relation for p in quiet.posts for w in p.weights if w.index.shape[1]}
+        assert len(others) == 4
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    labelled = state(awkward_posts(), schema=GROWN).edges[AROUND]
+    assert labelled.type is not None
+    with silenced(model, AROUND):
+        left = model(state(awkward_posts(), schema=GROWN)).edges[AROUND]
+    assert (len(left.type), len(left.attr), left.index.shape[1]) == (0, 0, 0)
+
+
+def test_a_relation_that_is_not_there(umgf: Make) -> None:
+    model = umgf()
+    with (
+        silenced(model, ("token", "loves", "token")),
+        pytest.raises(KeyError, match=r"loves.* is not in the"),
+    ):
+        model.predict([post(2)])
+    assert model.predict([post(2)]) is not None

@@ -1,0 +1,146 @@
+"""A record in memory, on disk, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
+from growing import GROWN, SHOWS, everything
+from safetensors.torch import save_file
+
+from mnergraph.explain import PostRecord, Record, Weights, record_attention
+from mnergraph.models import UMGF
+from mnergraph.pair import Pair
+
+Make = Callable[..., UMGF]
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    """Two calls of a stack that does everything, on posts of every awkward shape."""
+    stack = everything().eval()
+    with record_attention(stack) as record:
+        stack(state(awkward_posts()[:5], schema=GROWN))
+        stack(state(awkward_posts()[5:], schema=GROWN))
+    return record
+
+
+def test_saved_and_loaded_is_the_same(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.safetensors")
+    again = Record.load(str(tmp_path / "record.safetensors"))
+    assert str(again) == str(record)
+    assert [len(call.pairs) for call in again.calls] == [5, 3]
+    for one, other in zip(record.posts, again.posts, strict=True):
+        assert one.pair == other.pair
+        assert (one.nodes, one.parts, one.spans()) == (other.nodes, other.parts, other.spans())
+        assert torch.equal(one.word, other.word)
+        assert one.grown.keys() == other.grown.keys()
+        assert all(torch.equal(index, other.grown[key]) for key, index in one.grown.items())
+        for mine, yours in zip(one.weights, other.weights, strict=True):
+            assert torch.equal(mine.weights, yours.weights)
+            assert torch.equal(mine.index, yours.index)
+            assert [getattr(mine, name) for name in ("layer", "relation", "what", "nodes", "module")] == [
+                getattr(yours, name) for name in ("layer", "relation", "what", "nodes", "module")
+            ]
+        for mine, yours in zip(one.gates, other.gates, strict=True):
+            assert (mine.layer, mine.kind, mine.module) == (yours.layer, yours.kind, yours.module)
+            torch.testing.assert_close(mine.values, yours.values, rtol=0, atol=0, equal_nan=True)
+
+
+def test_pairs_are_saved_without_their_vectors(umgf: Make, tmp_path: Path) -> None:
+    told = replace(post(3, 2), picture=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
+    with record_attention(model := umgf()) as record:
+        model.predict([told])
+    record.save(tmp_path / "record.safetensors")
+    (again,) = Record.load(tmp_path / "record.safetensors").posts
+    assert again.pair == replace(told, labels=None)
+    assert again.pair.image is None
+    assert {thing.region for thing in again.pair.objects} == {None}
+
+
+def test_an_empty_record(tmp_path: Path) -> None:
+    Record().save(tmp_path / "empty")
+    assert Record.load(tmp_path / "empty").calls == []
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model.safetensors is no record of attention"):
+        Record.load(tmp_path / "model.safetensors")
+
+
+def test_it_says_what_it_holds(record: Record) -> None:
+    lines = str(record).split("\n")
+    assert lines[0] == "2 calls, 8 posts"
+    assert "layer 0: attention along (object, attends, object), 2 heads" in lines
+    assert "layer 0: mean gate along (object, guides, token)" in lines
+    assert "layer 3: mean gate of token" in lines
+    assert len(lines) == 1 + 7 + 6
+
+
+def test_weights_as_a_matrix() -> None:
+    index, weights = torch.tensor([[2, 0, 1], [1, 1, 0]]), torch.tensor([[0.5, 0.1], [0.5, 0.9], [1.0, 1.0]])
+    found = Weights("0", TO_TOKENS, "attention", index, weights, (3, 2), "0")
+    assert found.matrix().tolist() == [
+        [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]],
+        [[0.0, 1.0, 0.0], [pytest.approx(0.9), 0.0, pytest.approx(0.1)]],
+    ]
+    nobody = Weights("0", TO_TOKENS, "attention", index[:, :0], weights[:0], (0, 2), "0")
+    assert nobody.matrix().shape == (2, 2, 0)
+
+
+def test_weights_along_a_relation(record: Record) -> None:
+    seen = record.posts[0]
+    assert [w.layer for w in seen.along(TOKENS)] == ["1", "6"]
+    assert [w.layer for w in seen.along(TOKENS, layer="6")] == ["6"]
+    with pytest.raises(KeyError, match=r"no weights along .*'near'.*; recorded: 0 \('object', 'attends'"):
+        seen.along(("token", "near", "token"))
+    with pytest.raises(KeyError, match=r"in layer 2; recorded"):
+        seen.along(TOKENS, layer="2")
+
+
+def test_what_words_hear_of_objects(record: Record) -> None:
+    seen = record.posts[0]
+    gates, attention = seen.along(TO_TOKENS)
+    (shows,) = seen.along(SHOWS)
+    image = seen.nodes["image"]
+    # words 1 and 2 hear by gates, by attention, and by the two entities that they lie in
+    wanted = [
+        gates.matrix()[:, 1:3].mean((0, 1)),
+        attention.matrix()[:, 1:3].mean((0, 1)),
+        shows.matrix()[:, :2, image:].mean((0, 1)),
+    ]
+    found = seen.heard((1, 3))
+    torch.testing.assert_close(found, torch.stack(wanted).mean(0))
+    torch.testing.assert_close(seen.heard((1, 3), relation=SHOWS), wanted[2])
+    torch.testing.assert_close(seen.heard((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
+    torch.testing.assert_close(seen.heard((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
+    assert seen.heard((0, 1), "token").shape == (7,)
+    # the last word lies in no entity
+    assert seen.heard((6, 7), relation=SHOWS) is None
+    assert seen.heard((1, 3), relation=OBJECTS) is None
+    assert seen.heard((1, 3), "piece") is None
+
+
+def test_tokens_that_are_pieces(umgf: Make) -> None:
+    with record_attention(model := umgf("released")) as record:
+        model.predict([Pair(("Paris", "unheardof"), objects=post(1, 2).objects)])
+    (seen,) = record.posts
+    assert seen.word[0] == seen.word[-1] == -1
+    assert seen.nodes["token"] == len(seen.word) > 5
+    assert seen.rows("token", (0, 1)).tolist() == [1]
+    assert seen.rows("token", (1, 2)).tolist() == list(range(2, len(seen.word) - 1))
+    assert seen.heard((1, 2)).shape == (2,)
+
+
+def test_entities_given_with_the_post() -> None:
+    told = PostRecord(
+        Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {}
+    )
+    assert told.spans() == [(0, 2), (2, 3)]
+    assert told.rows("entity", (1, 3)).tolist() == [0, 1]
+    assert told.rows("entity", (2, 3)).tolist() == [1]

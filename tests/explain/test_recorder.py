@@ -1,0 +1,432 @@
+"""What is recorded: the weights by loops, read either way, alone or batched, and no hook left behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import AROUND, LABELS, NEAR, OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
+from growing import GROWN, HEADS, OF, SHOWS, WIDTH, everything
+from torch import Tensor, nn
+
+from mnergraph.explain import PostRecord, Record, record_attention
+from mnergraph.features.text.encoder import tiny
+from mnergraph.graph import Edges, collate
+from mnergraph.models import BERTCRF, UMGF, Tagger
+from mnergraph.nn import Apply, Attention, GatedSum, Graph, Highway, RelationalLayer, VisualGate
+from mnergraph.nn.conv.attention import AttentionWeights
+
+Make = Callable[..., UMGF]
+
+
+def read_as(graph: Graph, reading: str) -> Graph:
+    return replace(graph, edges={key: edges.read_as(reading) for key, edges in graph.edges.items()})
+
+
+def recorded(stack: nn.Module, graph: Graph) -> Record:
+    with record_attention(stack) as record:
+        stack(graph)
+    return record
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
+
+
+def rows(graph: Graph, kind: str, place: int) -> Tensor:
+    """The features of one post's nodes."""
+    begin, end = graph.layouts[kind].ptr[place : place + 2].tolist()
+    return graph.x[kind][begin:end]
+
+
+def plain_attention(attention: Attention, dst: Tensor, src: Tensor, senders: list[int], h: int) -> Tensor:
+    """The weights of one receiver's senders in one head."""
+    part, size = slice(h * WIDTH // HEADS, (h + 1) * WIDTH // HEADS), WIDTH // HEADS
+    query = attention.query(dst)[part]
+    scores = torch.stack([query @ attention.key(src[j])[part] / math.sqrt(size) for j in senders])
+    return scores.exp() / scores.exp().sum()
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_attention_by_loops(reading: str) -> None:
+    torch.manual_seed(0)
+    operators = {
+        key: Attention(WIDTH, HEADS) for key in (TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, AROUND)
+    }
+    graph = state(awkward_posts())
+    record = recorded(RelationalLayer(operators), read_as(graph, reading))
+    checked = 0
+    for place, seen in enumerate(record.posts):
+        assert [w.relation for w in seen.weights] == list(operators)
+        for w in seen.weights:
+            src, dst = rows(graph, w.relation[0], place), rows(graph, w.relation[2], place)
+            assert w.nodes == (len(src), len(dst))
+            assert w.what == "attention"
+            matrix = w.matrix()
+            for receiver in w.index[1].unique().tolist()[:6]:
+                senders = w.index[0][w.index[1] == receiver].tolist()
+                for h in range(HEADS):
+                    wanted = plain_attention(operators[w.relation], dst[receiver], src, senders, h)
+                    torch.testing.assert_close(matrix[h, receiver, senders], wanted, atol=1e-5, rtol=1e-5)
+                    checked += 1
+            # and there are no others than the relation's edges
+            own = graph.edges[w.relation].index
+            assert w.index.shape[1] == int((graph.layouts[w.relation[2]].sentence[own[1]] == place).sum())
+    assert checked > 200
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_gates_by_loops(reading: str) -> None:
+    torch.manual_seed(0)
+    gates = {TO_TOKENS: GatedSum(WIDTH, bias=True), TOKENS: GatedSum(WIDTH)}
+    graph = state([post(6, 3, seed=1), post(2, 0, seed=2), post(3, 1, seed=3)])
+    record = recorded(RelationalLayer(gates), read_as(graph, reading))
+    for place, seen in enumerate(record.posts):
+        for w in seen.weights:
+            assert w.what == "mean gate"
+            assert w.weights.shape[1] == 1
+            src, dst = rows(graph, w.relation[0], place), rows(graph, w.relation[2], place)
+            for (j, i), found in zip(w.index.t().tolist(), w.weights[:, 0], strict=True):
+                gate = torch.sigmoid(gates[w.relation].dst(dst[i]) + gates[w.relation].src(src[j]))
+                torch.testing.assert_close(found, gate.mean(), atol=1e-6, rtol=1e-5)
+
+
+def test_gates_of_nodes() -> None:
+    torch.manual_seed(0)
+    graph = state([post(5, 2, seed=1), post(2, 3, seed=2)])
+    graph = graph.update(other=graph.x["object"].flip(0))
+    gate = VisualGate(WIDTH)
+    record = recorded(Apply(gate, read=("object", "other"), write="object"), graph)
+    wanted = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
+    for seen, values in zip(record.posts, wanted.split([2, 3]), strict=True):
+        (found,) = seen.gates
+        assert (found.kind, found.layer) == ("object", "0")
+        torch.testing.assert_close(found.values, values)
+
+
+def alike(one: PostRecord, other: PostRecord) -> None:
+    """The same weights, whatever the order of the edges."""
+    assert (one.nodes, one.parts) == (other.nodes, other.parts)
+    for mine, yours in zip(one.weights, other.weights, strict=True):
+        named = [(w.layer, w.relation, w.what, w.nodes, w.module) for w in (mine, yours)]
+        assert named[0] == named[1]
+        torch.testing.assert_close(mine.matrix(), yours.matrix(), atol=1e-5, rtol=1e-4)
+    for mine, yours in zip(one.gates, other.gates, strict=True):
+        assert (mine.layer, mine.kind, mine.module) == (yours.layer, yours.kind, yours.module)
+        torch.testing.assert_close(mine.values, yours.values, atol=1e-5, rtol=1e-4, equal_nan=True)
+    assert one.grown.keys() == other.grown.keys()
+    for relation, index in one.grown.items():
+        assert set(map(tuple, index.t().tolist())) == set(map(tuple, other.grown[relation].t().tolist()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
+    stack, posts = everything().train(training), awkward_posts()
+    graph = state(posts, schema=GROWN)
+    dense, sparse = (recorded(stack, read_as(graph, reading)).posts for reading in ("dense", "sparse"))
+    for place, (one, other) in enumerate(zip(dense, sparse, strict=True)):
+        if not training:  # dropout changes what later layers are given
+            alike(one, other)
+        mine = state([posts[place]], schema=GROWN)
+        mine = mine.update(**{kind: rows(graph, kind, place) for kind in graph.x})
+        first = [w for w in recorded(stack, mine).posts[0].weights if w.layer in ("0", "1")]
+        for w, alone in zip(one.weights, first, strict=False):
+            torch.testing.assert_close(w.matrix(), alone.matrix(), atol=1e-5, rtol=1e-4)
+        if not training:
+            alike(recorded(stack, mine).posts[0], one)
+
+
+def test_attention_sums_to_one_and_in_training_too() -> None:
+    for reading in ("dense", "sparse"):
+        record = recorded(everything().train(), read_as(state(awkward_posts(), schema=GROWN), reading))
+        for seen in record.posts:
+            for w in seen.weights:
+                assert w.weights.isfinite().all()
+                if w.what == "attention":
+                    total = torch.zeros(w.nodes[1], HEADS).index_add(0, w.index[1], w.weights)
+                    heard = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
+                    torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
+                else:
+                    assert ((w.weights > 0) & (w.weights < 1)).all()
+
+
+def test_layers_by_their_place() -> None:
+    record = recorded(everything().eval(), state([post(6, 3, seed=1), post(1, 0, seed=2)], schema=GROWN))
+    seen = record.posts[0]
+    assert [(w.layer, w.relation) for w in seen.weights] == [
+        ("0", OBJECTS),
+        ("0", TO_TOKENS),
+        ("0", TO_OBJECTS),
+        ("1", TOKENS),
+        ("2.0", TO_TOKENS),
+        ("5", SHOWS),
+        ("6", TOKENS),
+    ]
+    # one layer in two places
+    assert [w.module for w in seen.weights if w.relation == TOKENS] == [
+        "1.operators.0.weights",
+        "6.operators.0.weights",
+    ]
+    assert [(gates.layer, gates.kind) for gates in seen.gates] == [
+        ("0", "object"),
+        ("0", "token"),
+        ("1", "token"),
+        ("3", "token"),
+        ("5", "entity"),
+        ("6", "token"),
+    ]
+    for w in seen.weights:
+        assert isinstance(everything().get_submodule(w.module), nn.Module)
+
+
+def test_nodes_that_the_model_grows() -> None:
+    posts = [post(7, 3, seed=1), post(2, 2, seed=2), post(5, 0, seed=3, picture=False)]
+    record = recorded(everything().eval(), state(posts, schema=GROWN))
+    one, few, bare = record.posts
+    assert [seen.nodes["entity"] for seen in record.posts] == [3, 0, 2]
+    assert one.spans() == [(0, 2), (2, 4), (4, 6)]
+    assert (few.spans(), bare.spans()) == ([], [(0, 2), (2, 4)])
+    assert set(one.grown) == {OF, SHOWS}
+    (shows,) = one.along(SHOWS)
+    assert shows.nodes == (one.nodes["image"] + 3, 3)
+    # the last word lies in no entity; entities that hear nobody have no gate
+    assert one.rows("entity", (6, 7)).tolist() == []
+    assert one.rows("entity", (1, 3)).tolist() == [0, 1]
+    gates = {gates.layer: gates.values for gates in bare.gates}
+    assert gates["5"].isnan().all()
+    assert gates["5"].shape == (2,)
+
+
+def test_an_operator_shared_by_two_relations() -> None:
+    shared = Attention(WIDTH, HEADS)
+    stack = nn.Sequential(RelationalLayer({TOKENS: shared, OBJECTS: shared}))
+    (seen,) = recorded(stack, state([post(4, 3)])).posts
+    assert [(w.relation, w.module) for w in seen.weights] == [
+        (TOKENS, "0.operators.0.weights"),
+        (OBJECTS, "0.operators.1.weights"),
+    ]
+
+
+def test_a_layer_that_weighs_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = Attention(WIDTH, HEADS)
+
+        def forward(self, graph: Graph) -> Graph:
+            for _ in range(2):
+                x = graph.x["token"]
+                graph = graph.update(token=self.attention(dst=x, src=x, edges=graph.edges[TOKENS]))
+            return graph
+
+    # the edges are those that the layer was given, for it makes no other
+    (seen,) = recorded(nn.Sequential(Twice()), state([post(4, 3)])).posts
+    assert [w.layer for w in seen.weights] == ["0", "0#2"]
+    assert not torch.allclose(seen.weights[0].weights, seen.weights[1].weights)
+
+
+def test_calls_are_kept_apart(umgf: Make) -> None:
+    model, posts = umgf(), awkward_posts()
+    with record_attention(model) as record:
+        model.predict(posts[:3])
+        model.predict(posts[3:5])
+        model(collate(model.builder.build(posts[5:6])))
+        model(model.builder(posts[6]))
+    assert [len(call.pairs) for call in record.calls] == [3, 2, 1, 1]
+    assert [seen.pair.id for seen in record.posts] == [pair.id for pair in posts[:7]]
+    assert [seen.word.tolist() for seen in record.posts] == [list(range(len(p.words))) for p in posts[:7]]
+    alone = recorded(model, collate(model.builder.build(posts[:3])))
+    for one, other in zip(record.posts[:3], alone.posts, strict=True):
+        alike(one, other)
+    before = len(record.calls)
+    model.predict(posts[:1])
+    assert len(record.calls) == before, "over is over"
+
+
+def test_layers_of_a_model(umgf: Make) -> None:
+    model = umgf()
+    with record_attention(model) as whole:
+        model.predict([post(4, 2)])
+    layers = sorted({w.layer for w in whole.posts[0].weights})
+    assert layers == [
+        str(place) for place, part in enumerate(model.layers) if isinstance(part, RelationalLayer)
+    ]
+    # its stack alone, without the model's own call
+    graph = Graph.of(model.builder(post(4, 2)), model.schema)
+    with record_attention(model) as record, torch.no_grad():
+        model.layers(graph)
+    alike(record.posts[0], whole.posts[0])
+
+
+def test_a_model_without_relations() -> None:
+    model = BERTCRF(tiny(width=16, layers=1, heads=2), LABELS)
+    with record_attention(model) as record:
+        model.predict([post(3), post(1)])
+    assert [(seen.weights, seen.gates) for seen in record.posts] == [((), ()), ((), ())]
+    assert record.posts[0].nodes["token"] == 3
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("training", [True, False])
+def test_recording_changes_nothing(form: str, training: bool, umgf: Make) -> None:
+    model: Tagger = umgf(form).train(training)
+    batch = collate(model.builder.build(awkward_posts()))
+
+    def step() -> list[Tensor]:
+        torch.manual_seed(5)
+        model.zero_grad()
+        graph = model(batch)
+        model.loss(graph).backward()
+        return [graph.emissions["tags"], *(weight.grad for weight in model.parameters())]
+
+    wanted = step()
+    with record_attention(model) as record:
+        found = step()
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    assert not any(w.weights.requires_grad for seen in record.posts for w in seen.weights)
+
+
+def test_nothing_is_left_behind(umgf: Make) -> None:
+    model = umgf()
+    size = {name: len(vars(part)) for name, part in model.named_modules()}
+    with record_attention(model):
+        assert hooks(model) > 0
+    assert hooks(model) == 0
+    with pytest.raises(ZeroDivisionError), record_attention(model):
+        _ = 1 / 0
+    assert hooks(model) == 0
+    assert size == {name: len(vars(part)) for name, part in model.named_modules()}
+
+
+def test_a_call_that_raises_leaves_nothing_in_the_record(umgf: Make) -> None:
+    model = umgf()
+    graphs = model.builder.build([post(3, 1, seed=1)])
+    broken = collate(graphs)
+    broken["object"].x = broken["object"].x[:, :2]
+    with record_attention(model) as record:
+        model.predict([post(4, 2, seed=2)])
+        with pytest.raises(RuntimeError):
+            model(broken)
+        # an exception between two layers that weigh
+        handle = model.layers[6].register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.predict([post(4, 2, seed=2)])
+        handle.remove()
+        model.predict([post(5, 2, seed=3)])
+    assert [seen.pair.id for seen in record.posts] == ["post-2", "post-3"]
+    for seen in record.posts:
+        assert len({(w.layer, w.relation) for w in seen.weights}) == len(seen.weights) == 7
+    assert hooks(model) == 0
+
+
+def test_two_records_at_once(umgf: Make) -> None:
+    model = umgf()
+    with record_attention(model) as outer:
+        with record_attention(model) as inner:
+            model.predict([post(3, 1)])
+        assert hooks(model) > 0
+        model.predict([post(2, 1)])
+    assert (len(inner.calls), len(outer.calls)) == (1, 2)
+    alike(inner.posts[0], outer.posts[0])
+
+
+def test_weights_of_inference_mode_are_ordinary_tensors(umgf: Make) -> None:
+    model = umgf()
+    with record_attention(model) as record:
+        model.predict([post(3, 1)])
+    for w in record.posts[0].weights:
+        learned = torch.ones(w.weights.shape[1], requires_grad=True)
+        (w.weights * learned).sum().backward()
+        w.weights.mul_(2)
+
+
+def test_half_precision(umgf: Make) -> None:
+    model = umgf()
+    with record_attention(model) as record, torch.autocast("cpu", torch.bfloat16):
+        model.predict([post(3, 1)])
+    assert {w.weights.dtype for w in record.posts[0].weights} == {torch.float32}
+
+
+def test_weights_outside_of_a_layer() -> None:
+    attention, graph = Attention(WIDTH, HEADS), state([post(3)])
+    x = graph.x["token"]
+    with record_attention(attention), pytest.raises(ValueError, match="weights weighed outside of any layer"):
+        attention(x, x, graph.edges[TOKENS])
+    stack = nn.Sequential(RelationalLayer({TOKENS: attention}))
+    with record_attention(stack) as record:
+        with pytest.raises(ValueError, match="computed outside of the model"):
+            attention.weights(x[:, None], x[:, None], graph.edges[TOKENS], True)
+        stack(graph)
+    assert len(record.calls) == 1
+
+
+def test_edges_that_nobody_knows() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = Attention(WIDTH, HEADS)
+
+        def forward(self, graph: Graph) -> Graph:
+            x = graph.x["token"]
+            return graph.update(token=self.attention(x, x, graph.edges[TOKENS].read_as("dense")))
+
+    stack = nn.Sequential(Own())
+    with record_attention(stack), pytest.raises(ValueError, match=r"0.attention.weights weighed along edges"):
+        stack(state([post(3)]))
+    assert hooks(stack) == 0
+
+
+def test_gates_that_may_be_of_several_node_types() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = Highway(WIDTH)
+
+        def forward(self, graph: Graph) -> Graph:
+            return graph.update(unnamed=self.gate(graph.x["token"], graph.x["token"]))
+
+    stack = nn.Sequential(Both())
+    (seen,) = recorded(stack, state([post(3, 2)])).posts
+    assert seen.gates[0].kind == "token", "no other type has three nodes"
+    with (
+        record_attention(stack),
+        pytest.raises(ValueError, match=r"set 3 gates; its layer may write .*Graph.keep"),
+    ):
+        stack(state([post(3, 3)]))
+    kept = state([post(3, 3)]).keep("unnamed", torch.zeros(3, WIDTH), like="token")
+    assert recorded(stack, kept).posts[0].gates[0].kind == "token"
+    # a layer that treats several types has their modules under the types' names
+    (seen,) = recorded(
+        RelationalLayer(
+            {TOKENS: Attention(WIDTH, 1), OBJECTS: Attention(WIDTH, 1)}, combine=lambda: Highway(WIDTH)
+        ),
+        state([post(3, 3)]),
+    ).posts
+    assert [gates.kind for gates in seen.gates] == ["token", "object"]
+
+
+def test_nodes_made_of_too_few() -> None:
+    class Wrong(nn.Module):
+        def forward(self, graph: Graph) -> Graph:
+            return graph.made_of("token", ["object"])
+
+    stack = nn.Sequential(Wrong())
+    told = "token nodes are said to be made of object, which are not as many"
+    with record_attention(stack), pytest.raises(ValueError, match=told):
+        stack(state([post(3, 2)]))
+
+
+def test_weights_of_ones_own() -> None:
+    """A subclass of AttentionWeights is recorded without a word to the recorder."""
+
+    class Uniform(AttentionWeights):
+        def forward(self, query: Tensor, key: Tensor, edges: Edges, dense: bool) -> Tensor:
+            return super().forward(query * 0, key, edges, dense)
+
+    attention = Attention(WIDTH, HEADS)
+    attention.weights = Uniform()
+    (seen,) = recorded(RelationalLayer({TOKENS: attention}), state([post(4)])).posts
+    torch.testing.assert_close(seen.weights[0].weights, torch.full((16, HEADS), 0.25))

@@ -1,0 +1,101 @@
+"""Encoders by folder, saved and read again; what is said when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, XLNetConfig, XLNetModel
+
+from mnergraph.features.text.encoder import TINY, Backbone, pretrained, tiny, untrained
+
+WORDS = ("Paris", "in", "the", "réin", "http://t.co/x", "\u200b", "😀")
+
+
+def states(backbone: Backbone) -> torch.Tensor:
+    ids = [piece for word in backbone.pieces(WORDS) for piece in word]
+    return backbone.model.eval()(input_ids=torch.tensor([ids])).last_hidden_state
+
+
+def test_tiny() -> None:
+    torch.manual_seed(0)
+    backbone = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
+    assert (backbone.name, backbone.width, backbone.max_length) == (TINY, 16, 40)
+    assert "random" in TINY
+    assert [len(word) for word in backbone.pieces(["paris", "PARIS", "the", "rain", "é"])] == [1, 1, 1, 4, 1]
+    torch.manual_seed(0)
+    again = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
+    assert torch.equal(states(backbone), states(again)), "torch's random state decides"
+    assert getattr(backbone.model, "pooler", None) is None
+
+
+def test_tiny_spells_all_that_can_be_typed() -> None:
+    pieces = tiny(width=8).pieces
+    for code in range(33, 127):
+        for word in (chr(code), "x" + chr(code)):
+            assert pieces.unknown not in pieces([word])[0], word
+
+
+def test_saved_and_rebuilt_untrained(tmp_path: Path) -> None:
+    backbone = tiny(["paris"], width=16, layers=1, heads=2, max_length=40)
+    backbone.save(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors")), "weights belong to the model"
+    again = untrained(tmp_path)
+    assert (again.name, again.width, again.max_length) == (TINY, 16, 40)
+    assert again.pieces(WORDS) == backbone.pieces(WORDS)
+    assert (again.pieces.start, again.pieces.end) == (backbone.pieces.start, backbone.pieces.end)
+    assert (again.pieces.unknown, again.pieces.padding) == (backbone.pieces.unknown, backbone.pieces.padding)
+    assert not torch.allclose(states(again), states(backbone))
+    again.model.load_state_dict(backbone.model.state_dict(), strict=True)
+    assert torch.equal(states(again), states(backbone))
+
+
+def test_pretrained_from_a_folder(tmp_path: Path) -> None:
+    backbone = tiny(["paris"], width=16, layers=1, heads=2)
+    folder = tmp_path / "my-encoder"
+    model = BertModel(backbone.model.config)  # with a pooler
+    model.save_pretrained(folder)
+    backbone.pieces.tokenizer.save_pretrained(folder)
+    found = pretrained(folder)
+    assert found.name == "my-encoder"
+    assert found.model.pooler is None, "nothing reads it, so it would never learn"
+    assert next(found.model.parameters()).dtype == torch.float32
+    assert found.pieces(WORDS) == backbone.pieces(WORDS)
+    ids = torch.tensor([[5, 6, 7]])
+    wanted = model.eval()(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found.model.eval()(input_ids=ids).last_hidden_state, wanted)
+
+
+@pytest.mark.parametrize("name", ["no-such/encoder", "nowhere", "a/b/c"])
+def test_no_such_encoder_offline(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        OSError, match=f"no text encoder at '{name}': give the name of a Hugging Face encoder while"
+    ):
+        pretrained(name)
+
+
+def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
+    with pytest.raises(
+        OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json \("
+    ):
+        pretrained(tmp_path)
+
+
+def test_how_much_an_encoder_reads() -> None:
+    """RoBERTa counts positions from behind its padding index; relative positions know no end."""
+    pieces = tiny(width=8, max_length=512).pieces
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    bert = Backbone(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")
+    assert bert.max_length == 20
+    config = RobertaConfig(**sizes, vocab_size=40, max_position_embeddings=20, pad_token_id=1)
+    roberta = Backbone(RobertaModel(config), pieces, "r")
+    assert roberta.max_length == 18
+    for backbone in (bert, roberta):
+        backbone.model(input_ids=torch.full((1, backbone.max_length), 7))
+        with pytest.raises((IndexError, RuntimeError)):
+            backbone.model(input_ids=torch.full((1, backbone.max_length + 1), 7))
+    xlnet = XLNetModel(XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=1, d_inner=8))
+    assert Backbone(xlnet, pieces, "x").max_length == 512, "the tokenizer's limit"

@@ -1,0 +1,31 @@
+"""One loader for every kind of text encoder, and one shape that models see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnergraph.features.text.encoder import Backbone, Encoder, tiny, untrained
+from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
+
+WORDS = ("Paris", "in", "\u200b")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [
+        (tiny(["paris"], width=16, layers=1, heads=2), Backbone),
+        (random_vectors(["paris", "in"], 16, at_least=1), WordVectors),
+    ],
+)
+def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: Path) -> None:
+    encoder.save(tmp_path)
+    again = untrained(tmp_path)
+    assert type(again) is type(encoder) is kind
+    assert (again.name, again.width) == (encoder.name, encoder.width)
+    assert again.pieces(WORDS) == encoder.pieces(WORDS)
+    assert all(encoder.pieces(WORDS)), "every word has a piece"
+    assert (again.characters is None) == (encoder.characters is None) == (kind is Backbone)
+    shapes = [weight.shape for weight in encoder.model.parameters()]
+    assert [weight.shape for weight in again.model.parameters()] == shapes != []

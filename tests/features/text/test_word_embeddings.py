@@ -1,0 +1,139 @@
+"""Word vectors: whose row a word gets, which rows learn, and the way to disk and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnergraph.features.text.word_embeddings import (
+    UNKNOWN,
+    Alphabet,
+    Vocabulary,
+    WordTable,
+    WordVectors,
+    forms,
+    random_vectors,
+    read_vectors,
+    untrained,
+)
+
+POSTS = ("Paris in 2017", "paris IN 1999", "Kawhi @user8 @User9", "once")
+WORDS = [word for post in POSTS for word in post.split()]
+
+
+def vector(encoder: WordVectors, word: str) -> list[float]:
+    (ids,) = encoder.pieces([word])
+    return encoder.model(torch.tensor(ids))[0].tolist()
+
+
+def test_forms() -> None:
+    assert forms("ÉTÉ2017") == ("ÉTÉ2017", "été2017", "été0000")
+
+
+def test_a_word_is_looked_up_as_written_first() -> None:
+    pieces = Vocabulary(["Paris", "paris", "0000", "2017", "in"])
+    words = ["Paris", "PARIS", "paris", "1999", "2017", "In", "London"]
+    assert pieces(words) == [(1,), (2,), (2,), (3,), (4,), (5,), (UNKNOWN,)]
+    assert pieces([]) == []
+    assert (pieces.start, pieces.end) == ((), ())
+
+
+def test_alphabet_keeps_case() -> None:
+    letters = Alphabet("abA")
+    assert len(letters) == 4
+    assert letters(["aAb", "a?", ""]) == [(1, 3, 2), (1, UNKNOWN), (UNKNOWN,)]
+
+
+def test_random_vectors() -> None:
+    torch.manual_seed(0)
+    encoder = random_vectors(WORDS, 12)
+    assert encoder.name == "random:12"
+    assert encoder.width == 12
+    # seen twice: paris, in, 0000, @user0
+    assert sorted(encoder.pieces.words) == ["0000", "@user0", "in", "paris"]
+    assert encoder.pieces(["Kawhi", "once", "never"]) == [(UNKNOWN,)] * 3
+    assert vector(encoder, "PARIS") == vector(encoder, "paris") != vector(encoder, "in")
+    assert vector(encoder, "2042") == vector(encoder, "1999")
+    table = encoder.model.learned
+    assert table.shape == (5, 12)
+    assert not len(encoder.model.fixed)
+    assert 0.5 * math.sqrt(3 / 12) < table.abs().max() <= math.sqrt(3 / 12)
+    torch.manual_seed(0)
+    assert torch.equal(random_vectors(WORDS, 12).model.learned, table), "torch's random state decides"
+    assert len(random_vectors(WORDS, 4, at_least=1).pieces.words) == 6
+    with pytest.raises(ValueError, match="a vector is at least 1 wide, not 0"):
+        random_vectors(WORDS, 0)
+
+
+def test_the_alphabet_is_that_of_the_training_words() -> None:
+    characters = random_vectors(["ab", "aB", "b", "aa"], 4).characters.characters
+    assert characters == "ab", "B stands there but once"
+    assert random_vectors(["ab", "aB"], 4, at_least=1).characters.characters == "Bab"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    lines = ["the 1 1", "Paris 2 2", "paris 3 3", "london 4 4", "0000 5 5", "rare 6 6", "kawhi 7 7"]
+    (tmp_path / "glove.txt").write_text("\n".join(lines))
+    return tmp_path / "glove.txt"
+
+
+def test_vectors_of_a_file(file: Path) -> None:
+    encoder = read_vectors(file, WORDS, first=5)
+    assert (encoder.name, encoder.width) == ("glove.txt", 2)
+    for word, wanted in {
+        "Paris": 2,
+        "paris": 3,
+        "PARIS": 3,
+        "1999": 5,
+        "Kawhi": 7,  # a training word, beyond the first five
+        "London": 4,  # no training word, among the first five
+    }.items():
+        assert vector(encoder, word) == [wanted, wanted], word
+    for word in ("rare", "once", "never"):
+        assert encoder.pieces([word]) == [(UNKNOWN,)], word
+    for word in ("in", "@user5"):
+        assert encoder.pieces([word]) != [(UNKNOWN,)], "the file lacks it, two posts do not"
+
+
+def test_rows_that_training_can_reach_learn(file: Path) -> None:
+    encoder = read_vectors(file, WORDS)
+    table = encoder.model
+    rows = [row for (row,) in encoder.pieces(WORDS)]
+    others = [row for (row,) in encoder.pieces(["the", "london", "rare"])]
+    assert sorted(set(rows) | {UNKNOWN}) == list(range(len(table.learned)))
+    assert min(others) == len(table.learned)
+    table(torch.tensor(others)).sum().backward()
+    assert not table.learned.grad.any()
+    table(torch.tensor(rows)).sum().backward()
+    assert table.learned.grad.any(1).nonzero()[:, 0].tolist() == sorted(set(rows))
+    assert [name for name, _ in table.named_parameters()] == ["learned"]
+    assert [name for name, _ in table.named_buffers()] == ["fixed"]
+
+
+@pytest.mark.parametrize("fixed", [0, 4])
+def test_table_against_one_table(fixed: int) -> None:
+    torch.manual_seed(0)
+    learned, rest = torch.randn(3, 5), torch.randn(fixed, 5)
+    table, ids = WordTable(learned.clone(), rest), torch.randint(0, 3 + fixed, (4, 6))
+    assert torch.equal(table(ids), torch.cat([learned, rest])[ids])
+    weights = torch.randn(4, 6, 5)
+    (table(ids) * weights).sum().backward()
+    for row in range(3):
+        torch.testing.assert_close(table.learned.grad[row], weights[ids == row].sum(0))
+
+
+def test_saved_and_rebuilt_untrained(file: Path, tmp_path: Path) -> None:
+    encoder = read_vectors(file, [*WORDS, "😀‍🔥"], at_least=1)
+    encoder.save(tmp_path / "deep" / "encoder")
+    assert [path.name for path in (tmp_path / "deep" / "encoder").iterdir()] == ["vocabulary.json"]
+    again = untrained(tmp_path / "deep" / "encoder")
+    assert (again.name, again.width) == (encoder.name, encoder.width)
+    words = [*WORDS, "London", "never", "😀‍🔥"]
+    assert again.pieces(words) == encoder.pieces(words)
+    assert again.characters(words) == encoder.characters(words)
+    again.model.load_state_dict(encoder.model.state_dict(), strict=True)
+    assert [vector(again, word) for word in words] == [vector(encoder, word) for word in words]

@@ -1,0 +1,211 @@
+"""Pieces and the words they belong to, for three families of tokenizers; windows over long texts."""
+
+from __future__ import annotations
+
+import pickle
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
+
+from mnergraph.features.text import word_pieces as text
+from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.word_pieces import WordPieces, best_windows, windows
+
+LINES = [
+    "Paris in the rain , RT @user : so happy #blessed http://t.co/abc",
+    "the Hilton hotel opens in Paris and the rain falls on the hotel",
+    "l'été à la plage with naïve café friends 😀 tonight !!!",
+]
+AWKWARD = [
+    "😀", "👩\u200d👩\u200d👧", "❤\ufe0f", "\ufe0f", "🇫🇷", "e\u0301", "\u0301", "café", "\u200b", "\u200d",
+    "\ufeff", "\u200e", "\u00ad", "co\u00adop", " ", "a b", "\u3000", "http://t.co/Ab?x=1&y=%20", "@user",
+    "#now", "...", "\x00", "\t", "ß", "İ", "漢字", "[CLS]", "##ing", "▁", "Ġ",
+]  # fmt: skip
+WORDS = st.one_of(
+    st.sampled_from(AWKWARD),
+    st.sampled_from(" ".join(LINES).split()),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
+)
+
+
+def wrapped(inner: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+@cache
+def byte_level() -> PreTrainedTokenizerFast:
+    """As RoBERTa has it."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(LINES, trainer)
+    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
+    return wrapped(inner, unk_token="<unk>", pad_token="<pad>")
+
+
+@cache
+def unigram() -> PreTrainedTokenizerFast:
+    """As XLM-R and DeBERTa have it."""
+    inner = Tokenizer(models.Unigram())
+    inner.normalizer = normalizers.NFKC()
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=80,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    inner.train_from_iterator(LINES, trainer)
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return wrapped(inner, unk_token="<unk>", pad_token="<pad>")
+
+
+@cache
+def word_piece() -> PreTrainedTokenizerFast:
+    return tiny(["paris", "rain", "été"], width=8).pieces.tokenizer
+
+
+TOKENIZERS = pytest.mark.parametrize("make", [word_piece, byte_level, unigram])
+
+
+@TOKENIZERS
+@given(words=st.lists(WORDS, min_size=1, max_size=6))
+@settings(max_examples=80, deadline=None)
+def test_equals_the_tokenizer_on_the_whole_sentence(make, words: list[str]) -> None:
+    pieces = WordPieces(make())
+    found = pieces(words)
+    assert len(found) == len(words)
+    assert all(found), "every word has a piece"
+    whole = make()(words, is_split_into_words=True)
+    ids, owner = whole["input_ids"], whole.word_ids()
+    wanted = [tuple(i for i, w in zip(ids, owner, strict=True) if w == place) for place in range(len(words))]
+    assert found == [word or (pieces.unknown,) for word in wanted]
+    inner = [piece for word in wanted for piece in word]
+    assert ids == [*pieces.start, *inner, *pieces.end]
+
+
+@TOKENIZERS
+def test_awkward_words_keep_their_place(make) -> None:
+    pieces = WordPieces(make())
+    alone = [pieces([word])[0] for word in AWKWARD]
+    assert all(alone)
+    assert WordPieces(make())(AWKWARD) == alone, "a word does not depend on its neighbours"
+
+
+def test_erased_words_become_unknown() -> None:
+    pieces = WordPieces(word_piece())
+    for word in ("\u200b", "\u00ad", " ", "\ufe0f", "\ufeff", "\x00"):
+        assert pieces([word]) == [(pieces.unknown,)], ascii(word)
+    assert pieces(["paris", "\u200b"]) != pieces(["paris", "rain"])
+
+
+@TOKENIZERS
+def test_special_pieces(make) -> None:
+    pieces = WordPieces(make())
+    tokenizer = make()
+    names = {word_piece: ("[CLS]", "[SEP]"), byte_level: ("<s>", "</s>"), unigram: ("<s>", "</s>")}[make]
+    assert (pieces.start, pieces.end) == tuple((tokenizer.convert_tokens_to_ids(name),) for name in names)
+    assert pieces.unknown == tokenizer.unk_token_id
+    assert pieces.padding == tokenizer.pad_token_id
+
+
+def test_a_tokenizer_without_special_pieces() -> None:
+    inner = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pieces = WordPieces(wrapped(inner, unk_token="?"))
+    assert (pieces.start, pieces.end, pieces.padding) == ((), (), pieces.unknown)
+    assert pieces(["a", "b", " "]) == [(0,), (1,), (1,)]
+
+
+def test_padding_stands_in_for_unknown() -> None:
+    inner = Tokenizer(models.WordLevel({"a": 0, "_": 1}))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    assert WordPieces(wrapped(inner, pad_token="_"))(["a", " "]) == [(0,), (1,)]
+    with pytest.raises(ValueError, match="has neither an unknown nor a padding token"):
+        WordPieces(wrapped(inner))
+
+
+def test_slow_tokenizers_are_refused() -> None:
+    with pytest.raises(ValueError, match="ByT5Tokenizer is a slow tokenizer; mnergraph needs a fast one"):
+        WordPieces(ByT5Tokenizer())
+
+
+def test_a_very_long_word() -> None:
+    assert len(WordPieces(word_piece())(["z" * 600])[0]) == 600
+
+
+def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory starts afresh when it is full, also in the middle of a sentence of known and new words."""
+    monkeypatch.setattr(text, "REMEMBERED", 5)
+    pieces, fresh = WordPieces(word_piece()), WordPieces(word_piece())
+    for words in (["a", "b", "c"], ["a", "b", "c", "d"], ["d", "e", "f", "a"], list("abcdefgh"), ["h", "a"]):
+        assert pieces(words) == [fresh([word])[0] for word in words]
+    assert len(pieces._pieces) <= 8
+
+
+def test_pickled_without_its_memory() -> None:
+    pieces = WordPieces(word_piece())
+    wanted = pieces(["paris", "zz"])
+    again = pickle.loads(pickle.dumps(pieces))
+    assert again._pieces == {}
+    assert again(["paris", "zz"]) == wanted
+
+
+# --- windows
+
+
+@given(st.integers(0, 60), st.integers(1, 20))
+@settings(deadline=None)
+def test_windows_cover_the_text(length: int, capacity: int) -> None:
+    spans = windows(length, capacity)
+    assert {piece for span in spans for piece in span} == set(range(length))
+    assert all(len(span) <= capacity for span in spans)
+    assert spans[0].start == 0
+    assert spans[-1].stop == length
+    if length <= capacity:
+        assert spans == [range(length)]
+        return
+    assert all(len(span) == capacity for span in spans)
+    for one, other in pairwise(spans):
+        assert 0 < other.start - one.start <= max(1, capacity // 2)
+        assert capacity == 1 or other.start < one.stop, "windows overlap"
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+@settings(deadline=None)
+def test_best_windows_show_most_context(length: int, capacity: int) -> None:
+    """No other window shows a piece more of what stands before it and after it, on its poorer side."""
+    spans = windows(length, capacity)
+    chosen = best_windows(length, spans)
+    assert len(chosen) == length
+
+    def poorer(piece: int, span: range) -> int:
+        sides = []
+        if span.start > 0:
+            sides.append(piece - span.start)
+        if span.stop < length:
+            sides.append(span.stop - 1 - piece)
+        return min(sides, default=length)
+
+    for piece, w in enumerate(chosen):
+        assert piece in spans[w]
+        assert all(poorer(piece, span) <= poorer(piece, spans[w]) for span in spans if piece in span)
+    assert chosen == sorted(chosen)
+
+
+def test_windows_need_room() -> None:
+    with pytest.raises(ValueError, match="a window holds at least one piece, not 0"):
+        windows(5, 0)

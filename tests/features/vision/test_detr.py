@@ -1,0 +1,179 @@
+"""DETR and its heirs: what their own processors read off, with the state of the query that said it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinies
+import torch
+import transformers as hf
+from PIL import Image
+from sights import RED_BOX, red_boxes, red_in, sighting
+from torch import Tensor, nn
+from wild import noise
+
+from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.detr import QueryDetector
+from mnergraph.features.vision.extractor import Seen
+
+KINDS = ["detr", "deformable detr", "rt-detr", "yolos"]
+#: 96 x 64 for the models, which resize it no further.
+PICTURES = [noise(48, 32, 1), noise(48, 32, 2)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("detectors")
+    return {kind: tinies.detector(kind, place / kind.replace(" ", "-")) for kind in KINDS}
+
+
+def alike(one: Seen, other: Seen) -> None:
+    assert one.objects is not None
+    assert other.objects is not None
+    assert len(one.objects) == len(other.objects)
+    for a, b in zip(one.objects, other.objects, strict=True):
+        assert a.label == b.label
+        assert a.box == pytest.approx(b.box, abs=1e-3)
+        assert a.score == pytest.approx(b.score, abs=1e-5)
+        torch.testing.assert_close(a.region, b.region, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -> None:
+    extractor = QueryDetector(folders[kind], threshold=0.05, top=100)
+    found = list(extractor.extract(PICTURES, progress=False))
+    model = hf.AutoModelForObjectDetection.from_pretrained(folders[kind]).eval()
+    processor = hf.AutoImageProcessor.from_pretrained(folders[kind])
+    said = model(processor(images=PICTURES, return_tensors="pt").pixel_values)
+    wanted = processor.post_process_object_detection(said, threshold=0.05, target_sizes=[(32, 48)] * 2)
+    for place, (seen, want) in enumerate(zip(found, wanted, strict=True)):
+        assert seen.objects is not None
+        order = want["scores"].argsort(descending=True, stable=True)
+        assert len(seen.objects) == len(order) > 3
+        assert [thing.label for thing in seen.objects] == [
+            model.config.id2label[label] for label in want["labels"][order].tolist()
+        ]
+        torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), want["scores"][order])
+        boxes = want["boxes"][order].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
+        torch.testing.assert_close(
+            torch.tensor([thing.box for thing in seen.objects]), boxes, atol=1e-4, rtol=1e-5
+        )
+        # every vector is the state of a query whose box this is; a tiny one's lie close together
+        states = said.last_hidden_state[place, -7:]
+        x, y, width, height = (said.pred_boxes[place] * torch.tensor([48, 32, 48, 32])).unbind(-1)
+        all_boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
+        for thing, box in zip(seen.objects, want["boxes"][order], strict=True):
+            candidates = states[(all_boxes - box).abs().amax(-1) < 0.01]
+            assert thing.region is not None
+            assert (candidates - thing.region).abs().amax(-1).min() < 1e-5
+        assert len({thing.region[0].item() for thing in seen.objects if thing.region is not None}) > 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
+    extractor = QueryDetector(folders[kind], threshold=0.05, top=5)
+    pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
+    if kind == "yolos":  # a tiny one knows pictures of one shape
+        pictures = PICTURES
+    for picture, seen in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
+        (alone,) = extractor.extract([picture], progress=False)
+        alike(alone, seen)
+        assert seen.objects
+        assert len(seen.objects) <= 5
+
+
+def test_threshold_and_top(folders: dict[str, str]) -> None:
+    everything = QueryDetector(folders["detr"], threshold=0.0, top=100)
+    (seen,) = everything.extract(PICTURES[:1], progress=False)
+    assert seen.objects is not None
+    scores = [thing.score for thing in seen.objects]
+    assert len(scores) == 7
+    assert scores == sorted(scores, reverse=True)
+    (few,) = replace(everything, top=3).extract(PICTURES[:1], progress=False)
+    alike(few, replace(seen, objects=seen.objects[:3]))
+    (sure,) = replace(everything, threshold=(scores[3] + scores[4]) / 2).extract(PICTURES[:1], progress=False)
+    alike(sure, replace(seen, objects=seen.objects[:4]))
+    (none,) = replace(everything, threshold=0.999).extract(PICTURES[:1], progress=False)
+    assert none.objects == ()
+
+
+def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> None:
+    crops = Crops(size=32, seed=2)
+    extractor = QueryDetector(folders["detr"], threshold=0.05, top=3, crops=crops)
+    paths = []
+    for place, picture in enumerate(PICTURES):
+        picture.save(tmp_path / f"{place}.png")
+        paths.append(tmp_path / f"{place}.png")
+    plain = QueryDetector(folders["detr"], threshold=0.05, top=3).extract(paths, progress=False)
+    for picture, seen, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
+        assert seen.objects == bare.objects
+        assert seen.objects
+        boxes = [thing.box for thing in seen.objects if thing.box]
+        regions = torch.stack([thing.region for thing in seen.objects])  # type: ignore[misc]
+        torch.testing.assert_close(regions, crops(picture, boxes), atol=1e-5, rtol=1e-4)
+    (nothing,) = replace(extractor, threshold=0.999).extract(paths[:1], progress=False)
+    assert nothing.objects == ()
+    assert extractor.name.endswith("detr-top3-resnet18-random-seed2-32px")
+    told = extractor.identity()["settings"]["crops"]
+    assert told == crops.identity()
+    assert "batch_size" not in told["settings"]
+
+
+class Finder(nn.Module):
+    """In place of a detector: one query finds where the picture that it gets is red, the others nothing."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Any:
+        height, width = pixel_values.shape[-2:]
+        boxes = torch.stack([red_in(one, dark=-9.0) for one in pixel_values])
+        boxes = boxes / torch.tensor([width, height, width, height])
+        centres = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+        pred = torch.full((len(boxes), 7, 4), 0.5)
+        pred[:, 4] = centres
+        logits = torch.full((len(boxes), 7, 5), -20.0)
+        logits[..., -1] = 0.0
+        logits[:, 4, 1], logits[:, 4, -1] = 20.0, -20.0
+        states = torch.arange(7.0)[None, :, None].expand(len(boxes), 7, 3)
+        return hf.models.detr.modeling_detr.DetrObjectDetectionOutput(
+            logits=logits, pred_boxes=pred, last_hidden_state=states
+        )
+
+
+@pytest.mark.parametrize("case", sighting())
+def test_boxes_survive_scaling_and_rotation_to_the_pixel(
+    case: str, folders: dict[str, str], tmp_path: Path
+) -> None:
+    extractor = QueryDetector(folders["detr"])
+    extractor.__dict__["net"] = Finder(extractor.net.config)
+    # 40 x 30 becomes 85 x 64
+    (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
+    assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
+    assert seen.objects is not None
+    assert seen.objects[0].label == "dog"
+    assert seen.objects[0].region is not None
+    assert seen.objects[0].region.tolist() == [4, 4, 4]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"
+    ):
+        _ = QueryDetector(str(tmp_path / "nowhere")).net
+    tower = tinies.tower("clip", tmp_path / "clip")
+    with pytest.raises(OSError, match="no object detector at"):
+        _ = QueryDetector(tower).net
+
+
+def test_a_strip_stops_nothing(folders: dict[str, str]) -> None:
+    extractor = QueryDetector(folders["detr"], threshold=0.0)
+    strip, good = extractor.extract([Image.new("RGB", (12_000, 1)), PICTURES[0]], progress=False)
+    assert strip.fault is not None
+    assert strip.fault.kind in ("unfit", "tiny")
+    assert good.objects

@@ -1,0 +1,197 @@
+"""The interface: every picture has its `Seen`, in order, whatever it is and however the run is cut."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as pixels
+from wild import noise, wild
+
+from mnergraph.features.text.noun_chunks import Phrase
+from mnergraph.features.vision.backbones import Regions
+from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.features.vision.image_io import UNUSABLE, summary
+from mnergraph.pair import Object, Pair
+
+SMALL = Regions("resnet18", size=32)
+
+
+@dataclass(frozen=True)
+class Means(Extractor):
+    """The mean colour of a picture in its own size; one caption per phrase."""
+
+    reads_phrases = True
+    scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return "means"
+
+    @cached_property
+    def net(self) -> nn.Module:
+        return nn.Identity()
+
+    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+        if picture.width > 10_000:
+            raise ValueError("too wide for me")
+        return {"pixels": pixels.pil_to_tensor(picture)}
+
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+        assert len({item.size for item in items}) == 1
+        means = self.net(batch["pixels"].float()).mean((2, 3)) * self.scale
+        told = [" ".join(phrase.text for phrase in item.phrases) for item in items]
+        return [Seen(pooled=mean, caption=text) for mean, text in zip(means, told, strict=True)]
+
+
+def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
+    kinds = {id: kind for id, kind in wild(tmp_path / "images").items() if kind != "refused"}
+    names = {path.stem: path for path in (tmp_path / "images").iterdir()}
+    paths = [names.get(id, tmp_path / "images" / f"{id}.jpg") for id in kinds]
+    for workers in (0, 2):
+        found = list(Means().extract(paths, batch_size=3, workers=workers, progress=False))
+        kinds["wide"] = "unfit"
+        assert [one.fault and one.fault.kind for one in found] == list(kinds.values())
+        for path, one, kind in zip(paths, found, kinds.values(), strict=True):
+            if kind in UNUSABLE:
+                assert one == Seen(fault=one.fault)
+            else:
+                assert one.size is not None
+                assert one.pooled is not None
+                with Image.open(path) as picture:
+                    sides = set(picture.size)
+                assert set(one.size) == sides
+        told = summary(one.fault for one in found)
+        assert "3 corrupt (truncated, or no picture at all): truncated, text, program\n" in told
+        assert "1 unfit" in told
+
+
+def test_alone_and_together_in_any_batch() -> None:
+    pictures = [noise(40 + 8 * (seed % 3), 30, seed) for seed in range(7)]
+    phrases = [[Phrase(f"p{seed}"), Phrase("and more")][: seed % 3] for seed in range(7)]
+    together = list(Means().extract(pictures, phrases, progress=False))
+    for size in (1, 2, 5):
+        again = Means().extract(pictures, phrases, batch_size=size, progress=False)
+        for one, other in zip(together, again, strict=True):
+            assert (one.caption, one.size) == (other.caption, other.size)
+            torch.testing.assert_close(one.pooled, other.pooled)
+    assert [one.caption for one in together[:3]] == ["", "p1", "p2 and more"]
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    paths: list[str | Path] = []
+    for seed in range(5):
+        noise(seed=seed).save(tmp_path / f"{seed}.png")
+        paths.append(tmp_path / f"{seed}.png")
+    paths[2] = str(paths[2])
+    alone = list(SMALL.extract(paths, batch_size=2, progress=False))
+    beside = list(SMALL.extract(paths, batch_size=2, workers=2, progress=False))
+    for one, other in zip(alone, beside, strict=True):
+        torch.testing.assert_close(one.grid, other.grid)
+        torch.testing.assert_close(one.pooled, other.pooled)
+
+
+def test_a_run_is_lazy_and_leaves_torchs_random_state_alone(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    run = Means().extract([noise()] * 10, batch_size=2, progress=False)
+    next(run)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    run.close()
+    assert list(Means().extract([], progress=False)) == []
+
+
+def test_results_can_be_trained_on() -> None:
+    (found,) = SMALL.extract([noise()], progress=False)
+    assert found.grid is not None
+    assert not found.grid.is_inference()
+    (found.grid * torch.ones(512, requires_grad=True)).sum().backward()
+    assert not any(weight.requires_grad for weight in SMALL.net.parameters())
+
+
+def test_the_bar_counts_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    list(Means().extract([noise()] * 5, batch_size=2))
+    assert "means: 100%" in capsys.readouterr().err
+    list(Means().extract([noise()] * 5, progress=False))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    here = list(SMALL.extract([noise()], progress=False))
+    (there,) = SMALL.extract([noise()], device="cuda", progress=False)
+    assert there.grid is not None
+    assert there.grid.device.type == "cpu"
+    torch.testing.assert_close(there.grid, here[0].grid, atol=1e-3, rtol=1e-3)
+
+
+def test_phrases_where_they_fit() -> None:
+    with pytest.raises(ValueError, match="Regions reads no phrases; a grounder does"):
+        SMALL.extract([noise()], [[]])
+    with pytest.raises(ValueError, match="2 sequences of phrases for 1 pictures"):
+        Means().extract([noise()], [[], []])
+
+
+# --- what it is ------------------------------------------------------------------------------------------
+
+
+def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
+    found = SMALL.identity()
+    assert json.loads(json.dumps(found)) == found
+    assert found["extractor"] == "Regions"
+    assert found["version"] == 1
+    assert found["settings"] == {
+        **{"backbone": "resnet18", "weights": "random", "size": 32, "fit": "squash"},
+        **{"stage": 4, "cells": None, "seed": 0},
+    }
+    assert len(found["weights"]) == 64
+    assert Regions("resnet18", size=32).identity() == found
+    assert replace(SMALL, size=64).identity()["weights"] == found["weights"]
+    assert replace(SMALL, seed=1).identity()["weights"] != found["weights"]
+
+    torch.manual_seed(9)
+    import torchvision
+
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        torch.save(state, tmp_path / place / "mine.pth")
+    moved = [Regions("resnet18", str(tmp_path / place / "mine.pth")).identity() for place in ("one", "other")]
+    assert moved[0] == moved[1]
+    assert moved[0]["settings"]["weights"] == "mine"
+
+
+def test_a_worker_gets_no_network() -> None:
+    extractor = Regions("resnet18", size=32)
+    assert extractor.net is not None
+    assert len(pickle.dumps(extractor)) < 1000
+    assert pickle.loads(pickle.dumps(extractor)) == extractor
+
+
+# --- onto a pair -----------------------------------------------------------------------------------------
+
+
+def test_evidence_onto_a_pair() -> None:
+    hat, dog, cat = Object("a hat"), Object("dog", (0, 0, 9, 9)), Object("cat", (1, 1, 5, 5))
+    pair = Pair(("a", "word"), objects=(dog, hat), size=(4, 4), caption="old")
+    grid, pooled = torch.rand(49, 3), torch.rand(3)
+    seen = Seen((9, 9), grid=grid, pooled=pooled)
+    there = seen.onto(pair)
+    assert there.objects == (dog, hat)
+    assert (there.size, there.caption) == ((9, 9), "old")
+    assert there.image is grid
+    one = seen.onto(pair, image="pooled").image
+    assert one is not None
+    assert torch.equal(one, pooled[None])
+    assert Seen((9, 9), objects=(cat,)).onto(pair).objects == (cat, hat)
+    assert Seen((9, 9), objects=()).onto(pair).objects == (hat,)
+    assert Seen((9, 9), caption="new").onto(pair).caption == "new"
+    assert Seen().onto(pair) == pair

@@ -1,0 +1,141 @@
+"""Our collate against PyG's: the same batch, and its trap refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from fakes import LABELS, SCHEMA, awkward_posts, post, without_objects
+from torch_geometric.data import Batch, HeteroData
+
+from mnergraph.features.text.encoder import tiny
+from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.graph.collate import layouts
+from mnergraph.pair import Pair
+
+BUILDER = GraphBuilder(
+    SCHEMA | Schema(nodes=["image", "entity", "thought"]),
+    tokenizer=tiny(width=8).pieces,
+    labels=LABELS,
+    region_width=6,
+    image_width=5,
+)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equal to the type and the bit, NaN with NaN."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    return type(one) is type(other) and one == other
+
+
+def check_same(ours: HeteroData, theirs: HeteroData) -> None:
+    assert type(ours) is type(theirs)
+    assert ours.node_types == theirs.node_types
+    assert ours.edge_types == theirs.edge_types
+    for mine, other in zip(ours.stores, theirs.stores, strict=True):
+        assert set(mine.keys()) == set(other.keys()), mine._key
+        for name in mine.keys():  # noqa: SIM118
+            assert equal(mine[name], other[name]), (mine._key, name)
+
+
+@pytest.mark.parametrize(
+    "posts",
+    [
+        awkward_posts(),
+        awkward_posts()[:1],
+        without_objects(),
+        [Pair(("a",))],
+        [post(2), Pair(("a",)), post(3, 1)],
+    ],
+    ids=["awkward", "one", "without objects", "bare", "mixed"],
+)
+def test_equals_pyg(posts: list[Pair]) -> None:
+    graphs = BUILDER.build(posts)
+    ours, theirs = collate(graphs), Batch.from_data_list(BUILDER.build(posts))
+    check_same(ours, theirs)
+    assert ours.num_graphs == theirs.num_graphs == len(posts)
+    assert ours.pair == list(posts)
+    for kind in ours.node_types:
+        assert ours[kind]._num_nodes == theirs[kind]._num_nodes
+    for name in ("_slice_dict", "_inc_dict"):
+        mine, other = getattr(ours, name), getattr(theirs, name)
+        for key in mine.keys() & other.keys():
+            if not isinstance(mine[key], dict):
+                continue
+            assert mine[key].keys() == other[key].keys(), (name, key)
+            if name == "_slice_dict":
+                assert equal(mine[key], other[key]), (name, key)
+
+
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_comes_apart_again(posts: list[Pair]) -> None:
+    batch = collate(BUILDER.build(posts))
+    for found, wanted in zip(batch.to_data_list(), BUILDER.build(posts), strict=True):
+        check_same(found, wanted)
+    check_same(batch[1], BUILDER(posts[1]))
+    assert batch.pair[0] is posts[0]
+
+
+def test_materialized_graphs_too() -> None:
+    graphs = [SCHEMA.materialize(graph) for graph in BUILDER.build(awkward_posts())]
+    batch = collate(graphs)
+    check_same(batch, Batch.from_data_list(graphs))
+    for found, wanted in zip(batch.to_data_list(), graphs, strict=True):
+        check_same(found, wanted)
+
+
+def test_graphs_stay_as_they_were() -> None:
+    graphs = BUILDER.build(awkward_posts())
+    collate(graphs)
+    for found, wanted in zip(graphs, BUILDER.build(awkward_posts()), strict=True):
+        check_same(found, wanted)
+
+
+def test_a_type_missing_later_is_refused() -> None:
+    """PyG puts the edges of later posts on the wrong sentence, and says nothing."""
+    graphs = [GraphBuilder(SCHEMA)(post(3, 2, seed=seed, grounded=0.0)) for seed in (1, 2, 3)]
+    del graphs[1]["object", "guides", "token"], graphs[1]["token", "guides", "object"]
+    del graphs[1]["object", "around", "object"], graphs[1]["object"]
+    wrong = Batch.from_data_list(graphs)
+    assert wrong["object"].ptr.tolist() == [0, 2, 4], "the trap: two sentences' objects for three"
+    with pytest.raises(
+        ValueError, match="post 'post-2' holds nothing for object, the batch's first post box, "
+    ):
+        collate(graphs)
+
+
+def test_a_type_missing_first_is_refused() -> None:
+    """PyG drops it from the whole batch."""
+    graphs = [GraphBuilder(Schema())(post(3)), GraphBuilder(SCHEMA)(post(3, 2, seed=5))]
+    assert "object" not in Batch.from_data_list(graphs).node_types
+    with pytest.raises(
+        ValueError,
+        match=r"post 'post-5' holds \('object', 'around', 'object'\), .*object, which the batch's first post",
+    ):
+        collate(graphs)
+
+
+def test_an_attribute_missing_is_refused() -> None:
+    graphs = [
+        BUILDER(post(3, seed=1)),
+        GraphBuilder(BUILDER.schema, tokenizer=BUILDER.tokenizer)(post(2, seed=2)),
+    ]
+    with pytest.raises(ValueError, match="post 'post-2' holds word, starts_word, num_nodes for token, "):
+        collate(graphs)
+
+
+def test_no_graphs() -> None:
+    with pytest.raises(ValueError, match="a batch needs at least one graph"):
+        collate([])
+
+
+def test_layouts() -> None:
+    posts = awkward_posts()
+    found = layouts(collate(BUILDER.build(posts)))
+    assert found["token"].counts.tolist() == [len(pair.words) for pair in posts]
+    assert found["object"].counts.tolist() == [len(pair.objects) for pair in posts]
+    assert found["thought"].counts.tolist() == [0] * len(posts)

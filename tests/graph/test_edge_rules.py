@@ -1,0 +1,292 @@
+"""Every kind of relation against a brute-force reading of what it says, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import awkward_posts
+from torch_geometric.data import HeteroData
+
+from mnergraph.features.text.encoder import tiny
+from mnergraph.graph import (
+    Complete,
+    Connection,
+    EntityWords,
+    GraphBuilder,
+    Grounded,
+    Kind,
+    Member,
+    Relation,
+    Resembles,
+    Schema,
+    Spatial,
+    Windowed,
+    collate,
+    pairs,
+)
+from mnergraph.graph.box_geometry import SPATIAL_LABELS
+from mnergraph.pair import Object, Pair
+
+
+def edges_of(pair: Pair, *relations: Relation, **settings: Any) -> HeteroData:
+    schema = Schema(relations, nodes=("object", "image", "entity"))
+    return GraphBuilder(schema, **settings)(pair)
+
+
+def joined(pair: Pair, relation: Relation, **settings: Any) -> set[tuple[int, int]]:
+    """The relation's pairs; none twice."""
+    index = edges_of(pair, relation, **settings)[relation.key].edge_index
+    assert index.dtype == torch.long
+    assert index.is_contiguous() or index.numel() == 0
+    found = [tuple(edge) for edge in index.t().tolist()]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_grounded(pair: Pair, tokens: str) -> None:
+    pieces = tiny(["paris", "rain"], width=8).pieces
+    relations = Relation("token", "to", "object", Grounded()), Relation("object", "to", "token", Grounded())
+    settings = {"tokenizer": pieces, "tokens": tokens}
+    word = edges_of(pair, **settings)["token"].word.tolist()
+    if tokens == "pieces":
+        assert word[0] == word[-1] == -1
+    wanted = {
+        (t, o)
+        for t, w in enumerate(word)
+        for o, thing in enumerate(pair.objects)
+        if thing.words is None or thing.words[0] <= w < thing.words[1]
+    }
+    assert joined(pair, relations[0], **settings) == wanted
+    assert joined(pair, relations[1], **settings) == {(o, t) for t, o in wanted}
+
+
+def test_special_tokens_hear_general_objects_only() -> None:
+    pair = Pair(("a", "b"), objects=(Object(words=(0, 2)), Object()))
+    found = joined(
+        pair,
+        Relation("object", "to", "token", Grounded()),
+        tokenizer=tiny(width=8).pieces,
+        tokens="pieces",
+    )
+    assert found == {(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)}
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 200])
+@pytest.mark.parametrize("words", [1, 2, 9])
+def test_windowed(reach: int, words: int) -> None:
+    pair = Pair(("w",) * words, objects=(Object(),) * 3)
+    for dst, count in (("token", words), ("object", 3)):
+        wanted = {(i, j) for i in range(words) for j in range(count) if abs(i - j) <= reach}
+        assert joined(pair, Relation("token", "near", dst, Windowed(reach))) == wanted
+
+
+def test_windowed_needs_a_reach() -> None:
+    with pytest.raises(ValueError, match="reach is a number of places, 0 or more, not -1"):
+        Windowed(-1)
+
+
+@pytest.mark.parametrize("objects", [0, 3])
+def test_complete(objects: int) -> None:
+    pair = Pair(("a", "b"), objects=(Object(),) * objects)
+    relation = Relation("object", "to", "token", Complete())
+    schema = Schema([relation])
+    data = GraphBuilder(schema)(pair)
+    assert relation.key not in data.edge_types
+    index = schema.materialize(data)[relation.key].edge_index
+    assert {tuple(edge) for edge in index.t().tolist()} == {(o, t) for o in range(objects) for t in range(2)}
+    index += 1  # nobody else's index changes with it
+    assert int(schema.materialize(data)[relation.key].edge_index.sum()) == sum(range(objects)) * 2 + objects
+
+
+@pytest.mark.parametrize("entities", [(), ((0, 2),), ((0, 1), (0, 3), (2, 3))])
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
+    pair = Pair(("Rio", "de", "Janeiro"), entities=entities)
+    settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
+    word = edges_of(pair, **settings)["token"].word.tolist()
+    wanted = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
+    assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == wanted
+    assert joined(pair, Relation("token", "in", "entity", Member()), **settings) == {
+        (t, e) for e, t in wanted
+    }
+
+
+@pytest.mark.parametrize("entities", [(), ((0, 2),), ((0, 1), (0, 2), (2, 3))])
+@pytest.mark.parametrize("objects", [0, 1, 3])
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, tokens: str) -> None:
+    pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(Object(),) * objects)
+    settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
+    word = edges_of(pair, **settings)["token"].word.tolist()
+    inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
+    wanted = {(o, t) for o in range(objects) for t in inside}
+    assert joined(pair, Relation("object", "to", "token", EntityWords()), **settings) == wanted
+    back = joined(pair, Relation("token", "to", "object", EntityWords()), **settings)
+    assert back == {(t, o) for o, t in wanted}
+
+
+def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
+    store = edges_of(pair, Relation(src, "around", dst, Spatial()), image_width=2)[src, "around", dst]
+    assert store.edge_attr.shape == (store.edge_index.shape[1], 2)
+    names = [SPATIAL_LABELS[label] for label in store.edge_type.tolist()]
+    return {(i, j): name for (i, j), name in zip(store.edge_index.t().tolist(), names, strict=True)}
+
+
+def test_the_picture_contains_every_box() -> None:
+    objects = (
+        Object(box=(0, 0, 10, 10)),
+        Object(),
+        Object(box=(-3, 50, 104, 60)),  # detectors leave the picture by a pixel or two
+        Object(box=(0, 0, 100, 60)),
+        Object(box=(99, 59, 140, 99)),
+    )
+    pair = Pair(("a",), size=(100, 60), objects=objects, image=torch.zeros(1, 2))
+    assert spatial(pair, "image", "object") == {(0, o): "inside" for o in (0, 2, 3, 4)}
+    back = spatial(pair, "object", "image")
+    # what fills the picture contains it as much as it is contained
+    assert back == {(0, 0): "cover", (2, 0): "cover", (3, 0): "inside", (4, 0): "cover"}
+    assert spatial(pair, "image", "image") == {}
+
+
+@pytest.mark.parametrize("size", [None, (100, 60)])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_no_picture_no_edge(size: tuple[int, int] | None, rows: int) -> None:
+    pair = Pair(("a",), size=size, objects=(Object(box=(1, 1, 9, 9)),), image=torch.zeros(rows, 2))
+    assert len(spatial(pair, "image", "object")) == int(size is not None and rows == 1)
+    assert spatial(pair, "object", "object") == {}
+
+
+def test_kinds_refuse_types_they_do_not_join() -> None:
+    pair = Pair(("a",), id="7", objects=(Object(),), image=torch.zeros(49, 2))
+    for kind, text in (
+        (Grounded(), "Grounded joins token and object, not token and token"),
+        (EntityWords(), "EntityWords joins token and another node type, not token and token"),
+        (Member(), "Member joins entity and token, not token and token"),
+        (Spatial(), "Spatial joins object and image, not token and token"),
+        (Resembles(), "Resembles joins similar to token, not token to token"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            joined(pair, Relation("token", "x", "token", kind))
+    with pytest.raises(ValueError, match="Spatial takes one image node, post '7' has a grid of 49"):
+        spatial(pair, "image", "object")
+
+
+@dataclass(frozen=True)
+class SameLabel(Kind):
+    """A user's own kind, in one method."""
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+        labels = [thing.label for thing in data.pair.objects]
+        return pairs((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
+
+
+@dataclass(frozen=True)
+class Faulty(Kind):
+    """Returns what it is told to."""
+
+    what: Callable[[], Any]
+    sentence = "faulty"
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> Any:
+        return self.what()
+
+
+def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two similar words for every word with an r in it."""
+    word = np.repeat([place for place, text in enumerate(words) if "r" in text], 2).astype(np.int64)
+    return np.arange(len(word)) + 7, word, np.linspace(-1, 1, len(word), dtype=np.float32)
+
+
+@pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
+@pytest.mark.parametrize("tokens", ["words", "pieces"])
+def test_resembles(pair: Pair, tokens: str) -> None:
+    relation = Relation("similar", "augments", "token", Resembles())
+    settings = {"tokenizer": tiny(["in"], width=8).pieces, "tokens": tokens, "similar": near}
+    data = edges_of(pair, relation, **settings)
+    rows, word, cosines = near(pair.words)
+    of_token = data["token"].word.tolist()
+    wanted = {(sender, of_token.index(place)) for sender, place in enumerate(word)}
+    assert joined(pair, relation, **settings) == wanted
+    assert data["similar"].row.tolist() == rows.tolist()
+    assert data["similar"].word.tolist() == word.tolist()
+    assert data[relation.key].edge_attr.tolist() == data["similar"].cosine[:, None].tolist()
+    assert data["similar"].cosine.tolist() == cosines.tolist()
+    bare = edges_of(pair, relation)
+    assert (bare["similar"].num_nodes, bare[relation.key].edge_attr.shape) == (0, (0, 1))
+
+
+def test_resembles_batched() -> None:
+    relation = Relation("similar", "augments", "token", Resembles())
+    builder = GraphBuilder(Schema([relation]), similar=near)
+    batch = collate(builder.build([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
+    assert batch[relation.key].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 5, 5]]
+    assert str(Schema([relation])).endswith("every similar word reaches the token that it resembles.")
+
+
+def test_a_kind_of_ones_own() -> None:
+    pair = Pair(("a",), objects=tuple(Object(label) for label in "aba"))
+    relation = Relation("object", "twin", "object", SameLabel())
+    assert joined(pair, relation) == {(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)}
+    assert joined(Pair(("a",)), relation) == set()
+    assert str(Schema([relation])).endswith(
+        "(object, twin, object): objects and objects are joined by a rule of its own. "
+        "It cannot reach the tags."
+    )
+
+
+def test_a_kind_with_types_and_geometry() -> None:
+    made = Connection(pairs([(0, 1), (1, 0)]), torch.tensor([4, 2]), torch.ones(2, 3))
+    store = edges_of(Pair(("a", "b")), Relation("token", "x", "token", Faulty(lambda: made)))[
+        "token", "x", "token"
+    ]
+    assert store.edge_type.tolist() == [4, 2]
+    assert store.edge_attr.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        ([(0, 1)], r"expected int64 \[2, edges\], got a list; `pairs` makes it"),
+        (None, r"expected int64 \[2, edges\], got a NoneType"),
+        (torch.zeros(3, 2, dtype=torch.long), r"expected int64 \[2, edges\], got torch.int64 \[3, 2\]"),
+        (torch.zeros(2, dtype=torch.long), r"expected int64 \[2, edges\], got torch.int64 \[2\]"),
+        (torch.zeros(2, 1), r"expected int64 \[2, edges\], got torch.float32 \[2, 1\]"),
+        (torch.tensor([[0, 2], [0, 0]]), "rows 0 to 2, but 2 token nodes"),
+        (torch.tensor([[-1, 0], [0, 0]]), "rows -1 to 0, but 2 token nodes"),
+        (torch.tensor([[0, 1], [0, 1]]), "rows 0 to 1, but 1 object nodes"),
+        (torch.tensor([[0, 1, 0], [0, 0, 0]]), "a pair is joined twice"),
+        (Connection(pairs([(0, 0)]), torch.tensor([1, 2])), "2 rows of type for 1 edges"),
+        (Connection(pairs([]), attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
+    ],
+)
+def test_what_a_kind_may_not_return(made: Any, text: str) -> None:
+    pair = Pair(("a", "b"), id="77", objects=(Object(),))
+    relation = Relation("token", "x", "object", Faulty(lambda: made))
+    where = r"Faulty.connect for \(token, x, object\), post '77': "
+    with pytest.raises(ValueError, match=where + text):
+        edges_of(pair, relation)
+
+
+def test_a_relation_needs_an_instance_of_a_dataclass() -> None:
+    class Bare(Kind):
+        def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+            return pairs([])
+
+    for wrong in (Complete, Bare(), "complete"):
+        with pytest.raises(
+            TypeError, match=r"the kind of \(a, x, b\) must be an instance of a frozen dataclass"
+        ):
+            Relation("a", "x", "b", wrong)
+
+
+def test_pairs() -> None:
+    assert pairs([(1, 2), (3, 4)]).tolist() == [[1, 3], [2, 4]]
+    assert pairs([]).shape == (2, 0)
+    assert pairs([]).dtype == torch.long

@@ -1,0 +1,346 @@
+"""A model sees new pictures as it saw those it learned from: from a store, or by the same extractor."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinies
+import torch
+from torch import nn
+from torchvision.transforms.v2.functional import pil_to_tensor
+from wild import noise
+
+import mnergraph
+from mnergraph.cli.evaluate import evaluate
+from mnergraph.cli.explain import explain
+from mnergraph.cli.extract import features
+from mnergraph.cli.predict import predict
+from mnergraph.cli.train import train
+from mnergraph.data import Evidence, Folder, write_conll
+from mnergraph.data.formats.feature_file import write_features
+from mnergraph.features.store.entries import manifest_of
+from mnergraph.features.store.manifest import Manifest, StoreError
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.vision.backbones import Regions, Tower
+from mnergraph.features.vision.captioning import Captioner
+from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.detectors import RCNN
+from mnergraph.features.vision.detr import QueryDetector
+from mnergraph.features.vision.evidence import Seen
+from mnergraph.features.vision.extractor import Extractor
+from mnergraph.features.vision.grounding import Grounder
+from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
+from mnergraph.graph import GraphBuilder
+from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.models import SCHEMAS, UMT, Tagger
+from mnergraph.pair import Object, Pair
+from mnergraph.training import Loop
+
+SMALL = Regions("resnet18", size=32)
+WORDS, TAGS = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
+
+
+class Reads:
+    """Stands for a model that reads features of pictures."""
+
+    def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
+        self.record = {"evidence": json.loads(json.dumps(record_of(evidence, None)))}
+        self.builder = GraphBuilder(SCHEMAS["MGCMT"], image_width=image, region_width=region)
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        return iter([torch.zeros(1)])
+
+
+def steps(*model: Any, widths: dict[str, int], **how: Any) -> Pipeline:
+    return Pipeline(Reads(*model, **widths), **how)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for place in range(4):
+        noise(40 + place, 30, seed=place).save(folder / f"{place}.png")
+    return folder
+
+
+def posts(images: Path, ids: Sequence[str] = "0123") -> list[Pair]:
+    return [Pair(WORDS, TAGS, id, picture=images / f"{id}.png") for id in ids]
+
+
+# --- extractors made again ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(EXTRACTORS))
+def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where its folder lies by the name that the manifest knows
+    crops = Crops(size=32, seed=3)
+    extractor = {
+        "Regions": lambda: Regions("resnet18", size=48, fit="crop", seed=2),
+        "Tower": lambda: Tower(tinies.tower("clip", Path("model"))),
+        "RCNN": lambda: RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")),
+        "QueryDetector": lambda: QueryDetector(tinies.detector("detr", Path("model")), crops=crops),
+        "Grounder": lambda: Grounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
+        "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), beams=2),
+    }[kind]()
+    told = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
+    assert extractor_of(Manifest(**told)) == extractor
+
+
+def test_an_extractor_that_is_another_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = manifest_of(SMALL)
+    with pytest.raises(ValueError, match=r"is another one here: weights: '\w+' there, 'else' here"):
+        extractor_of(replace(made, weights="else"))
+    with pytest.raises(ValueError, match=r"is another one here: version: 1 there, 9 here"):
+        extractor_of(replace(made, version=9))
+    with pytest.raises(ValueError, match=r"has other settings in this version: .*'colour'"):
+        extractor_of(replace(made, settings={**made.settings, "colour": 1}))
+    with pytest.raises(ValueError, match=r"there is no extractor 'Mine'; there is Regions, .*EXTRACTORS"):
+        extractor_of(replace(made, extractor="Mine"))
+    with pytest.raises(OSError, match=r"weights='gone' is neither 'random', 'imagenet' nor a file"):
+        extractor_of(replace(made, settings={**made.settings, "weights": "gone"}))
+
+
+# --- what a model sees of new pictures ------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(images: Path, tmp_path: Path) -> Path:
+    features(images, tmp_path / "store", SMALL, dtype="float16", progress=False)
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize("image", ["grid", "pooled"])
+def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Path) -> None:
+    evidence = Evidence(stores=(store,), image=image)
+    seen = evidence.attach(posts(images))
+    looked_up = steps(evidence, widths={"image": 512}, stores=[store])
+    found = looked_up.prepared(posts(images))
+    assert "extractor" not in vars(looked_up.eyes.eyes[0]), "no network is made where the store knows"
+    for one, other, again in zip(
+        seen, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
+    ):
+        assert one.size == other.size == again.size
+        assert torch.equal(one.image, other.image)
+        assert again.image is not None
+        assert again.image.dtype == torch.float16
+        torch.testing.assert_close(one.image, again.image, rtol=2e-3, atol=1e-3)
+
+
+def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> None:
+    for place in range(4):
+        (tmp_path / str(place % 2)).mkdir(exist_ok=True)
+        (images / f"{place}.png").rename(tmp_path / str(place % 2) / f"{place}.png")
+    for part in "01":
+        features(tmp_path / part, tmp_path / f"store {part}", SMALL, progress=False)
+    pairs = [post for part, ids in (("0", "02"), ("1", "13")) for post in posts(tmp_path / part, ids)]
+    evidence = Evidence(stores=(tmp_path / "store 0",))
+    both = steps(
+        evidence, widths={"image": 512}, stores=[tmp_path / "store 0", tmp_path / "store 1"], extract=False
+    ).prepared(pairs)
+    one = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"]).prepared(pairs)
+    for here, there in zip(one, both, strict=True):
+        torch.testing.assert_close(here.image, there.image)
+    blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], extract=False)
+    with pytest.warns(UserWarning, match=r"^2 posts have a picture, but the model .*: 1, 3\. A feature"):
+        assert [pair.image is None for pair in blind.prepared(pairs)] == [False, False, True, True]
+
+
+def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
+    with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
+        steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[store, other])
+    with pytest.raises(
+        StoreError, match=r"store holds what Regions saw; the model learned from no feature store"
+    ):
+        steps(Evidence(), widths={"image": 512}, stores=[store])
+    with pytest.raises(FileNotFoundError, match="is no feature store"):
+        steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
+
+
+def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> None:
+    evidence = Evidence(stores=(store,))
+    path = store / "manifest.json"
+    path.write_text(path.read_text().replace('"Regions"', '"Mine"'))
+    with pytest.raises(
+        ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"
+    ):
+        steps(evidence, widths={"image": 512}).prepared(posts(images))
+    known = steps(evidence, widths={"image": 512}, stores=[store])
+    assert all(pair.image is not None for pair in known.prepared(posts(images)))
+    given = replace(posts(images)[0], image=torch.zeros(49, 512), objects=(Object("a", (0, 0, 1, 1)),))
+    assert (
+        steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
+    )
+
+
+def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
+    by_file = steps(Evidence(), widths={"image": 512})
+    fine = replace(posts(images)[0], image=torch.zeros(1, 512))
+    with pytest.warns(UserWarning, match=r"^3 posts have a picture"):
+        by_file.prepared([*posts(images)[1:], fine, Pair(WORDS)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        by_file.prepared([fine, Pair(WORDS)])
+        steps(Evidence(), widths={}).prepared(posts(images))
+    regions = steps(Evidence(), widths={"region": 5})
+    bare, full = (Object("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
+    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 0\."):
+        regions.prepared(
+            [
+                replace(pair, objects=(thing,))
+                for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)
+            ]
+        )
+
+
+def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
+    (images / "1.png").write_text("<!doctype html>")
+    model = steps(Evidence(stores=(store,)), widths={"image": 512})
+    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png is a web page"):
+        assert model.prepared(posts(images))[1].image is None
+    (images / "1.png").unlink()
+    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png: "):
+        model.prepared(posts(images, "01"))
+
+
+def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -> None:
+    detector = RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), threshold=1.0)
+    features(images, tmp_path / "store", detector, progress=False)
+    evidence = Evidence(stores=(tmp_path / "store",))
+    assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
+    blind = steps(evidence, widths={}, extract=False)
+    with pytest.warns(UserWarning, match=r"^4 posts have a picture"):
+        blind.prepared(posts(images))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        blind.prepared([replace(pair, objects=(Object("a hat"),)) for pair in posts(images)])
+
+
+# --- objects, phrases, captions -------------------------------------------------------------------------
+
+
+def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
+    grounder = Grounder(tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, crops=Crops(size=32))
+    captioner = Captioner(tinies.captioner("git", tmp_path / "c"), max_pieces=9)
+    write_conll(posts(images), tmp_path / "train.txt")
+    for name, extractor in (("regions", SMALL), ("boxes", grounder), ("told", captioner)):
+        features(images, tmp_path / name, extractor, posts=tmp_path, progress=False)
+    stores = tuple(tmp_path / name for name in ("regions", "boxes", "told"))
+    evidence = Evidence(stores=stores, top_objects=3)
+    looking = steps(evidence, widths={"image": 512, "region": 512})
+    for eye in looking.eyes.eyes[1:]:  # whose folders are not where their manifests' names lead
+        vars(eye)["extractor"] = grounder if eye.manifest.extractor == "Grounder" else captioner
+    seen = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
+    assert seen == evidence.attach(posts(images))
+    for one, other in zip(seen, looking.prepared(posts(images)), strict=True):
+        assert len([thing for thing in one.objects if thing.box]) == 3
+        assert [(a.label, a.words) for a in one.objects] == [(b.label, b.words) for b in other.objects]
+        assert one.caption == other.caption
+        torch.testing.assert_close(one.image, other.image)
+        for a, b in zip(one.objects, other.objects, strict=True):
+            torch.testing.assert_close(a.region, b.region, rtol=1e-4, atol=1e-4)
+    # a list without objects leaves it to the stores
+    (tmp_path / "objects.jsonl").write_text(
+        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in seen)
+    )
+    write_features({pair.id: torch.zeros(0, 512) for pair in seen}, {}, tmp_path / "regions.safetensors")
+    listed = {"objects": tmp_path / "objects.jsonl", "features": tmp_path / "regions.safetensors"}
+    empty = replace(evidence, **listed)
+    assert empty.attach(posts(images)) == seen
+    assert empty.coverage(posts(images)).regions == len(seen), "those of the stores"
+    held = Object("held", (0, 0, 5, 5))
+    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == seen
+    alone = replace(empty, stores=()).attach(posts(images))
+    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(seen)
+    grids = replace(empty, stores=stores[:1]).attach([replace(posts(images)[0], objects=(held,))])
+    assert not grids[0].objects
+    assert grids[0].size == seen[0].size
+    write_features({seen[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
+    with pytest.raises(ValueError, match="has 2 rows but the objects file has 0 objects"):
+        empty.attach(posts(images))
+    # what a post tells itself holds
+    box = Object("mine", (0, 0, 20, 20), region=torch.ones(512))
+    own = replace(posts(images)[0], caption="a hat", objects=(box,), image=torch.ones(2, 512), size=(40, 30))
+    (kept,) = steps(evidence, widths={"image": 512}, stores=stores).prepared([own])
+    assert [thing.label for thing in kept.objects] == ["mine", "hat"]
+    assert kept.image is own.image
+
+
+@dataclass(frozen=True)
+class Colours(Extractor):
+    """An extractor of one's own."""
+
+    side: int = 2
+
+    @property
+    def name(self) -> str:
+        return "colours"
+
+    @cached_property
+    def net(self) -> nn.Module:
+        return nn.AdaptiveAvgPool2d(self.side)
+
+    def prepare(self, picture: Any, phrases: Any) -> dict[str, torch.Tensor]:
+        return {"pixels": pil_to_tensor(picture.resize((8, 8)))}
+
+    def compute(self, batch: Any, items: Any) -> list[Seen]:
+        return [Seen(grid=rows) for rows in self.net(batch["pixels"] / 255).flatten(2).mT.cpu()]
+
+
+# --- a trained model, on disk and back ------------------------------------------------------------------
+
+
+def test_from_the_picture_alone_as_from_the_store(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An extractor of one's own, which is as exact alone as in a batch: equal to the last digit."""
+    monkeypatch.setitem(EXTRACTORS, "Colours", Colours)
+    for split in ("train", "valid", "test"):
+        write_conll(posts(images), tmp_path / f"{split}.txt")
+    features(images, tmp_path / "store", Colours(), progress=False)
+    assert len(FeatureStore(tmp_path / "store")) == 4
+    train(
+        partial(Folder, evidence=Evidence(stores=(tmp_path / "store",))),
+        tmp_path,
+        partial(UMT, heads=2, hidden=8),
+        tmp_path / "out",
+        loop=Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False),
+    )
+    model = tmp_path / "out" / "model"
+    assert Tagger.from_pretrained(model).record["evidence"]["stores"] == [vars(manifest_of(Colours()))]
+
+    def lines(job: Callable[..., None], *stores: Path) -> list[str]:
+        out = tmp_path / "lines"
+        job(model, posts=tmp_path / "test.txt", images=images, stores=stores, out=out)
+        return out.read_text().splitlines()
+
+    stored, looked = lines(predict, tmp_path / "store"), lines(predict)
+    assert len(stored) == 4
+    assert stored == looked
+    with pytest.warns(UserWarning, match="4 posts have a picture"):
+        blind = lines(partial(predict, extract=False))
+    assert blind != stored, "the picture makes a difference"
+    assert lines(explain, tmp_path / "store") == lines(explain)
+
+    text = " ".join(WORDS)
+    reader = mnergraph.pipeline(model)
+    kept = mnergraph.pipeline(model, stores=[tmp_path / "store"], extract=False)
+    assert reader(text, image=images / "1.png") == kept(text, image=images / "1.png")
+
+    scored = [
+        evaluate(model, data, tmp_path, progress=False)
+        for data in (partial(Folder, evidence=Evidence(stores=(tmp_path / "store",))), Folder)
+    ]
+    assert scored[0] == scored[1]
+    features(images, tmp_path / "other", Colours(3), progress=False)
+    with pytest.raises(StoreError, match=r"made with other settings: settings\.side: 3 there, 2 here"):
+        evaluate(model, Folder, tmp_path, stores=(tmp_path / "other",), progress=False)

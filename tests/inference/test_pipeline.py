@@ -1,0 +1,163 @@
+"""`mnergraph.pipeline`: every way to give a post, what comes back, and what that can do."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import post
+from PIL import Image
+from runs import Run
+from wild import noise
+
+import mnergraph
+from mnergraph.explain import PostRecord
+from mnergraph.inference import pipeline as reading
+from mnergraph.inference.output import Found
+from mnergraph.inference.pipeline import Reader
+from mnergraph.models import UMGF
+from mnergraph.pair import Object, Pair
+
+TEXT = "RT @BBC:  <b>Kevin</b>\tDurant & $5 wins… 😀 at O2"
+KEYS = {"entity_group", "label", "score", "word", "text", "start", "end", "word_start", "word_end"}
+SUPPORT = {"box", "box_label", "box_score", "box_weight"}
+
+
+@pytest.fixture
+def reader(umgf: Callable[[], UMGF]) -> Reader:
+    return mnergraph.pipeline(umgf(), batch_size=2)
+
+
+def found_in(reader: Reader, *given: Any, **how: Any) -> Found:
+    """What a call finds in its one post; these models find something in any post."""
+    found = reader(*given, **how)
+    assert isinstance(found, Found)
+    assert found
+    return found
+
+
+def test_entities_of_a_text(reader: Reader) -> None:
+    found = found_in(reader, TEXT)
+    for entity in found:
+        assert set(entity) == KEYS | SUPPORT
+        assert entity["word"] == entity["text"] == TEXT[entity["start"] : entity["end"]]
+        assert entity["label"] == entity["entity_group"]
+        assert 0 <= entity["score"] <= 1
+        words = found.pair.words[entity["word_start"] : entity["word_end"]]
+        assert "".join(words) == "".join(entity["word"].split())
+        assert all(entity[key] is None for key in SUPPORT)
+    assert json.loads(json.dumps(found)) == list(found)
+
+
+def test_words_texts_and_pairs_one_or_many(reader: Reader) -> None:
+    words = ["Kevin", "Durant", "wins"]
+    one = found_in(reader, "Kevin Durant wins")
+    assert found_in(reader, words, words=True) == one
+    assert found_in(reader, Pair(tuple(words))) == one
+    assert reader(["Kevin Durant wins"] * 3) == [one] * 3
+    assert reader([words, words], words=True) == [one] * 2
+    assert reader([Pair(tuple(words)), "Kevin Durant wins"]) == [one] * 2
+    assert reader([]) == []
+    with pytest.raises(ValueError, match="are these words"):
+        reader([words])
+    with pytest.raises(ValueError, match="holds no word"):
+        reader(" ")
+
+
+def test_the_object_that_supports(reader: Reader) -> None:
+    pair = post(5, 4, seed=3)
+    found = found_in(reader, pair)
+    record = found.explain()
+    assert isinstance(record, PostRecord)
+    for entity in found:
+        heard = record.heard((entity["word_start"], entity["word_end"]))
+        assert heard is not None
+        best = found.pair.objects[int(heard.argmax())]
+        assert (entity["box_label"], entity["box_score"]) == (best.label, best.score)
+        assert entity["box"] == (None if best.box is None else list(best.box))
+        assert entity["box_weight"] == pytest.approx(float(heard.max()), abs=1e-5)
+    silent = found_in(mnergraph.pipeline(reader.model, support=False), pair)
+    assert all(entity["box_weight"] is None for entity in silent)
+
+
+def test_a_picture_in_any_form(trained: Run, tmp_path: Path) -> None:
+    reader = mnergraph.pipeline(trained.model)
+    picture = noise(64, 48)
+    picture.save(tmp_path / "1.png")
+    data = (tmp_path / "1.png").read_bytes()
+    forms: list[Any] = [tmp_path / "1.png", str(tmp_path / "1.png"), data, Image.open(io.BytesIO(data))]
+    found = reader(["Jordan wins"] * 4, image=forms)
+    assert isinstance(found, list)
+    regions = [one.pair.objects[0].region for one in found]
+    assert all(one.pair.size == (64, 48) for one in found)
+    assert all(region is not None and region.equal(regions[0]) for region in regions)
+    assert found[1:] == found[:-1]
+    folder = reader._folder
+    assert folder is not None
+    assert len(list(folder.iterdir())) == 2
+    del reader, found
+    gc.collect()
+    assert not folder.exists(), "pictures that were no files leave none"
+
+
+def test_pictures_that_do_not_fit(reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no picture "):
+        reader("hi", image=tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"2 posts, so image is a list of as many; there are 1"):
+        reader(["hi", "you"], image=[None])
+    with pytest.raises(ValueError, match=r"2 posts, so image is a list of as many"):
+        reader(["hi", "you"], image=tmp_path / "1.png")
+    with pytest.raises(ValueError, match="a Pair has its own picture"):
+        reader(Pair(("hi",)), image=b"")
+    with pytest.raises(ValueError, match=r"is an address; pipeline\(model, urls=True\) fetches"):
+        reader("hi", image="http://x.invalid/1.png")
+
+
+@pytest.mark.filterwarnings("ignore:1 posts have a picture")
+def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    noise(8, 6).save(file, "PNG")
+    monkeypatch.setattr(reading, "urlopen", lambda url, timeout: io.BytesIO(file.getvalue()))
+    reader = mnergraph.pipeline(umgf(), urls=True)
+    found = found_in(reader, "hi", image="https://x.invalid/1.png")
+    assert found.pair.picture is not None
+    assert found.pair.picture.read_bytes() == file.getvalue()
+    monkeypatch.setattr(reading, "MOST", 5)
+    with pytest.raises(ValueError, match="the picture has more than 5 bytes"):
+        reader("hi", image="https://x.invalid/1.png")
+
+
+class Shown(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.filterwarnings("ignore:1 posts have a picture")
+def test_in_a_notebook(reader: Reader, tmp_path: Path) -> None:
+    noise(40, 30).save(tmp_path / "1.png")
+    hostile = Object("<script>x</script>", box=(0, 0, 20, 30))
+    pair = Pair(("<img", "src=x>", "Kevin"), picture=tmp_path / "1.png", size=(40, 30), objects=(hostile,))
+    found = found_in(reader, pair)
+    shown = Shown(found._repr_html_())
+    assert set(shown.tags) == {"div", "mark", "span", "img"}
+    assert shown.tags.count("mark") == len(found)
+    assert shown.tags.count("img") == 1
+    assert all(f"{entity['label']} {entity['score']:.2f}" in shown.text for entity in found)
+    assert "<script>x</script>" in shown.text
+    plain = found_in(reader, "Kevin wins")
+    assert "img" not in Shown(plain._repr_html_()).tags

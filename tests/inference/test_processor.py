@@ -1,0 +1,259 @@
+"""From a post as people have it to entities with their place in the text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from runs import Run
+
+from mnergraph.data import Evidence
+from mnergraph.data.formats.jsonl import read_posts
+from mnergraph.features.text.tweet_tokenizer import split_words
+from mnergraph.graph import Complete, GraphBuilder, Relation, Schema
+from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.models import Entity, Tagger
+from mnergraph.pair import Object, Pair, Post
+
+TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
+
+
+class EveryPair:
+    """Stands for a model: every two neighbouring words are an entity; remembers what it saw."""
+
+    builder = GraphBuilder(Schema([Relation("object", "guides", "token", Complete())]))
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        return iter([torch.zeros(1)])
+
+    def __init__(self, **evidence: Any) -> None:
+        self.record = {"evidence": evidence} if evidence else {}
+        self.seen: list[list[Pair]] = []
+
+    def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
+        self.seen.append(list(pairs))
+        return [
+            [
+                Entity(start, min(start + 2, len(pair.words)), "PER", 0.5)
+                for start in range(0, len(pair.words), 2)
+            ]
+            for pair in pairs
+        ]
+
+
+@pytest.fixture(scope="module")
+def pipeline(trained: Run) -> Pipeline:
+    return Pipeline(Tagger.from_pretrained(trained.model), batch_size=4)
+
+
+def drawn(trained: Run) -> Path:
+    return next((trained.root / "raw" / "images").iterdir())
+
+
+# --- places in the text ----------------------------------------------------------------------------------
+
+
+def test_offsets_are_exact_in_plain_text() -> None:
+    (line,) = Pipeline(EveryPair())([Post.of_text(TEXT, id="7")])  # type: ignore[arg-type]
+    words = [word for found in line["entities"] for word in found["words"]]
+    assert words == [word.text for word in split_words(TEXT)]
+    assert {"Kevin", "Durant", "🇫🇷", "http://t.co/x1", "Zoë", "😀"} <= set(words)
+    assert (line["id"], line["text"]) == ("7", TEXT)
+    for found in line["entities"]:
+        assert TEXT[found["start"] : found["end"]].split() == " ".join(found["words"]).split() or (
+            TEXT[found["start"] : found["end"]].replace(" ", "") == "".join(found["words"])
+        )
+        assert TEXT[found["start"] :].startswith(found["words"][0])
+        assert TEXT[: found["end"]].endswith(found["words"][-1])
+        assert len(found["words"]) == found["word_end"] - found["word_start"]
+
+
+def test_words_are_joined_by_single_spaces() -> None:
+    (line,) = Pipeline(EveryPair())([Post.of_words(Pair(("Kevin", "Durant", "'", "s")))])  # type: ignore[arg-type]
+    assert line["text"] == "Kevin Durant ' s"
+    assert [(found["start"], found["end"]) for found in line["entities"]] == [(0, 12), (13, 16)]
+
+
+def test_posts_come_in_order_and_in_batches() -> None:
+    model = EveryPair()
+    lines = list(Pipeline(model, batch_size=3)(Post.of_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
+    assert [line["id"] for line in lines] == list("0123456")
+    assert [len(batch) for batch in model.seen] == [3, 3, 1]
+    assert list(Pipeline(model)([])) == []  # type: ignore[arg-type]
+
+
+# --- what the model sees ---------------------------------------------------------------------------------
+
+
+def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
+    post = Post.of_text("hi", caption="a man and a dog", objects=(Object("hat", box=(0, 0, 1, 1)),))
+    with_phrases, without = EveryPair(caption_phrases=True), EveryPair(caption_phrases=False)
+    for model in (with_phrases, without):
+        list(Pipeline(model)([post]))  # type: ignore[arg-type]
+    assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
+    assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
+    told = Post.of_text("hi", caption="a man", objects=(Object("a cat"),))
+    list(Pipeline(with_phrases)([told]))  # type: ignore[arg-type]
+    assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], (
+        "phrases are there already"
+    )
+
+
+def test_as_many_objects_as_in_training() -> None:
+    evidence = Evidence(top_objects=1, caption_phrases=False)
+    model = EveryPair(**record_of(evidence, None))
+    things = (Object("low", (0, 0, 1, 1), 0.2), Object("high", (0, 0, 1, 1), 0.9), Object("told"))
+    list(Pipeline(model)([Post.of_text("hi", objects=things)]))  # type: ignore[arg-type]
+    assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
+
+
+def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline) -> None:
+    assert pipeline.crops is not None
+    (pair,) = pipeline.crops.attach([Post.of_text("hi", picture=drawn(trained)).pair], progress=False)
+    assert pair.objects[0].region is not None
+    with_picture, without = pipeline([Post.of_text("Jordan", picture=drawn(trained)), Post.of_text("Jordan")])
+    for line in (with_picture, without):
+        assert all(0 <= found["score"] <= 1 for found in line["entities"])
+
+
+def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    posts = [Post.of_text(TEXT), Post.of_text(TEXT, picture=tmp_path / "bad.png")]
+    with pytest.warns(UserWarning, match="1 pictures can't be read"):
+        alone, bad = pipeline(posts)
+    assert alone == bad
+
+
+def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Pipeline) -> None:
+    posts = [
+        Post.of_text(f"{name} met Jordan in Paris", picture=drawn(trained)) for name in ("Ann", "Bob")
+    ] * 3
+    pipeline.model.save_pretrained(tmp_path)
+    again = Pipeline(Tagger.from_pretrained(tmp_path), batch_size=4)
+    assert again.crops == pipeline.crops
+    assert list(again(posts)) == list(pipeline(posts))
+
+
+# --- files of posts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+
+    def writing(name: str, content: str | bytes) -> Path:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / name
+
+    return writing
+
+
+def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
+    lines = [
+        {"text": "Kevin  wins", "id": "7", "image": "1.png", "caption": "a man"},
+        {"words": ["Kevin", "wins"], "id": 8},
+        {
+            "text": "Hi",
+            "width": 40,
+            "height": 30,
+            "objects": [
+                {"box": [-1, 2, 30, 20]},
+                {"label": "hat", "words": [0, 1]},
+                {"label": "a", "box": None},
+            ],
+        },
+    ]
+    path = write("posts.jsonl", "\ufeff\n" + "\r\n\n".join(json.dumps(line) for line in lines))
+    first, second, third = read_posts(path)
+    assert first.text == "Kevin  wins"
+    assert first.pair == Pair(("Kevin", "wins"), id="7", picture=path.parent / "1.png", caption="a man")
+    assert (second.text, second.pair) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
+    assert third.pair.size == (40, 30)
+    assert third.pair.objects == (Object("", (0, 2, 30, 20)), Object("hat", words=(0, 1)), Object("a"))
+    assert read_posts(write("none.jsonl", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", "Expecting property name"),
+        ('"Paris"', "a post is an object with either text or words"),
+        ("{}", "a post is an object with either text or words"),
+        ('{"text": "a", "words": ["a"]}', "a post is an object with either text or words"),
+        (
+            '{"text": "a", "picture": "1.png"}',
+            "picture is not among caption, height, id, image,",
+        ),
+        ('{"text": " \\t"}', "the text ' \\t' holds no word"),
+        ('{"text": 3}', "text is 3, which is no text"),
+        ('{"text": null}', "text is None, which is no text"),
+        ('{"text": "a", "caption": 3}', "caption is 3, which is no text"),
+        ('{"text": "a", "image": "2.png"}', "there is no picture "),
+        ('{"text": "a", "image": 2}', "image is 2, which is no text"),
+        ('{"words": "Paris"}', "words is 'Paris', which is no list of words"),
+        ('{"words": ["a", 3]}', "words is ['a', 3], which is no list of words"),
+        ('{"words": []}', "has no words"),
+        ('{"text": "a", "width": 3}', "width and height are (3, None), not two whole numbers above 0"),
+        ('{"text": "a", "width": 3.5, "height": 2}', "width and height are (3.5, 2), not two"),
+        ('{"text": "a", "objects": {}}', "objects is no list"),
+        ('{"text": "a", "objects": ["hat"]}', "object 1: 'hat' has neither a label nor a box"),
+        (
+            '{"text": "a", "objects": [{"box": [0, 0, 1, 1]}]}',
+            "object 1 has a box, so the post needs width",
+        ),
+        ('{"text": "a", "objects": [{"label": "a", "words": [0, 9]}]}', "span 0:9 leaves its 1 words"),
+        (b'{"text": "\xff"}', "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_line_that_is_no_post(write: Callable[..., Path], line: str | bytes, told: str) -> None:
+    content = line if isinstance(line, bytes) else line.encode()
+    path = write("posts.jsonl", b'{"text": "fine"}\n' + content + b"\n")
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}:2: .*{re.escape(told)}") as caught:
+        read_posts(path)
+    assert '; right is {"text": "Thousands march in Paris"' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("thing", "told"),
+    [
+        ({"box": [0, 0, 1]}, "box [0, 0, 1] is not four finite numbers; right is [x1, y1, x2, y2] in pixels"),
+        ({"box": "here"}, "box 'here' is not four finite numbers; right is"),
+        ({"box": [9, 0, 1, 1]}, "box [9, 0, 1, 1] is empty or has its corners swapped; right is"),
+        ({"box": [50, 0, 60, 1]}, "box [50, 0, 60, 1] lies outside the picture; right is"),
+        ({"box": [0, 0, 1, 1], "score": 7}, "score 7; right is a number from 0 to 1"),
+        ({"label": "a", "words": "all"}, "words 'all'; right is [start, end]"),
+    ],
+)
+def test_a_wrong_object(write: Callable[..., Path], thing: dict[str, Any], told: str) -> None:
+    path = write("posts.jsonl", json.dumps({"text": "a", "width": 40, "height": 30, "objects": [thing]}))
+    with pytest.raises(ValueError, match=rf"^{re.escape(f'{path}:1: object 1: {told}')}"):
+        read_posts(path)
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_posts_of_the_conll_format(write: Callable[..., Path], tagged: bool) -> None:
+    tag = "\tO" if tagged else ""
+    path = write("posts.txt", f"\ufeffIMGID:1\r\nno\u00a0break{tag}\r\nwins{tag}\r\n\r\nIMGID:2\nhi{tag}\n")
+    (path.parent / "captions.jsonl").write_text('{"id": "2", "caption": "a dog"}\n')
+    evidence = Evidence(captions=path.parent / "captions.jsonl", caption_phrases=False)
+    first, second = read_posts(path, images=path.parent, evidence=evidence)
+    assert first.pair.words == ("no\u00a0break", "wins")
+    assert first.pair.labels == (("O", "O") if tagged else None)
+    assert first.pair.picture == path.parent / "1.png"
+    assert (second.pair.picture, second.pair.caption, second.pair.objects) == (None, "a dog", ())
+
+
+def test_faults_of_the_conll_format(write: Callable[..., Path]) -> None:
+    path = write("posts.txt", "IMGID:1\nKevin\tB-PER\nwins\n")
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}:3: 'wins' has 1 columns, not 2;"):
+        read_posts(path)
+    with pytest.raises(ValueError, match=r":2: byte 1 of the line \(0xff\) is not UTF-8"):
+        read_posts(write("bytes.txt", b"IMGID:1\n\xff\n"))
+    with pytest.raises(FileNotFoundError, match="is no folder; give the one that holds"):
+        read_posts(path, images=Path("nowhere"))

@@ -1,0 +1,102 @@
+"""An operator behind a gate: equations by loops, both readings, and receivers that hear nobody."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from torch import Tensor, nn
+
+from mnergraph.graph import Edges
+from mnergraph.models.gei.layers import Gated
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.pooling import Pool
+
+WIDTH = 8
+EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
+OPERATORS = {"attention": lambda: Attention(WIDTH, 2), "sum": lambda: Pool("sum")}
+every_operator = pytest.mark.parametrize("operator", OPERATORS)
+
+
+def gated(operator: str) -> Gated:
+    torch.manual_seed(0)
+    return Gated(OPERATORS[operator](), WIDTH)
+
+
+def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(edges.dst.nodes, WIDTH, generator=generator), torch.randn(
+        edges.src.nodes, WIDTH, generator=generator
+    )
+
+
+@every_operator
+@pytest.mark.parametrize("edges", EDGES)
+def test_against_the_equation(operator: str, edges: Edges) -> None:
+    layer = gated(operator)
+    assert set(layer.highway.state_dict()) == {"a.weight", "b.weight"}
+    dst, src = inputs(edges)
+    messages = layer.operator(dst, src, edges)
+    wanted = dst.clone()
+    for i, senders in enumerate(neighbours(edges)):
+        if senders:
+            score = layer.highway.a.weight @ messages[i] + layer.highway.b.weight @ dst[i]
+            alpha = 1 / (1 + torch.exp(-score))
+            wanted[i] = alpha * messages[i] + (1 - alpha) * dst[i]
+    for reading in ("dense", "sparse", None):
+        found = layer(dst, src, edges.read_as(reading))
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@every_operator
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize("training", [True, False])
+def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
+    layer = gated(operator).train(training)
+    dst, src = inputs(edges)
+    found = {}
+    for reading in ("dense", "sparse"):
+        read = edges.read_as(reading)
+        found[reading] = gradients(lambda d, s, read=read: layer(d, s, read), layer, dst, src)
+    for dense, sparse in zip(*found.values(), strict=True):
+        assert dense.isfinite().all()
+        torch.testing.assert_close(dense, sparse, atol=1e-5, rtol=1e-5)
+
+
+@every_operator
+def test_who_hears_nobody_stays_to_the_bit(operator: str) -> None:
+    edges = random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.3)
+    dst, src = inputs(edges)
+    found = gated(operator)(dst, src, edges)
+    deaf = [i for i, senders in enumerate(neighbours(edges)) if not senders]
+    assert 2 < len(deaf) < len(dst) - 2
+    assert [i for i in range(len(dst)) if torch.equal(found[i], dst[i])] == deaf
+    # and is left alone by all parameters and all senders
+    src.requires_grad_()
+    layer = gated(operator)
+    asked = torch.autograd.grad(layer(dst, src, edges)[deaf].sum(), [src, *layer.parameters()])
+    assert not any(gradient.any() for gradient in asked)
+
+
+@every_operator
+def test_nobody_hears_anybody(operator: str) -> None:
+    """Then the parameters stay in the computation, with gradients of 0."""
+    edges = Edges(layout(0, 0), layout(3, 1))
+    layer = gated(operator)
+    dst, src = inputs(edges)
+    layer(dst.requires_grad_(), src, edges).sum().backward()
+    assert torch.equal(dst.grad, torch.ones(4, WIDTH))
+    assert all(weight.grad is not None and not weight.grad.any() for weight in layer.parameters())
+
+
+def test_any_operator() -> None:
+    class Constant(nn.Module):
+        def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+            return torch.ones_like(dst)
+
+    layer = Gated(Constant(), 2)
+    nn.init.zeros_(layer.highway.a.weight)
+    nn.init.zeros_(layer.highway.b.weight)
+    edges = Edges(layout(1, 0), layout(1, 1))
+    found = layer(torch.tensor([[3.0, 5.0], [3.0, 5.0]]), torch.zeros(1, 2), edges)
+    assert found.tolist() == [[2.0, 3.0], [3.0, 5.0]]

@@ -1,0 +1,94 @@
+"""Similar words and object classes: rows of tables, and the sum by cosines against its equation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+
+from mnergraph.graph import Edges, GraphBuilder, Relation, Resembles, Schema, collate
+from mnergraph.models.mgcmt.layers import CosineSum, CosineWeights, ObjectClasses, SimilarVectors
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
+
+
+def with_cosines(edges: Edges) -> Edges:
+    """The same edges as a relation that carries a cosine on each."""
+    cosines = torch.rand(edges.index.shape[1], 1, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    return Edges(edges.src, edges.dst, edges.index, attr=cosines)
+
+
+@pytest.mark.parametrize("reading", [None, "dense", "sparse"])
+@pytest.mark.parametrize("edges", [pytest.param(edges, id=name) for name, edges in awkward_edges()])
+def test_cosine_sum(edges: Edges, reading: str | None) -> None:
+    edges = with_cosines(edges).read_as(reading)
+    src, dst = torch.randn(edges.src.nodes, 5), torch.randn(edges.dst.nodes, 8)
+    found = CosineSum()(dst, src, edges)
+    cosine = {tuple(edge): float(c) for edge, c in zip(edges.index.t().tolist(), edges.attr, strict=True)}
+    wanted = torch.zeros(edges.dst.nodes, 5)
+    for receiver, senders in enumerate(neighbours(edges)):
+        total = sum(math.exp(cosine[sender, receiver]) for sender in senders)
+        for sender in senders:
+            wanted[receiver] += math.exp(cosine[sender, receiver]) / total * src[sender]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_the_senders_alone() -> None:
+    edges = with_cosines(random_edges(layout(6, 2), layout(3, 4), 0.5))
+    of_dst, of_src = gradients(
+        lambda dst, src: CosineSum()(dst, src, edges), CosineSum(), torch.randn(7, 4), torch.randn(8, 4)
+    )
+    assert not of_dst.any()
+    assert of_src.any(1).tolist() == [bool((edges.index[0] == row).any()) for row in range(8)]
+
+
+def test_weights_are_what_one_hooks() -> None:
+    edges, seen = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
+    operator = CosineSum()
+    operator.weights.register_forward_hook(lambda module, given, weights: seen.append(weights))
+    operator(torch.zeros(3, 2), torch.randn(6, 2), edges)
+    sums = torch.zeros(3, 1).index_add(0, edges.index[1], seen[0])
+    torch.testing.assert_close(sums[edges.index[1].unique()], torch.ones(len(edges.index[1].unique()), 1))
+    assert not list(CosineSum().parameters())
+
+
+def test_a_relation_without_cosines() -> None:
+    with pytest.raises(ValueError, match="needs a relation that carries them, as Resembles does"):
+        CosineWeights()(random_edges(layout(2), layout(2), 1.0))
+
+
+SCHEMA = Schema([Relation("similar", "augments", "token", Resembles())], nodes=["object"])
+
+
+def graph(*pairs: Pair, **options: object) -> Graph:
+    return Graph.of(collate(GraphBuilder(SCHEMA, **options).build(pairs)), SCHEMA)  # type: ignore[arg-type]
+
+
+def test_similar_vectors() -> None:
+    def near(words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        places = np.arange(len(words))
+        return places[::-1] + 1, places, np.ones(len(words), np.float32)
+
+    vectors = torch.randn(5, 3)
+    layer = SimilarVectors(vectors)
+    state = layer(graph(Pair(("a", "b", "c")), Pair(("a",)), similar=near))
+    assert torch.equal(state.x["similar"], vectors[[3, 2, 1, 1]])
+    assert layer.state_dict() == {}, "they are saved with the look-up"
+    assert [name for name, _ in layer.named_buffers()] == ["vectors"]
+    assert layer(graph(Pair(("a",)))).x["similar"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("learn_nothing", [False, True])
+def test_object_classes(learn_nothing: bool) -> None:
+    layer = ObjectClasses(4, 2, learn_nothing=learn_nothing)
+    things = tuple(map(Object, ("hat", "Dog", "a dog", "dog", "")))
+    state = layer(graph(Pair(("a",), objects=things), Pair(("b",)), classes=("dog", "hat"), stand_in=True))
+    assert state.data["object"].class_id.tolist() == [2, 1, 3, 1, 3, 0]
+    one_hot = torch.eye(4)[[2, 1, 3, 1, 3, 0]]
+    torch.testing.assert_close(state.x["object"], one_hot @ layer.table.weight)
+    assert bool(state.x["object"][-1].any()) == learn_nothing
+    state.x["object"].sum().backward()
+    assert layer.table.weight.grad.any(1).tolist() == [learn_nothing, True, True, True]

@@ -1,0 +1,133 @@
+"""What every model lets one see: recording, graphs and occlusion work on each, whatever its layers are."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+
+from mnergraph.explain import PostRecord, Record, attention_graph, occlusion, plain, record_attention
+from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.graph import Edges, collate
+from mnergraph.models import MODELS, Tagger
+from mnergraph.pair import Pair
+
+Build = Callable[..., Tagger]
+
+
+def kinds() -> Iterator[str]:
+    """Every model, and its released form where it has one."""
+    for name, model in MODELS.items():
+        yield name
+        if "form" in inspect.signature(model).parameters:
+            yield f"{name} released"
+
+
+every_model = pytest.mark.parametrize("kind", list(kinds()))
+
+
+@pytest.fixture
+def posts(awkward: dict[str, list[Pair]], everything: list[Pair]) -> list[Pair]:
+    return [post for batch in awkward.values() for post in batch] + everything
+
+
+def recorded(model: Tagger, posts: list[Pair]) -> Record:
+    with record_attention(model) as record:
+        model.read(posts)
+    return record
+
+
+def alike(one: PostRecord, other: PostRecord) -> None:
+    """The same weights along the same edges, in whatever order these lie."""
+    assert one.nodes == other.nodes
+    for mine, yours in zip(one.weights, other.weights, strict=True):
+        assert (mine.layer, mine.relation, mine.what) == (yours.layer, yours.relation, yours.what)
+        torch.testing.assert_close(mine.matrix(), yours.matrix(), atol=1e-5, rtol=1e-4)
+    for mine, yours in zip(one.gates, other.gates, strict=True):
+        assert (mine.layer, mine.kind) == (yours.layer, yours.kind)
+        torch.testing.assert_close(mine.values, yours.values, atol=1e-5, rtol=1e-4, equal_nan=True)
+
+
+@every_model
+def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, posts: list[Pair]) -> None:
+    model = build(kind)
+    record = recorded(model, posts)
+    assert len(record.posts) == len(posts)
+    weighs = [part for part in model.modules() if isinstance(part, tuple(WEIGHERS))]
+    found = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
+    assert {id(model.get_submodule(path)) for path in found} == {id(part) for part in weighs}
+    for seen in record.posts:
+        for w in seen.weights:
+            # [heads, receivers]
+            total = w.matrix().sum(-1)
+            if w.what == "attention":
+                heard = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
+                torch.testing.assert_close(total, heard.float().expand_as(total))
+            assert (w.weights >= 0).all()
+            assert (w.weights <= 1).all()
+
+
+@every_model
+def test_alone_is_batched(kind: str, build: Build, posts: list[Pair]) -> None:
+    model = build(kind)
+    for together, post in zip(recorded(model, posts).posts, posts, strict=True):
+        (alone,) = recorded(model, [post]).posts
+        alike(alone, together)
+
+
+@every_model
+def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, found = build(kind), []
+    for dense in (True, False):
+        monkeypatch.setattr(Edges, "is_dense", lambda self, above, dense=dense: dense)
+        found.append(recorded(model, posts).posts)
+    for one, other in zip(*found, strict=True):
+        alike(one, other)
+
+
+@every_model
+def test_recording_changes_nothing_and_leaves_nothing(
+    kind: str, build: Build, everything: list[Pair]
+) -> None:
+    model = build(kind, dropout=0.3).train()
+    batch = collate(model.builder.build(everything))
+
+    def step() -> list[torch.Tensor]:
+        torch.manual_seed(4)
+        model.zero_grad()
+        graph = model(batch)
+        model.loss(graph).backward()
+        return [*graph.emissions.values(), *(weight.grad for weight in model.parameters())]
+
+    wanted = step()
+    with record_attention(model):
+        found = step()
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+@every_model
+def test_saved_and_loaded(kind: str, build: Build, posts: list[Pair], tmp_path: Path) -> None:
+    record = recorded(build(kind), posts)
+    record.save(tmp_path / "record")
+    for one, other in zip(record.posts, Record.load(tmp_path / "record").posts, strict=True):
+        assert one.pair == other.pair
+        alike(one, other)
+
+
+@every_model
+def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], tmp_path: Path) -> None:
+    model = build(kind)
+    for post in everything:
+        graph = attention_graph(model, post)
+        json.dumps(nx.node_link_data(graph), allow_nan=False)
+        nx.write_graphml(plain(graph), tmp_path / "graph.graphml")
+        weighed = [told for _, _, told in graph.edges(data=True) if "weight" in told]
+        assert bool(weighed) == bool(recorded(model, [post]).posts[0].weights)
+        found = occlusion(model, post)
+        assert len(found.effects) == len(model.read([post]).edges) + len(post.objects) + 1

@@ -1,0 +1,126 @@
+"""Additive attention by loops and in both readings; one operator along one relation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import (
+    OBJECTS,
+    TO_TOKENS,
+    TOKENS,
+    awkward_edges,
+    awkward_posts,
+    gradients,
+    layout,
+    neighbours,
+    random_edges,
+    state,
+    without_objects,
+)
+from torch import Tensor
+
+from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.graph import Edges
+from mnergraph.nn.conv.additive_attention import AdditiveAttention, AdditiveWeights
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.layers.hetero import Along
+
+WIDTH, HIDDEN, QUERIES = 6, 5, 4
+EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
+
+
+def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    dst = torch.randn(edges.dst.nodes, QUERIES, generator=generator)
+    return dst, torch.randn(edges.src.nodes, WIDTH, generator=generator)
+
+
+def additive() -> AdditiveAttention:
+    torch.manual_seed(0)
+    return AdditiveAttention(WIDTH, HIDDEN, queries=QUERIES)
+
+
+def plain(attention: AdditiveAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+    """One receiver and one sender at a time."""
+    w, rows = attention.score.weight[0], []
+    for i, senders in enumerate(neighbours(edges)):
+        scores = [w @ torch.tanh(attention.query(dst[i]) + attention.key.weight @ src[j]) for j in senders]
+        total = sum(score.exp() for score in scores)
+        rows.append(
+            sum((s.exp() / total * src[j] for s, j in zip(scores, senders, strict=True)), torch.zeros(WIDTH))
+        )
+    return torch.stack(rows)
+
+
+def test_against_the_equation() -> None:
+    attention = additive()
+    for edges in (
+        Edges(layout(3, 1, 0, 4), layout(2, 5, 3, 0)),
+        Edges(layout(6, 1), layout(1, 1)),
+        random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.4),
+    ):
+        dst, src = inputs(edges)
+        wanted = plain(attention, dst, src, edges)
+        for reading in ("dense", "sparse"):
+            found = attention(dst, src, edges.read_as(reading))
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
+    attention = additive()
+    dst, src = inputs(edges)
+    found = {}
+    for reading in ("dense", "sparse"):
+        read = edges.read_as(reading)
+        grads = gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src)
+        found[reading] = [attention(dst, src, read), *grads]
+        assert all(values.isfinite().all() for values in found[reading])
+    torch.testing.assert_close(found["dense"], found["sparse"], atol=1e-5, rtol=1e-4)
+
+
+def test_it_does_look_at_the_receiver() -> None:
+    """Scores that are sums of both sides would not: softmax over the senders forgets the receiver's part."""
+    edges = Edges(layout(5), layout(3))
+    seen: list[Tensor] = []
+    attention = additive()
+    attention.weights.register_forward_hook(lambda module, args, weights: seen.append(weights[0, 0]))
+    dst, src = inputs(edges)
+    attention(dst, src, edges)
+    (weights,) = seen
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3))
+    assert (weights[0] - weights[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
+    edges = random_edges(layout(3, 4), layout(5, 2), 0.7).read_as(reading)
+    shapes = []
+    for operator, dst in ((additive(), QUERIES), (Attention(WIDTH, 1), WIDTH)):
+        (weights,) = [part for part in operator.modules() if isinstance(part, tuple(WEIGHERS))]
+        weights.register_forward_hook(lambda module, args, out: shapes.append((args[2:4], out.shape)))
+        operator(torch.randn(7, dst), torch.randn(7, WIDTH), edges)
+    assert shapes[0] == shapes[1] == ((edges, reading == "dense"), shapes[0][1])
+    assert not list(AdditiveWeights().parameters())
+
+
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_along_a_relation(posts: list) -> None:
+    graph = state(posts, width=WIDTH)
+    graph = graph.update(asked=graph.x["token"].flip(-1))
+    operator = AdditiveAttention(WIDTH, HIDDEN)
+    found = Along(TO_TOKENS, operator)(graph).x["token"]
+    assert torch.equal(found, operator(graph.x["token"], graph.x["object"], graph.edges[TO_TOKENS]))
+    layer = Along(TOKENS, operator, dst="asked", out="told")
+    found = layer(graph)
+    assert found.x.keys() - graph.x.keys() == {"told"}
+    wanted = operator(graph.x["asked"], graph.x["token"], graph.edges[TOKENS])
+    assert torch.equal(found.x["told"], wanted)
+    assert Along(TOKENS, operator, src="asked")(graph).x["token"].shape == graph.x["token"].shape
+    assert Along(OBJECTS, operator)(graph).x["token"] is graph.x["token"]
+
+
+def test_a_relation_that_is_not_there() -> None:
+    layer = Along(("image", "shows", "token"), AdditiveAttention(WIDTH, HIDDEN))
+    with pytest.raises(KeyError, match="is not in the graph, which has"):
+        layer(state(awkward_posts(), width=WIDTH))

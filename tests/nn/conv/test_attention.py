@@ -1,0 +1,211 @@
+"""Attention: its equation by loops, torch's own module, and both readings of a relation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from torch import Tensor, nn
+
+from mnergraph.graph import Edges
+from mnergraph.nn.conv.attention import DENSE_ABOVE, Attention
+
+WIDTH, HEADS = 8, 2
+EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
+
+
+def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(places.nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
+
+
+def plain(attention: Attention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+    """One receiver and one head at a time."""
+    size = WIDTH // HEADS
+    rows = []
+    for i, senders in enumerate(neighbours(edges)):
+        heads = []
+        for h in range(HEADS):
+            part = slice(h * size, (h + 1) * size)
+            if not senders:
+                heads.append(torch.zeros(size))
+                continue
+            query = attention.query(dst[i])[part]
+            scores = torch.stack([query @ attention.key(src[j])[part] / math.sqrt(size) for j in senders])
+            alpha = scores.exp() / scores.exp().sum()
+            heads.append(sum(a * attention.value(src[j])[part] for a, j in zip(alpha, senders, strict=True)))
+        rows.append(attention.output(torch.cat(heads)))
+    return torch.stack(rows) if rows else torch.zeros(0, WIDTH)
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_against_the_equation(maps: bool) -> None:
+    torch.manual_seed(0)
+    attention = Attention(WIDTH, HEADS, value=maps, output=maps)
+    assert {name.split(".")[0] for name in attention.state_dict()} == (
+        {"query", "key", "value", "output"} if maps else {"query", "key"}
+    )
+    for edges in (
+        Edges(layout(3, 1, 0, 4), layout(2, 5, 3, 0)),
+        Edges(layout(6, 1), layout(6, 1)),
+        random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.4),
+    ):
+        dst, src = inputs(edges)
+        wanted = plain(attention, dst, src, edges)
+        for reading in ("dense", "sparse"):
+            found = attention(dst, src, edges.read_as(reading))
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize("training", [True, False])
+def test_dense_is_sparse(edges: Edges, training: bool) -> None:
+    torch.manual_seed(1)
+    attention = Attention(WIDTH, HEADS).train(training)
+    dst, src = inputs(edges)
+    found = {}
+    for reading in ("dense", "sparse"):
+        read = edges.read_as(reading)
+        found[reading] = [
+            attention(dst, src, read),
+            *gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src),
+        ]
+    assert found["dense"][0].shape == dst.shape
+    for dense, sparse in zip(*found.values(), strict=True):
+        assert dense.isfinite().all()
+        torch.testing.assert_close(dense, sparse, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_the_density_chooses(edges: Edges) -> None:
+    attention = Attention(WIDTH, HEADS)
+    dst, src = inputs(edges)
+    reading = "dense" if edges.density >= DENSE_ABOVE else "sparse"
+    assert torch.equal(attention(dst, src, edges), attention(dst, src, edges.read_as(reading)))
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_alone_is_batched(reading: str) -> None:
+    attention = Attention(WIDTH, HEADS)
+    things, words = (3, 0, 2, 1), (5, 4, 1, 128)
+    edges = random_edges(layout(*things), layout(*words), 0.5)
+    dst, src = inputs(edges)
+    batched = attention(dst, src, edges.read_as(reading))
+    for s in range(len(words)):
+        d, t = (slice(*places.ptr[s : s + 2].tolist()) for places in (edges.dst, edges.src))
+        mine = edges.dst.sentence[edges.index[1]] == s
+        index = edges.index[:, mine] - torch.tensor([[t.start], [d.start]])
+        alone = Edges(layout(things[s]), layout(words[s]), index, reading=reading)
+        torch.testing.assert_close(attention(dst[d], src[t], alone), batched[d], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_a_receiver_that_hears_nobody(reading: str) -> None:
+    """Zeros before the output map: what comes out is that map's bias."""
+    attention = Attention(WIDTH, HEADS)
+    edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), reading=reading)
+    dst, src = inputs(edges)
+    out = attention(dst, src, edges)
+    torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
+    bare = Attention(WIDTH, HEADS, output=False)
+    assert not bare(dst, src, edges)[1:].any()
+    # its own features cannot change anything, nor learn from it
+    dst = dst.requires_grad_()
+    attention(dst, src, edges)[1:].sum().backward()
+    assert not dst.grad.any()
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_against_torch(reading: str) -> None:
+    """torch.nn.MultiheadAttention with the same weights."""
+    torch.manual_seed(2)
+    ours = Attention(WIDTH, HEADS)
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    theirs.in_proj_weight.data = torch.cat([part.weight.data for part in parts])
+    theirs.in_proj_bias.data = torch.cat([part.bias.data for part in parts])
+    theirs.out_proj.load_state_dict(ours.output.state_dict())
+    edges = Edges(layout(4, 2, 5), layout(3, 6, 1), reading=reading)
+    dst, src = inputs(edges)
+    wanted, weights = theirs(
+        edges.dst.pad(dst),
+        edges.src.pad(src),
+        edges.src.pad(src),
+        key_padding_mask=~edges.src.mask,
+        average_attn_weights=False,
+    )
+    torch.testing.assert_close(ours(dst, src, edges), edges.dst.unpad(wanted), atol=1e-5, rtol=1e-5)
+    seen = []
+    ours.weights.register_forward_hook(lambda module, args, out: seen.append(out))
+    ours(dst, src, edges)
+    if reading == "dense":
+        found = seen[0].transpose(1, 2)[edges.mask.any(-1)]
+        torch.testing.assert_close(found, edges.dst.unpad(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
+    else:
+        sentence, i, j = edges.slots_of_edges
+        torch.testing.assert_close(seen[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_weights_are_a_distribution(reading: str) -> None:
+    attention = Attention(WIDTH, HEADS)
+    edges = random_edges(layout(4, 3), layout(5, 2), 0.6)
+    dst, src = inputs(edges)
+    seen = []
+    attention.weights.register_forward_hook(lambda module, args, out: seen.append(out))
+    attention(dst, src, edges.read_as(reading))
+    if reading == "dense":
+        weights = seen[0]
+        assert not weights.masked_select(~edges.mask[:, None] & edges.heard[:, None, :, None]).any()
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    else:
+        total = torch.zeros(edges.dst.nodes, HEADS).index_add(0, edges.index[1], seen[0])
+        heard = edges.dst.unpad(edges.heard)
+        torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
+    edges = Edges(layout(20), layout(30), reading=reading)
+    dst, src = inputs(edges)
+    attention = Attention(WIDTH, HEADS, dropout=0.5)
+    without = Attention(WIDTH, HEADS)
+    without.load_state_dict(attention.state_dict())
+    torch.testing.assert_close(attention.eval()(dst, src, edges), without(dst, src, edges))
+    attention.train()
+    kept = []
+    attention.dropout.register_forward_hook(lambda module, args, out: kept.append((args[0], out)))
+    torch.manual_seed(3)
+    first = attention(dst, src, edges)
+    torch.manual_seed(3)
+    assert torch.equal(attention(dst, src, edges), first), "seeded"
+    assert not torch.allclose(attention(dst, src, edges), first)
+    before, after = kept[0]
+    share = float((after == 0).float().mean())
+    assert 0.4 < share < 0.6
+    torch.testing.assert_close(after[after != 0], 2 * before[after != 0])
+
+
+def test_large_scores_stay_finite() -> None:
+    attention = Attention(WIDTH, HEADS)
+    edges = random_edges(layout(4), layout(4), 0.6)
+    for reading in ("dense", "sparse"):
+        assert attention(*(1e4 * x for x in inputs(edges)), edges.read_as(reading)).isfinite().all()
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_half_precision(reading: str) -> None:
+    attention = Attention(WIDTH, HEADS, value=False, output=False)
+    edges = random_edges(layout(4, 2), layout(4, 3), 0.6).read_as(reading)
+    dst, src = inputs(edges)
+    wanted = attention(dst, src, edges)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(dst, src, edges)
+    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.05)
+
+
+def test_heads_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="3 heads do not divide a width of 8"):
+        Attention(8, 3)

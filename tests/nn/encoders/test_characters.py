@@ -1,0 +1,87 @@
+"""Spelling: convolution and LSTM over characters against plain readings, one word at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import awkward_posts, layout
+from torch import Tensor
+
+from mnergraph.features.text.word_embeddings import Alphabet
+from mnergraph.graph import GraphBuilder, Layout, Schema, collate
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM, Spelling
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+READS, WIDTH = 4, 5
+LETTERS = Alphabet("abcdefghijklmnopqrstuvwxyzPH#")
+WORDS = [layout(3, 1, 60), layout(1), layout(2, 2, 2, 7)]
+
+
+def graph_of(posts: list[Pair]) -> Graph:
+    return Graph.of(collate(GraphBuilder(Schema(), characters=LETTERS).build(posts)), Schema())
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: str(words.counts.tolist()))
+def test_convolution_against_the_equation(words: Layout, window: int) -> None:
+    torch.manual_seed(0)
+    module = CharacterCNN(READS, WIDTH, window=window)
+    characters = torch.randn(words.nodes, READS)
+    found = module(characters, words)
+    assert found.shape == (words.sentences, module.width)
+    kernel, bias = module.convolution.weight, module.convolution.bias
+    for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
+        places = []
+        for t in range(len(word)):
+            total = bias.clone()
+            for k in range(-(window // 2), window // 2 + 1):
+                if 0 <= t + k < len(word):
+                    total = total + kernel[:, :, k + window // 2] @ word[t + k]
+            places.append(torch.tanh(total))
+        torch.testing.assert_close(row, torch.stack(places).amax(0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: str(words.counts.tolist()))
+def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
+    torch.manual_seed(0)
+    module = CharacterLSTM(READS, WIDTH)
+    characters = torch.randn(words.nodes, READS)
+    found = module(characters, words)
+    assert found.shape == (words.sentences, module.width) == (words.sentences, 2 * WIDTH)
+    for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
+        states, _ = module.lstm.lstm(word[None])
+        wanted = torch.cat([states[0, -1, :WIDTH], states[0, 0, WIDTH:]])
+        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reader", [CharacterCNN(READS, WIDTH), CharacterLSTM(READS, WIDTH)])
+def test_a_word_is_spelled_alike_wherever_it_stands(reader: CharacterCNN | CharacterLSTM) -> None:
+    layer = Spelling(LETTERS, reader)
+    posts = [*awkward_posts(), Pair(("x" * 300, "", "Paris", "\u200b"))]
+    found = layer(graph_of(posts)).x["spelling"]
+    words = [word for post in posts for word in post.words]
+    assert found.shape == (len(words), layer.width)
+    first: dict[str, Tensor] = {}
+    for word, row in zip(words, found, strict=True):
+        alone = layer(graph_of([Pair((word,))])).x["spelling"][0]
+        torch.testing.assert_close(row, alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(row, first.setdefault(word, row), atol=1e-5, rtol=1e-5)
+    assert len({tuple(row.tolist()) for row in first.values()}) > 5
+    found.sin().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_dropout_of_the_convolution_is_on_characters() -> None:
+    module, words = CharacterCNN(READS, WIDTH, dropout=0.9), layout(3, 4)
+    characters = torch.randn(7, READS)
+    torch.manual_seed(0)
+    found = module(characters, words)
+    torch.manual_seed(0)
+    dropped = torch.nn.functional.dropout(characters, 0.9)
+    assert torch.equal(found, module.eval()(dropped, words))
+
+
+def test_a_window_without_a_middle() -> None:
+    with pytest.raises(ValueError, match="a window has a character in its middle, so it is odd, not 4"):
+        CharacterCNN(window=4)

@@ -1,0 +1,191 @@
+"""A backbone in the model: what it says of crops that a loader's workers cut, and that it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+from wild import lying, noise
+
+from mnergraph.features.text.encoder import tiny
+from mnergraph.features.vision.crops import Crops, Cuts
+from mnergraph.graph import Complete, GraphBuilder, Relation, Schema, collate
+from mnergraph.labels import Labels
+from mnergraph.models import UMGF, Tagger
+from mnergraph.nn import ObjectEncoder, PixelEncoder
+from mnergraph.nn.encoders.visual import REGION
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
+from mnergraph.training import Loop, Optimisation, fit
+from mnergraph.training.loader import Batches
+
+SCHEMA = Schema([Relation("object", "guides", "token", Complete())])
+BUILDER = GraphBuilder(SCHEMA, cuts=Cuts(32))
+CROPS = Crops(size=32, seed=3)
+LABELS = Labels.of_types(["PER", "LOC"])
+
+
+@pytest.fixture
+def posts(tmp_path: Path) -> list[Pair]:
+    """Boxes and a told object; no box; no picture; a picture that can't be read; a picture on its side."""
+    for seed in range(2):
+        noise(seed=seed).save(tmp_path / f"{seed}.png")
+    lying(noise(seed=4), tmp_path / "4.png", 6)
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    box, other = Object("man", box=(3, 5, 17, 21)), Object("dog", box=(0, 0, 40, 30), words=(0, 1))
+    words, tags = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
+    return [
+        Pair(words, tags, "0", tmp_path / "0.png", (40, 30), (box, Object("a hat"), other)),
+        Pair(words, tags, "1", tmp_path / "1.png"),
+        Pair(words, tags, "2", objects=(box,)),
+        Pair(words, tags, "4", tmp_path / "4.png", (40, 30), (box,)),
+    ]
+
+
+def unreadable(posts: list[Pair]) -> Pair:
+    return replace(posts[0], id="3", picture=(posts[0].picture or Path()).with_name("3.png"))
+
+
+def vectors(layer: PixelEncoder, pairs: list[Pair]) -> torch.Tensor:
+    return layer(Graph.of(collate(BUILDER.build(pairs)), SCHEMA)).x[REGION]
+
+
+# --- cutting ---------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
+    draft = BUILDER.draft(posts[0])
+    assert "pixels" not in draft["object"]
+    graph = BUILDER.finish(draft)
+    assert "pixels" not in draft["object"], "the draft stays as it is"
+    assert graph["object"].pixels.shape == (3, 3, 32, 32)
+    assert graph["object"].pixels.dtype == torch.uint8
+    assert graph["object"].has_x.tolist() == [True, False, True]
+    whole = BUILDER(posts[1])
+    assert whole["object"].num_nodes == 1
+    assert whole["object"].box.tolist() == [[0, 0, 40, 30]]
+    assert whole["object"].has_x.tolist() == [True]
+    assert BUILDER(posts[2])["object"].has_x.tolist() == [False]
+    plain = GraphBuilder(SCHEMA)
+    assert plain.finish(draft) is draft
+    with pytest.raises(ValueError, match="objects have pixels or region vectors: give cuts or region_width"):
+        GraphBuilder(SCHEMA, cuts=Cuts(), region_width=6)
+
+
+def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
+    with pytest.warns(UserWarning, match=r"post 3: 3.png: .*; its objects have no pixels"):
+        graph = BUILDER(unreadable(posts))
+    assert graph["object"].has_x.tolist() == [False] * 3
+    assert not graph["object"].pixels.any()
+
+
+def test_workers_cut(posts: list[Pair]) -> None:
+    drafts = [BUILDER.draft(pair) for pair in posts * 2]
+    for workers in (0, 2):
+        batches = list(Batches(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.finish))
+        wanted = [collate(BUILDER.build(posts * 2))]
+        pixels = torch.cat([batch["object"].pixels for batch in batches])
+        assert torch.equal(pixels, wanted[0]["object"].pixels)
+        assert [pair.id for batch in batches for pair in batch.pair] == [pair.id for pair in posts * 2]
+
+
+# --- the layer -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_vectors_are_those_of_the_backbone(posts: list[Pair], training: bool) -> None:
+    layer = PixelEncoder(CROPS).train(training)
+    found = vectors(layer, posts)
+    boxes = [(3, 5, 17, 21), (0, 0, 40, 30)]
+    wanted = torch.zeros(6, 512)
+    wanted[[0, 2]] = CROPS(noise(seed=0), boxes)  # type: ignore[arg-type]
+    wanted[3] = CROPS(noise(seed=1), boxes[1:])[0]  # type: ignore[arg-type]
+    wanted[5] = CROPS(noise(seed=4), boxes[:1])[0]  # type: ignore[arg-type]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    alone = torch.cat([vectors(layer, [post]) for post in posts])
+    torch.testing.assert_close(alone, found, atol=1e-5, rtol=1e-4)
+
+
+def test_it_learns_and_stands_what_has_no_pixels(posts: list[Pair]) -> None:
+    layer = PixelEncoder(CROPS).train()
+    vectors(layer, posts).square().sum().backward()
+    for name, weight in layer.backbone.named_parameters():
+        assert weight.grad is not None, name
+        assert torch.isfinite(weight.grad).all()
+        assert weight.grad.any(), name
+    before = layer.backbone.bn1.running_mean.clone()
+    assert not vectors(layer, posts[2:3]).any()
+    assert vectors(layer, [Pair(("a",))]).shape == (0, 512)
+    assert torch.equal(layer.backbone.bn1.running_mean, before)
+    layer.zero_grad()
+    (vectors(layer, posts[2:3]).sum() * 2).backward()
+    assert all(weight.grad is None or not weight.grad.any() for weight in layer.parameters())
+
+
+def test_the_object_encoder_reads_it(posts: list[Pair]) -> None:
+    torch.manual_seed(0)
+    encoder = ObjectEncoder(8, region_width=512)
+    graph = Graph.of(collate(BUILDER.build(posts)), SCHEMA)
+    found = encoder(PixelEncoder(CROPS)(graph)).x["object"]
+    assert encoder.region is not None
+    has = graph.data["object"].has_x[:, None]
+    wanted = encoder.region(vectors(PixelEncoder(CROPS), posts)) * has
+    torch.testing.assert_close(found, wanted)
+
+
+# --- in a model ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(5)
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "first.pth")
+    return tmp_path / "first.pth"
+
+
+def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
+    model = UMGF(words, LABELS, width=16, heads=2, layers=1, resnet="resnet18", resnet_weights=str(weights))
+    (layer,) = [part for part in model.modules() if isinstance(part, PixelEncoder)]
+    first = torch.load(weights, weights_only=True)
+    assert torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
+    assert {id(w) for w in layer.parameters()} < {id(w) for w in model.encoder_parameters()}
+    fit(
+        model,
+        posts,
+        posts[:1],
+        tmp_path / "run",
+        optimisation=Optimisation(warmup=0.0),
+        loop=Loop(epochs=1, batch_size=4, workers=1, progress=False, logger="none", accelerator="cpu"),
+    )
+    assert not torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
+    assert torch.equal(layer.backbone.bn1.running_mean, first["bn1.running_mean"])
+
+    # the saved model needs the first weights no more
+    model.save_pretrained(tmp_path / "saved")
+    weights.unlink()
+    again = Tagger.from_pretrained(tmp_path / "saved")
+    assert again.predict(posts) == model.predict(posts)
+    with pytest.raises(FileNotFoundError, match=r"first.pth' is neither 'random', 'imagenet' nor a file"):
+        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights=str(weights))
+    with pytest.raises(ValueError, match="objects have pixels or region vectors"):
+        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights="random", region_width=6)
+
+
+def test_every_parameter_learns(posts: list[Pair]) -> None:
+    torch.manual_seed(0)
+    words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
+    model = UMGF(
+        words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random"
+    )
+    model.loss(model.train()(collate(model.builder.build(posts)))).backward()
+    backbone = [(name, w) for name, w in model.named_parameters() if ".backbone." in name]
+    assert len(backbone) == len(list(resnet18().parameters())) - 2
+    for name, weight in backbone:
+        assert weight.grad is not None, name
+        assert torch.isfinite(weight.grad).all(), name
+        assert weight.grad.any(), name

@@ -1,0 +1,318 @@
+"""Raw stores to node features, against plain readings: piece by piece, window by window."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from fakes import LABELS, SCHEMA, awkward_posts, layout, post, state, without_objects
+from torch import Tensor, nn
+
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.word_pieces import best_windows, windows
+from mnergraph.graph import GraphBuilder, Layout, Schema, collate
+from mnergraph.nn.conv.pooling import sum_to
+from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
+from mnergraph.nn.layers.hetero import Positions, Remember
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+WIDTH = 8
+
+
+def backbone(max_length: int = 512) -> Backbone:
+    torch.manual_seed(0)
+    found = tiny(["paris", "rain"], width=WIDTH, layers=1, heads=2, max_length=max_length)
+    found.model.eval()
+    return found
+
+
+def graph_of(
+    posts: list[Pair], encoder: Backbone, *, tokens: str = "words", schema: Schema = SCHEMA
+) -> Graph:
+    builder = GraphBuilder(schema, tokenizer=encoder.pieces, region_width=6, tokens=tokens)
+    return Graph.of(collate(builder.build(posts)), schema)
+
+
+def states(encoder: Backbone, ids: list[int]) -> Tensor:
+    """One sentence through the encoder, unpadded."""
+    return encoder.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+
+
+def plain_pieces(encoder: Backbone, words: tuple[str, ...]) -> tuple[Tensor, list[int]]:
+    """States of a sentence's pieces but the special ones, and the word of each: every window by itself."""
+    start, end = list(encoder.pieces.start), list(encoder.pieces.end)
+    split = encoder.pieces(words)
+    ids = [piece for word in split for piece in word]
+    spans = windows(len(ids), encoder.max_length - len(start) - len(end))
+    encoded = [states(encoder, start + ids[w.start : w.stop] + end)[len(start) :] for w in spans]
+    rows = [encoded[w][piece - spans[w].start] for piece, w in enumerate(best_windows(len(ids), spans))]
+    return torch.stack(rows), [place for place, word in enumerate(split) for _ in word]
+
+
+def plain_words(encoder: Backbone, words: tuple[str, ...], pooling: str) -> Tensor:
+    pieces, owner = plain_pieces(encoder, words)
+    rows = []
+    for word in range(len(words)):
+        mine = [pieces[place] for place, w in enumerate(owner) if w == word]
+        rows.append({"first": mine[0], "sum": sum(mine), "mean": sum(mine) / len(mine)}[pooling])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean", "sum"])
+@pytest.mark.parametrize("max_length", [512, 12])
+def test_words_against_a_plain_reading(pooling: str, max_length: int) -> None:
+    """Short and long sentences mixed; with 12 pieces at once nearly all take several windows."""
+    encoder, posts = backbone(max_length), awkward_posts()
+    if max_length == 512:
+        posts = [pair for pair in posts if len(pair.words) < 128]
+    else:
+        posts = [*posts[:5], post(30, 1, seed=9), Pair(("zero", "\u200b", "x" * 40, "paris"))]
+    layer = TextEncoder(encoder, pooling=pooling).eval()
+    graph = graph_of(posts, encoder)
+    with torch.no_grad():
+        found = layer(graph).x["token"]
+        wanted = torch.cat([plain_words(encoder, pair.words, pooling) for pair in posts])
+    assert found.shape == (sum(len(pair.words) for pair in posts), WIDTH)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("max_length", [12, 64, 512])
+def test_a_long_sentence_equals_itself_alone(max_length: int) -> None:
+    encoder = backbone(max_length)
+    posts = [post(3, seed=1), post(128, seed=2), post(1, seed=3), post(40, seed=4)]
+    layer = TextEncoder(encoder).eval()
+    with torch.no_grad():
+        found = layer(graph_of(posts, encoder)).x["token"].split([len(pair.words) for pair in posts])
+        for pair, words in zip(posts, found, strict=True):
+            assert words.isfinite().all()
+            torch.testing.assert_close(
+                layer(graph_of([pair], encoder)).x["token"], words, atol=1e-5, rtol=1e-5
+            )
+
+
+@pytest.mark.parametrize("max_length", [512, 8])
+def test_pieces_as_tokens_keep_the_special_ones(max_length: int) -> None:
+    encoder, pair = backbone(max_length), Pair(("paris", "zz", "rain", "abcdef"))
+    with torch.no_grad():
+        found = TextEncoder(encoder).eval()(graph_of([pair], encoder, tokens="pieces")).x["token"]
+        inner, _ = plain_pieces(encoder, pair.words)
+        torch.testing.assert_close(found[1:-1], inner, atol=1e-5, rtol=1e-5)
+        assert len(found) == len(inner) + 2
+        ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+        spans = windows(len(ids), max_length - 2)
+        for place, w in ((0, spans[0]), (-1, spans[-1])):
+            rims = [*encoder.pieces.start, *ids[w.start : w.stop], *encoder.pieces.end]
+            torch.testing.assert_close(found[place], states(encoder, rims)[place], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("max_length", [512, 6])
+def test_an_empty_row(max_length: int) -> None:
+    """A sentence without pieces changes nobody and leaves gradients finite."""
+    layer = TextEncoder(backbone(max_length)).eval()
+    ids = torch.tensor([2, 9, 10, 3, 2, 11, 12, 13, 14, 15, 16, 3])
+    found, wanted = (layer._states(ids, rows, None)[0] for rows in (layout(4, 0, 8), layout(4, 8)))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    found.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("max_length", [512, 12])
+def test_the_sentences_own_state(max_length: int) -> None:
+    """[CLS] of every sentence, of its first window where it takes several."""
+    encoder, posts = backbone(max_length), [post(3, seed=1), post(30, seed=2), post(1, seed=3)]
+    with torch.no_grad():
+        graph = TextEncoder(encoder, sentence=True).eval()(graph_of(posts, encoder))
+        assert graph.x["sentence"].shape == (3, WIDTH)
+        for row, pair in zip(graph.x["sentence"], posts, strict=True):
+            ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+            first = windows(len(ids), max_length - 2)[0]
+            rims = [*encoder.pieces.start, *ids[first.start : first.stop], *encoder.pieces.end]
+            torch.testing.assert_close(row, states(encoder, rims)[0], atol=1e-5, rtol=1e-5)
+        assert "sentence" not in TextEncoder(encoder)(graph_of(posts, encoder)).x
+        dropped = TextEncoder(encoder, sentence=True, dropout=1.0).train()(graph_of(posts, encoder))
+    assert not dropped.x["sentence"].any()
+
+
+def test_an_encoder_without_a_sentence_piece() -> None:
+    encoder = backbone()
+    encoder.pieces.start = ()
+    with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
+        TextEncoder(encoder, sentence=True)
+
+
+def test_training_reaches_every_weight_and_dropout_drops() -> None:
+    encoder = backbone(16)
+    layer = TextEncoder(encoder, dropout=0.5)
+    graph = graph_of(awkward_posts()[:6], encoder)
+    torch.manual_seed(0)
+    first = layer.train()(graph)
+    torch.manual_seed(0)
+    assert torch.equal(layer(graph).x["token"], first.x["token"])
+    assert 0.35 < float((first.x["token"] == 0).float().mean()) < 0.65
+    (first.x["token"].sin().sum() + first.x["label_piece"].sin().sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    assert not (layer.eval()(graph).x["token"] == 0).any()
+
+
+def test_label_pieces_are_input_embeddings() -> None:
+    encoder = backbone()
+    graph = TextEncoder(encoder)(graph_of(awkward_posts()[:3], encoder))
+    table = encoder.model.get_input_embeddings().weight
+    assert torch.equal(graph.x["label_piece"], table[graph.data["label_piece"].input_ids])
+    text = Schema(nodes=["token"])
+    assert TextEncoder(encoder)(graph_of([post(2)], encoder, schema=text)).x.keys() == {"token"}
+
+
+def test_pooling_by_another_name() -> None:
+    with pytest.raises(ValueError, match="pooling is first, mean or sum, not 'last'"):
+        TextEncoder(backbone(), pooling="last")
+
+
+def test_an_encoder_without_room_for_a_word() -> None:
+    encoder = backbone(2)
+    with pytest.raises(ValueError, match="a window holds at least one piece, not 0"):
+        TextEncoder(encoder)(graph_of([post(2)], encoder))
+
+
+# --- positions
+
+
+@pytest.mark.parametrize("width", [8, 7])
+def test_positions(width: int) -> None:
+    graph = state(awkward_posts(), width=width)
+    found = Positions()(graph)
+    for row, place in enumerate(graph.layouts["token"].position.tolist()):
+        for i in range(0, width, 2):
+            angle = place / 10000 ** (i / width)
+            extra = [math.sin(angle), math.cos(angle)][: width - i]
+            wanted = graph.x["token"][row, i : i + 2] + torch.tensor(extra)
+            torch.testing.assert_close(found.x["token"][row, i : i + 2], wanted, atol=2e-5, rtol=1e-5)
+    assert found.x["object"] is graph.x["object"]
+    other = Positions("object")(graph)
+    assert other.x["token"] is graph.x["token"]
+    assert not torch.equal(other.x["object"], graph.x["object"])
+    assert Positions()(graph.update(token=graph.x["token"].bfloat16())).x["token"].dtype == torch.bfloat16
+
+
+# --- objects
+
+
+@pytest.mark.parametrize("region", [6, None])
+@pytest.mark.parametrize("label", [WIDTH, None])
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_objects_against_the_equation(region: int | None, label: int | None, posts: list[Pair]) -> None:
+    if region is None and label is None:
+        with pytest.raises(ValueError, match="an object needs a region vector, a label, or both"):
+            ObjectEncoder(5)
+        return
+    encoder = backbone()
+    layer = ObjectEncoder(5, region_width=region, label_width=label)
+    table = encoder.model.get_input_embeddings()
+    graph = graph_of(posts, encoder)
+    labels = table(graph.data["label_piece"].input_ids)
+    found = layer(graph.update(label_piece=labels)).x["object"]
+    things = [thing for pair in posts for thing in pair.objects]
+    assert found.shape == (len(things), 5)
+    for row, thing in zip(found, things, strict=True):
+        wanted = torch.zeros(5)
+        if region and thing.region is not None:
+            wanted = wanted + layer.region(thing.region)
+        ids = [piece for word in encoder.pieces(thing.label.split()) for piece in word]
+        if label and ids:
+            mean = sum(table(torch.tensor(piece)) for piece in ids) / len(ids)
+            wanted = wanted + layer.label(layer.norm(mean))
+        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-5)
+    found.sin().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_objects_alone_and_batched() -> None:
+    encoder, posts = backbone(), awkward_posts()
+    stack = nn.Sequential(TextEncoder(encoder), ObjectEncoder(5, region_width=6, label_width=WIDTH)).eval()
+    batched = stack(graph_of(posts, encoder)).x["object"].split([len(pair.objects) for pair in posts])
+    for pair, objects in zip(posts, batched, strict=True):
+        torch.testing.assert_close(stack(graph_of([pair], encoder)).x["object"], objects)
+
+
+def test_regions_are_standardised_by_what_was_observed() -> None:
+    encoder, posts = backbone(), awkward_posts()
+    layer, graph = ObjectEncoder(5, region_width=6), graph_of(posts, encoder)
+    regions = torch.randn(20, 6) * 3 + 2
+    regions[:, 1] = 4.0
+    layer.observe(regions)
+    deviation = [float(column.std()) or 1.0 for column in regions.T]
+    found = layer(graph).x["object"]
+    for row, thing in zip(found, (thing for pair in posts for thing in pair.objects), strict=True):
+        if thing.region is None:
+            assert not row.any()
+            continue
+        standard = (thing.region - regions.mean(0)) / torch.tensor(deviation)
+        torch.testing.assert_close(row, layer.region(standard), atol=1e-5, rtol=1e-5)
+    before = layer.state_dict()["mean"].clone()
+    layer.observe(regions[:1] + 9)
+    ObjectEncoder(5, label_width=WIDTH).observe(regions)
+    assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
+
+
+# --- the picture
+
+
+@pytest.mark.parametrize("pictures", [(4, 0, 1, 49), (0, 0), (1,)], ids=str)
+def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
+    posts = [Pair(("paris",), image=grid) for grid in grids]
+    schema = Schema(nodes=["image"])
+    graph = Graph.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
+    layer = ImageEncoder(3, 5)
+    again = ImageEncoder(3, 5, out="querying image")
+    found = again(layer(graph)).x
+    assert graph.layouts["image"].counts.tolist() == list(pictures)
+    for name, part in (("image", layer), ("querying image", again)):
+        rows = [
+            part.linear.weight @ block + part.linear.bias
+            for grid in grids
+            if grid is not None
+            for block in grid
+        ]
+        wanted = torch.stack(rows) if rows else torch.zeros(0, 3)
+        torch.testing.assert_close(found[name], wanted, atol=1e-5, rtol=1e-5)
+        found[name].sin().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+
+
+def test_remember() -> None:
+    graph = state([post(3, 1)])
+    found = Remember("token", "encoded")(graph)
+    assert found.x["encoded"] is graph.x["token"]
+    assert "encoded" not in graph.x
+
+
+# --- sums by owner
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("owner", [[0, 0, 2, 2, 2], [3, 1, 3, 0, 0], []])
+def test_sum_to(owner: list[int], mean: bool) -> None:
+    x = torch.randn(len(owner), 3, requires_grad=True)
+    wanted = torch.zeros(5, 3)
+    for place in range(5):
+        rows = [row for row, o in zip(x, owner, strict=True) if o == place]
+        if rows:
+            wanted[place] = sum(rows) / (len(rows) if mean else 1)
+    found = sum_to(x, torch.tensor(owner, dtype=torch.long), 5, mean=mean)
+    torch.testing.assert_close(found, wanted)
+    found.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_fakes_cover_what_is_awkward() -> None:
+    posts = awkward_posts()
+    assert {1, 128} <= {len(pair.words) for pair in posts}
+    assert any(not pair.objects for pair in posts)
+    assert any(pair.size is None for pair in posts)
+    assert all(label in LABELS.tags for pair in posts for label in pair.labels)
+    assert isinstance(layout(1), Layout)

@@ -1,0 +1,66 @@
+"""The words' states by either encoder, and what is said to the wrong one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import LABELS, SCHEMA, awkward_posts
+
+from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
+from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
+from mnergraph.nn.encoders.characters import CharacterCNN
+from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.nn.encoders.visual import ObjectEncoder
+from mnergraph.nn.encoders.word_vectors import WordEncoder, lstm_states, word_states
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+
+def vectors() -> WordVectors:
+    torch.manual_seed(0)
+    return random_vectors(["Paris", "in", "rain", "person", "é"], 6, at_least=1)
+
+
+def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> Graph:
+    builder = GraphBuilder(schema, tokenizer=encoder.pieces, characters=encoder.characters, region_width=6)
+    return Graph.of(collate(builder.build(posts)), schema)
+
+
+def test_words_are_rows_of_the_table() -> None:
+    encoder, posts = vectors(), awkward_posts()
+    graph = WordEncoder(encoder)(graph_of(posts, encoder))
+    rows = [row for post in posts for (row,) in encoder.pieces(post.words)]
+    assert torch.equal(graph.x["token"], encoder.model.learned[rows])
+    named = [row for post in posts for o in post.objects for (row,) in encoder.pieces(o.label.split())]
+    assert torch.equal(graph.x["label_piece"], encoder.model.learned[named])
+    objects = ObjectEncoder(5, region_width=6, label_width=encoder.width)(graph).x["object"]
+    assert objects.shape == (sum(len(post.objects) for post in posts), 5)
+    text = graph_of(posts, encoder, Schema())
+    assert WordEncoder(encoder)(text).x.keys() == {"token"}
+
+
+def test_by_lstm_or_by_a_pretrained_encoder() -> None:
+    encoder = vectors()
+    layers, width = word_states(encoder, 4, reader=CharacterCNN(3, 5))
+    graph = torch.nn.Sequential(*layers)(graph_of(awkward_posts(), encoder))
+    assert graph.x["token"].shape[1] == width == 8
+    assert layers[-1].dropout.p == 0.5
+    backbone = tiny(width=16, layers=1, heads=2)
+    layers, width = word_states(backbone, 4, reader=CharacterCNN(3, 5))
+    assert [type(layer) for layer in layers] == [TextEncoder]
+    assert width == 16
+    assert layers[0].dropout.p == 0.1
+    assert word_states(backbone, 4, reader=CharacterCNN(), dropout=0.3)[0][0].dropout.p == 0.3
+    assert len(lstm_states(encoder, 4)) == 2
+
+
+def test_the_wrong_encoder() -> None:
+    backbone: Backbone = tiny(width=16, layers=1, heads=2)
+    with pytest.raises(ValueError, match="this model reads word vectors, which 'tiny-random' does not give"):
+        BiLSTMCRF(backbone, LABELS)
+    with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):
+        BERTCRF(vectors(), LABELS)
+    assert GVATT(vectors(), LABELS, image_width=5).encoder.name == "random:6"
+    assert GVATT(backbone, LABELS, image_width=5).encoder.name == "tiny-random"

@@ -1,0 +1,112 @@
+"""Scheduled sampling: which labels later layers are given, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import LABELS, SCHEMA, post
+from torch import Tensor
+
+from mnergraph.graph import GraphBuilder, collate
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.tagging import boundary_of
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+READS = boundary_of(LABELS)
+POSTS = [post(words, seed=words) for words in (3, 1, 7, 4)]
+
+
+class Decoder:
+    """Predicts 7 everywhere, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, graph: Graph) -> Tensor:
+        self.asked += 1
+        assert not torch.is_grad_enabled()
+        return torch.full((graph.layouts["token"].nodes,), 7)
+
+
+def graph_of(posts: list[Pair]) -> Graph:
+    return Graph.of(collate(GraphBuilder(SCHEMA, labels=LABELS).build(posts)), SCHEMA)
+
+
+def gold(posts: list[Pair]) -> list[int]:
+    return [int(READS[LABELS.index(tag)]) for pair in posts for tag in pair.labels or ()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, [0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9]),
+        ({"first": 0, "last": 1, "most": 1.0}, [0, 1, 1]),
+        ({"first": 1, "last": 5, "most": 0.4}, [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4]),
+        ({"most": 0.0}, [0] * 9),
+    ],
+)
+def test_share(settings: dict[str, float], wanted: list[float]) -> None:
+    layer = ScheduledSampling(Decoder(), READS, out="spans", **settings)  # type: ignore[arg-type]
+    assert float(layer.share) == 0.0, "gold until somebody trains it"
+    found = []
+    for epoch in range(len(wanted)):
+        layer.at_epoch(epoch)
+        found.append(float(layer.share))
+    assert found == pytest.approx(wanted)
+    again = ScheduledSampling(Decoder(), READS, out="spans")
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again.share, layer.share)
+    assert layer.state_dict().keys() == {"share"}
+
+
+def test_gold_in_training_predicted_in_evaluation() -> None:
+    decode, graph = Decoder(), graph_of(POSTS)
+    layer = ScheduledSampling(decode, READS, out="spans")
+    told = layer.train()(graph)
+    assert told.x["spans"].tolist() == gold(POSTS)
+    assert told.kind_of("spans") == "token"
+    assert decode.asked == 0, "nothing is decoded that nobody reads"
+    layer.share.fill_(1.0)
+    assert layer(graph).x["spans"].tolist() == [7] * 15
+    layer.share.fill_(0.0)
+    assert layer.eval()(graph).x["spans"].tolist() == [7] * 15
+    assert decode.asked == 2
+    assert "spans" not in graph.x
+
+
+def test_posts_without_labels_have_predicted_ones() -> None:
+    posts = [POSTS[0], replace(POSTS[2], labels=None), POSTS[3]]
+    found = ScheduledSampling(Decoder(), READS, out="spans").train()(graph_of(posts)).x["spans"]
+    assert found.tolist() == gold(posts[:1]) + [7] * 7 + gold(posts[2:])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_every_sentence_draws_on_its_own(share: float) -> None:
+    torch.manual_seed(0)
+    layer, graph = ScheduledSampling(Decoder(), READS, out="spans").train(), graph_of(POSTS)
+    layer.share.fill_(share)
+    lengths = [len(pair.words) for pair in POSTS]
+    wanted = torch.tensor(gold(POSTS)).split(lengths)
+    draws = []
+    for _ in range(600):
+        rows = layer(graph).x["spans"].split(lengths)
+        predicted = [bool((row == 7).all()) for row in rows]
+        assert all(p or torch.equal(row, own) for p, row, own in zip(predicted, rows, wanted, strict=True))
+        draws.append(predicted)
+    drawn = torch.tensor(draws).double()
+    # 600 draws: 4 deviations are 0.08 at most
+    assert drawn.mean(0).tolist() == pytest.approx([share] * 4, abs=0.08)
+    together = (drawn[:, 0] * drawn[:, 1]).mean()
+    assert float(together) == pytest.approx(share**2, abs=0.08)
+
+
+def test_refusals() -> None:
+    for first, last in ((3, 3), (4, 2), (-1, 2)):
+        with pytest.raises(ValueError, match=f"rises from one epoch to a later one.*not {first} to {last}"):
+            ScheduledSampling(Decoder(), READS, out="spans", first=first, last=last)
+    for most in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=f"the share of predicted labels is 0 to 1, not {most}"):
+            ScheduledSampling(Decoder(), READS, out="spans", most=most)

@@ -1,0 +1,159 @@
+"""Spans off labels, entities grown from them, words joined by them, features pooled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import awkward_edges, gradients, layout, neighbours, state
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mnergraph.graph import Complete, Edges, EntityWords, Member, Relation, Schema
+from mnergraph.labels import spans
+from mnergraph.nn.conv.pooling import Pool
+from mnergraph.nn.layers.entity_nodes import GrowEntities, JoinEntityWords, Spans
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Object, Pair
+
+WIDTH = 8
+EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
+FORMS, FILLS = ("token", "forms", "entity"), ("entity", "fills", "token")
+NAMES, SHOWS = ("entity", "names", "object"), ("object", "shows", "token")
+BACK = ("token", "names", "object")
+SCHEMA = Schema(
+    [
+        Relation(*FORMS, Member()),
+        Relation(*FILLS, Member()),
+        Relation(*NAMES, Complete()),
+        Relation(*SHOWS, EntityWords()),
+        Relation(*BACK, EntityWords()),
+    ]
+)
+#: Sentences by their span labels: entities of one word, adjacent ones, orphans, at both ends, none.
+SENTENCES = ["OBIIOB", "O", "B", "I", "BBIBI", "IIOI", "OOO", "BIII", "OI"]
+
+
+def of(sentences: list[str], labels: str) -> Tensor:
+    return torch.tensor([labels.index(label) for sentence in sentences for label in sentence])
+
+
+@given(st.lists(st.text("BIO", min_size=1, max_size=9), min_size=1, max_size=5), st.permutations("BIO"))
+@settings(max_examples=200, deadline=None)
+def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -> None:
+    words = layout(*map(len, sentences))
+    word, span, places = Spans(order)(of(sentences, "".join(order)), words)
+    found = [spans(list(sentence)) for sentence in sentences]
+    assert places.counts.tolist() == [len(some) for some in found]
+    assert places.nodes == sum(map(len, found))
+    wanted, number = [], 0
+    for start, some in zip(words.ptr.tolist(), found, strict=False):
+        for one in some:
+            wanted += [(start + place, number) for place in range(one.start, one.end)]
+            number += 1
+    assert list(zip(word.tolist(), span.tolist(), strict=True)) == wanted
+
+
+def test_labels_that_are_no_boundary_lie_outside() -> None:
+    word, span, places = Spans(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
+    assert (word.tolist(), span.tolist(), places.nodes) == ([1, 3], [0, 1], 2)
+
+
+def labelled(sentences: list[str], objects: int = 2) -> Graph:
+    """Sentences with entities told beforehand that are not those of their labels."""
+    posts = [
+        Pair(tuple(sentence), entities=((0, len(sentence)),), objects=(Object(),) * objects)
+        for sentence in sentences
+    ]
+    return state(posts, schema=SCHEMA).update(found=of(sentences, "BIO"))
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [SENTENCES, ["B"], ["O", "OO"], *([sentence] for sentence in SENTENCES)],
+    ids=lambda sentences: " ".join(sentences),
+)
+def test_grow_entities(sentences: list[str]) -> None:
+    graph = labelled(sentences)
+    grown = GrowEntities("BIO", [FORMS, FILLS], read="found")(graph)
+    rows, members, counts = [], [], []
+    for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
+        some = spans(list(sentence))
+        counts.append(len(some))
+        for one in some:
+            inside = range(start + one.start, start + one.end)
+            members += [(word, len(rows)) for word in inside]
+            rows.append(
+                [max(float(graph.x["token"][w, feature]) for w in inside) for feature in range(WIDTH)]
+            )
+    assert grown.x["entity"].tolist() == rows
+    assert grown.layouts["entity"].counts.tolist() == counts
+    assert [tuple(edge) for edge in grown.edges[FORMS].index.t().tolist()] == members
+    assert torch.equal(grown.edges[FILLS].index, grown.edges[FORMS].index.flip(0))
+    assert grown.edges[FORMS].dst is grown.edges[FILLS].src is grown.edges[NAMES].src
+    assert grown.edges[NAMES].complete
+    assert grown.edges[NAMES].pairs == 2 * len(rows)
+    assert torch.equal(grown.x["token"], graph.x["token"])
+
+
+def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
+    graph = labelled(["OBII", "BO"])
+    x = graph.x["token"].requires_grad_()
+    grown = GrowEntities("BIO", [FORMS, FILLS], read="found")(graph).x["entity"]
+    grown.sum().backward()
+    wanted = torch.zeros_like(x)
+    wanted[1 + x[1:4].argmax(0), torch.arange(WIDTH)] = 1
+    wanted[4] = 1
+    assert torch.equal(x.grad, wanted)
+
+
+@pytest.mark.parametrize("objects", [0, 1, 3])
+def test_join_entity_words(objects: int) -> None:
+    graph = labelled(SENTENCES, objects)
+    joined = JoinEntityWords("BIO", [SHOWS, BACK], read="found")(graph)
+    words, things = graph.layouts["token"], graph.layouts["object"]
+    wanted = {
+        (thing, word)
+        for word, label in enumerate("".join(SENTENCES))
+        for thing in range(things.nodes)
+        if label != "O" and words.sentence[word] == things.sentence[thing]
+    }
+    for key, turn in ((SHOWS, 1), (BACK, -1)):
+        edges = [tuple(edge[::turn]) for edge in joined.edges[key].index.t().tolist()]
+        assert len(edges) == len(wanted)
+        assert set(edges) == wanted
+        assert (joined.edges[key].src, joined.edges[key].dst) == (words, things)[::-turn]
+    assert joined.edges[FORMS] is graph.edges[FORMS]
+
+
+@pytest.mark.parametrize("how", ["max", "sum"])
+@pytest.mark.parametrize("edges", EDGES)
+def test_pool(how: str, edges: Edges) -> None:
+    generator = torch.Generator().manual_seed(0)
+    src = torch.randn(edges.src.nodes, WIDTH, generator=generator)
+    dst = torch.randn(edges.dst.nodes, WIDTH, generator=generator)
+    pool = Pool(how)  # type: ignore[arg-type]
+    assert not list(pool.parameters())
+    wanted = torch.zeros_like(dst)
+    for i, senders in enumerate(neighbours(edges)):
+        for feature in range(WIDTH if senders else 0):
+            values = [float(src[j, feature]) for j in senders]
+            wanted[i, feature] = max(values) if how == "max" else sum(values)
+    found = {}
+    for reading in ("dense", "sparse"):
+        read = edges.read_as(reading)
+        torch.testing.assert_close(pool(dst, src, read), wanted, atol=1e-4, rtol=1e-5)
+        found[reading] = gradients(lambda d, s, read=read: pool(d, s, read), pool, dst, src)
+    for dense, sparse in zip(*found.values(), strict=True):
+        assert torch.equal(dense, sparse)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="how is max or sum, not 'mean'"):
+        Pool("mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"members are relations between entity and token, not \('entity', "):
+        GrowEntities("BIO", [NAMES], read="found")
+    with pytest.raises(
+        ValueError, match=r"relations are between token and another node type, not \('entity'"
+    ):
+        JoinEntityWords("BIO", [NAMES], read="found")

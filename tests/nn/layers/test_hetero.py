@@ -1,0 +1,267 @@
+"""Residuals and layers: equations by loops, both readings, and PyG's own convolutions as operators."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from fakes import (
+    AROUND,
+    NEAR,
+    OBJECTS,
+    TO_OBJECTS,
+    TO_TOKENS,
+    TOKENS,
+    awkward_posts,
+    neighbours,
+    post,
+    read_as,
+    state,
+    without_objects,
+)
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv, HeteroConv, RGCNConv, SAGEConv, TransformerConv
+
+from mnergraph.graph.box_geometry import SPATIAL_LABELS
+from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.gated_sum import GatedSum
+from mnergraph.nn.layers.hetero import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
+
+WIDTH = 8
+#: HeteroConv says so of node types that only send.
+SENDERS_ONLY = pytest.mark.filterwarnings("ignore:There exist node types")
+
+
+# --- node by node
+
+
+@torch.no_grad()
+def test_add_norm_and_feed_forward() -> None:
+    torch.manual_seed(0)
+    x, message = torch.randn(5, WIDTH), torch.randn(5, WIDTH)
+    torch.testing.assert_close(Add()(x, message), x + message)
+
+    def norm(row: Tensor, eps: float = 1e-5) -> Tensor:
+        mean = sum(row) / WIDTH
+        variance = sum((value - mean) ** 2 for value in row) / WIDTH
+        return (row - mean) / math.sqrt(variance + eps)
+
+    wanted = torch.stack([norm(a + b) for a, b in zip(x, message, strict=True)])
+    torch.testing.assert_close(AddNorm(WIDTH, 0.5).eval()(x, message), wanted, atol=1e-5, rtol=1e-5)
+    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, message, strict=True)])
+    torch.testing.assert_close(AddNorm(WIDTH, eps=0.2)(x, message), wanted, atol=1e-5, rtol=1e-5)
+    feed = FeedForward(WIDTH, 11, 0.5).eval()
+    inner = [[max(0.0, float(w @ row + b)) for w, b in zip(feed.inner.weight, feed.inner.bias)] for row in x]  # noqa: B905
+    outer = torch.tensor(inner) @ feed.outer.weight.T + feed.outer.bias
+    wanted = torch.stack([norm(a + b) for a, b in zip(x, outer, strict=True)])
+    torch.testing.assert_close(feed(x), wanted, atol=1e-5, rtol=1e-5)
+    assert feed(x[:0]).shape == (0, WIDTH)
+    other = FeedForward(WIDTH, 11, activation=torch.sin, eps=0.2)
+    outer = other.outer(torch.sin(other.inner(x)))
+    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, outer, strict=True)])
+    torch.testing.assert_close(other(x), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: AddNorm(WIDTH, 0.5), lambda: FeedForward(WIDTH, 11, 0.5)])
+def test_dropout_only_in_training(make) -> None:
+    module = make()
+    arguments = [torch.randn(5, WIDTH) for _ in range(2 if isinstance(module, AddNorm) else 1)]
+    module.eval()
+    assert torch.equal(module(*arguments), module(*arguments))
+    module.train()
+    torch.manual_seed(0)
+    first = module(*arguments)
+    torch.manual_seed(0)
+    assert torch.equal(module(*arguments), first)
+    assert not torch.equal(module(*arguments), first)
+
+
+def test_each_node() -> None:
+    graph = state(awkward_posts())
+    layer = EachNode({"token": nn.Linear(WIDTH, 3)})
+    found = layer(graph)
+    torch.testing.assert_close(found.x["token"], layer.types["token"](graph.x["token"]))
+    assert found.x["object"] is graph.x["object"]
+
+
+def test_apply() -> None:
+    graph = state(awkward_posts())
+    graph = graph.update(encoded=torch.randn(graph.layouts["token"].nodes, WIDTH))
+    layer = Apply(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
+    found = layer(graph)
+    wanted = layer.module(graph.x["token"], graph.x["encoded"])
+    torch.testing.assert_close(found.x["joined"], wanted, rtol=0, atol=0)
+    turned = Apply(layer.module, read=("encoded", "token"), write="token")(graph)
+    wanted = layer.module(graph.x["encoded"], graph.x["token"])
+    torch.testing.assert_close(turned.x["token"], wanted, rtol=0, atol=0)
+    assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
+    assert "joined" not in graph.x
+    found.x["joined"].sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    with pytest.raises(KeyError, match="image"):
+        Apply(nn.Identity(), read=("image",), write="image")(graph)
+
+
+# --- the relational layer
+
+OPERATORS = {
+    TOKENS: lambda: Attention(WIDTH, 2),
+    OBJECTS: lambda: Attention(WIDTH, 4, value=False, output=False),
+    TO_TOKENS: lambda: GatedSum(WIDTH),
+    TO_OBJECTS: lambda: GatedSum(WIDTH, bias=True),
+    NEAR: lambda: Attention(WIDTH, 2),
+}
+
+
+def layer_of(aggr: str, combine=None) -> RelationalLayer:
+    return RelationalLayer({key: make() for key, make in OPERATORS.items()}, aggr, combine)
+
+
+@pytest.mark.parametrize("aggr", ["sum", "mean", "max"])
+@pytest.mark.parametrize("combine", [None, Add, lambda: AddNorm(WIDTH)])
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_relational_layer_by_hand(aggr: str, combine, posts: list) -> None:
+    torch.manual_seed(0)
+    layer, graph = layer_of(aggr, combine), state(posts)
+    messages: dict[str, list[Tensor]] = {"token": [], "object": []}
+    for key, operator in zip(layer.relations, layer.operators, strict=True):
+        messages[key[2]].append(operator(graph.x[key[2]], graph.x[key[0]], graph.edges[key]))
+    found = layer(graph)
+    for kind, made in messages.items():
+        wanted = made[0]
+        for other in made[1:]:
+            wanted = torch.maximum(wanted, other) if aggr == "max" else wanted + other
+        wanted = wanted / len(made) if aggr == "mean" else wanted
+        if combine:
+            wanted = layer.combine[kind](graph.x[kind], wanted)
+        torch.testing.assert_close(found.x[kind], wanted, atol=1e-5, rtol=1e-5)
+    assert found.edges is graph.edges
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list) -> None:
+    torch.manual_seed(0)
+    stack = nn.Sequential(
+        layer_of("sum", lambda: AddNorm(WIDTH)),
+        EachNode({kind: FeedForward(WIDTH, 16) for kind in ("token", "object")}),
+        layer_of("mean", lambda: AddNorm(WIDTH)),
+    ).train(training)
+    graph, results = state(posts), []
+    for reading in ("dense", "sparse"):
+        stack.zero_grad()
+        found = stack(read_as(graph, reading))
+        (found.x["token"].sin().sum() + found.x["object"].sin().sum()).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in stack.parameters())
+        results.append([found.x["token"], found.x["object"], *(p.grad.clone() for p in stack.parameters())])
+    for dense, sparse in zip(*results, strict=True):
+        torch.testing.assert_close(dense, sparse, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_relational_layer_alone_is_batched(reading: str) -> None:
+    torch.manual_seed(0)
+    layer, posts = layer_of("sum", lambda: AddNorm(WIDTH)).eval(), awkward_posts()
+    graph = read_as(state(posts), reading)
+    found = layer(graph)
+    for s, pair in enumerate(posts):
+        rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
+        alone = read_as(state([pair]), reading).update(**{kind: graph.x[kind][r] for kind, r in rows.items()})
+        for kind, x in layer(alone).x.items():
+            torch.testing.assert_close(x, found.x[kind][rows[kind]], atol=1e-5, rtol=1e-5)
+
+
+def test_types_without_a_message_stay() -> None:
+    graph = state([post(3, 2)])
+    found = RelationalLayer({TOKENS: Attention(WIDTH, 2)})(graph)
+    assert found.x["object"] is graph.x["object"]
+    theirs = HeteroConv({TOKENS: SAGEConv(WIDTH, WIDTH)})
+    assert "object" not in theirs(graph.x, {TOKENS: graph.edges[TOKENS].index}), "PyG's trap"
+
+
+def test_errors_of_the_relational_layer() -> None:
+    with pytest.raises(ValueError, match="aggr is one of sum, mean, max, not 'min'"):
+        RelationalLayer({TOKENS: GatedSum(WIDTH)}, "min")
+    layer = RelationalLayer({("image", "tells", "token"): GatedSum(WIDTH)})
+    with pytest.raises(
+        KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token', "
+    ):
+        layer(state([post(3, 2)]))
+
+
+# --- PyG's convolutions
+
+
+def test_sage_and_gcn_against_their_equations() -> None:
+    torch.manual_seed(0)
+    graph = state(awkward_posts())
+    layer = RelationalLayer(
+        {TO_TOKENS: SAGEConv((WIDTH, WIDTH), 5), NEAR: GCNConv(WIDTH, 5, add_self_loops=False)}, "sum"
+    )
+    sage, gcn = layer.operators
+    wanted = []
+    tokens, objects = graph.x["token"], graph.x["object"]
+    senders = neighbours(graph.edges[NEAR])
+    for i, (guides, near) in enumerate(zip(neighbours(graph.edges[TO_TOKENS]), senders, strict=True)):
+        mean = objects[guides].mean(0) if guides else torch.zeros(WIDTH)
+        row = sage.lin_l(mean) + sage.lin_r(tokens[i]) + gcn.bias
+        for j in near:
+            row = row + gcn.lin(tokens[j]) / math.sqrt(len(near) * len(senders[j]))
+        wanted.append(row)
+    torch.testing.assert_close(layer(graph).x["token"], torch.stack(wanted), atol=1e-5, rtol=1e-5)
+
+
+def test_rgcn_gets_the_kinds_of_edges() -> None:
+    torch.manual_seed(0)
+    graph = state(awkward_posts())
+    layer = RelationalLayer({AROUND: RGCNConv(WIDTH, 5, len(SPATIAL_LABELS), aggr="add")})
+    conv, edges, x = layer.operators[0], graph.edges[AROUND], graph.x["object"]
+    assert edges.index.shape[1] > 3
+    wanted = x @ conv.root + conv.bias
+    for (sender, receiver), kind in zip(edges.index.t().tolist(), edges.type.tolist(), strict=True):
+        wanted = wanted.index_add(0, torch.tensor([receiver]), (x[sender] @ conv.weight[kind])[None])
+    torch.testing.assert_close(layer(graph).x["object"], wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("geometry", [True, False])
+def test_transformer_conv_gets_geometry_if_made_for_it(geometry: bool) -> None:
+    torch.manual_seed(0)
+    graph = state(awkward_posts())
+    conv = TransformerConv(WIDTH, 5, edge_dim=2 if geometry else None)
+    layer, edges, x = RelationalLayer({AROUND: conv}), graph.edges[AROUND], graph.x["object"]
+    wanted = []
+    for i in range(len(x)):
+        into = (edges.index[1] == i).nonzero().flatten().tolist()
+        extra = conv.lin_edge(edges.attr[into]) if geometry else torch.zeros(len(into), 5)
+        senders = x[edges.index[0][into]]
+        keys, values = conv.lin_key(senders) + extra, conv.lin_value(senders) + extra
+        alpha = (keys @ conv.lin_query(x[i]) / math.sqrt(5)).softmax(0)
+        wanted.append((alpha[:, None] * values).sum(0) + conv.lin_skip(x[i]))
+    torch.testing.assert_close(layer(graph).x["object"], torch.stack(wanted), atol=1e-5, rtol=1e-5)
+
+
+@SENDERS_ONLY
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_pyg_layer_is_the_relational_layer(posts: list) -> None:
+    """HeteroConv in a stack, against our layer with the same convolutions."""
+    torch.manual_seed(0)
+    operators = {
+        TO_TOKENS: SAGEConv((WIDTH, WIDTH), WIDTH),
+        TOKENS: TransformerConv(WIDTH, WIDTH),
+        NEAR: GCNConv(WIDTH, WIDTH),
+    }
+    graph = state(posts)
+    for aggr in ("sum", "mean", "max"):
+        theirs = PyGLayer(HeteroConv(operators, aggr))(graph)
+        ours = RelationalLayer(operators, aggr)(graph)
+        torch.testing.assert_close(theirs.x["token"], ours.x["token"], atol=1e-5, rtol=1e-5)
+        assert theirs.x["object"] is graph.x["object"]
+
+
+@SENDERS_ONLY
+def test_pyg_layer_refuses_a_missing_relation() -> None:
+    layer = PyGLayer(HeteroConv({("image", "tells", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
+    with pytest.raises(KeyError, match=r"\[\('image', 'tells', 'token'\)\] is not in the graph, which has"):
+        layer(state([post(3, 2)]))

@@ -1,0 +1,100 @@
+"""LSTMs against their equation, one node at a time, whatever stands beside a sentence in the batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import awkward_posts, layout, state
+from torch import Tensor, nn
+
+from mnergraph.graph import Complete, Layout, Relation, Schema
+from mnergraph.nn.layers.lstm import LSTM, SentenceQuery, Spread, WordLSTM
+
+WIDTH, HIDDEN = 6, 4
+ROWS = [layout(3, 1, 5), layout(1), layout(7, 128, 1, 4), layout(2, 2)]
+
+
+def one_way(lstm: nn.LSTM, x: Tensor, suffix: str = "") -> list[Tensor]:
+    """The states of one direction, node by node, by the equations of LSTM's docstring."""
+    w, u, b, d = (
+        getattr(lstm, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    h, c, states = torch.zeros(HIDDEN), torch.zeros(HIDDEN), []
+    for row in x:
+        i, f, g, o = (w @ row + b + u @ h + d).chunk(4)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        states.append(h)
+    return states
+
+
+def plain(module: LSTM, x: Tensor) -> tuple[Tensor, Tensor]:
+    """States and last ones of one sequence."""
+    forward = one_way(module.lstm, x)
+    if not module.lstm.bidirectional:
+        return torch.stack(forward), forward[-1]
+    backward = one_way(module.lstm, x.flip(0), "_reverse")
+    states = [torch.cat(pair) for pair in zip(forward, backward[::-1], strict=True)]
+    return torch.stack(states), torch.cat([forward[-1], backward[-1]])
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("rows", ROWS, ids=lambda rows: str(rows.counts.tolist()))
+def test_against_the_equation(rows: Layout, both: bool) -> None:
+    torch.manual_seed(0)
+    module = LSTM(WIDTH, HIDDEN, both=both)
+    x = torch.randn(rows.nodes, WIDTH)
+    states, last = module(x, rows)
+    assert states.shape == (rows.nodes, module.width)
+    assert last.shape == (rows.sentences, module.width)
+    for place, sequence in enumerate(x.split(rows.counts.tolist())):
+        wanted, wanted_last = plain(module, sequence)
+        begin = int(rows.ptr[place])
+        torch.testing.assert_close(states[begin : begin + len(sequence)], wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(last[place], wanted_last, atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_row_changes_nobody() -> None:
+    module, x = LSTM(WIDTH, HIDDEN), torch.randn(5, WIDTH, requires_grad=True)
+    with_gap, gap = module(x, layout(3, 0, 2))
+    without, last = module(x, layout(3, 2))
+    torch.testing.assert_close(with_gap, without)
+    torch.testing.assert_close(gap[[0, 2]], last)
+    torch.testing.assert_close(gap[1], module(torch.zeros(1, WIDTH), layout(1))[1][0])
+    with_gap.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_forget_gates_begin_open() -> None:
+    module = LSTM(WIDTH, HIDDEN)
+    for suffix in ("", "_reverse"):
+        biases = [getattr(module.lstm, f"bias_{kind}_l0{suffix}") for kind in ("ih", "hh")]
+        assert sum(biases).tolist() == [0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN
+
+
+def test_words() -> None:
+    torch.manual_seed(0)
+    graph = state(awkward_posts(), width=WIDTH)
+    graph = graph.update(spelling=graph.x["token"][:, :2].sin())
+    layer = WordLSTM(WIDTH + 2, HIDDEN, read=("token", "spelling"), dropout=0.5)
+    wanted, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["spelling"]], -1), graph.layouts["token"])
+    assert torch.equal(layer.eval()(graph).x["token"], wanted)
+    zeros = (layer.train()(graph).x["token"] == 0).float().mean()
+    assert 0.4 < float(zeros) < 0.6
+    alone = WordLSTM(WIDTH, HIDDEN)
+    assert alone(graph).x["token"].shape == (graph.layouts["token"].nodes, 2 * HIDDEN)
+
+
+def test_a_sentence_asks_and_its_words_are_told() -> None:
+    torch.manual_seed(0)
+    schema = Schema([Relation("sentence", "tells", "token", Complete())])
+    graph = state(awkward_posts(), width=WIDTH, schema=schema)
+    query = SentenceQuery(WIDTH, HIDDEN)
+    asked = query(graph)
+    counts = graph.layouts["token"].counts.tolist()
+    assert asked.x["sentence"].shape == (len(counts), HIDDEN)
+    told = Spread(write="seen")(asked).x["seen"].split(counts)
+    for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], told, strict=True):
+        torch.testing.assert_close(row, plain(query.lstm, words)[1], atol=1e-5, rtol=1e-5)
+        assert torch.equal(copies, row.expand(len(words), -1))

@@ -1,0 +1,190 @@
+"""Merged nodes against loops over sentences, and one softmax over several types."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import OBJECTS, SCHEMA, awkward_posts, layout, post, state, without_objects
+
+from mnergraph.graph import Complete, Edges, EdgeType, EntityWords, Relation, Schema, Spatial
+from mnergraph.nn import Attention, Merge, RelationalLayer, Split
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+PARTS = ("image", "object")
+MEETS: list[EdgeType] = [(src, "attends", dst) for src in PARTS for dst in PARTS]
+NEAR: list[EdgeType] = [
+    ("image", "near", "object"),
+    ("object", "near", "image"),
+    ("object", "near", "object"),
+]
+PICTURE = SCHEMA | Schema(
+    [*(Relation(*key, Complete()) for key in MEETS), *(Relation(*key, Spatial()) for key in NEAR)]
+)
+SEEN, AROUND = ("seen", "attends", "seen"), ("seen", "near", "seen")
+POSTS = [awkward_posts(), without_objects(), [post(3, 2, seed=1)], [post(3, 0, seed=1, picture=False)]]
+posts_of_all_kinds = pytest.mark.parametrize("posts", POSTS, ids=["awkward", "no object", "one", "nothing"])
+
+
+def merged(posts: list[Pair], *relations: str) -> Graph:
+    return Merge("seen", PARTS, relations=relations)(state(posts, schema=PICTURE))
+
+
+def plain_rows(graph: Graph) -> dict[tuple[str, int], int]:
+    """The merged row of every node of every part: sentence by sentence, part by part."""
+    rows: dict[tuple[str, int], int] = {}
+    for s in range(graph.sentences):
+        for part in PARTS:
+            begin, end = graph.layouts[part].ptr[s : s + 2].tolist()
+            rows |= {(part, node): len(rows) + node - begin for node in range(begin, end)}
+    return rows
+
+
+@posts_of_all_kinds
+def test_merged_against_loops(posts: list[Pair]) -> None:
+    graph = merged(posts, "near")
+    rows = plain_rows(graph)
+    assert graph.layouts["seen"].nodes == graph.x["seen"].shape[0] == len(rows)
+    counts = sum(graph.layouts[part].counts for part in PARTS)
+    assert torch.equal(graph.layouts["seen"].counts, torch.as_tensor(counts))
+    for (part, node), row in rows.items():
+        assert torch.equal(graph.x["seen"][row], graph.x[part][node])
+    wanted = {
+        (rows[src, i], rows[dst, j]): (kind, geometry)
+        for src, name, dst in NEAR
+        for (i, j), kind, geometry in zip(
+            graph.edges[src, name, dst].index.t().tolist(),
+            graph.edges[src, name, dst].type.tolist(),
+            graph.edges[src, name, dst].attr.tolist(),
+            strict=True,
+        )
+    }
+    edges = graph.edges[AROUND]
+    found = zip(edges.index.t().tolist(), edges.type.tolist(), edges.attr.tolist(), strict=True)
+    assert {tuple(pair): (kind, geometry) for pair, kind, geometry in found} == wanted
+    assert edges.index.shape[1] == len(wanted)
+
+
+@posts_of_all_kinds
+def test_split_undoes_merge(posts: list[Pair]) -> None:
+    graph = merged(posts, "attends")
+    graph = graph.update(seen=2 * graph.x["seen"])
+    found = Split("seen", {"image": "image again", "object": "object"})(graph)
+    assert torch.equal(found.x["image again"], 2 * graph.x["image"])
+    assert torch.equal(found.x["object"], 2 * graph.x["object"])
+    assert found.x["image"] is graph.x["image"]
+
+
+@posts_of_all_kinds
+def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
+    """Complete relations stay complete, and equal themselves when every edge is written out."""
+    torch.manual_seed(0)
+    attention = Attention(8, 2)
+    start = state(posts, schema=PICTURE)
+    written = {
+        key: Edges(edges.src, edges.dst, edges.index) if key in MEETS else edges
+        for key, edges in start.edges.items()
+    }
+    merge = Merge("seen", PARTS, relations=["attends"])
+    whole, thin = merge(start), merge(Graph(start.data, start.x, written, start.layouts))
+    assert whole.edges[SEEN].complete
+    assert not thin.edges[SEEN].complete
+    layer = RelationalLayer({SEEN: attention})
+    found, wanted = layer(whole).x["seen"], layer(thin).x["seen"]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    for (part, node), row in plain_rows(whole).items():
+        s = int(whole.layouts[part].sentence[node])
+        mine = slice(*whole.layouts["seen"].ptr[s : s + 2].tolist())
+        x = whole.x["seen"][mine]
+        q, k, v = (
+            map_(x).unflatten(-1, (2, 4)) for map_ in (attention.query, attention.key, attention.value)
+        )
+        place = row - mine.start
+        heads = [(k[:, h] @ q[place, h] / 2).softmax(0) @ v[:, h] for h in range(2)]
+        torch.testing.assert_close(found[row], attention.output(torch.cat(heads)), atol=1e-5, rtol=1e-5)
+
+
+def test_complete_among_some_is_not_complete_among_all() -> None:
+    start = state([post(3, 2, seed=1)], schema=PICTURE)
+    edges = {key: value for key, value in start.edges.items() if key != ("image", "attends", "image")}
+    found = Merge("seen", PARTS, relations=["attends"])(Graph(start.data, start.x, edges, start.layouts))
+    pairs = {(i, j) for i in range(3) for j in range(3)} - {(0, 0)}
+    assert sorted(map(tuple, found.edges[SEEN].index.t().tolist())) == sorted(pairs)
+    assert found.edges[SEEN].type is None
+
+
+def test_gradients_pass_both_ways() -> None:
+    graph = state(awkward_posts(), schema=PICTURE)
+    x = {part: graph.x[part].clone().requires_grad_() for part in PARTS}
+    again = Merge("seen", PARTS, relations=["attends", "near"])(graph.update(**x))
+    assert {SEEN, AROUND} <= again.edges.keys()
+    back = Split("seen", {part: part for part in PARTS})(again.update(seen=again.x["seen"] ** 2))
+    sum(back.x[part].sum() for part in PARTS).backward()
+    for part in PARTS:
+        torch.testing.assert_close(x[part].grad, 2 * x[part])
+
+
+def test_errors() -> None:
+    graph = state([post(3, 2)], schema=PICTURE)
+    with pytest.raises(
+        KeyError, match=r"no relation tells among image, object is in the graph, which has \('tok"
+    ):
+        Merge("seen", PARTS, relations=["tells"])(graph)
+    with pytest.raises(ValueError, match="seen merges image, object of widths 3, 8; they must be alike"):
+        Merge("seen", PARTS, relations=["near"])(graph.update(image=torch.zeros(1, 3)))
+
+
+# --- relations of the new type that the schema names
+
+SEES, AMONG = ("token", "sees", "visual"), ("visual", "attends", "visual")
+SHOWS = ("visual", "shows", "token")
+MERGED = SCHEMA | Schema(
+    [Relation(*SEES, Complete()), Relation(*AMONG, Complete()), Relation(*SHOWS, EntityWords())],
+    nodes=["image"],
+)
+
+
+@pytest.mark.parametrize(
+    "posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"]
+)
+@pytest.mark.parametrize("of", [("image", "object"), ("object", "token", "image"), ("object",)])
+def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ...]) -> None:
+    graph = state(posts, schema=MERGED)
+    merged = Merge("visual", of, later=[SHOWS])(graph)
+    rows, counts = [], []
+    for place in range(len(posts)):
+        mine = [
+            graph.x[kind][row]
+            for kind in of
+            for row in range(int(graph.layouts[kind].ptr[place]), int(graph.layouts[kind].ptr[place + 1]))
+        ]
+        rows += mine
+        counts.append(len(mine))
+    assert merged.layouts["visual"].counts.tolist() == counts
+    assert torch.equal(merged.x["visual"], torch.stack(rows) if rows else torch.zeros(0, 8))
+    assert torch.equal(merged.layouts["visual"].ptr, layout(*counts).ptr)
+    for key in (SEES, AMONG):
+        assert merged.edges[key].complete
+        assert merged.edges[key].dst is merged.layouts["visual"]
+    assert merged.parts == {"visual": of}
+    assert merged.edges[SHOWS].index.shape == (2, 0)
+    assert merged.edges[SHOWS].src is merged.layouts["visual"]
+    # the parts stay
+    assert merged.edges[OBJECTS] is graph.edges[OBJECTS]
+    assert merged.x["object"] is graph.x["object"]
+
+
+def test_gradients_go_back_to_the_parts() -> None:
+    graph = state([post(2, 3, seed=1), post(3, 1, seed=2)], schema=MERGED)
+    parts = {kind: graph.x[kind].requires_grad_() for kind in ("image", "object")}
+    merged = Merge("visual", ("image", "object"), later=[SHOWS])(graph).x["visual"]
+    assert len(merged) == 2 + 4
+    (merged * torch.arange(6.0)[:, None]).sum().backward()
+    assert parts["image"].grad[:, 0].tolist() == [0, 4]
+    assert parts["object"].grad[:, 0].tolist() == [1, 2, 3, 5]
+
+
+def test_relations_that_nobody_draws_are_refused() -> None:
+    graph = state([post(2, 3)], schema=MERGED)
+    with pytest.raises(ValueError, match=r"growing visual nodes leaves \[\('visual', 'shows', 'token'\)\]"):
+        Merge("visual", ("image", "object"))(graph)

@@ -1,0 +1,216 @@
+"""The transformer layer along any relation and the path there and back, against loops over nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from equations import norm, scatter, transformer
+from fakes import (
+    NEAR,
+    OBJECTS,
+    SCHEMA,
+    TO_OBJECTS,
+    TO_TOKENS,
+    TOKENS,
+    awkward_posts,
+    neighbours,
+    post,
+    read_as,
+    state,
+    without_objects,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnergraph.graph import Complete, EdgeType, Relation, Schema
+from mnergraph.nn.layers.transformer import ThereAndBack, TransformerBlock, Transformers
+from mnergraph.nn.state import Graph
+from mnergraph.pair import Pair
+
+WIDTH, HEADS = 8, 2
+#: Every token meets every object, both ways, beside what the fakes join.
+THERE, BACK = ("token", "tells", "object"), ("object", "tells", "token")
+BOTH = SCHEMA | Schema([Relation(*THERE, Complete()), Relation(*BACK, Complete())])
+RELATIONS = [TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, THERE, BACK]
+SHORT = [pair for pair in awkward_posts() if len(pair.words) < 128]
+POSTS = pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "bare"])
+
+
+def block(relation: EdgeType, **options: object) -> TransformerBlock:
+    made = TransformerBlock(relation, WIDTH, HEADS, **options)
+    scatter(made)
+    return made
+
+
+def path(*, words: str | None = None, other: str | None = None, **options: object) -> ThereAndBack:
+    made = ThereAndBack(
+        THERE, BACK, Transformers(WIDTH, HEADS, **options), words=words, other=other, out="seen"
+    )
+    scatter(made)
+    return made
+
+
+def plain(
+    part: TransformerBlock, graph: Graph, dst: Tensor, src: Tensor, activation: Callable = torch.relu
+) -> Tensor:
+    """The layer along its relation, for every receiver with its own senders."""
+    heard = neighbours(graph.edges[part.relation])
+    rows = transformer(part, dst, lambda place: src[heard[place]], activation)
+    return torch.stack(rows) if rows else dst
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("relation", RELATIONS, ids=str)
+@pytest.mark.parametrize("posts", [SHORT, without_objects()], ids=["awkward", "bare"])
+def test_against_the_equation(relation: EdgeType, posts: list[Pair]) -> None:
+    part, graph = block(relation), state(posts, schema=BOTH)
+    assert part.feed_forward.inner.out_features == 4 * WIDTH
+    wanted = plain(part, graph, graph.x[relation[2]], graph.x[relation[0]])
+    for reading in ("dense", "sparse"):
+        found = part(read_as(graph, reading))
+        torch.testing.assert_close(found.x[relation[2]], wanted, atol=1e-5, rtol=1e-5)
+        others = graph.x.keys() - {relation[2]}
+        assert all(found.x[kind] is graph.x[kind] for kind in others)
+
+
+@torch.no_grad()
+def test_as_berts_layer() -> None:
+    """With a GELU, another width inside and another eps, from and to features of other names."""
+    part = block(
+        BACK, hidden=11, activation=F.gelu, eps=0.3, dst="states", src="blocks", out="visual"
+    )  # fmt: skip
+    graph = state(SHORT, schema=BOTH)
+    tokens, objects = (graph.layouts[kind].nodes for kind in ("token", "object"))
+    graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
+    found = part(graph)
+    wanted = plain(part, graph, graph.x["states"], graph.x["blocks"], F.gelu)
+    torch.testing.assert_close(found.x["visual"], wanted, atol=1e-5, rtol=1e-5)
+    assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
+    assert part.feed_forward.inner.out_features == 11
+    relu = plain(part, graph, graph.x["states"], graph.x["blocks"])
+    assert not torch.allclose(relu, wanted, atol=1e-3)
+    sharp = block(BACK, hidden=11, activation=F.gelu, dst="states", src="blocks", out="visual")(graph)
+    assert not torch.allclose(sharp.x["visual"], wanted, atol=1e-3), "eps"
+
+
+@torch.no_grad()
+def test_who_hears_nobody_keeps_itself() -> None:
+    part, graph = block(BACK), state(without_objects(), schema=BOTH)
+    x, feed = graph.x["token"], part.feed_forward
+    middle = torch.stack([norm(part.residual.norm, row + part.attention.output.bias) for row in x])
+    wanted = torch.stack(
+        [norm(feed.residual.norm, row + feed.outer(torch.relu(feed.inner(row)))) for row in middle]
+    )
+    torch.testing.assert_close(part(graph).x["token"], wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: block(TOKENS), lambda: block(BACK), path], ids=["self", "cross", "path"]
+)
+@pytest.mark.parametrize("training", [True, False])
+@POSTS
+def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: bool, posts: list[Pair]) -> None:
+    part, graph, results = make().train(training), state(posts, schema=BOTH), []
+    graph = graph.update(seen=graph.x["token"])
+    for reading in ("dense", "sparse"):
+        part.zero_grad()
+        x = {kind: rows.clone().requires_grad_() for kind, rows in graph.x.items()}
+        found = part(read_as(graph.update(**x), reading))
+        (found.x["token"].sin().sum() + found.x["seen"].cos().sum()).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+        written = [found.x[name] for name in ("token", "seen")]
+        results.append([*written, x["token"].grad, *(p.grad.clone() for p in part.parameters())])
+    for dense, sparse in zip(*results, strict=True):
+        torch.testing.assert_close(dense, sparse, atol=2e-4, rtol=1e-4)
+    for dense, sparse in zip(*(found[:2] for found in results), strict=True):
+        torch.testing.assert_close(dense, sparse, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["dense", "sparse"])
+def test_alone_is_batched(reading: str) -> None:
+    stack, posts = nn.Sequential(block(TOKENS), block(OBJECTS), path()).eval(), awkward_posts()
+    graph = read_as(state(posts, schema=BOTH), reading)
+    found = stack(graph)
+    for s, pair in enumerate(posts):
+        rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
+        alone = read_as(state([pair], schema=BOTH), reading)
+        alone = stack(alone.update(**{kind: graph.x[kind][r] for kind, r in rows.items()}))
+        for name, kind in (("token", "token"), ("seen", "token"), ("seen there", "object")):
+            torch.testing.assert_close(alone.x[name], found.x[name][rows[kind]], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda p: block(BACK, dropout=p), lambda p: path(dropout=p)])
+def test_dropout_in_training_alone(make: Callable[[float], nn.Module]) -> None:
+    graph = state([post(7, 3, seed=1)], schema=BOTH)
+
+    def found(part: nn.Module) -> Tensor:
+        return torch.cat(list(part(graph).x.values()))
+
+    noisy, calm = make(0.5), make(0.0)
+    assert torch.equal(found(noisy.eval()), found(calm.train()))
+    noisy.train()
+    torch.manual_seed(0)
+    first = found(noisy)
+    torch.manual_seed(0)
+    assert torch.equal(found(noisy), first)
+    assert not torch.equal(found(noisy), first)
+    # of the weights, of what was heard, and of the feed-forward
+    blocks = [part for part in noisy.modules() if isinstance(part, TransformerBlock)]
+    for part in blocks:
+        places = [part.attention.dropout, part.residual.dropout, part.feed_forward.residual.dropout]
+        assert [place.p for place in places] == [0.5] * 3
+
+
+@pytest.mark.parametrize("make", [lambda: block(BACK), path])
+def test_mixed_precision(make: Callable[[], nn.Module]) -> None:
+    part, graph = make(), state(awkward_posts(), schema=BOTH)
+    wanted = part(graph).x
+    with torch.autocast("cpu", torch.bfloat16):
+        found = part(graph).x
+    for name, x in found.items():
+        assert x.isfinite().all()
+        torch.testing.assert_close(x.float(), wanted[name], atol=0.2, rtol=0.1)
+
+
+def test_a_relation_that_is_not_there() -> None:
+    with pytest.raises(
+        KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token'"
+    ):
+        block(("image", "tells", "token"))(state([post(3, 2)]))
+    with pytest.raises(ValueError, match=f"3 heads do not divide a width of {WIDTH}"):
+        TransformerBlock(TOKENS, WIDTH, 3)
+
+
+# --- there and back
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("posts", [SHORT, without_objects()], ids=["awkward", "bare"])
+@pytest.mark.parametrize(
+    ("words", "other"), [(None, None), ("states", None), (None, "blocks"), ("states", "blocks")]
+)
+def test_there_and_back(posts: list[Pair], words: str | None, other: str | None) -> None:
+    graph = state(posts, schema=BOTH)
+    tokens, objects = (graph.layouts[kind].nodes for kind in ("token", "object"))
+    graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
+    part = path(hidden=11, activation=F.gelu, eps=0.1, words=words, other=other)
+    there, back = part
+    assert [layer.feed_forward.inner.out_features for layer in part] == [11, 11]
+    spoken = graph.x[words or "token"]
+    # P: the other modality queries the words; then the words query P
+    reached = plain(there, graph, graph.x[other or "object"], spoken, F.gelu)
+    wanted = plain(back, graph, spoken, reached, F.gelu)
+    found = part(graph)
+    torch.testing.assert_close(found.x["seen there"], reached, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.x["seen"], wanted, atol=1e-5, rtol=1e-5)
+    assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
+
+
+def test_a_way_back_that_leads_elsewhere() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"\('object', 'tells', 'token'\) does not lead back where \('token', 'tells', 'image'\)",
+    ):
+        ThereAndBack(("token", "tells", "image"), BACK, Transformers(WIDTH, HEADS), out="seen")

@@ -1,0 +1,44 @@
+"""What follows from the posts: text encoders that know their words, and how wide their features are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnergraph.features.text.encoder import TINY
+from mnergraph.pair import Object, Pair
+from mnergraph.training.build import text_encoder, widths
+
+
+def test_the_tiny_encoder_knows_the_drawn_words() -> None:
+    encoder = text_encoder(TINY, [])
+    assert encoder.name == TINY
+    assert [len(pieces) for pieces in encoder.pieces(["Jordan"])] == [1]
+
+
+def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
+    posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
+    encoder = text_encoder("random:7", posts)
+    assert (encoder.name, encoder.width) == ("random:7", 7)
+    assert encoder.pieces(["JORDAN", "wins"]) == [(1,), (0,)]
+    file = tmp_path / "vectors"
+    file.write_text("wins 1 2\nelse 3 4\n")
+    found = text_encoder(str(file), posts)
+    assert (found.name, found.width) == ("vectors", 2)
+    assert found.pieces(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
+    for gone in ("gone.txt", "gone.vec"):
+        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
+            text_encoder(gone, posts)
+
+
+def test_widths_are_those_of_the_first_post_that_has_features() -> None:
+    bare = Pair(("a",), objects=(Object("hat"),))
+    seen = Pair(("a",), objects=(Object("hat"), Object("cap", region=torch.zeros(3))))
+    assert widths([]) == widths([bare]) == {}
+    assert widths([bare, seen]) == {"region_width": 3}
+    assert widths([bare, seen, Pair(("a",), image=torch.zeros(4, 5))]) == {
+        "region_width": 3,
+        "image_width": 5,
+    }

@@ -1,0 +1,450 @@
+"""Training from posts to the best checkpoint: learning, choosing, repeating, resuming, stopping."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mnergraph.metrics.scores import score
+from mnergraph.models import Tagger
+from mnergraph.pair import Pair
+from mnergraph.training import Loop, Optimisation, Training, evaluate, fit
+
+Posts = Callable[[int, int], list[Pair]]
+Build = Callable[..., Tagger]
+MakeLoop = Callable[..., Loop]
+LongRun = Callable[..., dict[str, torch.Tensor]]
+Unbroken = Callable[[str], tuple[dict[str, torch.Tensor], list, dict[str, Any]]]
+
+#: 42 posts in batches of 4: eleven steps an epoch.
+STEPS = 11
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process; Lightning catches no such thing."""
+
+
+class KillAt(Callback):
+    """Ends the run at a hook, the given time that it comes by."""
+
+    def __init__(self, hook: str, time: int = 1) -> None:
+        self.left = time
+
+        def kill(*args: Any, **kwargs: Any) -> None:
+            self.left -= 1
+            if not self.left:
+                raise Killed
+
+        setattr(self, hook, kill)
+
+
+def killed(hook: str, time: int) -> dict[str, Any]:
+    return {"callbacks": [KillAt(hook, time)]}
+
+
+class Watch(Callback):
+    """Notes what every step saw."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, list[str]]] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.steps.append((trainer.current_epoch, batch_idx, [pair.id for pair in batch.pair]))
+
+
+def weights(model: Tagger) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "GEI", "UMGF"])
+def test_learns(
+    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    model = build(kind)
+    train, dev = posts(60, 1), posts(20, 2)
+    before, _ = evaluate(model, dev, progress=False)
+    returned = fit(model, train, dev, here, optimisation=fast, loop=loop(epochs=4))
+    assert returned is model
+    assert not model.training
+    after, tags = evaluate(model, dev, progress=False)
+    assert after.lenient.f1 > max(0.9, before.lenient.f1)
+    assert [len(row) for row in tags] == [len(post.words) for post in dev]
+    assert sorted(file.name for file in (here / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_what_comes_in_evaluation_mode_is_trained_with_dropout(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    modes = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
+            modes.append(all(part.training for part in module.model.modules()))
+
+    # as AutoModel.from_pretrained and Tagger.from_pretrained give them
+    model = build().eval()
+    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(trainer={"callbacks": [Look()]}))
+    assert modes == [True] * 4
+
+
+def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    watch = Watch()
+    train = posts(42, 1)
+    fit(build(), train, posts(4, 2), here, loop=loop(epochs=3, trainer={"callbacks": [watch]}))
+    assert [(epoch, place) for epoch, place, _ in watch.steps] == [
+        (e, i) for e in range(3) for i in range(STEPS)
+    ]
+    epochs = [[ids for epoch, _, ids in watch.steps if epoch == wanted] for wanted in range(3)]
+    assert all(
+        sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs
+    )
+    assert len({str(epoch) for epoch in epochs}) == 3
+
+
+def test_scheduled_layers_are_told_every_epoch(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GEI's share of predicted entities, and that of the kept weights is the best epoch's."""
+    scores_of_dev(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.9, 0.4, 0.3, 0.2, 0.1])
+    shares: list[float] = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
+            shares.extend(float(part.share) for part in module.modules() if hasattr(part, "share"))
+
+    model = build("GEI", sampling_first=2, sampling_last=6, sampling_most=0.9)
+    how = loop(epochs=9, trainer={"callbacks": [Look()]})
+    fit(model, posts(4, 1), posts(4, 2), here, loop=how)
+    assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
+    [kept] = [float(part.share) for part in model.modules() if hasattr(part, "share")]
+    assert kept == pytest.approx(0.45)
+
+
+def test_best_weights_by_dev_alone(
+    build: Build,
+    posts: Posts,
+    loop: MakeLoop,
+    fast: Optimisation,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dev F1 peaks in the second of four epochs; later ones equal it or are better by what does not count."""
+    dev_f1 = iter([0.2, 0.7, 0.7, 0.4])
+    after: list[dict[str, torch.Tensor]] = []
+
+    def end(self: Training) -> None:
+        self._seen = []
+        self.log("dev_f1", next(dev_f1))
+        self.log("dev_f1_strict", float(len(after)))
+        after.append(weights(self.model))
+
+    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    model = fit(build(), posts(20, 1), posts(4, 2), here, optimisation=fast, loop=loop(epochs=4))
+    assert [same(weights(model), one) for one in after] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["BERT-CRF", "UMGF"])
+def test_the_seed_decides_all(
+    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path
+) -> None:
+    def result(seed: int, name: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(int.from_bytes(name.encode()))
+        model = fit(
+            build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimisation=fast, loop=loop(seed=seed)
+        )
+        return weights(model)
+
+    one = result(3, "a")
+    assert same(one, result(3, "b"))
+    assert not same(one, result(4, "c"))
+
+
+@pytest.fixture(scope="module")
+def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: Optimisation) -> LongRun:
+    """The best weights of a run with dropout, two epochs, and a checkpoint every three steps."""
+
+    def go(folder: Path, kind: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+        how = loop(save_every=3, trainer={"callbacks": list(callbacks)})
+        model = build(kind, dropout=0.3)
+        return weights(
+            fit(model, posts(42, 1), posts(12, 2), folder, optimisation=fast, loop=how, resume=resume)
+        )
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def unbroken(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """``unbroken(kind)``: the best weights of a run that nobody kills, its steps, and its last checkpoint."""
+
+    @cache
+    def whole(kind: str) -> tuple[dict[str, torch.Tensor], list, dict[str, Any]]:
+        folder, watch = tmp_path_factory.mktemp("unbroken"), Watch()
+        best = long_run(folder, kind, watch)
+        return best, watch.steps, torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook", "time", "first"),
+    [
+        # in the first epoch, between two checkpoints
+        ("BERT-CRF", "on_train_batch_start", 6, (0, 3)),
+        # right after a checkpoint, whose random state must hold for the very next step
+        ("BERT-CRF", "on_train_batch_start", 7, (0, 6)),
+        # before the second epoch's first step
+        ("BERT-CRF", "on_train_batch_start", STEPS + 1, (1, 0)),
+        # in the second epoch
+        ("BERT-CRF", "on_train_batch_start", STEPS + 10, (1, 7)),
+        ("UMGF", "on_train_batch_start", STEPS + 10, (1, 7)),
+        # where GEI draws, from the share of the second epoch, which posts' entities are predicted
+        ("GEI", "on_train_batch_start", STEPS + 10, (1, 7)),
+        # while the first and the second epoch were scored on dev
+        ("BERT-CRF", "on_validation_batch_start", 2, (0, 9)),
+        ("BERT-CRF", "on_validation_epoch_end", 2, (1, 10)),
+        # when the first epoch was over and kept
+        ("BERT-CRF", "on_train_epoch_start", 2, (1, 0)),
+    ],
+)
+def test_killed_and_resumed_is_never_stopped(
+    kind: str,
+    hook: str,
+    time: int,
+    first: tuple[int, int],
+    long_run: LongRun,
+    unbroken: Unbroken,
+    here: Path,
+) -> None:
+    whole, steps, last = unbroken(kind)
+    with pytest.raises(Killed):
+        long_run(here, kind, KillAt(hook, time))
+    torch.manual_seed(12345)
+    again = Watch()
+    resumed = long_run(here, kind, again, resume=True)
+    assert again.steps[0][:2] == first
+    assert again.steps == steps[-len(again.steps) :], "the same posts, in the same batches, to the end"
+    assert same(resumed, whole)
+    ended = torch.load(here / "checkpoints" / "last.ckpt", weights_only=True)
+    assert same(ended["state_dict"], last["state_dict"])
+    assert ended["global_step"] == last["global_step"] == 2 * STEPS
+    assert ended["lr_schedulers"] == last["lr_schedulers"]
+
+
+def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path) -> None:
+    train, dev = posts(42, 1), posts(4, 2)
+
+    def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
+        how = loop(epochs=1, save_every=2, trainer={"callbacks": list(callbacks)})
+        model = build(dropout=0.3)
+        return weights(fit(model, train, dev, tmp_path / name, optimisation=fast, loop=how, resume=resume))
+
+    whole = go("whole")
+    for resume in (False, True):
+        with pytest.raises(Killed):
+            go("killed", KillAt("on_train_batch_start", 4), resume=resume)
+    assert same(go("killed", resume=True), whole)
+
+
+def test_a_finished_run_resumes_to_its_result(
+    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    train, dev = posts(20, 1), posts(8, 2)
+    done = weights(fit(build(), train, dev, here, optimisation=fast, loop=loop()))
+    assert same(
+        weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done
+    )
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `in_processes.py` has worked in."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs a system that forks")
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, str(Path(__file__).parent / "in_processes.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_process_that_dies(
+    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path, processes: Path
+) -> None:
+    assert json.loads((processes / "found.json").read_text())["died"] == 9
+    train, dev, how = posts(42, 1), posts(4, 2), loop(epochs=1, save_every=3)
+    whole = fit(build(dropout=0.3), train, dev, tmp_path, optimisation=fast, loop=how)
+    killed = fit(
+        build(dropout=0.3), train, dev, processes / "killed", optimisation=fast, loop=how, resume=True
+    )
+    assert same(weights(whole), weights(killed))
+
+
+def test_two_devices(processes: Path) -> None:
+    found = json.loads((processes / "found.json").read_text())
+    # 15 batches, so 8 steps for each device in each of four epochs
+    assert found["steps"] == 32
+    assert found["f1"] > 0.8
+    assert found["f1"] == pytest.approx(found["best"]), "dev is scored over both devices' posts"
+
+
+def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[int]:
+    """Lets the epochs score as told; returns the epochs that were scored."""
+    seen: list[int] = []
+
+    def end(self: Training) -> None:
+        self._seen = []
+        seen.append(self.current_epoch)
+        self.log("dev_f1", values[self.current_epoch])
+
+    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    return seen
+
+
+def test_patience(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
+    how = loop(epochs=6, patience=2)
+    model = fit(build(), posts(8, 1), posts(4, 2), here, loop=how)
+    assert seen == [0, 1, 2, 3], "two epochs without a better score end it"
+    # and it stays ended
+    resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, loop=how, resume=True)
+    assert seen == [0, 1, 2, 3]
+    assert same(weights(resumed), weights(model))
+
+
+def test_patience_outlives_a_resume(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
+    train, dev = posts(8, 1), posts(4, 2)
+    with pytest.raises(Killed):
+        fit(
+            build(),
+            train,
+            dev,
+            here,
+            loop=loop(epochs=5, patience=3, trainer=killed("on_train_epoch_start", 3)),
+        )
+    fit(build(), train, dev, here, loop=loop(epochs=5, patience=3), resume=True)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    model, some = build(), posts(4, 1)
+    with pytest.raises(FileNotFoundError, match=r"nothing to resume: there is no .*last.ckpt"):
+        fit(model, some, some, here, loop=loop(), resume=True)
+    with pytest.raises(ValueError, match="there are no train posts"):
+        fit(model, [], some, here, loop=loop())
+    with pytest.raises(ValueError, match="there are no dev posts"):
+        fit(model, some, [], here, loop=loop())
+    bare = [Pair(("bob",), id="bare")]
+    for train, dev in ((some, bare), (bare, some)):
+        with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
+            fit(model, train, dev, here, loop=loop())
+    with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
+        evaluate(model, bare)
+    assert not here.exists(), "what is refused leaves nothing behind"
+    fit(model, some, some, here, loop=loop(epochs=1))
+    with pytest.raises(FileExistsError, match=r"last.ckpt is there from another run: resume it, or choose"):
+        fit(model, some, some, here, loop=loop(epochs=1))
+
+
+def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.raises(
+        FloatingPointError, match=r"at step [1-9].*learning rates .*posts '1-.* NaN .*Try a smaller"
+    ):
+        fit(
+            build(),
+            posts(20, 1),
+            posts(4, 2),
+            here,
+            optimisation=Optimisation(1e30, 1e30),
+            loop=loop(epochs=3),
+        )
+
+
+def test_csv(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    fit(build(), posts(20, 1), posts(4, 2), here, loop=loop(logger="csv", trainer={"log_every_n_steps": 1}))
+    (file,) = (here / "logs").rglob("metrics.csv")
+    header, *lines = file.read_text().splitlines()
+    assert {"epoch", "step", "loss", "dev_f1", "dev_f1_strict"} <= set(header.split(","))
+    assert len(lines) == 2 * (5 + 1)
+
+
+def test_resumed_with_logs(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    """The usual run: curves to CSV, checkpoints in the same folder, no warning."""
+    train, dev = posts(20, 1), posts(4, 2)
+    with pytest.raises(Killed):
+        fit(
+            build(),
+            train,
+            dev,
+            here,
+            loop=loop(logger="csv", save_every=2, trainer=killed("on_train_batch_start", 4)),
+        )
+    fit(build(), train, dev, here, loop=loop(logger="csv", save_every=2), resume=True)
+    assert len(list((here / "logs").iterdir())) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="TensorBoard is installed")
+def test_without_tensorboard(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"pip install mnergraph\[logging\], or take logger='csv'"):
+        fit(build(), posts(4, 1), posts(4, 2), here, loop=loop(logger="tensorboard"))
+
+
+@pytest.mark.parametrize(("kind", "clip"), [("BERT", None), ("BERT-CRF", 1.0), ("UMGF", None)])
+def test_half_precision(
+    kind: str, clip: float | None, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+) -> None:
+    how = loop(epochs=3, precision="bf16-mixed", trainer={"gradient_clip_val": clip})
+    model = fit(build(kind), posts(60, 1), posts(20, 2), here, optimisation=fast, loop=how)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert evaluate(model, posts(20, 2), progress=False)[0].lenient.f1 > 0.8
+
+
+def test_fp16_on_a_processor_becomes_bf16(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'`"):
+        fit(build(), posts(8, 1), posts(4, 2), here, loop=loop(epochs=1, precision="16-mixed"))
+
+
+def test_evaluation_is_in_the_order_of_the_posts(build: Build, posts: Posts) -> None:
+    model, some = build(), posts(23, 1)
+    scores, tags = evaluate(model, some, batch_size=5, progress=False)
+    alone = [evaluate(model, [post], progress=False)[1][0] for post in some]
+    assert tags == alone
+    assert scores == score([post.labels or () for post in some], tags)
+
+
+def test_evaluation_shows_its_progress(
+    build: Build, posts: Posts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(build(), posts(5, 1))
+    assert "5/5" in capsys.readouterr().err
+    evaluate(build(), posts(5, 1), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_evaluation_leaves_can_be_trained(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    model = build("UMGF")
+    evaluate(model, posts(8, 1), progress=False)
+    model.predict(posts(4, 1))
+    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(epochs=1))
