@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.experiment import Experiment
 from mnergraph.features.text.encoder import Encoder
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import Pair
 from mnergraph.training.build import text_encoder, widths
@@ -21,7 +21,7 @@ from mnergraph.training.build import text_encoder, widths
 def build(
     experiment: Experiment,
     splits: Mapping[str, Sequence[Pair]],
-    labels: Labels,
+    labels: LabelSet,
     *,
     encoder: Encoder | None = None,
     word_vectors: Path | None = None,
@@ -49,9 +49,9 @@ def build(
                 f"{experiment.system} looks {experiment.similar} similar words up: give --word_vectors, a "
                 "table in word2vec's or GloVe's format, or --similar 0"
             )
-        from mnergraph.features.text.nearest_words import SimilarWords
+        from mnergraph.features.text.nearest_words import NearestWords
 
-        arguments["similar"] = SimilarWords.find(
+        arguments["similar"] = NearestWords.find(
             word_vectors,
             _words(chain.from_iterable(splits.values())),
             k=experiment.similar,

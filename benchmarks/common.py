@@ -17,11 +17,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from mnergraph.features.text.encoder import Backbone, tiny
-from mnergraph.labels import Labels
-from mnergraph.pair import Object, Pair
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.labels import LabelSet
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["LOC", "MISC", "ORG", "PER"])
+LABELS = LabelSet.of_types(["LOC", "MISC", "ORG", "PER"])
 WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "love", "photo"]
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers", "lightning")
 
@@ -44,9 +44,7 @@ def commit() -> str:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=False
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
@@ -131,7 +129,7 @@ def some_posts(
         starts = chance.sample(range(len(words)), min(chance.randint(0, 3), len(words)))
         tags = [f"B-{chance.choice(LABELS.types)}" if word in starts else "O" for word in range(len(words))]
         objects = tuple(
-            Object(
+            DetectedObject(
                 chance.choice(["person", "dog", "traffic light"]),
                 (0.0, 0.0, 9.0, 9.0),
                 region=None if region is None else torch.randn(region, generator=generator),
@@ -143,7 +141,7 @@ def some_posts(
     return posts
 
 
-def random_encoder(width: int, layers: int, heads: int) -> Backbone:
+def random_encoder(width: int, layers: int, heads: int) -> TextEncoderModel:
     """A text encoder of this shape with random weights, reading the tiny tokenizer's pieces."""
     config = BertConfig(
         vocab_size=30522,
@@ -152,4 +150,4 @@ def random_encoder(width: int, layers: int, heads: int) -> Backbone:
         num_attention_heads=heads,
         intermediate_size=4 * width,
     )
-    return Backbone(BertModel(config, add_pooling_layer=False), tiny(WORDS).pieces, "random")
+    return TextEncoderModel(BertModel(config, add_pooling_layer=False), tiny(WORDS).pieces, "random")

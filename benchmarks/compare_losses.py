@@ -24,13 +24,13 @@ from torch import Tensor
 
 from benchmarks.common import LABELS, WORDS, commit, some_posts
 from mnergraph.features.text.encoder import tiny
-from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors
 from mnergraph.graph import collate
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import Pair
 
-REGION, IMAGE, SIZE = 12, 10, (90, 60)
+REGION_FEATURES, IMAGE, SIZE = 12, 10, (90, 60)
 STEPS, RATE = 5, 3e-3
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
@@ -51,9 +51,9 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "MGCMT": {"heads": 4, "image_width": IMAGE, "similar": True},
-    "UMGF": {"width": 16, "heads": 4, "region_width": REGION},
-    "GEI": {"width": 16, "heads": 4, "layers": 2, "region_width": REGION, "image_width": IMAGE},
-    "HamLearning": {"heads": 4, "region_width": REGION, "image_width": IMAGE},
+    "UMGF": {"width": 16, "heads": 4, "region_width": REGION_FEATURES},
+    "GEI": {"width": 16, "heads": 4, "layers": 2, "region_width": REGION_FEATURES, "image_width": IMAGE},
+    "HamLearning": {"heads": 4, "region_width": REGION_FEATURES, "image_width": IMAGE},
 }
 #: What each run adds to these; a run without a name is the model as the paper has it.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -122,7 +122,7 @@ def posts(count: int, seed: int) -> list[Pair]:
     """Random posts with entities of several words, boxes inside one another, phrases; some lack evidence."""
     chance = random.Random(seed)
     found = []
-    for pair in some_posts(count, seed, image=(4, IMAGE), region=REGION):
+    for pair in some_posts(count, seed, image=(4, IMAGE), region=REGION_FEATURES):
         tags = list(pair.labels or ())
         for place in range(1, len(tags)):
             if tags[place] == "O" and tags[place - 1] != "O" and chance.random() < 0.5:
@@ -151,7 +151,7 @@ def build(name: str, run: str) -> Tagger:
     arguments = {**SMALL[name], **RUNS[name][run]}
     if arguments.get("similar"):
         table = torch.randn(len(WORDS), 6, generator=torch.Generator().manual_seed(1))
-        arguments["similar"] = SimilarWords.among(WORDS, table, WORDS, progress=False)
+        arguments["similar"] = NearestWords.among(WORDS, table, WORDS, progress=False)
     over_words = "BiLSTM" in name or run == "over words"
     words = [word for pair in posts(24, 0) for word in pair.words]
     encoder = random_vectors(words, 10) if over_words else tiny(WORDS, width=16, layers=1, heads=2)
@@ -236,9 +236,7 @@ def largest_difference(before: Any, after: Any) -> float:
 def every(measure: Callable[..., dict[str, Any]] = measured) -> dict[str, Any]:
     """All runs by the name of system and run."""
     train, dev = posts(40, 0), posts(16, 1)
-    return {
-        f"{name} {run}".strip(): measure(name, run, train, dev) for name, runs in RUNS.items() for run in runs
-    }
+    return {f"{name} {run}".strip(): measure(name, run, train, dev) for name, runs in RUNS.items() for run in runs}
 
 
 def main() -> None:
@@ -258,9 +256,7 @@ def main() -> None:
         print("\n".join(lines[:50]))
         if lines:
             raise SystemExit(f"{len(lines)} differences in {len(before)} runs")
-        print(
-            f"{len(before)} runs are equal; largest difference {largest_difference(before, found['runs']):.1e}"
-        )
+        print(f"{len(before)} runs are equal; largest difference {largest_difference(before, found['runs']):.1e}")
 
 
 if __name__ == "__main__":

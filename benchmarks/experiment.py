@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 from jsonargparse import ArgumentParser
 
 from mnergraph.features.pretrained import IMAGENET
-from mnergraph.features.vision.backbones import Regions
-from mnergraph.features.vision.crops import Crops
-from mnergraph.training import Loop, Optimisation
+from mnergraph.features.vision.backbones import BackboneGrid
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.training import OptimizerConfig, TrainerConfig
 
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parent / "results"
@@ -97,14 +97,14 @@ class Experiment:
     source: str
     encoder: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    optimisation: Optimisation = Optimisation()
-    loop: Loop = Loop()
+    optimisation: OptimizerConfig = OptimizerConfig()
+    loop: TrainerConfig = TrainerConfig()
     image: Literal["none", "vector", "grid"] = "none"
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None
-    map: Regions = field(default_factory=lambda: Regions(weights=IMAGENET, cells=7))
+    map: BackboneGrid = field(default_factory=lambda: BackboneGrid(weights=IMAGENET, cells=7))
     standardise: bool = False
-    regions: Crops | None = None
+    regions: RegionEncoder | None = None
     object_labels: bool | None = None
     top_objects: int | None = None
     caption_phrases: bool = False

@@ -29,11 +29,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from benchmarks.common import commit, machine
-from mnergraph.features.vision.backbones import Regions, Tower
-from mnergraph.features.vision.detectors import RCNN
-from mnergraph.features.vision.detr import QueryDetector
+from mnergraph.features.vision.backbones import BackboneGrid, VisionTower
+from mnergraph.features.vision.detectors import RCNNDetector
+from mnergraph.features.vision.detr import DETRDetector
 from mnergraph.features.vision.extractor import Extractor, Item
-from mnergraph.features.vision.image_io import open_picture
+from mnergraph.features.vision.image_io import open_image
 
 
 def extractors(folder: Path) -> dict[str, Callable[[], Extractor]]:
@@ -48,17 +48,17 @@ def extractors(folder: Path) -> dict[str, Callable[[], Extractor]]:
     def detr() -> Extractor:
         body = hf.ResNetConfig(out_features=["stage4"])
         model = configured(hf.DetrConfig(backbone_config=body), hf.DetrImageProcessor())
-        return QueryDetector(model, "random", threshold=0.0)
+        return DETRDetector(model, "random", threshold=0.0)
 
     return {
-        "ResNet-18, 7x7": lambda: Regions("resnet18"),
-        "ResNet-152, 7x7": lambda: Regions("resnet152"),
-        "ViT-B/16": lambda: Regions("vit_b_16"),
-        "CLIP ViT-B/32 tower": lambda: Tower(
+        "ResNet-18, 7x7": lambda: BackboneGrid("resnet18"),
+        "ResNet-152, 7x7": lambda: BackboneGrid("resnet152"),
+        "ViT-B/16": lambda: BackboneGrid("vit_b_16"),
+        "CLIP ViT-B/32 tower": lambda: VisionTower(
             configured(hf.CLIPVisionConfig(), hf.CLIPImageProcessor()), "random"
         ),
-        "Faster R-CNN MobileNet 320": lambda: RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", threshold=0.0),
-        "Faster R-CNN v2": lambda: RCNN("fasterrcnn_resnet50_fpn_v2", threshold=0.0),
+        "Faster R-CNN MobileNet 320": lambda: RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", threshold=0.0),
+        "Faster R-CNN v2": lambda: RCNNDetector("fasterrcnn_resnet50_fpn_v2", threshold=0.0),
         "DETR-R50": detr,
     }
 
@@ -80,10 +80,10 @@ def photographs(folder: Path, count: int, width: int, height: int) -> list[Path]
 
 def opening_rate(extractor: Extractor, paths: Sequence[Path]) -> float:
     """Pictures per second from files to prepared tensors, in one process."""
-    extractor.prepare(open_picture(paths[0]).image, ())
+    extractor.prepare(open_image(paths[0]).image, ())
     began = time.perf_counter()
     for path in paths[1:]:
-        extractor.prepare(open_picture(path).image, ())
+        extractor.prepare(open_image(path).image, ())
     return (len(paths) - 1) / (time.perf_counter() - began)
 
 
@@ -96,7 +96,7 @@ def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, d
         some = paths[begin : begin + batch_size]
         prepared, items = [], []
         for path in some:
-            picture = open_picture(path).image
+            picture = open_image(path).image
             prepared.append(extractor.prepare(picture, ()))
             items.append(Item(path, picture.size))
         batch = {key: torch.stack([one[key] for one in prepared]).to(device) for key in prepared[0]}
@@ -108,9 +108,7 @@ def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, d
     return (len(paths) - batch_size) / (time.perf_counter() - began)
 
 
-def extraction_rate(
-    extractor: Extractor, paths: Sequence[Path], batch_size: int, workers: int, device: str
-) -> float:
+def extraction_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, workers: int, device: str) -> float:
     """Pictures per second from files to features, after the first batch."""
     run = extractor.extract(paths, batch_size=batch_size, workers=workers, device=device, progress=False)
     for _ in range(batch_size):

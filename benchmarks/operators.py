@@ -25,7 +25,7 @@ from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Relation, Schema, collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 from mnergraph.models import UMGF
-from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.gated_sum import GatedSum
 from mnergraph.nn.conv.rgcn import RelationalConvolution
 from mnergraph.nn.heads.crf import CRF
@@ -38,7 +38,7 @@ def complete_relation(words: int, repeats: int) -> dict[str, float]:
     layout = Layout(torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]))
     index = Edges(layout, layout).index
     x = torch.randn(layout.nodes, 512, requires_grad=True)
-    ours, theirs = Attention(512, 8), TransformerConv(512, 64, heads=8, root_weight=False)
+    ours, theirs = RelationAttention(512, 8), TransformerConv(512, 64, heads=8, root_weight=False)
     output = nn.Linear(512, 512)
 
     def dense() -> None:
@@ -136,12 +136,8 @@ def building(repeats: int) -> dict[str, float]:
     """Graphs per second and core: built (words already known to the tokenizer), and collated by 16."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    complete = Schema(
-        [Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())]
-    )
-    grounded = Schema(
-        [Relation("object", "g", "token", Grounded()), Relation("token", "g", "object", Grounded())]
-    )
+    complete = Schema([Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())])
+    grounded = Schema([Relation("object", "g", "token", Grounded()), Relation("token", "g", "object", Grounded())])
     posts = some_posts(2000)
     found = {}
     for name, schema in (("tokens and objects", complete), ("UMGF", complete | grounded)):
@@ -209,9 +205,7 @@ def main(out: Path | None = None, repeats: int = 9) -> None:
     found["threads"] = torch.get_num_threads()
     found["cpu capability"] = torch.backends.cpu.get_cpu_capability()
     found["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    text = json.dumps(
-        found, indent=1, default=lambda value: value.item() if isinstance(value, Tensor) else str(value)
-    )
+    text = json.dumps(found, indent=1, default=lambda value: value.item() if isinstance(value, Tensor) else str(value))
     print(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from benchmarks.browser import chromium
 from benchmarks.common import commit, machine
 from mnergraph.data import Evidence, Lookalikes
 from mnergraph.data.formats.jsonl import read_posts
-from mnergraph.explain.report import page_content, write_page
+from mnergraph.explain.report import report_data, write_report
 from mnergraph.inference.processor import Pipeline
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
@@ -99,12 +99,12 @@ def main(
     times: dict[str, list[dict[str, float]]] = {name: [] for name in sets}
     with TemporaryDirectory() as folder:
         for name, pairs in sets.items():
-            content = apart(page_content(pipeline.model, pipeline.prepared(pairs)))
+            content = apart(report_data(pipeline.model, pipeline.prepared(pairs)))
             found[name] = {
                 "posts": len(content["posts"]),
                 "pictures": sum(post["picture"] is not None for post in content["posts"]),
                 "objects": sum(len(post["objects"]) for post in content["posts"]),
-                "MB": write_page(content, Path(folder) / f"{name}.html") / 1e6,
+                "MB": write_report(content, Path(folder) / f"{name}.html") / 1e6,
             }
         for _ in range(repeats):
             for name in sets:  # in turns

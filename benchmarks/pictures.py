@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mnergraph.features.text.encoder import Backbone
-from mnergraph.features.vision.extractor import Extractor, Seen
+from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence
 from mnergraph.graph import GraphBuilder, Schema, collate
-from mnergraph.nn.conv.pooling import sum_to
+from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.pretrained import TextEncoder
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 Shape = Literal["vector", "grid"]
@@ -55,10 +55,7 @@ def seen_by_backbone(
     deviation, mean = torch.std_mean(torch.cat(known), dim=0)
     deviation = deviation.where(deviation > 1e-6, torch.ones_like(deviation))
     return {
-        name: [
-            pair if pair.image is None else replace(pair, image=(pair.image - mean) / deviation)
-            for pair in pairs
-        ]
+        name: [pair if pair.image is None else replace(pair, image=(pair.image - mean) / deviation) for pair in pairs]
         for name, pairs in found.items()
     }
 
@@ -71,10 +68,10 @@ def _look(pairs: Sequence[Pair], by: Extractor, shape: Shape, progress: bool) ->
     if faults:
         told = "; ".join(f"{fault.id}: {fault.detail}" for fault in faults[:5])
         warnings.warn(f"{len(faults)} pictures can't be used; their posts have none: {told}", stacklevel=3)
-    return [replace(pair, image=_rows(seen.get(place, Seen()), shape)) for place, pair in enumerate(pairs)]
+    return [replace(pair, image=_rows(seen.get(place, ImageEvidence()), shape)) for place, pair in enumerate(pairs)]
 
 
-def _rows(seen: Seen, shape: Shape) -> Tensor | None:
+def _rows(seen: ImageEvidence, shape: Shape) -> Tensor | None:
     if shape == "grid":
         return seen.grid
     return None if seen.pooled is None else seen.pooled[None]
@@ -82,7 +79,7 @@ def _rows(seen: Seen, shape: Shape) -> Tensor | None:
 
 def seen_by_caption(
     splits: Mapping[str, Sequence[Pair]],
-    reader: Backbone,
+    reader: TextEncoderModel,
     shape: Shape,
     *,
     batch_size: int = 64,
@@ -102,29 +99,26 @@ def seen_by_caption(
     if not any(pair.caption in rows for pair in splits["train"]):
         raise ValueError("no post to learn from has a caption; give captions, or take image none")
     return {
-        name: [replace(pair, image=rows.get(pair.caption or "")) for pair in pairs]
-        for name, pairs in splits.items()
+        name: [replace(pair, image=rows.get(pair.caption or "")) for pair in pairs] for name, pairs in splits.items()
     }
 
 
 @torch.no_grad()
 def _read(
-    texts: Sequence[Pair], reader: Backbone, shape: Shape, batch_size: int, progress: bool
+    texts: Sequence[Pair], reader: TextEncoderModel, shape: Shape, batch_size: int, progress: bool
 ) -> list[Tensor]:
     """The states of every text, by the encoder as it is, ``[1 or words, width]``."""
-    builder = GraphBuilder(
-        Schema(), tokenizer=reader.pieces, tokens="pieces" if shape == "vector" else "words"
-    )
+    builder = GraphBuilder(Schema(), tokenizer=reader.pieces, tokens="pieces" if shape == "vector" else "words")
     encoder = TextEncoder(reader, pooling="mean").eval()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].words))
     rows: dict[int, Tensor] = {}
     with tqdm(total=len(texts), desc="captions", unit="caption", disable=not progress) as bar:
         for begin in range(0, len(order), batch_size):
             some = order[begin : begin + batch_size]
-            graph = Graph.of(collate(builder.build(texts[place] for place in some)), builder.schema)
+            graph = GraphState.of(collate(builder.build(texts[place] for place in some)), builder.schema)
             states, layout = encoder(graph).x["token"], graph.layouts["token"]
             if shape == "vector":
-                mean = sum_to(states, layout.sentence, len(some), mean=True)
+                mean = segment_sum(states, layout.sentence, len(some), mean=True)
                 rows |= dict(zip(some, mean.split(1), strict=True))
             else:
                 rows |= dict(zip(some, states.split(layout.counts.tolist()), strict=True))

@@ -12,9 +12,9 @@ import torch
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.data import DATASETS, Evidence, PostDataset
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.image_io import checksum
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 from mnergraph.training.build import text_encoder
 
@@ -54,7 +54,7 @@ class Posts:
     """
 
     splits: dict[str, list[Pair]]
-    labels: Labels
+    labels: LabelSet
     checksums: dict[str, str]
     cache: Path
 
@@ -64,9 +64,7 @@ class Posts:
         return {name: _coverage(pairs) for name, pairs in self.splits.items()}
 
 
-def load(
-    experiment: Experiment, files: Files, *, test_data: str | None = None, test: Files | None = None
-) -> Posts:
+def load(experiment: Experiment, files: Files, *, test_data: str | None = None, test: Files | None = None) -> Posts:
     """The experiment's posts; where test comes from another data set, its types are called as train's.
 
     Raises:
@@ -74,10 +72,8 @@ def load(
     """
     if (test_data is None) != (test is None):
         raise ValueError("test_data, the other data set, and test.root, its folder, go together")
-    found = {
-        name: _split(experiment, experiment.data, files, name, experiment.data_options) for name in SPLITS
-    }
-    labels = Labels(found["train"][0].tags)
+    found = {name: _split(experiment, experiment.data, files, name, experiment.data_options) for name in SPLITS}
+    labels = LabelSet(found["train"][0].tags)
     if test_data is not None and test is not None:
         known = labels.types
         mapping = {old: new for old, new in SAME_TYPE.items() if new in known and old not in known}
@@ -112,8 +108,7 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
     if experiment.regions is not None:
         if all(pair.picture is None for pair in splits["train"]):
             raise ValueError(
-                "regions are cut out of pictures, and no post to learn from has one: give --images, or "
-                "--regions null"
+                "regions are cut out of pictures, and no post to learn from has one: give --images, or --regions null"
             )
         crops = experiment.regions
         splits = {name: crops.attach(pairs, cache, progress=progress) for name, pairs in splits.items()}
@@ -131,10 +126,8 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a tiny-random reader is the same in every run
             reader = text_encoder(experiment.caption_encoder or experiment.encoder, splits["train"])
-        if not isinstance(reader, Backbone):
-            raise ValueError(
-                f"{reader.name} reads no captions: give --caption_encoder, a Hugging Face encoder"
-            )
+        if not isinstance(reader, TextEncoderModel):
+            raise ValueError(f"{reader.name} reads no captions: give --caption_encoder, a Hugging Face encoder")
         return seen_by_caption(splits, reader, experiment.image, progress=progress)
     if all(pair.image is None for pair in splits["train"]):
         raise ValueError(

@@ -26,11 +26,11 @@ from benchmarks.building import build
 from benchmarks.common import LABELS, allocated, commit, flops, machine, random_encoder, some_posts, timed
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.steps import Precision, prediction_calls, training_calls
-from mnergraph.cli.malloc import keep_memory
+from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data import read_conll
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import Batches
+from mnergraph.training import GraphLoader
 from mnergraph.training.build import text_encoder
 
 #: Width, layers and heads of the text encoders.
@@ -66,9 +66,7 @@ def main(
         repeats: passes of which the median counts.
         device: cpu or cuda.
     """
-    lengths = (
-        twitter_lengths() if root is None else [len(pair.words) for pair in read_conll(root / "train.txt")]
-    )
+    lengths = twitter_lengths() if root is None else [len(pair.words) for pair in read_conll(root / "train.txt")]
     result: dict[str, Any] = {
         "benchmark": "speed",
         "machine": machine(),
@@ -109,7 +107,7 @@ def measure(
     products are not counted.
     """
     batches: list[Batch] = [
-        batch.to(device) for batch in Batches(model.builder.build(posts), batch_size, shuffle=True)
+        batch.to(device) for batch in GraphLoader(model.builder.build(posts), batch_size, shuffle=True)
     ]
     training = training_calls(model, batches, precision)
     seconds = timed(training, repeats, device)
@@ -199,5 +197,5 @@ def _line(system: str, how: str, found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    keep_memory()
+    disable_malloc_trim()
     auto_cli(main, as_positional=False)

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import torch
 from torch_geometric.data import Batch
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph import Layout
 from mnergraph.models import Tagger
 
-Call = Callable[[], None]
+ForwardRecord = Callable[[], None]
 Precision = Literal["fp32", "bf16"]
 
 
-def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, Call]:
+def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, ForwardRecord]:
     """What a step of training does and what parts of it do alone.
 
     Returns:
@@ -46,7 +46,7 @@ def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision
         "step": _through(gradients, batches, _optimiser(model)),
         "losses": _through(losses, graphs, None),
     }
-    if isinstance(model.encoder, Backbone):
+    if isinstance(model.encoder, TextEncoderModel):
         network = model.encoder.model
 
         def encoder(inputs: dict[str, torch.Tensor]) -> None:
@@ -61,7 +61,7 @@ def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision
 
 def prediction_calls(
     model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32"
-) -> dict[str, Call]:
+) -> dict[str, ForwardRecord]:
     """What prediction does and what parts of it do alone.
 
     Returns:
@@ -71,7 +71,7 @@ def prediction_calls(
     device = batches[0]["token"].y.device.type
     cast = _Cast(device, precision)
 
-    def quietly(call: Callable[[Any], Any], things: Sequence[Any]) -> Call:
+    def quietly(call: Callable[[Any], Any], things: Sequence[Any]) -> ForwardRecord:
         def run() -> None:
             model.eval()
             with torch.inference_mode(), cast():
@@ -87,7 +87,7 @@ def prediction_calls(
         "predict": quietly(lambda batch: model.tags(model(batch)), batches),
         "decode": quietly(model.tags, graphs),
     }
-    if isinstance(model.encoder, Backbone):
+    if isinstance(model.encoder, TextEncoderModel):
         network = model.encoder.model
         calls["encoder"] = quietly(lambda given: network(**given), [_inputs(batch) for batch in batches])
     return calls
@@ -105,7 +105,7 @@ class _Cast:
 
 def _through(
     call: Callable[[Any], None], things: Sequence[Any], optimiser: torch.optim.Optimizer | None
-) -> Call:
+) -> ForwardRecord:
     def run() -> None:
         for thing in things:
             call(thing)

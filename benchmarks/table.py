@@ -118,9 +118,7 @@ def _header(against: str | None, types: bool) -> list[str]:
     return [_line(cells), _line(["---", *["--:"] * (len(cells) - 1)])]
 
 
-def _row(
-    result: Result, reported: Reported | None, reference: Result | None, types: bool, trials: int
-) -> str:
+def _row(result: Result, reported: Reported | None, reference: Result | None, types: bool, trials: int) -> str:
     lenient, strict = result["test"]["lenient"], result["test"]["strict"]
     cells = [result["system"]]
     if reported is None:

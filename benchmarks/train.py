@@ -27,7 +27,7 @@ from benchmarks.building import build
 from benchmarks.common import commit, machine
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, load
-from mnergraph.cli.malloc import keep_memory
+from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.training import evaluate, fit
 
@@ -85,9 +85,7 @@ def train(
     return result
 
 
-def one_run(
-    experiment: Experiment, posts: Posts, seed: int, word_vectors: Path | None = None
-) -> dict[str, Any]:
+def one_run(experiment: Experiment, posts: Posts, seed: int, word_vectors: Path | None = None) -> dict[str, Any]:
     """Trains with one seed; scores on dev and test, and the entities of every test post."""
     began = time.perf_counter()
     splits, loop = posts.splits, replace(experiment.loop, seed=seed)
@@ -123,10 +121,7 @@ def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = [one[how]["f1"] for one in tests]
         types = sorted({kind for one in tests for kind in one[f"{how}_by_type"]})
         found[how] = {
-            **{
-                name: statistics.mean(one[how][name] for one in tests)
-                for name in ("precision", "recall", "f1")
-            },
+            **{name: statistics.mean(one[how][name] for one in tests) for name in ("precision", "recall", "f1")},
             "deviation": statistics.stdev(values) if len(values) > 1 else None,
             "types": {
                 kind: statistics.mean(one[f"{how}_by_type"].get(kind, {"f1": 0.0})["f1"] for one in tests)
@@ -167,7 +162,7 @@ def _line(numbers: np.ndarray) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads settings and arguments, and trains."""
-    keep_memory()
+    disable_malloc_trim()
     parser = options()
     parser.add_class_arguments(Files)
     rest = parser.add_function_arguments(train, skip={"experiment", "files"})

@@ -21,16 +21,16 @@ from benchmarks.browser import NoBrowser, chromium
 from mnergraph import Pair, attention_graph, load, record_attention
 from mnergraph.data import Lookalikes
 from mnergraph.explain.plots import (
-    draw_confusion,
-    draw_curves,
-    draw_graph,
-    draw_heads,
-    draw_heard,
-    draw_picture,
-    draw_schema,
-    draw_types,
+    plot_attention_heads,
+    plot_entity_object_attention,
+    plot_f1_by_type,
+    plot_graph,
+    plot_image_attention,
+    plot_schema,
+    plot_training_curves,
+    plot_type_confusion,
 )
-from mnergraph.explain.report import page_content, write_page
+from mnergraph.explain.report import report_data, write_report
 from mnergraph.inference.processor import Pipeline
 from mnergraph.models import SCHEMAS
 from mnergraph.training import evaluate
@@ -50,10 +50,10 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
         (entities,) = model.predict([pair])
     seen = record.posts[0]
     return {
-        "graph": draw_graph(attention_graph(model, pair), strongest=5),
-        "heard": draw_heard(seen, entities),
-        "picture": draw_picture(seen, entities),
-        "heads": draw_heads(seen, ("object", "guides", "token")),
+        "graph": plot_graph(attention_graph(model, pair), strongest=5),
+        "heard": plot_entity_object_attention(seen, entities),
+        "picture": plot_image_attention(seen, entities),
+        "heads": plot_attention_heads(seen, ("object", "guides", "token")),
     }
 
 
@@ -63,7 +63,7 @@ def schemas() -> Figure:
     figure = Figure(figsize=(15, 8.5), layout="constrained")
     places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=(1, 2))
     for name, ax in zip(names, places.values(), strict=True):
-        draw_schema(SCHEMAS[name], ax=ax)
+        plot_schema(SCHEMAS[name], ax=ax)
         ax.set_title(name)
     return figure
 
@@ -75,7 +75,7 @@ def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
     for name, ax in zip(("BERT-CRF", "UMGF"), figure.subplots(1, 2), strict=True):
         model = load(quickstart / name / "model")
         _, predicted = evaluate(model, Pipeline(model).prepared(pairs), progress=False)
-        draw_confusion(gold, predicted, ax=ax)
+        plot_type_confusion(gold, predicted, ax=ax)
         ax.set_title(name)
     return figure
 
@@ -92,7 +92,7 @@ def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
         if place != POST and ready[place].picture and tags != list(ready[place].labels or ())
     )
     with TemporaryDirectory() as folder, chromium(1200, 870) as driver:
-        write_page(page_content(model, [ready[POST], ready[wrong]]), Path(folder) / "page.html")
+        write_report(report_data(model, [ready[POST], ready[wrong]]), Path(folder) / "page.html")
         driver.get((Path(folder) / "page.html").as_uri())
         kind = driver.find_elements("css selector", ".predicted mark .type")[0]
         ActionChains(driver).move_to_element(kind).perform()
@@ -116,8 +116,8 @@ def main(quickstart: Path) -> None:
     results = {name: RESULTS / f"twitter2017_{name.lower()}_captions.json" for name in SYSTEMS}
     figures: dict[str, Callable[[], Figure]] = {
         "confusion": lambda: confusion(quickstart, pairs),
-        "curves": lambda: draw_curves({name: quickstart / name for name in ("BERT-CRF", "UMGF")}),
-        "types": lambda: draw_types(results),
+        "curves": lambda: plot_training_curves({name: quickstart / name for name in ("BERT-CRF", "UMGF")}),
+        "types": lambda: plot_f1_by_type(results),
         "schemas": schemas,
     }
     folder = HERE / "drawn"

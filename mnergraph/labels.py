@@ -18,7 +18,7 @@ OUTSIDE = "O"
 
 #: Tags that some released codes give to [CLS], [SEP], padding and the later pieces of a word. They name no
 #: entity: where one is predicted for a word, the word counts as outside.
-NOT_WORDS = ("PAD", "X", "[CLS]", "[SEP]")
+SPECIAL_TAGS = ("PAD", "X", "[CLS]", "[SEP]")
 
 
 class Span(NamedTuple):
@@ -67,7 +67,7 @@ def to_tags(found: Iterable[tuple[int, int, str]], length: int) -> list[str]:
     return tags
 
 
-def orphans(tags: Sequence[str]) -> list[int]:
+def invalid_inside_tags(tags: Sequence[str]) -> list[int]:
     """Positions of ``I-T`` tags that follow neither ``B-T`` nor ``I-T``."""
     before = [OUTSIDE, *tags]
     return [
@@ -79,7 +79,7 @@ def orphans(tags: Sequence[str]) -> list[int]:
 
 def repair(tags: Sequence[str]) -> list[str]:
     """Tags with every orphan ``I-T`` turned into ``B-T``; the lenient spans stay the same."""
-    found = set(orphans(tags))
+    found = set(invalid_inside_tags(tags))
     return ["B" + tag[1:] if position in found else tag for position, tag in enumerate(tags)]
 
 
@@ -89,7 +89,7 @@ def boundary(tag: str) -> str:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelSet:
     """An ordered label set: a tag's index is its place.
 
     >>> labels = Labels.of_types(["PER", "LOC"])
@@ -106,12 +106,12 @@ class Labels:
             raise ValueError(f"a label stands twice in {list(self.tags)}")
 
     @classmethod
-    def of_types(cls, types: Iterable[str]) -> Labels:
+    def of_types(cls, types: Iterable[str]) -> LabelSet:
         """O, then B and I of every type in the order given."""
         return cls((OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
     @classmethod
-    def of_data(cls, sequences: Iterable[Sequence[str]]) -> Labels:
+    def of_data(cls, sequences: Iterable[Sequence[str]]) -> LabelSet:
         """The label set of a data set: O, then B and I of every type that occurs, types in sorted order."""
         return cls.of_types(sorted({tag[2:] for tags in sequences for tag in tags if tag != OUTSIDE}))
 
@@ -121,9 +121,9 @@ class Labels:
         return tuple(dict.fromkeys(tag[2:] for tag in self.tags if tag[:2] in ("B-", "I-")))
 
     @property
-    def boundaries(self) -> Labels:
+    def boundaries(self) -> LabelSet:
         """The labels of span detection, in the order of their first tag: ``O``, ``B``, ``I`` and the like."""
-        return Labels(tuple(dict.fromkeys(map(boundary, self.tags))))
+        return LabelSet(tuple(dict.fromkeys(map(boundary, self.tags))))
 
     def index(self, tag: str) -> int:
         """The place of a tag; a KeyError that lists the tags there are when it is none of them."""

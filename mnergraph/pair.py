@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Object:
+class DetectedObject:
     """Something the picture shows.
 
     Args:
@@ -56,7 +56,7 @@ class Pair:
     id: str = ""
     picture: Path | None = None
     size: tuple[int, int] | None = None
-    objects: tuple[Object, ...] = ()
+    objects: tuple[DetectedObject, ...] = ()
     caption: str | None = None
     image: Tensor | None = field(default=None, compare=False, repr=False)
     entities: tuple[tuple[int, int], ...] = ()
@@ -83,20 +83,20 @@ class Pair:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Pair:
         """The pair of `to_dict`."""
-        told = {name: _tuples(value) for name, value in saved.items() if name != "objects"}
-        things = [{name: _tuples(value) for name, value in thing.items()} for thing in saved["objects"]]
+        told = {name: _to_tuples(value) for name, value in saved.items() if name != "objects"}
+        things = [{name: _to_tuples(value) for name, value in thing.items()} for thing in saved["objects"]]
         told["picture"] = None if saved["picture"] is None else Path(saved["picture"])
-        return cls(**told, objects=tuple(Object(**thing) for thing in things))
+        return cls(**told, objects=tuple(DetectedObject(**thing) for thing in things))
 
 
-def _told(thing: Object | Pair) -> dict[str, Any]:
+def _told(thing: DetectedObject | Pair) -> dict[str, Any]:
     """The fields that are no vectors."""
     return {entry.name: getattr(thing, entry.name) for entry in fields(thing) if entry.compare}
 
 
-def _tuples(value: Any) -> Any:
+def _to_tuples(value: Any) -> Any:
     """Lists, as JSON has them, as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,7 @@ class Registry(MutableMapping[str, Item], Generic[Item]):
         name = name or item.__name__
         path = f"{item.__module__}:{item.__qualname__}"
         if name in self._entries and self._entries[name][0] != path:
-            raise ValueError(
-                f"{self.noun} {name!r} is {self._entries[name][0]} already; give {path} another name"
-            )
+            raise ValueError(f"{self.noun} {name!r} is {self._entries[name][0]} already; give {path} another name")
         self._entries[name] = (path, (item.__doc__ or "").strip().partition("\n")[0])
         self._loaded[name] = item
         return item

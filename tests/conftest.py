@@ -39,7 +39,7 @@ def umgf() -> Callable[..., UMGF]:
     from torch import nn
 
     from mnergraph.features.text.encoder import tiny
-    from mnergraph.labels import NOT_WORDS
+    from mnergraph.labels import SPECIAL_TAGS
     from mnergraph.models import UMGF
 
     def make(form: str = "paper") -> UMGF:
@@ -49,7 +49,7 @@ def umgf() -> Callable[..., UMGF]:
         nn.init.normal_(model.tasks["tags"].scorer.transitions)
         with torch.no_grad():  # so that it finds entities
             for tag in model.labels.tags:
-                if tag in NOT_WORDS:
+                if tag in SPECIAL_TAGS:
                     model.layers[-1].linear.bias[model.labels.index(tag)] = -9.0
         return model.eval()
 

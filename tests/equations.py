@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.layers.transformer import TransformerBlock
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.layers.transformer import TransformerLayer
 from mnergraph.pair import Pair
 
 
-def attention(part: Attention, receiver: Tensor, senders: Sequence[Tensor]) -> Tensor:
+def attention(part: RelationAttention, receiver: Tensor, senders: Sequence[Tensor]) -> Tensor:
     """What one receiver hears, ``[width]`` (Vaswani et al., 2017, section 3.2)."""
     size = len(receiver) // part.heads
     heads = []
@@ -37,7 +37,7 @@ def norm(part: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 def transformer(
-    block: TransformerBlock,
+    block: TransformerLayer,
     receivers: Sequence[Tensor],
     senders: Callable[[int], Sequence[Tensor]] | Sequence[Tensor],
     activation: Callable[[Tensor], Tensor] = torch.relu,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import (
     Complete,
@@ -24,12 +24,12 @@ from mnergraph.graph import (
     Windowed,
     collate,
 )
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["PER", "LOC"])
+LABELS = LabelSet.of_types(["PER", "LOC"])
 WORDS = ("Paris", "in", "the", "rain", "@user", "http://t.co/x", "Hilton", "#now", "é", "🇫🇷")
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
@@ -61,14 +61,12 @@ def post(
     chance = random.Random(seed * 1009 + words * 31 + objects)
     size = (chance.randint(50, 400), chance.randint(50, 400)) if picture else None
 
-    def thing() -> Object:
+    def thing() -> DetectedObject:
         start = chance.randrange(words)
         left, right = sorted(chance.sample(range(size[0] + 1), 2)) if size else (0, 1)
         top, bottom = sorted(chance.sample(range(size[1] + 1), 2)) if size else (0, 1)
-        region = (
-            torch.randn(region_width, generator=torch.Generator().manual_seed(seed)) if region_width else None
-        )
-        return Object(
+        region = torch.randn(region_width, generator=torch.Generator().manual_seed(seed)) if region_width else None
+        return DetectedObject(
             label=chance.choice(["person", "a soccer player", "", "the sign"]),
             box=(left, top, right, bottom) if size and chance.random() < boxes else None,
             words=(start, chance.randint(start + 1, words)) if chance.random() < grounded else None,
@@ -103,20 +101,18 @@ def without_objects() -> list[Pair]:
     return [post(4, 0, seed=2), post(1, 0, seed=3, picture=False)]
 
 
-def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> Graph:
+def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> GraphState:
     """Posts as the graph before the first layer, with random features of one width on every node."""
-    graph = Graph.of(collate(GraphBuilder(schema).build(posts)), schema)
+    graph = GraphState.of(collate(GraphBuilder(schema).build(posts)), schema)
     generator = torch.Generator().manual_seed(seed)
-    x = {
-        kind: torch.randn(layout.nodes, width, generator=generator) for kind, layout in graph.layouts.items()
-    }
+    x = {kind: torch.randn(layout.nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
     return graph.update(**x)
 
 
-def read_as(graph: Graph, reading: str) -> Graph:
+def read_as(graph: GraphState, reading: str) -> GraphState:
     """The same state with every relation read as ``"dense"`` or ``"sparse"``."""
     edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
-    return Graph(graph.data, graph.x, edges, graph.layouts)
+    return GraphState(graph.data, graph.x, edges, graph.layouts)
 
 
 def layout(*counts: int) -> Layout:
@@ -135,9 +131,7 @@ def neighbours(edges: Edges) -> list[list[int]]:
 def random_edges(src: Layout, dst: Layout, share: float, seed: int = 0) -> Edges:
     """Edges within sentences, each pair joined with this probability."""
     generator = torch.Generator().manual_seed(seed)
-    joined = (src.sentence[:, None] == dst.sentence) & (
-        torch.rand(src.nodes, dst.nodes, generator=generator) < share
-    )
+    joined = (src.sentence[:, None] == dst.sentence) & (torch.rand(src.nodes, dst.nodes, generator=generator) < share)
     return Edges(src, dst, joined.nonzero().t().contiguous())
 
 
@@ -156,9 +150,7 @@ def awkward_edges() -> Iterator[tuple[str, Edges]]:
     yield "one post", random_edges(layout(4), layout(6), 0.5)
 
 
-def gradients(
-    call: Callable[[Tensor, Tensor], Tensor], module: nn.Module, dst: Tensor, src: Tensor
-) -> list[Tensor]:
+def gradients(call: Callable[[Tensor, Tensor], Tensor], module: nn.Module, dst: Tensor, src: Tensor) -> list[Tensor]:
     """What a fixed random weighting of the result gives as gradients: of both inputs, then of parameters."""
     dst, src = dst.clone().requires_grad_(), src.clone().requires_grad_()
     out = call(dst, src)
@@ -180,7 +172,7 @@ def over_words(kind: str) -> bool:
     return form == "words" or "Backbone" not in readers
 
 
-def vectors_of(encoder: Backbone, width: int = 16) -> WordVectors:
+def vectors_of(encoder: TextEncoderModel, width: int = 16) -> WordVectors:
     """Random vectors for the words that a tiny encoder knows, and an alphabet of its characters."""
     known = [piece for piece in encoder.pieces.tokenizer.get_vocab() if not piece.startswith("##")]
     return random_vectors(sorted(known), width, at_least=1)

@@ -7,20 +7,26 @@ from fakes import OBJECTS, SCHEMA, TO_OBJECTS, TO_TOKENS, TOKENS
 from torch import nn
 
 from mnergraph.graph import Complete, Edges, Layout, Member, Relation, Schema
-from mnergraph.nn import Apply, Attention, GatedSum, Graph, Highway, RelationalLayer, TransformerBlock
+from mnergraph.nn import (
+    FeatureModule,
+    GatedMix,
+    GatedSum,
+    GraphState,
+    HeteroLayer,
+    RelationAttention,
+    TransformerLayer,
+)
 
 WIDTH, HEADS = 8, 2
 OF, SHOWS = ("entity", "of", "token"), ("visual", "shows", "entity")
 #: The relations of `fakes.SCHEMA`, entities, and image and objects as one node type.
-GROWN = SCHEMA | Schema(
-    [Relation(*OF, Member()), Relation(*SHOWS, Complete())], nodes=["image", "visual", "entity"]
-)
+GROWN = SCHEMA | Schema([Relation(*OF, Member()), Relation(*SHOWS, Complete())], nodes=["image", "visual", "entity"])
 
 
-class GrowEntities(nn.Module):
+class EntityNodes(nn.Module):
     """An entity of two words for every two words of a post that has three or more."""
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         words = graph.layouts["token"]
         counts = torch.where(words.counts > 2, words.counts // 2, 0)
         entities = Layout(nn.functional.pad(counts.cumsum(0), (1, 0)))
@@ -38,7 +44,7 @@ class GrowEntities(nn.Module):
 class MergeVisual(nn.Module):
     """Image and objects of a post as one node type."""
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         parts = [graph.layouts[kind] for kind in ("image", "object")]
         merged = Layout(parts[0].ptr + parts[1].ptr)
         order = torch.cat([part.sentence for part in parts]).argsort(stable=True)
@@ -52,7 +58,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention, self.highway = Attention(WIDTH, HEADS), Highway(WIDTH)
+        self.attention, self.highway = RelationAttention(WIDTH, HEADS), GatedMix(WIDTH)
 
     def forward(self, dst: torch.Tensor, src: torch.Tensor, edges: Edges) -> torch.Tensor:
         hears = edges.dst.unpad(edges.heard)
@@ -63,16 +69,20 @@ class GatedAttention(nn.Module):
 def everything() -> nn.Sequential:
     """Attention and gates along stored, complete and grown relations, gates of nodes, a layer used twice."""
     torch.manual_seed(3)
-    again = RelationalLayer({TOKENS: Attention(WIDTH, HEADS, dropout=0.5)}, combine=lambda: Highway(WIDTH))
+    again = HeteroLayer({TOKENS: RelationAttention(WIDTH, HEADS, dropout=0.5)}, combine=lambda: GatedMix(WIDTH))
     return nn.Sequential(
-        RelationalLayer(
-            {OBJECTS: Attention(WIDTH, HEADS), TO_TOKENS: GatedSum(WIDTH), TO_OBJECTS: GatedSum(WIDTH)},
-            combine=lambda: Highway(WIDTH),
+        HeteroLayer(
+            {
+                OBJECTS: RelationAttention(WIDTH, HEADS),
+                TO_TOKENS: GatedSum(WIDTH),
+                TO_OBJECTS: GatedSum(WIDTH),
+            },
+            combine=lambda: GatedMix(WIDTH),
         ),
         again,
-        nn.Sequential(TransformerBlock(TO_TOKENS, WIDTH, HEADS, out="seen"), MergeVisual()),
-        Apply(Highway(WIDTH), read=("seen", "token"), write="mixed"),
-        GrowEntities(),
-        RelationalLayer({SHOWS: GatedAttention()}),
+        nn.Sequential(TransformerLayer(TO_TOKENS, WIDTH, HEADS, out="seen"), MergeVisual()),
+        FeatureModule(GatedMix(WIDTH), read=("seen", "token"), write="mixed"),
+        EntityNodes(),
+        HeteroLayer({SHOWS: GatedAttention()}),
         again,
     )

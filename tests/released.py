@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mnergraph.graph import collate
 from mnergraph.models import Tagger
-from mnergraph.nn.heads.tagging import Emit
-from mnergraph.nn.layers.transformer import TransformerBlock
+from mnergraph.nn.heads.tagging import TaggingScores
+from mnergraph.nn.layers.transformer import TransformerLayer
 from mnergraph.pair import Pair
 
 #: In the codes' order, for the types MISC, PER, ORG and LOC.
@@ -45,7 +45,7 @@ class Layer(nn.Module):
         inner = self.intermediate(x)
         return self.norm2(self.output(inner * 0.5 * (1.0 + torch.erf(inner / 2**0.5))) + x)
 
-    def hand_over(self, block: TransformerBlock) -> None:
+    def hand_over(self, block: TransformerLayer) -> None:
         """Copies these weights into ours."""
         ours, feed = block.attention, block.feed_forward
         for own, theirs in (
@@ -67,7 +67,7 @@ def added(mask: Tensor) -> Tensor:
 
 
 def hand_over_head(
-    model: Tagger, task: str, emit: Emit, names: Sequence[str], linear: nn.Linear, crf: torchcrf.CRF
+    model: Tagger, task: str, emit: TaggingScores, names: Sequence[str], linear: nn.Linear, crf: torchcrf.CRF
 ) -> None:
     """Copies a task's scores and CRF, from the order of their tags into that of ours."""
     scorer = model.tasks[task].scorer

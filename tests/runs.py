@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from mnergraph.cli.train import train
 from mnergraph.data import Lookalikes
-from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.models import UMGF
-from mnergraph.training import Loop
+from mnergraph.training import TrainerConfig
 
 
 class Run(NamedTuple):
@@ -29,7 +29,7 @@ def tiny_run(folder: Path) -> Run:
         folder / "posts",
         partial(UMGF, width=16, heads=2, layers=1),
         folder / "out",
-        regions=Crops(size=32),
-        loop=Loop(epochs=1, batch_size=10, accelerator="cpu", progress=False),
+        regions=RegionEncoder(size=32),
+        loop=TrainerConfig(epochs=1, batch_size=10, accelerator="cpu", progress=False),
     )
     return Run(folder / "posts", folder / "out", folder / "out" / "model", result)

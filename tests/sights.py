@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from wild import lying
 
-from mnergraph.features.vision.extractor import Seen
+from mnergraph.features.vision.extractor import ImageEvidence
 
 #: Where it is, in pixels of the upright picture of 40 x 30.
 RED_BOX = (3.0, 5.0, 17.0, 21.0)
@@ -42,6 +42,6 @@ def red_in(image: Tensor, dark: float) -> Tensor:
     return torch.stack(ends).float()
 
 
-def red_boxes(seen: Seen) -> list[tuple[float, float, float, float]]:
+def red_boxes(seen: ImageEvidence) -> list[tuple[float, float, float, float]]:
     assert seen.objects is not None
     return [thing.box for thing in seen.objects if thing.box is not None]

@@ -41,7 +41,5 @@ def test_pages_link_to_what_is_there() -> None:
     ids=["ruff check", "ruff format", "mypy"],
 )
 def test_house_rules(command: list[str]) -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", *command], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
+    found = subprocess.run([sys.executable, "-m", *command], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr

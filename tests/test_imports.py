@@ -29,7 +29,18 @@ BELOW = {
     "models": {"nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},
     "training": {"models", "nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},
     "explain": {"models", "nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},
-    "inference": {"explain", "training", "models", "nn", "data", "features", "graph", "pair", "labels", "metrics"},
+    "inference": {
+        "explain",
+        "training",
+        "models",
+        "nn",
+        "data",
+        "features",
+        "graph",
+        "pair",
+        "labels",
+        "metrics",
+    },
 }
 FLOORS = {"torch": "2.11", "torch-geometric": "2.8", "transformers": "5.17", "torchvision": "0.26"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -116,7 +127,5 @@ def test_importing_says_nothing(path: Path) -> None:
     """Warnings of ours are errors here, as they are for all that pytest imported before."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        importlib.import_module(
-            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        )
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
     assert [w for w in seen if Path(w.filename).is_relative_to(PACKAGE)] == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnergraph.labels import Labels, Span, boundary, is_tag, orphans, repair, spans, to_tags
+from mnergraph.labels import LabelSet, Span, boundary, invalid_inside_tags, is_tag, repair, spans, to_tags
 
 TAGS = ("O", "B-A", "I-A", "B-B", "I-B")
 
@@ -39,14 +39,14 @@ def test_spans_of_every_short_sequence(strict: bool) -> None:
 @given(st.lists(st.sampled_from(TAGS), max_size=12))
 def test_round_trip_and_repair(tags: list[str]) -> None:
     mended = repair(tags)
-    assert orphans(mended) == []
+    assert invalid_inside_tags(mended) == []
     assert spans(mended) == spans(mended, strict=True) == spans(tags)
     assert to_tags(spans(tags), len(tags)) == mended
-    assert (mended == tags) == (not orphans(tags))
+    assert (mended == tags) == (not invalid_inside_tags(tags))
 
 
 def test_orphans() -> None:
-    assert orphans(["I-A", "I-A", "O", "I-B", "B-A", "I-B"]) == [0, 3, 5]
+    assert invalid_inside_tags(["I-A", "I-A", "O", "I-B", "B-A", "I-B"]) == [0, 3, 5]
     assert repair(["I-A", "I-A", "O", "B-B", "I-A"]) == ["B-A", "I-A", "O", "B-B", "B-A"]
 
 
@@ -59,9 +59,7 @@ def test_is_tag_and_boundary() -> None:
 
 @pytest.mark.parametrize("span", [(-1, 1, "A"), (1, 1, "A"), (2, 1, "A"), (0, 4, "A")])
 def test_spans_that_do_not_fit(span: tuple[int, int, str]) -> None:
-    with pytest.raises(
-        ValueError, match=rf"span {span[0]}:{span[1]} \(A\) does not fit a sentence of 3 words"
-    ):
+    with pytest.raises(ValueError, match=rf"span {span[0]}:{span[1]} \(A\) does not fit a sentence of 3 words"):
         to_tags([span], 3)
 
 
@@ -71,30 +69,30 @@ def test_spans_that_overlap() -> None:
 
 
 def test_labels() -> None:
-    labels = Labels.of_types(["PER", "LOC"])
+    labels = LabelSet.of_types(["PER", "LOC"])
     assert list(labels) == ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
     assert [labels.index(tag) for tag in labels] == list(range(len(labels)))
     assert labels.types == ("PER", "LOC")
-    assert Labels(("O", "X", "I-B", "B-A", "B-B")).types == ("B", "A")
-    assert Labels.of_data([["O", "B-PER"], ["I-LOC"], []]) == Labels.of_types(["LOC", "PER"])
+    assert LabelSet(("O", "X", "I-B", "B-A", "B-B")).types == ("B", "A")
+    assert LabelSet.of_data([["O", "B-PER"], ["I-LOC"], []]) == LabelSet.of_types(["LOC", "PER"])
     assert pickle.loads(pickle.dumps(labels)).index("B-LOC") == 3
 
 
 def test_boundaries() -> None:
-    assert Labels.of_types(["PER", "LOC"]).boundaries.tags == ("O", "B", "I")
-    assert Labels(("I-A", "X", "B-A", "O", "B-B", "[CLS]", "I-B")).boundaries.tags == (
+    assert LabelSet.of_types(["PER", "LOC"]).boundaries.tags == ("O", "B", "I")
+    assert LabelSet(("I-A", "X", "B-A", "O", "B-B", "[CLS]", "I-B")).boundaries.tags == (
         "I",
         "X",
         "B",
         "O",
         "[CLS]",
     )
-    assert Labels(("O",)).boundaries.tags == ("O",)
-    assert Labels.of_types(["A"]).boundaries.boundaries == Labels.of_types(["A"]).boundaries
+    assert LabelSet(("O",)).boundaries.tags == ("O",)
+    assert LabelSet.of_types(["A"]).boundaries.boundaries == LabelSet.of_types(["A"]).boundaries
 
 
 def test_label_errors() -> None:
     with pytest.raises(ValueError, match="a label stands twice in"):
-        Labels(("O", "B-A", "O"))
+        LabelSet(("O", "B-A", "O"))
     with pytest.raises(KeyError, match="'B-ORG' is not among the labels O, B-PER, I-PER"):
-        Labels.of_types(["PER"]).index("B-ORG")
+        LabelSet.of_types(["PER"]).index("B-ORG")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fakes import awkward_posts, post
 
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 FULL = Pair(
     words=("Ann", "é\u2028"),
@@ -18,7 +18,7 @@ FULL = Pair(
     id="7",
     picture=Path("a folder") / "7.jpg",
     size=(40, 30),
-    objects=(Object("hat", (0, 1.5, 4, 9), 0.25, (0, 1), torch.ones(3)), Object()),
+    objects=(DetectedObject("hat", (0, 1.5, 4, 9), 0.25, (0, 1), torch.ones(3)), DetectedObject()),
     caption="a hat",
     image=torch.ones(1, 4),
     entities=((0, 1), (0, 2)),
@@ -38,7 +38,7 @@ def test_to_json_and_back(pair: Pair) -> None:
 def test_nothing_but_vectors_is_left_out() -> None:
     left_out = {entry.name for entry in fields(Pair)} - FULL.to_dict().keys()
     assert left_out == {"image"}
-    assert {entry.name for entry in fields(Object)} - FULL.to_dict()["objects"][0].keys() == {"region"}
+    assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
 
 
 def test_without_its_picture() -> None:

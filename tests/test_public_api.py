@@ -10,7 +10,7 @@ from runs import Run
 from transformers.utils import logging as hf_logging
 
 import mnergraph
-from mnergraph.training import Loop
+from mnergraph.training import TrainerConfig
 
 
 def test_every_name_is_there_and_says_what_it_is() -> None:
@@ -23,16 +23,15 @@ def test_every_name_is_there_and_says_what_it_is() -> None:
 def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     words = ("Ann", "saw", "Rome")
     pairs = [
-        mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.Object("hat"),))
-        for n in range(4)
+        mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.Object("hat"),)) for n in range(4)
     ]
-    labels = mnergraph.Labels.of_data(pair.labels or () for pair in pairs)
+    labels = mnergraph.LabelSet.of_data(pair.labels or () for pair in pairs)
     encoder = mnergraph.tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
     model = mnergraph.MODELS["UMGF"](encoder, labels, width=16, heads=2, layers=1)
     assert isinstance(model, mnergraph.Tagger)
     assert isinstance(model.schema, mnergraph.Schema)
 
-    loop = Loop(epochs=1, accelerator="cpu", logger="none", progress=False)
+    loop = TrainerConfig(epochs=1, accelerator="cpu", logger="none", progress=False)
     fitted = mnergraph.fit(model, pairs, pairs, tmp_path / "run", loop=loop)
     scores, tags = mnergraph.evaluate(fitted, pairs, progress=False)
     assert [len(found) for found in tags] == [3] * 4

@@ -78,9 +78,7 @@ def detector(kind: str, folder: Path) -> str:
         processor = hf.RTDetrImageProcessor(size={"height": 64, "width": 64})
         return save(folder, hf.RTDetrForObjectDetection(config), processor)
     if kind == "yolos":
-        config = hf.YolosConfig(
-            **{**VISION, **names}, image_size=[64, 96], patch_size=16, num_detection_tokens=7
-        )
+        config = hf.YolosConfig(**{**VISION, **names}, image_size=[64, 96], patch_size=16, num_detection_tokens=7)
         model = hf.YolosForObjectDetection(config)
         torch.nn.init.normal_(model.vit.embeddings.detection_tokens)
         return save(folder, model, hf.YolosImageProcessor(size=SIDES))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mnergraph.cli.inputs import given_posts
+from mnergraph.cli.inputs import load_inputs
 from mnergraph.data.datasets.base import PostDataset
-from mnergraph.explain.report.data import page_content
-from mnergraph.explain.report.html import write_page
+from mnergraph.explain.report.data import report_data
+from mnergraph.explain.report.html import write_report
 from mnergraph.inference.processor import Pipeline
 from mnergraph.labels import spans
 from mnergraph.models.base import Tagger
@@ -78,10 +78,8 @@ def explain(
     if data is not None and idle:
         raise ValueError(f"{', '.join(idle)} can't go with data")
     if data is None and text is None and posts is None:
-        raise ValueError(
-            "give either text, with image and caption if there are any, or posts, or data with root"
-        )
-    found = given_posts(**beside)[:most] if data is None else []
+        raise ValueError("give either text, with image and caption if there are any, or posts, or data with root")
+    found = load_inputs(**beside)[:most] if data is None else []
     tagger = Tagger.from_pretrained(model)
     of_data = data(root, split) if data is not None and root is not None else None
     known = (*of_data.evidence.stores, *stores) if of_data is not None else stores
@@ -90,8 +88,8 @@ def explain(
         pairs = _of_split(pipeline, of_data, every, most, progress)
     else:
         pairs = pipeline.prepared(post.pair for post in found)
-    content = page_content(pipeline.model, pairs, batch_size=batch_size, progress=progress)
-    size = write_page(content, out)
+    content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)
+    size = write_report(content, out)
     print(f"{out}: {len(pairs)} posts, {size / 1e6:.2f} MB")
 
 

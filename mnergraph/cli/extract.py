@@ -10,22 +10,22 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from mnergraph.data.datasets.base import Folder
+from mnergraph.data.datasets.base import PostFolder
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.image_files import picture_files, picture_path
-from mnergraph.explain.plots.detections import draw_evidence
-from mnergraph.features.store.entries import key_of, manifest_of, record_of, seen_of
+from mnergraph.data.image_files import image_files, image_path_of
+from mnergraph.explain.plots.detections import plot_detections
+from mnergraph.features.store.entries import from_store_entry, key_of, manifest_of, record_of
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.extractor import Extractor
-from mnergraph.features.vision.image_io import PictureFault, open_picture, summary
+from mnergraph.features.vision.image_io import ImageIssue, open_image, summary
 
 SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageTask:
     """A picture to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
 
     id: str
@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class ExtractionSummary:
     """What became of the pictures of a run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Extraction:
     extracted: int
     known: int
     elsewhere: int
-    faults: tuple[PictureFault, ...]
+    faults: tuple[ImageIssue, ...]
 
     def __str__(self) -> str:
         parts = [f"{self.extracted} extracted now", f"{self.known} known"]
@@ -78,7 +78,7 @@ def features(
     progress: bool = True,
     inspect: str | None = None,
     out: Path | None = None,
-) -> Extraction | None:
+) -> ExtractionSummary | None:
     """Extracts the features of a folder's pictures into a store; what the store has is not done again.
 
     Args:
@@ -109,7 +109,7 @@ def features(
     wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.reads_phrases else None)
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
-        inspected(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
+        plot_stored(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
         print(target)
         return None
     part, parts = _share(shard)
@@ -118,7 +118,7 @@ def features(
     return done
 
 
-def inspected(store: FeatureStore, wanted: Sequence[Wanted], id: str) -> Figure:
+def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Figure:
     """The picture with this id and what the store knows of it: boxes, labels, scores, groundings."""
     found = [one for one in wanted if one.id == id]
     if not found:
@@ -126,11 +126,11 @@ def inspected(store: FeatureStore, wanted: Sequence[Wanted], id: str) -> Figure:
     known = [one for one in found if one.key in store]
     if not known:
         raise KeyError(f"the store {store.folder} knows nothing of picture {id!r}: extract it first")
-    return draw_evidence(open_picture(known[0].path, id).image, seen_of(store, known[0].key), title=id)
+    return plot_detections(open_image(known[0].path, id).image, from_store_entry(store, known[0].key), title=id)
 
 
 def _extract(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[ImageTask],
     folder: Path,
     extractor: Extractor,
     part: int,
@@ -140,7 +140,7 @@ def _extract(
     workers: int,
     device: str,
     progress: bool,
-) -> Extraction:
+) -> ExtractionSummary:
     keys = {one: one.key for one in wanted}
     mine = [one for one, key in keys.items() if int(key[:15], 16) % parts == part]
     with StoreWriter(folder, manifest_of(extractor, dtype), part=part) as writer:
@@ -159,27 +159,27 @@ def _extract(
             writer.add(keys[one], *record_of(found))
             if found.fault:
                 faults.append(found.fault)
-    return Extraction(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
+    return ExtractionSummary(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
 
 
-def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[Wanted]:
+def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
     """The pictures to look at; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:
             raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
-        return [Wanted(path.stem, path) for path in picture_files(images)]
+        return [ImageTask(path.stem, path) for path in image_files(images)]
     return list(dict.fromkeys(_of_posts(images, posts, chunker)))
 
 
-def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Wanted]:
+def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[ImageTask]:
     splits = [split for split in SPLITS if (posts / f"{split}.txt").is_file()]
     if not splits:
         raise FileNotFoundError(f"{posts} holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
     for split in splits:
-        for pair in Folder(posts, split, evidence=Evidence()).pairs:
-            path = picture_path(images, pair.id)
+        for pair in PostFolder(posts, split, evidence=Evidence()).pairs:
+            path = image_path_of(images, pair.id)
             if path is not None:
-                yield Wanted(pair.id, path, noun_phrases(pair.words, chunker) if chunker else None)
+                yield ImageTask(pair.id, path, noun_phrases(pair.words, chunker) if chunker else None)
 
 
 def _share(shard: str | None) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mnergraph.cli.evaluate import evaluate
 from mnergraph.cli.explain import explain
 from mnergraph.cli.extract import features
-from mnergraph.cli.malloc import keep_memory
+from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.cli.predict import predict
 from mnergraph.cli.quickstart import quickstart
 from mnergraph.cli.train import train
@@ -99,7 +99,7 @@ TRACEBACK = "MNERGRAPH_TRACEBACK"
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
-    keep_memory()
+    disable_malloc_trim()
     debugging = bool(os.environ.get(TRACEBACK))
     formatted, shown = warnings.formatwarning, warnings.showwarning
     try:

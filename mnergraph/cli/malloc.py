@@ -12,7 +12,7 @@ _TRIM, _MAP = -1, -3
 _NEVER = 2**31 - 1
 
 
-def keep_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Lets glibc keep what it frees for the next step; whether it is glibc, and took it.
 
     By default it hands large blocks back to the system, step after step, and each comes back page by page: a

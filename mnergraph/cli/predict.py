@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mnergraph.cli.inputs import given_posts
+from mnergraph.cli.inputs import load_inputs
 from mnergraph.inference.processor import Pipeline
 from mnergraph.models.base import Tagger
 
@@ -47,7 +47,7 @@ def predict(
         batch_size: posts at once.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
     """
-    found = given_posts(
+    found = load_inputs(
         text,
         image=image,
         caption=caption,

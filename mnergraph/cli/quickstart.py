@@ -12,22 +12,22 @@ import lightning
 
 from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
 from mnergraph.features.text.encoder import TINY, tiny
-from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.inference.processor import Pipeline, record_of
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.text_only import BERTCRF
 from mnergraph.models.umgf.model import UMGF
 from mnergraph.pair import Pair, Post
-from mnergraph.training.config import Loop, Optimisation
+from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import evaluate
 from mnergraph.training.fit import fit
 
 #: Small enough for two cores and two minutes.
-CROPS = Crops(backbone="resnet18", weights="random", size=48)
+CROPS = RegionEncoder(backbone="resnet18", weights="random", size=48)
 
 
-OPTIMISATION = Optimisation(encoder_lr=3e-3, lr=3e-3)
+OPTIMISATION = OptimizerConfig(encoder_lr=3e-3, lr=3e-3)
 
 
 UMGF_SETTINGS: dict[str, Any] = {"width": 64, "heads": 4, "dropout": 0.1, "label_features": False}
@@ -75,12 +75,9 @@ def _run(
     root = folder / "lookalikes"
     draw = partial(Lookalikes, root, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
     splits = {name: draw(split=name, progress=progress) for name in ("train", "valid", "test")}
-    pairs = {
-        name: CROPS.attach(posts.pairs, root / "processed", progress=progress)
-        for name, posts in splits.items()
-    }
-    labels, test = Labels(splits["train"].tags), splits["test"]
-    loop = Loop(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
+    pairs = {name: CROPS.attach(posts.pairs, root / "processed", progress=progress) for name, posts in splits.items()}
+    labels, test = LabelSet(splits["train"].tags), splits["test"]
+    loop = TrainerConfig(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
 
     found: dict[str, float] = {}
     tables: dict[str, str] = {}
@@ -105,7 +102,7 @@ def _run(
         model.save_pretrained(folder / name / "model")
         models[name], tables[name], found[name] = model, scores.table(), scores.lenient.f1
 
-    found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.picture_ceiling.accuracy}
+    found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.image_ceiling.accuracy}
     for name, table in tables.items():
         print(f"\n{name} on Lookalikes' test posts\n{table}")
     percent = {name: f"{100 * value:.1f}" for name, value in found.items()}
@@ -120,9 +117,7 @@ def _run(
 
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     """One post of the test split, read with its picture and without."""
-    pair = next(
-        (p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0]
-    )
+    pair = next((p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
     seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_picture())])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
     print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")

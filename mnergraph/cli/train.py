@@ -15,14 +15,14 @@ import torch
 
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.features.text.encoder import TINY, Encoder
-from mnergraph.features.text.nearest_words import SimilarWords
-from mnergraph.features.vision.crops import Crops
+from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.image_io import checksum
 from mnergraph.inference.processor import record_of
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
-from mnergraph.training.build import assembled, text_encoder
-from mnergraph.training.config import Loop, Optimisation
+from mnergraph.training.build import build_model, text_encoder
+from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import evaluate as score_posts
 from mnergraph.training.fit import fit
 
@@ -32,14 +32,14 @@ MODEL, RESULT = "model", "result.json"
 def train(
     data: Callable[[Path, str], PostDataset],
     root: Path,
-    model: Callable[[Encoder, Labels], Tagger],
+    model: Callable[[Encoder, LabelSet], Tagger],
     out: Path,
     encoder: str = TINY,
-    regions: Crops | None = None,
+    regions: RegionEncoder | None = None,
     word_vectors: Path | None = None,
     stores: tuple[Path, ...] = (),
-    optimisation: Optimisation = Optimisation(),
-    loop: Loop = Loop(),
+    optimisation: OptimizerConfig = OptimizerConfig(),
+    loop: TrainerConfig = TrainerConfig(),
     resume: bool = False,
 ) -> dict[str, Any]:
     """Trains a model, chooses its checkpoint on dev alone, and scores that one on dev and test.
@@ -69,10 +69,10 @@ def train(
     similar = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
-        similar = SimilarWords.find(word_vectors, words, cache=cache, progress=loop.progress)
+        similar = NearestWords.find(word_vectors, words, cache=cache, progress=loop.progress)
     learned = splits["train"]
     reads = text_encoder(encoder, learned.pairs)
-    tagger = assembled(model, reads, Labels(learned.tags), learned.pairs, regions=regions, similar=similar)
+    tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, similar=similar)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -99,9 +99,7 @@ def train(
         "loop": vars(loop),
         "scores": tagger.record["scores"],
         "seconds": round(time.perf_counter() - began, 1),
-        "versions": {
-            name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")
-        },
+        "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
         "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
     }
     (out / RESULT).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 from .datasets.base import (
-    Folder as Folder,
+    PostDataset as PostDataset,
 )
 from .datasets.base import (
-    PostDataset as PostDataset,
+    PostFolder as PostFolder,
 )
 from .datasets.twitter import (
     Twitter2015 as Twitter2015,
@@ -32,10 +32,10 @@ from .formats.conll import (
     write_conll as write_conll,
 )
 from .formats.evidence_jsonl import (
-    EvidenceError as EvidenceError,
+    Detections as Detections,
 )
 from .formats.evidence_jsonl import (
-    Sight as Sight,
+    EvidenceError as EvidenceError,
 )
 from .formats.evidence_jsonl import (
     read_captions as read_captions,
@@ -62,10 +62,10 @@ from .formats.vinvl import (
     convert_vinvl as convert_vinvl,
 )
 from .image_files import (
-    check_picture as check_picture,
+    check_image as check_image,
 )
 from .image_files import (
-    picture_path as picture_path,
+    image_path_of as image_path_of,
 )
 from .image_files import (
     placeholders as placeholders,

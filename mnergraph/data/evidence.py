@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mnergraph.data.formats.evidence_jsonl import Sight, read_captions, read_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, read_captions, read_objects
 from mnergraph.data.formats.feature_file import Features, open_features
 from mnergraph.features.store.entries import known
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 #: Names under which evidence lies beside the text.
 OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"
@@ -67,9 +67,7 @@ class Evidence:
         for kind in ("captions", "objects", "features"):
             path = getattr(self, kind)
             if path is not None and not Path(path).is_file():
-                raise FileNotFoundError(
-                    f"{kind}={str(path)!r} is no file; give a path that is there, or None"
-                )
+                raise FileNotFoundError(f"{kind}={str(path)!r} is no file; give a path that is there, or None")
 
     @property
     def chunks(self) -> Chunker:
@@ -108,7 +106,7 @@ class Evidence:
                 found.append(self._attach(seen, captions.get(pair.id), sight, features))
             return found
 
-    def _leaves(self, sight: Sight | None) -> bool:
+    def _leaves(self, sight: Detections | None) -> bool:
         """Whether a post's boxes and size are left to the stores, as the file lists nothing."""
         return bool(self.stores) and sight is not None and not sight.objects
 
@@ -120,9 +118,9 @@ class Evidence:
                 pair = replace(pair, objects=boxed + self.phrases(seen.caption))
         return pair
 
-    def phrases(self, caption: str) -> tuple[Object, ...]:
+    def phrases(self, caption: str) -> tuple[DetectedObject, ...]:
         """The caption's noun phrases as general objects without boxes."""
-        return tuple(Object(label) for label in phrase_labels(caption, self.chunks))
+        return tuple(DetectedObject(label) for label in phrase_labels(caption, self.chunks))
 
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
         """Which of these pairs the files and stores speak of; of files it reads no feature."""
@@ -150,13 +148,11 @@ class Evidence:
         counts = {kind: sum(pair.id in ids for pair in pairs) for kind, ids in kinds.items()}
         return Coverage(len(pairs), **counts, strangers=len(strangers))
 
-    def _read(self) -> tuple[dict[str, str], dict[str, Sight]]:
+    def _read(self) -> tuple[dict[str, str], dict[str, Detections]]:
         captions = read_captions(self.captions) if self.captions else {}
         return captions, read_objects(self.objects) if self.objects else {}
 
-    def _attach(
-        self, pair: Pair, caption: str | None, sight: Sight | None, features: Features | None
-    ) -> Pair:
+    def _attach(self, pair: Pair, caption: str | None, sight: Detections | None, features: Features | None) -> Pair:
         boxed, size = tuple(seen for seen in pair.objects if seen.box), pair.size
         if sight and not self._leaves(sight):
             boxed = sight.objects

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from mnergraph.features.vision.image_io import PictureError, PictureFault, checksum, open_picture
+from mnergraph.features.vision.image_io import ImageError, ImageIssue, checksum, open_image
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
-def picture_path(folder: str | Path, id: str) -> Path | None:
+def image_path_of(folder: str | Path, id: str) -> Path | None:
     """The picture ``<id>.jpg``, ``.png`` or ``.jpeg`` in a folder, or None.
 
     Raises:
@@ -19,16 +19,8 @@ def picture_path(folder: str | Path, id: str) -> Path | None:
     """
     folder = Path(folder)
     parts = id.replace("\\", "/").split("/")
-    if (
-        not id
-        or "\0" in id
-        or "\\" in id
-        or id.startswith("/")
-        or any(part in ("", ".", "..") for part in parts)
-    ):
-        raise ValueError(
-            f"post id {id!r} leads out of {folder}; right is the name of a picture in it, without suffix"
-        )
+    if not id or "\0" in id or "\\" in id or id.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"post id {id!r} leads out of {folder}; right is the name of a picture in it, without suffix")
     for suffix in SUFFIXES:
         path = folder / f"{id}{suffix}"
         if path.is_file():
@@ -38,11 +30,9 @@ def picture_path(folder: str | Path, id: str) -> Path | None:
     return None
 
 
-def picture_files(folder: str | Path) -> list[Path]:
+def image_files(folder: str | Path) -> list[Path]:
     """Every picture file of a folder, by name."""
-    return sorted(
-        path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+    return sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str] = ()) -> set[str]:
@@ -52,7 +42,7 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
     SHA-256 checksums.
     """
     by_size = defaultdict(list)
-    for path in picture_files(folder):
+    for path in image_files(folder):
         by_size[path.stat().st_size].append(path)
     by_content = defaultdict(list)
     for paths in by_size.values():
@@ -60,16 +50,13 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
             for path in paths:
                 by_content[checksum(path)].append(path.stem)
     return {
-        name
-        for content, names in by_content.items()
-        if len(names) >= copies or content in sha256
-        for name in names
+        name for content, names in by_content.items() if len(names) >= copies or content in sha256 for name in names
     }
 
 
-def check_picture(path: Path, id: str) -> PictureFault | None:
+def check_image(path: Path, id: str) -> ImageIssue | None:
     """What is unusual about a picture, or None; decodes it, unless that would take too much memory."""
     try:
-        return open_picture(path, id).fault
-    except PictureError as error:
+        return open_image(path, id).fault
+    except ImageError as error:
         return error.fault

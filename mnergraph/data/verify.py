@@ -14,9 +14,9 @@ from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text
 from mnergraph.data.datasets.twitter import TwitterBenchmark, published
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.image_files import check_picture, picture_path
-from mnergraph.features.vision.image_io import HANDLED, PictureFault, checksum
-from mnergraph.labels import orphans, spans
+from mnergraph.data.image_files import check_image, image_path_of
+from mnergraph.features.vision.image_io import HANDLED, ImageIssue, checksum
+from mnergraph.labels import invalid_inside_tags, spans
 from mnergraph.pair import Pair
 
 
@@ -55,7 +55,7 @@ class Report:
     text_leaks: list[Leak]
     id_leaks: list[Leak]
     images: Path | None
-    pictures: list[PictureFault]
+    pictures: list[ImageIssue]
     coverage: dict[str, Coverage]
     strangers: int
     faults: list[str]
@@ -66,9 +66,7 @@ class Report:
         found = list(self.faults)
         for name, split in self.splits.items():
             if split.orphans:
-                found.append(
-                    f"{name}: {split.orphans} orphan I- tags in {split.orphan_posts} posts (see repair)"
-                )
+                found.append(f"{name}: {split.orphans} orphan I- tags in {split.orphan_posts} posts (see repair)")
         if self.text_leaks:
             other = sum(leak.differs for leak in self.text_leaks)
             what = f"{len(self.text_leaks)} texts in several splits, {other} with other labels"
@@ -98,20 +96,14 @@ class Report:
             cover = self.coverage[name]
             # Where orphans make a difference, both counts: B- tags / lenient.
             counts = [
-                "/".join(map(str, dict.fromkeys((split.entities.get(k, 0), split.lenient.get(k, 0)))))
-                for k in types
+                "/".join(map(str, dict.fromkeys((split.entities.get(k, 0), split.lenient.get(k, 0))))) for k in types
             ]
             known = split.published or f"not a published one ({split.sha256[:12]})"
             rows.append([name, str(split.posts), str(split.words), *counts])
             rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images)), known]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        lines.append(
-            f"pictures: {self.images or 'no folder'}; ids with evidence and without post: {self.strangers}"
-        )
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.append(f"pictures: {self.images or 'no folder'}; ids with evidence and without post: {self.strangers}")
         problems = [f"- {problem}" for problem in self.problems]
         notes = [f"- {note}" for note in self.notes]
         lines += ["handled:", *notes] if notes else []
@@ -192,9 +184,7 @@ def _counts(
     found = checksum(path)
     if isinstance(source, TwitterBenchmark) and found != source.sha256[name]:
         kind = type(source).__name__
-        faults.append(
-            f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}"
-        )
+        faults.append(f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}")
     repeated = [id for id, count in Counter(pair.id for pair in pairs).items() if count > 1]
     if repeated:
         faults.append(f"{name}: {len(repeated)} ids stand for several posts: {', '.join(repeated[:5])}")
@@ -207,8 +197,8 @@ def _counts(
         words=sum(len(pair.words) for pair in pairs),
         entities=Counter(span.type for labels in tags for span in spans(labels, strict=True)),
         lenient=Counter(span.type for labels in tags for span in spans(labels)),
-        orphans=sum(len(orphans(labels)) for labels in tags),
-        orphan_posts=sum(bool(orphans(labels)) for labels in tags),
+        orphans=sum(len(invalid_inside_tags(labels)) for labels in tags),
+        orphan_posts=sum(bool(invalid_inside_tags(labels)) for labels in tags),
     )
 
 
@@ -230,15 +220,15 @@ def _coverage(
     return counted, strangers
 
 
-def _pictures(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[PictureFault]:
+def _pictures(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:
     ids = dict.fromkeys(pair.id for pairs in posts.values() for pair in pairs)
     found = []
     for id in tqdm(ids, desc="pictures", unit="picture", disable=not progress):
         try:
-            path = picture_path(folder, id)
+            path = image_path_of(folder, id)
         except ValueError as error:
-            found.append(PictureFault(id, "refused", str(error)))
+            found.append(ImageIssue(id, "refused", str(error)))
             continue
-        fault = check_picture(path, id) if path else PictureFault(id, "missing", id)
+        fault = check_image(path, id) if path else ImageIssue(id, "missing", id)
         found += [fault] if fault else []
     return found

@@ -14,13 +14,13 @@ from .metrics import (
     Faithfulness as Faithfulness,
 )
 from .metrics import (
-    PictureChange as PictureChange,
+    ImageEffect as ImageEffect,
 )
 from .metrics import (
     faithfulness as faithfulness,
 )
 from .metrics import (
-    what_the_picture_changes as what_the_picture_changes,
+    image_ablation as image_ablation,
 )
 from .occlusion import (
     Effect as Effect,
@@ -32,25 +32,25 @@ from .occlusion import (
     occlusion as occlusion,
 )
 from .occlusion import (
-    silenced as silenced,
+    without_relations as without_relations,
 )
 from .pyg_explainer import (
-    Explainable as Explainable,
+    PyGExplainerModel as PyGExplainerModel,
 )
 from .record import (
-    Call as Call,
+    AttentionRecord as AttentionRecord,
+)
+from .record import (
+    EdgeWeights as EdgeWeights,
+)
+from .record import (
+    ForwardRecord as ForwardRecord,
 )
 from .record import (
     NodeGates as NodeGates,
 )
 from .record import (
-    PostRecord as PostRecord,
-)
-from .record import (
-    Record as Record,
-)
-from .record import (
-    Weights as Weights,
+    PairRecord as PairRecord,
 )
 from .recorder import (
     record_attention as record_attention,

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.explain.record import PostRecord
+from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.graph.collate import EdgeType, fill
-from mnergraph.graph.edge_rules import Kind, Spatial
+from mnergraph.graph.edge_rules import EdgeRule, Spatial
 from mnergraph.graph.schema import Schema
 from mnergraph.models.base import Tagger
 from mnergraph.models.decoding import Entity
@@ -72,9 +72,7 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
         fill(data, tuple(key), {"edge_index": index} | _tensors([graph.edges[edge] for edge in mine], shape))
     strange = [*nodes, *(edges.keys() - set(map(tuple, told["complete"])))]
     if strange:
-        raise ValueError(
-            f"{', '.join(map(str, strange))} was not in the graph at first; its stores are unknown"
-        )
+        raise ValueError(f"{', '.join(map(str, strange))} was not in the graph at first; its stores are unknown")
     return data
 
 
@@ -83,9 +81,7 @@ def _by_index(found: Iterable[tuple[Any, int, Any]]) -> dict[Any, list[Any]]:
     grouped: dict[Any, list[tuple[int, Any]]] = {}
     for key, index, thing in found:
         grouped.setdefault(key, []).append((index, thing))
-    return {
-        key: [thing for _, thing in sorted(things, key=lambda it: it[0])] for key, things in grouped.items()
-    }
+    return {key: [thing for _, thing in sorted(things, key=lambda it: it[0])] for key, things in grouped.items()}
 
 
 def plain(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
@@ -176,7 +172,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def describe_nodes(
-    data: HeteroData, kind: str, *, record: PostRecord | None = None, entities: Sequence[Entity] = ()
+    data: HeteroData, kind: str, *, record: PairRecord | None = None, entities: Sequence[Entity] = ()
 ) -> list[dict[str, Any]]:
     """For every node of a type what there is to say of it; nothing for types that nobody knows.
 
@@ -211,7 +207,7 @@ def describe_nodes(
     return told or [{}] * data[kind].num_nodes
 
 
-def describe_edge(kind: Kind | None, features: Mapping[str, Any]) -> dict[str, Any]:
+def describe_edge(kind: EdgeRule | None, features: Mapping[str, Any]) -> dict[str, Any]:
     """The name of the relation's kind, and label and geometry of a spatial edge."""
     if kind is None:
         return {}
@@ -252,7 +248,7 @@ def to_networkx(
     data: HeteroData,
     schema: Schema | None = None,
     *,
-    record: PostRecord | None = None,
+    record: PairRecord | None = None,
     entities: Sequence[Entity] = (),
 ) -> nx.MultiDiGraph:
     """One post's graph as a networkx graph; two nodes have an edge for each relation that joins them.
@@ -315,7 +311,7 @@ def _add_nodes(
     graph: nx.MultiDiGraph,
     data: HeteroData,
     kind: str,
-    record: PostRecord | None,
+    record: PairRecord | None,
     entities: Sequence[Entity],
 ) -> None:
     store = data[kind]
@@ -328,7 +324,7 @@ def _add_nodes(
 
 
 def _add_edges(
-    graph: nx.MultiDiGraph, key: EdgeType, values: Mapping[str, Any], kinds: Mapping[EdgeType, Kind]
+    graph: nx.MultiDiGraph, key: EdgeType, values: Mapping[str, Any], kinds: Mapping[EdgeType, EdgeRule]
 ) -> None:
     src, relation, dst = key
     index = values["edge_index"].t().tolist()
@@ -339,7 +335,7 @@ def _add_edges(
         graph.add_edge(*ends, name, relation=relation, index=place, **told, features=row)
 
 
-def _add_weights(graph: nx.MultiDiGraph, record: PostRecord) -> None:
+def _add_weights(graph: nx.MultiDiGraph, record: PairRecord) -> None:
     """Every layer's weights, on the edges and nodes that they are of."""
     for gates in record.gates:
         for place, value in enumerate(gates.values.tolist()):
@@ -365,7 +361,7 @@ def _add_weights(graph: nx.MultiDiGraph, record: PostRecord) -> None:
             edge["weight"] = fmean(edge["weight"])
 
 
-def _with_grown(data: HeteroData, record: PostRecord) -> HeteroData:
+def _with_grown(data: HeteroData, record: PairRecord) -> HeteroData:
     """The post with the nodes and edges that the model grew in place of those that it was given."""
     grown = copy.copy(data)
     for kind, count in record.nodes.items():

@@ -21,7 +21,7 @@ class Faithfulness:
 
     Attributes:
         entity: the entity.
-        heard: for every object how much its words hear of it (`PostRecord.heard`).
+        heard: for every object how much its words hear of it (`PairRecord.heard`).
         mattered: for every object by how much its probability changes without it, up or down.
         correlation: Kendall's tau-b of both, -1 to 1; None with fewer than two objects, or where all
             objects are heard alike or matter alike, for then there are no ranks.
@@ -71,7 +71,7 @@ def faithfulness(
 
 
 @dataclass(frozen=True)
-class PictureChange:
+class ImageEffect:
     """Entities of a post that a model finds in either case, only with the picture, only without it."""
 
     pair: Pair
@@ -80,9 +80,7 @@ class PictureChange:
     lost: tuple[Entity, ...]
 
 
-def what_the_picture_changes(
-    model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32
-) -> list[PictureChange]:
+def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32) -> list[ImageEffect]:
     """Entities gained and lost against the same model without its pictures.
 
     Entities are the same if words and type are; ``kept`` has the probabilities with the picture.
@@ -101,7 +99,7 @@ def what_the_picture_changes(
         ):
             both = {*map(_key, with_it)} & {*map(_key, without)}
             changes.append(
-                PictureChange(
+                ImageEffect(
                     pair,
                     kept=tuple(found for found in with_it if _key(found) in both),
                     gained=tuple(found for found in with_it if _key(found) not in both),

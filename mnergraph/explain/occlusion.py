@@ -14,10 +14,10 @@ from mnergraph.graph.layout import Edges
 from mnergraph.labels import Span
 from mnergraph.models.base import Tagger
 from mnergraph.models.decoding import Entity
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-What = Literal["relation", "object", "picture"]
+OcclusionTarget = Literal["relation", "object", "picture"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Effect:
         change: for each entity its probability without the thing less that with it.
     """
 
-    what: What
+    what: OcclusionTarget
     dropped: EdgeType | int | None
     change: tuple[float, ...]
 
@@ -68,7 +68,7 @@ def occlusion(
     model: Tagger,
     pair: Pair,
     *,
-    what: Sequence[What] = ("relation", "object", "picture"),
+    what: Sequence[OcclusionTarget] = ("relation", "object", "picture"),
     batch_size: int = 32,
 ) -> Occlusion:
     """Which relations and objects mattered: drops each in turn and reads the post again (occlusion).
@@ -84,18 +84,18 @@ def occlusion(
         batch_size: posts at once.
     """
     for kind in what:
-        if kind not in get_args(What):
-            raise ValueError(f"what is among {', '.join(get_args(What))}, not {kind!r}")
+        if kind not in get_args(OcclusionTarget):
+            raise ValueError(f"what is among {', '.join(get_args(OcclusionTarget))}, not {kind!r}")
     graph = model.read([pair])
     tags = model.tags(graph)[0]
     (entities,) = model.entities(graph)
     effects = []
     if "relation" in what:
         for relation in graph.edges:
-            with silenced(model, relation):
+            with without_relations(model, relation):
                 (sure,) = _certainty(model, [pair], entities, tags, 1)
             effects.append(Effect("relation", relation, _change(sure, entities)))
-    others: list[tuple[What, int | None, Pair]] = []
+    others: list[tuple[OcclusionTarget, int | None, Pair]] = []
     if "object" in what:
         for place in range(len(pair.objects)):
             left = (*pair.objects[:place], *pair.objects[place + 1 :])
@@ -109,7 +109,7 @@ def occlusion(
 
 
 @contextmanager
-def silenced(model: Tagger, *relations: EdgeType) -> Iterator[None]:
+def without_relations(model: Tagger, *relations: EdgeType) -> Iterator[None]:
     """While it lasts, no layer of the model has an edge of these relations, grown ones among them.
 
     Raises:
@@ -117,11 +117,9 @@ def silenced(model: Tagger, *relations: EdgeType) -> Iterator[None]:
     """
 
     def silence(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(
-            _without_edges(given, relations) if isinstance(given, Graph) else given for given in args
-        )
+        return tuple(_without_edges(given, relations) if isinstance(given, GraphState) else given for given in args)
 
-    def check(module: nn.Module, args: Any, graph: Graph) -> None:
+    def check(module: nn.Module, args: Any, graph: GraphState) -> None:
         unknown = [relation for relation in relations if relation not in graph.edges]
         if unknown:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, graph.edges))}")
@@ -133,7 +131,7 @@ def silenced(model: Tagger, *relations: EdgeType) -> Iterator[None]:
         yield
 
 
-def _without_edges(graph: Graph, relations: Sequence[EdgeType]) -> Graph:
+def _without_edges(graph: GraphState, relations: Sequence[EdgeType]) -> GraphState:
     silent = {}
     for relation in relations:
         edges = graph.edges.get(relation)

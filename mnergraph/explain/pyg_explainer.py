@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_hetero_masks
 from torch_geometric.nn import MessagePassing
 
-from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph.collate import EdgeType, collate
 from mnergraph.graph.layout import Edges
 from mnergraph.models.base import Tagger
-from mnergraph.nn.layers.hetero import RelationalLayer
-from mnergraph.nn.state import Graph
+from mnergraph.nn.layers.hetero import HeteroLayer
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 
-class Explainable(nn.Module):
+class PyGExplainerModel(nn.Module):
     """One post as PyG's ``Explainer`` wants a model: ``(x_dict, edge_index_dict) -> scores of every token``.
 
     The layers before the first one along a relation are computed once: ``x_dict`` holds the features that
@@ -60,7 +60,7 @@ class Explainable(nn.Module):
         along = [
             place
             for place, layer in enumerate(layers)
-            if any(isinstance(part, (RelationalLayer, *WEIGHERS)) for part in layer.modules())
+            if any(isinstance(part, (HeteroLayer, *RECORDED_MODULES)) for part in layer.modules())
         ]
         if not along:
             raise ValueError(f"{type(model).__name__} has no layer along a relation, so no edge to explain")
@@ -70,18 +70,13 @@ class Explainable(nn.Module):
         model.eval()
         try:
             with torch.no_grad():
-                graph = Graph.of(
-                    collate([model.builder(replace(pair, labels=None))]).to(device), model.schema
-                )
-                self.graph: Graph = model.layers[:begin](graph)
+                graph = GraphState.of(collate([model.builder(replace(pair, labels=None))]).to(device), model.schema)
+                self.graph: GraphState = model.layers[:begin](graph)
             self.layers = nn.Sequential(*layers[begin:])
             self.masks = {key: _Mask() for key in self.graph.edges}
             # PyG looks for the modules of a relation under such names
             self.relations = nn.ModuleDict(
-                {
-                    "__".join(key): nn.ModuleList([mask, *self._convolutions(key)])
-                    for key, mask in self.masks.items()
-                }
+                {"__".join(key): nn.ModuleList([mask, *self._convolutions(key)]) for key, mask in self.masks.items()}
             )
             x = {kind: self.graph.x[kind] for kind in self.graph.layouts if kind in self.graph.x}
             index = {key: edges.index for key, edges in self.graph.edges.items() if edges.index.shape[1]}
@@ -101,9 +96,7 @@ class Explainable(nn.Module):
         edges = {key: known.read_as("sparse") for key, known in self.graph.edges.items()}
         for key, index in edge_index_dict.items():
             known = edges[key]
-            edges[key] = Edges(
-                known.src, known.dst, index, type=known.type, attr=known.attr, reading="sparse"
-            )
+            edges[key] = Edges(known.src, known.dst, index, type=known.type, attr=known.attr, reading="sparse")
         masks = [(of, self.masks[key]) for key, of in edges.items()]
 
         def weaken(module: nn.Module, args: tuple[Any, ...], weights: Tensor) -> Tensor:
@@ -114,7 +107,7 @@ class Explainable(nn.Module):
 
         with ExitStack() as hooks:
             for part in self.layers.modules():
-                if isinstance(part, tuple(WEIGHERS)):
+                if isinstance(part, tuple(RECORDED_MODULES)):
                     hooks.callback(part.register_forward_hook(weaken).remove)
             graph = replace(self.graph, x={**self.graph.x, **x_dict}, edges=edges)
             return self.layers(graph).emissions[self.task]
@@ -124,7 +117,7 @@ class Explainable(nn.Module):
         return [
             operator
             for layer in self.layers.modules()
-            if isinstance(layer, RelationalLayer)
+            if isinstance(layer, HeteroLayer)
             for relation, operator in zip(layer.relations, layer.operators, strict=True)
             if relation == key and isinstance(operator, MessagePassing)
         ]
@@ -134,9 +127,7 @@ class Explainable(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[EdgeType, Tensor]]:
         """The features and relations whose masks get a gradient."""
         features = {kind: values.detach().requires_grad_() for kind, values in x.items()}
-        masks = {
-            key: of.new_ones(of.shape[1], dtype=torch.float).requires_grad_() for key, of in index.items()
-        }
+        masks = {key: of.new_ones(of.shape[1], dtype=torch.float).requires_grad_() for key, of in index.items()}
         set_hetero_masks(self, masks, index, apply_sigmoid=False)
         with torch.enable_grad():
             scores = self(features, index)

@@ -17,11 +17,11 @@ from torch import Tensor
 from mnergraph.graph.collate import EdgeType
 from mnergraph.pair import Pair
 
-What = Literal["attention", "mean gate"]
+WeightType = Literal["attention", "mean gate"]
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class EdgeWeights:
     """What one layer weighed along one relation of one post.
 
     Attributes:
@@ -38,7 +38,7 @@ class Weights:
 
     layer: str
     relation: EdgeType
-    what: What
+    what: WeightType
     index: Tensor
     weights: Tensor
     nodes: tuple[int, int]
@@ -54,10 +54,10 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class NodeGates:
-    """A gate that one layer set for every node of a type (`mnergraph.nn.Highway`, `VisualGate`).
+    """A gate that one layer set for every node of a type (`mnergraph.nn.GatedMix`, `VisualGate`).
 
     Attributes:
-        layer: as in `Weights`.
+        layer: as in `EdgeWeights`.
         kind: the node type.
         values: ``[nodes]``, the mean over the features; NaN for a node that has no gate, as it hears nobody.
         module: which module computed them.
@@ -70,7 +70,7 @@ class NodeGates:
 
 
 @dataclass(frozen=True, eq=False)
-class PostRecord:
+class PairRecord:
     """What was recorded of one post in one call.
 
     Attributes:
@@ -87,11 +87,11 @@ class PostRecord:
     word: Tensor
     nodes: Mapping[str, int]
     parts: Mapping[str, tuple[str, ...]]
-    weights: tuple[Weights, ...]
+    weights: tuple[EdgeWeights, ...]
     gates: tuple[NodeGates, ...]
     grown: Mapping[EdgeType, Tensor]
 
-    def along(self, relation: EdgeType, *, layer: str | None = None) -> tuple[Weights, ...]:
+    def along(self, relation: EdgeType, *, layer: str | None = None) -> tuple[EdgeWeights, ...]:
         """What was weighed along one relation, in every layer or in one.
 
         Raises:
@@ -130,9 +130,7 @@ class PostRecord:
             named.append((part, slice(begin, begin := begin + self.nodes[part])))
         return named
 
-    def heard(
-        self, span: tuple[int, int], src: str = "object", *, relation: EdgeType | None = None
-    ) -> Tensor | None:
+    def heard(self, span: tuple[int, int], src: str = "object", *, relation: EdgeType | None = None) -> Tensor | None:
         """How much words heard of every node of a type: the mean over layers, heads, and the words' nodes.
 
         Args:
@@ -154,10 +152,10 @@ class PostRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class CapturedWeights:
     """What one module weighed in all posts of a call, post after post; ``edges`` of grown nodes likewise."""
 
-    what: What | Literal["edges"]
+    what: WeightType | Literal["edges"]
     of: EdgeType | str
     values: Tensor
     lengths: Sequence[int]
@@ -174,7 +172,7 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class ForwardRecord:
     """One call of the model: a record of every post of its batch.
 
     Attributes:
@@ -189,13 +187,13 @@ class Call:
     words: Sequence[Sequence[int]]
     nodes: Mapping[str, Sequence[int]]
     parts: Mapping[str, Sequence[str]]
-    found: Sequence[Found]
+    found: Sequence[CapturedWeights]
 
     @cached_property
-    def posts(self) -> tuple[PostRecord, ...]:
+    def posts(self) -> tuple[PairRecord, ...]:
         return tuple(map(self._post, range(len(self.pairs))))
 
-    def _post(self, place: int) -> PostRecord:
+    def _post(self, place: int) -> PairRecord:
         weights, gates, grown = [], [], {}
         for found in self.found:
             values, index = found.parts
@@ -205,7 +203,7 @@ class Call:
                 grown[found.of] = index[place]
             else:
                 weights.append(
-                    Weights(
+                    EdgeWeights(
                         found.layer,
                         found.of,
                         found.what,
@@ -215,7 +213,7 @@ class Call:
                         found.module,
                     )
                 )
-        return PostRecord(
+        return PairRecord(
             self.pairs[place],
             torch.tensor(self.words[place], dtype=torch.long),
             {kind: counts[place] for kind, counts in self.nodes.items()},
@@ -227,13 +225,13 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class AttentionRecord:
     """What `record_attention` saw: the calls of the model, kept apart, in their order."""
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ForwardRecord] = field(default_factory=list)
 
     @property
-    def posts(self) -> list[PostRecord]:
+    def posts(self) -> list[PairRecord]:
         """The posts of all calls, one after the other."""
         return [post for call in self.calls for post in call.posts]
 
@@ -273,7 +271,7 @@ class Record:
         save_file(tensors, path, metadata={_KEY: json.dumps({"calls": calls})})
 
     @classmethod
-    def load(cls, path: str | Path) -> Record:
+    def load(cls, path: str | Path) -> AttentionRecord:
         """The record that `save` wrote.
 
         Raises:
@@ -291,17 +289,17 @@ class Record:
                 _found(entry, tensors[f"{number}.{place}.values"], tensors.get(f"{number}.{place}.index"))
                 for place, entry in enumerate(call["found"])
             ]
-            calls.append(replace(Call(**call), pairs=list(map(Pair.from_dict, call["pairs"])), found=found))
+            calls.append(replace(ForwardRecord(**call), pairs=list(map(Pair.from_dict, call["pairs"])), found=found))
         return cls(calls)
 
 
 _KEY = "mnergraph.attention"
 
 
-def _found(entry: dict[str, Any], values: Tensor, index: Tensor | None) -> Found:
+def _found(entry: dict[str, Any], values: Tensor, index: Tensor | None) -> CapturedWeights:
     of = entry["of"] if isinstance(entry["of"], str) else tuple(entry["of"])
     ends = [tuple(both) for both in entry["ends"]]
-    return Found(**entry | {"of": of, "ends": ends, "values": values, "index": index})
+    return CapturedWeights(**entry | {"of": of, "ends": ends, "values": values, "index": index})
 
 
 def _name(of: EdgeType | str) -> str:

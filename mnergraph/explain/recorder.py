@@ -11,17 +11,17 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mnergraph.explain.record import Call, Found, Record, What
+from mnergraph.explain.record import AttentionRecord, CapturedWeights, ForwardRecord, WeightType
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
 from mnergraph.nn.conv.additive_attention import AdditiveWeights
 from mnergraph.nn.conv.attention import AttentionWeights
 from mnergraph.nn.conv.gated_sum import GateValues
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
 @dataclass(frozen=True)
-class Seen:
+class RawCapture:
     """What one module weighed.
 
     Attributes:
@@ -34,13 +34,13 @@ class Seen:
     """
 
     path: str
-    what: What
+    what: WeightType
     values: Tensor
     edges: Edges | None
     within: Edges | None
 
 
-def filed(seen: Seen, before: Graph, after: Graph) -> Found:
+def attribute(seen: RawCapture, before: GraphState, after: GraphState) -> CapturedWeights:
     """What a layer weighed, under its relation or under its node type, by post.
 
     Args:
@@ -57,11 +57,11 @@ def filed(seen: Seen, before: Graph, after: Graph) -> Found:
         else:
             kind = _relation(seen.path, seen.within, before, after)[2]
             values = _of_all(seen.path, values, seen.within)
-        found = Found(seen.what, kind, _own(values), after.layouts[kind].counts.tolist())
+        found = CapturedWeights(seen.what, kind, _own(values), after.layouts[kind].counts.tolist())
     return replace(found, module=seen.path)
 
 
-def _relation(path: str, edges: Edges, before: Graph, after: Graph) -> EdgeType:
+def _relation(path: str, edges: Edges, before: GraphState, after: GraphState) -> EdgeType:
     """The relation whose edges a layer handed to its operator."""
     for graph in (before, after):
         for relation, known in graph.edges.items():
@@ -86,7 +86,7 @@ def _of_all(path: str, values: Tensor, edges: Edges) -> Tensor:
     return values.new_full((len(hears), 1), torch.nan).masked_scatter(hears[:, None], values)
 
 
-def _written(seen: Seen, before: Graph, after: Graph) -> str:
+def _written(seen: RawCapture, before: GraphState, after: GraphState) -> str:
     """The node type that gates outside of operators are of: the one whose features their layer writes."""
     names = [name for name, x in after.x.items() if before.x.get(name) is not x]
     kinds = {after.kind_of(name) for name in names}
@@ -103,12 +103,12 @@ def _written(seen: Seen, before: Graph, after: Graph) -> str:
     return told[-1] if told else fitting.pop()
 
 
-def _along(what: What | Literal["edges"], relation: EdgeType, values: Tensor, edges: Edges) -> Found:
+def _along(what: WeightType | Literal["edges"], relation: EdgeType, values: Tensor, edges: Edges) -> CapturedWeights:
     """What lies along one relation, sorted by post, with rows counted within the post."""
     sentence = edges.dst.sentence[edges.index[1]]
     order = sentence.argsort(stable=True)
     local = edges.index - torch.stack([edges.src.ptr[sentence], edges.dst.ptr[sentence]])
-    return Found(
+    return CapturedWeights(
         what,
         relation,
         _own(values[order].float()),
@@ -118,7 +118,7 @@ def _along(what: What | Literal["edges"], relation: EdgeType, values: Tensor, ed
     )
 
 
-def call_of(found: list[Found], first: Graph, last: Graph) -> Call:
+def finish_call(found: list[CapturedWeights], first: GraphState, last: GraphState) -> ForwardRecord:
     """The call's posts, their nodes in the end, and the edges that were not there in the beginning."""
     for relation, edges in last.edges.items():
         if first.edges.get(relation) is not edges:
@@ -129,7 +129,7 @@ def call_of(found: list[Found], first: Graph, last: Graph) -> Call:
         if not torch.equal(last.layouts[kind].counts, counts):
             raise ValueError(f"{kind} nodes are said to be made of {', '.join(parts)}, which are not as many")
     words = last.data["token"].word.split(last.layouts["token"].counts.tolist())
-    return Call(
+    return ForwardRecord(
         pairs=list(last.data.pair),
         words=[of_post.tolist() for of_post in words],
         nodes={kind: layout.counts.tolist() for kind, layout in last.layouts.items()},
@@ -145,7 +145,7 @@ def _own(values: Tensor) -> Tensor:
 
 
 #: The parameter-free modules whose results are recorded, and what those are.
-WEIGHERS: dict[type[nn.Module], What] = {
+RECORDED_MODULES: dict[type[nn.Module], WeightType] = {
     AttentionWeights: "attention",
     AdditiveWeights: "attention",
     GateValues: "mean gate",
@@ -153,7 +153,7 @@ WEIGHERS: dict[type[nn.Module], What] = {
 
 
 @contextmanager
-def record_attention(model: nn.Module) -> Iterator[Record]:
+def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
     """Records what every layer weighs in every call of the model: the true weights that the forward used.
 
     ::
@@ -169,7 +169,7 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     leaves nothing in the record.
 
     Args:
-        model: a model, or any stack of layers Graph -> Graph.
+        model: a model, or any stack of layers GraphState -> GraphState.
     """
     recorder = _Recorder(model)
     with ExitStack() as hooks:
@@ -184,9 +184,9 @@ class _Running:
     """A module that has been called and not returned yet."""
 
     path: str
-    graph: Graph | None
+    graph: GraphState | None
     edges: Edges | None
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[RawCapture] = field(default_factory=list)
     called: Counter[nn.Module] = field(default_factory=Counter)
 
 
@@ -194,14 +194,14 @@ class _Recorder:
     """Knows which modules are running, and so along which relation of which layer weights are computed."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.record = Record()
+        self.record = AttentionRecord()
         everywhere = dict(model.named_modules(remove_duplicate=False))
         #: every place of each module to be watched: those that weigh, and all that they lie in
         self.paths: dict[nn.Module, list[str]] = {model: [""]}
         watched = {
             ".".join(parts[:length])
             for path, module in everywhere.items()
-            if isinstance(module, tuple(WEIGHERS))
+            if isinstance(module, tuple(RECORDED_MODULES))
             for parts in [path.split(".")]
             for length in range(1, len(parts) + 1)
         }
@@ -212,13 +212,13 @@ class _Recorder:
         self._begin()
 
     def _begin(self) -> None:
-        self.found: list[Found] = []
-        self.graphs: list[Graph] = []
+        self.found: list[CapturedWeights] = []
+        self.graphs: list[GraphState] = []
         self.layers: Counter[tuple[str, EdgeType | str]] = Counter()
 
     def hooks(self, module: nn.Module) -> Iterator[torch.utils.hooks.RemovableHandle]:
         """Registers what watches this module."""
-        if isinstance(module, tuple(WEIGHERS)):
+        if isinstance(module, tuple(RECORDED_MODULES)):
             yield module.register_forward_hook(self._weighed, with_kwargs=True)
         else:
             yield module.register_forward_pre_hook(self._enter, with_kwargs=True)
@@ -236,15 +236,15 @@ class _Recorder:
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = (*args, *kwargs.values())
-        graph, edges = _first(Graph, given), _first(Edges, given)
+        graph, edges = _first(GraphState, given), _first(Edges, given)
         self.running.append(_Running(self._place(module), graph, edges))
         if graph is not None:
             self.graphs.append(graph)
 
     def _weighed(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
         if not self.running:
-            raise ValueError("weights were computed outside of the model; call it, or layers Graph -> Graph")
-        what = next(what for kind, what in WEIGHERS.items() if isinstance(module, kind))
+            raise ValueError("weights were computed outside of the model; call it, or layers GraphState -> GraphState")
+        what = next(what for kind, what in RECORDED_MODULES.items() if isinstance(module, kind))
         edges = _first(Edges, (*args, *kwargs.values()))
         within = next((running.edges for running in reversed(self.running) if running.edges), None)
         values = output.detach()
@@ -252,7 +252,7 @@ class _Recorder:
         if edges is not None and values.dim() == 4:
             # dense attention [sentences, heads, dst, src], gates [sentences, dst, src, 1] -> [edges, heads]
             values = (values.permute(0, 2, 3, 1) if what == "attention" else values)[edges.slots_of_edges]
-        self.running[-1].seen.append(Seen(self._place(module), what, values, edges, within))
+        self.running[-1].seen.append(RawCapture(self._place(module), what, values, edges, within))
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         left = self.running.pop()
@@ -260,7 +260,7 @@ class _Recorder:
             if not self.running:
                 self._begin()
             return
-        if isinstance(output, Graph):
+        if isinstance(output, GraphState):
             self.graphs.append(output)
             if left.graph is not None:
                 self.found += [self._filed(seen, left.path, left.graph, output) for seen in left.seen]
@@ -272,15 +272,15 @@ class _Recorder:
         self._begin()
         if left.seen:
             raise ValueError(
-                f"{left.seen[0].path} weighed outside of any layer Graph -> Graph, so nobody knows along "
+                f"{left.seen[0].path} weighed outside of any layer GraphState -> GraphState, so nobody knows along "
                 "which relation; record a model, or a stack of such layers"
             )
         if graphs:
-            self.record.calls.append(call_of(found, graphs[0], graphs[-1]))
+            self.record.calls.append(finish_call(found, graphs[0], graphs[-1]))
 
-    def _filed(self, seen: Seen, path: str, before: Graph, after: Graph) -> Found:
+    def _filed(self, seen: RawCapture, path: str, before: GraphState, after: GraphState) -> CapturedWeights:
         """What a layer weighed, under the layer's place in the stack."""
-        found = filed(seen, before, after)
+        found = attribute(seen, before, after)
         layer = path.removeprefix("layers.") or "0"
         self.layers[layer, found.of] += 1
         again = self.layers[layer, found.of]

@@ -141,7 +141,7 @@ def checksum(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def known_as(name: str) -> str:
+def display_name(name: str) -> str:
     """A hub name as it is; of a folder or file its own name, so that what was moved keeps it."""
     path = Path(name)
     return path.resolve().name if path.is_dir() else path.stem if path.is_file() else name
@@ -149,11 +149,11 @@ def known_as(name: str) -> str:
 
 def named_weights(weights: str, seed: int) -> str:
     """What torchvision's weights are called in names; random ones tell their seed."""
-    return f"{RANDOM}-seed{seed}" if weights == RANDOM else known_as(weights)
+    return f"{RANDOM}-seed{seed}" if weights == RANDOM else display_name(weights)
 
 
 @contextmanager
-def weights_to_come() -> Iterator[None]:
+def skip_pretrained() -> Iterator[None]:
     """Inside, networks of torchvision are built with any weights, as others will be loaded into them."""
     token = _to_come.set(True)
     try:
@@ -206,7 +206,7 @@ def _load(net: nn.Module, path: Path, name: str, head: str | None) -> None:
 
 def named(model: str, weights: str, seed: int) -> str:
     """What a model is called in folders and records; where its weights are random, it says so."""
-    return known_as(model).replace("/", "--") + (f"-random-seed{seed}" if weights == RANDOM else "")
+    return display_name(model).replace("/", "--") + (f"-random-seed{seed}" if weights == RANDOM else "")
 
 
 def processor(kind: Any, model: str) -> Any:

@@ -11,22 +11,22 @@ from .edge_rules import (
     Complete as Complete,
 )
 from .edge_rules import (
-    Connection as Connection,
+    EdgeRule as EdgeRule,
 )
 from .edge_rules import (
-    EntityWords as EntityWords,
+    EdgeSet as EdgeSet,
 )
 from .edge_rules import (
     Grounded as Grounded,
 )
 from .edge_rules import (
-    Kind as Kind,
+    InEntity as InEntity,
 )
 from .edge_rules import (
     Member as Member,
 )
 from .edge_rules import (
-    Resembles as Resembles,
+    NearestWordOf as NearestWordOf,
 )
 from .edge_rules import (
     Spatial as Spatial,

@@ -17,22 +17,22 @@ from mnergraph.graph.node_stores import (
     LABEL_PIECES,
     NO_BOX,
     NOTHING,
-    Neighbours,
+    NearestWordLookup,
     Tokenizer,
     Tokens,
-    add_parts,
+    add_subtokens,
     image_store,
     object_store,
     similar_store,
 )
 from mnergraph.graph.prefetch import prefetch
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
 
-class Cutter(Protocol):
-    """What the builder needs to put pixels into object nodes; `mnergraph.features.vision.crops.Cuts` is one."""
+class CropReader(Protocol):
+    """What the builder needs to put pixels into object nodes; `mnergraph.features.vision.crops.CropPixels` is one."""
 
     def boxed(self, pair: Pair) -> Pair:
         """The pair, its whole picture an object where nothing else has a box."""
@@ -90,15 +90,15 @@ class GraphBuilder:
         *,
         tokenizer: Tokenizer | None = None,
         characters: Tokenizer | None = None,
-        labels: Labels | None = None,
+        labels: LabelSet | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
         pool_image: bool = False,
-        similar: Neighbours | None = None,
+        similar: NearestWordLookup | None = None,
         classes: Sequence[str] | None = None,
         stand_in: bool = False,
-        cuts: Cutter | None = None,
+        cuts: CropReader | None = None,
     ) -> None:
         if cuts is not None and region_width is not None:
             raise ValueError("objects have pixels or region vectors: give cuts or region_width, not both")
@@ -140,7 +140,7 @@ class GraphBuilder:
         data._global_store._mapping["pair"] = pair
         self._tokens.add(data, pair)
         if self.characters is not None:
-            add_parts(data, CHARACTERS, self.characters(pair.words))
+            add_subtokens(data, CHARACTERS, self.characters(pair.words))
         if "object" in self._has:
             self._add_objects(data, pair)
         if "image" in self._has:
@@ -168,7 +168,7 @@ class GraphBuilder:
         if self.tokenizer is None:
             return
         pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
-        add_parts(data, LABEL_PIECES, pieces)
+        add_subtokens(data, LABEL_PIECES, pieces)
 
 
 _MADE = ("token", "object", "image", "entity", "sentence", "similar")

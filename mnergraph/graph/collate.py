@@ -99,8 +99,7 @@ def _collate_edges(
     counts = [s["edge_index"].shape[1] for s in stores]
     edge_ptr = _running(counts)
     values = {
-        name: torch.cat([s[name] for s in stores], dim=1 if name == "edge_index" else 0)
-        for name in store._mapping
+        name: torch.cat([s[name] for s in stores], dim=1 if name == "edge_index" else 0) for name in store._mapping
     }
     start = np.stack([ptr[key[0]].numpy()[:-1], ptr[key[2]].numpy()[:-1]])
     values["edge_index"] += torch.from_numpy(np.repeat(start, counts, axis=1))

@@ -28,7 +28,7 @@ from mnergraph.graph.collate import count
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class EdgeSet:
     """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
 
     index: Tensor
@@ -36,7 +36,7 @@ class Connection:
     attr: Tensor | None = None
 
 
-class Kind(ABC):
+class EdgeRule(ABC):
     """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
 
     #: What `dataclasses.dataclass` adds to a kind; `Relation` refuses one without.
@@ -52,7 +52,7 @@ class Kind(ABC):
     symmetric: ClassVar[bool] = False
 
     @abstractmethod
-    def connect(self, data: HeteroData, src: str, dst: str) -> Connection | Tensor:
+    def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet | Tensor:
         """The edges of one post.
 
         Args:
@@ -78,7 +78,7 @@ def _everything(senders: int, receivers: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Complete(Kind):
+class Complete(EdgeRule):
     """Every sender reaches every receiver of its post. Never stored: layouts alone say it."""
 
     sentence = "every {src} reaches every {dst}"
@@ -90,7 +90,7 @@ class Complete(Kind):
 
 
 @dataclass(frozen=True)
-class Windowed(Kind):
+class Windowed(EdgeRule):
     """Senders reach receivers at most ``reach`` places away in the post's order, themselves included."""
 
     reach: int
@@ -107,7 +107,7 @@ class Windowed(Kind):
 
 
 @dataclass(frozen=True)
-class Grounded(Kind):
+class Grounded(EdgeRule):
     """A noun phrase's words and the objects it grounds; general objects and every word.
 
     Joins tokens and objects, in either direction (UMGF, "Edge Construction"). Special tokens ([CLS], [SEP])
@@ -133,7 +133,7 @@ class Grounded(Kind):
 
 
 @dataclass(frozen=True)
-class Spatial(Kind):
+class Spatial(EdgeRule):
     """Eleven labelled, directed relations of boxes (HamLearning, section 3.1 and A.1).
 
     Joins objects with boxes, and the picture with every object that has a box: the picture contains them all,
@@ -145,14 +145,14 @@ class Spatial(Kind):
     sentence = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
     checked = False
 
-    def connect(self, data: HeteroData, src: str, dst: str) -> Connection:
+    def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
         if not {src, dst} <= {"object", "image"}:
             raise ValueError(f"Spatial joins object and image, not {src} and {dst}")
         boxes = {kind: self._boxes(data, kind) for kind in {src, dst}}
         if len(boxes) == 2 and len(boxes["image"]):
             corner = boxes["image"][:, 2:].repeat(1, 2)
             boxes["object"] = boxes["object"].clamp(min=0).minimum(corner)
-        return Connection(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
+        return EdgeSet(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
 
     @staticmethod
     def _boxes(data: HeteroData, kind: str) -> Tensor:
@@ -166,7 +166,7 @@ class Spatial(Kind):
 
 
 @dataclass(frozen=True)
-class Member(Kind):
+class Member(EdgeRule):
     """An entity and the words of its span, in either direction (GEI, "entity-token")."""
 
     sentence = "{src}s and {dst}s are joined where the word lies in the entity's span"
@@ -181,7 +181,7 @@ class Member(Kind):
 
 
 @dataclass(frozen=True)
-class Resembles(Kind):
+class NearestWordOf(EdgeRule):
     """A similar word and the token with which the word it resembles begins (MGCMT, eq. 2).
 
     ``edge_attr`` is the cosine of the two, ``[edges, 1]``.
@@ -190,17 +190,17 @@ class Resembles(Kind):
     sentence = "every {src} word reaches the {dst} that it resembles"
     checked = False
 
-    def connect(self, data: HeteroData, src: str, dst: str) -> Connection:
+    def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
         if (src, dst) != ("similar", "token"):
             raise ValueError(f"Resembles joins similar to token, not {src} to {dst}")
         similar = data["similar"]
         begins = data["token"].starts_word.nonzero()[:, 0]
         index = torch.stack([torch.arange(count(data, "similar")), begins[similar.word]])
-        return Connection(index, attr=similar.cosine[:, None])
+        return EdgeSet(index, attr=similar.cosine[:, None])
 
 
 @dataclass(frozen=True)
-class EntityWords(Kind):
+class InEntity(EdgeRule):
     """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
 
     sentence = "{src}s and {dst}s are joined where the word lies in an entity"
@@ -209,7 +209,7 @@ class EntityWords(Kind):
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if (src == "token") == (dst == "token"):
-            raise ValueError(f"EntityWords joins token and another node type, not {src} and {dst}")
+            raise ValueError(f"InEntity joins token and another node type, not {src} and {dst}")
         words = _inside(data).any(0)
         index = _everything(count(data, src if dst == "token" else dst), len(words))
         index = index[:, words[index[1]]]

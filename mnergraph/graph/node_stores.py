@@ -13,11 +13,11 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import EdgeType, fill
 from mnergraph.graph.prefetch import prefetch
-from mnergraph.labels import Labels
-from mnergraph.pair import Object, Pair
+from mnergraph.labels import LabelSet
+from mnergraph.pair import DetectedObject, Pair
 
 #: The object that stands for none.
-NOTHING = Object()
+NOTHING = DetectedObject()
 
 
 NO_BOX = (float("nan"),) * 4
@@ -26,15 +26,15 @@ NO_BOX = (float("nan"),) * 4
 _NOBODY = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-class Neighbours(Protocol):
-    """What the builder needs to know of similar words; `mnergraph.features.text.nearest_words.SimilarWords` is one."""
+class NearestWordLookup(Protocol):
+    """What the builder needs to know of similar words; `mnergraph.features.text.nearest_words.NearestWords` is one."""
 
     def __call__(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The words' neighbours: row in the table of vectors, place of the word they resemble, cosine."""
 
 
 def object_store(
-    pair: Pair, objects: Sequence[Object], region_width: int | None, classes: Mapping[str, int] | None
+    pair: Pair, objects: Sequence[DetectedObject], region_width: int | None, classes: Mapping[str, int] | None
 ) -> dict[str, Any]:
     """Boxes and, where asked for, region vectors and classes of a post's objects; see `GraphBuilder`."""
     boxes = np.array([NO_BOX if thing.box is None else thing.box for thing in objects], dtype=np.float32)
@@ -64,7 +64,7 @@ def image_store(pair: Pair, width: int | None, *, pool: bool) -> dict[str, Any]:
     return {"x": rows, "num_nodes": len(rows)}
 
 
-def similar_store(pair: Pair, neighbours: Neighbours | None) -> dict[str, Any]:
+def similar_store(pair: Pair, neighbours: NearestWordLookup | None) -> dict[str, Any]:
     """The words' neighbours, none without a look-up."""
     rows, word, cosine = neighbours(pair.words) if neighbours else _NOBODY
     return {"row": tensor(rows), "word": tensor(word), "cosine": tensor(cosine), "num_nodes": len(rows)}
@@ -78,8 +78,7 @@ def tensor(array: np.ndarray) -> Tensor:
 def _require(features: Tensor, shape: tuple[int, ...], what: str, pair: Pair) -> None:
     if features.shape != shape:
         raise ValueError(
-            f"post {pair.id!r}: the features of {what} are {list(features.shape)}, "
-            f"the builder expects {list(shape)}"
+            f"post {pair.id!r}: the features of {what} are {list(features.shape)}, the builder expects {list(shape)}"
         )
 
 
@@ -96,7 +95,7 @@ NO_LABEL = -1
 
 
 class Tokenizer(Protocol):
-    """What the builder needs of a tokenizer: `WordPieces`, or a `Vocabulary` or `Alphabet` of words."""
+    """What the builder needs of a tokenizer: `WordTokenizer`, or a `Vocabulary` or `Alphabet` of words."""
 
     start: tuple[int, ...]
     end: tuple[int, ...]
@@ -115,7 +114,7 @@ class Tokens:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, labels: Labels | None, tokens: Literal["words", "pieces"]
+        self, tokenizer: Tokenizer | None, labels: LabelSet | None, tokens: Literal["words", "pieces"]
     ) -> None:
         if tokens == "pieces" and tokenizer is None:
             raise ValueError("tokens='pieces' needs a tokenizer")
@@ -167,7 +166,7 @@ class Tokens:
         ]
 
 
-def add_parts(data: HeteroData, relation: EdgeType, parts: Sequence[Sequence[int]]) -> None:
+def add_subtokens(data: HeteroData, relation: EdgeType, parts: Sequence[Sequence[int]]) -> None:
     """The ids of every node's parts as nodes of their own, each joined to the node it is a part of."""
     ids = np.array([*chain.from_iterable(parts)], dtype=np.int64)
     owner = np.repeat(_range(len(parts)), [len(of_node) for of_node in parts])

@@ -25,12 +25,7 @@ def prefetch(rows: Tensor) -> Tensor:
     unannounced waits for fault after fault, and each reads what lies around it, too. It is advice: nothing
     happens to rows that lie in memory, or elsewhere than on the CPU.
     """
-    if (
-        _madvise is not None
-        and rows.nbytes >= WORTH_IT
-        and rows.device.type == "cpu"
-        and rows.is_contiguous()
-    ):
+    if _madvise is not None and rows.nbytes >= WORTH_IT and rows.device.type == "cpu" and rows.is_contiguous():
         begin = rows.data_ptr() - rows.data_ptr() % mmap.PAGESIZE
         length = rows.data_ptr() + rows.nbytes - begin
         _madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), _WILLNEED)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import EdgeType, fill
-from mnergraph.graph.edge_rules import Connection, Kind
+from mnergraph.graph.edge_rules import EdgeRule, EdgeSet
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Relation:
     src: str
     name: str
     dst: str
-    kind: Kind
+    kind: EdgeRule
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, Kind) or not is_dataclass(self.kind):
+        if not isinstance(self.kind, EdgeRule) or not is_dataclass(self.kind):
             raise TypeError(
                 f"the kind of {self} must be an instance of a frozen dataclass under Kind, as Complete() is, "
                 f"not {self.kind!r}"
@@ -46,7 +46,7 @@ class Relation:
     def key(self) -> EdgeType:
         return (self.src, self.name, self.dst)
 
-    def connect(self, data: HeteroData) -> Connection:
+    def connect(self, data: HeteroData) -> EdgeSet:
         """The relation's edges in one post.
 
         Raises:
@@ -54,18 +54,16 @@ class Relation:
                 twice, or has not one kind or row of geometry per edge.
         """
         found = self.kind.connect(data, self.src, self.dst)
-        found = found if isinstance(found, Connection) else Connection(found)
+        found = found if isinstance(found, EdgeSet) else EdgeSet(found)
         if self.kind.checked:
             self._check(found, data)
         return found
 
-    def _check(self, found: Connection, data: HeteroData) -> None:
+    def _check(self, found: EdgeSet, data: HeteroData) -> None:
         where = f"{type(self.kind).__name__}.connect for {self}, post {data.pair.id!r}"
         index = found.index
         if not isinstance(index, Tensor):
-            raise ValueError(
-                f"{where}: expected int64 [2, edges], got a {type(index).__name__}; `pairs` makes it"
-            )
+            raise ValueError(f"{where}: expected int64 [2, edges], got a {type(index).__name__}; `pairs` makes it")
         if index.dim() != 2 or index.shape[0] != 2 or index.dtype != torch.long:
             raise ValueError(
                 f"{where}: expected int64 [2, edges], got {index.dtype} {list(index.shape)}; `pairs` makes it"
@@ -73,9 +71,7 @@ class Relation:
         for row, kind in zip(index, (self.src, self.dst), strict=True):
             nodes = data[kind].num_nodes
             if row.numel() and not (int(row.min()) >= 0 and int(row.max()) < nodes):
-                raise ValueError(
-                    f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes"
-                )
+                raise ValueError(f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes")
         if index.unique(dim=1).shape[1] != index.shape[1]:
             raise ValueError(f"{where}: a pair is joined twice")
         for name, values in (("type", found.type), ("attr", found.attr)):
@@ -102,9 +98,7 @@ class Schema:
         tags: the node type whose nodes carry the tags.
     """
 
-    def __init__(
-        self, relations: Iterable[Relation] = (), *, nodes: Iterable[str] = (), tags: str = "token"
-    ) -> None:
+    def __init__(self, relations: Iterable[Relation] = (), *, nodes: Iterable[str] = (), tags: str = "token") -> None:
         relations = list(relations)
         self.relations = {relation.key: relation for relation in relations}
         if len(self.relations) != len(relations):
@@ -164,7 +158,7 @@ class Schema:
             if mirror is None:
                 found = relation.connect(data)
             else:
-                found = Connection(data._edge_store_dict[mirror]._mapping["edge_index"].flip(0))
+                found = EdgeSet(data._edge_store_dict[mirror]._mapping["edge_index"].flip(0))
             held = {"edge_index": found.index, "edge_type": found.type, "edge_attr": found.attr}
             fill(data, relation.key, {name: value for name, value in held.items() if value is not None})
 
@@ -237,9 +231,9 @@ class Schema:
         return cls(relations, nodes=saved["nodes"], tags=saved["tags"])
 
 
-def _kinds() -> dict[str, type[Kind]]:
+def _kinds() -> dict[str, type[EdgeRule]]:
     """Every kind that has been imported, by name."""
-    found, waiting = {}, Kind.__subclasses__()
+    found, waiting = {}, EdgeRule.__subclasses__()
     while waiting:
         kind = waiting.pop()
         found[kind.__name__] = kind

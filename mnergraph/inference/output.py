@@ -6,9 +6,9 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-from mnergraph.explain.record import PostRecord
+from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
-from mnergraph.explain.report.data import shown_picture
+from mnergraph.explain.report.data import embedded_image
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair, Post
 
@@ -16,8 +16,8 @@ from mnergraph.pair import Pair, Post
 _COLOURS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8")
 
 
-class Found(list[dict[str, Any]]):
-    """The entities of one post, a dict each; see `mnergraph.inference.pipeline.Reader`.
+class NERResult(list[dict[str, Any]]):
+    """The entities of one post, a dict each; see `mnergraph.inference.pipeline.NERPipeline`.
 
     Attributes:
         text: the post's text, into which ``start`` and ``end`` point.
@@ -32,7 +32,7 @@ class Found(list[dict[str, Any]]):
         # the reader keeps the files of pictures that came as bytes
         self._model, self._reader = model, reader
 
-    def explain(self) -> PostRecord:
+    def explain(self) -> PairRecord:
         """What the model weighed in this post: it reads the post once more, and is recorded."""
         with record_attention(self._model) as record:
             self._model.predict([self.pair])
@@ -62,7 +62,7 @@ class Found(list[dict[str, Any]]):
         )
 
     def _picture(self) -> str:
-        picture, boxes = shown_picture(self.pair)
+        picture, boxes = embedded_image(self.pair)
         if picture is None:
             return ""
         given = [thing.box and [float(side) for side in thing.box] for thing in self.pair.objects]

@@ -14,11 +14,11 @@ from urllib.request import urlopen
 
 from PIL import Image
 
-from mnergraph.cli.inputs import existing
-from mnergraph.explain.record import PostRecord
+from mnergraph.cli.inputs import require_file
+from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
-from mnergraph.features.vision.image_io import open_picture
-from mnergraph.inference.output import Found
+from mnergraph.features.vision.image_io import open_image
+from mnergraph.inference.output import NERResult
 from mnergraph.inference.processor import Pipeline
 from mnergraph.models.base import Tagger
 from mnergraph.models.decoding import Entity
@@ -43,7 +43,7 @@ def pipeline(
     urls: bool = False,
     stores: Sequence[str | Path] = (),
     extract: bool = True,
-) -> Reader:
+) -> NERPipeline:
     """A function of text and picture that finds entities: ``pipeline(model)("...", image="1.jpg")``.
 
     Args:
@@ -56,10 +56,10 @@ def pipeline(
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
     steps = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
-    return Reader(steps, support=support, urls=urls)
+    return NERPipeline(steps, support=support, urls=urls)
 
 
-class Reader:
+class NERPipeline:
     """What `pipeline` returns."""
 
     def __init__(self, steps: Pipeline, *, support: bool, urls: bool) -> None:
@@ -74,7 +74,7 @@ class Reader:
         *,
         image: Shown | Sequence[Shown] = None,
         words: bool = False,
-    ) -> Found | list[Found]:
+    ) -> NERResult | list[NERResult]:
         """The entities of one post, or of each of many.
 
         Args:
@@ -91,7 +91,7 @@ class Reader:
             - ``word`` (also ``text``), and its place in the text: ``text[start:end]``, in characters
             - ``word_start`` and ``word_end``, its place among the words
             - ``box``, ``box_label`` and ``box_score``: the object that the entity heard most of, as its
-              detector told it, and ``box_weight``, how much (`PostRecord.heard`); None where there is none
+              detector told it, and ``box_weight``, how much (`PairRecord.heard`); None where there is none
 
         Raises:
             ValueError: for a text without words, a picture that is not there, an address that is not allowed,
@@ -104,7 +104,7 @@ class Reader:
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
         posts = [self._post(told, shown, words) for told, shown in zip(texts, images, strict=True)]
-        found: list[Found] = []
+        found: list[NERResult] = []
         for begin in range(0, len(posts), self.steps.batch_size):
             found += self._read(posts[begin : begin + self.steps.batch_size])
         return found[0] if one else found
@@ -121,9 +121,9 @@ class Reader:
             raise ValueError(f"{told!r} is a list; are these words? Then say words=True")
         return Post.of_words(Pair(words=tuple(told), picture=picture))
 
-    def _read(self, posts: Sequence[Post]) -> list[Found]:
+    def _read(self, posts: Sequence[Post]) -> list[NERResult]:
         pairs = self.steps.prepared([post.pair for post in posts])
-        records: Sequence[PostRecord | None] = [None] * len(pairs)
+        records: Sequence[PairRecord | None] = [None] * len(pairs)
         if self.support and any(pair.objects for pair in pairs):
             with record_attention(self.model) as record:
                 entities = self.model.predict(pairs)
@@ -131,7 +131,7 @@ class Reader:
         else:
             entities = self.model.predict(pairs)
         return [
-            Found(
+            NERResult(
                 [_told(post, pair, entity, record) for entity in found],
                 post=post,
                 pair=pair,
@@ -154,12 +154,12 @@ class Reader:
                 raise ValueError(f"the picture has more than {MOST:,} bytes")
             shown = data
         if isinstance(shown, str | Path):
-            return existing(Path(shown))
+            return require_file(Path(shown))
         target = self._new_file()
         if isinstance(shown, bytes):
             target.write_bytes(shown)
         else:
-            open_picture(shown).image.save(target, "PNG", compress_level=1)
+            open_image(shown).image.save(target, "PNG", compress_level=1)
         return target
 
     def _new_file(self) -> Path:
@@ -170,7 +170,7 @@ class Reader:
         return self._folder / str(next(self._numbers))
 
 
-def _told(post: Post, pair: Pair, entity: Entity, record: PostRecord | None) -> dict[str, Any]:
+def _told(post: Post, pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, Any]:
     start, end = post.words[entity.start].start, post.words[entity.end - 1].end
     told = {
         "entity_group": entity.type,

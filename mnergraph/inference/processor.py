@@ -13,19 +13,19 @@ from typing import Any, Literal
 import torch
 
 from mnergraph.data.evidence import Evidence
-from mnergraph.features.store.entries import in_precision, known
+from mnergraph.features.store.entries import cast, known
 from mnergraph.features.store.manifest import Manifest, StoreError, dtype_of, require
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, SpacyChunker, noun_phrases
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.evidence import Seen
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair, Post
 
 
-class Eyes:
+class ImageProcessor:
     """The extractors that a model's training posts were seen by, in the order in which they were read.
 
     A picture that a store knows, by its content, is looked up; any other is given to the extractor.
@@ -50,7 +50,7 @@ class Eyes:
         stores: Iterable[Path | str] = (),
         extract: bool = True,
     ) -> None:
-        self.eyes = [Eye(manifest) for manifest in manifests]
+        self.eyes = [StoreBackedExtractor(manifest) for manifest in manifests]
         self.image, self.chunker, self.extract = image, chunker, extract
         for folder in dict.fromkeys(map(Path, stores)):
             there = Manifest.read(folder)
@@ -64,15 +64,15 @@ class Eyes:
             require(folder, there, eye.manifest)
             eye.stores.append(FeatureStore(folder))
 
-    def __call__(self, pairs: Sequence[Pair], device: torch.device) -> tuple[list[Pair], list[Seen]]:
+    def __call__(self, pairs: Sequence[Pair], device: torch.device) -> tuple[list[Pair], list[ImageEvidence]]:
         """The pairs with what was seen in their pictures where they had none of it, and all that was seen."""
-        seen = [Seen()] * len(pairs)
+        seen = [ImageEvidence()] * len(pairs)
         for eye in self.eyes:
             found = eye(pairs, self.chunker, device, extract=self.extract)
             seen = [_together(before, one) for before, one in zip(seen, found, strict=True)]
         return [self._with(pair, one) for pair, one in zip(pairs, seen, strict=True)], seen
 
-    def _with(self, pair: Pair, seen: Seen) -> Pair:
+    def _with(self, pair: Pair, seen: ImageEvidence) -> Pair:
         """The pair with what it lacked of what was seen."""
         looked = seen.onto(replace(pair, objects=(), image=None, caption=None), image=self.image)
         boxed = any(thing.box is not None for thing in pair.objects)
@@ -85,7 +85,7 @@ class Eyes:
         )
 
 
-class Eye:
+class StoreBackedExtractor:
     """One extractor that a model's training posts were seen by.
 
     Args:
@@ -117,11 +117,10 @@ class Eye:
 
     def __call__(
         self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device, *, extract: bool
-    ) -> list[Seen | None]:
+    ) -> list[ImageEvidence | None]:
         """What is seen in these posts' pictures; None where nobody looked, or nothing is lacking."""
-        found: list[Seen | None] = [
-            next(filter(None, known(self.stores, pair, chunker)), None) if _has_file(pair) else None
-            for pair in pairs
+        found: list[ImageEvidence | None] = [
+            next(filter(None, known(self.stores, pair, chunker)), None) if _has_file(pair) else None for pair in pairs
         ]
         if extract:
             places = [place for place, seen in enumerate(found) if seen is None and self._helps(pairs[place])]
@@ -130,14 +129,14 @@ class Eye:
                 found[place] = seen
         return found
 
-    def _look(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[Seen]:
+    def _look(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
         """What the extractor sees in these pictures, in the precision of the training's store."""
         phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
         pictures = [pair.picture for pair in pairs if pair.picture is not None]
         found = self.extractor.extract(
             pictures, phrases if self.extractor.reads_phrases else None, device=device, progress=False
         )
-        return [in_precision(seen, dtype_of(self.manifest)) for seen in found]
+        return [cast(seen, dtype_of(self.manifest)) for seen in found]
 
     def _helps(self, pair: Pair) -> bool:
         """Whether there is a picture, and the pair lacks something that the extractor may find in it."""
@@ -154,9 +153,9 @@ def _has_file(pair: Pair) -> bool:
     return pair.picture is not None and pair.picture.is_file()
 
 
-def _together(before: Seen, after: Seen | None) -> Seen:
+def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
     """What two extractors saw; of what both looked for, the later one's."""
-    told = {entry.name: getattr(after, entry.name) for entry in fields(Seen)} if after else {}
+    told = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
     return replace(before, **{name: value for name, value in told.items() if value is not None})
 
 
@@ -188,14 +187,14 @@ class Pipeline:
     ) -> None:
         self.model, self.batch_size = model, batch_size
         seen = model.record.get("evidence", {})
-        self.crops = Crops(**seen["regions"]) if seen.get("regions") else None
+        self.crops = RegionEncoder(**seen["regions"]) if seen.get("regions") else None
         self.evidence = Evidence(
             top_objects=seen.get("top_objects"),
             caption_phrases=seen.get("caption_phrases", True),
             chunker=CHUNKERS[seen.get("chunker", "RuleChunker")](),
             image=seen.get("image", "grid"),
         )
-        self.eyes = Eyes(
+        self.eyes = ImageProcessor(
             [Manifest(**manifest) for manifest in seen.get("stores", ())],
             chunker=self.evidence.chunks,
             image=self.evidence.image,
@@ -229,9 +228,7 @@ class Pipeline:
                 }
         _warn(unseen)
 
-    def prepared(
-        self, pairs: Iterable[Pair], *, cache: Path | None = None, progress: bool = False
-    ) -> list[Pair]:
+    def prepared(self, pairs: Iterable[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
         """The pairs with what the model saw of such posts in training: objects, features, region vectors.
 
         What a pair has already holds. A warning counts the posts that have a picture but not the features of
@@ -249,9 +246,7 @@ class Pipeline:
         _warn(blind)
         return seen
 
-    def _prepared(
-        self, pairs: list[Pair], cache: Path | None, progress: bool
-    ) -> tuple[list[Pair], list[str]]:
+    def _prepared(self, pairs: list[Pair], cache: Path | None, progress: bool) -> tuple[list[Pair], list[str]]:
         """The pairs ready for the model, and those of them that go without their picture's features."""
         looked, seen = self.eyes(pairs, next(self.model.parameters()).device)
         found = [self._seen(pair) for pair in looked]
@@ -260,7 +255,7 @@ class Pipeline:
             found = self.crops.attach(found, cache, progress=progress)
         return found, blind
 
-    def _misses(self, pair: Pair, seen: Seen) -> bool:
+    def _misses(self, pair: Pair, seen: ImageEvidence) -> bool:
         """Whether the model reads what is seen in pictures, and there is nothing of this post's."""
         if pair.picture is None:
             return False
@@ -276,13 +271,11 @@ class Pipeline:
         told = tuple(thing for thing in pair.objects if thing.box is None)
         if pair.caption is not None and self.evidence.caption_phrases and not told:
             told = self.evidence.phrases(pair.caption)
-        boxed = sorted(
-            (thing for thing in pair.objects if thing.box is not None), key=lambda thing: -thing.score
-        )
+        boxed = sorted((thing for thing in pair.objects if thing.box is not None), key=lambda thing: -thing.score)
         return replace(pair, objects=(*boxed[: self.evidence.top_objects], *told))
 
 
-def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
+def record_of(evidence: Evidence, crops: RegionEncoder | None) -> dict[str, Any]:
     """What a pipeline must know of the evidence a model was trained with, as plain data."""
     return {
         "top_objects": evidence.top_objects,
@@ -294,7 +287,7 @@ def record_of(evidence: Evidence, crops: Crops | None) -> dict[str, Any]:
     }
 
 
-def _told(pair: Pair, seen: Seen) -> str:
+def _told(pair: Pair, seen: ImageEvidence) -> str:
     """A post that goes without its picture's features, and why if the picture is to blame."""
     name = pair.id or (pair.picture.name if pair.picture else "")
     return f"{name} ({seen.fault.detail})" if seen.fault and not seen.fault.usable else name

@@ -48,9 +48,7 @@ class Scores:
         for kind in sorted({*self.lenient_by_type, *self.strict_by_type}):
             rows.append((kind, self.lenient_by_type.get(kind, empty), self.strict_by_type.get(kind, empty)))
         for name, *both in rows:
-            cells = [
-                f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both
-            ]
+            cells = [f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -71,9 +69,7 @@ def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
     return Scores(lenient, strict, lenient_by_type, strict_by_type)
 
 
-def counts(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = False
-) -> np.ndarray:
+def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = False) -> np.ndarray:
     """Entities of every sentence: right ones, predicted ones, gold ones, ``[sentences, 3]``.
 
     Summed over the sentences they give the micro-averaged scores of `score`; kept apart they are what
@@ -94,15 +90,13 @@ def counts(
 ERRORS = ("missed", "spurious", "boundary", "type")
 
 
-def error_kinds(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
+def classify_errors(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
     """For every gold and every predicted entity of a sentence ``right``, or one of `ERRORS`.
 
     ``type``: the other side has the same words with another type. ``boundary``: it has an entity that shares
     some of the words. Else a gold entity is ``missed``, and a predicted one ``spurious``.
     """
-    return [_kind(span, predicted, "missed") for span in gold], [
-        _kind(span, gold, "spurious") for span in predicted
-    ]
+    return [_kind(span, predicted, "missed") for span in gold], [_kind(span, gold, "spurious") for span in predicted]
 
 
 def _kind(span: Span, others: Sequence[Span], alone: str) -> str:

@@ -105,9 +105,7 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
             f"and {list(second.shape)}"
         )
     if not np.allclose(one[:, 2], other[:, 2]):
-        raise ValueError(
-            "the two systems' posts hold different numbers of gold entities: they are not the same"
-        )
+        raise ValueError("the two systems' posts hold different numbers of gold entities: they are not the same")
     return one, other
 
 

@@ -29,20 +29,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.nn.conv.additive_attention import AdditiveAttention
 from mnergraph.nn.encoders.characters import CharacterCNN
 from mnergraph.nn.encoders.visual import ImageEncoder
-from mnergraph.nn.encoders.word_vectors import word_states
+from mnergraph.nn.encoders.word_vectors import word_encoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Emit, Task
-from mnergraph.nn.layers.gates import Gate, Highway
-from mnergraph.nn.layers.hetero import Along, Apply, EachNode
+from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.layers.gates import Gate, GatedMix
+from mnergraph.nn.layers.hetero import FeatureModule, NodeTypeModule, RelationModule
 
 TO_TOKENS, TOKENS = ("image", "shows", "token"), ("token", "attends", "token")
 
@@ -63,7 +63,7 @@ class AdaptiveFusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.seen, self.told, self.inner = (nn.Linear(width, width) for _ in range(3))
-        self.fusion, self.filtration = Highway(width), Gate(width, bias=True)
+        self.fusion, self.filtration = GatedMix(width), Gate(width, bias=True)
 
     def forward(self, h: Tensor, seen: Tensor, told: Tensor) -> Tensor:
         """The words, what each saw and what it was told, ``[words, width]`` each -> ``[words, width]``."""
@@ -88,8 +88,8 @@ class AdaCAN(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone | WordVectors,
-        labels: Labels,
+        encoder: TextEncoderModel | WordVectors,
+        labels: LabelSet,
         *,
         image_width: int = 2048,
         hidden: int = 200,
@@ -99,17 +99,17 @@ class AdaCAN(Tagger):
         dropout: float | None = None,
     ) -> None:
         reader = CharacterCNN(character_width, filters, dropout=0.5 if dropout is None else dropout)
-        words, width = word_states(encoder, hidden, reader=reader, dropout=dropout)
+        words, width = word_encoder(encoder, hidden, reader=reader, dropout=dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[
                 *words,
                 ImageEncoder(width, image_width),
-                EachNode({"image": nn.Tanh()}),
-                Along(TO_TOKENS, AdditiveAttention(width, attention), out="seen"),
-                Along(TOKENS, AdditiveAttention(width, attention), dst="seen", out="told"),
-                Apply(AdaptiveFusion(width), read=("token", "seen", "told"), write="filtered"),
-                Emit("tags", 2 * width, len(labels), read=("token", "filtered")),
+                NodeTypeModule({"image": nn.Tanh()}),
+                RelationModule(TO_TOKENS, AdditiveAttention(width, attention), out="seen"),
+                RelationModule(TOKENS, AdditiveAttention(width, attention), dst="seen", out="told"),
+                FeatureModule(AdaptiveFusion(width), read=("token", "seen", "told"), write="filtered"),
+                TaggingScores("tags", 2 * width, len(labels), read=("token", "filtered")),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.text.encoder import Encoder
-from mnergraph.features.text.nearest_words import SimilarWords
-from mnergraph.graph.builder import Cutter, GraphBuilder
+from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.graph.builder import CropReader, GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.node_stores import NO_LABEL, Tokenizer
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import Labels, Span, spans
-from mnergraph.models.decoding import Entity, span_products, word_tags
+from mnergraph.labels import LabelSet, Span, spans
+from mnergraph.models.decoding import Entity, decode_word_tags, span_marginal_product
 from mnergraph.models.hub import folder_of, load_saved, model_card, save
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.tagging import Task
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 
@@ -33,7 +33,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     Args:
         schema: what is connected to what.
-        layers: from raw stores to emissions, each Graph -> Graph.
+        layers: from raw stores to emissions, each GraphState -> GraphState.
         tasks: what is trained; the one named ``"tags"`` is the product.
         encoder: the text encoder that the first layers hold.
         labels: label set of the tags.
@@ -59,16 +59,16 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         layers: Sequence[nn.Module],
         tasks: Sequence[Task],
         encoder: Encoder,
-        labels: Labels,
+        labels: LabelSet,
         characters: Tokenizer | None = None,
         tokens: Literal["words", "pieces"] = "words",
         region_width: int | None = None,
         image_width: int | None = None,
         pool_image: bool = False,
-        similar: SimilarWords | None = None,
+        similar: NearestWords | None = None,
         classes: Sequence[str] | None = None,
         stand_in: bool = False,
-        cuts: Cutter | None = None,
+        cuts: CropReader | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -94,11 +94,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     # --- one forward, read twice -----------------------------------------------------------------------
 
-    def forward(self, data: HeteroData | Batch) -> Graph:
+    def forward(self, data: HeteroData | Batch) -> GraphState:
         """The last graph: every task's emissions are in it."""
-        return self.layers(Graph.of(data, self.schema))
+        return self.layers(GraphState.of(data, self.schema))
 
-    def loss(self, graph: Graph) -> Tensor:
+    def loss(self, graph: GraphState) -> Tensor:
         """The weighted loss of all tasks, reduced over the sentences.
 
         Raises:
@@ -107,19 +107,15 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         gold = graph.data["token"].y
         if gold.numel() and int(gold.min()) == NO_LABEL:
             nobody = [pair.id for pair in graph.data.pair if pair.labels is None]
-            raise ValueError(
-                f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}"
-            )
-        total = torch.stack(
-            [task.weight * task.loss(graph, gold) for task in map(self._task, self.tasks)]
-        ).sum(0)
+            raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}")
+        total = torch.stack([task.weight * task.loss(graph, gold) for task in map(self._task, self.tasks)]).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()
 
-    def tags(self, graph: Graph) -> list[list[str]]:
+    def tags(self, graph: GraphState) -> list[list[str]]:
         """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
-        return word_tags(graph, self._task("tags"), self.labels)
+        return decode_word_tags(graph, self._task("tags"), self.labels)
 
-    def entities(self, graph: Graph) -> list[list[Entity]]:
+    def entities(self, graph: GraphState) -> list[list[Entity]]:
         """The entities of every post, each with its probability under the tag task's scorer.
 
         Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where
@@ -134,7 +130,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         ]
 
     def certainty(
-        self, graph: Graph, found: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
+        self, graph: GraphState, found: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """The probability of these spans, as `entities` tells it, be they the best ones of the graph or not.
 
@@ -146,7 +142,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         task = self._task("tags")
         if self.builder.tokens == "words":
             return task.scorer.span_probability(*task.scores(graph), found)
-        return span_products(graph, task, self.labels, found, tags)
+        return span_marginal_product(graph, task, self.labels, found, tags)
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
@@ -154,14 +150,14 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return self.entities(self.read(pairs)) if pairs else []
 
     @torch.inference_mode()
-    def read(self, pairs: Sequence[Pair]) -> Graph:
+    def read(self, pairs: Sequence[Pair]) -> GraphState:
         """The last graph of these posts, one at least, as `predict` computes it."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
             unread = [replace(pair, labels=None) for pair in pairs]
-            graph: Graph = self(collate(self.builder.build(unread)).to(device))
+            graph: GraphState = self(collate(self.builder.build(unread)).to(device))
             return graph
         finally:
             self.train(was_training)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mnergraph.labels import NOT_WORDS, OUTSIDE, Labels, Span
+from mnergraph.labels import OUTSIDE, SPECIAL_TAGS, LabelSet, Span
 from mnergraph.nn.heads.tagging import Task
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class Entity:
     score: float
 
 
-def word_tags(graph: Graph, task: Task, labels: Labels) -> list[list[str]]:
+def decode_word_tags(graph: GraphState, task: Task, labels: LabelSet) -> list[list[str]]:
     """One tag for every word of every post, its first token's; what stands for no word counts as outside."""
     token, layout = graph.data["token"], graph.layouts["token"]
     best = task.decode(graph)[token.starts_word].tolist()
     counts = torch.zeros_like(layout.counts).index_add(0, layout.sentence, token.starts_word.long())
     tags = (labels.tags[label] for label in best)
-    names = (OUTSIDE if tag in NOT_WORDS else tag for tag in tags)
+    names = (OUTSIDE if tag in SPECIAL_TAGS else tag for tag in tags)
     return [[next(names) for _ in range(count)] for count in counts.tolist()]
 
 
-def span_products(
-    graph: Graph,
+def span_marginal_product(
+    graph: GraphState,
     task: Task,
-    labels: Labels,
+    labels: LabelSet,
     found: Sequence[Sequence[Span]],
     tags: Sequence[Sequence[str]],
 ) -> list[list[float]]:
@@ -51,9 +51,9 @@ def span_products(
     chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
     told = [labels.index(tag) for of_post in tags for tag in of_post]
     # [words]
-    chosen = chances[graph.data["token"].starts_word].gather(
-        -1, torch.tensor(told, device=chances.device)[:, None]
-    )[:, 0]
+    chosen = chances[graph.data["token"].starts_word].gather(-1, torch.tensor(told, device=chances.device)[:, None])[
+        :, 0
+    ]
     return [
         [words[span.start : span.end].prod().item() for span in post]
         for words, post in zip(chosen.split(list(map(len, tags))), found, strict=True)

@@ -25,21 +25,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.nn.conv.additive_attention import AdditiveAttention
 from mnergraph.nn.encoders.characters import CharacterLSTM
 from mnergraph.nn.encoders.visual import ImageEncoder
-from mnergraph.nn.encoders.word_vectors import word_states
+from mnergraph.nn.encoders.word_vectors import word_encoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Emit, Task
+from mnergraph.nn.heads.tagging import TaggingScores, Task
 from mnergraph.nn.layers.gates import Gate
-from mnergraph.nn.layers.hetero import Along, Apply
-from mnergraph.nn.layers.lstm import SentenceQuery, Spread
+from mnergraph.nn.layers.hetero import FeatureModule, RelationModule
+from mnergraph.nn.layers.lstm import BroadcastToTokens, SentenceLSTM
 
 TO_SENTENCE, TO_TOKENS = ("image", "answers", "sentence"), ("sentence", "tells", "token")
 
@@ -85,8 +85,8 @@ class GVATT(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone | WordVectors,
-        labels: Labels,
+        encoder: TextEncoderModel | WordVectors,
+        labels: LabelSet,
         *,
         image_width: int = 2048,
         hidden: int = 100,
@@ -96,7 +96,7 @@ class GVATT(Tagger):
         attention: int = 100,
         dropout: float | None = None,
     ) -> None:
-        words, width = word_states(
+        words, width = word_encoder(
             encoder, hidden, reader=CharacterLSTM(character_width, character_hidden), dropout=dropout
         )
         super().__init__(
@@ -104,11 +104,11 @@ class GVATT(Tagger):
             layers=[
                 *words,
                 ImageEncoder(width, image_width),
-                SentenceQuery(width, query),
-                Along(TO_SENTENCE, AdditiveAttention(width, attention, queries=query)),
-                Spread(write="seen"),
-                Apply(ModulationGate(width), read=("token", "seen"), write="token"),
-                Emit("tags", width, len(labels)),
+                SentenceLSTM(width, query),
+                RelationModule(TO_SENTENCE, AdditiveAttention(width, attention, queries=query)),
+                BroadcastToTokens(write="seen"),
+                FeatureModule(ModulationGate(width), read=("token", "seen"), write="token"),
+                TaggingScores("tags", width, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 from safetensors.torch import load_model, save_model
 
-from mnergraph.features.pretrained import weights_to_come
+from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import untrained
-from mnergraph.features.text.nearest_words import SimilarWords
-from mnergraph.labels import Labels
+from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.labels import LabelSet
 
 if TYPE_CHECKING:
     from mnergraph.models.base import Tagger
@@ -64,9 +64,7 @@ print(model.predict([pair]))
 def model_card(model: Tagger) -> ModelCard:
     """A card with the model's graph, label set, data and scores, as far as its record knows them."""
     record = model.record
-    data = ModelCardData(
-        library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"]
-    )
+    data = ModelCardData(library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"])
     facts = "\n".join(f"- {key}: {value}" for key, value in record.get("data", {}).items())
     tables = [f"### {split}\n\n{table}" for split, table in record.get("tables", {}).items()]
     return ModelCard(
@@ -76,8 +74,7 @@ def model_card(model: Tagger) -> ModelCard:
             summary=(inspect.getdoc(type(model)) or "").partition("\n\n")[0],
             encoder=model.encoder.name,
             labels=", ".join(model.labels.tags),
-            settings=", ".join(f"{key}={value!r}" for key, value in model.settings().items())
-            or "the defaults",
+            settings=", ".join(f"{key}={value!r}" for key, value in model.settings().items()) or "the defaults",
             schema=model.schema,
             data=facts or "Not recorded.",
             scores="\n\n".join(tables) or "Not recorded.",
@@ -145,16 +142,14 @@ def load_saved(folder: Path, wanted: type[Tagger], known: Mapping[str, type[Tagg
         raise FileNotFoundError(f"{folder} holds no {CONFIG}: it is no folder that save_pretrained wrote")
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("model") not in known:
-        raise ValueError(
-            f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}"
-        )
+        raise ValueError(f"{path}: model {config.get('model')!r} is not known; known: {', '.join(sorted(known))}")
     kind = known[config["model"]]
     if not issubclass(kind, wanted):
         raise ValueError(f"{path} is a {kind.__name__}, not a {wanted.__name__}")
-    settings, labels = config["settings"], Labels(tuple(config["labels"]))
+    settings, labels = config["settings"], LabelSet(tuple(config["labels"]))
     if (folder / SIMILAR).is_file():
-        settings["similar"] = SimilarWords.load(folder / SIMILAR)
-    with weights_to_come():
+        settings["similar"] = NearestWords.load(folder / SIMILAR)
+    with skip_pretrained():
         model = kind(encoder=untrained(folder / ENCODER), labels=labels, **settings)
     load_model(model, folder / WEIGHTS, strict=True)
     model.record = config["record"]

@@ -38,18 +38,18 @@ from __future__ import annotations
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM
 from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
-from mnergraph.nn.encoders.word_vectors import lstm_states
+from mnergraph.nn.encoders.word_vectors import bilstm_encoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.independent import Softmax
-from mnergraph.nn.heads.tagging import Emit, Task
-from mnergraph.nn.layers.hetero import EachNode
+from mnergraph.nn.heads.independent import IndependentTags
+from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.layers.hetero import NodeTypeModule
 
 SCHEMA = Schema()
 
@@ -65,15 +65,15 @@ class BERT(Tagger):
     """
 
     def __init__(
-        self, encoder: Backbone, labels: Labels, *, dropout: float = 0.1, pooling: Pooling = "first"
+        self, encoder: TextEncoderModel, labels: LabelSet, *, dropout: float = 0.1, pooling: Pooling = "first"
     ) -> None:
         super().__init__(
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                Emit("tags", encoder.width, len(labels)),
+                TaggingScores("tags", encoder.width, len(labels)),
             ],
-            tasks=[Task("tags", Softmax(labels.tags))],
+            tasks=[Task("tags", IndependentTags(labels.tags))],
             encoder=encoder,
             labels=labels,
         )
@@ -92,8 +92,8 @@ class BERTCRF(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         dropout: float = 0.1,
         pooling: Pooling = "first",
@@ -103,7 +103,7 @@ class BERTCRF(Tagger):
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                Emit("tags", encoder.width, len(labels)),
+                TaggingScores("tags", encoder.width, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags, constrain=constrain))],
             encoder=encoder,
@@ -121,12 +121,13 @@ class BiLSTMCRF(Tagger):
         dropout: on what the LSTM reads and on its states.
     """
 
-    def __init__(
-        self, encoder: WordVectors, labels: Labels, *, hidden: int = 200, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, encoder: WordVectors, labels: LabelSet, *, hidden: int = 200, dropout: float = 0.5) -> None:
         super().__init__(
             schema=SCHEMA,
-            layers=[*lstm_states(encoder, hidden, dropout=dropout), Emit("tags", 2 * hidden, len(labels))],
+            layers=[
+                *bilstm_encoder(encoder, hidden, dropout=dropout),
+                TaggingScores("tags", 2 * hidden, len(labels)),
+            ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
@@ -148,7 +149,7 @@ class CNNBiLSTMCRF(Tagger):
     def __init__(
         self,
         encoder: WordVectors,
-        labels: Labels,
+        labels: LabelSet,
         *,
         hidden: int = 200,
         character_width: int = 30,
@@ -159,8 +160,8 @@ class CNNBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *lstm_states(encoder, hidden, reader=reader, dropout=dropout),
-                Emit("tags", 2 * hidden, len(labels)),
+                *bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout),
+                TaggingScores("tags", 2 * hidden, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
@@ -184,7 +185,7 @@ class HBiLSTMCRF(Tagger):
     def __init__(
         self,
         encoder: WordVectors,
-        labels: Labels,
+        labels: LabelSet,
         *,
         hidden: int = 100,
         character_width: int = 25,
@@ -195,9 +196,9 @@ class HBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *lstm_states(encoder, hidden, reader=reader, dropout=dropout),
-                EachNode({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
-                Emit("tags", hidden, len(labels)),
+                *bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout),
+                NodeTypeModule({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
+                TaggingScores("tags", hidden, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,

@@ -34,20 +34,20 @@ from typing import Literal
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released, released_labels
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Emit, Hint, Task, span_scores, span_task
+from mnergraph.nn.heads.tagging import LabelTransfer, TaggingScores, Task, span_scores, span_task
 from mnergraph.nn.heads.tagging import conversion_matrix as initial_matrix
 from mnergraph.nn.layers.gates import VisualGate
-from mnergraph.nn.layers.hetero import Apply
-from mnergraph.nn.layers.transformer import ThereAndBack, Transformers
+from mnergraph.nn.layers.hetero import FeatureModule
+from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig
 
 TOKENS = ("token", "attends", "token")
 
@@ -72,15 +72,15 @@ class MTBERTCRF(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         image_width: int = 2048,
         heads: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        transformers = Transformers(encoder.width, heads, hidden, dropout)
+        transformers = TransformerConfig(encoder.width, heads, hidden, dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_width, labels)],
@@ -92,9 +92,9 @@ class MTBERTCRF(Tagger):
 
 
 def multimodal(
-    transformers: Transformers,
+    transformers: TransformerConfig,
     image_width: int,
-    labels: Labels,
+    labels: LabelSet,
     *,
     two_maps: bool = False,
     image_aware_words: bool = True,
@@ -124,12 +124,12 @@ def multimodal(
         if two_maps:
             picture = "querying image"
             yield ImageEncoder(width, image_width, out=picture)
-        yield ThereAndBack(TO_IMAGE, TO_TOKENS, transformers, other=picture, out=words)
+        yield CoAttention(TO_IMAGE, TO_TOKENS, transformers, other=picture, out=words)
     if visual_gate:
         # eq. 3, B
-        yield Apply(VisualGate(width, bias=True), read=(words, "visual"), write="visual")
+        yield FeatureModule(VisualGate(width, bias=True), read=(words, "visual"), write="visual")
     # eq. 6: H = [A ; B]
-    yield Emit("tags", 2 * width, len(labels), read=(words, "visual"))
+    yield TaggingScores("tags", 2 * width, len(labels), read=(words, "visual"))
 
 
 class UMT(Tagger):
@@ -152,8 +152,8 @@ class UMT(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         image_width: int = 2048,
         form: Form = "paper",
@@ -170,7 +170,7 @@ class UMT(Tagger):
         if conversion_matrix not in ("learned", "fixed", "none"):
             raise ValueError(f"conversion_matrix is learned, fixed or none, not {conversion_matrix!r}")
         labels = released_labels(labels) if released else labels
-        transformers = Transformers(encoder.width, heads, hidden, dropout)
+        transformers = TransformerConfig(encoder.width, heads, hidden, dropout)
         transformers = as_bert(transformers) if released else transformers
         layers = [
             # section 2.4: T = another transformer layer over C, and its scores
@@ -188,7 +188,7 @@ class UMT(Tagger):
             # eq. 7
             learned, share = conversion_matrix == "learned", 0.5 if released else 1.0
             start = initial_matrix(labels)
-            layers.append(Hint("spans", "tags", start, learned=learned, own=share, share=share))
+            layers.append(LabelTransfer("spans", "tags", start, learned=learned, own=share, share=share))
         if released:
             begin_as_bert(layers)
         super().__init__(

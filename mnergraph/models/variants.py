@@ -9,8 +9,8 @@ from typing import Literal
 from torch import nn
 from torch.nn import functional as F
 
-from mnergraph.labels import NOT_WORDS, Labels
-from mnergraph.nn.layers.transformer import Transformers
+from mnergraph.labels import SPECIAL_TAGS, LabelSet
+from mnergraph.nn.layers.transformer import TransformerConfig
 
 Form = Literal["paper", "released"]
 
@@ -22,12 +22,12 @@ def is_released(form: Form) -> bool:
     return form == "released"
 
 
-def released_labels(labels: Labels) -> Labels:
+def released_labels(labels: LabelSet) -> LabelSet:
     """A data set's labels with those behind them that stand for no word: PAD, X, [CLS] and [SEP]."""
-    return Labels((*labels.tags, *(tag for tag in NOT_WORDS if tag not in labels.tags)))
+    return LabelSet((*labels.tags, *(tag for tag in SPECIAL_TAGS if tag not in labels.tags)))
 
 
-def as_bert(transformers: Transformers) -> Transformers:
+def as_bert(transformers: TransformerConfig) -> TransformerConfig:
     """The same layers as BERT has them, with its GELU and its norms."""
     return replace(transformers, activation=F.gelu, eps=1e-12)
 

@@ -2,13 +2,13 @@ from .conv.additive_attention import (
     AdditiveAttention as AdditiveAttention,
 )
 from .conv.attention import (
-    Attention as Attention,
+    RelationAttention as RelationAttention,
 )
 from .conv.gated_sum import (
     GatedSum as GatedSum,
 )
 from .conv.pooling import (
-    Pool as Pool,
+    SpanPooling as SpanPooling,
 )
 from .conv.rgcn import (
     RelationalConvolution as RelationalConvolution,
@@ -17,10 +17,10 @@ from .encoders.characters import (
     CharacterCNN as CharacterCNN,
 )
 from .encoders.characters import (
-    CharacterLSTM as CharacterLSTM,
+    CharacterEncoder as CharacterEncoder,
 )
 from .encoders.characters import (
-    Spelling as Spelling,
+    CharacterLSTM as CharacterLSTM,
 )
 from .encoders.crops import (
     PixelEncoder as PixelEncoder,
@@ -41,19 +41,19 @@ from .heads.crf import (
     CRF as CRF,
 )
 from .heads.independent import (
-    Softmax as Softmax,
+    IndependentTags as IndependentTags,
 )
 from .heads.scheduled_sampling import (
-    Scheduled as Scheduled,
+    EpochAware as EpochAware,
 )
 from .heads.scheduled_sampling import (
     ScheduledSampling as ScheduledSampling,
 )
 from .heads.tagging import (
-    Emit as Emit,
+    LabelTransfer as LabelTransfer,
 )
 from .heads.tagging import (
-    Hint as Hint,
+    TaggingScores as TaggingScores,
 )
 from .heads.tagging import (
     Task as Task,
@@ -68,19 +68,19 @@ from .heads.tagging import (
     span_task as span_task,
 )
 from .layers.entity_nodes import (
-    GrowEntities as GrowEntities,
+    EntityEdges as EntityEdges,
 )
 from .layers.entity_nodes import (
-    JoinEntityWords as JoinEntityWords,
-)
-from .layers.gates import (
-    Blend as Blend,
+    EntityNodes as EntityNodes,
 )
 from .layers.gates import (
     Gate as Gate,
 )
 from .layers.gates import (
-    Highway as Highway,
+    GatedMix as GatedMix,
+)
+from .layers.gates import (
+    LinearMix as LinearMix,
 )
 from .layers.gates import (
     VisualGate as VisualGate,
@@ -92,56 +92,56 @@ from .layers.hetero import (
     AddNorm as AddNorm,
 )
 from .layers.hetero import (
-    Along as Along,
+    CopyFeatures as CopyFeatures,
 )
 from .layers.hetero import (
-    Apply as Apply,
-)
-from .layers.hetero import (
-    EachNode as EachNode,
+    FeatureModule as FeatureModule,
 )
 from .layers.hetero import (
     FeedForward as FeedForward,
 )
 from .layers.hetero import (
-    Positions as Positions,
+    HeteroConvLayer as HeteroConvLayer,
 )
 from .layers.hetero import (
-    PyGLayer as PyGLayer,
+    HeteroLayer as HeteroLayer,
 )
 from .layers.hetero import (
-    RelationalLayer as RelationalLayer,
+    NodeTypeModule as NodeTypeModule,
 )
 from .layers.hetero import (
-    Remember as Remember,
+    PositionalEncoding as PositionalEncoding,
+)
+from .layers.hetero import (
+    RelationModule as RelationModule,
 )
 from .layers.lstm import (
-    LSTM as LSTM,
+    BroadcastToTokens as BroadcastToTokens,
 )
 from .layers.lstm import (
-    SentenceQuery as SentenceQuery,
+    PackedLSTM as PackedLSTM,
 )
 from .layers.lstm import (
-    Spread as Spread,
+    SentenceLSTM as SentenceLSTM,
 )
 from .layers.lstm import (
     WordLSTM as WordLSTM,
 )
 from .layers.node_types import (
-    Merge as Merge,
+    MergeNodeTypes as MergeNodeTypes,
 )
 from .layers.node_types import (
-    Split as Split,
+    SplitNodeTypes as SplitNodeTypes,
 )
 from .layers.transformer import (
-    ThereAndBack as ThereAndBack,
+    CoAttention as CoAttention,
 )
 from .layers.transformer import (
-    TransformerBlock as TransformerBlock,
+    TransformerConfig as TransformerConfig,
 )
 from .layers.transformer import (
-    Transformers as Transformers,
+    TransformerLayer as TransformerLayer,
 )
 from .state import (
-    Graph as Graph,
+    GraphState as GraphState,
 )

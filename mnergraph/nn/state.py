@@ -15,7 +15,7 @@ from mnergraph.graph.schema import Schema
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphState:
     """A batch of posts: raw stores, node features so far, edges, layouts, and scores of tasks.
 
     Attributes:
@@ -37,7 +37,7 @@ class Graph:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: HeteroData | Batch, schema: Schema) -> Graph:
+    def of(cls, data: HeteroData | Batch, schema: Schema) -> GraphState:
         """The state before the first layer: no features, edges as the schema says.
 
         Raises:
@@ -62,18 +62,18 @@ class Graph:
             )
         return cls(batch, edges=edges, layouts=places)
 
-    def update(self, **x: Tensor) -> Graph:
+    def update(self, **x: Tensor) -> GraphState:
         """New features for these node types."""
         return replace(self, x={**self.x, **x})
 
-    def connect(self, edges: Mapping[EdgeType, Edges]) -> Graph:
+    def connect(self, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """New edges of relations that the graph has."""
         unknown = [key for key in edges if key not in self.edges]
         if unknown:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
         return replace(self, edges={**self.edges, **edges})
 
-    def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> Graph:
+    def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
         Args:
@@ -92,14 +92,14 @@ class Graph:
         edges = {**self.edges, **complete, **edges}
         return replace(self, x={**self.x, kind: x}, layouts=layouts, edges=edges)
 
-    def made_of(self, kind: str, parts: Sequence[str]) -> Graph:
+    def made_of(self, kind: str, parts: Sequence[str]) -> GraphState:
         """Says that nodes of one type stand, post by post, for those of these types, type after type.
 
         Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
         """
         return replace(self, parts={**self.parts, kind: tuple(parts)})
 
-    def keep(self, name: str, x: Tensor, *, like: str) -> Graph:
+    def keep(self, name: str, x: Tensor, *, like: str) -> GraphState:
         """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
         kind = self.kind_of(like)
         kept = self.update(**{name: x})
@@ -109,7 +109,7 @@ class Graph:
         """The node type of the features of this name; None where no layer told."""
         return name if name in self.layouts else self.kinds.get(name)
 
-    def emit(self, task: str, scores: Tensor) -> Graph:
+    def emit(self, task: str, scores: Tensor) -> GraphState:
         """Scores of a task, ``[nodes, labels]``."""
         return replace(self, emissions={**self.emissions, task: scores})
 

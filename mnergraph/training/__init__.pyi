@@ -1,8 +1,8 @@
 from .config import (
-    Loop as Loop,
+    OptimizerConfig as OptimizerConfig,
 )
 from .config import (
-    Optimisation as Optimisation,
+    TrainerConfig as TrainerConfig,
 )
 from .evaluate import (
     evaluate as evaluate,
@@ -11,11 +11,11 @@ from .fit import (
     fit as fit,
 )
 from .lightning_module import (
-    Training as Training,
+    LitTagger as LitTagger,
 )
 from .loader import (
-    Batches as Batches,
+    GraphLoader as GraphLoader,
 )
 from .loader import (
-    LengthBuckets as LengthBuckets,
+    LengthGroupedBatchSampler as LengthGroupedBatchSampler,
 )

@@ -9,22 +9,22 @@ from typing import Any
 
 from mnergraph.data.lookalikes.dataset import vocabulary
 from mnergraph.features.text.encoder import TINY, Encoder, pretrained, tiny
-from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
-from mnergraph.features.vision.crops import Crops
-from mnergraph.labels import Labels
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
 
-def assembled(
+def build_model(
     model: Callable[..., Tagger],
     encoder: Encoder,
-    labels: Labels,
+    labels: LabelSet,
     train: Sequence[Pair],
     *,
-    regions: Crops | None = None,
-    similar: SimilarWords | None = None,
+    regions: RegionEncoder | None = None,
+    similar: NearestWords | None = None,
 ) -> Tagger:
     """The model, told what it reads: how wide region vectors and picture's features are, similar words.
 

@@ -21,7 +21,7 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 
 
-class RandomState(Callback):
+class RNGStateCallback(Callback):
     """Keeps the random state in every checkpoint and puts it back before the first resumed step.
 
     Lightning does not, so dropout would differ after a resume.
@@ -55,7 +55,7 @@ class RandomState(Callback):
         random.setstate((version, tuple(numbers), gauss))
 
 
-class MidEpoch(ModelCheckpoint):
+class MidEpochCheckpoint(ModelCheckpoint):
     """The last checkpoint every so many steps, but not at an epoch's last step.
 
     Lightning takes an epoch that was saved there for finished, and never scores it on dev after a resume.
@@ -73,7 +73,7 @@ class MidEpoch(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-class Patience(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that also holds for a run killed between its decision and its end."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -84,16 +84,15 @@ def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Ca
     """Best checkpoint by dev F1, the last one every ``save_every`` steps and every epoch, and patience."""
 
     best, last = (
-        {"dirpath": folder, "filename": Path(name).stem, "enable_version_counter": False}
-        for name in (BEST, LAST)
+        {"dirpath": folder, "filename": Path(name).stem, "enable_version_counter": False} for name in (BEST, LAST)
     )
     kept: list[Callback] = [
-        RandomState(),
+        RNGStateCallback(),
         ModelCheckpoint(**best, monitor=DEV_F1, mode="max", save_weights_only=True),
         ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
     if save_every:
-        kept.append(MidEpoch(**last, every_n_train_steps=save_every))
+        kept.append(MidEpochCheckpoint(**last, every_n_train_steps=save_every))
     if patience is not None:
-        kept.append(Patience(DEV_F1, patience=patience, mode="max"))
+        kept.append(ResumableEarlyStopping(DEV_F1, patience=patience, mode="max"))
     return kept

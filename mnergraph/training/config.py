@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class OptimizerConfig:
     """How weights learn: AdamW, a learning rate for the encoder and one for the rest, warm-up, linear decay.
 
     Args:
@@ -35,7 +35,7 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
-class Loop:
+class TrainerConfig:
     """How long and on what a model trains.
 
     Args:
@@ -48,7 +48,7 @@ class Loop:
         devices: how many, or ``auto`` for all.
         save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none.
         logger: where the curves go, under ``logs/``.
-        workers: processes that cut pixels and collate batches; see `Batches`.
+        workers: processes that cut pixels and collate batches; see `GraphLoader`.
         progress: whether to show a progress bar.
         trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
             ours.

@@ -11,7 +11,7 @@ from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 from mnergraph.training.lightning_module import gold_and_predicted
-from mnergraph.training.loader import Batches
+from mnergraph.training.loader import GraphLoader
 
 
 @torch.inference_mode()
@@ -19,9 +19,9 @@ def evaluate(
     model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = True
 ) -> tuple[Scores, list[list[str]]]:
     """Scores of a model on labelled posts, and the tags it gives them, in the posts' order."""
-    _refuse_unlabelled(pairs)
+    _require_labels(pairs)
     drafts = [model.builder.draft(pair) for pair in pairs]
-    loader = Batches(drafts, batch_size, shuffle=False, finish=model.builder.finish)
+    loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.finish)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}
     model.eval()
@@ -35,9 +35,7 @@ def evaluate(
     return score([pair.labels or () for pair in pairs], in_order), in_order
 
 
-def _refuse_unlabelled(pairs: Sequence[Pair]) -> None:
+def _require_labels(pairs: Sequence[Pair]) -> None:
     unlabelled = [pair.id for pair in pairs if pair.labels is None]
     if unlabelled:
-        raise ValueError(
-            f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}"
-        )
+        raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}")

@@ -18,10 +18,10 @@ from mnergraph.models.base import Tagger
 from mnergraph.nn.encoders.visual import ObjectEncoder
 from mnergraph.pair import Pair
 from mnergraph.training.callbacks import BEST, LAST, callbacks
-from mnergraph.training.config import Loop, Optimisation
-from mnergraph.training.evaluate import _refuse_unlabelled
-from mnergraph.training.lightning_module import Training
-from mnergraph.training.loader import Batches
+from mnergraph.training.config import OptimizerConfig, TrainerConfig
+from mnergraph.training.evaluate import _require_labels
+from mnergraph.training.lightning_module import LitTagger
+from mnergraph.training.loader import GraphLoader
 
 
 def fit(
@@ -30,8 +30,8 @@ def fit(
     dev: Sequence[Pair],
     folder: Path,
     *,
-    optimisation: Optimisation | None = None,
-    loop: Loop | None = None,
+    optimisation: OptimizerConfig | None = None,
+    loop: TrainerConfig | None = None,
     resume: bool = False,
 ) -> Tagger:
     """Trains a model and gives it the weights of the epoch with the best dev F1.
@@ -52,7 +52,7 @@ def fit(
         ValueError: when there are no posts, or some without labels.
         ModuleNotFoundError: when TensorBoard is asked for and not installed.
     """
-    loop, optimisation = loop or Loop(), optimisation or Optimisation()
+    loop, optimisation = loop or TrainerConfig(), optimisation or OptimizerConfig()
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     if resume and not last.is_file():
@@ -62,10 +62,10 @@ def fit(
     for name, posts in (("train", train), ("dev", dev)):
         if not posts:
             raise ValueError(f"there are no {name} posts")
-        _refuse_unlabelled(posts)
+        _require_labels(posts)
     # what comes from a hub or a folder comes in evaluation mode, and Lightning would leave it there
     model.train()
-    with _quiet():
+    with _silence_lightning():
         lightning.seed_everything(loop.seed, workers=True, verbose=False)
         trainer = lightning.Trainer(
             max_epochs=loop.epochs,
@@ -85,15 +85,15 @@ def fit(
         )
         build, finish = model.builder.draft, model.builder.finish
         graphs = [build(pair) for pair in train]
-        _observe(model, graphs)
-        batches = Batches(
+        _fit_normalizers(model, graphs)
+        batches = GraphLoader(
             graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers, finish=finish
         )
-        training = Training(model, optimisation, batches)
+        training = LitTagger(model, optimisation, batches)
         trainer.fit(
             training,
             batches,
-            Batches([build(pair) for pair in dev], 2 * loop.batch_size, shuffle=False, finish=finish),
+            GraphLoader([build(pair) for pair in dev], 2 * loop.batch_size, shuffle=False, finish=finish),
             ckpt_path=last if resume else None,
         )
     best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
@@ -101,7 +101,7 @@ def fit(
     return model.eval()
 
 
-def _observe(model: Tagger, graphs: Sequence[HeteroData]) -> None:
+def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
     """Shows the training posts' region vectors to the encoders that standardise by them."""
     encoders = [module for module in model.modules() if isinstance(module, ObjectEncoder)]
     if encoders and "x" in graphs[0]["object"]:
@@ -124,7 +124,7 @@ def _logger(name: str, folder: Path) -> Logger | bool:
 
 
 @contextmanager
-def _quiet() -> Any:
+def _silence_lightning() -> Any:
     """Without what Lightning says that does not fit.
 
     Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, a picture

@@ -14,14 +14,14 @@ from torch_geometric.data import Batch
 
 from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
-from mnergraph.nn.heads.scheduled_sampling import Scheduled
-from mnergraph.training.config import Optimisation
+from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.training.config import OptimizerConfig
 
 #: What decides which checkpoint is kept.
 DEV_F1 = "dev_f1"
 
 
-class Training(lightning.LightningModule):
+class LitTagger(lightning.LightningModule):
     """A model in training.
 
     Args:
@@ -30,7 +30,7 @@ class Training(lightning.LightningModule):
         batches: what an epoch goes through; its length decides how long the rates rise and fall.
     """
 
-    def __init__(self, model: Tagger, optimisation: Optimisation, batches: Sized) -> None:
+    def __init__(self, model: Tagger, optimisation: OptimizerConfig, batches: Sized) -> None:
         super().__init__()
         self.model, self.optimisation, self.batches = model, optimisation, batches
         # Our buffers change in training on all devices alike (Scheduled) or not at all. To send them round
@@ -42,7 +42,7 @@ class Training(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         for layer in self.model.modules():
-            if isinstance(layer, Scheduled):
+            if isinstance(layer, EpochAware):
                 layer.at_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, place: int) -> Tensor:

@@ -14,13 +14,13 @@ from torch_geometric.data import HeteroData
 from mnergraph.graph.collate import collate
 
 #: Batches that are drawn together and sorted by length before they are cut.
-POOL = 50
+SORT_POOL = 50
 
 
-class LengthBuckets(Sampler[list[int]]):
+class LengthGroupedBatchSampler(Sampler[list[int]]):
     """Indices in batches of like length, so that little is padding.
 
-    Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `POOL` batches, cut, and
+    Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `SORT_POOL` batches, cut, and
     the batches shuffled. Without shuffling all posts are sorted by length once. With several devices each
     takes its share; where training batches do not divide evenly, some are seen twice in an epoch, while in
     evaluation none is.
@@ -40,7 +40,7 @@ class LengthBuckets(Sampler[list[int]]):
         self.skip = 0
 
     @property
-    def sampler(self) -> LengthBuckets:
+    def sampler(self) -> LengthGroupedBatchSampler:
         """Itself: Lightning tells ``batch_sampler.sampler`` the epoch, and nobody else."""
         return self
 
@@ -53,7 +53,7 @@ class LengthBuckets(Sampler[list[int]]):
         chance = random.Random(f"{self.seed}/{self.epoch}")
         if self.shuffle:
             chance.shuffle(places)
-        pool = self.batch_size * POOL if self.shuffle else max(1, len(places))
+        pool = self.batch_size * SORT_POOL if self.shuffle else max(1, len(places))
         batches = []
         for begin in range(0, len(places), pool):
             pooled = sorted(places[begin : begin + pool], key=self.lengths.__getitem__)
@@ -76,12 +76,12 @@ class LengthBuckets(Sampler[list[int]]):
         return len(self._mine())
 
 
-class Batches(DataLoader):
+class GraphLoader(DataLoader):
     """A loader of graph batches that can say where it stands and go on from there.
 
     Args:
         graphs: one graph per post.
-        batch_size, shuffle, seed: see `LengthBuckets`.
+        batch_size, shuffle, seed: see `LengthGroupedBatchSampler`.
         workers: processes that finish graphs and collate; 0 is right unless objects have pixels to be cut,
             for tensors cost more to hand from process to process than to collate.
         finish: makes a draft a graph, when its batch is due; see `GraphBuilder.finish`.
@@ -101,7 +101,7 @@ class Batches(DataLoader):
             raise ValueError("no posts to make batches of")
         kind = "piece" if "piece" in graphs[0].node_types else "token"
         lengths = [graph[kind].num_nodes for graph in graphs]
-        self.order = LengthBuckets(lengths, batch_size, shuffle=shuffle, seed=seed)
+        self.order = LengthGroupedBatchSampler(lengths, batch_size, shuffle=shuffle, seed=seed)
         super().__init__(
             _Graphs(graphs, finish),
             batch_sampler=self.order,
@@ -131,9 +131,7 @@ class Batches(DataLoader):
 class _Graphs(Dataset[HeteroData]):
     """Graphs, or drafts that are finished when asked for."""
 
-    def __init__(
-        self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData] | None
-    ) -> None:
+    def __init__(self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData] | None) -> None:
         self.drafts, self.finish = drafts, finish
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnergraph.data import Folder, write_conll
+from mnergraph.data import PostFolder, write_conll
 from mnergraph.features.text.encoder import tiny
 from mnergraph.pair import Pair
 
@@ -89,4 +89,4 @@ def settings(tmp_path: Path, encoder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def posts(root: Path) -> dict[str, list[Pair]]:
-    return {split: Folder(root, split).pairs for split in ("train", "valid", "test")}
+    return {split: PostFolder(root, split).pairs for split in ("train", "valid", "test")}

@@ -12,9 +12,7 @@ from benchmarks.extraction import main
 
 def test_rates_and_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("ResNet-18, 7x7", "Faster R-CNN MobileNet 320")
-    found = main(
-        tmp_path / "result.json", names, pictures=6, seconds=60, width=60, height=80, batch_size=2, repeats=1
-    )
+    found = main(tmp_path / "result.json", names, pictures=6, seconds=60, width=60, height=80, batch_size=2, repeats=1)
     assert json.loads((tmp_path / "result.json").read_text()) == found
     told = capsys.readouterr().out
     assert list(found["extractors"]) == list(names)

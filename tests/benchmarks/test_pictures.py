@@ -14,20 +14,20 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
-from mnergraph.features.text.encoder import Backbone, pretrained
-from mnergraph.features.vision.backbones import Regions
+from mnergraph.features.text.encoder import TextEncoderModel, pretrained
+from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.pair import Pair
 
 Splits = dict[str, list[Pair]]
-SMALL = partial(Regions, "resnet18", "random", size=64, cells=7)
+SMALL = partial(BackboneGrid, "resnet18", "random", size=64, cells=7)
 
 
 @pytest.fixture(scope="module")
-def reader(encoder: Path) -> Backbone:
+def reader(encoder: Path) -> TextEncoderModel:
     return pretrained(encoder)
 
 
-def states(reader: Backbone, caption: str) -> tuple[Tensor, list[int]]:
+def states(reader: TextEncoderModel, caption: str) -> tuple[Tensor, list[int]]:
     """The encoder's states of a caption alone, and how many pieces each word has."""
     tokenizer = reader.pieces.tokenizer
     words = caption.split()
@@ -40,7 +40,7 @@ def states(reader: Backbone, caption: str) -> tuple[Tensor, list[int]]:
     return found[0], counts
 
 
-def test_captions(posts: Splits, reader: Backbone) -> None:
+def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
     reader.model.train()
     for shape in ("vector", "grid"):
         found = seen_by_caption(posts, reader, shape, batch_size=3, progress=False)
@@ -57,7 +57,7 @@ def test_captions(posts: Splits, reader: Backbone) -> None:
             assert not after.image.requires_grad
 
 
-def test_nobody_has_a_caption(posts: Splits, reader: Backbone) -> None:
+def test_nobody_has_a_caption(posts: Splits, reader: TextEncoderModel) -> None:
     bare = {name: [replace(pair, caption=None) for pair in pairs] for name, pairs in posts.items()}
     with pytest.raises(ValueError, match="no post to learn from has a caption"):
         seen_by_caption(bare, reader, "grid", progress=False)

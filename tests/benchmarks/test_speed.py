@@ -56,15 +56,11 @@ def test_posts_are_of_twitters_shape() -> None:
     lengths = twitter_lengths()
     mean = sum(lengths) / len(lengths)
     assert mean == pytest.approx(16.1, abs=0.5)
-    assert (sum((length - mean) ** 2 for length in lengths) / len(lengths)) ** 0.5 == pytest.approx(
-        5.5, abs=0.5
-    )
+    assert (sum((length - mean) ** 2 for length in lengths) / len(lengths)) ** 0.5 == pytest.approx(5.5, abs=0.5)
     posts = some_posts(300, lengths=[7], image=(49, 6), region=5)
     assert {len(post.words) for post in posts} == {7}
     assert all(post.image is not None and post.image.shape == (49, 6) for post in posts)
-    assert all(
-        thing.region is not None and len(thing.region) == 5 for post in posts for thing in post.objects
-    )
+    assert all(thing.region is not None and len(thing.region) == 5 for post in posts for thing in post.objects)
     entities = sum(tag != "O" for post in posts for tag in post.labels or ())
     assert entities / 300 == pytest.approx(1.5, abs=0.15)
     assert some_posts(3) == some_posts(3) != some_posts(3, seed=1)
@@ -103,14 +99,8 @@ def test_parts_of_a_step_are_those_of_the_model() -> None:
         before = [weight.detach().clone() for weight in model.parameters()]
         calls[name]()
         changed = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
-        of_encoder = [
-            change for change, weight in zip(changed, model.parameters(), strict=True) if id(weight) in own
-        ]
-        others = [
-            change
-            for change, weight in zip(changed, model.parameters(), strict=True)
-            if id(weight) not in own
-        ]
+        of_encoder = [change for change, weight in zip(changed, model.parameters(), strict=True) if id(weight) in own]
+        others = [change for change, weight in zip(changed, model.parameters(), strict=True) if id(weight) not in own]
         return [any(of_encoder), any(others)]
 
     assert moved("step") == [True, True]

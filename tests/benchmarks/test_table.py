@@ -77,8 +77,7 @@ def save(folder: Path, **results: dict[str, Any]) -> None:
 def cells(text: str, system: str) -> dict[str, str]:
     """The row of a system, by the heads of the columns."""
     head, row = (
-        next(line for line in text.splitlines() if line.startswith(f"| {begins} |"))
-        for begins in ("system", system)
+        next(line for line in text.splitlines() if line.startswith(f"| {begins} |")) for begins in ("system", system)
     )
     both = ([cell.strip() for cell in line.strip("|").split("|")] for line in (head, row))
     return dict(zip(*both, strict=True))

@@ -96,9 +96,7 @@ def test_phrases_of_captions_become_objects(settings: Path, root: Path, tmp_path
 
 def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
-    with pytest.raises(
-        ValueError, match=r"wants the picture's grid, and no post .* --image_features caption"
-    ):
+    with pytest.raises(ValueError, match=r"wants the picture's grid, and no post .* --image_features caption"):
         run(settings, root, out, *GVATT, "--image=grid")
     with pytest.raises(ValueError, match="no post to learn from has a picture; give the folder"):
         run(settings, root, out, *GVATT, "--image=grid", "--image_features=backbone")
@@ -111,9 +109,7 @@ def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) ->
     assert not out.exists()
 
 
-def test_other_data_to_test_on(
-    settings: Path, root: Path, write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., Path], tmp_path: Path) -> None:
     """Twitter-2015's OTHER is Twitter-2017's MISC, whichever way one trains."""
     other = write(tmp_path / "there", other="MISC")
     test = ("--test_data=Folder", f"--test.root={other}")
@@ -151,9 +147,7 @@ def test_ablations(settings: Path, root: Path, tmp_path: Path) -> None:
     assert found["experiment"]["arguments"] == {"dropout": 0.0}
 
 
-def test_faults_of_settings(
-    settings: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faults_of_settings(settings: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(settings, root, tmp_path / "r.json", "--loop.epoch=3")
     assert "epoch" in capsys.readouterr().err

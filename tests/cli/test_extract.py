@@ -10,23 +10,23 @@ import torch
 from PIL import Image
 
 from mnergraph.cli.extract import _wanted as wanted
-from mnergraph.cli.extract import features, inspected
+from mnergraph.cli.extract import features, plot_stored
 from mnergraph.cli.main import main
-from mnergraph.data import Evidence, picture_path, write_conll
-from mnergraph.explain.plots.detections import draw_evidence
-from mnergraph.features.store.entries import manifest_of, record_of, seen_of
+from mnergraph.data import Evidence, image_path_of, write_conll
+from mnergraph.explain.plots.detections import plot_detections
+from mnergraph.features.store.entries import from_store_entry, manifest_of, record_of
 from mnergraph.features.store.manifest import StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import RuleChunker
-from mnergraph.features.vision.backbones import Regions
-from mnergraph.features.vision.detectors import RCNN
-from mnergraph.features.vision.extractor import Extractor, Seen
+from mnergraph.features.vision.backbones import BackboneGrid
+from mnergraph.features.vision.detectors import RCNNDetector
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence
 from mnergraph.features.vision.image_io import checksum
 from mnergraph.features.vision.registry import EXTRACTORS
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
-SMALL = Regions("resnet18", size=32)
+SMALL = BackboneGrid("resnet18", size=32)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.Captur
     store = FeatureStore(tmp_path / "store", manifest_of(SMALL))
     for path in images.iterdir():
         (direct,) = SMALL.extract([path], progress=False)
-        stored = seen_of(store, checksum(path))
+        stored = from_store_entry(store, checksum(path))
         assert stored.size == direct.size
         if direct.grid is None:
             assert stored.grid is stored.pooled is None
@@ -68,11 +68,9 @@ def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.Captur
 def test_other_settings_are_refused(images: Path, tmp_path: Path) -> None:
     features(images, tmp_path / "store", SMALL, progress=False)
     with pytest.raises(StoreError, match=r"settings\.size: 32 there, 48 here"):
-        features(images, tmp_path / "store", Regions("resnet18", size=48), progress=False)
-    with pytest.raises(
-        StoreError, match=r"settings\.seed: 0 there, 1 here; weights: '\w+' there, '\w+' here"
-    ):
-        features(images, tmp_path / "store", Regions("resnet18", size=32, seed=1), progress=False)
+        features(images, tmp_path / "store", BackboneGrid("resnet18", size=48), progress=False)
+    with pytest.raises(StoreError, match=r"settings\.seed: 0 there, 1 here; weights: '\w+' there, '\w+' here"):
+        features(images, tmp_path / "store", BackboneGrid("resnet18", size=32, seed=1), progress=False)
     with pytest.raises(StoreError, match=r"dtype: 'float32' there, 'float16' here"):
         features(images, tmp_path / "store", SMALL, dtype="float16", progress=False)
 
@@ -138,22 +136,22 @@ def test_shares_that_are_none(shard: str, images: Path, tmp_path: Path) -> None:
 
 def test_everything_seen_comes_back(tmp_path: Path) -> None:
     things = (
-        Object("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
-        Object("dog", (1.0, 2.0, 3.0, 4.0), 0.5, words=(1, 2)),
+        DetectedObject("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
+        DetectedObject("dog", (1.0, 2.0, 3.0, 4.0), 0.5, words=(1, 2)),
     )
-    everything = Seen((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
-    nothing = Seen((40, 30), ())
+    everything = ImageEvidence((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
+    nothing = ImageEvidence((40, 30), ())
     with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
         for key, seen in (("0" * 64, everything), ("1" * 64, nothing)):
             writer.add(key, *record_of(seen))
     store = FeatureStore(tmp_path)
-    back = seen_of(store, "0" * 64)
+    back = from_store_entry(store, "0" * 64)
     assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
     assert back.objects is not None
     assert torch.equal(back.objects[0].region, torch.ones(3).half())
     assert back.objects[1].region is None
     assert torch.equal(back.grid, everything.grid.half())
-    assert seen_of(store, "1" * 64) == nothing
+    assert from_store_entry(store, "1" * 64) == nothing
 
 
 # --- posts
@@ -176,7 +174,7 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
     features(images, tmp_path / "store", SMALL, progress=False)
     posts = [
-        Pair(("Hi",), None, name, picture=picture_path(images, name) if name != "blind" else None)
+        Pair(("Hi",), None, name, picture=image_path_of(images, name) if name != "blind" else None)
         for name in ("a", "copy", "page", "blind")
     ]
     found = Evidence(stores=(tmp_path / "store",)).attach(posts)
@@ -204,19 +202,19 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert drawn.width > 500
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="there is no picture of 'z'; there are 7 others"):
-        inspected(store, wanted(images, None, None), "z")
+        plot_stored(store, wanted(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
     with pytest.raises(KeyError, match="knows nothing of picture 'new': extract it first"):
-        inspected(store, wanted(images, None, None), "new")
+        plot_stored(store, wanted(images, None, None), "new")
 
 
 def test_drawn_evidence_says_what_was_seen() -> None:
     things = tuple(
-        Object(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3))
+        DetectedObject(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3))
         for place in range(50)
     )
-    seen = Seen((100, 80), things, torch.zeros(49, 8), None, "a caption")
-    figure = draw_evidence(Image.new("RGB", (100, 80)), seen, title="post 7")
+    seen = ImageEvidence((100, 80), things, torch.zeros(49, 8), None, "a caption")
+    figure = plot_detections(Image.new("RGB", (100, 80)), seen, title="post 7")
     (ax,) = figure.axes
     assert len(ax.patches) == 40
     texts = [text.get_text() for text in ax.texts]
@@ -235,5 +233,5 @@ def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     main(["ls"])
     told = capsys.readouterr().out
     assert all(f"  {name} " in told for name in EXTRACTORS)
-    assert {Regions, RCNN} <= set(EXTRACTORS.values())
+    assert {BackboneGrid, RCNNDetector} <= set(EXTRACTORS.values())
     assert all(issubclass(kind, Extractor) for kind in EXTRACTORS.values())

@@ -16,16 +16,16 @@ from runs import Run
 from mnergraph.cli.evaluate import evaluate
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
-from mnergraph.data import Evidence, Folder, Lookalikes, Twitter2017, verify, write_conll, write_features
+from mnergraph.data import Evidence, Lookalikes, PostFolder, Twitter2017, verify, write_conll, write_features
 from mnergraph.features.text.encoder import TINY, tiny
-from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.image_io import checksum
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import Loop, fit
+from mnergraph.training import TrainerConfig, fit
 
-QUICK = Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False)
+QUICK = TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False)
 SMALL = partial(UMGF, width=16, heads=2, layers=1)
 POSTS = partial(Lookalikes, sizes=(30, 10, 10))
 
@@ -59,7 +59,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
     ]
     record = Tagger.from_pretrained(trained.model).record
     assert record["scores"] == result["scores"]
-    assert record["evidence"]["regions"] == vars(Crops(size=32))
+    assert record["evidence"]["regions"] == vars(RegionEncoder(size=32))
     assert record["evidence"]["caption_phrases"] is False
 
 
@@ -71,11 +71,9 @@ def test_the_saved_model_scores_as_in_training(trained: Run, tmp_path: Path) -> 
 
 def test_the_same_again(trained: Run, tmp_path: Path) -> None:
     loop = replace(QUICK, batch_size=10)
-    again = train(POSTS, trained.root, SMALL, tmp_path, regions=Crops(size=32), loop=loop)
+    again = train(POSTS, trained.root, SMALL, tmp_path, regions=RegionEncoder(size=32), loop=loop)
     assert again["scores"] == trained.result["scores"]
-    one, other = (
-        Tagger.from_pretrained(folder).state_dict() for folder in (trained.model, tmp_path / "model")
-    )
+    one, other = (Tagger.from_pretrained(folder).state_dict() for folder in (trained.model, tmp_path / "model"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -87,9 +85,9 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
         write_conll(posts, root / f"{split}.txt")
     model = partial(UMT, heads=2, hidden=8)
     with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
-        train(Folder, root, model, tmp_path / "blind", loop=QUICK)
+        train(PostFolder, root, model, tmp_path / "blind", loop=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
-    result = train(Folder, root, model, tmp_path / "out", loop=QUICK)
+    result = train(PostFolder, root, model, tmp_path / "out", loop=QUICK)
     assert result["settings"]["image_width"] == 6
     assert "region_width" not in result["settings"]
 
@@ -126,15 +124,13 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # the feed numbered its posts anew, so one id stands for two pictures
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
-def test_thirty_real_posts_with_pictures(
-    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = train(Folder, real, SMALL, tmp_path / "run", regions=Crops(size=32), loop=QUICK)
+def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = train(PostFolder, real, SMALL, tmp_path / "run", regions=RegionEncoder(size=32), loop=QUICK)
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [10, 10, 10]
     model, tags = tmp_path / "run" / "model", tmp_path / "tags.txt"
-    scores = evaluate(model, Folder, real, predictions=tags, progress=False)
+    scores = evaluate(model, PostFolder, real, predictions=tags, progress=False)
     assert scores.to_dict() == result["scores"]["test"]
-    test = Folder(real, "test").pairs
+    test = PostFolder(real, "test").pairs
     rows = [line.split("\t") for line in tags.read_text(encoding="utf-8").split("\n")]
     words = [row for row in rows if len(row) > 1]
     assert [row[0] for row in words] == [word for pair in test for word in pair.words]
@@ -159,12 +155,12 @@ def test_thirty_real_posts_with_pictures(
 
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
 def test_real_pictures_all_have_regions(real: Path) -> None:
-    pairs = [pair for split in ("train", "valid", "test") for pair in Folder(real, split).pairs]
+    pairs = [pair for split in ("train", "valid", "test") for pair in PostFolder(real, split).pairs]
     assert len(pairs) == 30
     assert all(pair.picture is not None for pair in pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = Crops(size=32).attach(pairs, progress=False)
+        found = RegionEncoder(size=32).attach(pairs, progress=False)
     for pair in found:
         assert any(thing.box is not None for thing in pair.objects)
         for thing in pair.objects:
@@ -188,7 +184,7 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     assert sum(bool(pair.objects) for pair in pairs) > 30
     assert all(thing.box is None and thing.label for pair in pairs for thing in pair.objects)
     torch.manual_seed(0)
-    model = SMALL(tiny(width=16, layers=1, heads=2), Labels(posts.tags))
+    model = SMALL(tiny(width=16, layers=1, heads=2), LabelSet(posts.tags))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     fit(model, pairs, pairs, tmp_path / "run", loop=replace(QUICK, batch_size=20, logger="none"))
     moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]

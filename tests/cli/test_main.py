@@ -23,11 +23,11 @@ from mnergraph.models import MODELS
 TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
 QUICK = ["--loop.epochs", "1", "--loop.accelerator", "cpu", "--loop.progress", "false"]
 
-Call = Callable[..., tuple[str, str]]
+ForwardRecord = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
+def call(capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
     """``call("ls")``: runs a command that must succeed; what it printed, and what it said on stderr."""
 
     def calling(*arguments: str | Path) -> tuple[str, str]:
@@ -56,7 +56,7 @@ def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 # --- train, evaluate, predict ----------------------------------------------------------------------------
 
 
-def test_train_by_a_papers_name_then_resume(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+def test_train_by_a_papers_name_then_resume(call: ForwardRecord, fault: Callable[..., str], tmp_path: Path) -> None:
     job = [
         "train",
         *TINY,
@@ -84,7 +84,7 @@ def test_train_by_a_papers_name_then_resume(call: Call, fault: Callable[..., str
 
 
 def test_train_by_a_config_that_the_command_line_overrides(
-    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    call: ForwardRecord, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
     job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
@@ -105,7 +105,7 @@ def test_train_by_a_config_that_the_command_line_overrides(
     assert record["evidence"]["regions"]["size"] == 16
 
 
-def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
+def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str], tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
     job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
@@ -124,9 +124,7 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
-    assert (
-        "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
-    )
+    assert "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
     told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
     assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in told
     vectors.write_text("the 1 2\njordan 1\n")
@@ -134,7 +132,7 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
     assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in told
 
 
-def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
+def test_evaluate(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
     options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes"]
     options += ["--data.sizes", "[30,10,10]", "--progress", "false"]
     printed, _ = call("evaluate", *options, "--predictions", tmp_path / "tags.txt")
@@ -146,7 +144,7 @@ def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     assert call("evaluate", *options, "--split", "valid")[0] != printed
 
 
-def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Path) -> None:
+def test_predict_a_text_with_its_picture(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
     picture = next((trained.root / "raw" / "images").iterdir())
     text = "BERT-CRF met Jordan  in Paris 😀"
     printed, noise = call("predict", "--model", trained.model, "--text", text, "--image", picture)
@@ -163,7 +161,7 @@ def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Pat
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
 
 
-def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+def test_predict_files_of_posts(call: ForwardRecord, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     raw = trained.root / "raw"
     evidence = [
         "--images",
@@ -198,7 +196,7 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
 # --- looking at what there is ----------------------------------------------------------------------------
 
 
-def test_ls(call: Call) -> None:
+def test_ls(call: ForwardRecord) -> None:
     printed, _ = call("ls")
     for part in (
         "Models\n",
@@ -213,7 +211,7 @@ def test_ls(call: Call) -> None:
     assert "(object, guides, token): " in printed
 
 
-def test_verify_data(call: Call, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_verify_data(call: ForwardRecord, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("IMGID:1\nKevin\tI-PER\n\nIMGID:2\nRome\tB-LOC\n")
     (tmp_path / "test.txt").write_text("IMGID:3\nRome\tO\n")
     (tmp_path / "images").mkdir()
@@ -281,10 +279,7 @@ def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.Monk
 def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
     told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
-    assert (
-        "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C"
-        in told
-    )
+    assert "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C" in told
     known = ", ".join(model.__name__ for model in MODELS.values())
     for model in (["--model", "GPT"], ["--model=GPT"]):
         told = fault("train", "--data", "Folder", *model, *job)
@@ -292,12 +287,10 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
     assert "there is no data 'Twitter'; there is Folder" in told
     told = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
-    assert "there is no extractor 'YOLO'; there is Regions, Tower, RCNN, QueryDetector, Grounder" in told
+    assert "there is no extractor 'YOLO'; there is Regions, Tower, RCNN, DETRDetector, Grounder" in told
     assert "invalid choice: 'tain' (choose from" in fault("tain")
     assert "required: train.root" in fault("train", "--data", "Folder", "--model", "UMGF", "--out", tmp_path)
-    assert "loop.epochs" in fault(
-        "train", "--data", "Folder", "--model", "UMGF", *job, "--loop.epochs", "many"
-    )
+    assert "loop.epochs" in fault("train", "--data", "Folder", "--model", "UMGF", *job, "--loop.epochs", "many")
     told = fault("train", "--data", "Folder", "--model", "UMGF", "--model.width", "wide", *job)
     assert "width" in told
     assert "see mnergraph" in told
@@ -345,7 +338,7 @@ def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained:
 
 @pytest.mark.parametrize("debugging", [False, True])
 def test_warnings_are_told_without_the_line_of_the_program(
-    call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool
+    call: ForwardRecord, monkeypatch: pytest.MonkeyPatch, debugging: bool
 ) -> None:
     def warned() -> None:
         """What a warning would look like."""
@@ -364,7 +357,7 @@ def test_warnings_are_told_without_the_line_of_the_program(
         assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
 
 
-def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bar_runs_into_a_warning(call: ForwardRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     def warned() -> None:
         """A warning in the middle of long work."""
         for _ in tqdm(range(2), "working", mininterval=0):
@@ -380,7 +373,7 @@ def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch)
 # --- explain ---------------------------------------------------------------------------------------------
 
 
-def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Run, tmp_path: Path) -> None:
+def test_explain_a_text_a_file_and_the_errors_of_a_split(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
     def page(*arguments: str | Path) -> dict[str, Any]:
         out = tmp_path / "page.html"
         job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]

@@ -10,9 +10,9 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from mnergraph.cli.malloc import keep_memory
+from mnergraph.cli.malloc import disable_malloc_trim
 if sys.argv[1] == "keep":
-    assert keep_memory()
+    assert disable_malloc_trim()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(2):

@@ -11,7 +11,7 @@ import pytest
 
 from mnergraph.cli.main import main
 
-Call = Callable[..., str]
+ForwardRecord = Callable[..., str]
 QUICK = (
     "--loop.epochs",
     "1",
@@ -33,15 +33,11 @@ def posts(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
     """A command on these posts; what it prints."""
 
     def calling(command: str, *arguments: str | Path) -> str:
-        quiet = (
-            ()
-            if command == "predict"
-            else ("--loop.progress" if command == "train" else "--progress", "false")
-        )
+        quiet = () if command == "predict" else ("--loop.progress" if command == "train" else "--progress", "false")
         main([command, *map(str, arguments), *quiet])
         return capsys.readouterr().out
 
@@ -52,7 +48,7 @@ def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> Call:
 pytestmark = pytest.mark.filterwarnings("ignore:.*lines of one id differ")
 
 
-def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_path: Path) -> None:
+def test_regions_and_the_objects_that_are_given(call: ForwardRecord, posts: Path, tmp_path: Path) -> None:
     """GEI: the map of a ResNet out of a store, and crops of objects.jsonl through another one."""
     store, of_posts = (
         tmp_path / "store",
@@ -83,7 +79,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
-def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path) -> None:
+def test_objects_of_a_detector(call: ForwardRecord, posts: Path, tmp_path: Path) -> None:
     """UMGF: boxes, labels and vectors of a Faster R-CNN; at prediction the picture is all there is."""
     bare = tmp_path / "bare"  # no objects.jsonl beside the posts, which would hold
     bare.mkdir()
@@ -110,6 +106,4 @@ def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path) -> None:
     picture = next((posts / "images").iterdir())
     post = ("--model", model, "--text", "Kevin Durant in Oakland", "--image", picture)
     assert json.loads(call("predict", *post)) == json.loads(call("predict", *post, *stores))
-    assert call("evaluate", "--model", model, *of_posts) == call(
-        "evaluate", "--model", model, *of_posts, *stores
-    )
+    assert call("evaluate", "--model", model, *of_posts) == call("evaluate", "--model", model, *of_posts, *stores)

@@ -8,9 +8,9 @@ import torch
 
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.formats.evidence_jsonl import EvidenceError, Sight, write_captions, write_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, write_captions, write_objects
 from mnergraph.data.formats.feature_file import write_features
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 PAIRS = [Pair(("Kevin", "wins"), id="1"), Pair(("Rose",), id="2"), Pair(("May",), id="3")]
 BOX = (0.0, 0.0, 1.0, 1.0)
@@ -18,8 +18,12 @@ BOX = (0.0, 0.0, 1.0, 1.0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    objects = (Object("ball", BOX, 0.25), Object("man", BOX, 0.75, (0, 1)), Object("cup", BOX, 0.5))
-    write_objects({"1": Sight(10, 20, objects), "9": Sight(1, 1, ())}, tmp_path / "objects.jsonl")
+    objects = (
+        DetectedObject("ball", BOX, 0.25),
+        DetectedObject("man", BOX, 0.75, (0, 1)),
+        DetectedObject("cup", BOX, 0.5),
+    )
+    write_objects({"1": Detections(10, 20, objects), "9": Detections(1, 1, ())}, tmp_path / "objects.jsonl")
     write_captions({"1": "a man with the ball", "2": "a rose", "8": "x"}, tmp_path / "captions.jsonl")
     rows = torch.arange(3.0)[:, None].half()
     write_features({"1": rows}, {"2": torch.ones(1, 5)}, tmp_path / "features.safetensors")
@@ -33,7 +37,7 @@ def test_attach(folder: Path) -> None:
     # Rows follow the file's order, objects their score.
     assert [float(seen.region) for seen in first.objects if seen.region is not None] == [1, 2, 0]
     assert (first.size, first.caption, first.objects[0].words) == ((10, 20), "a man with the ball", (0, 1))
-    assert second.objects == (Object("rose"),)
+    assert second.objects == (DetectedObject("rose"),)
     assert second.image is not None
     assert third == PAIRS[2]
 
@@ -59,7 +63,7 @@ class Whole:
 
 def test_another_chunker(folder: Path) -> None:
     pair = Evidence(captions=folder / "captions.jsonl", chunker=Whole()).attach(PAIRS)[0]
-    assert pair.objects == (Object("man with the ball"),)
+    assert pair.objects == (DetectedObject("man with the ball"),)
 
 
 def test_coverage_counts_posts_and_strangers(folder: Path) -> None:
@@ -75,7 +79,7 @@ def test_faults(folder: Path, tmp_path: Path) -> None:
         Evidence(top_objects=-1)
     with pytest.raises(EvidenceError, match="has 3 rows but the objects file has 0 objects for '1'"):
         Evidence(features=folder / "features.safetensors").attach(PAIRS)
-    write_objects({"1": Sight(9, 9, (Object("man", BOX, 1.0, (1, 5)),))}, folder / "objects.jsonl")
+    write_objects({"1": Detections(9, 9, (DetectedObject("man", BOX, 1.0, (1, 5)),))}, folder / "objects.jsonl")
     with pytest.raises(ValueError, match="post '1': span 1:5 leaves its 2 words"):
         Evidence(objects=folder / "objects.jsonl").attach(PAIRS)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnergraph.data.image_files import check_picture, picture_files, picture_path, placeholders
+from mnergraph.data.image_files import check_image, image_files, image_path_of, placeholders
 
 
 @pytest.fixture
@@ -19,29 +19,27 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_every_suffix_is_found(images: Path) -> None:
-    assert [path and path.name for path in (picture_path(images, id) for id in "1234")] == [
+    assert [path and path.name for path in (image_path_of(images, id) for id in "1234")] == [
         "1.jpg",
         "2.png",
         "3.jpeg",
         None,
     ]
-    assert [path.name for path in picture_files(images)] == ["1.jpg", "2.png", "3.jpeg"]
+    assert [path.name for path in image_files(images)] == ["1.jpg", "2.png", "3.jpeg"]
 
 
-@pytest.mark.parametrize(
-    "id", ["../secret", "/etc/x", "a/../../secret", "..\\secret", "a\0b", "", ".", "a//b", "./1"]
-)
+@pytest.mark.parametrize("id", ["../secret", "/etc/x", "a/../../secret", "..\\secret", "a\0b", "", ".", "a//b", "./1"])
 def test_ids_that_lead_out_are_refused(images: Path, id: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"post id {id!r} leads out of")):
-        picture_path(images, id)
+        image_path_of(images, id)
 
 
 def test_links_that_lead_out_are_refused(images: Path) -> None:
     (images / "9.jpg").symlink_to(images.parent / "secret.jpg")
     with pytest.raises(ValueError, match="picture of post '9' is a link out of"):
-        picture_path(images, "9")
+        image_path_of(images, "9")
     (images / "8.jpg").symlink_to(images / "1.jpg")
-    assert picture_path(images, "8") == images / "8.jpg"
+    assert image_path_of(images, "8") == images / "8.jpg"
 
 
 def test_placeholders_by_copies_and_by_checksum(images: Path) -> None:
@@ -58,13 +56,13 @@ def test_faults_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return tmp_path / name
 
     def kind(path: Path) -> str | None:
-        fault = check_picture(path, path.stem)
+        fault = check_image(path, path.stem)
         return fault and fault.kind
 
     good = made("good.jpg", (64, 64), "JPEG")
     assert kind(good) is None
     assert kind(made("good.png", (64, 64), "PNG")) is None
-    assert check_picture(made("3.jpg", (64, 64), "PNG"), "3") == ("3", "mislabelled", "3.jpg is PNG inside")
+    assert check_image(made("3.jpg", (64, 64), "PNG"), "3") == ("3", "mislabelled", "3.jpg is PNG inside")
     assert kind(made("dot.jpg", (1, 9), "JPEG")) == "tiny"
     (tmp_path / "torn.jpg").write_bytes(good.read_bytes()[:900])
     (tmp_path / "text.jpg").write_bytes(b"hello")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnergraph.data.datasets.base import Folder
+from mnergraph.data.datasets.base import PostFolder
 from mnergraph.data.datasets.twitter import Twitter2017C
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.verify import leaks, verify
@@ -13,9 +13,7 @@ from mnergraph.data.verify import leaks, verify
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "train.txt").write_text("IMGID:1\nKevin\tB-PER\nLove\tI-PER\n\nIMGID:2\nin\tO\nRome\tI-LOC\n")
-    (tmp_path / "test.txt").write_text(
-        "IMGID:3\nKevin\tB-PER\nLove\tO\n\nIMGID:2\nMay\tO\n\nIMGID:../x\nJune\tO\n"
-    )
+    (tmp_path / "test.txt").write_text("IMGID:3\nKevin\tB-PER\nLove\tO\n\nIMGID:2\nMay\tO\n\nIMGID:../x\nJune\tO\n")
     (tmp_path / "captions.jsonl").write_text('{"id": "1", "caption": "a man"}\n{"id": "8", "caption": "x"}\n')
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "1.jpg", "PNG")
@@ -32,12 +30,8 @@ def test_a_report(root: Path) -> None:
         {"PER": 1, "LOC": 1},
     )
     assert (train.orphans, train.orphan_posts, test.orphans) == (1, 1, 0)
-    assert [(leak.places, leak.differs) for leak in report.text_leaks] == [
-        ((("train", "1"), ("test", "3")), True)
-    ]
-    assert [(leak.places, leak.differs) for leak in report.id_leaks] == [
-        ((("train", "2"), ("test", "2")), True)
-    ]
+    assert [(leak.places, leak.differs) for leak in report.text_leaks] == [((("train", "1"), ("test", "3")), True)]
+    assert [(leak.places, leak.differs) for leak in report.id_leaks] == [((("train", "2"), ("test", "2")), True)]
     assert [(fault.id, fault.kind) for fault in report.pictures] == [
         ("1", "mislabelled"),
         ("2", "missing"),
@@ -75,7 +69,7 @@ def test_faults_are_reported_not_raised(root: Path) -> None:
 
 def test_nothing_wrong(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("IMGID:1\nRome\tB-LOC\n")
-    report = verify(Folder(tmp_path))
+    report = verify(PostFolder(tmp_path))
     assert report.problems == []
     assert str(report).endswith("no problems")
 
@@ -85,9 +79,7 @@ def test_a_data_set_is_checked_as_what_it_selects(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("IMGID:1\nRome\tB-LOC\n\nIMGID:2\nMay\tO\n\nIMGID:2\nJune\tO\n")
     report = verify(Twitter2017C(tmp_path, ids=["2"]))
     assert report.splits["train"].posts == 2
-    assert re.match(
-        r"train: not Twitter2017C as published: sha256 is \w{64}, published is 801e", report.problems[0]
-    )
+    assert re.match(r"train: not Twitter2017C as published: sha256 is \w{64}, published is 801e", report.problems[0])
     assert report.problems[1:] == ["train: 1 ids stand for several posts: 2"]
 
 
@@ -115,12 +107,8 @@ def test_the_papers_counts(shared: Path, name: str) -> None:
         other = "OTHER" if name == "twitter2015" else "MISC"
         assert found.published == f"{name.title()} {split}"
         assert (found.posts, found.orphans) == (posts, orphans)
-        assert [found.entities[kind] for kind in ("PER", "LOC", "ORG", other)] == [
-            FEWER.get(n, n) for n in entities
-        ]
-    counted = [
-        (len(found), sum(leak.differs for leak in found)) for found in (report.text_leaks, report.id_leaks)
-    ]
+        assert [found.entities[kind] for kind in ("PER", "LOC", "ORG", other)] == [FEWER.get(n, n) for n in entities]
+    counted = [(len(found), sum(leak.differs for leak in found)) for found in (report.text_leaks, report.id_leaks)]
     assert counted == ([(7, 3), (0, 0)] if name == "twitter2015" else [(1, 0), (0, 0)])
 
 

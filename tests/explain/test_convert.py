@@ -18,14 +18,18 @@ from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import GraphBuilder, collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.models import UMGF, Entity
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 Make = Callable[..., UMGF]
 POST = Pair(
     words=("Ann", "Lee", "saw", "Rome"),
     labels=("B-PER", "I-PER", "O", "B-LOC"),
     size=(40, 20),
-    objects=(Object("person", (1, 2, 11, 12), 0.75, (0, 2)), Object("", (15, 2, 25, 12)), Object("arch")),
+    objects=(
+        DetectedObject("person", (1, 2, 11, 12), 0.75, (0, 2)),
+        DetectedObject("", (15, 2, 25, 12)),
+        DetectedObject("arch"),
+    ),
 )
 
 
@@ -42,9 +46,7 @@ def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[
 def test_nodes_say_what_they_are(tmp_path: Path) -> None:
     pair = replace(POST, picture=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
     schema = GROWN
-    graph = to_networkx(
-        GraphBuilder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)]
-    )
+    graph = to_networkx(GraphBuilder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
     words = [graph.nodes[f"token {place}"] for place in range(4)]
     assert [told["word"] for told in words] == list(pair.words)
     assert [told["tag"] for told in words] == list(pair.labels)
@@ -200,9 +202,7 @@ def test_what_it_refuses(umgf: Make) -> None:
     (seen,) = record.posts
     with pytest.raises(ValueError, match=r"the record is of the post 'Ann Lee saw Rome', not of this one"):
         to_networkx(model.builder(post(3)), record=seen)
-    with pytest.raises(
-        KeyError, match=r"layer 4 weighed .*'token 0'.* is no edge of the graph; give the schema"
-    ):
+    with pytest.raises(KeyError, match=r"layer 4 weighed .*'token 0'.* is no edge of the graph; give the schema"):
         to_networkx(data, record=seen)
     data.year = 2017
     with pytest.raises(ValueError, match="not a graph that itself holds pair, year"):

@@ -18,7 +18,7 @@ from torch_geometric.data import HeteroData
 from mnergraph.explain import from_networkx, plain, to_networkx
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import GraphBuilder
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
 
@@ -40,9 +40,7 @@ def same(one: HeteroData, other: HeteroData) -> None:
 @st.composite
 def attributes(draw: st.DrawFn, count: int) -> dict[str, Tensor]:
     found = {}
-    for name in draw(
-        st.lists(st.sampled_from(["x", "y", "word", "edge_attr", "a b"]), unique=True, max_size=3)
-    ):
+    for name in draw(st.lists(st.sampled_from(["x", "y", "word", "edge_attr", "a b"]), unique=True, max_size=3)):
         shape = (count, *draw(st.lists(st.integers(0, 3), max_size=2)))
         values = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) * 5
         values[values > 9] = torch.nan
@@ -65,9 +63,7 @@ def graphs(draw: st.DrawFn) -> HeteroData:
     ends = st.tuples(st.sampled_from(kinds), st.sampled_from(["r", "s t"]), st.sampled_from(kinds))
     for key in draw(st.lists(ends, unique=True, max_size=4)):
         most = 0 if 0 in (counts[key[0]], counts[key[2]]) else 6
-        pair = st.tuples(
-            st.integers(0, max(counts[key[0]] - 1, 0)), st.integers(0, max(counts[key[2]] - 1, 0))
-        )
+        pair = st.tuples(st.integers(0, max(counts[key[0]] - 1, 0)), st.integers(0, max(counts[key[2]] - 1, 0)))
         index = draw(st.lists(pair, max_size=most))
         data[key].edge_index = torch.tensor(index, dtype=torch.long).reshape(-1, 2).t().contiguous()
         for name, values in draw(attributes(len(index))).items():
@@ -134,9 +130,7 @@ def test_order_is_kept_when_nodes_go() -> None:
 def test_what_was_not_there_at_first() -> None:
     graph = to_networkx(GraphBuilder(SCHEMA)(post(3, 2)), SCHEMA)
     graph.add_edge("token 0", "object 1", "mine", relation="mine", index=0, features={})
-    with pytest.raises(
-        ValueError, match=re.escape("('token', 'mine', 'object') was not in the graph at first")
-    ):
+    with pytest.raises(ValueError, match=re.escape("('token', 'mine', 'object') was not in the graph at first")):
         from_networkx(graph)
     graph = to_networkx(GraphBuilder(SCHEMA)(post(3, 2)), SCHEMA)
     graph.add_node("mine 0", type="mine", index=0, features={})
@@ -161,10 +155,8 @@ def test_attributes_that_have_no_row_for_each() -> None:
     words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=3),
     label=st.text(st.characters(exclude_categories=["Cs"])),
 )
-def test_hostile_words_in_graphml(
-    words: list[str], label: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    pair = Pair(tuple(words), objects=(Object(label),))
+def test_hostile_words_in_graphml(words: list[str], label: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pair = Pair(tuple(words), objects=(DetectedObject(label),))
     graph = to_networkx(GraphBuilder(SCHEMA)(pair), SCHEMA)
     again = through_graphml(graph, tmp_path_factory.mktemp("graphml") / "x.graphml")
     assert from_networkx(again).pair == pair

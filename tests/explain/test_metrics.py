@@ -9,10 +9,10 @@ import pytest
 from fakes import LABELS, TO_OBJECTS, TO_TOKENS, awkward_posts, post
 from scipy.stats import kendalltau
 
-from mnergraph.explain import faithfulness, occlusion, record_attention, what_the_picture_changes
+from mnergraph.explain import faithfulness, image_ablation, occlusion, record_attention
 from mnergraph.features.text.encoder import tiny
 from mnergraph.models import BERTCRF, UMGF
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 Make = Callable[..., UMGF]
 
@@ -33,9 +33,7 @@ def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
         # tau-b without ties: agreeing pairs less disagreeing ones, over all pairs
         if len(set(told.heard)) == len(set(told.mattered)) == 4:
             pairs = [(i, j) for i in range(4) for j in range(i)]
-            agree = [
-                (told.heard[i] - told.heard[j]) * (told.mattered[i] - told.mattered[j]) > 0 for i, j in pairs
-            ]
+            agree = [(told.heard[i] - told.heard[j]) * (told.mattered[i] - told.mattered[j]) > 0 for i, j in pairs]
             assert told.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
         elif told.correlation is not None:
             assert told.correlation == kendalltau(told.heard, told.mattered).statistic
@@ -45,7 +43,7 @@ def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
 
 def test_where_there_are_no_ranks(umgf: Make) -> None:
     model = umgf()
-    thing = Object("person")
+    thing = DetectedObject("person")
     for objects in ((), (thing,), (thing, thing)):
         pair = Pair(("Ann", "saw", "Rome"), objects=objects)
         for told in faithfulness(model, pair):
@@ -55,9 +53,7 @@ def test_where_there_are_no_ranks(umgf: Make) -> None:
 
 def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
     model, pair = umgf(), post(6, 2, seed=2)
-    with pytest.raises(
-        ValueError, match=r"UMGF weighs nothing along \('token', 'guides', 'object'\) from objects"
-    ):
+    with pytest.raises(ValueError, match=r"UMGF weighs nothing along \('token', 'guides', 'object'\) from objects"):
         faithfulness(model, pair, relation=TO_OBJECTS)
     encoder = tiny(width=16, layers=1, heads=2)
     blind = BERTCRF(encoder, LABELS)
@@ -70,7 +66,7 @@ def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
 def test_what_the_picture_changes(umgf: Make) -> None:
     model = umgf()
     posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
-    found = what_the_picture_changes(model, posts, batch_size=5)
+    found = image_ablation(model, posts, batch_size=5)
     assert [change.pair for change in found] == posts
     blind = [replace(pair, picture=None, size=None, objects=(), caption=None, image=None) for pair in posts]
     for change, seen, unseen in zip(found, model.predict(posts), model.predict(blind), strict=True):
@@ -87,4 +83,4 @@ def test_what_the_picture_changes(umgf: Make) -> None:
             assert not change.lost
     for kind in ("kept", "gained", "lost"):
         assert any(getattr(change, kind) for change in found), kind
-    assert what_the_picture_changes(model, []) == []
+    assert image_ablation(model, []) == []

@@ -11,11 +11,11 @@ from fakes import AROUND, TO_TOKENS, TOKENS, awkward_posts, post, state
 from growing import GROWN, SHOWS, everything
 from torch import nn
 
-from mnergraph.explain import occlusion, record_attention, silenced
+from mnergraph.explain import occlusion, record_attention, without_relations
 from mnergraph.graph import collate
 from mnergraph.labels import Span
 from mnergraph.models import UMGF, Tagger
-from mnergraph.nn import Graph
+from mnergraph.nn import GraphState
 from mnergraph.pair import Pair
 
 Make = Callable[..., UMGF]
@@ -52,7 +52,7 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
     # a relation without edges: by the stack, layer by layer
     for relation in model.schema.relations:
         with torch.no_grad():
-            graph = Graph.of(model.builder(pair), model.schema)
+            graph = GraphState.of(model.builder(pair), model.schema)
             edges = graph.edges[relation]
             nothing = type(edges)(edges.src, edges.dst, torch.zeros(2, 0, dtype=torch.long))
             last = model.layers(replace(graph, edges={**graph.edges, relation: nothing}))
@@ -115,13 +115,13 @@ def test_silence_reaches_every_layer_and_grown_relations() -> None:
             super().__init__()
             self.layers = stack
 
-        def forward(self, graph: Graph) -> Graph:
+        def forward(self, graph: GraphState) -> GraphState:
             return self.layers(graph)
 
     model = Model()
     for relation in (TOKENS, TO_TOKENS, SHOWS):
         with record_attention(model) as record:
-            with silenced(model, relation):
+            with without_relations(model, relation):
                 model(graph)
             model(graph)
         quiet, loud = record.calls
@@ -132,7 +132,7 @@ def test_silence_reaches_every_layer_and_grown_relations() -> None:
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     labelled = state(awkward_posts(), schema=GROWN).edges[AROUND]
     assert labelled.type is not None
-    with silenced(model, AROUND):
+    with without_relations(model, AROUND):
         left = model(state(awkward_posts(), schema=GROWN)).edges[AROUND]
     assert (len(left.type), len(left.attr), left.index.shape[1]) == (0, 0, 0)
 
@@ -140,7 +140,7 @@ def test_silence_reaches_every_layer_and_grown_relations() -> None:
 def test_a_relation_that_is_not_there(umgf: Make) -> None:
     model = umgf()
     with (
-        silenced(model, ("token", "loves", "token")),
+        without_relations(model, ("token", "loves", "token")),
         pytest.raises(KeyError, match=r"loves.* is not in the"),
     ):
         model.predict([post(2)])

@@ -11,11 +11,11 @@ from torch_geometric.explain import Explainer, GNNExplainer, ModelConfig
 from torch_geometric.explain.algorithm.utils import clear_masks, set_hetero_masks
 from torch_geometric.nn import SAGEConv
 
-from mnergraph.explain import Explainable, silenced
+from mnergraph.explain import PyGExplainerModel, without_relations
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.models import BERTCRF, UMGF, Tagger
-from mnergraph.nn import CRF, Attention, Emit, ObjectEncoder, RelationalLayer, Task, TextEncoder
+from mnergraph.nn import CRF, HeteroLayer, ObjectEncoder, RelationAttention, TaggingScores, Task, TextEncoder
 from mnergraph.pair import Pair
 
 Make = Callable[..., UMGF]
@@ -26,14 +26,14 @@ class WithPyG(Tagger):
     """Objects reach words along a convolution of PyG."""
 
     def __init__(self, encoder, labels):  # type: ignore[no-untyped-def]
-        speak = {TOKENS: Attention(16, 4), TO_TOKENS: SAGEConv((16, 16), 16)}
+        speak = {TOKENS: RelationAttention(16, 4), TO_TOKENS: SAGEConv((16, 16), 16)}
         super().__init__(
             schema=Schema([Relation(*TOKENS, Complete()), Relation(*TO_TOKENS, Complete())]),
             layers=[
                 TextEncoder(encoder),
                 ObjectEncoder(16, label_width=encoder.width),
-                RelationalLayer(speak),
-                Emit("tags", 16, len(labels)),
+                HeteroLayer(speak),
+                TaggingScores("tags", 16, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
@@ -41,7 +41,7 @@ class WithPyG(Tagger):
         )
 
 
-def explain(adapter: Explainable, epochs: int = 5, **options):  # type: ignore[no-untyped-def]
+def explain(adapter: PyGExplainerModel, epochs: int = 5, **options):  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     explainer = Explainer(
         adapter,
@@ -62,7 +62,7 @@ def emissions(model: Tagger, pair: Pair) -> torch.Tensor:
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_scores_are_the_models(form: str, umgf: Make) -> None:
     model = umgf(form)
-    adapter = Explainable(model, PAIR)
+    adapter = PyGExplainerModel(model, PAIR)
     assert set(adapter.edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS}
     assert set(adapter.x_dict) == {"token", "object"}
     found = adapter(adapter.x_dict, adapter.edge_index_dict)
@@ -71,14 +71,14 @@ def test_scores_are_the_models(form: str, umgf: Make) -> None:
 
 def test_a_mask_of_zeros_silences(umgf: Make) -> None:
     for model in (umgf(), umgf("released")):
-        adapter = Explainable(model, PAIR)
+        adapter = PyGExplainerModel(model, PAIR)
         for relation, index in adapter.edge_index_dict.items():
             masks = {key: torch.ones(of.shape[1]) for key, of in adapter.edge_index_dict.items()}
             masks[relation] = torch.zeros(index.shape[1])
             set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
             found = adapter(adapter.x_dict, adapter.edge_index_dict)
             clear_masks(adapter)
-            with silenced(model, relation):
+            with without_relations(model, relation):
                 wanted = emissions(model, PAIR)
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
             assert not torch.allclose(found, emissions(model, PAIR), atol=1e-6)
@@ -87,7 +87,7 @@ def test_a_mask_of_zeros_silences(umgf: Make) -> None:
 def test_one_edge_masked_is_one_message_less() -> None:
     torch.manual_seed(0)
     model = WithPyG(tiny(width=16, layers=1, heads=2), LABELS).eval()
-    adapter = Explainable(model, PAIR)
+    adapter = PyGExplainerModel(model, PAIR)
     masks = {key: torch.ones(index.shape[1]) for key, index in adapter.edge_index_dict.items()}
     masks[TOKENS][0] = 0.0
     set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
@@ -100,7 +100,7 @@ def test_one_edge_masked_is_one_message_less() -> None:
 def test_gnn_explainer(umgf: Make) -> None:
     model = umgf().train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    adapter = Explainable(model, PAIR)
+    adapter = PyGExplainerModel(model, PAIR)
     found = explain(adapter, node_mask_type="attributes")
     assert set(found.available_explanations) == {"node_mask", "edge_mask"}
     for relation, index in adapter.edge_index_dict.items():
@@ -118,7 +118,7 @@ def test_gnn_explainer(umgf: Make) -> None:
 
 def test_gnn_explainer_of_one_word(umgf: Make) -> None:
     """From the last gates on, only edges into the explained word matter; the others' masks are 0."""
-    adapter = Explainable(umgf(), PAIR, begin=8)
+    adapter = PyGExplainerModel(umgf(), PAIR, begin=8)
     assert set(adapter.edge_index_dict) == {TO_TOKENS}
     mask = explain(adapter)[TO_TOKENS].edge_mask
     own = adapter.edge_index_dict[TO_TOKENS][1] == 2
@@ -130,31 +130,31 @@ def test_gnn_explainer_of_one_word(umgf: Make) -> None:
 def test_convolutions_of_pyg() -> None:
     torch.manual_seed(0)
     model = WithPyG(tiny(width=16, layers=1, heads=2), LABELS).eval()
-    adapter = Explainable(model, PAIR)
+    adapter = PyGExplainerModel(model, PAIR)
     assert set(adapter.edge_index_dict) == {TOKENS, TO_TOKENS}
     masks = {TOKENS: torch.ones(36), TO_TOKENS: torch.zeros(18)}
     set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
     found = adapter(adapter.x_dict, adapter.edge_index_dict)
     clear_masks(adapter)
-    with silenced(model, TO_TOKENS):
+    with without_relations(model, TO_TOKENS):
         torch.testing.assert_close(found, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
     assert explain(adapter)[TO_TOKENS].edge_mask.shape == (18,)
 
 
 def test_only_what_a_mask_can_change(umgf: Make) -> None:
-    adapter = Explainable(umgf(), post(4, 0, seed=1))
+    adapter = PyGExplainerModel(umgf(), post(4, 0, seed=1))
     assert set(adapter.edge_index_dict) == {TOKENS}
     explain(adapter)
     # objects hear words only in layers before the last; with one layer nobody passes it on
     torch.manual_seed(0)
     encoder = tiny(width=16, layers=1, heads=2)
     shallow = UMGF(encoder, LABELS, width=16, heads=4, layers=1, region_width=6).eval()
-    assert set(Explainable(shallow, PAIR).edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
+    assert set(PyGExplainerModel(shallow, PAIR).edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
 
 
 def test_from_a_later_layer_on(umgf: Make) -> None:
     model = umgf()
-    adapter = Explainable(model, PAIR, begin=7)
+    adapter = PyGExplainerModel(model, PAIR, begin=7)
     found = adapter(adapter.x_dict, adapter.edge_index_dict)
     torch.testing.assert_close(found, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
     assert set(adapter.edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
@@ -163,4 +163,4 @@ def test_from_a_later_layer_on(umgf: Make) -> None:
 def test_a_model_without_relations() -> None:
     model = BERTCRF(tiny(width=16, layers=1, heads=2), LABELS)
     with pytest.raises(ValueError, match="BERTCRF has no layer along a relation, so no edge to explain"):
-        Explainable(model, PAIR)
+        PyGExplainerModel(model, PAIR)

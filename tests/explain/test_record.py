@@ -12,7 +12,7 @@ from fakes import OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
 from growing import GROWN, SHOWS, everything
 from safetensors.torch import save_file
 
-from mnergraph.explain import PostRecord, Record, Weights, record_attention
+from mnergraph.explain import AttentionRecord, EdgeWeights, PairRecord, record_attention
 from mnergraph.models import UMGF
 from mnergraph.pair import Pair
 
@@ -20,7 +20,7 @@ Make = Callable[..., UMGF]
 
 
 @pytest.fixture(scope="module")
-def record() -> Record:
+def record() -> AttentionRecord:
     """Two calls of a stack that does everything, on posts of every awkward shape."""
     stack = everything().eval()
     with record_attention(stack) as record:
@@ -29,9 +29,9 @@ def record() -> Record:
     return record
 
 
-def test_saved_and_loaded_is_the_same(record: Record, tmp_path: Path) -> None:
+def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -> None:
     record.save(tmp_path / "record.safetensors")
-    again = Record.load(str(tmp_path / "record.safetensors"))
+    again = AttentionRecord.load(str(tmp_path / "record.safetensors"))
     assert str(again) == str(record)
     assert [len(call.pairs) for call in again.calls] == [5, 3]
     for one, other in zip(record.posts, again.posts, strict=True):
@@ -56,24 +56,24 @@ def test_pairs_are_saved_without_their_vectors(umgf: Make, tmp_path: Path) -> No
     with record_attention(model := umgf()) as record:
         model.predict([told])
     record.save(tmp_path / "record.safetensors")
-    (again,) = Record.load(tmp_path / "record.safetensors").posts
+    (again,) = AttentionRecord.load(tmp_path / "record.safetensors").posts
     assert again.pair == replace(told, labels=None)
     assert again.pair.image is None
     assert {thing.region for thing in again.pair.objects} == {None}
 
 
 def test_an_empty_record(tmp_path: Path) -> None:
-    Record().save(tmp_path / "empty")
-    assert Record.load(tmp_path / "empty").calls == []
+    AttentionRecord().save(tmp_path / "empty")
+    assert AttentionRecord.load(tmp_path / "empty").calls == []
 
 
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"model.safetensors is no record of attention"):
-        Record.load(tmp_path / "model.safetensors")
+        AttentionRecord.load(tmp_path / "model.safetensors")
 
 
-def test_it_says_what_it_holds(record: Record) -> None:
+def test_it_says_what_it_holds(record: AttentionRecord) -> None:
     lines = str(record).split("\n")
     assert lines[0] == "2 calls, 8 posts"
     assert "layer 0: attention along (object, attends, object), 2 heads" in lines
@@ -84,16 +84,16 @@ def test_it_says_what_it_holds(record: Record) -> None:
 
 def test_weights_as_a_matrix() -> None:
     index, weights = torch.tensor([[2, 0, 1], [1, 1, 0]]), torch.tensor([[0.5, 0.1], [0.5, 0.9], [1.0, 1.0]])
-    found = Weights("0", TO_TOKENS, "attention", index, weights, (3, 2), "0")
+    found = EdgeWeights("0", TO_TOKENS, "attention", index, weights, (3, 2), "0")
     assert found.matrix().tolist() == [
         [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]],
         [[0.0, 1.0, 0.0], [pytest.approx(0.9), 0.0, pytest.approx(0.1)]],
     ]
-    nobody = Weights("0", TO_TOKENS, "attention", index[:, :0], weights[:0], (0, 2), "0")
+    nobody = EdgeWeights("0", TO_TOKENS, "attention", index[:, :0], weights[:0], (0, 2), "0")
     assert nobody.matrix().shape == (2, 2, 0)
 
 
-def test_weights_along_a_relation(record: Record) -> None:
+def test_weights_along_a_relation(record: AttentionRecord) -> None:
     seen = record.posts[0]
     assert [w.layer for w in seen.along(TOKENS)] == ["1", "6"]
     assert [w.layer for w in seen.along(TOKENS, layer="6")] == ["6"]
@@ -103,7 +103,7 @@ def test_weights_along_a_relation(record: Record) -> None:
         seen.along(TOKENS, layer="2")
 
 
-def test_what_words_hear_of_objects(record: Record) -> None:
+def test_what_words_hear_of_objects(record: AttentionRecord) -> None:
     seen = record.posts[0]
     gates, attention = seen.along(TO_TOKENS)
     (shows,) = seen.along(SHOWS)
@@ -138,9 +138,7 @@ def test_tokens_that_are_pieces(umgf: Make) -> None:
 
 
 def test_entities_given_with_the_post() -> None:
-    told = PostRecord(
-        Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {}
-    )
+    told = PairRecord(Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {})
     assert told.spans() == [(0, 2), (2, 3)]
     assert told.rows("entity", (1, 3)).tolist() == [0, 1]
     assert told.rows("entity", (2, 3)).tolist() == [1]

@@ -12,21 +12,29 @@ from fakes import AROUND, LABELS, NEAR, OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS, 
 from growing import GROWN, HEADS, OF, SHOWS, WIDTH, everything
 from torch import Tensor, nn
 
-from mnergraph.explain import PostRecord, Record, record_attention
+from mnergraph.explain import AttentionRecord, PairRecord, record_attention
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import Edges, collate
 from mnergraph.models import BERTCRF, UMGF, Tagger
-from mnergraph.nn import Apply, Attention, GatedSum, Graph, Highway, RelationalLayer, VisualGate
+from mnergraph.nn import (
+    FeatureModule,
+    GatedMix,
+    GatedSum,
+    GraphState,
+    HeteroLayer,
+    RelationAttention,
+    VisualGate,
+)
 from mnergraph.nn.conv.attention import AttentionWeights
 
 Make = Callable[..., UMGF]
 
 
-def read_as(graph: Graph, reading: str) -> Graph:
+def read_as(graph: GraphState, reading: str) -> GraphState:
     return replace(graph, edges={key: edges.read_as(reading) for key, edges in graph.edges.items()})
 
 
-def recorded(stack: nn.Module, graph: Graph) -> Record:
+def recorded(stack: nn.Module, graph: GraphState) -> AttentionRecord:
     with record_attention(stack) as record:
         stack(graph)
     return record
@@ -36,13 +44,13 @@ def hooks(model: nn.Module) -> int:
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
 
 
-def rows(graph: Graph, kind: str, place: int) -> Tensor:
+def rows(graph: GraphState, kind: str, place: int) -> Tensor:
     """The features of one post's nodes."""
     begin, end = graph.layouts[kind].ptr[place : place + 2].tolist()
     return graph.x[kind][begin:end]
 
 
-def plain_attention(attention: Attention, dst: Tensor, src: Tensor, senders: list[int], h: int) -> Tensor:
+def plain_attention(attention: RelationAttention, dst: Tensor, src: Tensor, senders: list[int], h: int) -> Tensor:
     """The weights of one receiver's senders in one head."""
     part, size = slice(h * WIDTH // HEADS, (h + 1) * WIDTH // HEADS), WIDTH // HEADS
     query = attention.query(dst)[part]
@@ -53,11 +61,9 @@ def plain_attention(attention: Attention, dst: Tensor, src: Tensor, senders: lis
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_attention_by_loops(reading: str) -> None:
     torch.manual_seed(0)
-    operators = {
-        key: Attention(WIDTH, HEADS) for key in (TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, AROUND)
-    }
+    operators = {key: RelationAttention(WIDTH, HEADS) for key in (TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, AROUND)}
     graph = state(awkward_posts())
-    record = recorded(RelationalLayer(operators), read_as(graph, reading))
+    record = recorded(HeteroLayer(operators), read_as(graph, reading))
     checked = 0
     for place, seen in enumerate(record.posts):
         assert [w.relation for w in seen.weights] == list(operators)
@@ -83,7 +89,7 @@ def test_gates_by_loops(reading: str) -> None:
     torch.manual_seed(0)
     gates = {TO_TOKENS: GatedSum(WIDTH, bias=True), TOKENS: GatedSum(WIDTH)}
     graph = state([post(6, 3, seed=1), post(2, 0, seed=2), post(3, 1, seed=3)])
-    record = recorded(RelationalLayer(gates), read_as(graph, reading))
+    record = recorded(HeteroLayer(gates), read_as(graph, reading))
     for place, seen in enumerate(record.posts):
         for w in seen.weights:
             assert w.what == "mean gate"
@@ -99,7 +105,7 @@ def test_gates_of_nodes() -> None:
     graph = state([post(5, 2, seed=1), post(2, 3, seed=2)])
     graph = graph.update(other=graph.x["object"].flip(0))
     gate = VisualGate(WIDTH)
-    record = recorded(Apply(gate, read=("object", "other"), write="object"), graph)
+    record = recorded(FeatureModule(gate, read=("object", "other"), write="object"), graph)
     wanted = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
     for seen, values in zip(record.posts, wanted.split([2, 3]), strict=True):
         (found,) = seen.gates
@@ -107,7 +113,7 @@ def test_gates_of_nodes() -> None:
         torch.testing.assert_close(found.values, values)
 
 
-def alike(one: PostRecord, other: PostRecord) -> None:
+def alike(one: PairRecord, other: PairRecord) -> None:
     """The same weights, whatever the order of the edges."""
     assert (one.nodes, one.parts) == (other.nodes, other.parts)
     for mine, yours in zip(one.weights, other.weights, strict=True):
@@ -201,8 +207,8 @@ def test_nodes_that_the_model_grows() -> None:
 
 
 def test_an_operator_shared_by_two_relations() -> None:
-    shared = Attention(WIDTH, HEADS)
-    stack = nn.Sequential(RelationalLayer({TOKENS: shared, OBJECTS: shared}))
+    shared = RelationAttention(WIDTH, HEADS)
+    stack = nn.Sequential(HeteroLayer({TOKENS: shared, OBJECTS: shared}))
     (seen,) = recorded(stack, state([post(4, 3)])).posts
     assert [(w.relation, w.module) for w in seen.weights] == [
         (TOKENS, "0.operators.0.weights"),
@@ -214,9 +220,9 @@ def test_a_layer_that_weighs_twice() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention = Attention(WIDTH, HEADS)
+            self.attention = RelationAttention(WIDTH, HEADS)
 
-        def forward(self, graph: Graph) -> Graph:
+        def forward(self, graph: GraphState) -> GraphState:
             for _ in range(2):
                 x = graph.x["token"]
                 graph = graph.update(token=self.attention(dst=x, src=x, edges=graph.edges[TOKENS]))
@@ -251,11 +257,9 @@ def test_layers_of_a_model(umgf: Make) -> None:
     with record_attention(model) as whole:
         model.predict([post(4, 2)])
     layers = sorted({w.layer for w in whole.posts[0].weights})
-    assert layers == [
-        str(place) for place, part in enumerate(model.layers) if isinstance(part, RelationalLayer)
-    ]
+    assert layers == [str(place) for place, part in enumerate(model.layers) if isinstance(part, HeteroLayer)]
     # its stack alone, without the model's own call
-    graph = Graph.of(model.builder(post(4, 2)), model.schema)
+    graph = GraphState.of(model.builder(post(4, 2)), model.schema)
     with record_attention(model) as record, torch.no_grad():
         model.layers(graph)
     alike(record.posts[0], whole.posts[0])
@@ -351,11 +355,11 @@ def test_half_precision(umgf: Make) -> None:
 
 
 def test_weights_outside_of_a_layer() -> None:
-    attention, graph = Attention(WIDTH, HEADS), state([post(3)])
+    attention, graph = RelationAttention(WIDTH, HEADS), state([post(3)])
     x = graph.x["token"]
     with record_attention(attention), pytest.raises(ValueError, match="weights weighed outside of any layer"):
         attention(x, x, graph.edges[TOKENS])
-    stack = nn.Sequential(RelationalLayer({TOKENS: attention}))
+    stack = nn.Sequential(HeteroLayer({TOKENS: attention}))
     with record_attention(stack) as record:
         with pytest.raises(ValueError, match="computed outside of the model"):
             attention.weights(x[:, None], x[:, None], graph.edges[TOKENS], True)
@@ -367,9 +371,9 @@ def test_edges_that_nobody_knows() -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention = Attention(WIDTH, HEADS)
+            self.attention = RelationAttention(WIDTH, HEADS)
 
-        def forward(self, graph: Graph) -> Graph:
+        def forward(self, graph: GraphState) -> GraphState:
             x = graph.x["token"]
             return graph.update(token=self.attention(x, x, graph.edges[TOKENS].read_as("dense")))
 
@@ -383,9 +387,9 @@ def test_gates_that_may_be_of_several_node_types() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.gate = Highway(WIDTH)
+            self.gate = GatedMix(WIDTH)
 
-        def forward(self, graph: Graph) -> Graph:
+        def forward(self, graph: GraphState) -> GraphState:
             return graph.update(unnamed=self.gate(graph.x["token"], graph.x["token"]))
 
     stack = nn.Sequential(Both())
@@ -400,8 +404,9 @@ def test_gates_that_may_be_of_several_node_types() -> None:
     assert recorded(stack, kept).posts[0].gates[0].kind == "token"
     # a layer that treats several types has their modules under the types' names
     (seen,) = recorded(
-        RelationalLayer(
-            {TOKENS: Attention(WIDTH, 1), OBJECTS: Attention(WIDTH, 1)}, combine=lambda: Highway(WIDTH)
+        HeteroLayer(
+            {TOKENS: RelationAttention(WIDTH, 1), OBJECTS: RelationAttention(WIDTH, 1)},
+            combine=lambda: GatedMix(WIDTH),
         ),
         state([post(3, 3)]),
     ).posts
@@ -410,7 +415,7 @@ def test_gates_that_may_be_of_several_node_types() -> None:
 
 def test_nodes_made_of_too_few() -> None:
     class Wrong(nn.Module):
-        def forward(self, graph: Graph) -> Graph:
+        def forward(self, graph: GraphState) -> GraphState:
             return graph.made_of("token", ["object"])
 
     stack = nn.Sequential(Wrong())
@@ -426,7 +431,7 @@ def test_weights_of_ones_own() -> None:
         def forward(self, query: Tensor, key: Tensor, edges: Edges, dense: bool) -> Tensor:
             return super().forward(query * 0, key, edges, dense)
 
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     attention.weights = Uniform()
-    (seen,) = recorded(RelationalLayer({TOKENS: attention}), state([post(4)])).posts
+    (seen,) = recorded(HeteroLayer({TOKENS: attention}), state([post(4)])).posts
     torch.testing.assert_close(seen.weights[0].weights, torch.full((16, HEADS), 0.25))

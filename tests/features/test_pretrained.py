@@ -11,12 +11,12 @@ from hub import local_hub
 from huggingface_hub import constants, hf_api
 from wild import noise
 
-from mnergraph.features.vision.backbones import Tower
+from mnergraph.features.vision.backbones import VisionTower
 
 
 def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tinies.tower("siglip", tmp_path / "hub" / "tiny" / "siglip")
-    (wanted,) = Tower(folder).extract([noise()], progress=False)
+    (wanted,) = VisionTower(folder).extract([noise()], progress=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with local_hub(tmp_path / "hub") as (address, fetched):
@@ -24,24 +24,22 @@ def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(hf_api.api, "endpoint", address)
         resolve = address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", resolve)
-        extractor = Tower("tiny/siglip")
+        extractor = VisionTower("tiny/siglip")
         (found,) = extractor.extract([noise()], progress=False)
         assert extractor.name == "tiny--siglip"
         assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= set(fetched)
         assert fetched.count("model.safetensors") == 1
         assert (tmp_path / "cache" / "models--tiny--siglip").is_dir()
         with pytest.raises(OSError, match=r"no vision model at 'tiny/none': give the name of one on the Hug"):
-            _ = Tower("tiny/none").net
+            _ = VisionTower("tiny/none").net
     assert found.grid is not None
     torch.testing.assert_close(found.grid, wanted.grid)
     torch.testing.assert_close(found.pooled, wanted.pooled)
 
     # without the hub what was fetched serves, and what was not is an error that says what to do
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (again,) = Tower("tiny/siglip").extract([noise()], progress=False)
+    (again,) = VisionTower("tiny/siglip").extract([noise()], progress=False)
     assert again.grid is not None
     assert torch.equal(again.grid, found.grid)
-    with pytest.raises(
-        OSError, match=r"no vision model at 'tiny/other': give the name of one on the Hugging"
-    ):
-        _ = Tower("tiny/other").net
+    with pytest.raises(OSError, match=r"no vision model at 'tiny/other': give the name of one on the Hugging"):
+        _ = VisionTower("tiny/other").net

@@ -34,9 +34,7 @@ def plain(i: list[float], j: list[float], size: tuple[float, float]) -> tuple[st
 
 def labels(*boxes: list[float], size: tuple[int, int] | None = SIZE) -> dict[tuple[int, int], str]:
     index, label, _ = spatial_edges(torch.tensor(boxes), torch.tensor(boxes), size, same=True)
-    return {
-        (i, j): SPATIAL_LABELS[name] for (i, j), name in zip(index.t().tolist(), label.tolist(), strict=True)
-    }
+    return {(i, j): SPATIAL_LABELS[name] for (i, j), name in zip(index.t().tolist(), label.tolist(), strict=True)}
 
 
 def test_eleven_labels() -> None:
@@ -52,9 +50,7 @@ def test_random_boxes(seed: int) -> None:
         return [[float(v) for v in (x[0], y[0], x[1], y[1])] for x, y in zip(xs, ys, strict=True)]
 
     ours, theirs = boxes(chance.randint(0, 6)), boxes(6)
-    index, label, geometry = spatial_edges(
-        torch.tensor(ours).reshape(-1, 4), torch.tensor(theirs), SIZE, same=False
-    )
+    index, label, geometry = spatial_edges(torch.tensor(ours).reshape(-1, 4), torch.tensor(theirs), SIZE, same=False)
     found = {
         (i, j): (SPATIAL_LABELS[name], *numbers)
         for (i, j), name, numbers in zip(index.t().tolist(), label.tolist(), geometry.tolist(), strict=True)

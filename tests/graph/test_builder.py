@@ -12,19 +12,17 @@ from mnergraph.features.text.encoder import tiny
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph import Complete, GraphBuilder, Member, Relation, Schema, Windowed
 from mnergraph.graph.node_stores import CHARACTERS, LABEL_PIECES, PIECES
-from mnergraph.labels import Labels
-from mnergraph.pair import Object, Pair
+from mnergraph.labels import LabelSet
+from mnergraph.pair import DetectedObject, Pair
 
 PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
 EVERYTHING = SCHEMA | Schema([Relation("entity", "of", "token", Member())], nodes=["image", "thought"])
-WITH_SPECIALS = Labels((*LABELS.tags, "X", "[CLS]", "[SEP]"))
+WITH_SPECIALS = LabelSet((*LABELS.tags, "X", "[CLS]", "[SEP]"))
 
 
 def full(tokens: str = "words") -> GraphBuilder:
     labels = LABELS if tokens == "words" else WITH_SPECIALS
-    return GraphBuilder(
-        EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_width=6, image_width=5
-    )
+    return GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_width=6, image_width=5)
 
 
 @pytest.mark.filterwarnings("ignore:The node types")
@@ -91,9 +89,7 @@ def test_without_tokenizer_labels_or_widths() -> None:
 
 
 def test_text_alone() -> None:
-    data = GraphBuilder(Schema([Relation("token", "attends", "token", Complete())]), tokenizer=PIECES_OF)(
-        post(3, 2)
-    )
+    data = GraphBuilder(Schema([Relation("token", "attends", "token", Complete())]), tokenizer=PIECES_OF)(post(3, 2))
     assert set(data.node_types) == {"token", "piece"}
     assert data.edge_types == [PIECES]
 
@@ -103,7 +99,11 @@ def test_objects() -> None:
     pair = Pair(
         ("a",),
         size=(10, 10),
-        objects=(Object("a red zz", box=(1, 2, 3, 4), region=region), Object(), Object("in")),
+        objects=(
+            DetectedObject("a red zz", box=(1, 2, 3, 4), region=region),
+            DetectedObject(),
+            DetectedObject("in"),
+        ),
     )
     data = full()(pair)
     store = data["object"]
@@ -112,16 +112,14 @@ def test_objects() -> None:
     assert store.has_x.tolist() == [True, False, False]
     assert store.x.tolist() == [[0, 1, 2, 3, 4, 5], [0] * 6, [0] * 6]
     assert store.x.dtype == torch.float32
-    spelled = [
-        [piece for word in PIECES_OF(label.split()) for piece in word] for label in ("a red zz", "", "in")
-    ]
+    spelled = [[piece for word in PIECES_OF(label.split()) for piece in word] for label in ("a red zz", "", "in")]
     assert data["label_piece"].input_ids.tolist() == [piece for ids in spelled for piece in ids]
     owners = [place for place, ids in enumerate(spelled) for _ in ids]
     assert data[LABEL_PIECES].edge_index.tolist() == [list(range(len(owners))), owners]
 
 
 def test_classes_of_labels() -> None:
-    pair = Pair(("a",), objects=tuple(map(Object, ("hat", "Dog", "a dog", "DOG", ""))))
+    pair = Pair(("a",), objects=tuple(map(DetectedObject, ("hat", "Dog", "a dog", "DOG", ""))))
     builder = GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, classes=("dog", "Hat"))
     assert builder(pair)["object"].class_id.tolist() == [2, 1, 3, 1, 3]
     assert builder(Pair(("a",)))["object"].class_id.shape == (0,)
@@ -140,7 +138,7 @@ def test_an_object_that_stands_for_none(tokens: str) -> None:
         assert (data["label_piece"].num_nodes, data[LABEL_PIECES].edge_index.shape) == (0, (2, 0))
         assert data.pair.objects == ()
         assert GraphBuilder(EVERYTHING, **options)(bare)["object"].num_nodes == 0
-    with_one = builder(Pair(("a",), objects=(Object("dog"),)))["object"]
+    with_one = builder(Pair(("a",), objects=(DetectedObject("dog"),)))["object"]
     assert with_one.class_id.tolist() == [1]
 
 
@@ -181,9 +179,7 @@ def test_graphs_share_no_memory() -> None:
     wanted = {(kind, name): v.clone() for kind, name, v in tensors(builder(pair))}
     for _, _, values in tensors(first):
         values.zero_()
-    assert all(
-        torch.equal(v, wanted[kind, name]) or v.isnan().any() for kind, name, v in tensors(builder(pair))
-    )
+    assert all(torch.equal(v, wanted[kind, name]) or v.isnan().any() for kind, name, v in tensors(builder(pair)))
 
 
 def tensors(data):
@@ -203,7 +199,7 @@ def test_more_words_than_usual() -> None:
     [
         ({"labels": ("B-ORG", "O")}, "post '9': label 'B-ORG' is not among the labels O, B-PER"),
         (
-            {"objects": (Object(), Object(region=torch.ones(4)))},
+            {"objects": (DetectedObject(), DetectedObject(region=torch.ones(4)))},
             r"post '9': the features of object 1 are \[4\], the builder expects \[6\]",
         ),
         (
@@ -234,7 +230,10 @@ def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
     [
         ({"words": ()}, "post '9' has no words"),
         ({"words": ("a", "b"), "labels": ("O",)}, "post '9' has 2 words but 1 labels"),
-        ({"words": ("a",), "objects": (Object(words=(0, 2)),)}, "post '9': span 0:2 leaves its 1 words"),
+        (
+            {"words": ("a",), "objects": (DetectedObject(words=(0, 2)),)},
+            "post '9': span 0:2 leaves its 1 words",
+        ),
         ({"words": ("a",), "entities": ((1, 1),)}, "post '9': span 1:1 leaves its 1 words"),
     ],
 )
@@ -265,6 +264,4 @@ def test_pooled_image() -> None:
         assert torch.equal(store.x, wanted)
         assert store.num_nodes == len(wanted)
     with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
-        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(
-            Pair(("a",), id="9", image=grid)
-        )
+        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(Pair(("a",), id="9", image=grid))

@@ -102,9 +102,7 @@ def test_a_type_missing_later_is_refused() -> None:
     del graphs[1]["object", "around", "object"], graphs[1]["object"]
     wrong = Batch.from_data_list(graphs)
     assert wrong["object"].ptr.tolist() == [0, 2, 4], "the trap: two sentences' objects for three"
-    with pytest.raises(
-        ValueError, match="post 'post-2' holds nothing for object, the batch's first post box, "
-    ):
+    with pytest.raises(ValueError, match="post 'post-2' holds nothing for object, the batch's first post box, "):
         collate(graphs)
 
 

@@ -15,14 +15,14 @@ from torch_geometric.data import HeteroData
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import (
     Complete,
-    Connection,
-    EntityWords,
+    EdgeRule,
+    EdgeSet,
     GraphBuilder,
     Grounded,
-    Kind,
+    InEntity,
     Member,
+    NearestWordOf,
     Relation,
-    Resembles,
     Schema,
     Spatial,
     Windowed,
@@ -30,7 +30,7 @@ from mnergraph.graph import (
     pairs,
 )
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 
 def edges_of(pair: Pair, *relations: Relation, **settings: Any) -> HeteroData:
@@ -68,7 +68,7 @@ def test_grounded(pair: Pair, tokens: str) -> None:
 
 
 def test_special_tokens_hear_general_objects_only() -> None:
-    pair = Pair(("a", "b"), objects=(Object(words=(0, 2)), Object()))
+    pair = Pair(("a", "b"), objects=(DetectedObject(words=(0, 2)), DetectedObject()))
     found = joined(
         pair,
         Relation("object", "to", "token", Grounded()),
@@ -81,7 +81,7 @@ def test_special_tokens_hear_general_objects_only() -> None:
 @pytest.mark.parametrize("reach", [0, 1, 3, 200])
 @pytest.mark.parametrize("words", [1, 2, 9])
 def test_windowed(reach: int, words: int) -> None:
-    pair = Pair(("w",) * words, objects=(Object(),) * 3)
+    pair = Pair(("w",) * words, objects=(DetectedObject(),) * 3)
     for dst, count in (("token", words), ("object", 3)):
         wanted = {(i, j) for i in range(words) for j in range(count) if abs(i - j) <= reach}
         assert joined(pair, Relation("token", "near", dst, Windowed(reach))) == wanted
@@ -94,7 +94,7 @@ def test_windowed_needs_a_reach() -> None:
 
 @pytest.mark.parametrize("objects", [0, 3])
 def test_complete(objects: int) -> None:
-    pair = Pair(("a", "b"), objects=(Object(),) * objects)
+    pair = Pair(("a", "b"), objects=(DetectedObject(),) * objects)
     relation = Relation("object", "to", "token", Complete())
     schema = Schema([relation])
     data = GraphBuilder(schema)(pair)
@@ -113,22 +113,20 @@ def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
     word = edges_of(pair, **settings)["token"].word.tolist()
     wanted = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
     assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == wanted
-    assert joined(pair, Relation("token", "in", "entity", Member()), **settings) == {
-        (t, e) for e, t in wanted
-    }
+    assert joined(pair, Relation("token", "in", "entity", Member()), **settings) == {(t, e) for e, t in wanted}
 
 
 @pytest.mark.parametrize("entities", [(), ((0, 2),), ((0, 1), (0, 2), (2, 3))])
 @pytest.mark.parametrize("objects", [0, 1, 3])
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, tokens: str) -> None:
-    pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(Object(),) * objects)
+    pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(DetectedObject(),) * objects)
     settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
     wanted = {(o, t) for o in range(objects) for t in inside}
-    assert joined(pair, Relation("object", "to", "token", EntityWords()), **settings) == wanted
-    back = joined(pair, Relation("token", "to", "object", EntityWords()), **settings)
+    assert joined(pair, Relation("object", "to", "token", InEntity()), **settings) == wanted
+    back = joined(pair, Relation("token", "to", "object", InEntity()), **settings)
     assert back == {(t, o) for o, t in wanted}
 
 
@@ -141,11 +139,11 @@ def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
 
 def test_the_picture_contains_every_box() -> None:
     objects = (
-        Object(box=(0, 0, 10, 10)),
-        Object(),
-        Object(box=(-3, 50, 104, 60)),  # detectors leave the picture by a pixel or two
-        Object(box=(0, 0, 100, 60)),
-        Object(box=(99, 59, 140, 99)),
+        DetectedObject(box=(0, 0, 10, 10)),
+        DetectedObject(),
+        DetectedObject(box=(-3, 50, 104, 60)),  # detectors leave the picture by a pixel or two
+        DetectedObject(box=(0, 0, 100, 60)),
+        DetectedObject(box=(99, 59, 140, 99)),
     )
     pair = Pair(("a",), size=(100, 60), objects=objects, image=torch.zeros(1, 2))
     assert spatial(pair, "image", "object") == {(0, o): "inside" for o in (0, 2, 3, 4)}
@@ -158,19 +156,19 @@ def test_the_picture_contains_every_box() -> None:
 @pytest.mark.parametrize("size", [None, (100, 60)])
 @pytest.mark.parametrize("rows", [0, 1])
 def test_no_picture_no_edge(size: tuple[int, int] | None, rows: int) -> None:
-    pair = Pair(("a",), size=size, objects=(Object(box=(1, 1, 9, 9)),), image=torch.zeros(rows, 2))
+    pair = Pair(("a",), size=size, objects=(DetectedObject(box=(1, 1, 9, 9)),), image=torch.zeros(rows, 2))
     assert len(spatial(pair, "image", "object")) == int(size is not None and rows == 1)
     assert spatial(pair, "object", "object") == {}
 
 
 def test_kinds_refuse_types_they_do_not_join() -> None:
-    pair = Pair(("a",), id="7", objects=(Object(),), image=torch.zeros(49, 2))
+    pair = Pair(("a",), id="7", objects=(DetectedObject(),), image=torch.zeros(49, 2))
     for kind, text in (
         (Grounded(), "Grounded joins token and object, not token and token"),
-        (EntityWords(), "EntityWords joins token and another node type, not token and token"),
+        (InEntity(), "InEntity joins token and another node type, not token and token"),
         (Member(), "Member joins entity and token, not token and token"),
         (Spatial(), "Spatial joins object and image, not token and token"),
-        (Resembles(), "Resembles joins similar to token, not token to token"),
+        (NearestWordOf(), "Resembles joins similar to token, not token to token"),
     ):
         with pytest.raises(ValueError, match=text):
             joined(pair, Relation("token", "x", "token", kind))
@@ -179,7 +177,7 @@ def test_kinds_refuse_types_they_do_not_join() -> None:
 
 
 @dataclass(frozen=True)
-class SameLabel(Kind):
+class SameLabel(EdgeRule):
     """A user's own kind, in one method."""
 
     def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
@@ -188,7 +186,7 @@ class SameLabel(Kind):
 
 
 @dataclass(frozen=True)
-class Faulty(Kind):
+class Faulty(EdgeRule):
     """Returns what it is told to."""
 
     what: Callable[[], Any]
@@ -207,7 +205,7 @@ def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_resembles(pair: Pair, tokens: str) -> None:
-    relation = Relation("similar", "augments", "token", Resembles())
+    relation = Relation("similar", "augments", "token", NearestWordOf())
     settings = {"tokenizer": tiny(["in"], width=8).pieces, "tokens": tokens, "similar": near}
     data = edges_of(pair, relation, **settings)
     rows, word, cosines = near(pair.words)
@@ -223,7 +221,7 @@ def test_resembles(pair: Pair, tokens: str) -> None:
 
 
 def test_resembles_batched() -> None:
-    relation = Relation("similar", "augments", "token", Resembles())
+    relation = Relation("similar", "augments", "token", NearestWordOf())
     builder = GraphBuilder(Schema([relation]), similar=near)
     batch = collate(builder.build([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
     assert batch[relation.key].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 5, 5]]
@@ -231,21 +229,18 @@ def test_resembles_batched() -> None:
 
 
 def test_a_kind_of_ones_own() -> None:
-    pair = Pair(("a",), objects=tuple(Object(label) for label in "aba"))
+    pair = Pair(("a",), objects=tuple(DetectedObject(label) for label in "aba"))
     relation = Relation("object", "twin", "object", SameLabel())
     assert joined(pair, relation) == {(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)}
     assert joined(Pair(("a",)), relation) == set()
     assert str(Schema([relation])).endswith(
-        "(object, twin, object): objects and objects are joined by a rule of its own. "
-        "It cannot reach the tags."
+        "(object, twin, object): objects and objects are joined by a rule of its own. It cannot reach the tags."
     )
 
 
 def test_a_kind_with_types_and_geometry() -> None:
-    made = Connection(pairs([(0, 1), (1, 0)]), torch.tensor([4, 2]), torch.ones(2, 3))
-    store = edges_of(Pair(("a", "b")), Relation("token", "x", "token", Faulty(lambda: made)))[
-        "token", "x", "token"
-    ]
+    made = EdgeSet(pairs([(0, 1), (1, 0)]), torch.tensor([4, 2]), torch.ones(2, 3))
+    store = edges_of(Pair(("a", "b")), Relation("token", "x", "token", Faulty(lambda: made)))["token", "x", "token"]
     assert store.edge_type.tolist() == [4, 2]
     assert store.edge_attr.shape == (2, 3)
 
@@ -262,12 +257,12 @@ def test_a_kind_with_types_and_geometry() -> None:
         (torch.tensor([[-1, 0], [0, 0]]), "rows -1 to 0, but 2 token nodes"),
         (torch.tensor([[0, 1], [0, 1]]), "rows 0 to 1, but 1 object nodes"),
         (torch.tensor([[0, 1, 0], [0, 0, 0]]), "a pair is joined twice"),
-        (Connection(pairs([(0, 0)]), torch.tensor([1, 2])), "2 rows of type for 1 edges"),
-        (Connection(pairs([]), attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
+        (EdgeSet(pairs([(0, 0)]), torch.tensor([1, 2])), "2 rows of type for 1 edges"),
+        (EdgeSet(pairs([]), attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
     ],
 )
 def test_what_a_kind_may_not_return(made: Any, text: str) -> None:
-    pair = Pair(("a", "b"), id="77", objects=(Object(),))
+    pair = Pair(("a", "b"), id="77", objects=(DetectedObject(),))
     relation = Relation("token", "x", "object", Faulty(lambda: made))
     where = r"Faulty.connect for \(token, x, object\), post '77': "
     with pytest.raises(ValueError, match=where + text):
@@ -275,14 +270,12 @@ def test_what_a_kind_may_not_return(made: Any, text: str) -> None:
 
 
 def test_a_relation_needs_an_instance_of_a_dataclass() -> None:
-    class Bare(Kind):
+    class Bare(EdgeRule):
         def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
             return pairs([])
 
     for wrong in (Complete, Bare(), "complete"):
-        with pytest.raises(
-            TypeError, match=r"the kind of \(a, x, b\) must be an instance of a frozen dataclass"
-        ):
+        with pytest.raises(TypeError, match=r"the kind of \(a, x, b\) must be an instance of a frozen dataclass"):
             Relation("a", "x", "b", wrong)
 
 

@@ -27,9 +27,7 @@ def test_layout_by_loops(counts: tuple[int, ...]) -> None:
     assert places.full == bool(places.mask.all())
 
 
-@given(
-    st.lists(st.integers(0, 6), max_size=5), st.sampled_from([(), (3,), (2, 4)]), st.sampled_from([0.0, -1.0])
-)
+@given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from([(), (3,), (2, 4)]), st.sampled_from([0.0, -1.0]))
 @settings(max_examples=50, deadline=None)
 def test_pad_and_unpad_are_inverse(counts: list[int], rest: tuple[int, ...], fill: float) -> None:
     places = layout(*counts)
@@ -111,9 +109,7 @@ def test_which_reading() -> None:
     assert edges.read_as("dense").is_dense(1.0)
     assert not edges.read_as("sparse").is_dense(0.0)
     assert edges.read_as("sparse").read_as(None).is_dense(0.1)
-    typed = Edges(
-        layout(1), layout(1), torch.tensor([[0], [0]]), type=torch.tensor([3]), attr=torch.ones(1, 2)
-    )
+    typed = Edges(layout(1), layout(1), torch.tensor([[0], [0]]), type=torch.tensor([3]), attr=torch.ones(1, 2))
     assert typed.read_as("dense").type is typed.type
     assert typed.read_as("dense").attr is typed.attr
     assert Edges(Layout(torch.tensor([0, 0])), layout(3)).is_dense(1.0), "no pair at all counts as joined"

@@ -25,9 +25,7 @@ def test_advice_changes_nothing(rows: torch.Tensor) -> None:
 
 def test_the_pages_of_the_rows_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(
-        mapped, "_madvise", lambda begin, length, _: asked.append((begin.value, length.value))
-    )
+    monkeypatch.setattr(mapped, "_madvise", lambda begin, length, _: asked.append((begin.value, length.value)))
     many = torch.zeros(100_000)
     few, spread = many[:9], many.view(1000, 100)[:, ::2]
     for rows in (many[10:], few, spread):

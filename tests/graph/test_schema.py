@@ -12,10 +12,10 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.graph import (
     Complete,
-    EntityWords,
+    EdgeRule,
     GraphBuilder,
     Grounded,
-    Kind,
+    InEntity,
     Member,
     Relation,
     Schema,
@@ -24,7 +24,7 @@ from mnergraph.graph import (
     pairs,
 )
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 TEXT = Schema([Relation("token", "attends", "token", Complete())])
 GUIDES = Schema([Relation("object", "guides", "token", Grounded())])
@@ -56,9 +56,7 @@ def test_union() -> None:
 
 def test_union_refuses_conflicts() -> None:
     other = Schema([Relation("token", "attends", "token", Windowed(2))])
-    with pytest.raises(
-        ValueError, match=r"\(token, attends, token\) is Complete\(\) in one schema and Windowed"
-    ):
+    with pytest.raises(ValueError, match=r"\(token, attends, token\) is Complete\(\) in one schema and Windowed"):
         TEXT | other
     with pytest.raises(ValueError, match="one schema tags token, the other piece"):
         TEXT | Schema(tags="piece")
@@ -105,7 +103,7 @@ def test_materialize() -> None:
         whole = SCHEMA.materialize(data)
         assert set(whole.edge_types) == set(SCHEMA.relations)
         assert set(data.edge_types) == {r.key for r in SCHEMA if not r.kind.complete}, "the graph itself grew"
-        graph = Graph.of(data, SCHEMA)
+        graph = GraphState.of(data, SCHEMA)
         for key, edges in graph.edges.items():
             found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
             assert found == {tuple(edge) for edge in edges.index.t().tolist()}, key
@@ -114,15 +112,15 @@ def test_materialize() -> None:
         for key, index in before.items():
             whole[key].edge_index += 1
             assert torch.equal(data[key].edge_index, index), "the copy shares memory with the graph"
-        assert (
-            whole["object", "around", "object"].edge_type.numel()
-            == before["object", "around", "object"].shape[1]
-        )
+        assert whole["object", "around", "object"].edge_type.numel() == before["object", "around", "object"].shape[1]
 
 
 def test_materialized_batches_are_the_batch_materialized() -> None:
     graphs = GraphBuilder(SCHEMA).build(awkward_posts())
-    whole, thin = collate([SCHEMA.materialize(graph) for graph in graphs]), Graph.of(collate(graphs), SCHEMA)
+    whole, thin = (
+        collate([SCHEMA.materialize(graph) for graph in graphs]),
+        GraphState.of(collate(graphs), SCHEMA),
+    )
     for key, edges in thin.edges.items():
         found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
         assert found == {tuple(edge) for edge in edges.index.t().tolist()}, key
@@ -130,7 +128,7 @@ def test_materialized_batches_are_the_batch_materialized() -> None:
 
 
 @dataclass(frozen=True)
-class Named(Kind):
+class Named(EdgeRule):
     """A kind whose fields are called as a relation's own are."""
 
     name: str
@@ -156,9 +154,7 @@ def test_saved_and_loaded() -> None:
 def test_unknown_kind() -> None:
     saved = TEXT.to_dict()
     saved["relations"][0]["kind"] = "Telepathic"
-    with pytest.raises(
-        ValueError, match=r"relation kind 'Telepathic' is not known; imported: .*Complete, .*Windowed"
-    ):
+    with pytest.raises(ValueError, match=r"relation kind 'Telepathic' is not known; imported: .*Complete, .*Windowed"):
         Schema.from_dict(saved)
 
 
@@ -167,11 +163,11 @@ def test_unknown_kind() -> None:
     [
         (Grounded(), ("object", "token")),
         (Member(), ("entity", "token")),
-        (EntityWords(), ("object", "token")),
+        (InEntity(), ("object", "token")),
     ],
     ids=str,
 )
-def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: Kind, ends: tuple[str, str]) -> None:
+def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: EdgeRule, ends: tuple[str, str]) -> None:
     there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
     both = Schema([there, back])
     for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:

@@ -23,27 +23,27 @@ from mnergraph.cli.explain import explain
 from mnergraph.cli.extract import features
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
-from mnergraph.data import Evidence, Folder, write_conll
+from mnergraph.data import Evidence, PostFolder, write_conll
 from mnergraph.data.formats.feature_file import write_features
 from mnergraph.features.store.entries import manifest_of
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
-from mnergraph.features.vision.backbones import Regions, Tower
+from mnergraph.features.vision.backbones import BackboneGrid, VisionTower
 from mnergraph.features.vision.captioning import Captioner
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.detectors import RCNN
-from mnergraph.features.vision.detr import QueryDetector
-from mnergraph.features.vision.evidence import Seen
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.detectors import RCNNDetector
+from mnergraph.features.vision.detr import DETRDetector
+from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
-from mnergraph.features.vision.grounding import Grounder
+from mnergraph.features.vision.grounding import PhraseGrounder
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
 from mnergraph.graph import GraphBuilder
 from mnergraph.inference.processor import Pipeline, record_of
 from mnergraph.models import SCHEMAS, UMT, Tagger
-from mnergraph.pair import Object, Pair
-from mnergraph.training import Loop
+from mnergraph.pair import DetectedObject, Pair
+from mnergraph.training import TrainerConfig
 
-SMALL = Regions("resnet18", size=32)
+SMALL = BackboneGrid("resnet18", size=32)
 WORDS, TAGS = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
 
 
@@ -81,13 +81,13 @@ def posts(images: Path, ids: Sequence[str] = "0123") -> list[Pair]:
 @pytest.mark.parametrize("kind", list(EXTRACTORS))
 def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where its folder lies by the name that the manifest knows
-    crops = Crops(size=32, seed=3)
+    crops = RegionEncoder(size=32, seed=3)
     extractor = {
-        "Regions": lambda: Regions("resnet18", size=48, fit="crop", seed=2),
-        "Tower": lambda: Tower(tinies.tower("clip", Path("model"))),
-        "RCNN": lambda: RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")),
-        "QueryDetector": lambda: QueryDetector(tinies.detector("detr", Path("model")), crops=crops),
-        "Grounder": lambda: Grounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
+        "Regions": lambda: BackboneGrid("resnet18", size=48, fit="crop", seed=2),
+        "Tower": lambda: VisionTower(tinies.tower("clip", Path("model"))),
+        "RCNN": lambda: RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")),
+        "DETRDetector": lambda: DETRDetector(tinies.detector("detr", Path("model")), crops=crops),
+        "Grounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
         "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), beams=2),
     }[kind]()
     told = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
@@ -158,9 +158,7 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
     features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
     with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[store, other])
-    with pytest.raises(
-        StoreError, match=r"store holds what Regions saw; the model learned from no feature store"
-    ):
+    with pytest.raises(StoreError, match=r"store holds what Regions saw; the model learned from no feature store"):
         steps(Evidence(), widths={"image": 512}, stores=[store])
     with pytest.raises(FileNotFoundError, match="is no feature store"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
@@ -170,16 +168,12 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
     evidence = Evidence(stores=(store,))
     path = store / "manifest.json"
     path.write_text(path.read_text().replace('"Regions"', '"Mine"'))
-    with pytest.raises(
-        ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"
-    ):
+    with pytest.raises(ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
     known = steps(evidence, widths={"image": 512}, stores=[store])
     assert all(pair.image is not None for pair in known.prepared(posts(images)))
-    given = replace(posts(images)[0], image=torch.zeros(49, 512), objects=(Object("a", (0, 0, 1, 1)),))
-    assert (
-        steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
-    )
+    given = replace(posts(images)[0], image=torch.zeros(49, 512), objects=(DetectedObject("a", (0, 0, 1, 1)),))
+    assert steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
 
 
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
@@ -192,13 +186,10 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
         by_file.prepared([fine, Pair(WORDS)])
         steps(Evidence(), widths={}).prepared(posts(images))
     regions = steps(Evidence(), widths={"region": 5})
-    bare, full = (Object("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
+    bare, full = (DetectedObject("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
     with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 0\."):
         regions.prepared(
-            [
-                replace(pair, objects=(thing,))
-                for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)
-            ]
+            [replace(pair, objects=(thing,)) for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)]
         )
 
 
@@ -213,7 +204,7 @@ def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
 
 
 def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -> None:
-    detector = RCNN("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), threshold=1.0)
+    detector = RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), threshold=1.0)
     features(images, tmp_path / "store", detector, progress=False)
     evidence = Evidence(stores=(tmp_path / "store",))
     assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
@@ -222,14 +213,14 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
         blind.prepared(posts(images))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        blind.prepared([replace(pair, objects=(Object("a hat"),)) for pair in posts(images)])
+        blind.prepared([replace(pair, objects=(DetectedObject("a hat"),)) for pair in posts(images)])
 
 
 # --- objects, phrases, captions -------------------------------------------------------------------------
 
 
 def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
-    grounder = Grounder(tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, crops=Crops(size=32))
+    grounder = PhraseGrounder(tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, crops=RegionEncoder(size=32))
     captioner = Captioner(tinies.captioner("git", tmp_path / "c"), max_pieces=9)
     write_conll(posts(images), tmp_path / "train.txt")
     for name, extractor in (("regions", SMALL), ("boxes", grounder), ("told", captioner)):
@@ -257,7 +248,7 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     empty = replace(evidence, **listed)
     assert empty.attach(posts(images)) == seen
     assert empty.coverage(posts(images)).regions == len(seen), "those of the stores"
-    held = Object("held", (0, 0, 5, 5))
+    held = DetectedObject("held", (0, 0, 5, 5))
     assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == seen
     alone = replace(empty, stores=()).attach(posts(images))
     assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(seen)
@@ -268,7 +259,7 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 2 rows but the objects file has 0 objects"):
         empty.attach(posts(images))
     # what a post tells itself holds
-    box = Object("mine", (0, 0, 20, 20), region=torch.ones(512))
+    box = DetectedObject("mine", (0, 0, 20, 20), region=torch.ones(512))
     own = replace(posts(images)[0], caption="a hat", objects=(box,), image=torch.ones(2, 512), size=(40, 30))
     (kept,) = steps(evidence, widths={"image": 512}, stores=stores).prepared([own])
     assert [thing.label for thing in kept.objects] == ["mine", "hat"]
@@ -292,8 +283,8 @@ class Colours(Extractor):
     def prepare(self, picture: Any, phrases: Any) -> dict[str, torch.Tensor]:
         return {"pixels": pil_to_tensor(picture.resize((8, 8)))}
 
-    def compute(self, batch: Any, items: Any) -> list[Seen]:
-        return [Seen(grid=rows) for rows in self.net(batch["pixels"] / 255).flatten(2).mT.cpu()]
+    def compute(self, batch: Any, items: Any) -> list[ImageEvidence]:
+        return [ImageEvidence(grid=rows) for rows in self.net(batch["pixels"] / 255).flatten(2).mT.cpu()]
 
 
 # --- a trained model, on disk and back ------------------------------------------------------------------
@@ -309,11 +300,11 @@ def test_from_the_picture_alone_as_from_the_store(
     features(images, tmp_path / "store", Colours(), progress=False)
     assert len(FeatureStore(tmp_path / "store")) == 4
     train(
-        partial(Folder, evidence=Evidence(stores=(tmp_path / "store",))),
+        partial(PostFolder, evidence=Evidence(stores=(tmp_path / "store",))),
         tmp_path,
         partial(UMT, heads=2, hidden=8),
         tmp_path / "out",
-        loop=Loop(epochs=1, batch_size=4, accelerator="cpu", progress=False),
+        loop=TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False),
     )
     model = tmp_path / "out" / "model"
     assert Tagger.from_pretrained(model).record["evidence"]["stores"] == [vars(manifest_of(Colours()))]
@@ -338,9 +329,9 @@ def test_from_the_picture_alone_as_from_the_store(
 
     scored = [
         evaluate(model, data, tmp_path, progress=False)
-        for data in (partial(Folder, evidence=Evidence(stores=(tmp_path / "store",))), Folder)
+        for data in (partial(PostFolder, evidence=Evidence(stores=(tmp_path / "store",))), PostFolder)
     ]
     assert scored[0] == scored[1]
     features(images, tmp_path / "other", Colours(3), progress=False)
     with pytest.raises(StoreError, match=r"made with other settings: settings\.side: 3 there, 2 here"):
-        evaluate(model, Folder, tmp_path, stores=(tmp_path / "other",), progress=False)
+        evaluate(model, PostFolder, tmp_path, stores=(tmp_path / "other",), progress=False)

@@ -17,12 +17,12 @@ from runs import Run
 from wild import noise
 
 import mnergraph
-from mnergraph.explain import PostRecord
+from mnergraph.explain import PairRecord
 from mnergraph.inference import pipeline as reading
-from mnergraph.inference.output import Found
-from mnergraph.inference.pipeline import Reader
+from mnergraph.inference.output import NERResult
+from mnergraph.inference.pipeline import NERPipeline
 from mnergraph.models import UMGF
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 TEXT = "RT @BBC:  <b>Kevin</b>\tDurant & $5 wins… 😀 at O2"
 KEYS = {"entity_group", "label", "score", "word", "text", "start", "end", "word_start", "word_end"}
@@ -30,19 +30,19 @@ SUPPORT = {"box", "box_label", "box_score", "box_weight"}
 
 
 @pytest.fixture
-def reader(umgf: Callable[[], UMGF]) -> Reader:
+def reader(umgf: Callable[[], UMGF]) -> NERPipeline:
     return mnergraph.pipeline(umgf(), batch_size=2)
 
 
-def found_in(reader: Reader, *given: Any, **how: Any) -> Found:
+def found_in(reader: NERPipeline, *given: Any, **how: Any) -> NERResult:
     """What a call finds in its one post; these models find something in any post."""
     found = reader(*given, **how)
-    assert isinstance(found, Found)
+    assert isinstance(found, NERResult)
     assert found
     return found
 
 
-def test_entities_of_a_text(reader: Reader) -> None:
+def test_entities_of_a_text(reader: NERPipeline) -> None:
     found = found_in(reader, TEXT)
     for entity in found:
         assert set(entity) == KEYS | SUPPORT
@@ -55,7 +55,7 @@ def test_entities_of_a_text(reader: Reader) -> None:
     assert json.loads(json.dumps(found)) == list(found)
 
 
-def test_words_texts_and_pairs_one_or_many(reader: Reader) -> None:
+def test_words_texts_and_pairs_one_or_many(reader: NERPipeline) -> None:
     words = ["Kevin", "Durant", "wins"]
     one = found_in(reader, "Kevin Durant wins")
     assert found_in(reader, words, words=True) == one
@@ -70,11 +70,11 @@ def test_words_texts_and_pairs_one_or_many(reader: Reader) -> None:
         reader(" ")
 
 
-def test_the_object_that_supports(reader: Reader) -> None:
+def test_the_object_that_supports(reader: NERPipeline) -> None:
     pair = post(5, 4, seed=3)
     found = found_in(reader, pair)
     record = found.explain()
-    assert isinstance(record, PostRecord)
+    assert isinstance(record, PairRecord)
     for entity in found:
         heard = record.heard((entity["word_start"], entity["word_end"]))
         assert heard is not None
@@ -106,7 +106,7 @@ def test_a_picture_in_any_form(trained: Run, tmp_path: Path) -> None:
     assert not folder.exists(), "pictures that were no files leave none"
 
 
-def test_pictures_that_do_not_fit(reader: Reader, tmp_path: Path) -> None:
+def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no picture "):
         reader("hi", image=tmp_path / "gone.png")
     with pytest.raises(ValueError, match=r"2 posts, so image is a list of as many; there are 1"):
@@ -148,9 +148,9 @@ class Shown(HTMLParser):
 
 
 @pytest.mark.filterwarnings("ignore:1 posts have a picture")
-def test_in_a_notebook(reader: Reader, tmp_path: Path) -> None:
+def test_in_a_notebook(reader: NERPipeline, tmp_path: Path) -> None:
     noise(40, 30).save(tmp_path / "1.png")
-    hostile = Object("<script>x</script>", box=(0, 0, 20, 30))
+    hostile = DetectedObject("<script>x</script>", box=(0, 0, 20, 30))
     pair = Pair(("<img", "src=x>", "Kevin"), picture=tmp_path / "1.png", size=(40, 30), objects=(hostile,))
     found = found_in(reader, pair)
     shown = Shown(found._repr_html_())

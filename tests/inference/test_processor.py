@@ -19,7 +19,7 @@ from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, GraphBuilder, Relation, Schema
 from mnergraph.inference.processor import Pipeline, record_of
 from mnergraph.models import Entity, Tagger
-from mnergraph.pair import Object, Pair, Post
+from mnergraph.pair import DetectedObject, Pair, Post
 
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
 
@@ -39,10 +39,7 @@ class EveryPair:
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
         self.seen.append(list(pairs))
         return [
-            [
-                Entity(start, min(start + 2, len(pair.words)), "PER", 0.5)
-                for start in range(0, len(pair.words), 2)
-            ]
+            [Entity(start, min(start + 2, len(pair.words)), "PER", 0.5) for start in range(0, len(pair.words), 2)]
             for pair in pairs
         ]
 
@@ -92,23 +89,25 @@ def test_posts_come_in_order_and_in_batches() -> None:
 
 
 def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
-    post = Post.of_text("hi", caption="a man and a dog", objects=(Object("hat", box=(0, 0, 1, 1)),))
+    post = Post.of_text("hi", caption="a man and a dog", objects=(DetectedObject("hat", box=(0, 0, 1, 1)),))
     with_phrases, without = EveryPair(caption_phrases=True), EveryPair(caption_phrases=False)
     for model in (with_phrases, without):
         list(Pipeline(model)([post]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
     assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
-    told = Post.of_text("hi", caption="a man", objects=(Object("a cat"),))
+    told = Post.of_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
     list(Pipeline(with_phrases)([told]))  # type: ignore[arg-type]
-    assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], (
-        "phrases are there already"
-    )
+    assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], "phrases are there already"
 
 
 def test_as_many_objects_as_in_training() -> None:
     evidence = Evidence(top_objects=1, caption_phrases=False)
     model = EveryPair(**record_of(evidence, None))
-    things = (Object("low", (0, 0, 1, 1), 0.2), Object("high", (0, 0, 1, 1), 0.9), Object("told"))
+    things = (
+        DetectedObject("low", (0, 0, 1, 1), 0.2),
+        DetectedObject("high", (0, 0, 1, 1), 0.9),
+        DetectedObject("told"),
+    )
     list(Pipeline(model)([Post.of_text("hi", objects=things)]))  # type: ignore[arg-type]
     assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
 
@@ -131,9 +130,7 @@ def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipelin
 
 
 def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Pipeline) -> None:
-    posts = [
-        Post.of_text(f"{name} met Jordan in Paris", picture=drawn(trained)) for name in ("Ann", "Bob")
-    ] * 3
+    posts = [Post.of_text(f"{name} met Jordan in Paris", picture=drawn(trained)) for name in ("Ann", "Bob")] * 3
     pipeline.model.save_pretrained(tmp_path)
     again = Pipeline(Tagger.from_pretrained(tmp_path), batch_size=4)
     assert again.crops == pipeline.crops
@@ -175,7 +172,11 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
     assert first.pair == Pair(("Kevin", "wins"), id="7", picture=path.parent / "1.png", caption="a man")
     assert (second.text, second.pair) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
     assert third.pair.size == (40, 30)
-    assert third.pair.objects == (Object("", (0, 2, 30, 20)), Object("hat", words=(0, 1)), Object("a"))
+    assert third.pair.objects == (
+        DetectedObject("", (0, 2, 30, 20)),
+        DetectedObject("hat", words=(0, 1)),
+        DetectedObject("a"),
+    )
     assert read_posts(write("none.jsonl", "")) == []
 
 

@@ -12,9 +12,7 @@ from mnergraph.labels import spans
 from mnergraph.metrics.scores import Score, Scores, score
 
 
-def by_hand(
-    gold: list[list[str]], predicted: list[list[str]], *, strict: bool, kind: str | None = None
-) -> Score:
+def by_hand(gold: list[list[str]], predicted: list[list[str]], *, strict: bool, kind: str | None = None) -> Score:
     """Precision, recall and F1 of sets of spans."""
     told, said = (
         {

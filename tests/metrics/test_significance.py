@@ -35,10 +35,7 @@ def test_randomisation_against_all_swaps() -> None:
 def test_bootstrap_against_all_draws() -> None:
     first, second = FIRST[:5], SECOND[:5]
     exact = np.sort(
-        [
-            f1([first[i] for i in drawn]) - f1([second[i] for i in drawn])
-            for drawn in product(range(5), repeat=5)
-        ]
+        [f1([first[i] for i in drawn]) - f1([second[i] for i in drawn]) for drawn in product(range(5), repeat=5)]
     )
     low, high = bootstrap(first, second, trials=40_000, level=0.8)
     # differences are few and repeat: below each end lies at most its share, and up to it at least that

@@ -9,15 +9,15 @@ import pytest
 import torch
 from fakes import over_words, vectors_of
 
-from mnergraph.features.text.encoder import Backbone, tiny
-from mnergraph.features.text.nearest_words import SimilarWords
-from mnergraph.labels import Labels
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
-REGION, IMAGE = 6, 5
+REGION_FEATURES, IMAGE = 6, 5
 NAMES = ("bob", "ann", "lee", "paris", "rome", "oslo", "saw", "new", "york", "city")
-SIMILAR = SimilarWords.among(
+SIMILAR = NearestWords.among(
     NAMES, torch.randn(len(NAMES), 3, generator=torch.Generator().manual_seed(0)), NAMES, progress=False
 )
 
@@ -40,26 +40,26 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
     "MGCMT": {"heads": 4, "hidden": 24, "image_width": IMAGE, "similar": SIMILAR, "fusion_dropout": 0.0},
-    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION},
+    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION_FEATURES},
     "GEI": {
         "width": 16,
         "heads": 4,
         "layers": 2,
         "hidden": 24,
-        "region_width": REGION,
+        "region_width": REGION_FEATURES,
         "image_width": IMAGE,
     },
-    "HamLearning": {"heads": 4, "region_width": REGION, "image_width": IMAGE},
+    "HamLearning": {"heads": 4, "region_width": REGION_FEATURES, "image_width": IMAGE},
 }
 
 
-def _object(label: str = "", words: tuple[int, int] | None = None, region: bool = True) -> Object:
-    return Object(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION) if region else None)
+def _object(label: str = "", words: tuple[int, int] | None = None, region: bool = True) -> DetectedObject:
+    return DetectedObject(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
-def labels() -> Labels:
-    return Labels.of_types(["PER", "LOC"])
+def labels() -> LabelSet:
+    return LabelSet.of_types(["PER", "LOC"])
 
 
 @pytest.fixture
@@ -101,9 +101,7 @@ def awkward() -> dict[str, list[Pair]]:
         "one region": [Pair(words, tags, "a", image=torch.randn(1, IMAGE), objects=(thing,))],
         "one word": [Pair(words[:1], tags[:1], "a", objects=(thing,)), Pair(words[:1], tags[:1], "b")],
         "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(thing,)), Pair(words, tags, "b")],
-        "erased words": [
-            Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(thing,))
-        ],
+        "erased words": [Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(thing,))],
         "only erased words": [
             Pair(("\u200b",), ("O",), "a"),
             Pair(("\u00ad",), ("B-PER",), "b", objects=(thing,)),
@@ -115,9 +113,7 @@ def awkward() -> dict[str, list[Pair]]:
         "objects of nothing": [
             Pair(words, tags, "a", objects=(_object(region=False), _object("", (0, 1), region=False)))
         ],
-        "object without a label": [
-            Pair(words, tags, "a", objects=(_object(), _object("hat", (0, 1), region=False)))
-        ],
+        "object without a label": [Pair(words, tags, "a", objects=(_object(), _object("hat", (0, 1), region=False)))],
         "thirty objects": [
             Pair(words, tags, "a", objects=(thing,) * 30),
             Pair(words, tags, "b", objects=(thing,)),
@@ -131,13 +127,13 @@ def awkward() -> dict[str, list[Pair]]:
 
 
 @pytest.fixture
-def build(labels: Labels) -> Callable[..., Tagger]:
+def build(labels: LabelSet) -> Callable[..., Tagger]:
     """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call.
 
     A kind that reads word vectors gets them for the words that the encoder knows.
     """
 
-    def make(kind: str, *, encoder: Backbone | None = None, dropout: float = 0.0) -> Tagger:
+    def make(kind: str, *, encoder: TextEncoderModel | None = None, dropout: float = 0.0) -> Tagger:
         torch.manual_seed(1)
         encoder = encoder or tiny(["bob", "saw", "paris"], width=16, layers=1, heads=2)
         for part in encoder.model.modules():

@@ -14,7 +14,7 @@ from mnergraph.models import AdaCAN
 from mnergraph.models.adacan import TO_TOKENS, TOKENS
 from mnergraph.nn.conv.additive_attention import AdditiveAttention
 from mnergraph.nn.encoders.visual import ImageEncoder
-from mnergraph.nn.layers.hetero import Along
+from mnergraph.nn.layers.hetero import RelationModule
 from mnergraph.pair import Pair
 
 Choosy = Callable[[str], AdaCAN]
@@ -32,7 +32,7 @@ def attend(operator: AdditiveAttention, asks: Tensor, answers: list[Tensor]) -> 
 def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
     """Emissions of one post from its words' states, by the equations in the module's docstring."""
     image = next(layer for layer in model.layers if isinstance(layer, ImageEncoder)).linear
-    visual, textual = (layer.operator for layer in model.layers if isinstance(layer, Along))
+    visual, textual = (layer.operator for layer in model.layers if isinstance(layer, RelationModule))
     fusion = model.layers[-2].module
     regions = [] if post.image is None else [torch.tanh(image(u)) for u in post.image]
     rows = []
@@ -45,9 +45,7 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
         g = torch.sigmoid(fusion.fusion.a.weight @ a + fusion.fusion.b.weight @ b)
         m = g * a + (1 - g) * b
         # filtration gate
-        s = torch.sigmoid(
-            fusion.filtration.a.weight @ h + fusion.filtration.a.bias + fusion.filtration.b.weight @ m
-        )
+        s = torch.sigmoid(fusion.filtration.a.weight @ h + fusion.filtration.a.bias + fusion.filtration.b.weight @ m)
         u = s * torch.tanh(fusion.inner(m))
         rows.append(model.layers[-1].linear(torch.cat([h, u])))
     return torch.stack(rows)

@@ -16,7 +16,7 @@ from fakes import over_words
 import mnergraph.models.hub
 from mnergraph.features.text.encoder import TINY, tiny
 from mnergraph.graph import Schema, collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 from mnergraph.pair import Pair
 
@@ -99,7 +99,7 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
 
 
 def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
-    labels = Labels.of_types(["PER"])
+    labels = LabelSet.of_types(["PER"])
     model = BERTCRF(tiny(width=16, layers=1, heads=2), labels, constrain=True, pooling="mean")
     assert model.settings() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
     model.save_pretrained(tmp_path)
@@ -195,9 +195,7 @@ def test_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.M
     assert model.predict(everything) == BERTCRF.from_pretrained(saved).predict(everything)
 
 
-def test_to_the_hub(
-    build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Hub:
         def __init__(self, token: str | None = None) -> None:
             assert token == "secret"
@@ -218,6 +216,6 @@ def test_to_the_hub(
 
 
 def test_predict_reads_no_labels() -> None:
-    model = BERTCRF(tiny(), Labels.of_types(["PER"]))
+    model = BERTCRF(tiny(), LabelSet.of_types(["PER"]))
     strange = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
     assert model.predict([strange]) == model.predict([Pair(words=("a", "b"))])

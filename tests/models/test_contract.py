@@ -7,7 +7,6 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ import torch
 import mnergraph.models
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, UMGF, Tagger
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and what stands over BERT or LSTM over both.
@@ -43,14 +42,13 @@ AWKWARD = [
 every_model = pytest.mark.parametrize("kind", KINDS)
 
 
-def run(model: Tagger, posts: Sequence[Pair]) -> Graph:
+def run(model: Tagger, posts: Sequence[Pair]) -> GraphState:
     return model(collate(model.builder.build(posts)))
 
 
 def test_no_model_is_left_out() -> None:
     modules = [
-        import_module(found.name)
-        for found in pkgutil.walk_packages(mnergraph.models.__path__, "mnergraph.models.")
+        import_module(found.name) for found in pkgutil.walk_packages(mnergraph.models.__path__, "mnergraph.models.")
     ]
     defined = {
         kind
@@ -79,9 +77,7 @@ def test_a_model_is_a_schema_and_a_stack() -> None:
 @pytest.mark.parametrize("max_length", [512, 16])
 @pytest.mark.parametrize("case", AWKWARD)
 @every_model
-def test_awkward_posts(
-    kind: str, case: str, max_length: int, build: Build, awkward: dict[str, list[Pair]]
-) -> None:
+def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkward: dict[str, list[Pair]]) -> None:
     assert list(awkward) == AWKWARD
     model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train()
     posts = awkward[case]
@@ -106,8 +102,7 @@ def test_every_parameter_learns(kind: str, build: Build, everything: list[Pair])
     still = [
         name
         for name, weight in model.named_parameters()
-        if (weight.grad is None or not weight.grad.any())
-        and not name.endswith("key.bias")  # softmax does not see it
+        if (weight.grad is None or not weight.grad.any()) and not name.endswith("key.bias")  # softmax does not see it
     ]
     assert not still
 
@@ -122,9 +117,7 @@ def test_alone_equals_batched(
     awkward: dict[str, list[Pair]],
     everything: list[Pair],
 ) -> None:
-    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train(
-        mode == "train"
-    )
+    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train(mode == "train")
     posts = [post for batch in awkward.values() for post in batch] + everything
     together = run(model, posts)
     tags, losses = model.tags(together), []
@@ -164,7 +157,7 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
             sentence,
             tuple(tag_of[word] for word in sentence),
             str(place),
-            objects=(Object("hat"),) * (place % 3),
+            objects=(DetectedObject("hat"),) * (place % 3),
         )
         for place, sentence in enumerate(sentences)
     ]
@@ -184,9 +177,7 @@ def test_posts_without_labels(kind: str, build: Build, everything: list[Pair]) -
     bare = [replace(post, labels=None) for post in everything]
     graph = run(model, [everything[0], replace(bare[1], id="nobody-told")])
     assert [len(row) for row in model.tags(graph)] == [9, 9]
-    with pytest.raises(
-        ValueError, match=r"posts without labels can't be trained on or scored: 'nobody-told'$"
-    ):
+    with pytest.raises(ValueError, match=r"posts without labels can't be trained on or scored: 'nobody-told'$"):
         model.loss(graph)
 
 
@@ -226,6 +217,6 @@ def test_labels_that_are_not_in_the_set(build: Build) -> None:
         model.builder(Pair(("a",), ("B-MISC",), "x"))
 
 
-def test_form(labels: Labels) -> None:
+def test_form(labels: LabelSet) -> None:
     with pytest.raises(ValueError, match="form is paper or released, not 'both'"):
         UMGF(tiny(), labels, form="both")  # type: ignore[arg-type]

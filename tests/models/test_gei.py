@@ -15,11 +15,11 @@ import torchcrf
 from equations import attention, norm, scatter, transformer
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.graph import Edges, collate
-from mnergraph.labels import Labels, boundary, spans
+from mnergraph.labels import LabelSet, boundary, spans
 from mnergraph.models import GEI, Tagger
-from mnergraph.models.gei.layers import Gated
+from mnergraph.models.gei.layers import GatedMessage
 from mnergraph.models.gei.model import (
     FILLS,
     FROM_ENTITIES,
@@ -31,26 +31,26 @@ from mnergraph.models.gei.model import (
     TOKENS,
     VISUALS,
 )
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.conv.pooling import Pool
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.conv.pooling import SpanPooling
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
-from mnergraph.nn.heads.tagging import Emit
-from mnergraph.nn.layers.entity_nodes import GrowEntities
-from mnergraph.nn.layers.hetero import AddNorm, EachNode, FeedForward, RelationalLayer
-from mnergraph.nn.layers.node_types import Merge
-from mnergraph.nn.layers.transformer import TransformerBlock
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.heads.tagging import TaggingScores
+from mnergraph.nn.layers.entity_nodes import EntityNodes
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTypeModule
+from mnergraph.nn.layers.node_types import MergeNodeTypes
+from mnergraph.nn.layers.transformer import TransformerLayer
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["PER", "LOC"])
-WIDTH, HEADS, REGION, IMAGE = 16, 4, 6, 5
+LABELS = LabelSet.of_types(["PER", "LOC"])
+WIDTH, HEADS, REGION_FEATURES, IMAGE = 16, 4, 6, 5
 SMALL: dict[str, Any] = {
     "width": WIDTH,
     "heads": HEADS,
     "hidden": 20,
     "layers": 2,
-    "region_width": REGION,
+    "region_width": REGION_FEATURES,
     "image_width": IMAGE,
     "dropout": 0.0,
 }
@@ -64,7 +64,7 @@ FORMS: dict[str, dict[str, bool]] = {
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
-def encoder() -> Backbone:
+def encoder() -> TextEncoderModel:
     """Without dropout, so that training differs from evaluation in its entities alone."""
     found = tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
     for part in found.model.modules():
@@ -78,8 +78,8 @@ def gei(seed: int = 0, *, form: str = "GEI", **options: Any) -> GEI:
     return GEI(encoder(), LABELS, **{**SMALL, **FORMS[form], **options})
 
 
-def thing(label: str = "", *, region: bool = True) -> Object:
-    return Object(label, (0, 0, 4, 4), region=torch.randn(REGION) if region else None)
+def thing(label: str = "", *, region: bool = True) -> DetectedObject:
+    return DetectedObject(label, (0, 0, 4, 4), region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def posts() -> list[Pair]:
         torch.randn(1, IMAGE),
     )
 
-    def post(id: str, *tags: str, objects: tuple[Object, ...] = both, image: Tensor | None = whole) -> Pair:
+    def post(id: str, *tags: str, objects: tuple[DetectedObject, ...] = both, image: Tensor | None = whole) -> Pair:
         return Pair(words[: len(tags)], tags, id, objects=objects, image=image)
 
     return [
@@ -112,7 +112,7 @@ def posts() -> list[Pair]:
     ]
 
 
-def run(model: Tagger, some: Sequence[Pair]) -> Graph:
+def run(model: Tagger, some: Sequence[Pair]) -> GraphState:
     return model(collate(model.builder.build(some)))
 
 
@@ -135,15 +135,17 @@ class Paper:
     def __call__(self, post: Pair) -> dict[str, Tensor]:
         emissions = {}
         c = self.states(post)
-        blocks = [layer for layer in self.layers if isinstance(layer, TransformerBlock)]
+        blocks = [layer for layer in self.layers if isinstance(layer, TransformerLayer)]
         found: list[tuple[int, int]] = []
         if len(blocks) == 2:
             # eqs. 2-4
             side = torch.stack(transformer(blocks[0], c, c))
-            emissions["spans"] = side @ self.first(Emit).linear.weight.T + self.first(Emit).linear.bias
+            emissions["spans"] = (
+                side @ self.first(TaggingScores).linear.weight.T + self.first(TaggingScores).linear.bias
+            )
             found = self.spans(post, emissions["spans"])
         # eq. 1 and the linear map after it
-        maps = self.first(EachNode).types
+        maps = self.first(NodeTypeModule).types
         t = [maps["token"](x) for x in transformer(blocks[-1], c, c)]
         v = self.visual(post)
         # section 2.1: max over the words
@@ -186,9 +188,7 @@ class Paper:
                 x = x + objects.region(o.region)
             if o.label:
                 ids = self.model.encoder.pieces.tokenizer(o.label, add_special_tokens=False)["input_ids"]
-                x = x + objects.label(
-                    objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0))
-                )
+                x = x + objects.label(objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0)))
             found.append(x)
         return [torch.relu(row) for row in found]
 
@@ -197,7 +197,7 @@ class Paper:
         starts = [
             place
             for place, layer in enumerate(self.layers)
-            if isinstance(layer, RelationalLayer) and TOKENS in layer.relations
+            if isinstance(layer, HeteroLayer) and TOKENS in layer.relations
         ]
         for start, end in zip(starts, [*starts[1:], len(self.layers) - 1], strict=True):
             yield self.layers[start:end]
@@ -206,9 +206,9 @@ class Paper:
         self, layer: list[nn.Module], t: list[Tensor], e: list[Tensor], v: list[Tensor], found: list
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         inside, between, *rest = layer
-        assert isinstance(inside, RelationalLayer)
-        assert isinstance(between, RelationalLayer)
-        alone = next(module for module in rest if isinstance(module, EachNode))
+        assert isinstance(inside, HeteroLayer)
+        assert isinstance(between, HeteroLayer)
+        alone = next(module for module in rest if isinstance(module, NodeTypeModule))
         a_t, a_v = (inside.operators[inside.relations.index(key)] for key in (TOKENS, VISUALS))
         # eq. 7
         d_t = [norm(inside.combine["token"].norm, x + attention(a_t, x, t)) for x in t]
@@ -234,7 +234,7 @@ class Paper:
         return t, [self.pool(t, span) for span in found], v
 
     @staticmethod
-    def mix(layer: RelationalLayer, key: Any, receiver: Tensor, senders: list[Tensor]) -> Tensor:
+    def mix(layer: HeteroLayer, key: Any, receiver: Tensor, senders: list[Tensor]) -> Tensor:
         if key not in layer.relations or not senders:
             return receiver
         gated = layer.operators[layer.relations.index(key)]
@@ -272,7 +272,7 @@ def test_paper(posts: list[Pair], form: str, training: bool, layers: int) -> Non
     for task in wanted[0]:
         whole = torch.cat([one[task] for one in wanted])
         torch.testing.assert_close(graph.emissions[task], whole, rtol=1e-5, atol=1e-5)
-    gates = [part.highway for part in model.modules() if isinstance(part, Gated)]
+    gates = [part.highway for part in model.modules() if isinstance(part, GatedMessage)]
     assert all(part.bias is None for gate in gates for part in (gate.a, gate.b)), "eqs. 9 and 11 have none"
 
 
@@ -283,9 +283,7 @@ def test_loss(posts: list[Pair]) -> None:
     for task, names in (("tags", LABELS), ("spans", LABELS.boundaries)):
         crf = torchcrf.CRF(len(names), batch_first=True)
         crf.load_state_dict(model.tasks[task].scorer.state_dict())
-        for scores, post in zip(
-            graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True
-        ):
+        for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
             told = post.labels or ()
             gold = torch.tensor([[names.index(tag if task == "tags" else boundary(tag)) for tag in told]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
@@ -298,9 +296,7 @@ def test_loss(posts: list[Pair]) -> None:
 
 def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) -> None:
     graph = run(gei().train(), posts)
-    wanted = [
-        [(s.start, s.end) for s in spans([boundary(tag) for tag in post.labels or ()])] for post in posts
-    ]
+    wanted = [[(s.start, s.end) for s in spans([boundary(tag) for tag in post.labels or ()])] for post in posts]
     assert grown(graph) == wanted
     assert sum(map(len, wanted)) == graph.x["entity"].shape[0] == 16
     assert (graph.edges[POOLS].index.flip(0) == graph.edges[FILLS].index).all()
@@ -312,7 +308,7 @@ def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) ->
         )
 
 
-def grown(graph: Graph) -> list[list[tuple[int, int]]]:
+def grown(graph: GraphState) -> list[list[tuple[int, int]]]:
     """First and last word, half-open, of every post's entities, read off their edges."""
     words, entities = graph.layouts["token"], graph.layouts["entity"]
     found: list[list[tuple[int, int]]] = [[] for _ in range(graph.sentences)]
@@ -394,10 +390,10 @@ def test_every_parameter_stays_in_the_computation(posts: list[Pair], form: str, 
 
 def test_dead_parameters_do_not_exist() -> None:
     model = gei(layers=3)
-    relations = [layer.relations for layer in model.layers if isinstance(layer, RelationalLayer)]
+    relations = [layer.relations for layer in model.layers if isinstance(layer, HeteroLayer)]
     inside, last = [TOKENS, VISUALS], [[TOKENS, VISUALS], [TO_ENTITIES], [FILLS]]
     assert relations == 2 * [inside, [TO_ENTITIES, FROM_ENTITIES], [FILLS], [POOLS]] + last
-    alone = [list(layer.types) for layer in model.layers if isinstance(layer, EachNode)][1:]
+    alone = [list(layer.types) for layer in model.layers if isinstance(layer, NodeTypeModule)][1:]
     assert alone == [["token", "visual"]] * 2 + [["token"]]
 
 
@@ -409,11 +405,11 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
 
     ``mute``: once the picture is there, words hear themselves alone.
     """
-    graph = Graph.of(collate(model.builder.build(some)), model.schema)
+    graph = GraphState.of(collate(model.builder.build(some)), model.schema)
     seen = None
     for layer in model.layers:
         graph = layer(graph)
-        if isinstance(layer, Merge):
+        if isinstance(layer, MergeNodeTypes):
             seen = graph.x["visual"]
             if mute:
                 words = graph.layouts["token"]
@@ -422,9 +418,7 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
     assert seen is not None
     scores = graph.emissions["tags"]
     weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
-    found = [
-        bool(torch.autograd.grad(row, seen, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)
-    ]
+    found = [bool(torch.autograd.grad(row, seen, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)]
     rows = iter(found)
     return [[next(rows) for _ in post.words] for post in some]
 
@@ -436,9 +430,7 @@ def inside(post: Pair) -> list[bool]:
 
 
 @pytest.mark.parametrize("form", ["GEI", "- entity-level interaction", "+ image region"])
-def test_no_word_outside_every_entity_receives_anything_from_the_picture(
-    posts: list[Pair], form: str
-) -> None:
+def test_no_word_outside_every_entity_receives_anything_from_the_picture(posts: list[Pair], form: str) -> None:
     if form == "+ image region":
         posts = [replace(post, objects=()) for post in posts]
     wanted = [inside(post) for post in posts]
@@ -459,9 +451,7 @@ def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) 
 def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
     """The same proof on numbers, in evaluation, with predicted entities."""
     model = gei(4, layers=1).eval()
-    other = [
-        replace(post, image=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts
-    ]
+    other = [replace(post, image=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts]
     one, two = run(model, posts), run(model, other)
     same = [torch.equal(a, b) for a, b in zip(one.emissions["tags"], two.emissions["tags"], strict=True)]
     words = set(one.edges[POOLS].index[0].tolist())
@@ -506,9 +496,7 @@ def test_between_gold_and_predicted(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     drawn = [grown(run(model, posts)) for _ in range(40)]
     assert all(one in (a, b) for draw in drawn for one, a, b in zip(draw, gold, predicted, strict=True))
-    counts = [
-        sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if told[post]
-    ]
+    counts = [sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if told[post]]
     assert all(5 < count < 35 for count in counts), "every post draws on its own"
     # a copy reads its own span detection
     twin = copy.deepcopy(model).eval()
@@ -532,7 +520,7 @@ def parts(model: GEI, *kinds: type[nn.Module]) -> list[nn.Module]:
 
 def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
     whole, no_entities, no_spans, regions = (gei(form=form, layers=3) for form in FORMS)
-    fills = [part for part in parts(whole, Gated) if isinstance(part.operator, Pool)]
+    fills = [part for part in parts(whole, GatedMessage) if isinstance(part.operator, SpanPooling)]
     assert len(fills) == 3
     assert sizes(whole) - sizes(no_entities) == sum((sizes(part) for part in fills), Counter())
     assert not sizes(no_entities) - sizes(whole)
@@ -541,7 +529,7 @@ def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
     assert not sizes(no_spans) - sizes(no_entities)
     assert sizes(whole) - sizes(regions) == sizes(parts(whole, ObjectEncoder)[0])
     assert not sizes(regions) - sizes(whole)
-    assert not parts(no_spans, ScheduledSampling, GrowEntities)
+    assert not parts(no_spans, ScheduledSampling, EntityNodes)
     assert no_spans.tasks["tags"].weight == whole.tasks["tags"].weight == 0.5
 
 
@@ -552,9 +540,7 @@ def test_schemas_say_what_is_joined() -> None:
     assert regions.nodes == ("token", "visual", "entity", "image")
     assert regions.relations == whole.relations
     assert "entity" not in (*no_entities.nodes, *no_spans.nodes)
-    assert "(visual, shows, token): visuals and tokens are joined where the word lies in an entity." in str(
-        no_entities
-    )
+    assert "(visual, shows, token): visuals and tokens are joined where the word lies in an entity." in str(no_entities)
     assert "(visual, shows, token): every visual reaches every token." in str(no_spans)
     assert gei(image_width=None).schema.nodes == ("token", "visual", "entity", "object")
 
@@ -569,9 +555,7 @@ def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
 
 
 def test_arguments_that_contradict() -> None:
-    with pytest.raises(
-        ValueError, match="entities come from span detection; turn entity_level_interaction off"
-    ):
+    with pytest.raises(ValueError, match="entities come from span detection; turn entity_level_interaction off"):
         gei(span_detection=False)
     with pytest.raises(ValueError, match="image_region needs image_width"):
         gei(image_region=True, image_width=None)
@@ -579,11 +563,9 @@ def test_arguments_that_contradict() -> None:
 
 def test_the_papers_numbers() -> None:
     model = GEI(tiny(width=16, layers=1, heads=2), LABELS)
-    blocks = [
-        layer for layer in model.layers if isinstance(layer, RelationalLayer) and TOKENS in layer.relations
-    ]
+    blocks = [layer for layer in model.layers if isinstance(layer, HeteroLayer) and TOKENS in layer.relations]
     assert len(blocks) == 6
-    assert {part.heads for part in parts(model, Attention)} == {8}
-    assert {part.dropout.p for part in parts(model, Attention, AddNorm)} == {0.4}
+    assert {part.heads for part in parts(model, RelationAttention)} == {8}
+    assert {part.dropout.p for part in parts(model, RelationAttention, AddNorm)} == {0.4}
     assert {name: task.weight for name, task in model.tasks.items()} == {"tags": 0.5, "spans": 0.5}
     assert model.layers[-1].linear.in_features == 512

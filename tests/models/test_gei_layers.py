@@ -8,19 +8,19 @@ from fakes import awkward_edges, gradients, layout, neighbours, random_edges
 from torch import Tensor, nn
 
 from mnergraph.graph import Edges
-from mnergraph.models.gei.layers import Gated
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.conv.pooling import Pool
+from mnergraph.models.gei.layers import GatedMessage
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.conv.pooling import SpanPooling
 
 WIDTH = 8
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
-OPERATORS = {"attention": lambda: Attention(WIDTH, 2), "sum": lambda: Pool("sum")}
+OPERATORS = {"attention": lambda: RelationAttention(WIDTH, 2), "sum": lambda: SpanPooling("sum")}
 every_operator = pytest.mark.parametrize("operator", OPERATORS)
 
 
-def gated(operator: str) -> Gated:
+def gated(operator: str) -> GatedMessage:
     torch.manual_seed(0)
-    return Gated(OPERATORS[operator](), WIDTH)
+    return GatedMessage(OPERATORS[operator](), WIDTH)
 
 
 def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ def test_any_operator() -> None:
         def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
             return torch.ones_like(dst)
 
-    layer = Gated(Constant(), 2)
+    layer = GatedMessage(Constant(), 2)
     nn.init.zeros_(layer.highway.a.weight)
     nn.init.zeros_(layer.highway.b.weight)
     edges = Edges(layout(1, 0), layout(1, 1))

@@ -14,8 +14,8 @@ from mnergraph.explain import record_attention
 from mnergraph.models import GVATT
 from mnergraph.models.gvatt import TO_SENTENCE
 from mnergraph.nn.encoders.visual import ImageEncoder
-from mnergraph.nn.layers.hetero import Along, Apply
-from mnergraph.nn.layers.lstm import SentenceQuery
+from mnergraph.nn.layers.hetero import FeatureModule, RelationModule
+from mnergraph.nn.layers.lstm import SentenceLSTM
 from mnergraph.pair import Pair
 
 Choosy = Callable[[str], GVATT]
@@ -33,16 +33,14 @@ def gate(gates: nn.Module, h: Tensor, c: Tensor) -> Tensor:
 
 def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
     """Emissions of one post from its words' states, by the equations in the module's docstring."""
-    image, attention = part(model, ImageEncoder).linear, part(model, Along).operator
-    fusion = part(model, Apply).module
+    image, attention = part(model, ImageEncoder).linear, part(model, RelationModule).operator
+    fusion = part(model, FeatureModule).module
     # text query
-    _, (last, _) = part(model, SentenceQuery).lstm.lstm(states[None])
+    _, (last, _) = part(model, SentenceLSTM).lstm.lstm(states[None])
     q = last[0, 0]
     # visual attention
     regions = [] if post.image is None else [image(u) for u in post.image]
-    scores = [
-        attention.score.weight[0] @ torch.tanh(attention.query(q) + attention.key.weight @ v) for v in regions
-    ]
+    scores = [attention.score.weight[0] @ torch.tanh(attention.query(q) + attention.key.weight @ v) for v in regions]
     c = torch.zeros_like(states[0])
     if regions:
         for alpha, v in zip(torch.stack(scores).softmax(0), regions, strict=True):
@@ -73,9 +71,7 @@ def test_what_it_looks_at_is_recorded(kind: str, choosy: Choosy, grids: list[Pai
     with record_attention(model) as record:
         model.predict([grids[0], other, grids[2]])
     one, asked_otherwise, blind = record.posts
-    (seen,), (seen_otherwise,), (nothing,) = (
-        post.along(TO_SENTENCE) for post in (one, asked_otherwise, blind)
-    )
+    (seen,), (seen_otherwise,), (nothing,) = (post.along(TO_SENTENCE) for post in (one, asked_otherwise, blind))
     torch.testing.assert_close(seen.matrix().sum(-1), torch.ones(1, 1))
     assert seen.nodes == (49, 1)
     assert nothing.nodes == (0, 1)

@@ -12,18 +12,18 @@ import torch
 import torchcrf
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import HamLearning
-from mnergraph.models.hamlearning.layers import GatedUpdate, Relevance
+from mnergraph.models.hamlearning.layers import GatedResidual, Relevance
 from mnergraph.models.hamlearning.model import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, WEIGHS
-from mnergraph.nn import Apply, Blend, RelationalConvolution, RelationalLayer, TransformerBlock
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn import FeatureModule, HeteroLayer, LinearMix, RelationalConvolution, TransformerLayer
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
-WIDTH, HEADS, REGION, IMAGE = 12, 3, 6, 5
+LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+WIDTH, HEADS, REGION_FEATURES, IMAGE = 12, 3, 6, 5
 ABLATIONS: dict[str, dict[str, Any]] = {
     "paper": {},
     "w/o RGCN": {"rgcn": False},
@@ -37,8 +37,8 @@ every_ablation = pytest.mark.parametrize("ablation", ABLATIONS)
 def ham(**options: Any) -> HamLearning:
     """A small model in which no tanh is saturated and no bias zero."""
     torch.manual_seed(4)
-    encoder: Backbone = tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
-    given = {"heads": HEADS, "region_width": REGION, "image_width": IMAGE} | options
+    encoder: TextEncoderModel = tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+    given = {"heads": HEADS, "region_width": REGION_FEATURES, "image_width": IMAGE} | options
     model = HamLearning(encoder, LABELS, **given).eval()
     for part in model.modules():
         if isinstance(part, RelationalConvolution):
@@ -46,8 +46,8 @@ def ham(**options: Any) -> HamLearning:
     return model
 
 
-def thing(label: str = "", box: tuple[float, ...] | None = None, *, region: bool = True) -> Object:
-    return Object(label, box, region=torch.randn(REGION) if region else None)  # type: ignore[arg-type]
+def thing(label: str = "", box: tuple[float, ...] | None = None, *, region: bool = True) -> DetectedObject:
+    return DetectedObject(label, box, region=torch.randn(REGION_FEATURES) if region else None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def emissions(model: HamLearning, posts: list[Pair]) -> Tensor:
 def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
     """Emissions [words, labels] of one post; the model's layers in the order of the equations."""
     layers = list(model.layers)
-    blocks = [part for part in layers if isinstance(part, TransformerBlock)]
+    blocks = [part for part in layers if isinstance(part, TransformerLayer)]
     textual, *rest = blocks
     # eq. 1 and the textual Transformer
     sentence, *words = _transformer(textual, text := _text(model, post), text)
@@ -107,7 +107,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
             torch.cat([_place(box, post.size, whole=bool(image) and i == 0), v])
             for i, (box, v) in enumerate(zip(places, image + objects, strict=True))
         ]
-        for layer in (layer for layer in layers if isinstance(layer, RelationalLayer)):
+        for layer in (layer for layer in layers if isinstance(layer, HeteroLayer)):
             (convolution,), (update,) = layer.operators, layer.combine.values()
             nodes = [
                 _gcn(convolution, update, places, nodes, i, post.size, first_is_whole=bool(image))
@@ -118,14 +118,14 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
     relevance = [part for part in layers if isinstance(part, Relevance)]
     v = [_relevant(part, sentence, nodes, bool(image)) for part, nodes in zip(relevance, views, strict=True)]
     # eq. 12
-    first, _, _, second = next(part for part in layers if type(part).__name__ == "EachNode").types["token"]
+    first, _, _, second = next(part for part in layers if type(part).__name__ == "NodeTypeModule").types["token"]
     h = [second(torch.relu(first(word))) for word in words]
     last = next(block for block in rest if block.relation == TO_TOKENS)
     updates = list(dict.fromkeys(block for block in rest if block.relation == TO_OBJECTS))
     for place in range(rounds):
         seen = v[0]
         if len(v) == 2:
-            blend = next(part.module for part in layers if isinstance(part, Apply))
+            blend = next(part.module for part in layers if isinstance(part, FeatureModule))
             seen = [_blend(blend, a, b) for a, b in zip(*v, strict=True)]
         # eq. 15; the three parts read the same state
         new_h = _transformer(last, h, seen)
@@ -137,13 +137,9 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
 
 def _text(model: HamLearning, post: Pair) -> list[Tensor]:
     """[CLS], then every word as the sum of its pieces."""
-    encoded = model.encoder.pieces.tokenizer(
-        [list(post.words)], is_split_into_words=True, return_tensors="pt"
-    )
+    encoded = model.encoder.pieces.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
-    words = [
-        sum(s for s, o in zip(states, owner, strict=True) if o == word) for word in range(len(post.words))
-    ]
+    words = [sum(s for s, o in zip(states, owner, strict=True) if o == word) for word in range(len(post.words))]
     return [states[0], *words]
 
 
@@ -163,7 +159,7 @@ def _picture(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]
     return image, objects
 
 
-def _transformer(block: TransformerBlock, receivers: list[Tensor], senders: list[Tensor]) -> list[Tensor]:
+def _transformer(block: TransformerLayer, receivers: list[Tensor], senders: list[Tensor]) -> list[Tensor]:
     a, size, out = block.attention, WIDTH // HEADS, []
     for q in receivers:
         mixed = torch.zeros(WIDTH)
@@ -185,9 +181,7 @@ def _place(box: Any, size: tuple[int, int] | None, *, whole: bool) -> Tensor:
     if box is None or size is None:
         return torch.zeros(4)
     (left, top, right, bottom), (w, h) = box, size
-    return torch.tensor(
-        [(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w]
-    )
+    return torch.tensor([(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w])
 
 
 def _label(a: Any, b: Any, size: tuple[int, int]) -> int | None:
@@ -208,7 +202,7 @@ def _label(a: Any, b: Any, size: tuple[int, int]) -> int | None:
 
 def _gcn(
     convolution: RelationalConvolution,
-    update: GatedUpdate,
+    update: GatedResidual,
     places: list[Any],
     nodes: list[Tensor],
     i: int,
@@ -225,9 +219,7 @@ def _gcn(
         if label is not None:
             total = total + v @ convolution.weight[label]
     m = torch.relu(total)
-    gate = torch.sigmoid(
-        torch.cat([update.gate.a.weight, update.gate.b.weight], 1) @ torch.cat([m, nodes[i]])
-    )
+    gate = torch.sigmoid(torch.cat([update.gate.a.weight, update.gate.b.weight], 1) @ torch.cat([m, nodes[i]]))
     return nodes[i] + gate * m
 
 
@@ -242,7 +234,7 @@ def _relevant(part: Relevance, h: Tensor, nodes: list[Tensor], image: bool) -> l
     return [part.join(torch.cat([m * v, node])) for node in nodes[int(image) :]]
 
 
-def _blend(blend: Blend, a: Tensor, b: Tensor) -> Tensor:
+def _blend(blend: LinearMix, a: Tensor, b: Tensor) -> Tensor:
     alpha = blend.outer.weight @ torch.sigmoid(blend.gate.a.weight @ a + blend.gate.b.weight @ b)
     return alpha * a + (1 - alpha) * b
 
@@ -291,26 +283,24 @@ def sizes(model: HamLearning) -> Counter[str]:
     """How many numbers each kind of part has to learn."""
     found: Counter[str] = Counter()
     for part in dict.fromkeys(model.layers):
-        view = part.relation[0] if isinstance(part, TransformerBlock) else getattr(part, "view", "")
+        view = part.relation[0] if isinstance(part, TransformerLayer) else getattr(part, "view", "")
         found[f"{type(part).__name__} {view}".strip()] += sum(p.numel() for p in part.parameters())
     return +found
 
 
 def test_an_ablation_leaves_out_what_it_names() -> None:
     whole = sizes(ham())
-    block, update = whole["TransformerBlock text"], whole["TransformerBlock token"] // 2
+    block, update = whole["TransformerLayer text"], whole["TransformerLayer token"] // 2
     left_out = {
-        "w/o RGCN": ["RelationalLayer", "Relevance spatial", "Apply"],
-        "w/o ViT": ["TransformerBlock semantic", "Relevance semantic", "Apply"],
+        "w/o RGCN": ["HeteroLayer", "Relevance spatial", "Apply"],
+        "w/o ViT": ["TransformerLayer semantic", "Relevance semantic", "Apply"],
     }
     for name, parts in left_out.items():
         model = ham(**ABLATIONS[name])
         # and with it the transformer that updates the view's objects
-        wanted = {part: n for part, n in whole.items() if part not in parts} | {
-            "TransformerBlock token": update
-        }
+        wanted = {part: n for part, n in whole.items() if part not in parts} | {"TransformerLayer token": update}
         assert sizes(model) == wanted
-    assert whole["TransformerBlock semantic"] == 4 * block == 4 * update
+    assert whole["TransformerLayer semantic"] == 4 * block == 4 * update
     found = sizes(ham(relevance=False))
     matrices = {"semantic": 3 * WIDTH**2, "spatial": 2 * WIDTH * (WIDTH + 4) + (WIDTH + 4) ** 2}
     assert whole - found == Counter({f"Relevance {view}": n for view, n in matrices.items()})
@@ -325,12 +315,12 @@ def test_rounds_are_iterations() -> None:
     """L changes no parameter, but for the updates of the views, which one round alone has no use for."""
     one, *others = (sizes(ham(rounds=rounds)) for rounds in (1, 2, 3, 4, 5))
     assert all(other == others[0] for other in others)
-    assert others[0] - one == Counter({"TransformerBlock token": others[0]["TransformerBlock token"]})
+    assert others[0] - one == Counter({"TransformerLayer token": others[0]["TransformerLayer token"]})
 
 
 def test_numbers_of_the_paper() -> None:
     model = ham()
-    blocks = [part for part in dict.fromkeys(model.layers) if isinstance(part, TransformerBlock)]
+    blocks = [part for part in dict.fromkeys(model.layers) if isinstance(part, TransformerLayer)]
     assert Counter(block.relation[0] for block in blocks) == {
         "text": 1,
         "semantic": 4,
@@ -338,8 +328,8 @@ def test_numbers_of_the_paper() -> None:
         "token": 2,
     }
     assert {block.residual.dropout.p for block in blocks} == {0.1}
-    assert sum(isinstance(part, RelationalLayer) for part in model.layers) == 2
-    assert sum(isinstance(part, Apply) for part in model.layers) == 3
+    assert sum(isinstance(part, HeteroLayer) for part in model.layers) == 2
+    assert sum(isinstance(part, FeatureModule) for part in model.layers) == 3
 
 
 # --- what reaches whom ------------------------------------------------------------------------------------
@@ -381,17 +371,15 @@ def test_without_relevance_the_sentence_weighs_nothing(posts: list[Pair]) -> Non
     """With M = 1 the objects depend on no word before the rounds begin."""
     for measured in (True, False):
         model = ham(relevance=measured)
-        graphs = [
-            model.builder(replace(posts[0], words=words, labels=None)) for words in (("a",), ("Paris", "b"))
-        ]
-        upto = list(model.layers).index(next(p for p in model.layers if isinstance(p, Apply)))
+        graphs = [model.builder(replace(posts[0], words=words, labels=None)) for words in (("a",), ("Paris", "b"))]
+        upto = list(model.layers).index(next(p for p in model.layers if isinstance(p, FeatureModule)))
         found = [_upto(model, graph, upto) for graph in graphs]
         for view in ("semantic object", "spatial object"):
             assert torch.allclose(found[0][view], found[1][view], atol=1e-6) != measured
 
 
 def _upto(model: HamLearning, data: Any, layers: int) -> dict[str, Tensor]:
-    return dict(model.layers[:layers](Graph.of(data, model.schema)).x)
+    return dict(model.layers[:layers](GraphState.of(data, model.schema)).x)
 
 
 def test_half_precision(posts: list[Pair]) -> None:

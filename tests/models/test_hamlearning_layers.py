@@ -12,9 +12,9 @@ from torch_geometric.nn import RGCNConv
 
 from mnergraph.graph import Edges, Relation, Schema, Spatial
 from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
-from mnergraph.models.hamlearning.layers import BoxFeatures, GatedUpdate
-from mnergraph.nn import RelationalConvolution, RelationalLayer
-from mnergraph.pair import Object, Pair
+from mnergraph.models.hamlearning.layers import BoxFeatures, GatedResidual
+from mnergraph.nn import HeteroLayer, RelationalConvolution
+from mnergraph.pair import DetectedObject, Pair
 
 WIDTH, LABELS = 8, 5
 AROUND = ("object", "around", "object")
@@ -63,9 +63,7 @@ def test_against_pygs(edges: Edges) -> None:
     ours = convolution()
     ours.load_state_dict(theirs.state_dict())
     dst, src = inputs(edges)
-    torch.testing.assert_close(
-        ours(dst, src, edges), theirs((src, dst), edges.index, edges.type), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(ours(dst, src, edges), theirs((src, dst), edges.index, edges.type), atol=1e-5, rtol=1e-5)
     mine = gradients(lambda d, s: ours(d, s, edges), ours, dst, src)
     yours = gradients(lambda d, s: theirs((s, d), edges.index, edges.type), theirs, dst, src)
     for a, b in zip(mine, yours, strict=True):
@@ -81,15 +79,13 @@ def test_alone_is_batched() -> None:
         inside = (edges.index[0] >= begin) & (edges.index[0] < end)
         own = layout(end - begin)
         alone = Edges(own, own, edges.index[:, inside] - begin, type=edges.type[inside])
-        torch.testing.assert_close(
-            made(x[begin:end], x[begin:end], alone), together[begin:end], atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(made(x[begin:end], x[begin:end], alone), together[begin:end], atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision() -> None:
     made, edges = convolution(), labelled(random_edges(layout(6), layout(6), 0.5))
     x, src = inputs(edges)
-    update = GatedUpdate(WIDTH)
+    update = GatedResidual(WIDTH)
     wanted = update(x, made(x, src, edges))
     with torch.autocast("cpu", torch.bfloat16):
         found = update(x, made(x, src, edges))
@@ -104,7 +100,7 @@ def test_edges_without_labels() -> None:
 def test_gated_update() -> None:
     """Eqs. 6-7, node by node, with W as the one matrix of the paper."""
     torch.manual_seed(0)
-    update, x, message = GatedUpdate(WIDTH), torch.randn(5, WIDTH), torch.randn(5, WIDTH)
+    update, x, message = GatedResidual(WIDTH), torch.randn(5, WIDTH), torch.randn(5, WIDTH)
     matrix = torch.cat([update.gate.a.weight, update.gate.b.weight], 1)
     assert [name for name, _ in update.named_parameters()] == ["gate.a.weight", "gate.b.weight"]
     found = update(x, message)
@@ -115,10 +111,10 @@ def test_gated_update() -> None:
 
 
 def test_a_layer_of_the_stack() -> None:
-    """Operator and update in a RelationalLayer, on the boxes' own labels."""
+    """Operator and update in a HeteroLayer, on the boxes' own labels."""
     torch.manual_seed(0)
     graph = state(awkward_posts())
-    layer = RelationalLayer({AROUND: convolution(len(SPATIAL_LABELS))}, combine=lambda: GatedUpdate(WIDTH))
+    layer = HeteroLayer({AROUND: convolution(len(SPATIAL_LABELS))}, combine=lambda: GatedResidual(WIDTH))
     x, edges = graph.x["object"], graph.edges[AROUND]
     found, message = layer(graph).x["object"], layer.operators[0](x, x, edges)
     torch.testing.assert_close(found, layer.combine["object"](x, message))
@@ -151,8 +147,8 @@ PLACES = Schema([Relation("object", "near", "image", Spatial())], nodes=["senten
 def test_box_features_against_loops() -> None:
     posts = [
         *awkward_posts(),
-        Pair(("a",), size=None, objects=(Object(box=(1, 2, 3, 4)),), image=torch.zeros(1, 5)),
-        Pair(("a",), size=(40, 20), objects=(Object(box=(10, 5, 30, 10)), Object())),
+        Pair(("a",), size=None, objects=(DetectedObject(box=(1, 2, 3, 4)),), image=torch.zeros(1, 5)),
+        Pair(("a",), size=(40, 20), objects=(DetectedObject(box=(10, 5, 30, 10)), DetectedObject())),
     ]
     graph = state(posts, schema=PLACES)
     found = BoxFeatures()(graph)
@@ -163,9 +159,7 @@ def test_box_features_against_loops() -> None:
                 wanted.append([0.0] * 4)
                 continue
             (left, top, right, bottom), (w, h) = thing.box, pair.size
-            wanted.append(
-                [(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w]
-            )
+            wanted.append([(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w])
     assert wanted[-2] == [0.5, 0.375, 0.25, 0.5]
     assert any(map(any, wanted))
     torch.testing.assert_close(found.x["object"], torch.cat([torch.tensor(wanted), graph.x["object"]], 1))

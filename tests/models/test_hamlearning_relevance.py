@@ -8,7 +8,7 @@ from fakes import SCHEMA, awkward_posts, post, state, without_objects
 
 from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.models.hamlearning.layers import Relevance
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 WIDTH, TEXT = 6, 8
@@ -23,7 +23,7 @@ def relevance(measured: bool) -> Relevance:
     return Relevance("seen", WIDTH, TEXT, measured=measured)
 
 
-def seen(posts: list[Pair]) -> Graph:
+def seen(posts: list[Pair]) -> GraphState:
     """Sentences as wide as the text, one image node for every picture at most, both of the view's width."""
     graph = state(posts, width=TEXT, schema=WEIGHED)
     images = graph.layouts["image"]

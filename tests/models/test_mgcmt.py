@@ -16,19 +16,19 @@ from released import SPANS, TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import Backbone, tiny
-from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES as COCO
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MGCMT, Tagger
 from mnergraph.models.mgcmt.layers import ObjectClasses
 from mnergraph.models.mgcmt.model import AUGMENTS, SCHEMA, TOKENS
-from mnergraph.nn.layers.transformer import ThereAndBack, TransformerBlock
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.layers.transformer import CoAttention, TransformerLayer
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, HIDDEN, IMAGE, VECTOR = 12, 3, 20, 5, 4
 WORDS = ("Bob", "and", "Annabel", "saw", "Paris", "!")
 KNOWN = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
@@ -50,14 +50,14 @@ each = pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 both_forms = pytest.mark.parametrize("form", ["paper", "released"])
 
 
-def encoder() -> Backbone:
+def encoder() -> TextEncoderModel:
     torch.manual_seed(2)
     return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
 
 
-def similar(**options: Any) -> SimilarWords:
+def similar(**options: Any) -> NearestWords:
     vectors = torch.tensor(np.stack(list(TABLE.values())))
-    return SimilarWords.among(KNOWN, vectors, WORDS, progress=False, **options)
+    return NearestWords.among(KNOWN, vectors, WORDS, progress=False, **options)
 
 
 def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
@@ -76,7 +76,7 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
     """The layers by what they are and what they write."""
     named = {}
     for part in model.layers:
-        last = part[-1] if isinstance(part, ThereAndBack) else part
+        last = part[-1] if isinstance(part, CoAttention) else part
         wrote = next((getattr(last, key) for key in ("task", "out", "write") if hasattr(last, key)), "")
         # a path's levels write for themselves where there are two
         wrote = wrote.split(",")[0] if wrote.startswith("Text") else wrote
@@ -85,14 +85,14 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
     return named
 
 
-def run(model: Tagger, posts: list[Pair]) -> Graph:
+def run(model: Tagger, posts: list[Pair]) -> GraphState:
     return model(collate(model.builder.build(posts)))
 
 
 def post(start: int, stop: int, id: str, grid: int, *objects: str) -> Pair:
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     image = torch.randn(grid, IMAGE) if grid else None
-    return Pair(WORDS[start:stop], tags[start:stop], id, image=image, objects=tuple(map(Object, objects)))
+    return Pair(WORDS[start:stop], tags[start:stop], id, image=image, objects=tuple(map(DetectedObject, objects)))
 
 
 @pytest.fixture
@@ -114,13 +114,13 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
     """Emissions of one post's tags [words, labels] and spans [words, 3], equation by equation."""
     part = parts(model)
     e = list(_words(model, post))
-    if "RelationalLayer" in part:
+    if "HeteroLayer" in part:
         # eq. 4
-        linear = part["RelationalLayer"].combine["token"].module
+        linear = part["HeteroLayer"].combine["token"].module
         augmented = zip(e, map(_augmentation, post.words), strict=True)
         e = [linear.weight @ torch.cat([e_b, e_a]) + linear.bias for e_b, e_a in augmented]
     # eqs. 9-12
-    h = transformer(part["TransformerBlock token"], e, e) if "TransformerBlock token" in part else e
+    h = transformer(part["TransformerLayer token"], e, e) if "TransformerLayer token" in part else e
     seen = []
     if "ImageEncoder image" in part:
         # eq. 6
@@ -140,20 +140,16 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
         return torch.stack(tags), torch.zeros(0, 3)
     # eq. 18
     emit = part["Emit spans"].linear
-    spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerBlock spans"], h, h)]
+    spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerLayer spans"], h, h)]
     return torch.stack(tags), torch.stack(spans)
 
 
 def _words(model: Tagger, post: Pair) -> Iterator[Tensor]:
     """Eq. 1: E_B, the sum of a word's pieces."""
-    encoded = model.encoder.pieces.tokenizer(
-        [list(post.words)], is_split_into_words=True, return_tensors="pt"
-    )
+    encoded = model.encoder.pieces.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     for word in range(len(post.words)):
-        yield sum(
-            (state for state, own in zip(states, owner, strict=True) if own == word), torch.zeros(WIDTH)
-        )
+        yield sum((state for state, own in zip(states, owner, strict=True) if own == word), torch.zeros(WIDTH))
 
 
 def _augmentation(word: str) -> Tensor:
@@ -191,18 +187,16 @@ def _objects(model: Tagger, post: Pair) -> Iterator[Tensor]:
             yield torch.zeros(WIDTH)
 
 
-def _path(
-    part: dict[str, nn.Module], kind: str, out: str, h: list[Tensor], side: list[Tensor]
-) -> list[Tensor]:
+def _path(part: dict[str, nn.Module], kind: str, out: str, h: list[Tensor], side: list[Tensor]) -> list[Tensor]:
     """TextImg or TextObj: S_v or S_o."""
-    if f"TransformerBlock {kind}" in part:
+    if f"TransformerLayer {kind}" in part:
         # eqs. 9-12
-        side = transformer(part[f"TransformerBlock {kind}"], side, side)
+        side = transformer(part[f"TransformerLayer {kind}"], side, side)
     levels = []
-    if f"TransformerBlock {out}" in part:
-        levels.append(transformer(part[f"TransformerBlock {out}"], h, side))
-    if f"ThereAndBack {out}" in part:
-        there, back = part[f"ThereAndBack {out}"]
+    if f"TransformerLayer {out}" in part:
+        levels.append(transformer(part[f"TransformerLayer {out}"], h, side))
+    if f"CoAttention {out}" in part:
+        there, back = part[f"CoAttention {out}"]
         levels.append(transformer(back, h, transformer(there, side, h)))
     if len(levels) == 1:
         return levels[0]
@@ -266,7 +260,7 @@ def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list
 def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_path: Path) -> None:
     model = mgcmt(form=form)
     assert not [name for name in model.state_dict() if "vectors" in name]
-    assert not parts(model)["SimilarVectors"].vectors.requires_grad
+    assert not parts(model)["NearestWordVectors"].vectors.requires_grad
     model.save_pretrained(tmp_path)
     again = MGCMT.from_pretrained(tmp_path)
     # bob: known in lower case only; Oslo: in the table, not in the vocabulary
@@ -300,9 +294,7 @@ def test_the_object_that_is_none(posts: list[Pair], form: str) -> None:
 def test_labels_in_free_text(posts: list[Pair], form: str) -> None:
     model = mgcmt(form=form, label_features=True)
     assert "class_id" not in model.builder(posts[0])["object"]
-    named = [
-        replace(posts[0], objects=(Object(label),)) for label in ("a tall tower", "a small tower", "dog")
-    ]
+    named = [replace(posts[0], objects=(DetectedObject(label),)) for label in ("a tall tower", "a small tower", "dog")]
     tags = [run(model, [post]).emissions["tags"] for post in named]
     assert not torch.allclose(tags[0], tags[1], atol=1e-4)
     by_class = mgcmt(form=form)
@@ -319,26 +311,26 @@ def ends(kind: str) -> set[tuple[str, str, str]]:
 
 
 def path(kind: str, out: str) -> set[str]:
-    return {f"TransformerBlock {kind}", f"TransformerBlock {out}", f"ThereAndBack {out}", f"Apply {out}"}
+    return {f"TransformerLayer {kind}", f"TransformerLayer {out}", f"CoAttention {out}", f"Apply {out}"}
 
 
 #: The parts and the relations that each ablation takes away, from the paper form.
 GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
-    "SemAug": ({"SimilarVectors", "RelationalLayer"}, {AUGMENTS}),
+    "SemAug": ({"NearestWordVectors", "HeteroLayer"}, {AUGMENTS}),
     "TextObj": ({"ObjectClasses", "Apply S", *path("object", "TextObj")}, ends("object")),
     "TextImg": ({"ImageEncoder image", "Apply S", *path("image", "TextImg")}, ends("image")),
-    "ESD": ({"TransformerBlock spans", "Emit spans"}, set()),
+    "ESD": ({"TransformerLayer spans", "Emit spans"}, set()),
     "basic-level": (
-        {f"{kind} {out}" for kind in ("TransformerBlock", "Apply") for out in ("TextImg", "TextObj")},
+        {f"{kind} {out}" for kind in ("TransformerLayer", "Apply") for out in ("TextImg", "TextObj")},
         set(),
     ),
     "super-level": (
-        {f"{kind} {out}" for kind in ("ThereAndBack", "Apply") for out in ("TextImg", "TextObj")},
+        {f"{kind} {out}" for kind in ("CoAttention", "Apply") for out in ("TextImg", "TextObj")},
         {("token", "guides", "image"), ("token", "guides", "object")},
     ),
-    "uni-text": ({"TransformerBlock token"}, set()),
-    "uni-img": ({"TransformerBlock image"}, {("image", "attends", "image")}),
-    "uni-obj": ({"TransformerBlock object"}, {("object", "attends", "object")}),
+    "uni-text": ({"TransformerLayer token"}, set()),
+    "uni-img": ({"TransformerLayer image"}, {("image", "attends", "image")}),
+    "uni-obj": ({"TransformerLayer object"}, {("object", "attends", "object")}),
 }
 
 
@@ -356,7 +348,7 @@ def neutral(name: str, full: MGCMT) -> None:
     """Sets what the ablation takes away so that nothing comes of it."""
     part, one, none = parts(full), torch.eye(WIDTH), torch.zeros(WIDTH, WIDTH)
     if name == "SemAug":
-        linear = part["RelationalLayer"].combine["token"].module
+        linear = part["HeteroLayer"].combine["token"].module
         linear.weight.copy_(torch.cat([one, torch.zeros(WIDTH, VECTOR)], 1))
         linear.bias.zero_()
     if name in ("TextObj", "TextImg"):
@@ -476,22 +468,22 @@ class Released(nn.Module):
         """Copies these weights into ours."""
         part = parts(model)
         for ours, theirs in {
-            "TransformerBlock spans": self.self_attention,
-            "TransformerBlock token": self.self_attention_v2,
-            "TransformerBlock image, basic": self.img2img,
-            "TransformerBlock image, superior": self.img2img_v2,
-            "TransformerBlock object, basic": self.obj2obj,
-            "TransformerBlock object, superior": self.obj2obj_v2,
-            "TransformerBlock TextImg": self.txt2img,
-            "TransformerBlock TextObj": self.txt2obj,
+            "TransformerLayer spans": self.self_attention,
+            "TransformerLayer token": self.self_attention_v2,
+            "TransformerLayer image, basic": self.img2img,
+            "TransformerLayer image, superior": self.img2img_v2,
+            "TransformerLayer object, basic": self.obj2obj,
+            "TransformerLayer object, superior": self.obj2obj_v2,
+            "TransformerLayer TextImg": self.txt2img,
+            "TransformerLayer TextObj": self.txt2obj,
         }.items():
             theirs.hand_over(part[ours])
-        self.img2txt.hand_over(part["ThereAndBack TextImg"][0])
-        self.txt2txt.hand_over(part["ThereAndBack TextImg"][1])
-        self.obj2txt.hand_over(part["ThereAndBack TextObj"][0])
-        self.txt2obj_v2.hand_over(part["ThereAndBack TextObj"][1])
+        self.img2txt.hand_over(part["CoAttention TextImg"][0])
+        self.txt2txt.hand_over(part["CoAttention TextImg"][1])
+        self.obj2txt.hand_over(part["CoAttention TextObj"][0])
+        self.txt2obj_v2.hand_over(part["CoAttention TextObj"][1])
         for linear, theirs in (
-            (part["RelationalLayer"].combine["token"].linear, self.maug_linear),
+            (part["HeteroLayer"].combine["token"].linear, self.maug_linear),
             (part["ImageEncoder image, basic"].linear, self.vismap2text),
             (part["ImageEncoder image, superior"].linear, self.vismap2text_v2),
             (part["Apply S"].module.module[1], self.fus3_linear),
@@ -549,10 +541,8 @@ def test_the_released_form_starts_as_bert_does() -> None:
     model = MGCMT(text, LABELS, image_width=300, similar=similar(), heads=HEADS, form="released")
     assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
     maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear | nn.Embedding)]
-    assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(
-        0.02, rel=0.05
-    )
-    blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+    assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
+    blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
     assert len(blocks) == 2 + 4 + 6
     assert {part.feed_forward.activation for part in blocks} == {F.gelu}
     norms = [part for part in model.layers[1:].modules() if isinstance(part, nn.LayerNorm)]
@@ -562,7 +552,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
 def test_every_form_has_its_own_numbers() -> None:
     for form, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
         model = MGCMT(encoder(), LABELS, image_width=IMAGE, similar=similar(), heads=HEADS, form=form)  # type: ignore[arg-type]
-        blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+        blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
         assert len(blocks) == (10 if form == "paper" else 12)
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == inside

@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mnergraph.models.mgcmt.layers import AddLinear, Joined
+from mnergraph.models.mgcmt.layers import ConcatModule, ProjectAndAdd
 
 
 def test_joined() -> None:
     a, b, c = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 1)
     linear = nn.Linear(6, 4)
     wanted = [linear.weight @ torch.tensor([*a[i], *b[i], *c[i]]) + linear.bias for i in range(5)]
-    torch.testing.assert_close(Joined(linear)(a, b, c), torch.stack(wanted))
-    assert Joined(nn.Identity())(a[:0], b[:0]).shape == (0, 5)
+    torch.testing.assert_close(ConcatModule(linear)(a, b, c), torch.stack(wanted))
+    assert ConcatModule(nn.Identity())(a[:0], b[:0]).shape == (0, 5)
 
 
 def test_add_linear() -> None:
-    part = AddLinear(4, 3)
+    part = ProjectAndAdd(4, 3)
     x, message = torch.randn(5, 4), torch.randn(5, 3)
     wanted = [x[i] + part.linear.weight @ message[i] + part.linear.bias for i in range(5)]
     torch.testing.assert_close(part(x, message), torch.stack(wanted))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from fakes import awkward_edges, gradients, layout, neighbours, random_edges
 
-from mnergraph.graph import Edges, GraphBuilder, Relation, Resembles, Schema, collate
-from mnergraph.models.mgcmt.layers import CosineSum, CosineWeights, ObjectClasses, SimilarVectors
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.graph import Edges, GraphBuilder, NearestWordOf, Relation, Schema, collate
+from mnergraph.models.mgcmt.layers import CosineSum, CosineWeights, NearestWordVectors, ObjectClasses
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
 
 def with_cosines(edges: Edges) -> Edges:
@@ -60,11 +60,11 @@ def test_a_relation_without_cosines() -> None:
         CosineWeights()(random_edges(layout(2), layout(2), 1.0))
 
 
-SCHEMA = Schema([Relation("similar", "augments", "token", Resembles())], nodes=["object"])
+SCHEMA = Schema([Relation("similar", "augments", "token", NearestWordOf())], nodes=["object"])
 
 
-def graph(*pairs: Pair, **options: object) -> Graph:
-    return Graph.of(collate(GraphBuilder(SCHEMA, **options).build(pairs)), SCHEMA)  # type: ignore[arg-type]
+def graph(*pairs: Pair, **options: object) -> GraphState:
+    return GraphState.of(collate(GraphBuilder(SCHEMA, **options).build(pairs)), SCHEMA)  # type: ignore[arg-type]
 
 
 def test_similar_vectors() -> None:
@@ -73,7 +73,7 @@ def test_similar_vectors() -> None:
         return places[::-1] + 1, places, np.ones(len(words), np.float32)
 
     vectors = torch.randn(5, 3)
-    layer = SimilarVectors(vectors)
+    layer = NearestWordVectors(vectors)
     state = layer(graph(Pair(("a", "b", "c")), Pair(("a",)), similar=near))
     assert torch.equal(state.x["similar"], vectors[[3, 2, 1, 1]])
     assert layer.state_dict() == {}, "they are saved with the look-up"
@@ -84,7 +84,7 @@ def test_similar_vectors() -> None:
 @pytest.mark.parametrize("learn_nothing", [False, True])
 def test_object_classes(learn_nothing: bool) -> None:
     layer = ObjectClasses(4, 2, learn_nothing=learn_nothing)
-    things = tuple(map(Object, ("hat", "Dog", "a dog", "dog", "")))
+    things = tuple(map(DetectedObject, ("hat", "Dog", "a dog", "dog", "")))
     state = layer(graph(Pair(("a",), objects=things), Pair(("b",)), classes=("dog", "hat"), stand_in=True))
     assert state.data["object"].class_id.tolist() == [2, 1, 3, 1, 3, 0]
     one_hot = torch.eye(4)[[2, 1, 3, 1, 3, 0]]

@@ -11,8 +11,8 @@ import networkx as nx
 import pytest
 import torch
 
-from mnergraph.explain import PostRecord, Record, attention_graph, occlusion, plain, record_attention
-from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.explain import AttentionRecord, PairRecord, attention_graph, occlusion, plain, record_attention
+from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph import Edges, collate
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import Pair
@@ -36,13 +36,13 @@ def posts(awkward: dict[str, list[Pair]], everything: list[Pair]) -> list[Pair]:
     return [post for batch in awkward.values() for post in batch] + everything
 
 
-def recorded(model: Tagger, posts: list[Pair]) -> Record:
+def recorded(model: Tagger, posts: list[Pair]) -> AttentionRecord:
     with record_attention(model) as record:
         model.read(posts)
     return record
 
 
-def alike(one: PostRecord, other: PostRecord) -> None:
+def alike(one: PairRecord, other: PairRecord) -> None:
     """The same weights along the same edges, in whatever order these lie."""
     assert one.nodes == other.nodes
     for mine, yours in zip(one.weights, other.weights, strict=True):
@@ -58,7 +58,7 @@ def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, po
     model = build(kind)
     record = recorded(model, posts)
     assert len(record.posts) == len(posts)
-    weighs = [part for part in model.modules() if isinstance(part, tuple(WEIGHERS))]
+    weighs = [part for part in model.modules() if isinstance(part, tuple(RECORDED_MODULES))]
     found = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
     assert {id(model.get_submodule(path)) for path in found} == {id(part) for part in weighs}
     for seen in record.posts:
@@ -91,9 +91,7 @@ def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch
 
 
 @every_model
-def test_recording_changes_nothing_and_leaves_nothing(
-    kind: str, build: Build, everything: list[Pair]
-) -> None:
+def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, everything: list[Pair]) -> None:
     model = build(kind, dropout=0.3).train()
     batch = collate(model.builder.build(everything))
 
@@ -115,7 +113,7 @@ def test_recording_changes_nothing_and_leaves_nothing(
 def test_saved_and_loaded(kind: str, build: Build, posts: list[Pair], tmp_path: Path) -> None:
     record = recorded(build(kind), posts)
     record.save(tmp_path / "record")
-    for one, other in zip(record.posts, Record.load(tmp_path / "record").posts, strict=True):
+    for one, other in zip(record.posts, AttentionRecord.load(tmp_path / "record").posts, strict=True):
         assert one.pair == other.pair
         alike(one, other)
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mnergraph.features.text.encoder import tiny
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, Tagger
 from mnergraph.pair import Pair
 
-LABELS = Labels.of_types(["PER", "LOC"])
+LABELS = LabelSet.of_types(["PER", "LOC"])
 POSTS = [
     Pair(("bob", "Lee", "saw", "paris", "today"), ("B-PER", "I-PER", "O", "B-LOC", "O"), "a"),
     Pair(("oslo", "!"), ("B-LOC", "O"), "b"),
@@ -76,9 +76,7 @@ def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
         gold[row, :length] = torch.tensor([LABELS.index(tag) for tag in post.labels or ()])
         mask[row, :length] = True
     torch.testing.assert_close(model.loss(graph), -theirs(emissions, gold, mask, reduction="mean"))
-    assert model.tags(graph) == [
-        [LABELS.tags[best] for best in row] for row in theirs.decode(emissions, mask)
-    ]
+    assert model.tags(graph) == [[LABELS.tags[best] for best in row] for row in theirs.decode(emissions, mask)]
 
 
 def test_constrained_tags_are_bio2() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import collate
 from mnergraph.models import BERTCRF, BiLSTMCRF, CNNBiLSTMCRF, HBiLSTMCRF, Tagger
-from mnergraph.nn.encoders.characters import CharacterCNN, Spelling
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder
 from mnergraph.pair import Pair
 
 POSTS = [
@@ -40,7 +40,7 @@ def run(lstm: nn.LSTM, x: Tensor) -> Tensor:
     return lstm(x[None])[0]
 
 
-def spelled(layer: Spelling, model: Tagger, word: str) -> Tensor:
+def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
     """What a word's characters say, one window or one end at a time."""
     known = model.encoder.characters.characters
     x = layer.embedding.weight[[known.find(character) + 1 for character in word]]
@@ -61,7 +61,7 @@ def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
     for word in words:
         plain = re.sub(r"\d", "0", word.lower())
         vector = table[rows.get(plain, 0)]
-        if len(model.encoder.characters) and isinstance(model.layers[1], Spelling):
+        if len(model.encoder.characters) and isinstance(model.layers[1], CharacterEncoder):
             vector = torch.cat([vector, spelled(model.layers[1], model, word)])
         found.append(vector)
     lstm = model.layers[1 if model.builder.characters is None else 2].lstm.lstm

@@ -14,26 +14,26 @@ from equations import released_pieces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF
 from mnergraph.models.umgf.model import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
-from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.gated_sum import GatedSum
-from mnergraph.nn.layers.hetero import EachNode, FeedForward, RelationalLayer
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.layers.hetero import FeedForward, HeteroLayer, NodeTypeModule
+from mnergraph.pair import DetectedObject, Pair
 
-LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
-WIDTH, HEADS, REGION = 16, 4, 6
+LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+WIDTH, HEADS, REGION_FEATURES = 16, 4, 6
 
 
-def encoder() -> Backbone:
+def encoder() -> TextEncoderModel:
     return tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
 
 
-def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> Object:
-    return Object(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION) if region else None)
+def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> DetectedObject:
+    return DetectedObject(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
@@ -78,12 +78,7 @@ def paper(model: UMGF, post: Pair) -> Tensor:
         if TO_OBJECTS in operators:
             # eqs. 5-6
             r_o = [
-                o
-                + sum(
-                    _gate(operators[TO_OBJECTS], o, x) * x
-                    for i, x in enumerate(c_x)
-                    if j in _neighbours(post, i)
-                )
+                o + sum(_gate(operators[TO_OBJECTS], o, x) * x for i, x in enumerate(c_x) if j in _neighbours(post, i))
                 for j, o in enumerate(c_o)
             ]
             # eqs. 7-8
@@ -117,9 +112,7 @@ def _initial(model: UMGF, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     return words, found
 
 
-def _within(
-    layer: RelationalLayer, relation: tuple[str, str, str], kind: str, nodes: list[Tensor]
-) -> list[Tensor]:
+def _within(layer: HeteroLayer, relation: tuple[str, str, str], kind: str, nodes: list[Tensor]) -> list[Tensor]:
     a = layer.operators[layer.relations.index(relation)]
     size = WIDTH // HEADS
     out = []
@@ -153,7 +146,13 @@ def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("labelled", [True, False], ids=["regions and labels", "regions"])
 def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
     torch.manual_seed(layers)
-    options = {"width": WIDTH, "heads": HEADS, "hidden": 20, "layers": layers, "region_width": REGION}
+    options = {
+        "width": WIDTH,
+        "heads": HEADS,
+        "hidden": 20,
+        "layers": layers,
+        "region_width": REGION_FEATURES,
+    }
     model = UMGF(encoder(), LABELS, label_features=labelled, **options).eval()
     if not labelled:
         posts = [replace(post, objects=tuple(replace(o, label="") for o in post.objects)) for post in posts]
@@ -171,7 +170,7 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
 
 def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION).eval()
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES).eval()
     bare = [replace(post, objects=()) for post in posts]
     found = model(collate(model.builder.build(bare))).emissions["tags"]
     wanted = []
@@ -179,9 +178,7 @@ def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
         words, _ = _initial(model, post)
         x = torch.stack(words)
         for inside, _, alone in zip(*(list(model.layers)[4 + i : -1 : 3] for i in range(3)), strict=True):
-            x = alone.types["token"](
-                inside.combine["token"].norm(x + _torch_attention(inside.operators[0], x))
-            )
+            x = alone.types["token"](inside.combine["token"].norm(x + _torch_attention(inside.operators[0], x)))
         wanted.append(model.layers[-1].linear(x))
     torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-5, atol=1e-5)
     # and a post without objects is the same beside posts that have some
@@ -189,7 +186,7 @@ def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
     torch.testing.assert_close(mixed[len(posts[0].words) :], wanted[1], rtol=1e-5, atol=1e-5)
 
 
-def _torch_attention(a: Attention, x: Tensor) -> Tensor:
+def _torch_attention(a: RelationAttention, x: Tensor) -> Tensor:
     """torch's own multi-head attention with our weights."""
     found, _ = F.multi_head_attention_forward(
         x[:, None], x[:, None], x[:, None], WIDTH, HEADS,
@@ -202,24 +199,20 @@ def _torch_attention(a: Attention, x: Tensor) -> Tensor:
 
 def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION, layers=1).eval()
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES, layers=1).eval()
     post = replace(posts[0], objects=(thing("city", (4, 6)),))
     with_it = model(model.builder(post)).emissions["tags"]
     without = model(model.builder(replace(post, objects=()))).emissions["tags"]
-    same = [
-        torch.equal(a, b) or torch.allclose(a, b, atol=1e-6) for a, b in zip(with_it, without, strict=True)
-    ]
+    same = [torch.equal(a, b) or torch.allclose(a, b, atol=1e-6) for a, b in zip(with_it, without, strict=True)]
     assert same == [True, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_dead_parameters_do_not_exist(form: str) -> None:
-    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_width=REGION)  # type: ignore[arg-type]
-    gates = [
-        part for part in model.layers if isinstance(part, RelationalLayer) and TO_TOKENS in part.relations
-    ]
+    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_width=REGION_FEATURES)  # type: ignore[arg-type]
+    gates = [part for part in model.layers if isinstance(part, HeteroLayer) and TO_TOKENS in part.relations]
     assert [part.relations for part in gates] == [[TO_TOKENS, TO_OBJECTS]] * 2 + [[TO_TOKENS]]
-    alone = [part for part in model.layers if isinstance(part, EachNode)][1:]
+    alone = [part for part in model.layers if isinstance(part, NodeTypeModule)][1:]
     assert [list(part.types) for part in alone] == [["token", "object"]] * 2 + [["token"]]
     assert [relation.key for relation in model.schema.idle()] == [OBJECTS, TO_OBJECTS]
 
@@ -233,10 +226,10 @@ class Released(nn.Module):
     def __init__(self, text: nn.Module, wide: int, layers: int, hidden: int, tags: int) -> None:
         super().__init__()
         self.text, self.wide = text, wide
-        self.resnet_linear = nn.Linear(REGION, REGION)
+        self.resnet_linear = nn.Linear(REGION_FEATURES, REGION_FEATURES)
         self.trans_txt = nn.Linear(wide, WIDTH)
         self.trans_obj = nn.Sequential(
-            nn.Linear(REGION, WIDTH),
+            nn.Linear(REGION_FEATURES, WIDTH),
             nn.ReLU(),
             nn.Dropout(0.4),
             nn.Linear(WIDTH, WIDTH),
@@ -253,9 +246,7 @@ class Released(nn.Module):
                     "x": maps("q k v o"),
                     "o": maps("q k"),
                     "gate": maps("x o", 2 * WIDTH),
-                    "norm": nn.ModuleDict(
-                        {name: nn.LayerNorm(WIDTH) for name in ("x1", "o1", "x2", "o2", "x3", "o3")}
-                    ),
+                    "norm": nn.ModuleDict({name: nn.LayerNorm(WIDTH) for name in ("x1", "o1", "x2", "o2", "x3", "o3")}),
                     "in": maps("x o", WIDTH, hidden),
                     "out": maps("x o", hidden, WIDTH),
                 }
@@ -273,13 +264,9 @@ class Released(nn.Module):
             norm = part["norm"]
             xs = part["x"]
             x = norm["x1"](x + xs["o"](self.heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
-            o = norm["o1"](
-                o + self.heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0)
-            )
+            o = norm["o1"](o + self.heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0))
             # [batch, pieces, crops, 2 width]
-            pairs = torch.cat(
-                [x[:, :, None].expand(-1, -1, 4, -1), o[:, None].expand(-1, x.shape[1], -1, -1)], -1
-            )
+            pairs = torch.cat([x[:, :, None].expand(-1, -1, 4, -1), o[:, None].expand(-1, x.shape[1], -1, -1)], -1)
             to_x, to_o = torch.sigmoid(part["gate"]["x"](pairs)), torch.sigmoid(part["gate"]["o"](pairs))
             sum_x = (to_x * o[:, None]).sum(2)
             sum_o = (to_o * x[:, :, None] * mask[:, :, None, None]).sum(1)
@@ -306,9 +293,7 @@ class Released(nn.Module):
         copy(objects.region, self.resnet_linear)
         copy(begin.types["token"], self.trans_txt)
         copy(begin.types["object"], self.trans_obj)
-        for part, inside, between, alone in zip(
-            self.stack, layers[::3], layers[1::3], layers[2::3], strict=True
-        ):
+        for part, inside, between, alone in zip(self.stack, layers[::3], layers[1::3], layers[2::3], strict=True):
             tokens, objects = (inside.operators[inside.relations.index(key)] for key in (TOKENS, OBJECTS))
             for ours, name in (
                 (tokens.query, "q"),
@@ -347,14 +332,19 @@ def crops() -> list[Pair]:
     words = ("Bob", "and", "Ann", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     return [
-        Pair(words[start:], tags[start:], str(start), objects=tuple(thing() for _ in range(4)))
-        for start in range(4)
+        Pair(words[start:], tags[start:], str(start), objects=tuple(thing() for _ in range(4))) for start in range(4)
     ]
 
 
 def released(layers: int = 2, dropout: float | None = None) -> UMGF:
     torch.manual_seed(6)
-    options = {"width": WIDTH, "heads": HEADS, "hidden": 20, "layers": layers, "region_width": REGION}
+    options = {
+        "width": WIDTH,
+        "heads": HEADS,
+        "hidden": 20,
+        "layers": layers,
+        "region_width": REGION_FEATURES,
+    }
     return UMGF(encoder(), LABELS, form="released", label_features=False, dropout=dropout, **options).eval()
 
 
@@ -369,9 +359,7 @@ def test_released(crops: list[Pair], layers: int) -> None:
 
     ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, crops)
     gold = torch.tensor([[model.labels.index(tag) for tag in row] for row in gold_tags])
-    regions = torch.stack(
-        [torch.stack([o.region for o in post.objects if o.region is not None]) for post in crops]
-    )
+    regions = torch.stack([torch.stack([o.region for o in post.objects if o.region is not None]) for post in crops])
 
     emissions = theirs(ids, mask, regions)
     graph = model(collate(model.builder.build(crops)))
@@ -411,8 +399,7 @@ def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]
     for tags, entities, chance in zip(model.tags(graph), model.entities(graph), first, strict=True):
         for entity in entities:
             product = math.prod(
-                float(chance[place, model.labels.index(tags[place])])
-                for place in range(entity.start, entity.end)
+                float(chance[place, model.labels.index(tags[place])]) for place in range(entity.start, entity.end)
             )
             assert entity.score == pytest.approx(product, rel=1e-5)
 
@@ -427,11 +414,11 @@ def test_order_of_the_crops_does_not_matter(crops: list[Pair]) -> None:
 
 
 def test_every_form_has_its_own_numbers() -> None:
-    small = {"width": WIDTH, "heads": HEADS, "region_width": REGION}
+    small = {"width": WIDTH, "heads": HEADS, "region_width": REGION_FEATURES}
     paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, form="released", **small)
     for model, layers, hidden, dropout in ((paper_form, 2, 4 * WIDTH, 0.5), (code, 6, 256, 0.4)):
         forwards = [part for part in model.modules() if isinstance(part, FeedForward)]
-        assert sum(isinstance(part, RelationalLayer) for part in model.layers) == 2 * layers
+        assert sum(isinstance(part, HeteroLayer) for part in model.layers) == 2 * layers
         assert {part.inner.out_features for part in forwards} == {hidden}
         assert {part.residual.dropout.p for part in forwards} == {dropout}
     assert paper_form.labels == LABELS
@@ -443,7 +430,7 @@ def test_every_form_has_its_own_numbers() -> None:
 
 def ablated(**settings: Any) -> UMGF:
     torch.manual_seed(5)
-    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION, **settings).eval()
+    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES, **settings).eval()
 
 
 def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
@@ -454,9 +441,7 @@ def test_without_visual_correlation(posts: list[Pair]) -> None:
     whole, model = ablated(), ablated(visual_correlation=False)
     gone = whole.state_dict().keys() - model.state_dict().keys()
     assert gone
-    assert all(
-        "operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in gone
-    )
+    assert all("operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in gone)
     assert OBJECTS not in model.schema.relations
     model.load_state_dict(whole.state_dict(), strict=False)
     bare = [replace(post, objects=()) for post in posts]
@@ -467,11 +452,11 @@ def test_without_visual_correlation(posts: list[Pair]) -> None:
 def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> None:
     model = ablated(independent=False)
     for layer in model.layers:
-        if isinstance(layer, RelationalLayer):
+        if isinstance(layer, HeteroLayer):
             assert len({id(part) for part in layer.operators}) == 1
     twin = ablated()
     for layer, other in zip(model.layers, twin.layers, strict=True):
-        if isinstance(layer, (RelationalLayer, EachNode)):
+        if isinstance(layer, (HeteroLayer, NodeTypeModule)):
             other.load_state_dict(layer.state_dict())
     twin.load_state_dict({**twin.state_dict(), **model.state_dict()})
     torch.testing.assert_close(emissions(model, posts), emissions(twin, posts), atol=1e-5, rtol=1e-5)

@@ -14,17 +14,17 @@ from released import TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.graph import collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MTBERTCRF, UMT, Tagger
 from mnergraph.models.umt import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
-from mnergraph.nn.heads.tagging import Hint
-from mnergraph.nn.layers.transformer import TransformerBlock
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.tagging import LabelTransfer
+from mnergraph.nn.layers.transformer import TransformerLayer
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-LABELS = Labels.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
 SPANS = ["O", "B", "I"]
 WIDTH, HEADS, HIDDEN, IMAGE = 12, 3, 20, 5
 #: The paper's table 3, its first line apart, which is MT-BERT-CRF.
@@ -38,7 +38,7 @@ ABLATIONS: list[dict[str, Any]] = [
 ]
 
 
-def encoder() -> Backbone:
+def encoder() -> TextEncoderModel:
     torch.manual_seed(2)
     return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
 
@@ -46,7 +46,7 @@ def encoder() -> Backbone:
 def umt(seed: int = 0, **options: Any) -> UMT:
     """A small UMT with random weights everywhere outside the encoder, the conversion matrix apart."""
     model = UMT(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
-    scatter(nn.ModuleList(part for part in model.layers[1:] if not isinstance(part, Hint)), seed)
+    scatter(nn.ModuleList(part for part in model.layers[1:] if not isinstance(part, LabelTransfer)), seed)
     return model
 
 
@@ -60,7 +60,7 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
     return named
 
 
-def run(model: Tagger, posts: list[Pair]) -> Graph:
+def run(model: Tagger, posts: list[Pair]) -> GraphState:
     return model(collate(model.builder.build(posts)))
 
 
@@ -91,15 +91,15 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
     u = [] if post.image is None else list(post.image)
     v = [linear.weight @ row + linear.bias for row in u]
 
-    r = transformer(part["TransformerBlock token"], c, c)
-    if "ThereAndBack" in part:
-        there, back = part["ThereAndBack"]
+    r = transformer(part["TransformerLayer token"], c, c)
+    if "CoAttention" in part:
+        there, back = part["CoAttention"]
         # eqs. 1-2
         p = transformer(there, v, r)
         a = transformer(back, r, p)
     else:
         a = r
-    q = transformer(part["TransformerBlock visual"], r, v)
+    q = transformer(part["TransformerLayer visual"], r, v)
     b = q
     if "Apply" in part:
         # eq. 3, with the bias that footnote 1 leaves unwritten
@@ -118,7 +118,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
     if "Emit spans" not in part:
         return torch.tensor(tags), None
     # section 2.4
-    t = transformer(part["TransformerBlock spans"], c, c)
+    t = transformer(part["TransformerLayer spans"], c, c)
     emit = part["Emit spans"].linear
     spans = [[float(emit.weight[z] @ t_i + emit.bias[z]) for z in range(len(SPANS))] for t_i in t]
     if "Hint" in part:
@@ -218,7 +218,7 @@ def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
 @torch.no_grad()
 def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, image_aware_words=False)
-    assert gone(without) == {"ThereAndBack"}
+    assert gone(without) == {"CoAttention"}
     hand_over(full, without)
     torch.testing.assert_close(run(full, posts).emissions["spans"], run(without, posts).emissions["spans"])
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
@@ -234,7 +234,7 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
 def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     full = umt(conversion_matrix="none")
     without = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
-    assert gone(without) == {"Hint", "Emit spans", "TransformerBlock spans"}
+    assert gone(without) == {"Hint", "Emit spans", "TransformerLayer spans"}
     assert set(without.tasks) == {"tags"}
     hand_over(full, without)
     found = run(without, posts).emissions
@@ -312,10 +312,10 @@ class Released(nn.Module):
     def hand_over(self, model: UMT) -> None:
         """Copies these weights into ours, tags and spans in our order."""
         part = parts(model)
-        self.self_attention.hand_over(part["TransformerBlock spans"])
-        self.self_attention_v2.hand_over(part["TransformerBlock token"])
-        self.txt2img.hand_over(part["TransformerBlock visual"])
-        for theirs, ours in zip((self.img2txt, self.txt2txt), part["ThereAndBack"], strict=True):
+        self.self_attention.hand_over(part["TransformerLayer spans"])
+        self.self_attention_v2.hand_over(part["TransformerLayer token"])
+        self.txt2img.hand_over(part["TransformerLayer visual"])
+        for theirs, ours in zip((self.img2txt, self.txt2txt), part["CoAttention"], strict=True):
             theirs.hand_over(ours)
         part["ImageEncoder image"].linear.load_state_dict(self.vismap2text.state_dict())
         part["ImageEncoder querying image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
@@ -331,9 +331,7 @@ def test_released() -> None:
     torch.manual_seed(5)
     words = ("Bob", "and", "Annabel", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
-    posts = [
-        Pair(words[start:], tags[start:], str(start), image=torch.randn(49, IMAGE)) for start in range(4)
-    ]
+    posts = [Pair(words[start:], tags[start:], str(start), image=torch.randn(49, IMAGE)) for start in range(4)]
     model = UMT(encoder(), LABELS, image_width=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
     theirs = Released(model.encoder.model).eval()
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
@@ -355,7 +353,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
     assert len(maps) == 2 + 2 + 2 + 5 * 6
     assert all(not part.bias.any() for part in maps if part.bias is not None)
     assert float(torch.cat([part.weight.flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
-    blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+    blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
     assert {part.feed_forward.activation for part in blocks} == {F.gelu}
     norms = [part for part in model.layers[1:].modules() if isinstance(part, nn.LayerNorm)]
     assert {part.eps for part in norms} == {1e-12}
@@ -365,7 +363,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
 def test_every_form_has_its_own_numbers() -> None:
     for form in ("paper", "released"):
         model = UMT(encoder(), LABELS, image_width=IMAGE, form=form, heads=HEADS)  # type: ignore[arg-type]
-        blocks = [part for part in model.modules() if isinstance(part, TransformerBlock)]
+        blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
         assert len(blocks) == 5
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.variants import begin_as_bert, is_released, released_labels
 
 
 def test_labels_that_stand_for_no_word_come_last_and_once() -> None:
-    labels = Labels.of_types(["PER"])
+    labels = LabelSet.of_types(["PER"])
     assert released_labels(labels).tags == ("O", "B-PER", "I-PER", "PAD", "X", "[CLS]", "[SEP]")
-    assert released_labels(Labels(("X", "O"))).tags == ("X", "O", "PAD", "[CLS]", "[SEP]")
+    assert released_labels(LabelSet(("X", "O"))).tags == ("X", "O", "PAD", "[CLS]", "[SEP]")
     assert released_labels(released_labels(labels)) == released_labels(labels)
     assert released_labels(labels).types == labels.types
 

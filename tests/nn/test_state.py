@@ -9,14 +9,14 @@ import torch
 from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, post, state
 
 from mnergraph.graph import Complete, Edges, GraphBuilder, Member, Relation, Schema, collate
-from mnergraph.nn import Apply, Highway, Remember, TransformerBlock
-from mnergraph.nn.state import Graph
+from mnergraph.nn import CopyFeatures, FeatureModule, GatedMix, TransformerLayer
+from mnergraph.nn.state import GraphState
 
 
 def test_of_a_batch() -> None:
     posts = awkward_posts()
     batch = collate(GraphBuilder(SCHEMA).build(posts))
-    graph = Graph.of(batch, SCHEMA)
+    graph = GraphState.of(batch, SCHEMA)
     assert graph.data is batch
     assert graph.sentences == len(posts)
     assert set(graph.edges) == set(SCHEMA.relations)
@@ -33,20 +33,18 @@ def test_of_a_batch() -> None:
 
 def test_of_one_post() -> None:
     data = GraphBuilder(SCHEMA)(post(3, 2))
-    assert Graph.of(data, SCHEMA).sentences == 1
-    assert Graph.of(data, SCHEMA).layouts["token"].counts.tolist() == [3]
+    assert GraphState.of(data, SCHEMA).sentences == 1
+    assert GraphState.of(data, SCHEMA).layouts["token"].counts.tolist() == [3]
 
 
 def test_of_less_than_the_schema() -> None:
     data = GraphBuilder(SCHEMA)(post(3, 2))
     with pytest.raises(KeyError, match="the batch has no entity; its node types are token, object"):
-        Graph.of(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
+        GraphState.of(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
     del data[TO_TOKENS]
-    with pytest.raises(
-        KeyError, match=r"the batch has no relation \(object, guides, token\); build its graphs"
-    ):
-        Graph.of(data, SCHEMA)
-    Graph.of(data, SCHEMA.without(TO_TOKENS))
+    with pytest.raises(KeyError, match=r"the batch has no relation \(object, guides, token\); build its graphs"):
+        GraphState.of(data, SCHEMA)
+    GraphState.of(data, SCHEMA.without(TO_TOKENS))
 
 
 def test_update_and_emit_return_new_states() -> None:
@@ -113,7 +111,7 @@ def test_connect() -> None:
 
 def test_complete_relations_need_no_store() -> None:
     schema = Schema([Relation(*OBJECTS, Complete())])
-    graph = Graph.of(GraphBuilder(schema)(post(2, 3)), schema)
+    graph = GraphState.of(GraphBuilder(schema)(post(2, 3)), schema)
     assert graph.data.edge_types == []
     assert graph.edges[OBJECTS].index.shape == (2, 9)
 
@@ -140,8 +138,8 @@ def test_nodes_that_stand_for_others() -> None:
 
 def test_layers_say_whose_features_they_write() -> None:
     graph = state([post(3, 2)])
-    graph = TransformerBlock(TO_TOKENS, 8, 2, out="seen")(graph)
-    graph = Apply(Highway(8), read=("seen", "token"), write="mixed")(graph)
-    graph = Remember("object", "before")(graph)
+    graph = TransformerLayer(TO_TOKENS, 8, 2, out="seen")(graph)
+    graph = FeatureModule(GatedMix(8), read=("seen", "token"), write="mixed")(graph)
+    graph = CopyFeatures("object", "before")(graph)
     kinds = {name: graph.kind_of(name) for name in ("seen", "mixed", "before")}
     assert kinds == {"seen": "token", "mixed": "token", "before": "object"}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from mnergraph.features.text.encoder import tiny
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
-from mnergraph.pair import Object, Pair
-from mnergraph.training import Loop, Optimisation
+from mnergraph.pair import DetectedObject, Pair
+from mnergraph.training import OptimizerConfig, TrainerConfig
 
 NAMES = {"bob": "PER", "ann": "PER", "lee": "PER", "paris": "LOC", "rome": "LOC", "oslo": "LOC"}
 FILLERS = ("saw", "in", "the", "a", "and", "today", "with")
@@ -36,7 +36,7 @@ def make_posts(many: int, seed: int) -> list[Pair]:
     for place in range(many):
         words = tuple(chance.choice((*NAMES, *FILLERS)) for _ in range(chance.randint(2, 12)))
         tags = tuple(f"B-{NAMES[word]}" if word in NAMES else "O" for word in words)
-        objects = (Object("hat"), Object("dog", words=(0, 2))) if place % 3 == 0 else ()
+        objects = (DetectedObject("hat"), DetectedObject("dog", words=(0, 2))) if place % 3 == 0 else ()
         posts.append(Pair(words, tags, f"{seed}-{place}", objects=objects))
     return posts
 
@@ -49,17 +49,17 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
     if kind == "GEI":
         sampling = {"sampling_first": 0, "sampling_last": 1, "sampling_most": 0.5}
         options = {"width": 16, "heads": 2, "hidden": 16, "layers": 2, **sampling, **options}
-    labels = Labels.of_types(["PER", "LOC"])
+    labels = LabelSet.of_types(["PER", "LOC"])
     return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
 
 
-def make_loop(**options: Any) -> Loop:
+def make_loop(**options: Any) -> TrainerConfig:
     """A quick and quiet loop."""
     quiet = {"batch_size": 4, "accelerator": "cpu", "logger": "none", "progress": False, "save_every": 0}
-    return Loop(**{"epochs": 2, **quiet, **options})
+    return TrainerConfig(**{"epochs": 2, **quiet, **options})
 
 
-FAST = Optimisation(encoder_lr=5e-3, lr=1e-2)
+FAST = OptimizerConfig(encoder_lr=5e-3, lr=1e-2)
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +73,12 @@ def build() -> Callable[..., Tagger]:
 
 
 @pytest.fixture(scope="session")
-def loop() -> Callable[..., Loop]:
+def loop() -> Callable[..., TrainerConfig]:
     return make_loop
 
 
 @pytest.fixture(scope="session")
-def fast() -> Optimisation:
+def fast() -> OptimizerConfig:
     return FAST
 
 

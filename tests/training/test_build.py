@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnergraph.features.text.encoder import TINY
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training.build import text_encoder, widths
 
 
@@ -34,8 +34,8 @@ def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
 
 
 def test_widths_are_those_of_the_first_post_that_has_features() -> None:
-    bare = Pair(("a",), objects=(Object("hat"),))
-    seen = Pair(("a",), objects=(Object("hat"), Object("cap", region=torch.zeros(3))))
+    bare = Pair(("a",), objects=(DetectedObject("hat"),))
+    seen = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
     assert widths([]) == widths([bare]) == {}
     assert widths([bare, seen]) == {"region_width": 3}
     assert widths([bare, seen, Pair(("a",), image=torch.zeros(4, 5))]) == {

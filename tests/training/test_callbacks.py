@@ -13,7 +13,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from mnergraph.training.callbacks import BEST, LAST, MidEpoch, Patience, RandomState, callbacks
+from mnergraph.training.callbacks import (
+    BEST,
+    LAST,
+    MidEpochCheckpoint,
+    ResumableEarlyStopping,
+    RNGStateCallback,
+    callbacks,
+)
 
 
 def draw() -> tuple[Any, ...]:
@@ -31,11 +38,11 @@ def test_random_state_survives_a_safe_checkpoint() -> None:
     np.random.randn()
     random.gauss(0, 1)
     file = io.BytesIO()
-    torch.save(RandomState().state_dict(), file)
+    torch.save(RNGStateCallback().state_dict(), file)
     wanted = draw()
     draw()
     file.seek(0)
-    back = RandomState()
+    back = RNGStateCallback()
     back.load_state_dict(torch.load(file, weights_only=True))
     assert draw() != wanted
     back.on_train_start(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
@@ -47,10 +54,10 @@ def test_random_state_survives_a_safe_checkpoint() -> None:
 
 def test_which_there_are(tmp_path: Path) -> None:
     kinds = [type(one) for one in callbacks(tmp_path, patience=None, save_every=0)]
-    assert kinds == [RandomState, ModelCheckpoint, ModelCheckpoint]
+    assert kinds == [RNGStateCallback, ModelCheckpoint, ModelCheckpoint]
     *_, mid, patience = callbacks(tmp_path, patience=3, save_every=7)
-    assert isinstance(mid, MidEpoch)
-    assert isinstance(patience, Patience)
+    assert isinstance(mid, MidEpochCheckpoint)
+    assert isinstance(patience, ResumableEarlyStopping)
     assert (patience.patience, patience.monitor, patience.mode) == (3, "dev_f1", "max")
     names = [
         one.format_checkpoint_name({})
@@ -61,21 +68,20 @@ def test_which_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_no_checkpoint_at_an_epoch_s_last_step(
-    tmp_path: Path, last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_checkpoint_at_an_epoch_s_last_step(tmp_path: Path, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda *_: saved.append(True))
     trainer = SimpleNamespace(is_last_batch=last)
-    MidEpoch(tmp_path, every_n_train_steps=1).on_train_batch_end(trainer, SimpleNamespace(), None, None, 0)  # type: ignore[arg-type]
+    MidEpochCheckpoint(tmp_path, every_n_train_steps=1).on_train_batch_end(trainer, SimpleNamespace(), None, None, 0)  # type: ignore[arg-type]
     assert saved == ([] if last else [True])
 
 
 def test_patience_that_has_run_out_stays_so() -> None:
     for waited, stops in ((0, False), (1, False), (2, True)):
-        trainer, patience = SimpleNamespace(should_stop=False), Patience("dev_f1", patience=2, mode="max")
-        patience.load_state_dict(
-            {**EarlyStopping("dev_f1").state_dict(), "wait_count": waited, "patience": 2}
+        trainer, patience = (
+            SimpleNamespace(should_stop=False),
+            ResumableEarlyStopping("dev_f1", patience=2, mode="max"),
         )
+        patience.load_state_dict({**EarlyStopping("dev_f1").state_dict(), "wait_count": waited, "patience": 2})
         patience.on_train_start(trainer, SimpleNamespace())  # type: ignore[arg-type]
         assert trainer.should_stop is stops

@@ -19,11 +19,11 @@ from lightning.pytorch.callbacks import Callback
 from mnergraph.metrics.scores import score
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import Loop, Optimisation, Training, evaluate, fit
+from mnergraph.training import LitTagger, OptimizerConfig, TrainerConfig, evaluate, fit
 
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
-MakeLoop = Callable[..., Loop]
+MakeLoop = Callable[..., TrainerConfig]
 LongRun = Callable[..., dict[str, torch.Tensor]]
 Unbroken = Callable[[str], tuple[dict[str, torch.Tensor], list, dict[str, Any]]]
 
@@ -72,9 +72,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "GEI", "UMGF"])
-def test_learns(
-    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
-) -> None:
+def test_learns(kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, here: Path) -> None:
     model = build(kind)
     train, dev = posts(60, 1), posts(20, 2)
     before, _ = evaluate(model, dev, progress=False)
@@ -106,13 +104,9 @@ def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: M
     watch = Watch()
     train = posts(42, 1)
     fit(build(), train, posts(4, 2), here, loop=loop(epochs=3, trainer={"callbacks": [watch]}))
-    assert [(epoch, place) for epoch, place, _ in watch.steps] == [
-        (e, i) for e in range(3) for i in range(STEPS)
-    ]
+    assert [(epoch, place) for epoch, place, _ in watch.steps] == [(e, i) for e in range(3) for i in range(STEPS)]
     epochs = [[ids for epoch, _, ids in watch.steps if epoch == wanted] for wanted in range(3)]
-    assert all(
-        sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs
-    )
+    assert all(sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs)
     assert len({str(epoch) for epoch in epochs}) == 3
 
 
@@ -139,7 +133,7 @@ def test_best_weights_by_dev_alone(
     build: Build,
     posts: Posts,
     loop: MakeLoop,
-    fast: Optimisation,
+    fast: OptimizerConfig,
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,26 +141,24 @@ def test_best_weights_by_dev_alone(
     dev_f1 = iter([0.2, 0.7, 0.7, 0.4])
     after: list[dict[str, torch.Tensor]] = []
 
-    def end(self: Training) -> None:
+    def end(self: LitTagger) -> None:
         self._seen = []
         self.log("dev_f1", next(dev_f1))
         self.log("dev_f1_strict", float(len(after)))
         after.append(weights(self.model))
 
-    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
     model = fit(build(), posts(20, 1), posts(4, 2), here, optimisation=fast, loop=loop(epochs=4))
     assert [same(weights(model), one) for one in after] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["BERT-CRF", "UMGF"])
 def test_the_seed_decides_all(
-    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path
+    kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path
 ) -> None:
     def result(seed: int, name: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(int.from_bytes(name.encode()))
-        model = fit(
-            build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimisation=fast, loop=loop(seed=seed)
-        )
+        model = fit(build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimisation=fast, loop=loop(seed=seed))
         return weights(model)
 
     one = result(3, "a")
@@ -175,15 +167,13 @@ def test_the_seed_decides_all(
 
 
 @pytest.fixture(scope="module")
-def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: Optimisation) -> LongRun:
+def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: OptimizerConfig) -> LongRun:
     """The best weights of a run with dropout, two epochs, and a checkpoint every three steps."""
 
     def go(folder: Path, kind: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
         how = loop(save_every=3, trainer={"callbacks": list(callbacks)})
         model = build(kind, dropout=0.3)
-        return weights(
-            fit(model, posts(42, 1), posts(12, 2), folder, optimisation=fast, loop=how, resume=resume)
-        )
+        return weights(fit(model, posts(42, 1), posts(12, 2), folder, optimisation=fast, loop=how, resume=resume))
 
     return go
 
@@ -246,7 +236,7 @@ def test_killed_and_resumed_is_never_stopped(
     assert ended["lr_schedulers"] == last["lr_schedulers"]
 
 
-def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path) -> None:
+def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path) -> None:
     train, dev = posts(42, 1), posts(4, 2)
 
     def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
@@ -262,13 +252,11 @@ def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: Optimisa
 
 
 def test_a_finished_run_resumes_to_its_result(
-    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+    build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, here: Path
 ) -> None:
     train, dev = posts(20, 1), posts(8, 2)
     done = weights(fit(build(), train, dev, here, optimisation=fast, loop=loop()))
-    assert same(
-        weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done
-    )
+    assert same(weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done)
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +272,12 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_process_that_dies(
-    build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, tmp_path: Path, processes: Path
+    build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path, processes: Path
 ) -> None:
     assert json.loads((processes / "found.json").read_text())["died"] == 9
     train, dev, how = posts(42, 1), posts(4, 2), loop(epochs=1, save_every=3)
     whole = fit(build(dropout=0.3), train, dev, tmp_path, optimisation=fast, loop=how)
-    killed = fit(
-        build(dropout=0.3), train, dev, processes / "killed", optimisation=fast, loop=how, resume=True
-    )
+    killed = fit(build(dropout=0.3), train, dev, processes / "killed", optimisation=fast, loop=how, resume=True)
     assert same(weights(whole), weights(killed))
 
 
@@ -307,18 +293,16 @@ def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[
     """Lets the epochs score as told; returns the epochs that were scored."""
     seen: list[int] = []
 
-    def end(self: Training) -> None:
+    def end(self: LitTagger) -> None:
         self._seen = []
         seen.append(self.current_epoch)
         self.log("dev_f1", values[self.current_epoch])
 
-    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
     return seen
 
 
-def test_patience(
-    build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_patience(build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
     how = loop(epochs=6, patience=2)
     model = fit(build(), posts(8, 1), posts(4, 2), here, loop=how)
@@ -367,15 +351,13 @@ def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> Non
 
 
 def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
-    with pytest.raises(
-        FloatingPointError, match=r"at step [1-9].*learning rates .*posts '1-.* NaN .*Try a smaller"
-    ):
+    with pytest.raises(FloatingPointError, match=r"at step [1-9].*learning rates .*posts '1-.* NaN .*Try a smaller"):
         fit(
             build(),
             posts(20, 1),
             posts(4, 2),
             here,
-            optimisation=Optimisation(1e30, 1e30),
+            optimisation=OptimizerConfig(1e30, 1e30),
             loop=loop(epochs=3),
         )
 
@@ -411,7 +393,13 @@ def test_without_tensorboard(build: Build, posts: Posts, loop: MakeLoop, here: P
 
 @pytest.mark.parametrize(("kind", "clip"), [("BERT", None), ("BERT-CRF", 1.0), ("UMGF", None)])
 def test_half_precision(
-    kind: str, clip: float | None, build: Build, posts: Posts, loop: MakeLoop, fast: Optimisation, here: Path
+    kind: str,
+    clip: float | None,
+    build: Build,
+    posts: Posts,
+    loop: MakeLoop,
+    fast: OptimizerConfig,
+    here: Path,
 ) -> None:
     how = loop(epochs=3, precision="bf16-mixed", trainer={"gradient_clip_val": clip})
     model = fit(build(kind), posts(60, 1), posts(20, 2), here, optimisation=fast, loop=how)
@@ -432,18 +420,14 @@ def test_evaluation_is_in_the_order_of_the_posts(build: Build, posts: Posts) -> 
     assert scores == score([post.labels or () for post in some], tags)
 
 
-def test_evaluation_shows_its_progress(
-    build: Build, posts: Posts, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluation_shows_its_progress(build: Build, posts: Posts, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(build(), posts(5, 1))
     assert "5/5" in capsys.readouterr().err
     evaluate(build(), posts(5, 1), progress=False)
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_evaluation_leaves_can_be_trained(
-    build: Build, posts: Posts, loop: MakeLoop, here: Path
-) -> None:
+def test_what_evaluation_leaves_can_be_trained(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     model = build("UMGF")
     evaluate(model, posts(8, 1), progress=False)
     model.predict(posts(4, 1))

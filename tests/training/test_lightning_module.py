@@ -11,16 +11,16 @@ import torch
 from mnergraph.graph import collate
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import Optimisation, Training
+from mnergraph.training import LitTagger, OptimizerConfig
 
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
 
 
 def training(
-    model: Tagger, how: Optimisation, *, clip: float | None = None, precision: str = "32-true"
-) -> Training:
-    found = Training(model, how, range(25))
+    model: Tagger, how: OptimizerConfig, *, clip: float | None = None, precision: str = "32-true"
+) -> LitTagger:
+    found = LitTagger(model, how, range(25))
     found.trainer = SimpleNamespace(  # type: ignore[assignment]
         max_epochs=8, accumulate_grad_batches=2, gradient_clip_val=clip, precision=precision
     )
@@ -30,7 +30,7 @@ def training(
 @pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMGF"])
 def test_groups(build: Build, kind: str) -> None:
     model = build(kind)
-    how = Optimisation(encoder_lr=1e-4, lr=1e-2, weight_decay=0.3, warmup=0)
+    how = OptimizerConfig(encoder_lr=1e-4, lr=1e-2, weight_decay=0.3, warmup=0)
     optimiser = training(model, how).configure_optimizers()["optimizer"]
     of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
     assert len(of) == sum(len(group["params"]) for group in optimiser.param_groups), "each weight once"
@@ -39,31 +39,29 @@ def test_groups(build: Build, kind: str) -> None:
         # the encoder is the first layer's
         assert group["initial_lr"] == (1e-4 if name.startswith("layers.0.model.") else 1e-2), name
         plain = (
-            name.endswith("bias")
-            or "norm" in name.lower()
-            or name.endswith(("start_transitions", "end_transitions"))
+            name.endswith("bias") or "norm" in name.lower() or name.endswith(("start_transitions", "end_transitions"))
         )
         assert group["weight_decay"] == (0.0 if plain else 0.3), name
 
 
 def test_warm_up_and_decay() -> None:
-    how = Optimisation(warmup=0.1)
+    how = OptimizerConfig(warmup=0.1)
     assert [how.rate(step, 100) for step in (0, 5, 10)] == [0.0, 0.5, 1.0]
     assert [how.rate(step, 100) for step in (55, 100, 101)] == [0.5, 0.0, 0.0]
     whole = [how.rate(step, 100) for step in range(101)]
     assert whole[:11] == sorted(whole[:11])
     assert whole[10:] == sorted(whole[10:], reverse=True)
-    assert Optimisation(warmup=0).rate(0, 10) == 1.0
-    assert Optimisation(warmup=1).rate(9, 10) == 0.9
-    assert Optimisation(warmup=1).rate(10, 10) == 0.0
-    assert Optimisation(warmup=0.1).rate(0, 1) == 0.0
+    assert OptimizerConfig(warmup=0).rate(0, 10) == 1.0
+    assert OptimizerConfig(warmup=1).rate(9, 10) == 0.9
+    assert OptimizerConfig(warmup=1).rate(10, 10) == 0.0
+    assert OptimizerConfig(warmup=0.1).rate(0, 1) == 0.0
     for wrong in (-0.1, 1.5):
         with pytest.raises(ValueError, match=f"warmup is a share of the steps, 0 to 1, not {wrong}"):
-            Optimisation(warmup=wrong)
+            OptimizerConfig(warmup=wrong)
 
 
 def test_the_schedule_is_that_curve(build: Build) -> None:
-    how = Optimisation(encoder_lr=1e-4, lr=1e-2)
+    how = OptimizerConfig(encoder_lr=1e-4, lr=1e-2)
     found = training(build(), how).configure_optimizers()
     optimiser, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
     assert found["lr_scheduler"]["interval"] == "step"
@@ -79,12 +77,12 @@ def test_the_schedule_is_that_curve(build: Build) -> None:
     [(None, "32-true", True), (None, "bf16-mixed", True), (1.0, "32-true", True), (1.0, "bf16-mixed", False)],
 )
 def test_fused_where_lightning_lets_it(build: Build, clip: float | None, precision: str, fused: bool) -> None:
-    found = training(build(), Optimisation(), clip=clip, precision=precision).configure_optimizers()
+    found = training(build(), OptimizerConfig(), clip=clip, precision=precision).configure_optimizers()
     assert all(group["fused"] is fused for group in found["optimizer"].param_groups)
 
 
 def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = Training(build().eval(), Optimisation(), [])
+    module = LitTagger(build().eval(), OptimizerConfig(), [])
     logged: dict[str, float] = {}
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, value))
     some = posts(9, 0)
@@ -99,17 +97,15 @@ def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: py
 
 def test_several_devices_do_not_send_buffers_round(build: Build) -> None:
     """It would go wrong where one has a batch of dev more: each batch is a collective call."""
-    module = Training(build("UMGF"), Optimisation(), [])
+    module = LitTagger(build("UMGF"), OptimizerConfig(), [])
     buffers = {name for name, _ in module.named_buffers()}
     assert buffers
     assert set(module._ddp_params_and_buffers_to_ignore) == buffers
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number(
-    build: Build, posts: Posts, value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = training(build(), Optimisation())
+def test_a_loss_that_is_no_number(build: Build, posts: Posts, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = training(build(), OptimizerConfig())
     module.trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 1e-4}, {"lr": 0.01}])]
     module.trainer.global_step = 41
     monkeypatch.setattr(module.model, "loss", lambda graph: torch.tensor(value))

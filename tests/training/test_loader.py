@@ -11,7 +11,7 @@ import torch
 
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import Batches, LengthBuckets, loader
+from mnergraph.training import GraphLoader, LengthGroupedBatchSampler, loader
 
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
@@ -31,7 +31,7 @@ def padding(batches: list[list[int]], sizes: list[int]) -> float:
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("many", "batch_size"), [(1003, 16), (5, 16), (16, 16), (17, 1)])
 def test_every_post_once(many: int, batch_size: int, shuffle: bool) -> None:
-    order = LengthBuckets(lengths(many), batch_size, shuffle=shuffle)
+    order = LengthGroupedBatchSampler(lengths(many), batch_size, shuffle=shuffle)
     for epoch in range(3):
         order.set_epoch(epoch)
         batches = list(order)
@@ -45,14 +45,14 @@ def test_like_lengths_lie_together() -> None:
     places = list(range(len(sizes)))
     random.Random(0).shuffle(places)
     at_random = padding([places[i : i + 16] for i in range(0, len(places), 16)], sizes)
-    shuffled = padding(list(LengthBuckets(sizes, 16, shuffle=True)), sizes)
-    by_length = padding(list(LengthBuckets(sizes, 16, shuffle=False)), sizes)
+    shuffled = padding(list(LengthGroupedBatchSampler(sizes, 16, shuffle=True)), sizes)
+    by_length = padding(list(LengthGroupedBatchSampler(sizes, 16, shuffle=False)), sizes)
     assert by_length < shuffled < 0.1 < 0.4 < at_random
 
 
 def test_seed_and_epoch_decide_the_order() -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
-        found = LengthBuckets(lengths(), 16, shuffle=True, seed=seed)
+        found = LengthGroupedBatchSampler(lengths(), 16, shuffle=True, seed=seed)
         found.set_epoch(epoch)
         return list(found)
 
@@ -62,7 +62,7 @@ def test_seed_and_epoch_decide_the_order() -> None:
     assert not {tuple(batch) for batch in order(1, 0)} & {tuple(batch) for batch in order(1, 1)}
     sizes = [lengths()[batch[0]] for batch in order(1, 0)]
     assert sizes not in (sorted(sizes), sorted(sizes, reverse=True))
-    still = LengthBuckets(lengths(), 16, shuffle=False)
+    still = LengthGroupedBatchSampler(lengths(), 16, shuffle=False)
     first = list(still)
     still.set_epoch(1)
     assert list(still) == first
@@ -71,17 +71,17 @@ def test_seed_and_epoch_decide_the_order() -> None:
 def test_lightning_finds_the_epoch(build: Build, posts: Posts) -> None:
     from lightning.fabric.utilities.data import _set_sampler_epoch
 
-    batches = Batches(build().builder.build(posts(20, 0)), 4, shuffle=True)
+    batches = GraphLoader(build().builder.build(posts(20, 0)), 4, shuffle=True)
     _set_sampler_epoch(batches, 7)
     assert batches.order.epoch == 7
 
 
 def test_the_epoch_may_be_told_after_iteration_was_asked_for(build: Build, posts: Posts) -> None:
-    def ids(batches: Batches) -> list[str]:
+    def ids(batches: GraphLoader) -> list[str]:
         return [pair.id for batch in batches for pair in batch.pair]
 
     graphs = build().builder.build(posts(20, 0))
-    late, early = Batches(graphs, 4, shuffle=True), Batches(graphs, 4, shuffle=True)
+    late, early = GraphLoader(graphs, 4, shuffle=True), GraphLoader(graphs, 4, shuffle=True)
     begun = iter(late)
     late.order.set_epoch(3)
     early.order.set_epoch(3)
@@ -91,10 +91,10 @@ def test_the_epoch_may_be_told_after_iteration_was_asked_for(build: Build, posts
 @pytest.mark.parametrize(("given", "workers"), [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0), (1, 1), (5, 1)])
 def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers: int) -> None:
     graphs = build().builder.build(posts(18, 0))
-    whole = Batches(graphs, 4, shuffle=True, seed=2)
+    whole = GraphLoader(graphs, 4, shuffle=True, seed=2)
     whole.order.set_epoch(1)
     wanted = [[pair.id for pair in batch.pair] for batch in whole]
-    broken = Batches(graphs, 4, shuffle=True, seed=2, workers=workers)
+    broken = GraphLoader(graphs, 4, shuffle=True, seed=2, workers=workers)
     broken.order.set_epoch(1)
     seen = []
     for place, batch in enumerate(broken):
@@ -106,7 +106,7 @@ def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers:
     assert seen == wanted[:given]
     state = broken.state_dict() if given else {"given": 0}
     assert state == {"given": given}
-    resumed = Batches(graphs, 4, shuffle=True, seed=2)
+    resumed = GraphLoader(graphs, 4, shuffle=True, seed=2)
     resumed.load_state_dict(state)
     resumed.order.set_epoch(1)
     rest = []
@@ -121,7 +121,7 @@ def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers:
 
 
 def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) -> None:
-    batches = Batches(build().builder.build(posts(8, 0)), 4, shuffle=True)
+    batches = GraphLoader(build().builder.build(posts(8, 0)), 4, shuffle=True)
     before = torch.get_rng_state()
     list(batches)
     assert torch.equal(torch.get_rng_state(), before)
@@ -132,7 +132,7 @@ def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) ->
 def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world: int, many: int) -> None:
     def share(rank: int, shuffle: bool) -> list[list[int]]:
         monkeypatch.setattr(loader, "_rank_and_world", lambda: (rank, world))
-        order = LengthBuckets(lengths(many), 4, shuffle=shuffle, seed=1)
+        order = LengthGroupedBatchSampler(lengths(many), 4, shuffle=shuffle, seed=1)
         order.set_epoch(2)
         batches = list(order)
         assert len(batches) == len(order)
@@ -149,18 +149,18 @@ def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world: int, many
 
 def test_evaluation_sees_each_post_once(build: Build, posts: Posts) -> None:
     some = posts(21, 0)
-    batches = Batches(build().builder.build(some), 4, shuffle=False)
+    batches = GraphLoader(build().builder.build(some), 4, shuffle=False)
     for _ in range(2):
         assert sorted(pair.id for batch in batches for pair in batch.pair) == sorted(post.id for post in some)
 
 
 def test_pieces_are_what_counts_as_length(build: Build) -> None:
     graphs = build().builder.build([Pair(("unknownword",), id="a"), Pair(("bob", "saw"), id="b")])
-    assert Batches(graphs, 1, shuffle=False).order.lengths == [13, 4]
+    assert GraphLoader(graphs, 1, shuffle=False).order.lengths == [13, 4]
 
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="a batch holds at least one post, not 0"):
-        LengthBuckets([1], 0, shuffle=True)
+        LengthGroupedBatchSampler([1], 0, shuffle=True)
     with pytest.raises(ValueError, match="no posts to make batches of"):
-        Batches([], 4, shuffle=True)
+        GraphLoader([], 4, shuffle=True)

@@ -10,19 +10,19 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mnergraph.models import Tagger
-from mnergraph.nn.heads.scheduled_sampling import Scheduled
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
-from mnergraph.training import Loop, Training, fit
+from mnergraph.training import LitTagger, TrainerConfig, fit
 
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
-MakeLoop = Callable[..., Loop]
+MakeLoop = Callable[..., TrainerConfig]
 #: 8 posts in batches of 4, and half as many of dev in batches of 8.
 TRAIN, DEV = (8, 1), (4, 2)
 
 
-class Epochs(Scheduled):
+class Epochs(EpochAware):
     """Counts in tens what it is told, and notes what holds at every forward pass, in training and on dev."""
 
     epoch: torch.Tensor
@@ -36,7 +36,7 @@ class Epochs(Scheduled):
     def at_epoch(self, epoch: int) -> None:
         self.epoch.fill_(10 * epoch)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         (self.trained if self.training else self.scored).append(int(self.epoch))
         return graph
 
@@ -65,16 +65,16 @@ def scheduled(build: Build) -> tuple[Tagger, Epochs]:
 def best_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Lets this epoch score best on dev."""
 
-    def end(self: Training) -> None:
+    def end(self: LitTagger) -> None:
         self._seen = []
         self.log("dev_f1", float(self.current_epoch == epoch))
 
-    monkeypatch.setattr(Training, "on_validation_epoch_end", end)
+    monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
 
 
 def test_a_schedule_says_what_it_does_at_an_epoch() -> None:
     with pytest.raises(TypeError, match="at_epoch"):
-        Scheduled()  # type: ignore[abstract]
+        EpochAware()  # type: ignore[abstract]
 
 
 def test_told_before_every_epoch_and_kept_with_the_best_weights(
@@ -93,9 +93,7 @@ def test_told_before_every_epoch_and_kept_with_the_best_weights(
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
-def test_resumed_it_knows_where_it_is(
-    step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path
-) -> None:
+def test_resumed_it_knows_where_it_is(step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     """Between two epochs, and within one, where nobody may tell it again."""
     train, dev = posts(20, 1), posts(*DEV)
     model, _ = scheduled(build)

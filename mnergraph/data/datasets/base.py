@@ -17,9 +17,9 @@ from torch_geometric.data import Dataset, HeteroData
 from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.image_files import picture_path
+from mnergraph.data.image_files import image_path_of
 from mnergraph.features.vision.image_io import checksum
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
 #: Split names and the other names, of splits and of files, that mean the same.
@@ -106,7 +106,7 @@ class PostDataset(Dataset, ABC):
     @property
     def tags(self) -> tuple[str, ...]:
         """The label set of these posts: O, then B and I of every type that occurs, types sorted."""
-        return Labels.of_data(pair.labels or () for pair in self.pairs).tags
+        return LabelSet.of_data(pair.labels or () for pair in self.pairs).tags
 
     def len(self) -> int:
         """The number of posts."""
@@ -142,7 +142,7 @@ class PostDataset(Dataset, ABC):
         Raises:
             ValueError: when the id, or a link of its name, leads out of the folder of pictures.
         """
-        found = picture_path(self.images, pair.id) if self.images else None
+        found = image_path_of(self.images, pair.id) if self.images else None
         return pair if found is None else replace(pair, picture=found)
 
     def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
@@ -185,21 +185,16 @@ class PostDataset(Dataset, ABC):
 
     def process(self) -> None:
         """Parse the text into one line of settings and checksum and one line per post."""
-        pairs = read_conll(
-            self.raw_paths[0], mapping=self.settings["mapping"], repair=self.settings["repair"]
-        )
+        pairs = read_conll(self.raw_paths[0], mapping=self.settings["mapping"], repair=self.settings["repair"])
         if not pairs:
-            raise ValueError(
-                f"{self.raw_paths[0]}: no posts in it; right is IMGID:<id>, word<TAB>tag, blank line"
-            )
+            raise ValueError(f"{self.raw_paths[0]}: no posts in it; right is IMGID:<id>, word<TAB>tag, blank line")
         save_posts(pairs, self._manifest(), Path(self.processed_paths[0]))
 
     def _process(self) -> None:
         # PyG's own keeps pickles beside the cache and does not see that the raw text changed.
         if not Path(self.raw_paths[0]).is_file():
             raise FileNotFoundError(
-                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; "
-                f"there is: {listing(self.folder)}"
+                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; there is: {listing(self.folder)}"
             )
         path = Path(self.processed_paths[0])
         if self.force_reload or not path.is_file():
@@ -211,13 +206,11 @@ class PostDataset(Dataset, ABC):
     def _images(self, given: str | Path | None) -> Path | None:
         if given is not None:
             if not Path(given).is_dir():
-                raise FileNotFoundError(
-                    f"images={str(given)!r} is no folder; give the one that holds <id>.jpg"
-                )
+                raise FileNotFoundError(f"images={str(given)!r} is no folder; give the one that holds <id>.jpg")
             return Path(given)
         places = (Path(self.raw_dir) / "images", self.folder / "images")
         return next((place for place in places if place.is_dir()), None)
 
 
-class Folder(PostDataset):
+class PostFolder(PostDataset):
     """Your own posts: a folder with train.txt, valid.txt and test.txt, or some of these; see PostDataset."""

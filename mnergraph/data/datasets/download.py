@@ -40,13 +40,12 @@ def fetch_text(url: str, target: Path, sha256: str) -> None:
         found = checksum(got)
         if found != sha256:
             raise ConnectionError(
-                f"{url} came torn or is another file: its sha256 is {found}, right is {sha256}; try again, "
-                f"or {by_hand}"
+                f"{url} came torn or is another file: its sha256 is {found}, right is {sha256}; try again, or {by_hand}"
             )
         got.replace(target)
 
 
-def fetch_pictures(root: Path, year: str) -> Path:
+def fetch_images(root: Path, year: str) -> Path:
     """The folder of a benchmark's pictures: one that is there, or ``root/raw/images``, downloaded.
 
     The archive holds both years; the pictures of ``year`` are kept. It has no published checksum; that it is
@@ -95,9 +94,7 @@ def _check_names(archive: str) -> None:
 
 def _pictures_of(folder: Path, year: str) -> list[Path]:
     """The pictures below a folder named after the year, or else below none named after any year."""
-    pictures = [
-        path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()
-    ]
+    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     places = {path: str(path.parent.relative_to(folder)) for path in pictures}
     own = [path for path in pictures if year in places[path]]
     return own or [path for path in pictures if not any(other in places[path] for other in YEARS)]

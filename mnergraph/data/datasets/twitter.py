@@ -16,7 +16,7 @@ from typing import ClassVar
 from torch_geometric.data import HeteroData
 
 from mnergraph.data.datasets.base import PostDataset
-from mnergraph.data.datasets.download import fetch_pictures, fetch_text
+from mnergraph.data.datasets.download import fetch_images, fetch_text
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import placeholders
 from mnergraph.features.vision.image_io import checksum
@@ -57,12 +57,10 @@ class TwitterBenchmark(PostDataset, ABC):
         text_url: str = TEXT_URL,
     ) -> None:
         if not hasattr(self, "sha256"):
-            raise TypeError(
-                f"TwitterBenchmark is abstract; there is {', '.join(c.__name__ for c in BENCHMARKS)}"
-            )
+            raise TypeError(f"TwitterBenchmark is abstract; there is {', '.join(c.__name__ for c in BENCHMARKS)}")
         self.text_url = text_url
         if pictures and images is None:
-            images = fetch_pictures(Path(root).expanduser(), self.folder_name[-4:])
+            images = fetch_images(Path(root).expanduser(), self.folder_name[-4:])
         super().__init__(
             root,
             split,
@@ -176,9 +174,7 @@ class Twitter2017C(TwitterBenchmark):
                 "to keep"
             )
         if not kept:
-            raise ValueError(
-                f"no post of {self.split} is left; {'ids=' if self._ids else self.images} fits none"
-            )
+            raise ValueError(f"no post of {self.split} is left; {'ids=' if self._ids else self.images} fits none")
         return kept
 
 
@@ -188,9 +184,7 @@ BENCHMARKS: tuple[type[TwitterBenchmark], ...] = (Twitter2015, Twitter2017, Twit
 def published(sha256: str) -> str | None:
     """The benchmark and split whose text has this checksum, such as "Twitter2015 train"."""
     known = {
-        value: f"{kind.__name__} {split}"
-        for kind in (Twitter2015, Twitter2017)
-        for split, value in kind.sha256.items()
+        value: f"{kind.__name__} {split}" for kind in (Twitter2015, Twitter2017) for split, value in kind.sha256.items()
     }
     return known.get(sha256)
 

@@ -65,9 +65,7 @@ def read_conll(
         if header is None:
             return
         if not words:
-            raise ConllError(
-                f"{path}:{header[0]}: post {header[1]!r} has no words; its words follow on the next lines"
-            )
+            raise ConllError(f"{path}:{header[0]}: post {header[1]!r} has no words; its words follow on the next lines")
         labels = tuple(repaired(tags) if repair else tags) if labelled else None
         posts.append(Pair(tuple(words), labels, id=header[1]))
         header = None
@@ -119,16 +117,12 @@ def write_conll(pairs: Iterable[Pair], path: str | Path) -> None:
         for tag in pair.labels or ():
             if not is_tag(tag) or BREAKS.search(tag):
                 raise ConllError(f"{path}: post {pair.id!r}: {tag!r} is no tag; right is O, B-TYPE or I-TYPE")
-        rows = (
-            pair.words if pair.labels is None else map("\t".join, zip(pair.words, pair.labels, strict=True))
-        )
+        rows = pair.words if pair.labels is None else map("\t".join, zip(pair.words, pair.labels, strict=True))
         blocks.append("\n".join([HEADER + pair.id, *rows]) + "\n\n")
     try:
         content = "".join(blocks).encode()
     except UnicodeEncodeError as error:
-        raise ConllError(
-            f"{path}: {error.object[error.start]!r} is half a character; no UTF-8 has it"
-        ) from None
+        raise ConllError(f"{path}: {error.object[error.start]!r} is half a character; no UTF-8 has it") from None
     Path(path).write_bytes(content)
 
 
@@ -156,8 +150,7 @@ def _columns(line: str, where: str, labelled: bool) -> tuple[str, str]:
     if len(columns) != len(wanted):
         hint = " (a file without tags is read with labelled=False)" if labelled and len(columns) == 1 else ""
         raise ConllError(
-            f"{where}: {line!r} has {len(columns)} columns, not {len(wanted)}; right is "
-            f"{'<TAB>'.join(wanted)}{hint}"
+            f"{where}: {line!r} has {len(columns)} columns, not {len(wanted)}; right is {'<TAB>'.join(wanted)}{hint}"
         )
     if labelled and not is_tag(columns[1]):
         raise ConllError(f"{where}: unknown tag {columns[1]!r}; right is O, B-TYPE or I-TYPE")

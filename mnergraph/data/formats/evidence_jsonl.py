@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnergraph.pair import Box, Object
+from mnergraph.pair import Box, DetectedObject
 
 OBJECT_FORM = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
 
@@ -36,15 +36,15 @@ class EvidenceError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sight:
+class Detections:
     """What a detector saw in one picture: its size in pixels and the objects in the file's order."""
 
     width: int
     height: int
-    objects: tuple[Object, ...]
+    objects: tuple[DetectedObject, ...]
 
 
-def read_objects(path: str | Path) -> dict[str, Sight]:
+def read_objects(path: str | Path) -> dict[str, Detections]:
     """Post id to what its picture shows; boxes clipped to the picture."""
     found = {}
     for where, key, entry in _entries(Path(path), OBJECTS_FORM):
@@ -53,24 +53,19 @@ def read_objects(path: str | Path) -> dict[str, Sight]:
             raise EvidenceError(f"{where}: width and height are {size}; right are two whole numbers above 0")
         if not isinstance(entry.get("objects"), list):
             raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_FORM}')
-        objects = (
-            parse_object(raw, size, f"{where}: object {place}")
-            for place, raw in enumerate(entry["objects"], 1)
-        )
-        found[key] = Sight(size[0], size[1], tuple(objects))
+        objects = (parse_object(raw, size, f"{where}: object {place}") for place, raw in enumerate(entry["objects"], 1))
+        found[key] = Detections(size[0], size[1], tuple(objects))
     return found
 
 
-def write_objects(sights: Mapping[str, Sight], path: str | Path) -> None:
+def write_objects(sights: Mapping[str, Detections], path: str | Path) -> None:
     """Write what ``read_objects`` reads. Objects without a box have no place here and are refused."""
     lines = []
     for key, sight in sights.items():
         objects = []
         for seen in sight.objects:
             if seen.box is None:
-                raise EvidenceError(
-                    f"{path}: object {seen.label!r} of {key!r} has no box; captions tell of such"
-                )
+                raise EvidenceError(f"{path}: object {seen.label!r} of {key!r} has no box; captions tell of such")
             entry: dict[str, Any] = {"label": seen.label, "score": seen.score, "box": list(seen.box)}
             objects.append(entry if seen.words is None else {**entry, "words": list(seen.words)})
         lines.append({"id": key, "width": sight.width, "height": sight.height, "objects": objects})
@@ -110,12 +105,10 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     clashes = {key: lines for key, lines in seen.items() if any(entry != lines[0][1] for _, entry in lines)}
     if clashes:
         places = "; ".join(f"{key!r} on lines {[number for number, _ in at]}" for key, at in clashes.items())
-        warnings.warn(
-            f"{path}: lines of one id differ ({places}); the last is used, one is right", stacklevel=4
-        )
+        warnings.warn(f"{path}: lines of one id differ ({places}); the last is used, one is right", stacklevel=4)
 
 
-def parse_object(raw: Any, size: tuple[int, int], where: str) -> Object:
+def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
     """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
         raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_FORM}')
@@ -126,10 +119,8 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> Object:
     if words is not None and (
         not isinstance(words, list) or len(words) != 2 or any(type(end) is not int for end in words)
     ):
-        raise EvidenceError(
-            f"{where}: words {words!r}; right is [start, end], counted from 0, end not included"
-        )
-    return Object(
+        raise EvidenceError(f"{where}: words {words!r}; right is [start, end], counted from 0, end not included")
+    return DetectedObject(
         raw["label"],
         _box(raw["box"], size, where),
         float(score),
@@ -138,9 +129,7 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> Object:
 
 
 def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
-    right = (
-        f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in a picture of {size[0]} x {size[1]}"
-    )
+    right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in a picture of {size[0]} x {size[1]}"
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
         raise EvidenceError(f"{where}: box {raw!r} is not four finite numbers; {right}")
     x1, y1, x2, y2 = map(float, raw)

@@ -77,8 +77,6 @@ def open_features(path: str | Path) -> Iterator[Features]:
     try:
         file = safe_open(Path(path), framework="pt")
     except SafetensorError as error:
-        raise EvidenceError(
-            f"{path}: not a safetensors file ({error}); write it with write_features"
-        ) from None
+        raise EvidenceError(f"{path}: not a safetensors file ({error}); write it with write_features") from None
     with file as opened:
         yield Features(Path(path), opened)

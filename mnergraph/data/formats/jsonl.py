@@ -11,8 +11,8 @@ from typing import Any
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import EvidenceError, parse_object
-from mnergraph.data.image_files import picture_path
-from mnergraph.pair import Object, Pair, Post
+from mnergraph.data.image_files import image_path_of
+from mnergraph.pair import DetectedObject, Pair, Post
 
 
 def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
@@ -30,9 +30,9 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder; give the one that holds <id>.jpg")
     if path.suffix != ".jsonl":
-        pairs = read_conll(path, labelled=_has_tags(path))
+        pairs = read_conll(path, labelled=is_labelled(path))
         if images is not None:
-            pairs = [replace(pair, picture=picture_path(images, pair.id)) for pair in pairs]
+            pairs = [replace(pair, picture=image_path_of(images, pair.id)) for pair in pairs]
         posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
     else:
         posts = []
@@ -47,7 +47,7 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
     return posts
 
 
-def _has_tags(path: Path) -> bool:
+def is_labelled(path: Path) -> bool:
     """Whether the first word of a CoNLL file has a tag behind it."""
     with path.open("rb") as file:
         lines = (line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n") for line in file)
@@ -55,9 +55,7 @@ def _has_tags(path: Path) -> bool:
     return b" " in first or b"\t" in first
 
 
-_RIGHT = (
-    '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
-)
+_RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
 
 
 def _post(line: Mapping[str, Any], folder: Path) -> Post:
@@ -77,7 +75,7 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
     sized = None if line.get("width") is None else (line["width"], line["height"])
     evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
-        "picture": None if line.get("image") is None else existing(folder / line["image"]),
+        "picture": None if line.get("image") is None else require_file(folder / line["image"]),
         "caption": line.get("caption"),
         "size": sized,
         "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
@@ -90,7 +88,7 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
     return Post.of_words(Pair(words=tuple(words), **evidence))
 
 
-def _object(raw: Any, size: tuple[int, int] | None, place: int) -> Object:
+def _object(raw: Any, size: tuple[int, int] | None, place: int) -> DetectedObject:
     """An object as in objects.jsonl, where the score may be missing, and the box."""
     where = f"object {place}"
     if not isinstance(raw, dict) or raw.get("box") is None:
@@ -102,7 +100,7 @@ def _object(raw: Any, size: tuple[int, int] | None, place: int) -> Object:
     return parse_object({"label": "", "score": 1.0, **raw}, size, where)
 
 
-def existing(path: Path) -> Path:
+def require_file(path: Path) -> Path:
     """The path of a picture that is there.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mnergraph.data.evidence import FEATURES, OBJECTS
-from mnergraph.data.formats.evidence_jsonl import EvidenceError, Sight, parse_object, write_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, parse_object, write_objects
 from mnergraph.data.formats.feature_file import write_features
 from mnergraph.data.image_files import SUFFIXES
 
@@ -62,7 +62,7 @@ def convert_vinvl(
     paths = sorted(Path(folder).glob("*.npz"))
     if not paths:
         raise FileNotFoundError(f"no .npz file in {folder}")
-    sights: dict[str, Sight] = {}
+    sights: dict[str, Detections] = {}
     regions: dict[str, Tensor] = {}
     for path in tqdm(paths, desc="converting", unit="picture", disable=not progress):
         id = path.stem
@@ -75,7 +75,7 @@ def convert_vinvl(
         if top is not None:
             order = sorted(order, key=lambda place: -sight.objects[place].score)[:top]
         objects = tuple(sight.objects[place] for place in order)
-        sights[id] = Sight(sight.width, sight.height, objects)
+        sights[id] = Detections(sight.width, sight.height, objects)
         regions[id] = rows[list(order)].to(dtype)
         if not regions[id].isfinite().all():
             raise EvidenceError(f"{path}: a feature is not finite, or too large for {dtype}")
@@ -85,7 +85,7 @@ def convert_vinvl(
     return len(sights)
 
 
-def _read(path: Path, names: Sequence[str] | None, labels: bool) -> tuple[Sight, Tensor]:
+def _read(path: Path, names: Sequence[str] | None, labels: bool) -> tuple[Detections, Tensor]:
     """The objects of one file that lie in its picture, and their features ``[objects, width]``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -109,7 +109,7 @@ def _read(path: Path, names: Sequence[str] | None, labels: bool) -> tuple[Sight,
         parse_object({"label": label, "score": float(score), "box": box}, size, f"{path}: object {place}")
         for place, (label, score, box) in enumerate(zip(told, scores, boxes.tolist(), strict=True), 1)
     ]
-    return Sight(*size, tuple(objects)), torch.from_numpy(rows.astype(np.float32))
+    return Detections(*size, tuple(objects)), torch.from_numpy(rows.astype(np.float32))
 
 
 def _labels(file: Mapping[str, Any], count: int, path: Path, names: Sequence[str] | None) -> list[str]:

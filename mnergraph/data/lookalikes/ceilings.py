@@ -37,7 +37,7 @@ from mnergraph.pair import Pair
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What the generator knows of a post: word spans of names.
 
     Args:
@@ -69,12 +69,12 @@ class Ceiling:
     spread: float
 
 
-def ceiling(pairs: Iterable[Pair], truth: Mapping[str, Truth]) -> Ceiling:
+def ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
     """The ceiling of any model that reads only the words of these posts."""
     return _ceiling(_entities(pairs, truth), pictures=False)
 
 
-def picture_ceiling(pairs: Iterable[Pair], truth: Mapping[str, Truth]) -> Ceiling:
+def image_ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
     """The ceiling of a model that reads the words and sees the pictures of these posts."""
     return _ceiling(_entities(pairs, truth), pictures=True)
 
@@ -92,12 +92,12 @@ def best_f1(groups: Iterable[tuple[int, float]]) -> float:
     return best
 
 
-def _entities(pairs: Iterable[Pair], truth: Mapping[str, Truth]) -> list[tuple[Span, Truth]]:
+def _entities(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> list[tuple[Span, GroundTruth]]:
     """Every entity of the posts with the truth about its post."""
     return [(span, truth[pair.id]) for pair in pairs for span in spans(pair.labels or ())]
 
 
-def _ceiling(entities: list[tuple[Span, Truth]], *, pictures: bool) -> Ceiling:
+def _ceiling(entities: list[tuple[Span, GroundTruth]], *, pictures: bool) -> Ceiling:
     """The ceiling over entities, when the pictures are seen or not."""
     undecided = [(span, known) for span, known in entities if span[:2] in known.ambiguous]
     shown = [(span, known) for span, known in undecided if pictures and span[:2] in known.shown]

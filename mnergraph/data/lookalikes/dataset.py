@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.lookalikes import ceilings, grammar, scenes
-from mnergraph.data.lookalikes.ceilings import Ceiling, Truth
+from mnergraph.data.lookalikes.ceilings import Ceiling, GroundTruth
 from mnergraph.data.lookalikes.generate import make, read_truth
 from mnergraph.pair import Pair
 
@@ -26,7 +26,7 @@ class Lookalikes(PostDataset):
 
     An ambiguous name ("Jordan") is a PER, LOC, ORG or MISC with equal chances, whatever the words around it;
     in the picture one object of a class that belongs to the type stands among distractors. ``ceiling`` and
-    ``picture_ceiling`` say what a model without and with pictures can reach on these posts.
+    ``image_ceiling`` say what a model without and with pictures can reach on these posts.
 
     Args:
         root: the folder; the posts are made in ``root/raw``, unless they are there with the same settings.
@@ -80,7 +80,7 @@ class Lookalikes(PostDataset):
         return str(self.folder / "raw")
 
     @cached_property
-    def truth(self) -> dict[str, Truth]:
+    def truth(self) -> dict[str, GroundTruth]:
         """What the generator knows of every post, by id: which names are ambiguous, and which are told."""
         return read_truth(self.raw_dir)
 
@@ -90,9 +90,9 @@ class Lookalikes(PostDataset):
         return ceilings.ceiling(self.pairs, self.truth)
 
     @property
-    def picture_ceiling(self) -> Ceiling:
+    def image_ceiling(self) -> Ceiling:
         """The best that a model can expect that reads the words and sees the pictures of these posts."""
-        return ceilings.picture_ceiling(self.pairs, self.truth)
+        return ceilings.image_ceiling(self.pairs, self.truth)
 
 
 def vocabulary() -> list[str]:

@@ -19,14 +19,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnergraph.data.formats.conll import write_conll
-from mnergraph.data.formats.evidence_jsonl import Sight, write_captions, write_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
 from mnergraph.data.lookalikes import grammar, scenes
-from mnergraph.data.lookalikes.ceilings import Truth
+from mnergraph.data.lookalikes.ceilings import GroundTruth
 from mnergraph.data.lookalikes.drawing import picture
 from mnergraph.data.lookalikes.grammar import Sentence
-from mnergraph.data.lookalikes.scenes import Fate
+from mnergraph.data.lookalikes.scenes import ImageRole
 from mnergraph.labels import to_tags
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 SPLITS = ("train", "valid", "test")
 
@@ -98,13 +98,13 @@ def make(
     return raw
 
 
-def read_truth(raw: str | Path) -> dict[str, Truth]:
+def read_truth(raw: str | Path) -> dict[str, GroundTruth]:
     """What the generator knows of every post, by id, from ``raw/truth.jsonl``."""
     truth = {}
     for line in (Path(raw) / "truth.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         known = {key: frozenset(map(tuple, record[key])) for key in ("ambiguous", "shown", "told")}
-        truth[record["id"]] = Truth(**known)
+        truth[record["id"]] = GroundTruth(**known)
     return truth
 
 
@@ -136,7 +136,7 @@ def _publish(made: Path, raw: Path) -> None:
 def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     """Every file of the benchmark; the settings last."""
     (folder / "images").mkdir(parents=True)
-    sights: dict[str, Sight] = {}
+    sights: dict[str, Detections] = {}
     captions: dict[str, str] = {}
     truth: list[dict[str, Any]] = []
     drawn = sum(settings["sizes"])
@@ -163,28 +163,28 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, Fate | None]]:
+def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:
     """The sentences of a split, each with what its picture does for it; None for no picture."""
     seed = settings["seed"]
     sentences = grammar.write(count, random.Random(f"{seed} {split} words"))
     without = round(settings["no_picture"] * count)
     wrong = round(settings["irrelevant"] * (count - without))
-    irrelevant: Fate = "misleading" if settings["misleading"] else "irrelevant"
-    fates: list[Fate | None] = [None] * without + [irrelevant] * wrong
+    irrelevant: ImageRole = "misleading" if settings["misleading"] else "irrelevant"
+    fates: list[ImageRole | None] = [None] * without + [irrelevant] * wrong
     fates += ["telling"] * (count - len(fates))
     random.Random(f"{seed} {split} pictures").shuffle(fates)
     return zip(sentences, fates, strict=True)
 
 
-def _draw(things: Sequence[scenes.Thing], size: int, rng: random.Random) -> tuple[Image.Image, Sight]:
+def _draw(things: Sequence[scenes.SceneObject], size: int, rng: random.Random) -> tuple[Image.Image, Detections]:
     """The picture of these things, and what a detector sees in it, best score first."""
     image, boxes = picture([thing.label for thing in things], size, rng)
     seen = zip(things, boxes, scenes.scores(len(things), rng), strict=True)
-    objects = (Object(thing.label, box, score, thing.words) for thing, box, score in seen)
-    return image, Sight(size, size, tuple(objects))
+    objects = (DetectedObject(thing.label, box, score, thing.words) for thing, box, score in seen)
+    return image, Detections(size, size, tuple(objects))
 
 
-def _truth(sentence: Sentence, fate: Fate | None) -> dict[str, list[tuple[int, int]]]:
+def _truth(sentence: Sentence, fate: ImageRole | None) -> dict[str, list[tuple[int, int]]]:
     """The spans of ambiguous names, of those an object stands for, and of those whose type is told."""
     ambiguous = [(name.start, name.end) for name in sentence.ambiguous]
     shown = ambiguous if fate in ("telling", "misleading") else []

@@ -121,7 +121,7 @@ class Sentence:
     ambiguous: tuple[Span, ...]
 
 
-class Deck:
+class BalancedTypes:
     """Deals the types in shuffled rounds, so that each comes up equally often, for every name on its own."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -138,7 +138,7 @@ class Deck:
 
 def write(count: int, rng: random.Random) -> list[Sentence]:
     """As many sentences, in no particular order."""
-    deck = Deck(rng)
+    deck = BalancedTypes(rng)
     kinds = rng.choices(range(4), weights=SHARES, k=count)
     return [_sentence(kind, deck, rng) for kind in kinds]
 
@@ -151,7 +151,7 @@ def vocabulary() -> list[str]:
     return sorted(set(said.split()) - {"{}"})
 
 
-def _sentence(kind: int, deck: Deck, rng: random.Random) -> Sentence:
+def _sentence(kind: int, deck: BalancedTypes, rng: random.Random) -> Sentence:
     """A sentence: kind 0 holds no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
     template = rng.choice((WITHOUT, WITH_ONE, WITH_ONE, WITH_TWO)[kind])
     if kind >= 2 and rng.random() < CLAUSE:

@@ -11,7 +11,7 @@ from mnergraph.data.lookalikes.grammar import TYPES, Sentence
 from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TELLING
 
 #: What a picture does for the names of its post. "misleading": it stands for them with types drawn at random.
-Fate = Literal["telling", "irrelevant", "misleading"]
+ImageRole = Literal["telling", "irrelevant", "misleading"]
 
 
 #: How often the telling object of a post with one ambiguous name is grounded in that name; it is a general
@@ -32,28 +32,28 @@ CAPTIONS = (
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """An object to draw, and the span of words that grounds it, or None for a general object."""
 
     label: str
     words: tuple[int, int] | None = None
 
 
-def compose(sentence: Sentence, fate: Fate, rng: random.Random) -> list[Thing]:
+def compose(sentence: Sentence, fate: ImageRole, rng: random.Random) -> list[SceneObject]:
     """The objects of a picture beside this sentence, in random order.
 
     A telling (or misleading) picture shows one object for every ambiguous name; every picture shows one to
     four distractors, an irrelevant one a further distractor for each object that it does not show.
     """
-    shown: list[Thing] = []
+    shown: list[SceneObject] = []
     for name in () if fate == "irrelevant" else sentence.ambiguous:
         kind = name.type if fate == "telling" else rng.choice(TYPES)
         used = {thing.label for thing in shown}
         label = rng.choice([label for label in TELLING[kind] if label not in used])
         grounded = len(sentence.ambiguous) > 1 or rng.random() < GROUNDED
-        shown.append(Thing(label, (name.start, name.end) if grounded else None))
+        shown.append(SceneObject(label, (name.start, name.end) if grounded else None))
     missing = max(1, len(sentence.ambiguous)) - len(shown)
-    shown.extend(Thing(label) for label in rng.sample(NEUTRAL, missing + rng.randint(*DISTRACTORS)))
+    shown.extend(SceneObject(label) for label in rng.sample(NEUTRAL, missing + rng.randint(*DISTRACTORS)))
     rng.shuffle(shown)
     return shown
 

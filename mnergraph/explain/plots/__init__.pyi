@@ -1,27 +1,27 @@
 from .attention import (
-    draw_heads as draw_heads,
+    plot_attention_heads as plot_attention_heads,
 )
 from .attention import (
-    draw_heard as draw_heard,
+    plot_entity_object_attention as plot_entity_object_attention,
 )
 from .attention import (
-    draw_picture as draw_picture,
+    plot_image_attention as plot_image_attention,
 )
 from .detections import (
-    draw_evidence as draw_evidence,
+    plot_detections as plot_detections,
 )
 from .graph import (
-    draw_graph as draw_graph,
+    plot_graph as plot_graph,
 )
 from .schema import (
-    draw_schema as draw_schema,
+    plot_schema as plot_schema,
 )
 from .scores import (
-    draw_confusion as draw_confusion,
+    plot_f1_by_type as plot_f1_by_type,
 )
 from .scores import (
-    draw_curves as draw_curves,
+    plot_training_curves as plot_training_curves,
 )
 from .scores import (
-    draw_types as draw_types,
+    plot_type_confusion as plot_type_confusion,
 )

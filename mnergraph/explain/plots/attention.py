@@ -14,21 +14,21 @@ from matplotlib.patches import Rectangle
 from mnergraph.explain.plots.style import (
     SCALE,
     axes,
+    ellipsize,
+    entity_label,
     families,
     label_ticks,
-    legible,
-    name_of,
     names_of,
     panels,
 )
-from mnergraph.explain.record import PostRecord, Weights
-from mnergraph.features.vision.image_io import open_picture
+from mnergraph.explain.record import EdgeWeights, PairRecord
+from mnergraph.features.vision.image_io import open_image
 from mnergraph.graph.collate import EdgeType
 from mnergraph.models.decoding import Entity
 
 
-def draw_heads(
-    record: PostRecord, relation: EdgeType, *, layer: str | None = None, ax: Axes | None = None
+def plot_attention_heads(
+    record: PairRecord, relation: EdgeType, *, layer: str | None = None, ax: Axes | None = None
 ) -> Figure:
     """Layers and heads side by side along one relation: a row for each layer, a panel for each head.
 
@@ -65,12 +65,12 @@ def draw_heads(
     return figure
 
 
-def _panel(panel: Axes, one: Weights, head: int, most: float) -> AxesImage:
+def _panel(panel: Axes, one: EdgeWeights, head: int, most: float) -> AxesImage:
     panel.set_title(f"layer {one.layer}, head {head}", fontsize=8)
     return panel.imshow(one.matrix()[head].numpy(), cmap=SCALE, vmin=0, vmax=most, aspect="auto")
 
 
-def _node_names(record: PostRecord, kind: str) -> list[str]:
+def _node_names(record: PairRecord, kind: str) -> list[str]:
     pair = record.pair
     if kind == "token":
         return [pair.words[word] if word >= 0 else "–" for word in record.word.tolist()]
@@ -81,10 +81,10 @@ def _node_names(record: PostRecord, kind: str) -> list[str]:
     return [f"{kind} {place}" for place in range(record.nodes[kind])]
 
 
-def draw_heard(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
+def plot_entity_object_attention(record: PairRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
     """What each entity heard of each object: a heat map, entities by objects (GEI, figure 4).
 
-    A cell is the mean over layers, heads and the entity's words (`PostRecord.heard`), printed where there is
+    A cell is the mean over layers, heads and the entity's words (`PairRecord.heard`), printed where there is
     room.
 
     Args:
@@ -100,7 +100,7 @@ def draw_heard(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | Non
     figure, ax = axes(ax, (2.6 + max(3.0, 0.34 * len(names)), 1.9 + 0.36 * len(rows)))
     image = ax.imshow(rows, cmap=SCALE, aspect="auto")
     label_ticks(ax, "x", names)
-    label_ticks(ax, "y", [name_of(entity, record.pair.words) for entity in entities], most=48)
+    label_ticks(ax, "y", [entity_label(entity, record.pair.words) for entity in entities], most=48)
     if len(names) <= 12:
         middle = rows.min() + 0.55 * (rows.max() - rows.min())
         for row, column in np.ndindex(*rows.shape):
@@ -111,7 +111,7 @@ def draw_heard(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | Non
     return figure
 
 
-def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
+def plot_image_attention(record: PairRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
     """The picture with its boxes, and for every entity a panel with what it heard as a layer of heat.
 
     Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions; a panel's
@@ -125,12 +125,12 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
 
     Raises:
         ValueError: when the post has no picture.
-        PictureError: when it can't be read.
+        ImageError: when it can't be read.
     """
     pair = record.pair
     if pair.picture is None:
         raise ValueError(f"post {pair.id!r} has no picture to draw")
-    picture = open_picture(pair.picture)
+    picture = open_image(pair.picture)
     places = [place for place, thing in enumerate(pair.objects) if thing.box is not None]
     boxes = picture.boxes([box for thing in pair.objects if (box := thing.box) is not None], pair.size)
     shown: list[Entity | None] = [None, *entities]
@@ -143,7 +143,7 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
     for panel, entity in zip(every, shown, strict=False):
         panel.imshow(pixels)
         panel.set(xticks=[], yticks=[])
-        title = "boxes" if entity is None else name_of(entity, pair.words)
+        title = "boxes" if entity is None else entity_label(entity, pair.words)
         panel.set_title(title, fontsize=9, parse_math=False, fontfamily=families())
         heat = np.zeros(pixels.shape[:2])
         shares = np.zeros(len(boxes))
@@ -161,7 +161,7 @@ def draw_picture(record: PostRecord, entities: Sequence[Entity], *, ax: Axes | N
         for number, (place, box) in enumerate(zip(places, boxes, strict=True)):
             _box(panel, box, number == best)
             if entity is None or number == best:
-                label = legible(pair.objects[place].label or f"object {place}", 16)
+                label = ellipsize(pair.objects[place].label or f"object {place}", 16)
                 text = label if entity is None else f"{label} {shares[number]:.2f}"
                 _tag(panel, box, text, small=len(boxes) > 10 and entity is None)
     for panel in every[len(shown) :]:
@@ -175,7 +175,7 @@ def _some(entities: Sequence[Entity]) -> Sequence[Entity]:
     return entities
 
 
-def _heard(record: PostRecord, entity: Entity, kind: str) -> np.ndarray:
+def _heard(record: PairRecord, entity: Entity, kind: str) -> np.ndarray:
     heard = record.heard((entity.start, entity.end), kind)
     if heard is None or not len(heard):
         raise ValueError(f"nothing was weighed between the words of {entity} and nodes of type {kind!r}")
@@ -183,7 +183,7 @@ def _heard(record: PostRecord, entity: Entity, kind: str) -> np.ndarray:
 
 
 def _heat(
-    record: PostRecord,
+    record: PairRecord,
     entity: Entity,
     shares: np.ndarray,
     boxes: Sequence[tuple[float, float, float, float]],

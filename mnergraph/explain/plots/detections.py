@@ -10,19 +10,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from mnergraph.explain.plots.style import COLOURS, DASHES, axes, write
-from mnergraph.features.vision.extractor import Seen
+from mnergraph.features.vision.extractor import ImageEvidence
 
 #: Of `COLOURS`, those on which white letters are read better than black ones.
 DARK = ("#0072B2", "#D55E00", "#009E73", "#000000")
 
 
-def draw_evidence(
-    picture: Image.Image, seen: Seen, *, title: str = "", ax: Axes | None = None, most: int = 40
+def plot_detections(
+    picture: Image.Image, seen: ImageEvidence, *, title: str = "", ax: Axes | None = None, most: int = 40
 ) -> Figure:
     """The picture with boxes, each with its label, score and, where a phrase grounds it, the phrase's words.
 
     Args:
-        picture: upright, as `mnergraph.features.vision.image_io.open_picture` gives it.
+        picture: upright, as `mnergraph.features.vision.image_io.open_image` gives it.
         seen: what was seen in it.
         title: above it.
         ax: where to draw; by default a figure of its own.
@@ -55,7 +55,7 @@ def draw_evidence(
     return figure
 
 
-def _told(seen: Seen, title: str, most: int) -> str:
+def _told(seen: ImageEvidence, title: str, most: int) -> str:
     """What stands above the picture."""
     told = [title] if title else []
     if seen.caption:

@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from mnergraph.explain.plots.graph_layout import Place, bands
 from mnergraph.explain.plots.style import COLOURS, DASHES, axes, styles, write
-from mnergraph.explain.plots.thumbnails import Crops
+from mnergraph.explain.plots.thumbnails import Thumbnails
 
 
 class Edge(NamedTuple):
@@ -59,9 +59,7 @@ def strongest_edges(
             kind = graph.nodes[ends[0]]["type"], told["relation"], graph.nodes[ends[1]]["type"]
             found[kind].append(Edge(*ends, kind, fmean(heads)))
     if layer is not None and layer not in layers:
-        raise ValueError(
-            f"no layer {layer!r} weighed anything; there is {', '.join(sorted(layers)) or 'none'}"
-        )
+        raise ValueError(f"no layer {layer!r} weighed anything; there is {', '.join(sorted(layers)) or 'none'}")
     names = {name for _, name, _ in found}
     if strange := set(relations or ()) - names:
         there = ", ".join(sorted(names)) or "nothing"
@@ -71,7 +69,7 @@ def strongest_edges(
     return sorted((edge for edge in best if edge.weight > 0), key=lambda edge: edge.weight)
 
 
-def draw_graph(
+def plot_graph(
     graph: nx.MultiDiGraph,
     *,
     ax: Axes | None = None,
@@ -101,9 +99,7 @@ def draw_graph(
     edges = strongest_edges(graph, strongest, relations, layer, head)
     nodes = graph.nodes
     shown = {name for edge in edges for name in (edge.src, edge.dst)}
-    others = [
-        name for name in nodes if name in shown and nodes[name]["type"] not in ("token", "object", "entity")
-    ]
+    others = [name for name in nodes if name in shown and nodes[name]["type"] not in ("token", "object", "entity")]
     places, (width, height) = bands(graph, others)
     figure, ax = axes(ax, (width + 0.4, height + 1.1))
     scale = _fit(ax, figure, width, height)
@@ -119,14 +115,13 @@ def draw_graph(
             max(e.weight for e in edges if e.kind == edge.kind),
         )
     images = sum(told["type"] == "image" for told in nodes.values())
-    crops = Crops(graph.graph.get("pair") or {}, images=images)
+    crops = Thumbnails(graph.graph.get("pair") or {}, images=images)
     for name, place in places.items():
         _node(ax, place, nodes[name], crops, scale)
     tokens = [name for name in nodes if nodes[name]["type"] == "token"]
     _mark_entities(ax, [(nodes[name], places[name]) for name in tokens], scale)
     lines = [
-        Line2D([], [], color=COLOURS[look], linestyle=DASHES[look], label=relation)
-        for relation, look in looks.items()
+        Line2D([], [], color=COLOURS[look], linestyle=DASHES[look], label=relation) for relation, look in looks.items()
     ]
     if lines:
         ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
@@ -141,9 +136,7 @@ def _fit(ax: Axes, figure: Figure, width: float, height: float) -> float:
 
 
 def _arrow(ax: Axes, edge: Edge, places: Mapping[str, Place], look: int, most: float) -> None:
-    (x1, y1), (x2, y2) = (
-        _edge_of(places[a], places[b]) for a, b in ((edge.src, edge.dst), (edge.dst, edge.src))
-    )
+    (x1, y1), (x2, y2) = (_edge_of(places[a], places[b]) for a, b in ((edge.src, edge.dst), (edge.dst, edge.src)))
     share = edge.weight / most
     level = abs(y1 - y2) < 0.05
     # between neighbours of a band a bow hangs below it
@@ -174,15 +167,11 @@ def _edge_of(place: Place, other: Place) -> tuple[float, float]:
     return x, place.y + (place.height + (place.foot if level else 0) if down else 0)
 
 
-def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Crops, scale: float) -> None:
+def _node(ax: Axes, place: Place, told: Mapping[str, Any], crops: Thumbnails, scale: float) -> None:
     x, y = place.centre
     if told["type"] == "token":
         # a line that passes behind a word leaves it legible; an entity's field stays seen
-        ground = (
-            None
-            if "entity" in told
-            else {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
-        )
+        ground = None if "entity" in told else {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
         ax.text(
             x,
             y,
@@ -235,12 +224,8 @@ def _mark_entities(ax: Axes, tokens: Sequence[tuple[Mapping[str, Any], Place]], 
         of = [place for _, place in found]
         left, right = min(p.x for p in of) - 0.05, max(p.x + p.width for p in of) + 0.05
         colour = COLOURS[looks[kind]]
-        ax.add_patch(
-            Rectangle((left, of[0].y), right - left, of[0].height, facecolor=colour, alpha=0.25, zorder=0)
-        )
-        ax.add_patch(
-            Rectangle((left, of[0].y), right - left, of[0].height, fill=False, edgecolor=colour, zorder=2)
-        )
+        ax.add_patch(Rectangle((left, of[0].y), right - left, of[0].height, facecolor=colour, alpha=0.25, zorder=0))
+        ax.add_patch(Rectangle((left, of[0].y), right - left, of[0].height, fill=False, edgecolor=colour, zorder=2))
         ax.text(
             left,
             of[0].y - 0.03,

@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-from mnergraph.explain.plots.style import legible, right_to_left, width_of
+from mnergraph.explain.plots.style import ellipsize, right_to_left, text_width
 
 #: In inches: size of the letters, widest row of words, side of an object's crop, and distances.
 LETTER, ROW, CROP, GAP = 0.125, 11.0, 0.85, 0.16
@@ -45,11 +45,11 @@ def bands(graph: nx.MultiDiGraph, others: Iterable[str]) -> tuple[dict[str, Plac
     """
     nodes = dict(graph.nodes(data=True))
     words = [name for name, told in nodes.items() if told["type"] == "token"]
-    texts = {name: legible(nodes[name].get("word", nodes[name]["type"])) for name in words}
+    texts = {name: ellipsize(nodes[name].get("word", nodes[name]["type"])) for name in words}
     spans = {name: told["span"] for name, told in nodes.items() if told["type"] == "entity"}
     # a word in an entity has room for the entity's type above it
     least = {name: 0.62 if "entity" in nodes[name] else 0.0 for name in words}
-    rows = _folded(words, [max(width_of(texts[name]) * LETTER, least[name]) + GAP for name in words])
+    rows = _folded(words, [max(text_width(texts[name]) * LETTER, least[name]) + GAP for name in words])
     width = max([4.0, *(sum(w for _, w in row) for row in rows)])
     backwards = right_to_left(texts.values())
     places, y = {}, 0.1
@@ -64,8 +64,8 @@ def bands(graph: nx.MultiDiGraph, others: Iterable[str]) -> tuple[dict[str, Plac
             x += wide
         y += _LINE + GAP
     for name, word in first.items():
-        at, text = places[word], legible(nodes[name]["word"], most=16)
-        wide = width_of(text) * LETTER
+        at, text = places[word], ellipsize(nodes[name]["word"], most=16)
+        wide = text_width(text) * LETTER
         while any(p.y == at.y - 2.1 * _LINE and abs(p.x - at.x) < 0.2 for p in places.values()):
             at = Place(at.x + 0.3, at.y, at.width, at.height, "")
         places[name] = Place(at.x, at.y - 2.1 * _LINE, wide, _LINE, text)
@@ -75,9 +75,7 @@ def bands(graph: nx.MultiDiGraph, others: Iterable[str]) -> tuple[dict[str, Plac
     y = _grid(places, objects, nodes, y, width, CROP)
     for kind in dict.fromkeys(nodes[name]["type"] for name in wanted):
         some = [name for name in wanted if nodes[name]["type"] == kind]
-        y = _grid(
-            places, some, nodes, y + GAP, width, CROP if kind == "image" and len(some) < 4 else CROP / 2
-        )
+        y = _grid(places, some, nodes, y + GAP, width, CROP if kind == "image" and len(some) < 4 else CROP / 2)
     right = max((place.x + place.width for place in places.values()), default=width)
     return places, (max(width, right), y)
 
@@ -120,8 +118,6 @@ def _grid(
         in_row = min(each, len(names) - row * each)
         left = (width - in_row * step + GAP) / 2 + column * step
         told = nodes[name]
-        text = legible(
-            told.get("label") or f"{told['type']} {told['index']}", most=max(8, int(12 * side / CROP))
-        )
+        text = ellipsize(told.get("label") or f"{told['type']} {told['index']}", most=max(8, int(12 * side / CROP)))
         places[name] = Place(left, y + row * (side + 2 * GAP), side, side, text, foot=GAP)
     return y + rows * (side + 2 * GAP)

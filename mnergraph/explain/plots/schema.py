@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 
-from mnergraph.explain.plots.style import COLOURS, DASHES, axes, families, legible, styles, width_of
-from mnergraph.graph.edge_rules import Kind
+from mnergraph.explain.plots.style import COLOURS, DASHES, axes, ellipsize, families, styles, text_width
+from mnergraph.graph.edge_rules import EdgeRule
 from mnergraph.graph.schema import Relation, Schema
 
 #: What no path leads from to the tags.
@@ -29,7 +29,7 @@ _LETTER = 9 / 72
 _LEAST, _MOST = 0.15, 0.6
 
 
-def draw_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
+def plot_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
     """Node types in a ring, the tagged one in bold; an arrow for every relation leads to who hears.
 
     An arrow has its relation's name on it, and the colour and dashes of its kind; relations within a node
@@ -46,7 +46,7 @@ def draw_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
     places = nx.circular_layout(schema.nodes)
     arcs = _bows(between)
     middles = {relation.key: _middle(relation, places, arcs[relation.key]) for relation in between}
-    half = max(width_of(line) for text in texts.values() for line in text.split("\n")) * _LETTER / 2 + 0.2
+    half = max(text_width(line) for text in texts.values() for line in text.split("\n")) * _LETTER / 2 + 0.2
     inches = _inches(len(schema.nodes), half, between)
     points = [*places.values(), *middles.values()]
     wide, high = (max(abs(float(point[axis])) for point in points) for axis in (0, 1))
@@ -81,8 +81,8 @@ def draw_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
                 zorder=2,
             )
         )
-        name = legible(relation.name)
-        text = name if len(looks) <= len(COLOURS) else f"{name}\n{legible(kind)}"
+        name = ellipsize(relation.name)
+        text = name if len(looks) <= len(COLOURS) else f"{name}\n{ellipsize(kind)}"
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         ax.text(*middles[relation.key], text, **plain, fontsize=8, bbox=ground, zorder=3)
     told = _legend([relation for relation in between if relation.key not in unreachable], looks)
@@ -99,22 +99,22 @@ def draw_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
 def _inches(nodes: int, half: float, between: list[Relation]) -> float:
     """Inches from the ring's centre to a node: boxes keep apart, and so do arrows side by side."""
     crowd = max(Counter((relation.src, relation.dst) for relation in between).values(), default=1)
-    named = max((width_of(legible(relation.name)) for relation in between), default=0) * _LETTER / 2
+    named = max((text_width(ellipsize(relation.name)) for relation in between), default=0) * _LETTER / 2
     apart = half + named + 0.3 if nodes == 2 else 1.1 + 0.25 * nodes
     return max(apart, 0.4 * crowd)
 
 
 def _box(schema: Schema, kind: str, unreachable: set[tuple[str, str, str]]) -> str:
     """A node type and the relations within it."""
-    lines = [legible(kind)]
+    lines = [ellipsize(kind)]
     for relation in schema:
         if relation.src == relation.dst == kind:
             note = ", not heard" if relation.key in unreachable else ""
-            lines.append(f"↻ {legible(relation.name)} ({legible(_kind(relation.kind))}{note})")
+            lines.append(f"↻ {ellipsize(relation.name)} ({ellipsize(_kind(relation.kind))}{note})")
     return "\n".join(lines)
 
 
-def _kind(kind: Kind) -> str:
+def _kind(kind: EdgeRule) -> str:
     """A kind of relation with its settings, as it is written in Python."""
     settings = ", ".join(f"{value!r}" for value in asdict(kind).values())
     return f"{type(kind).__name__}({settings})" if settings else type(kind).__name__
@@ -145,6 +145,6 @@ def _legend(relations: list[Relation], looks: dict[str, int]) -> list[Line2D]:
     if len(looks) > len(COLOURS):  # then arrows say it themselves
         return []
     return [
-        Line2D([], [], color=COLOURS[looks[kind]], linestyle=DASHES[looks[kind]], label=legible(kind))
+        Line2D([], [], color=COLOURS[looks[kind]], linestyle=DASHES[looks[kind]], label=ellipsize(kind))
         for kind in kinds
     ]

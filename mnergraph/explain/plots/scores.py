@@ -21,7 +21,7 @@ from mnergraph.labels import Span, spans
 NOTHING = "none"
 
 
-def draw_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) -> Figure:
+def plot_training_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) -> Figure:
     """Training curves: the loss of the steps, thin, and the dev F1 of the epochs, marked, over the steps.
 
     Args:
@@ -38,9 +38,7 @@ def draw_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) -> Figure:
         look = place % len(COLOURS)
         logged = read_log(folder)
         steps, losses = logged.get("loss", ((), ()))
-        ax.plot(
-            steps, losses, color=COLOURS[look], linestyle=DASHES[look], linewidth=1, label=f"{name}: loss"
-        )
+        ax.plot(steps, losses, color=COLOURS[look], linestyle=DASHES[look], linewidth=1, label=f"{name}: loss")
         for metric, fill in (("dev_f1", "full"), ("dev_f1_strict", "none")):
             steps, values = logged.get(metric, ((), ()))
             right.plot(
@@ -57,9 +55,7 @@ def draw_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) -> Figure:
     ax.set_ylim(bottom=0)
     right.set(ylabel="F1 on dev, percent")
     handles = [line for one in (ax, right) for line in one.get_lines()]
-    ax.legend(
-        handles=handles, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False
-    )
+    ax.legend(handles=handles, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
     return figure
 
 
@@ -82,7 +78,7 @@ def read_log(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     return {name: (sorted(of), [of[step] for step in sorted(of)]) for name, of in found.items()}
 
 
-def draw_confusion(
+def plot_type_confusion(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, ax: Axes | None = None
 ) -> Figure:
     """Confusion of types: gold types down, predicted ones across, entities of the very same words together.
@@ -118,12 +114,10 @@ def _aligned(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[str,
     """Gold and predicted type of every span that either has."""
     told = {(span.start, span.end): span.type for span in gold}
     said = {(span.start, span.end): span.type for span in predicted}
-    return [
-        (told.get(words, NOTHING), said.get(words, NOTHING)) for words in sorted(told.keys() | said.keys())
-    ]
+    return [(told.get(words, NOTHING), said.get(words, NOTHING)) for words in sorted(told.keys() | said.keys())]
 
 
-def draw_types(
+def plot_f1_by_type(
     results: Mapping[str, Path],
     *,
     split: Literal["valid", "test"] = "test",

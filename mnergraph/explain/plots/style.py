@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from mnergraph.models.decoding import Entity
-from mnergraph.pair import Object
+from mnergraph.pair import DetectedObject
 
 #: Okabe and Ito's colours (2008), which readers with any kind of colour vision tell apart, those first that
 #: stand out from white. In black and white hatches, markers and dashes tell things apart.
@@ -86,17 +86,13 @@ def styles(names: Iterable[str]) -> dict[str, int]:
     return {name: place % len(COLOURS) for place, name in enumerate(sorted(set(names)))}
 
 
-def legible(text: str, most: int = 24) -> str:
+def ellipsize(text: str, most: int = 24) -> str:
     """The text as one line of at most so many characters, its middle left out.
 
     Control characters vanish; characters that no installed font draws become a box.
     """
     line = " ".join(text.split())
-    kept = [
-        sign
-        for sign in line
-        if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Mn") or _joins(sign)
-    ]
+    kept = [sign for sign in line if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Mn") or _joins(sign)]
     if len(kept) > most:
         before = (most - 1) * 2 // 3
         kept = [*kept[:before], _CUT, *kept[len(kept) - (most - 1 - before) :]]
@@ -110,7 +106,7 @@ def _joins(sign: str) -> bool:
 
 def write(text: str, most: int = 24) -> dict[str, Any]:
     """Arguments of matplotlib's texts that show this text as it is: ``$`` and ``_`` are no mathematics."""
-    return {"text": legible(text, most), "parse_math": False, "fontfamily": families()}
+    return {"text": ellipsize(text, most), "parse_math": False, "fontfamily": families()}
 
 
 def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, most: int = 24, at_most: int = 48) -> None:
@@ -121,7 +117,7 @@ def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, most: int = 24, at
     turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if axis == "x" else {}
     getattr(ax, f"set_{axis}ticks")(places)
     getattr(ax, f"set_{axis}ticklabels")(
-        [legible(names[place], most) for place in places],
+        [ellipsize(names[place], most) for place in places],
         parse_math=False,
         fontfamily=families(),
         fontsize=size,
@@ -129,7 +125,7 @@ def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, most: int = 24, at
     )
 
 
-def width_of(text: str) -> float:
+def text_width(text: str) -> float:
     """About how wide a text is, in the font's size."""
     return sum(1.05 if unicodedata.east_asian_width(sign) in "WF" else 0.62 for sign in text)
 
@@ -140,13 +136,13 @@ def right_to_left(words: Iterable[str]) -> bool:
     return sum(kind in ("R", "AL") for kind in kinds) > kinds.count("L")
 
 
-def name_of(entity: Entity, words: Sequence[str], most: int = 24) -> str:
+def entity_label(entity: Entity, words: Sequence[str], most: int = 24) -> str:
     """An entity's words, its type and how sure the model is."""
-    text = legible(" ".join(words[entity.start : entity.end]), most)
+    text = ellipsize(" ".join(words[entity.start : entity.end]), most)
     return f"{text} [{entity.type} {entity.score:.2f}]"
 
 
-def names_of(objects: Sequence[Object]) -> list[str]:
+def names_of(objects: Sequence[DetectedObject]) -> list[str]:
     """What objects are called; those that nobody names are numbered, and so are those called alike."""
     labels = [thing.label or "object" for thing in objects]
     return [

@@ -9,13 +9,13 @@ from typing import Any
 
 from PIL import Image
 
-from mnergraph.features.vision.image_io import PictureError, open_picture
+from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.pair import Box
 
 _SIDE = 120
 
 
-class Crops:
+class Thumbnails:
     """A post's picture, where it can be opened.
 
     Args:
@@ -26,8 +26,8 @@ class Crops:
     def __init__(self, pair: Mapping[str, Any], *, images: int = 1) -> None:
         self.picture = None
         if pair.get("picture"):
-            with contextlib.suppress(PictureError):
-                self.picture = open_picture(Path(pair["picture"]))
+            with contextlib.suppress(ImageError):
+                self.picture = open_image(Path(pair["picture"]))
         self.size = pair.get("size")
         side = round(images**0.5)
         self.grid = side if side * side == images else 1

@@ -1,6 +1,6 @@
 from .data import (
-    page_content as page_content,
+    report_data as report_data,
 )
 from .html import (
-    write_page as write_page,
+    write_report as write_report,
 )

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mnergraph.explain.record import PostRecord, Weights
+from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
-from mnergraph.features.vision.image_io import PictureError, open_picture
+from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.labels import Span, spans
-from mnergraph.metrics.scores import error_kinds
+from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.decoding import Entity
 from mnergraph.pair import Pair
@@ -26,7 +26,7 @@ from mnergraph.pair import Pair
 SIDE, QUALITY = 480, 70
 
 
-def page_content(
+def report_data(
     model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = False
 ) -> dict[str, Any]:
     """The posts as the page takes them: ``posts``, the layers that weighed something, and how many heads.
@@ -55,18 +55,17 @@ def page_content(
     }
 
 
-def _post(pair: Pair, record: PostRecord, entities: Sequence[Entity]) -> dict[str, Any]:
+def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[str, Any]:
     gold = None if pair.labels is None else spans(pair.labels)
     said = [Span(found.start, found.end, found.type) for found in entities]
-    wrong_gold, wrong_said = ([], ["right"] * len(said)) if gold is None else error_kinds(gold, said)
-    picture, boxes = shown_picture(pair)
+    wrong_gold, wrong_said = ([], ["right"] * len(said)) if gold is None else classify_errors(gold, said)
+    picture, boxes = embedded_image(pair)
     return {
         "id": pair.id,
         "words": list(pair.words),
         "gold": gold and [[*span, kind] for span, kind in zip(gold, wrong_gold, strict=True)],
         "said": [
-            [*span, kind, round(found.score, 4)]
-            for span, kind, found in zip(said, wrong_said, entities, strict=True)
+            [*span, kind, round(found.score, 4)] for span, kind, found in zip(said, wrong_said, entities, strict=True)
         ],
         "errors": sorted({*wrong_gold, *wrong_said} - {"right"}),
         "picture": picture,
@@ -79,14 +78,14 @@ def _post(pair: Pair, record: PostRecord, entities: Sequence[Entity]) -> dict[st
     }
 
 
-def shown_picture(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
+def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
     """The picture, scaled, as a data URI, and the boxes as shares of it; nothing where it can't be opened."""
     nowhere: list[list[float] | None] = [None] * len(pair.objects)
     if pair.picture is None:
         return None, nowhere
     try:
-        opened = open_picture(Path(pair.picture))
-    except PictureError:
+        opened = open_image(Path(pair.picture))
+    except ImageError:
         return None, nowhere
     width, height = opened.image.size
     small = opened.image.copy()
@@ -101,7 +100,7 @@ def shown_picture(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", nowhere
 
 
-def _parts(record: PostRecord, weights: Weights) -> list[dict[str, Any]]:
+def _parts(record: PairRecord, weights: EdgeWeights) -> list[dict[str, Any]]:
     """What words heard of objects and of the picture's cells by these weights, a byte for each number."""
     sender, name, receiver = weights.relation
     rows = [record.rows(receiver, (word, word + 1)) for word in range(len(record.pair.words))]

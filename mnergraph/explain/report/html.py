@@ -20,7 +20,7 @@ SCRIPTS = ("weights.js", "post.js", "light.js", "controls.js")
 _RISKY = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
-def write_page(content: Mapping[str, Any], path: str | Path, *, title: str | None = None) -> int:
+def write_report(content: Mapping[str, Any], path: str | Path, *, title: str | None = None) -> int:
     """Writes the page; how many bytes it has.
 
     Style and program stand in the file and are allowed by their checksums alone (a content security policy),
@@ -28,14 +28,12 @@ def write_page(content: Mapping[str, Any], path: str | Path, *, title: str | Non
     are JSON in an element that no browser runs; the program puts them into the page as text.
 
     Args:
-        content: as `page_content` returns it.
+        content: as `report_data` returns it.
         path: the file.
         title: the page's title; by default the model's name.
     """
     style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
-    )
+    policy = f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
     told = {
         "policy": html.escape(policy, quote=False).replace('"', "&quot;"),
         "title": html.escape(title or f"What {content['model']} saw"),

@@ -15,9 +15,9 @@ from torch import Tensor
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
-from mnergraph.features.vision.extractor import Extractor, Seen
-from mnergraph.features.vision.image_io import PictureFault, checksum
-from mnergraph.pair import Object, Pair
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence
+from mnergraph.features.vision.image_io import ImageIssue, checksum
+from mnergraph.pair import DetectedObject, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
@@ -36,17 +36,17 @@ def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
     return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
 
 
-def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[Seen | None]:
+def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
     """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
     if pair.picture is None or not stores:
         return [None] * len(stores)
     keys = [key_of(pair.picture)]
     if any(keys[0] not in store for store in stores):
         keys.append(key_of(pair.picture, noun_phrases(pair.words, chunker)))
-    return [next((seen_of(store, key) for key in keys if key in store), None) for store in stores]
+    return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
-def in_precision(seen: Seen, dtype: torch.dtype) -> Seen:
+def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
     """What was seen as a store of this precision gives it back."""
 
     def kept(rows: Tensor | None) -> Tensor | None:
@@ -56,7 +56,7 @@ def in_precision(seen: Seen, dtype: torch.dtype) -> Seen:
     return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
 
 
-def record_of(seen: Seen) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
     features = {}
     if seen.grid is not None:
@@ -86,24 +86,24 @@ def record_of(seen: Seen) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return features, facts
 
 
-def seen_of(store: FeatureStore, key: str) -> Seen:
+def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
     """What a record says was seen; features are views of the mapped file, in the store's precision."""
     features, facts = store[key], store.info(key)
     regions = iter(features.get("regions", ()))
     things = facts["objects"]
     grid, pooled = features.get("grid"), features.get("pooled")
-    return Seen(
+    return ImageEvidence(
         size=facts["size"] and tuple(facts["size"]),
         objects=None if things is None else tuple(_object(thing, regions) for thing in things),
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],
-        fault=facts["fault"] and PictureFault(**facts["fault"]),
+        fault=facts["fault"] and ImageIssue(**facts["fault"]),
     )
 
 
-def _object(facts: dict[str, Any], regions: Any) -> Object:
-    return Object(
+def _object(facts: dict[str, Any], regions: Any) -> DetectedObject:
+    return DetectedObject(
         facts["label"],
         facts["box"] and tuple(facts["box"]),
         facts["score"],

@@ -65,8 +65,7 @@ def require(folder: Path, there: Manifest, here: Manifest | None) -> None:
     found = here.differences(there) if here else []
     if found:
         raise StoreError(
-            f"{folder} was made with other settings: {'; '.join(found)}. "
-            "Take another folder, or these settings"
+            f"{folder} was made with other settings: {'; '.join(found)}. Take another folder, or these settings"
         )
 
 

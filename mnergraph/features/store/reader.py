@@ -57,7 +57,7 @@ def listed(path: Path) -> list[Shard]:
     return shards
 
 
-def torn(folder: Path, shard: Shard) -> str | None:
+def is_corrupt(folder: Path, shard: Shard) -> str | None:
     """What is wrong with a shard's file, or None; looks at its size and its header, not at every byte."""
     path = folder / shard.name
     if not path.is_file():
@@ -87,9 +87,7 @@ class FeatureStore:
         StoreError: when it was made otherwise, naming each difference, or a shard is torn, naming it.
     """
 
-    def __init__(
-        self, folder: str | Path, manifest: Manifest | None = None, *, skip_torn: bool = False
-    ) -> None:
+    def __init__(self, folder: str | Path, manifest: Manifest | None = None, *, skip_torn: bool = False) -> None:
         self.folder, self.skip_torn = Path(folder), skip_torn
         self.manifest = Manifest.read(self.folder)
         require(self.folder, self.manifest, manifest)
@@ -106,7 +104,7 @@ class FeatureStore:
         return self
 
     def _add(self, shard: Shard) -> None:
-        fault = torn(self.folder, shard)
+        fault = is_corrupt(self.folder, shard)
         if fault and self.skip_torn:
             log.warning("a torn shard, to be redone: %s", fault)
             return
@@ -158,7 +156,7 @@ class FeatureStore:
         return [
             shard.name
             for shard in shards
-            if torn(self.folder, shard) or checksum(self.folder / shard.name) != shard.sha256
+            if is_corrupt(self.folder, shard) or checksum(self.folder / shard.name) != shard.sha256
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:

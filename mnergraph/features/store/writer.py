@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mnergraph.features.store.manifest import MANIFEST, Manifest, StoreError, dtype_of, require
-from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, listed, torn
+from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, is_corrupt, listed
 from mnergraph.features.vision.image_io import checksum
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class StoreWriter:
         except FileNotFoundError:
             replace(self.folder / MANIFEST, json.dumps(vars(self.manifest), indent=2).encode() + b"\n")
         shards = listed(self.list) if self.list.is_file() else []
-        faults = [torn(self.folder, shard) for shard in shards]
+        faults = [is_corrupt(self.folder, shard) for shard in shards]
         for fault in filter(None, faults):
             log.warning("a torn shard, to be redone: %s", fault)
         whole = [shard for shard, fault in zip(shards, faults, strict=True) if not fault]
@@ -100,15 +100,11 @@ class StoreWriter:
         kept = {}
         for name, rows in features.items():
             if name in (KEY, INFO) or name.endswith(PTR) or not rows.dim():
-                raise ValueError(
-                    f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}"
-                )
+                raise ValueError(f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}")
             kept[name] = rows.to("cpu", dtype_of(self.manifest) if rows.is_floating_point() else rows.dtype)
             tail = self._tails.setdefault(name, rows.shape[1:])
             if rows.shape[1:] != tail:
-                raise ValueError(
-                    f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}"
-                )
+                raise ValueError(f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}")
         self._added.add(key)
         self._records.append((digest, kept, json.dumps(info).encode()))
         self._bytes += sum(rows.nbytes for rows in kept.values())

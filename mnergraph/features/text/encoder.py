@@ -25,7 +25,7 @@ from transformers.utils import logging as hf_logging
 
 from mnergraph.features.text.word_embeddings import VOCABULARY, WordVectors
 from mnergraph.features.text.word_embeddings import untrained as _untrained_vectors
-from mnergraph.features.text.word_pieces import WordPieces
+from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph import node_stores
 
 #: What stands wherever the tiny encoder appears: it knows nothing but what training teaches it.
@@ -35,7 +35,7 @@ TINY = "tiny-random"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-class Backbone:
+class TextEncoderModel:
     """A text encoder, its tokenizer and the name it goes by.
 
     No dataclass: `ModelHubMixin` would copy its weights into every model's settings.
@@ -46,7 +46,7 @@ class Backbone:
         name: hub name, folder's name, or `TINY`.
     """
 
-    def __init__(self, model: PreTrainedModel, pieces: WordPieces, name: str) -> None:
+    def __init__(self, model: PreTrainedModel, pieces: WordTokenizer, name: str) -> None:
         self.model, self.pieces, self.name = model, pieces, name
 
     @property
@@ -76,7 +76,7 @@ class Backbone:
         (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
 
 
-def pretrained(name: str | os.PathLike[str]) -> Backbone:
+def pretrained(name: str | os.PathLike[str]) -> TextEncoderModel:
     """Any Hugging Face encoder, by hub name or folder.
 
     Raises:
@@ -91,21 +91,21 @@ def pretrained(name: str | os.PathLike[str]) -> Backbone:
             f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
             f"or a folder with its config.json, model.safetensors and tokenizer.json ({error})"
         ) from error
-    known_as = Path(name).name if Path(name).is_dir() else str(name)
-    return Backbone(_without_pooler(model), WordPieces(tokenizer), known_as)
+    display_name = Path(name).name if Path(name).is_dir() else str(name)
+    return TextEncoderModel(_without_pooler(model), WordTokenizer(tokenizer), display_name)
 
 
-def _untrained_model(folder: str | os.PathLike[str]) -> Backbone:
-    """The encoder of a folder that `Backbone.save` wrote, with random weights, to load others into."""
+def _untrained_model(folder: str | os.PathLike[str]) -> TextEncoderModel:
+    """The encoder of a folder that `TextEncoderModel.save` wrote, with random weights, to load others into."""
     folder = Path(folder)
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     name = (folder / "name.txt").read_text(encoding="utf-8").strip()
-    return Backbone(_without_pooler(model), WordPieces(AutoTokenizer.from_pretrained(folder)), name)
+    return TextEncoderModel(_without_pooler(model), WordTokenizer(AutoTokenizer.from_pretrained(folder)), name)
 
 
 def tiny(
     words: Iterable[str] = (), *, width: int = 64, layers: int = 2, heads: int = 4, max_length: int = 512
-) -> Backbone:
+) -> TextEncoderModel:
     """A tiny randomly initialised BERT with its own vocabulary, for tests and the quickstart.
 
     Its vocabulary is the printable ASCII characters, as whole words and as pieces, and the words given, in
@@ -139,7 +139,7 @@ def tiny(
         intermediate_size=2 * width,
         max_position_embeddings=max_length,
     )
-    return Backbone(BertModel(config, add_pooling_layer=False), WordPieces(tokenizer), TINY)
+    return TextEncoderModel(BertModel(config, add_pooling_layer=False), WordTokenizer(tokenizer), TINY)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 
 
 class Encoder(Protocol):
-    """What every model needs of its text encoder; `Backbone` and `WordVectors` are the two.
+    """What every model needs of its text encoder; `TextEncoderModel` and `WordVectors` are the two.
 
     Which of them a model takes, the layer says that reads it: `TextEncoder` a Backbone, `WordEncoder` word
     vectors.
@@ -194,7 +194,7 @@ class Encoder(Protocol):
         """Writes all but the weights, for `untrained`."""
 
 
-def untrained(folder: str | os.PathLike[str]) -> Backbone | WordVectors:
+def untrained(folder: str | os.PathLike[str]) -> TextEncoderModel | WordVectors:
     """The encoder of a folder that ``save`` wrote, whichever it was, to load weights into."""
     folder = Path(folder)
     if (folder / VOCABULARY).is_file():

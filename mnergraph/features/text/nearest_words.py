@@ -50,7 +50,7 @@ def nearest(
     return found
 
 
-class SimilarWords:
+class NearestWords:
     """For every word of a vocabulary its nearest others, their cosines, and those words' vectors.
 
     `find` makes it. To a model it is what a tokenizer is: it is saved with the model, so that a word has the
@@ -96,7 +96,7 @@ class SimilarWords:
         seed: int | None = None,
         cache: Path | None = None,
         progress: bool = True,
-    ) -> SimilarWords:
+    ) -> NearestWords:
         """The nearest words of these in a table of word vectors, by cosine.
 
         Args:
@@ -144,7 +144,7 @@ class SimilarWords:
         lower: bool = True,
         seed: int | None = None,
         progress: bool = True,
-    ) -> SimilarWords:
+    ) -> NearestWords:
         """What `find` finds, in a table of names and ``[names, width]``. A vector of zeros is no vector."""
         usable = vectors.any(1).nonzero()[:, 0].tolist()
         vectors, names = vectors[usable], [names[row] for row in usable]
@@ -207,7 +207,7 @@ class SimilarWords:
         return _NONE if found is None else found
 
     def __repr__(self) -> str:
-        return f"SimilarWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
+        return f"NearestWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file; the words are JSON in its header."""
@@ -216,7 +216,7 @@ class SimilarWords:
         save_file(tensors, path, metadata={"similar": json.dumps(told)})
 
     @classmethod
-    def load(cls, path: Path) -> SimilarWords:
+    def load(cls, path: Path) -> NearestWords:
         """What `save` wrote.
 
         Raises:
@@ -227,9 +227,7 @@ class SimilarWords:
                 told = json.loads(file.metadata()["similar"])
                 return cls(**told, **{name: file.get_tensor(name) for name in _TENSORS})
         except (SafetensorError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{path} holds no similar words ({error}); delete it to find them anew"
-            ) from None
+            raise ValueError(f"{path} holds no similar words ({error}); delete it to find them anew") from None
 
 
 _NONE = range(0)

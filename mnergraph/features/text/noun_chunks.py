@@ -168,8 +168,7 @@ class SpacyChunker:
             pipeline = spacy.load(self.model, exclude=["ner"])
         except OSError:
             raise ImportError(
-                f"spaCy has no model {self.model!r}: python -m spacy download {self.model}, "
-                "or use RuleChunker()"
+                f"spaCy has no model {self.model!r}: python -m spacy download {self.model}, or use RuleChunker()"
             ) from None
         object.__setattr__(self, "_pipeline", pipeline)
 

@@ -177,9 +177,7 @@ def untrained(folder: str | os.PathLike[str]) -> WordVectors:
     return WordVectors(table, Vocabulary(content["words"]), Alphabet(content["characters"]), content["name"])
 
 
-def _assembled(
-    counts: Counter[str], found: Mapping[str, Tensor], width: int, at_least: int, name: str
-) -> WordVectors:
+def _assembled(counts: Counter[str], found: Mapping[str, Tensor], width: int, at_least: int, name: str) -> WordVectors:
     """The table of the unknown word, of the training posts' words, and of what else was found."""
     if width < 1:
         raise ValueError(f"a vector is at least 1 wide, not {width}")
@@ -201,6 +199,4 @@ def _assembled(
     for word, times in counts.items():
         seen.update({character: times * word.count(character) for character in set(word)})
     characters = "".join(sorted(character for character, times in seen.items() if times >= at_least))
-    return WordVectors(
-        WordTable(learned, fixed), Vocabulary([*met, *fresh, *others]), Alphabet(characters), name
-    )
+    return WordVectors(WordTable(learned, fixed), Vocabulary([*met, *fresh, *others]), Alphabet(characters), name)

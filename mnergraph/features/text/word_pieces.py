@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 #: Words remembered with their pieces; past it the memory starts afresh.
-REMEMBERED = 1_000_000
+CACHE_SIZE = 1_000_000
 
 
-class WordPieces:
+class WordTokenizer:
     """A Hugging Face tokenizer, read word by word.
 
     A word that the tokenizer erases (zero-width characters, a soft hyphen, a non-breaking space, with uncased
@@ -51,7 +51,7 @@ class WordPieces:
         try:
             return [known[word] for word in words]
         except KeyError:
-            if len(known) + len(words) > REMEMBERED:
+            if len(known) + len(words) > CACHE_SIZE:
                 self._pieces = {}
             self._learn(list(dict.fromkeys(word for word in words if word not in self._pieces)))
             return [self._pieces[word] for word in words]

@@ -27,20 +27,20 @@ from mnergraph.features.pretrained import (
 )
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.crops import MEAN, normal
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
 
 Fit = Literal["squash", "crop", "letterbox"]
 
 
 @dataclass(frozen=True)
-class Regions(Extractor):
+class BackboneGrid(Extractor):
     """The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
 
     The vector is the map's mean (ResNet) or the class token (ViT).
 
     Args:
         backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
-        weights: see `mnergraph.features.vision.crops.Crops`.
+        weights: see `mnergraph.features.vision.crops.RegionEncoder`.
         size: side of the square that the picture becomes, in pixels.
         fit: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
         stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
@@ -87,15 +87,13 @@ class Regions(Extractor):
             seed=self.seed,
             head="heads" if vit else "fc",
         )
-        return create_feature_extractor(
-            whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"}
-        )
+        return create_feature_extractor(whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"})
 
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
         square = FITS[self.fit](picture, (self.size, self.size))
         return {"pixels": pixels.pil_to_tensor(square)}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         # [pictures, 3, size, size]
         found = self.net(normal(batch["pixels"]))
         if "states" in found:  # [pictures, 1 + patches, width], the class token first
@@ -110,7 +108,7 @@ class Regions(Extractor):
 
 
 @dataclass(frozen=True)
-class Tower(Extractor):
+class VisionTower(Extractor):
     """The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
 
     Pictures are prepared by the model's own processor. The vector is the model's pooled output, else its
@@ -146,7 +144,7 @@ class Tower(Extractor):
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
         return pixel_tensors(self.processor, picture)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         found = self.net(**batch)
         states = found.last_hidden_state
         if states.dim() == 4:  # of a convolutional net, [pictures, width, rows, columns]
@@ -162,10 +160,10 @@ class Tower(Extractor):
         return _seen(grid, pooled.flatten(1))
 
 
-def _seen(grid: Tensor, pooled: Tensor) -> list[Seen]:
-    """One `Seen` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
+def _seen(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
+    """One `ImageEvidence` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
     both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
-    return [Seen(grid=of, pooled=one) for of, one in both]
+    return [ImageEvidence(grid=of, pooled=one) for of, one in both]
 
 
 FITS: dict[str, Any] = {

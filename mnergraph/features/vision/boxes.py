@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.extractor import Item, Seen
-from mnergraph.pair import Box, Object
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.extractor import ImageEvidence, Item
+from mnergraph.pair import Box, DetectedObject
 
 
 def within(boxes: Tensor, size: tuple[int, int]) -> list[Box]:
@@ -26,22 +26,25 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
 
 
-def best(objects: Sequence[Object], top: int | None = None) -> tuple[Object, ...]:
+def best(objects: Sequence[DetectedObject], top: int | None = None) -> tuple[DetectedObject, ...]:
     """The best of these by score, those left out of which nothing lies in the picture."""
     visible = [thing for thing in objects if thing.box and _area(thing.box) > 0]
     return tuple(sorted(visible, key=lambda thing: -thing.score)[:top])
 
 
 def seen(
-    found: Sequence[Sequence[Object]], items: Sequence[Item], crops: Crops | None, device: torch.device
-) -> list[Seen]:
+    found: Sequence[Sequence[DetectedObject]],
+    items: Sequence[Item],
+    crops: RegionEncoder | None,
+    device: torch.device,
+) -> list[ImageEvidence]:
     """The objects of every picture, with the vectors of their crops where a cropper is given."""
     if crops is None:
-        return [Seen(objects=tuple(objects)) for objects in found]
+        return [ImageEvidence(objects=tuple(objects)) for objects in found]
     boxes = [[thing.box for thing in objects if thing.box is not None] for objects in found]
     vectors = crops.of_pictures([item.source for item in items], boxes, device)
     return [
-        Seen(objects=tuple(replace(thing, region=row) for thing, row in zip(objects, rows, strict=True)))
+        ImageEvidence(objects=tuple(replace(thing, region=row) for thing, row in zip(objects, rows, strict=True)))
         for objects, rows in zip(found, vectors, strict=True)
     ]
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mnergraph.features.pretrained import PRETRAINED, from_transformers, named, pixel_tensors, processor
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ class Captioner(Extractor):
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
         return pixel_tensors(self.processor.image_processor, picture)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         # [pictures, pieces]
-        written = self.net.generate(
-            **batch, max_new_tokens=self.max_pieces, num_beams=self.beams, do_sample=False
-        )
+        written = self.net.generate(**batch, max_new_tokens=self.max_pieces, num_beams=self.beams, do_sample=False)
         texts = self.processor.batch_decode(written, skip_special_tokens=True)
-        return [Seen(caption=" ".join(text.split())) for text in texts]
+        return [ImageEvidence(caption=" ".join(text.split())) for text in texts]

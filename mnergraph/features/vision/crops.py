@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
-from mnergraph.features.pretrained import IMAGENET, RANDOM, checksum, from_torchvision, known_as
+from mnergraph.features.pretrained import IMAGENET, RANDOM, checksum, display_name, from_torchvision
 from mnergraph.features.store.tensor_cache import cached, key_of, stamp
-from mnergraph.features.vision.image_io import PictureError, open_picture
-from mnergraph.pair import Box, Object, Pair
+from mnergraph.features.vision.image_io import ImageError, open_image
+from mnergraph.pair import Box, DetectedObject, Pair
 
 #: Mean and deviation of ImageNet's channels, which torchvision's published weights expect.
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @dataclass(frozen=True)
-class Cuts:
+class CropPixels:
     """The crops of a post's objects as pixels, for a backbone that learns with the model.
 
     Args:
@@ -50,8 +50,8 @@ class Cuts:
         if pair.picture is None or not places:
             return made, has & False
         try:
-            picture = open_picture(pair.picture, pair.id)
-        except PictureError as error:
+            picture = open_image(pair.picture, pair.id)
+        except ImageError as error:
             warnings.warn(f"post {error}; its objects have no pixels", stacklevel=2)
             return made, has & False
         boxes = [thing.box for thing in pair.objects if thing.box is not None]
@@ -79,10 +79,10 @@ def boxed(pair: Pair) -> Pair:
     if pair.picture is None or any(thing.box is not None for thing in pair.objects):
         return pair
     try:
-        size = pair.size or open_picture(pair.picture).image.size
-    except PictureError:
+        size = pair.size or open_image(pair.picture).image.size
+    except ImageError:
         return pair  # whoever needs its pixels will say so
-    whole = Object("", box=(0.0, 0.0, float(size[0]), float(size[1])))
+    whole = DetectedObject("", box=(0.0, 0.0, float(size[0]), float(size[1])))
     return replace(pair, size=size, objects=(whole, *pair.objects))
 
 
@@ -95,7 +95,7 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Crops:
+class RegionEncoder:
     """Encodes boxes of a picture: crop, resize to a square, backbone, average pooling, standardise.
 
     Args:
@@ -164,7 +164,7 @@ class Crops:
         self.model.to(device)
 
         def crops_of(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
-            return [cut(open_picture(source).image, box, self.size) for box in boxes] if boxes else []
+            return [cut(open_image(source).image, box, self.size) for box in boxes] if boxes else []
 
         with ThreadPoolExecutor(THREADS) as pool:
             crops = list(pool.map(crops_of, sources, boxes))
@@ -173,7 +173,7 @@ class Crops:
     def identity(self) -> dict[str, object]:
         """What decides the vectors, as plain JSON; see `mnergraph.features.vision.extractor.Extractor.identity`."""
         settings = {name: value for name, value in asdict(self).items() if name != "batch_size"}
-        settings["weights"] = known_as(self.weights)
+        settings["weights"] = display_name(self.weights)
         return {
             "extractor": "Crops",
             "version": VERSION,
@@ -192,9 +192,7 @@ class Crops:
         rows = [self.model(normal(batch.to(device))).cpu() for batch in batches]
         return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
-    def attach(
-        self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True
-    ) -> list[Pair]:
+    def attach(self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True) -> list[Pair]:
         """The pairs with a region vector on every boxed object.
 
         A post with a picture but without any box gets the whole picture as its one, general object. A picture
@@ -210,8 +208,7 @@ class Crops:
         path = cache / f"regions-{self.name}-{key}.safetensors" if cache else None
         rows = cached(path, lambda: self._compute(seen, progress))
         return [
-            _with_regions(pair, rows[str(place)]) if str(place) in rows else pair
-            for place, pair in enumerate(seen)
+            _with_regions(pair, rows[str(place)]) if str(place) in rows else pair for place, pair in enumerate(seen)
         ]
 
     def _compute(self, pairs: Sequence[Pair], progress: bool) -> dict[str, Tensor]:
@@ -231,8 +228,8 @@ class Crops:
             if pair.picture is None:
                 continue
             try:
-                picture = open_picture(pair.picture)
-            except PictureError as error:
+                picture = open_image(pair.picture)
+            except ImageError as error:
                 unreadable.append(f"{pair.id} ({error})")
                 continue
             if not boxes:  # it became readable since
@@ -253,7 +250,5 @@ class Crops:
 
 def _with_regions(pair: Pair, rows: Tensor) -> Pair:
     following = iter(rows)
-    objects = tuple(
-        thing if thing.box is None else replace(thing, region=next(following)) for thing in pair.objects
-    )
+    objects = tuple(thing if thing.box is None else replace(thing, region=next(following)) for thing in pair.objects)
     return replace(pair, objects=objects)

@@ -20,8 +20,8 @@ from mnergraph.features.pretrained import COCO, RANDOM, from_torchvision, named_
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.boxes import within
 from mnergraph.features.vision.crops import MEAN, STD
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
-from mnergraph.pair import Object
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.pair import DetectedObject
 
 #: The 80 classes of COCO by torchvision's numbers, 0 for the background.
 COCO_LABELS: tuple[str, ...] = tuple(detection.FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"])
@@ -32,7 +32,7 @@ COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background_
 
 
 @dataclass(frozen=True)
-class RCNN(Extractor):
+class RCNNDetector(Extractor):
     """Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.
 
     The detector's own features are those of its proposals; here they are pooled anew for the boxes that it
@@ -96,7 +96,7 @@ class RCNN(Extractor):
         images, _ = self.transform([pixels.pil_to_tensor(picture).float() / 255])
         return {"pixels": images.tensors[0], "inner": torch.tensor(images.image_sizes[0])}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         inner = [(height, width) for height, width in batch["inner"].tolist()]
         images, heads = ImageList(batch["pixels"], inner), self.net.roi_heads
         maps = self.net.backbone(images.tensors)
@@ -109,9 +109,9 @@ class RCNN(Extractor):
         found = self.transform.postprocess(found, inner, outer)
         names = ("", *self.labels) if self.labels else COCO_LABELS
         return [
-            Seen(
+            ImageEvidence(
                 objects=tuple(
-                    Object(names[label], box, score, region=row)
+                    DetectedObject(names[label], box, score, region=row)
                     for label, box, score, row in zip(
                         one["labels"].tolist(),
                         within(one["boxes"], item.size),

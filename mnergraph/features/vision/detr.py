@@ -15,13 +15,13 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 from mnergraph.features.pretrained import PRETRAINED, from_transformers, named, pixel_tensors, processor
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.boxes import best, corners, seen, within
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
-from mnergraph.pair import Object
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.pair import DetectedObject
 
 
 @dataclass(frozen=True)
-class QueryDetector(Extractor):
+class DETRDetector(Extractor):
     """Boxes of DETR, Deformable DETR, RT-DETR, YOLOS, ..., each with its label, score and region vector.
 
     Args:
@@ -39,7 +39,7 @@ class QueryDetector(Extractor):
     weights: Literal["pretrained", "random"] = PRETRAINED
     threshold: float = 0.5
     top: int = 10
-    crops: Crops | None = None
+    crops: RegionEncoder | None = None
     seed: int = 0
 
     @property
@@ -61,7 +61,7 @@ class QueryDetector(Extractor):
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
         return pixel_tensors(self.processor, picture)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         said = self.net(**batch)
         # [pictures, queries, 4], of a picture of 1 x 1
         boxes, queries = corners(said.pred_boxes), said.pred_boxes.shape[1]
@@ -84,7 +84,7 @@ class QueryDetector(Extractor):
                 strict=True,
             )
             objects = [
-                Object(self.net.config.id2label[label], box, score, region=state)
+                DetectedObject(self.net.config.id2label[label], box, score, region=state)
                 for label, box, score, state in rows
             ]
             found.append(best(objects, self.top))

@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from mnergraph.features.vision.image_io import PictureFault
-from mnergraph.pair import Object, Pair
+from mnergraph.features.vision.image_io import ImageIssue
+from mnergraph.pair import DetectedObject, Pair
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageEvidence:
     """What an extractor saw in one picture. What it does not look for is None; what it did not find is empty.
 
     Args:
@@ -25,11 +25,11 @@ class Seen:
     """
 
     size: tuple[int, int] | None = None
-    objects: tuple[Object, ...] | None = None
+    objects: tuple[DetectedObject, ...] | None = None
     grid: Tensor | None = None
     pooled: Tensor | None = None
     caption: str | None = None
-    fault: PictureFault | None = None
+    fault: ImageIssue | None = None
 
     def onto(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
         """The pair with this evidence: boxed objects, picture features and caption replace those it had.

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mnergraph.features.pretrained import checksum, facts, known_as
+from mnergraph.features.pretrained import checksum, display_name, facts
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.evidence import Seen
-from mnergraph.features.vision.image_io import PictureError, PictureFault, open_picture
+from mnergraph.features.vision.evidence import ImageEvidence
+from mnergraph.features.vision.image_io import ImageError, ImageIssue, open_image
 
 #: What a picture may be given as.
 Source = str | Path | Image.Image
@@ -44,19 +44,17 @@ class Opened(NamedTuple):
 
     place: int
     size: tuple[int, int] = (0, 0)
-    fault: PictureFault | None = None
+    fault: ImageIssue | None = None
 
 
 #: A picture and its tensors, or None where it can't be used.
 Sample = tuple[Opened, dict[str, Tensor] | None]
 
 
-class PictureDataset(Dataset[Sample]):
+class ImageDataset(Dataset[Sample]):
     """Pictures of a run, opened and prepared when asked for."""
 
-    def __init__(
-        self, extractor: Preparer, sources: Sequence[Source], phrases: Sequence[Sequence[Phrase]]
-    ) -> None:
+    def __init__(self, extractor: Preparer, sources: Sequence[Source], phrases: Sequence[Sequence[Phrase]]) -> None:
         self.extractor, self.sources, self.phrases = extractor, sources, phrases
 
     def __len__(self) -> int:
@@ -66,14 +64,14 @@ class PictureDataset(Dataset[Sample]):
         source = self.sources[place]
         id = str(place) if isinstance(source, Image.Image) else Path(source).stem
         try:
-            picture = open_picture(source, id)
-        except PictureError as error:
+            picture = open_image(source, id)
+        except ImageError as error:
             return Opened(place, fault=error.fault), None
         try:
             tensors = self.extractor.prepare(picture.image, self.phrases[place])
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
             detail = f"{id}: {picture.image.width} x {picture.image.height} pixels: {error}"
-            return Opened(place, fault=PictureFault(id, "unfit", detail)), None
+            return Opened(place, fault=ImageIssue(id, "unfit", detail)), None
         return Opened(place, picture.image.size, picture.fault), tensors
 
 
@@ -136,7 +134,7 @@ class Extractor(ABC):
         """A picture (upright, RGB) and its phrases as tensors; runs in workers, where there is no device."""
 
     @abstractmethod
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         """What the network sees in prepared pictures, stacked, on the device; results are on the CPU."""
 
     def extract(
@@ -148,10 +146,10 @@ class Extractor(ABC):
         workers: int = 0,
         device: str | torch.device = "cpu",
         progress: bool = True,
-    ) -> Iterator[Seen]:
+    ) -> Iterator[ImageEvidence]:
         """What it sees in every picture, in their order, batch by batch as it is read.
 
-        A picture that can't be used stops nothing: its `Seen` says why and holds nothing else.
+        A picture that can't be used stops nothing: its `ImageEvidence` says why and holds nothing else.
 
         Args:
             pictures: paths, or open pictures.
@@ -168,7 +166,7 @@ class Extractor(ABC):
             raise ValueError(f"{type(self).__name__} reads no phrases; a grounder does")
         if phrases is not None and len(phrases) != len(pictures):
             raise ValueError(f"{len(phrases)} sequences of phrases for {len(pictures)} pictures")
-        prepared = PictureDataset(self, pictures, phrases or [()] * len(pictures))
+        prepared = ImageDataset(self, pictures, phrases or [()] * len(pictures))
         return self._run(prepared, batch_size, workers, torch.device(device), progress)
 
     def identity(self) -> dict[str, Any]:
@@ -187,8 +185,8 @@ class Extractor(ABC):
 
     @torch.no_grad()
     def _run(
-        self, prepared: PictureDataset, batch_size: int, workers: int, device: torch.device, progress: bool
-    ) -> Iterator[Seen]:
+        self, prepared: ImageDataset, batch_size: int, workers: int, device: torch.device, progress: bool
+    ) -> Iterator[ImageEvidence]:
         self.net.to(device)
         _ = self.processor  # made here once, not in every worker
         loader: DataLoader[Any] = DataLoader(
@@ -202,15 +200,12 @@ class Extractor(ABC):
         bar = tqdm(total=len(prepared), desc=self.name, unit="picture", disable=not progress, mininterval=0.5)
         with bar:
             for groups in loader:
-                found: dict[int, Seen] = {}
+                found: dict[int, ImageEvidence] = {}
                 for opened, tensors in groups:
                     if tensors is None:
-                        found |= {one.place: Seen(fault=one.fault) for one in opened}
+                        found |= {one.place: ImageEvidence(fault=one.fault) for one in opened}
                         continue
-                    items = [
-                        Item(prepared.sources[one.place], one.size, prepared.phrases[one.place])
-                        for one in opened
-                    ]
+                    items = [Item(prepared.sources[one.place], one.size, prepared.phrases[one.place]) for one in opened]
                     batch = {key: value.to(device, non_blocking=True) for key, value in tensors.items()}
                     for one, seen in zip(opened, self.compute(batch, items), strict=True):
                         found[one.place] = replace(seen, size=one.size, fault=one.fault)
@@ -230,6 +225,6 @@ def settings(extractor: Any) -> dict[str, Any]:
         if hasattr(value, "identity"):
             value = value.identity()
         elif isinstance(value, str) and setting.name in ("model", "weights"):
-            value = known_as(value)
+            value = display_name(value)
         found[setting.name] = value
     return json.loads(json.dumps(found))

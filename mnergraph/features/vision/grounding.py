@@ -15,10 +15,10 @@ from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoPr
 from mnergraph.features.pretrained import PRETRAINED, from_transformers, named, pixel_tensors, processor
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.boxes import best, corners, seen, within
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
 from mnergraph.features.vision.grounding_prompts import DinoPrompt, OwlPrompt
-from mnergraph.pair import Object
+from mnergraph.pair import DetectedObject
 
 #: The words with which UMGF looks for objects that no phrase names ("Edge Construction").
 GENERAL = ("miscellaneous", "person", "location", "organization")
@@ -34,7 +34,7 @@ PROMPTS: dict[str, Callable[[Any], DinoPrompt | OwlPrompt]] = {
 
 
 @dataclass(frozen=True)
-class Grounder(Extractor):
+class PhraseGrounder(Extractor):
     """The boxes that each phrase of the sentence grounds, and those of the general words.
 
     An object is a phrase and a box: its label is the phrase, its ``words`` the phrase's span, None for a
@@ -58,7 +58,7 @@ class Grounder(Extractor):
     general: tuple[str, ...] = GENERAL
     threshold: float = 0.25
     per_phrase: int = 1
-    crops: Crops | None = None
+    crops: RegionEncoder | None = None
     seed: int = 0
 
     @property
@@ -99,7 +99,7 @@ class Grounder(Extractor):
             **self.prompt.encode(self.processor.tokenizer, texts),
         }
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         asked = [self._asked(item.phrases) for item in items]
         most = max(map(len, asked), default=0)
         device = batch["pixel_values"].device
@@ -115,11 +115,9 @@ class Grounder(Extractor):
         for phrases, item, sure, where in zip(asked, items, values, chosen, strict=True):
             scale = torch.tensor(self.prompt.frame(item.size) * 2)
             objects = [
-                Object(phrase.text, box, score, phrase.words)
+                DetectedObject(phrase.text, box, score, phrase.words)
                 for place, phrase in enumerate(phrases)
-                for box, score in zip(
-                    within(where[place] * scale, item.size), sure[place].tolist(), strict=True
-                )
+                for box, score in zip(within(where[place] * scale, item.size), sure[place].tolist(), strict=True)
                 if score > self.threshold
             ]
             found.append(best(objects))

@@ -51,7 +51,7 @@ HANDLED = {
 KINDS = {**UNUSABLE, **ODD, **HANDLED}
 
 
-class PictureFault(NamedTuple):
+class ImageIssue(NamedTuple):
     """What is unusual about a picture; ``kind`` is one of `KINDS`, the first that applies in their order."""
 
     id: str
@@ -64,21 +64,21 @@ class PictureFault(NamedTuple):
         return self.kind not in UNUSABLE
 
 
-class PictureError(OSError):
+class ImageError(OSError):
     """A picture that gives nothing, with its ``fault``."""
 
-    def __init__(self, fault: PictureFault) -> None:
+    def __init__(self, fault: ImageIssue) -> None:
         super().__init__(f"{fault.id}: {fault.detail}")
         self.fault = fault
 
-    def __reduce__(self) -> tuple[type[PictureError], tuple[PictureFault]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[ImageIssue]]:
         return type(self), (self.fault,)
 
 
-def summary(faults: Iterable[PictureFault | None], most: int = 3) -> str:
+def summary(faults: Iterable[ImageIssue | None], most: int = 3) -> str:
     """How many pictures are of each kind, in the order of `KINDS`; of those that give nothing, the first ids.
 
-    >>> summary([None, PictureFault("7", "html", "7.jpg is a web page")])
+    >>> summary([None, ImageIssue("7", "html", "7.jpg is a web page")])
     '1 html (a web page saved as a picture): 7'
     """
     met = [fault for fault in faults if fault is not None]
@@ -113,7 +113,7 @@ class Picture:
 
     image: Image.Image
     orientation: int = 1
-    fault: PictureFault | None = None
+    fault: ImageIssue | None = None
 
     def boxes(self, boxes: Sequence[Box], size: tuple[int, int] | None) -> list[Box]:
         """Boxes given in pixels of a picture of this size, in pixels of this one.
@@ -133,7 +133,7 @@ class Picture:
         return [(left * x, top * y, right * x, bottom * y) for left, top, right, bottom in boxes]
 
 
-def open_picture(source: str | Path | Image.Image, id: str | None = None) -> Picture:
+def open_image(source: str | Path | Image.Image, id: str | None = None) -> Picture:
     """A picture by its content, whatever its file's suffix says.
 
     Args:
@@ -141,7 +141,7 @@ def open_picture(source: str | Path | Image.Image, id: str | None = None) -> Pic
         id: what messages and its fault call it; by default its path.
 
     Raises:
-        PictureError: an `OSError` that says which of `UNUSABLE` it is.
+        ImageError: an `OSError` that says which of `UNUSABLE` it is.
     """
     if isinstance(source, Image.Image):
         return _upright(source, "" if id is None else id, None)
@@ -151,12 +151,12 @@ def open_picture(source: str | Path | Image.Image, id: str | None = None) -> Pic
             head = file.read(256).lstrip().lower()
             size = path.stat().st_size
     except (OSError, ValueError) as error:  # ValueError: a path that can't be one
-        raise PictureError(PictureFault(id, "missing", f"{path.name}: {error}")) from error
+        raise ImageError(ImageIssue(id, "missing", f"{path.name}: {error}")) from error
     if size == 0:
-        raise PictureError(PictureFault(id, "empty", f"{path.name} has no bytes"))
+        raise ImageError(ImageIssue(id, "empty", f"{path.name} has no bytes"))
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         detail = f"{path.name} is a web page that was saved as a picture"
-        raise PictureError(PictureFault(id, "html", detail))
+        raise ImageError(ImageIssue(id, "html", detail))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,9 +165,9 @@ def open_picture(source: str | Path | Image.Image, id: str | None = None) -> Pic
                 picture.load()
                 return _upright(picture, id, path)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(PictureFault(id, "bomb", f"{path.name}: {error}")) from error
+        raise ImageError(ImageIssue(id, "bomb", f"{path.name}: {error}")) from error
     except Exception as error:  # decoders raise whatever they stumble over
-        raise PictureError(PictureFault(id, "corrupt", f"{path.name}: {error}")) from error
+        raise ImageError(ImageIssue(id, "corrupt", f"{path.name}: {error}")) from error
 
 
 def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
@@ -194,7 +194,7 @@ def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
     if orientation in _METHODS:
         image = image.transpose(_METHODS[orientation])
     kind = next((kind for kind in KINDS if kind in unusual), None)
-    return Picture(image, orientation, PictureFault(id, kind, unusual[kind]) if kind else None)
+    return Picture(image, orientation, ImageIssue(id, kind, unusual[kind]) if kind else None)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any
 
 from mnergraph.features.store.entries import manifest_of
 from mnergraph.features.store.manifest import Manifest
-from mnergraph.features.vision.crops import Crops
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.registry import Registry
 
@@ -26,8 +26,8 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
             "mnergraph.features.vision.detectors:RCNN",
             "Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.",
         ),
-        "QueryDetector": (
-            "mnergraph.features.vision.detr:QueryDetector",
+        "DETRDetector": (
+            "mnergraph.features.vision.detr:DETRDetector",
             "Boxes of DETR, Deformable DETR, RT-DETR, YOLOS, ..., each with its label, score and region vector.",
         ),
         "Grounder": (
@@ -65,16 +65,14 @@ def extractor_of(manifest: Manifest) -> Extractor:
         raise ValueError(f"{manifest.extractor} has other settings in this version: {error}") from error
     differences = manifest.differences(manifest_of(extractor, manifest.dtype))
     if differences:
-        raise ValueError(
-            f"{manifest.extractor} of these settings is another one here: {'; '.join(differences)}"
-        )
+        raise ValueError(f"{manifest.extractor} of these settings is another one here: {'; '.join(differences)}")
     return extractor
 
 
 def _setting(value: Any) -> Any:
-    """A setting as the class has it: lists as tuples, and what was told of region vectors as `Crops`."""
+    """A setting as the class has it: lists as tuples, and what was told of region vectors as `RegionEncoder`."""
     if isinstance(value, list):
         return tuple(map(_setting, value))
-    if isinstance(value, dict) and value.get("extractor") == Crops.__name__:
-        return Crops(**value["settings"])
+    if isinstance(value, dict) and value.get("extractor") == RegionEncoder.__name__:
+        return RegionEncoder(**value["settings"])
     return value

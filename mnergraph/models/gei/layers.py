@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.conv.pooling import Pool
-from mnergraph.nn.layers.gates import Highway
-from mnergraph.nn.layers.hetero import AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.conv.pooling import SpanPooling
+from mnergraph.nn.layers.gates import GatedMix
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTypeModule
 
 
-class Gated(nn.Module):
+class GatedMessage(nn.Module):
     """What an operator brings a receiver is mixed with what the receiver was (GEI, eqs. 8-10 and 11-12).
 
     R = operator(dst, src),  out = alpha * R + (1 - alpha) * dst,  alpha = sigmoid(W_1 R + W_2 dst)
@@ -29,7 +29,7 @@ class Gated(nn.Module):
 
     def __init__(self, operator: nn.Module, width: int) -> None:
         super().__init__()
-        self.operator, self.highway = operator, Highway(width)
+        self.operator, self.highway = operator, GatedMix(width)
 
     def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
         """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
@@ -69,18 +69,18 @@ def interacting_layer(
         last: whether no layer follows; then nothing is computed that visual nodes or entities receive after
             the words have heard them, as it can reach no tag, and its parameters do not exist.
     """
-    attention = partial(Attention, width, heads, dropout=dropout)
+    attention = partial(RelationAttention, width, heads, dropout=dropout)
     norm = partial(AddNorm, width, dropout)
     # eq. 7
-    yield RelationalLayer({key: attention() for key in within}, combine=norm)
+    yield HeteroLayer({key: attention() for key in within}, combine=norm)
     # eqs. 8-10, and M_V unless nobody will hear it
-    yield RelationalLayer({key: Gated(attention(), width) for key in between[: 1 if last else 2]})
+    yield HeteroLayer({key: GatedMessage(attention(), width) for key in between[: 1 if last else 2]})
     # eqs. 11-12; no word has more than one entity to sum
     if members:
-        yield RelationalLayer({members[1]: Gated(Pool("sum"), width)})
+        yield HeteroLayer({members[1]: GatedMessage(SpanPooling("sum"), width)})
     words, visuals = (key[2] for key in within)
     kinds = (words,) if last else (words, visuals)
-    yield EachNode({kind: FeedForward(width, hidden, dropout) for kind in kinds})
+    yield NodeTypeModule({kind: FeedForward(width, hidden, dropout) for kind in kinds})
     # H_E of the next layer
     if members and not last:
-        yield RelationalLayer({members[0]: Pool("max")})
+        yield HeteroLayer({members[0]: SpanPooling("max")})

@@ -23,21 +23,21 @@ from functools import partial
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
-from mnergraph.graph.edge_rules import Complete, EntityWords, Kind, Member
+from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.edge_rules import Complete, EdgeRule, InEntity, Member
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.gei.layers import interacting_layer
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
-from mnergraph.nn.heads.tagging import Emit, Task, boundary_of, span_scores, span_task
-from mnergraph.nn.layers.entity_nodes import GrowEntities, JoinEntityWords
-from mnergraph.nn.layers.hetero import EachNode
-from mnergraph.nn.layers.node_types import Merge
-from mnergraph.nn.layers.transformer import Transformers
+from mnergraph.nn.heads.tagging import TaggingScores, Task, span_label_ids, span_scores, span_task
+from mnergraph.nn.layers.entity_nodes import EntityEdges, EntityNodes
+from mnergraph.nn.layers.hetero import NodeTypeModule
+from mnergraph.nn.layers.node_types import MergeNodeTypes
+from mnergraph.nn.layers.transformer import TransformerConfig
 
 TOKENS, VISUALS = ("token", "attends", "token"), ("visual", "attends", "visual")
 
@@ -62,7 +62,7 @@ def schema(*, entities: bool = True, spans: bool = True, sources: Sequence[str] 
         between = [Relation(*TO_ENTITIES, Complete()), Relation(*FROM_ENTITIES, Complete())]
         between += [Relation(*POOLS, Member()), Relation(*FILLS, Member())]
     else:
-        kind: Kind = EntityWords() if spans else Complete()
+        kind: EdgeRule = InEntity() if spans else Complete()
         between = [Relation(*TO_TOKENS, kind), Relation(*FROM_TOKENS, kind)]
     return Schema(inside + between, nodes=sources)
 
@@ -94,8 +94,8 @@ class GEI(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         entity_level_interaction: bool = True,
         span_detection: bool = True,
@@ -118,8 +118,8 @@ class GEI(Tagger):
             raise ValueError("image_region needs image_width, the width of the grid's vectors")
         sources = ["image"] * (image_width is not None) + ["object"] * (not image_region)
         graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
-        drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | EntityWords)]
-        transformers = Transformers(encoder.width, heads, dropout=dropout)
+        drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | InEntity)]
+        transformers = TransformerConfig(encoder.width, heads, dropout=dropout)
         tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
         if span_detection:
@@ -134,12 +134,12 @@ class GEI(Tagger):
         if not image_region:
             named = encoder.width if label_features else None
             stack.append(ObjectEncoder(width, region_width=region_width, label_width=named))
-        stack.append(Merge("visual", sources, later=[key for key in drawn if "visual" in key]))
-        stack.append(EachNode({"token": nn.Linear(encoder.width, width), "visual": nn.ReLU()}))
+        stack.append(MergeNodeTypes("visual", sources, later=[key for key in drawn if "visual" in key]))
+        stack.append(NodeTypeModule({"token": nn.Linear(encoder.width, width), "visual": nn.ReLU()}))
         if span_detection:
             sample = partial(ScheduledSampling, first=sampling_first, last=sampling_last, most=sampling_most)
-            find = GrowEntities if entity_level_interaction else JoinEntityWords
-            stack.append(sample(side.decode, boundary_of(labels), out="found"))
+            find = EntityNodes if entity_level_interaction else EntityEdges
+            stack.append(sample(side.decode, span_label_ids(labels), out="found"))
             stack.append(find(spans, drawn, read="found"))
         between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
         members = (POOLS, FILLS) if entity_level_interaction else None
@@ -148,7 +148,7 @@ class GEI(Tagger):
             stack += layer(width, heads, hidden or 4 * width, dropout, last=place == layers - 1)
         super().__init__(
             schema=graph,
-            layers=[*stack, Emit("tags", width, len(labels))],
+            layers=[*stack, TaggingScores("tags", width, len(labels))],
             tasks=tasks,
             encoder=encoder,
             labels=labels,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.nn.layers.gates import Gate
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
 class Relevance(nn.Module):
@@ -34,7 +34,7 @@ class Relevance(nn.Module):
             self.image = nn.Linear(width, width, bias=False)
         self.join = nn.Linear(2 * width, text)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         # [sentences, width], zeros without an image
         image = graph.layouts["image"].pad(graph.x[f"{self.view} image"]).sum(1)
         if self.measured:
@@ -49,7 +49,7 @@ class Relevance(nn.Module):
         return graph.update(**{f"{self.view} object": self.join(both)})
 
 
-class GatedUpdate(nn.Module):
+class GatedResidual(nn.Module):
     """A message enters as far as a gate lets it (HamLearning, eqs. 5-7).
 
     m = relu(message),  out = x + lambda * m,  lambda = sigmoid(W [m, x]);  lambda by feature
@@ -83,7 +83,7 @@ class BoxFeatures(nn.Module):
     #: How many features come before the others.
     WIDTH = 4
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         objects, image = graph.x["object"], graph.x["image"]
         size = graph.data["sentence"].picture_size[graph.layouts["object"].sentence]
         # [objects, 2] twice

@@ -7,7 +7,7 @@ boxes lie in one of eleven labelled relations, image and objects are joined; the
 and so weighed it joins every object; objects and tokens all meet.
 
 Where the paper is silent or can be read in two ways we choose, as stands with the operators, and here: every
-Transformer, the ViT too, is a `TransformerBlock` as wide as the text encoder; the textual one has one layer,
+Transformer, the ViT too, is a `TransformerLayer` as wide as the text encoder; the textual one has one layer,
 objects have no positions. A grid of image vectors enters as its mean; how many objects there are (the paper:
 15) is up to the evidence. The L rounds are iterations of the same layers, the last of which updates the words
 alone, for nobody would hear V^1 and V^2 again. Words hear objects only: a post without any is its text alone.
@@ -20,22 +20,22 @@ from functools import partial
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.graph.edge_rules import Complete, Spatial
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
-from mnergraph.models.hamlearning.layers import BoxFeatures, GatedUpdate, Relevance
+from mnergraph.models.hamlearning.layers import BoxFeatures, GatedResidual, Relevance
 from mnergraph.nn.conv.rgcn import RelationalConvolution
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Emit, Task
-from mnergraph.nn.layers.gates import Blend
-from mnergraph.nn.layers.hetero import Apply, EachNode, RelationalLayer, Remember
-from mnergraph.nn.layers.node_types import Merge, Split
-from mnergraph.nn.layers.transformer import TransformerBlock, Transformers
+from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.layers.gates import LinearMix
+from mnergraph.nn.layers.hetero import CopyFeatures, FeatureModule, HeteroLayer, NodeTypeModule
+from mnergraph.nn.layers.node_types import MergeNodeTypes, SplitNodeTypes
+from mnergraph.nn.layers.transformer import TransformerConfig, TransformerLayer
 
 TEXT, PICTURE = ("sentence", "token"), ("image", "object")
 
@@ -92,8 +92,8 @@ class HamLearning(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         image_width: int = 2048,
         region_width: int | None = None,
@@ -112,13 +112,13 @@ class HamLearning(Tagger):
         if not (rgcn or vit):
             raise ValueError("without R-GCN and without ViT no view of the picture is left; keep one of them")
         width, wide = encoder.width, BoxFeatures.WIDTH + encoder.width
-        block = Transformers(width, heads, dropout=dropout).block
+        block = TransformerConfig(width, heads, dropout=dropout).block
         stack: list[nn.Module] = [
             # eq. 1 and the textual Transformer
             TextEncoder(encoder, pooling="sum", sentence=True),
-            Merge("text", TEXT, relations=["attends"]),
+            MergeNodeTypes("text", TEXT, relations=["attends"]),
             block(TEXT_SELF),
-            Split("text", {kind: kind for kind in TEXT}),
+            SplitNodeTypes("text", {kind: kind for kind in TEXT}),
             # eqs. 2 and 3
             ImageEncoder(width, image_width),
             ObjectEncoder(width, region_width=region_width, label_width=width if label_features else None),
@@ -127,26 +127,26 @@ class HamLearning(Tagger):
         if vit:
             # eq. 4
             views["semantic"] = width
-            stack.append(Merge("semantic", PICTURE, relations=["attends"]))
+            stack.append(MergeNodeTypes("semantic", PICTURE, relations=["attends"]))
             stack += [block(SEMANTIC_SELF) for _ in range(semantic_layers)]
         if rgcn:
             # eqs. 5-7; 4 wider than the other nodes, until eq. 10
             views["spatial"] = wide
-            stack += [BoxFeatures(), Merge("spatial", PICTURE, relations=["near"])]
+            stack += [BoxFeatures(), MergeNodeTypes("spatial", PICTURE, relations=["near"])]
             for _ in range(spatial_layers):
                 convolution = RelationalConvolution(wide, len(SPATIAL_LABELS))
-                stack.append(RelationalLayer({AROUND: convolution}, combine=partial(GatedUpdate, wide)))
+                stack.append(HeteroLayer({AROUND: convolution}, combine=partial(GatedResidual, wide)))
         for view, size in views.items():
-            stack.append(Split(view, {kind: f"{view} {kind}" for kind in PICTURE}))
+            stack.append(SplitNodeTypes(view, {kind: f"{view} {kind}" for kind in PICTURE}))
             stack.append(Relevance(view, size, width, measured=relevance))
         # eq. 12
         ffnn = (nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
-        stack.append(EachNode({"token": nn.Sequential(*ffnn)}))
+        stack.append(NodeTypeModule({"token": nn.Sequential(*ffnn)}))
         stack += interaction(list(views), rounds, width, block)
         idle = [*(() if vit else PICTURE_MEETS), *(() if rgcn else NEAR), *(() if relevance else (WEIGHS,))]
         super().__init__(
             schema=SCHEMA.without(*idle),
-            layers=[*stack, Emit("tags", width, len(labels))],
+            layers=[*stack, TaggingScores("tags", width, len(labels))],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
@@ -157,14 +157,14 @@ class HamLearning(Tagger):
 
 
 def interaction(
-    views: Sequence[str], rounds: int, width: int, block: Callable[..., TransformerBlock]
+    views: Sequence[str], rounds: int, width: int, block: Callable[..., TransformerLayer]
 ) -> list[nn.Module]:
     """The rounds of eqs. 13-15, the same layers in each; the last leaves the objects as they are.
 
     All read what the last round left: V is made before the views change, and they before the words.
     """
     first, *second = objects = [f"{view} object" for view in views]
-    seen = Apply(Blend(width), read=objects, write="object") if second else Remember(first, "object")
+    seen = FeatureModule(LinearMix(width), read=objects, write="object") if second else CopyFeatures(first, "object")
     words = block(TO_TOKENS)
     updates = [block(TO_OBJECTS, dst=view) for view in objects] if rounds > 1 else []
     return [*(seen, *updates, words) * (rounds - 1), seen, words]

@@ -11,14 +11,14 @@ from torch_geometric.utils import softmax
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
-from mnergraph.nn.heads.tagging import Emit
-from mnergraph.nn.layers.gates import Highway
-from mnergraph.nn.layers.hetero import Apply, RelationalLayer
-from mnergraph.nn.layers.transformer import ThereAndBack, Transformers
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.tagging import TaggingScores
+from mnergraph.nn.layers.gates import GatedMix
+from mnergraph.nn.layers.hetero import FeatureModule, HeteroLayer
+from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig
+from mnergraph.nn.state import GraphState
 
 
-class SimilarVectors(nn.Module):
+class NearestWordVectors(nn.Module):
     """Similar words by their vectors, which are never trained (MGCMT, section 3.2.1): ``similar`` nodes.
 
     Args:
@@ -32,7 +32,7 @@ class SimilarVectors(nn.Module):
         super().__init__()
         self.register_buffer("vectors", vectors, persistent=False)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         return graph.update(similar=self.vectors[graph.data["similar"].row])
 
 
@@ -69,7 +69,7 @@ class CosineSum(nn.Module):
         return message.new_zeros(edges.dst.nodes, src.shape[-1]).index_add(0, receivers, message)
 
 
-def augmented(
+def semantic_augmentation(
     relation: EdgeType, vectors: Tensor, width: int, join: Callable[[int, int], nn.Module]
 ) -> list[nn.Module]:
     """Layers by which similar words join the words (MGCMT, eqs. 2-4): E = join(E_B, E_A).
@@ -78,12 +78,12 @@ def augmented(
 
     Args:
         relation: from similar words to words.
-        vectors: of the similar words, as for `SimilarVectors`.
+        vectors: of the similar words, as for `NearestWordVectors`.
         width: of the words.
-        join: by both widths, makes what joins words and the similar: `joined_linear` (eq. 4), or `AddLinear`.
+        join: by both widths, makes what joins words and the similar: `concat_linear` (eq. 4), or `ProjectAndAdd`.
     """
     joined = join(width, vectors.shape[1])
-    return [SimilarVectors(vectors), RelationalLayer({relation: CosineSum()}, combine=lambda: joined)]
+    return [NearestWordVectors(vectors), HeteroLayer({relation: CosineSum()}, combine=lambda: joined)]
 
 
 class ObjectClasses(nn.Module):
@@ -105,7 +105,7 @@ class ObjectClasses(nn.Module):
         super().__init__()
         self.table = nn.Embedding(classes + 2, width, padding_idx=None if learn_nothing else 0)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         return graph.update(object=self.table(graph.data["object"].class_id))
 
 
@@ -123,7 +123,7 @@ def path_relations(kind: str) -> tuple[EdgeType, EdgeType, EdgeType]:
 def cross_modal_path(
     kind: str,
     sides: Mapping[Level, str],
-    transformers: Transformers,
+    transformers: TransformerConfig,
     *,
     out: str,
     unimodal: bool = True,
@@ -156,13 +156,13 @@ def cross_modal_path(
         yield transformers.block(to_words, src=heard["basic"], out=found["basic"])
     if "superior" in sides:
         names = {"other": heard["superior"], "out": found["superior"]}
-        yield ThereAndBack(from_words, to_words, transformers, **names)
+        yield CoAttention(from_words, to_words, transformers, **names)
     if len(sides) == 2:
         read = sorted(found, key=lambda level: level != weighed)
-        yield Apply(Highway(transformers.width, bias=True), read=[found[level] for level in read], write=out)
+        yield FeatureModule(GatedMix(transformers.width, bias=True), read=[found[level] for level in read], write=out)
 
 
-class Joined(nn.Module):
+class ConcatModule(nn.Module):
     """Several features of the same nodes, side by side, through one module (MGCMT, eqs. 4 and 15).
 
     out = f([x_1, x_2, ...])
@@ -180,7 +180,7 @@ class Joined(nn.Module):
         return joined
 
 
-class AddLinear(nn.Module):
+class ProjectAndAdd(nn.Module):
     """x + W message + b, for a message of another width (MGCMT's released code, instead of eq. 4).
 
     Args:
@@ -196,12 +196,12 @@ class AddLinear(nn.Module):
         return x + self.linear(message)
 
 
-def joined_linear(width: int, message: int) -> Joined:
+def concat_linear(width: int, message: int) -> ConcatModule:
     """W [x, message] + b, as wide as x (MGCMT, eq. 4)."""
-    return Joined(nn.Linear(width + message, width))
+    return ConcatModule(nn.Linear(width + message, width))
 
 
-def joined_scores(
+def fused_tagging_scores(
     seen: Sequence[str], width: int, labels: int, *, dropout: float, after: Sequence[nn.Module], extra: bool
 ) -> Iterator[nn.Module]:
     """Layers from words and what they have seen to the tags' scores (MGCMT, eq. 15 and section 3.4).
@@ -221,9 +221,9 @@ def joined_scores(
     if len(seen) == 2:
         fused = "S"
         fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, width), *after)
-        yield Apply(Joined(fusion), read=seen, write=fused)
+        yield FeatureModule(ConcatModule(fusion), read=seen, write=fused)
     if not extra:
-        yield Emit("tags", 2 * width, labels, read=("token", fused))
+        yield TaggingScores("tags", 2 * width, labels, read=("token", fused))
         return
-    yield Apply(Joined(nn.Linear(2 * width, width)), read=("token", fused), write="token")
-    yield Emit("tags", width, labels)
+    yield FeatureModule(ConcatModule(nn.Linear(2 * width, width)), read=("token", fused), write="token")
+    yield TaggingScores("tags", width, labels)

@@ -14,9 +14,9 @@ other classes than COCO's, and labels in free text such as a caption's noun phra
 
 ``released`` computes what the authors' code does: pieces as tokens, with tags of their own which both CRFs
 read (`released_labels`); the sum of similar words, random ones where the table lacks the word (``seed`` of
-`SimilarWords.find`), is added to first pieces' states, dropout follows, and span detection reads the result,
+`NearestWords.find`), is added to first pieces' states, dropout follows, and span detection reads the result,
 not h; each level has a linear map of the picture and self-attentions of its own; BERT's layers, with their
-GELU, norms and initial weights; the gate over objects weighs the superior level; see `joined_scores`, too.
+GELU, norms and initial weights; the gate over objects weighs the superior level; see `fused_tagging_scores`, too.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from functools import partial
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
-from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES
-from mnergraph.graph.edge_rules import Complete, Resembles
+from mnergraph.graph.edge_rules import Complete, NearestWordOf
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.mgcmt.layers import (
     LEVELS,
-    AddLinear,
     ObjectClasses,
-    augmented,
+    ProjectAndAdd,
+    concat_linear,
     cross_modal_path,
-    joined_linear,
-    joined_scores,
+    fused_tagging_scores,
     path_relations,
+    semantic_augmentation,
 )
 from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released, released_labels
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.tagging import Task, span_scores, span_task
-from mnergraph.nn.layers.hetero import EachNode
-from mnergraph.nn.layers.transformer import Transformers, spoken
+from mnergraph.nn.layers.hetero import NodeTypeModule
+from mnergraph.nn.layers.transformer import TransformerConfig, relations_used
 
 TOKENS, AUGMENTS = ("token", "attends", "token"), ("similar", "augments", "token")
 
 
-SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, Resembles())])
+SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, NearestWordOf())])
 
 
 SCHEMA |= Schema(Relation(*key, Complete()) for kind in ("image", "object") for key in path_relations(kind))
@@ -88,11 +88,11 @@ class MGCMT(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         image_width: int | None = None,
-        similar: SimilarWords | None = None,
+        similar: NearestWords | None = None,
         form: Form = "paper",
         label_features: bool = False,
         text_img: bool = True,
@@ -115,17 +115,17 @@ class MGCMT(Tagger):
         if text_img and image_width is None:
             raise ValueError("TextImg reads the picture's features: give image_width, or text_img=False")
         labels = released_labels(labels) if released else labels
-        transformers = Transformers(d, heads, hidden, dropout)
+        transformers = TransformerConfig(d, heads, hidden, dropout)
         transformers = as_bert(transformers) if released else transformers
         # eqs. 1-4
         text = TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
-        join = AddLinear if released else joined_linear
-        nearest = augmented(AUGMENTS, similar.vectors, d, join) if similar is not None else []
+        join = ProjectAndAdd if released else concat_linear
+        nearest = semantic_augmentation(AUGMENTS, similar.vectors, d, join) if similar is not None else []
         # eqs. 9-12: h; A of eq. 18, and its scores
         block = [transformers.block(TOKENS)] if uni_text else []
         spans = span_scores(TOKENS, labels, transformers) if span_detection else []
         meet = [*spans, *block] if released else [*block, *spans]
-        dropped = [EachNode({"token": nn.Dropout(dropout)})] if released else []
+        dropped = [NodeTypeModule({"token": nn.Dropout(dropout)})] if released else []
         layers: list[nn.Module] = [text, *nearest, *dropped, *meet]
         levels = [level for level, asked in zip(LEVELS, (basic_level, super_level), strict=True) if asked]
         path = partial(cross_modal_path, transformers=transformers, separate=released)
@@ -143,12 +143,12 @@ class MGCMT(Tagger):
         seen = ["TextImg"] * text_img + ["TextObj"] * text_obj
         lost = (0.5 if released else 0.0) if fusion_dropout is None else fusion_dropout
         after = [nn.ReLU()] if released else []
-        layers += joined_scores(seen, d, len(labels), dropout=lost, after=after, extra=released)
+        layers += fused_tagging_scores(seen, d, len(labels), dropout=lost, after=after, extra=released)
         if released:
             begin_as_bert(layers[1:])
         tasks = [Task("tags", CRF(labels.tags))]
         super().__init__(
-            schema=Schema(relation for relation in SCHEMA if relation.key in spoken(layers)),
+            schema=Schema(relation for relation in SCHEMA if relation.key in relations_used(layers)),
             layers=layers,
             tasks=[*tasks, span_task(labels, span_weight)] if span_detection else tasks,
             encoder=encoder,

@@ -8,9 +8,9 @@ from functools import partial
 from torch import nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.gated_sum import GatedSum
-from mnergraph.nn.layers.hetero import AddNorm, EachNode, FeedForward, RelationalLayer
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTypeModule
 
 
 def fusion_layer(
@@ -51,19 +51,19 @@ def fusion_layer(
     """
     # eqs. 1-2
     words, *objects = within
-    attention = {words: Attention(width, heads, dropout=dropout)}
+    attention = {words: RelationAttention(width, heads, dropout=dropout)}
     for key in objects:
-        own = partial(Attention, width, heads, dropout=dropout, value=maps, output=maps)
+        own = partial(RelationAttention, width, heads, dropout=dropout, value=maps, output=maps)
         attention[key] = own() if independent else attention[words]
-    yield RelationalLayer(attention, combine=partial(AddNorm, width, dropout))
+    yield HeteroLayer(attention, combine=partial(AddNorm, width, dropout))
     # eqs. 3-4 and, unless nobody will hear it, 5-6
     to_words, to_objects = between
     gates = {to_words: GatedSum(width, bias=bias)}
     if not last:
         gates[to_objects] = GatedSum(width, bias=bias) if independent else gates[to_words]
-    yield RelationalLayer(gates, combine=combine)
+    yield HeteroLayer(gates, combine=combine)
     # eqs. 7-8
     alone = {to_words[2]: FeedForward(width, hidden, dropout)}
     if not last:
         alone[to_words[0]] = FeedForward(width, hidden, dropout) if independent else alone[to_words[2]]
-    yield EachNode(alone)
+    yield NodeTypeModule(alone)

@@ -22,11 +22,11 @@ from functools import partial
 from torch import nn
 
 from mnergraph.features.pretrained import IMAGENET
-from mnergraph.features.text.encoder import Backbone
-from mnergraph.features.vision.crops import Crops, Cuts
+from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph.edge_rules import Complete, Grounded
 from mnergraph.graph.schema import Relation, Schema
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.umgf.layers import fusion_layer
 from mnergraph.models.variants import Form, is_released, released_labels
@@ -34,8 +34,8 @@ from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Emit, Task
-from mnergraph.nn.layers.hetero import Add, AddNorm, EachNode, Positions, Remember
+from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.layers.hetero import Add, AddNorm, CopyFeatures, NodeTypeModule, PositionalEncoding
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
 
@@ -69,7 +69,7 @@ class UMGF(Tagger):
         region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
         resnet: torchvision's name of a ResNet that learns with the model on the objects' crops, as paper and
             release have it (``resnet152``); without, region vectors are made beforehand, which is our choice.
-        resnet_weights: its first weights; see `Crops`.
+        resnet_weights: its first weights; see `RegionEncoder`.
         label_features: whether objects speak by their label, too; paper and release have regions alone.
         width: of every node, d.
         layers: fusion layers, L; by default 2 (paper) or 6 (released).
@@ -84,8 +84,8 @@ class UMGF(Tagger):
 
     def __init__(
         self,
-        encoder: Backbone,
-        labels: Labels,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
         *,
         form: Form = "paper",
         region_width: int | None = None,
@@ -111,7 +111,7 @@ class UMGF(Tagger):
         layers = layers or (6 if released else 2)
         hidden = hidden or (256 if released else 4 * width)
         dropout = (0.4 if released else 0.5) if dropout is None else dropout
-        pixels = [PixelEncoder(Crops(resnet, resnet_weights))] if resnet else []
+        pixels = [PixelEncoder(RegionEncoder(resnet, resnet_weights))] if resnet else []
         region = pixels[0].width if pixels else region_width
         stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
         wide = region or width if released else width
@@ -131,7 +131,11 @@ class UMGF(Tagger):
             begin = {"token": nn.Linear(text, width), "object": nn.Sequential(*steps)}
         else:
             begin = {"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), visual: nn.ReLU()}
-        stack += [Remember("token", "encoded") if released else Positions(), seen, EachNode(begin)]
+        stack += [
+            CopyFeatures("token", "encoded") if released else PositionalEncoding(),
+            seen,
+            NodeTypeModule(begin),
+        ]
         meets = (visual, "attends", visual)
         fusion = partial(
             fusion_layer,
@@ -145,7 +149,7 @@ class UMGF(Tagger):
         for place in range(layers):
             stack += fusion(width, heads, hidden, dropout, last=place == layers - 1)
         states = ("encoded", "token") if released else ("token",)
-        stack.append(Emit("tags", text + width if released else width, len(labels), read=states))
+        stack.append(TaggingScores("tags", text + width if released else width, len(labels), read=states))
         super().__init__(
             schema=schema if visual_correlation else schema.without(meets),
             layers=stack,
@@ -155,6 +159,6 @@ class UMGF(Tagger):
             tokens="pieces" if released else "words",
             region_width=region_width if targeted else None,
             image_width=None if targeted else image_width,
-            cuts=Cuts() if resnet else None,
+            cuts=CropPixels() if resnet else None,
             reduction="sum" if released else "mean",
         )

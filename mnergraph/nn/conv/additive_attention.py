@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.layout import Edges
-from mnergraph.nn.conv.attention import DENSE_ABOVE, mixed, normalised
+from mnergraph.nn.conv.attention import DENSE_ABOVE, aggregate, masked_softmax
 
 
 class AdditiveWeights(nn.Module):
@@ -31,13 +31,12 @@ class AdditiveWeights(nn.Module):
         """
         if not dense:
             src, dst = edges.index
-            return normalised(score(torch.tanh(query[dst] + key[src]))[..., 0], edges, dense)
+            return masked_softmax(score(torch.tanh(query[dst] + key[src]))[..., 0], edges, dense)
         # [sentences, heads, dst slots, src slots, width]
         hidden = torch.tanh(
-            edges.dst.pad(query).transpose(1, 2)[:, :, :, None]
-            + edges.src.pad(key).transpose(1, 2)[:, :, None]
+            edges.dst.pad(query).transpose(1, 2)[:, :, :, None] + edges.src.pad(key).transpose(1, 2)[:, :, None]
         )
-        return normalised(score(hidden)[..., 0], edges, dense)
+        return masked_softmax(score(hidden)[..., 0], edges, dense)
 
 
 class AdditiveAttention(nn.Module):
@@ -63,7 +62,5 @@ class AdditiveAttention(nn.Module):
     def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
         """``[dst nodes, queries]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
         dense = edges.is_dense(DENSE_ABOVE)
-        weights = self.weights(
-            self.query(dst)[:, None], self.key(src)[:, None], edges, dense, score=self.score
-        )
-        return mixed(weights.to(src.dtype), src[:, None], edges, dense).flatten(1)
+        weights = self.weights(self.query(dst)[:, None], self.key(src)[:, None], edges, dense, score=self.score)
+        return aggregate(weights.to(src.dtype), src[:, None], edges, dense).flatten(1)

@@ -34,14 +34,14 @@ class AttentionWeights(nn.Module):
         query = query * query.shape[-1] ** -0.5
         if not dense:
             src, dst = edges.index
-            return normalised((query[dst] * key[src]).sum(-1), edges, dense)
+            return masked_softmax((query[dst] * key[src]).sum(-1), edges, dense)
         # [sentences, heads, dst, width] @ [sentences, heads, width, src]
-        return normalised(
+        return masked_softmax(
             edges.dst.pad(query).transpose(1, 2) @ edges.src.pad(key).permute(0, 2, 3, 1), edges, dense
         )
 
 
-def normalised(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
+def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     """Softmax over every receiver's senders, of scores shaped as the weights of `AttentionWeights` are."""
     if not dense:
         return softmax(scores, edges.index[1], num_nodes=edges.dst.nodes)
@@ -49,7 +49,7 @@ def normalised(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
 
 
-def mixed(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tensor:
+def aggregate(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tensor:
     """Every receiver's senders, weighted and summed; zeros for a receiver that hears nobody.
 
     Args:
@@ -70,7 +70,7 @@ def mixed(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tensor:
     return edges.dst.unpad(found.transpose(1, 2) * edges.heard[:, :, None, None])
 
 
-class Attention(nn.Module):
+class RelationAttention(nn.Module):
     """Scaled dot-product attention with several heads (Vaswani et al., 2017, section 3.2).
 
     out_i = W_o [sum over j of alpha_ij^h W_v^h x_j]_h;  a receiver that hears nobody gets zeros before W_o.
@@ -104,4 +104,4 @@ class Attention(nn.Module):
         value = self.value(src).unflatten(-1, split).to(query.dtype)
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.dropout(self.weights(query, key, edges, dense)).to(value.dtype)
-        return self.output(mixed(weights, value, edges, dense).flatten(1))
+        return self.output(aggregate(weights, value, edges, dense).flatten(1))

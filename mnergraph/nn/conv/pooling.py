@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mnergraph.graph.layout import Edges
 
 
-class Pool(nn.Module):
+class SpanPooling(nn.Module):
     """Every receiver takes the maximum or the sum of its senders, feature by feature; nothing is learned.
 
     From words to entities ``max`` is span pooling (GEI, section 2.1). Who hears nobody gets zeros.
@@ -26,12 +26,12 @@ class Pool(nn.Module):
         senders, receivers = edges.index
         sent, nodes = src.index_select(0, senders), edges.dst.nodes
         if self.how == "sum":
-            return sum_to(sent, receivers, nodes)
+            return segment_sum(sent, receivers, nodes)
         empty = sent.new_zeros(nodes, sent.shape[-1])
         return empty.scatter_reduce(0, receivers[:, None].expand_as(sent), sent, "amax", include_self=False)
 
 
-def sum_to(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:
+def segment_sum(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:
     """Rows summed, or averaged, by owner: ``[rows, width] -> [owners, width]``, zeros for owners of none."""
     total = x.new_zeros(owners, x.shape[-1]).index_add(0, owner, x)
     if not mean:

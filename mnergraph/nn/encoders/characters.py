@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph.layout import Layout
 from mnergraph.graph.node_stores import CHARACTERS
-from mnergraph.nn.layers.lstm import LSTM
-from mnergraph.nn.state import Graph
+from mnergraph.nn.layers.lstm import PackedLSTM
+from mnergraph.nn.state import GraphState
 
 
-class Spelling(nn.Module):
+class CharacterEncoder(nn.Module):
     """Every word's characters, embedded and read by a module, as the words' feature ``spelling``.
 
     Args:
@@ -28,7 +28,7 @@ class Spelling(nn.Module):
         nn.init.uniform_(self.embedding.weight, -reach, reach)
         self.width = reader.width
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         owner = graph.data[CHARACTERS].edge_index[1]
         lengths = owner.bincount(minlength=graph.layouts["token"].nodes)
         words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
@@ -80,7 +80,7 @@ class CharacterLSTM(nn.Module):
 
     def __init__(self, reads: int = 25, hidden: int = 25) -> None:
         super().__init__()
-        self.lstm = LSTM(reads, hidden)
+        self.lstm = PackedLSTM(reads, hidden)
         self.reads, self.width = reads, self.lstm.width
 
     def forward(self, characters: Tensor, words: Layout) -> Tensor:

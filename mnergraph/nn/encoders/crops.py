@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mnergraph.features.vision.crops import Crops, normal
-from mnergraph.nn.encoders.visual import REGION
-from mnergraph.nn.state import Graph
+from mnergraph.features.vision.crops import RegionEncoder, normal
+from mnergraph.nn.encoders.visual import REGION_FEATURES
+from mnergraph.nn.state import GraphState
 
 
 class PixelEncoder(nn.Module):
     """Objects' crops by a torchvision ResNet that learns with the model (UMGF fine-tunes its ResNet-152).
 
     f_i = avgpool(ResNet(crop_i)), zeros for an object without pixels; `ObjectEncoder` reads them in place of
-    vectors computed beforehand. The builder needs `mnergraph.features.vision.crops.Cuts` of the same size. Batch
+    vectors computed beforehand. The builder needs `mnergraph.features.vision.crops.CropPixels` of the same size. Batch
     norms keep the statistics that they came with, in training too: a batch holds few crops, often of one
     picture, and so a post's vectors do not depend on its neighbours.
 
@@ -22,18 +22,18 @@ class PixelEncoder(nn.Module):
         crops: which backbone, with which weights to begin with; also the size of its crops.
     """
 
-    def __init__(self, crops: Crops) -> None:
+    def __init__(self, crops: RegionEncoder) -> None:
         super().__init__()
         self.backbone = crops.build()
         self.width = self.backbone(torch.zeros(1, 3, 64, 64)).shape[1]
         self.backbone.requires_grad_(True)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         store = graph.data["object"]
         # [objects with pixels, width]
         seen = self.backbone(normal(store.pixels[store.has_x]))
         vectors = seen.new_zeros(graph.layouts["object"].nodes, self.width)
-        return graph.keep(REGION, vectors.index_put((store.has_x,), seen), like="object")
+        return graph.keep(REGION_FEATURES, vectors.index_put((store.has_x,), seen), like="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
         super().train(mode)

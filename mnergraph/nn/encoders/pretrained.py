@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph.layout import Layout
 from mnergraph.graph.node_stores import PIECES
-from mnergraph.nn.conv.pooling import sum_to
-from mnergraph.nn.state import Graph
+from mnergraph.nn.conv.pooling import segment_sum
+from mnergraph.nn.state import GraphState
 
 Pooling = Literal["first", "mean", "sum"]
 
@@ -37,14 +37,14 @@ class TextEncoder(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: TextEncoderModel,
         *,
         pooling: Pooling = "first",
         dropout: float = 0.0,
         sentence: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(backbone, Backbone):
+        if not isinstance(backbone, TextEncoderModel):
             raise ValueError(
                 f"this model reads a Hugging Face encoder, and {backbone.name!r} are word vectors; right is "
                 "an encoder by name or folder (pretrained, tiny)"
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
         self.padding, self.max_length = backbone.pieces.padding, backbone.max_length
         self.rims = len(backbone.pieces.start), len(backbone.pieces.end)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         ids, layout = graph.data["piece"].input_ids, graph.layouts["piece"]
         labels = graph.data["label_piece"].input_ids if "label_piece" in graph.layouts else None
         # [pieces, width], [label pieces, width]
@@ -70,7 +70,7 @@ class TextEncoder(nn.Module):
             first[1:] = word[1:] != word[:-1]
             pooled = pieces[source[first]]
         else:
-            pooled = sum_to(pieces[source], word, words, mean=self.pooling == "mean")
+            pooled = segment_sum(pieces[source], word, words, mean=self.pooling == "mean")
         graph = graph.update(token=self.dropout(pooled))
         if self.sentence:
             graph = graph.update(sentence=self.dropout(pieces[layout.ptr[:-1]]))

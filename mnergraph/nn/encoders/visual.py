@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.node_stores import LABEL_PIECES
-from mnergraph.nn.conv.pooling import sum_to
-from mnergraph.nn.state import Graph
+from mnergraph.nn.conv.pooling import segment_sum
+from mnergraph.nn.state import GraphState
 
 #: Name of the region vectors that a backbone in the model makes.
-REGION = "region"
+REGION_FEATURES = "region"
 
 
 class ObjectEncoder(nn.Module):
@@ -33,31 +33,27 @@ class ObjectEncoder(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self, width: int, *, region_width: int | None = None, label_width: int | None = None
-    ) -> None:
+    def __init__(self, width: int, *, region_width: int | None = None, label_width: int | None = None) -> None:
         super().__init__()
         if region_width is None and label_width is None:
-            raise ValueError(
-                "an object needs a region vector, a label, or both: give region_width, label_width"
-            )
+            raise ValueError("an object needs a region vector, a label, or both: give region_width, label_width")
         self.region = nn.Linear(region_width, width) if region_width else None
         self.register_buffer("mean", torch.zeros(region_width or 0))
         self.register_buffer("deviation", torch.ones(region_width or 0))
         self.norm = nn.LayerNorm(label_width) if label_width else None
         self.label = nn.Linear(label_width, width) if label_width else None
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         store, objects = graph.data["object"], graph.layouts["object"].nodes
         parts = []
         if self.region is not None:
-            made = graph.x.get(REGION)
+            made = graph.x.get(REGION_FEATURES)
             vectors = store.x if made is None else made
             standard = (vectors - self.mean) / self.deviation
             parts.append(self.region(standard) * store.has_x[:, None])
         if self.label is not None and self.norm is not None:
             piece, owner = graph.data[LABEL_PIECES].edge_index
-            mean = sum_to(graph.x["label_piece"][piece], owner, objects, mean=True)
+            mean = segment_sum(graph.x["label_piece"][piece], owner, objects, mean=True)
             named = torch.zeros(objects, 1, device=mean.device, dtype=mean.dtype).index_fill(0, owner, 1.0)
             parts.append(self.label(self.norm(mean)) * named)
         return graph.update(object=parts[0] if len(parts) == 1 else parts[0] + parts[1])
@@ -84,5 +80,5 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.linear, self.out = nn.Linear(image_width, width), out
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         return graph.keep(self.out, self.linear(graph.data["image"].x), like="image")

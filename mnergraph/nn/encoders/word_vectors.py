@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from mnergraph.features.text.encoder import Backbone
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
-from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM, Spelling
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder, CharacterLSTM
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.layers.lstm import WordLSTM
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
 class WordEncoder(nn.Module):
@@ -33,7 +33,7 @@ class WordEncoder(nn.Module):
             )
         self.model = encoder.model
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         # a vocabulary gives each word one piece, so the pieces are the words
         found = graph.update(token=self.model(graph.data["piece"].input_ids))
         if "label_piece" not in graph.layouts:
@@ -41,7 +41,7 @@ class WordEncoder(nn.Module):
         return found.update(label_piece=self.model(graph.data["label_piece"].input_ids))
 
 
-def lstm_states(
+def bilstm_encoder(
     encoder: WordVectors,
     hidden: int,
     *,
@@ -59,19 +59,19 @@ def lstm_states(
     table = WordEncoder(encoder)
     if reader is None:
         return [table, WordLSTM(encoder.width, hidden, dropout=dropout)]
-    spelling = Spelling(encoder.characters, reader)
+    spelling = CharacterEncoder(encoder.characters, reader)
     read, width = ("token", "spelling"), encoder.width + spelling.width
     return [table, spelling, WordLSTM(width, hidden, read=read, dropout=dropout)]
 
 
-def word_states(
-    encoder: Backbone | WordVectors,
+def word_encoder(
+    encoder: TextEncoderModel | WordVectors,
     hidden: int,
     *,
     reader: CharacterCNN | CharacterLSTM,
     dropout: float | None = None,
 ) -> tuple[list[nn.Module], int]:
-    """Layers to the words' states and how wide these are: `lstm_states`, or a pretrained encoder instead.
+    """Layers to the words' states and how wide these are: `bilstm_encoder`, or a pretrained encoder instead.
 
     Args:
         encoder: word vectors, or the pretrained encoder, which has no use for ``hidden`` and ``reader``.
@@ -81,5 +81,5 @@ def word_states(
     """
     if isinstance(encoder, WordVectors):
         dropout = 0.5 if dropout is None else dropout
-        return lstm_states(encoder, hidden, reader=reader, dropout=dropout), 2 * hidden
+        return bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout), 2 * hidden
     return [TextEncoder(encoder, dropout=0.1 if dropout is None else dropout)], encoder.width

@@ -67,9 +67,7 @@ def check(
 def _check_form(emissions: Tensor, mask: Tensor, labels: int, tags: Tensor | None) -> None:
     """Shapes and dtypes, which cost no wait."""
     if emissions.dim() != 3 or emissions.size(-1) != labels:
-        raise ValueError(
-            f"emissions must be [sentences, slots, {labels} labels], not {list(emissions.shape)}"
-        )
+        raise ValueError(f"emissions must be [sentences, slots, {labels} labels], not {list(emissions.shape)}")
     if not emissions.is_floating_point():
         raise TypeError(f"emissions must be floating point, not {emissions.dtype}")
     for name, values, dtype in (("mask", mask, torch.bool), ("tags", tags, torch.int64)):
@@ -112,7 +110,7 @@ def _explain(
     )
 
 
-def spell(names: Sequence[str], span: tuple[int, int, str], length: int) -> tuple[list[int], int | None]:
+def span_tag_ids(names: Sequence[str], span: tuple[int, int, str], length: int) -> tuple[list[int], int | None]:
     """The labels that spell a half-open span ``(start, end, type)``, and the label that would continue it.
 
     >>> spell(("O", "B-PER", "I-PER"), (3, 5, "PER"), 8)
@@ -132,7 +130,7 @@ def spell(names: Sequence[str], span: tuple[int, int, str], length: int) -> tupl
     return [names.index(name) for name in wanted], inside
 
 
-def same_sentences(spans: Sequence[object], mask: Tensor) -> None:
+def check_lengths(spans: Sequence[object], mask: Tensor) -> None:
     """Refuse a list of spans that has not one entry per sentence."""
     if len(spans) != len(mask):
         raise ValueError(f"{len(spans)} lists of spans for {len(mask)} sentences")

@@ -9,12 +9,12 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from mnergraph.nn.heads.checks import check, same_sentences, spell
+from mnergraph.nn.heads.checks import check, check_lengths, span_tag_ids
 from mnergraph.nn.heads.crf_loss import GENTLE, LogLikelihood
 from mnergraph.nn.heads.forward_backward import Chain, best_paths, messages
 
 
-def impossible(tags: Sequence[str]) -> tuple[Tensor, Tensor]:
+def forbidden_transitions(tags: Sequence[str]) -> tuple[Tensor, Tensor]:
     """What BIO2 forbids: first labels [labels] and neighbours [labels, labels] (from row to column), bool.
 
     ``I-T`` may follow ``B-T`` and ``I-T`` only, and may not come first; plain ``B`` and ``I`` (span
@@ -41,7 +41,7 @@ class CRF(torchcrf.CRF):
 
     Args:
         tags: the labels' names, in order.
-        constrain: give what BIO2 forbids (``impossible``) probability 0, in the loss and in decoding. Stored
+        constrain: give what BIO2 forbids (``forbidden_transitions``) probability 0, in the loss and in decoding. Stored
             parameters are not touched, and the gradient of a forbidden one is 0. Gold tags that break BIO2
             (Twitter-2015 has some) are then refused: repair them first.
     """
@@ -50,12 +50,10 @@ class CRF(torchcrf.CRF):
         super().__init__(len(tags), batch_first=True)
         self.tags = tuple(tags)
         self.constrain = constrain
-        start, transitions = impossible(self.tags)
+        start, transitions = forbidden_transitions(self.tags)
         unreachable = sorted({tag for tag in self.tags if tag[:1] == "I" and "B" + tag[1:] not in self.tags})
         if constrain and unreachable:
-            raise ValueError(
-                f"constrain=True needs a B for every I; there is none for {', '.join(unreachable)}"
-            )
+            raise ValueError(f"constrain=True needs a B for every I; there is none for {', '.join(unreachable)}")
         self.register_buffer("forbidden_start", start, persistent=False)
         self.register_buffer("forbidden_transitions", transitions, persistent=False)
 
@@ -71,9 +69,7 @@ class CRF(torchcrf.CRF):
         check(emissions, mask, self.tags, tags, parameters=list(self.parameters()), forbidden=forbidden)
         if not mask.numel():
             return emissions.float().sum((1, 2))
-        found: Tensor = LogLikelihood.apply(
-            emissions, *self._scores(), tags, mask, self._gentle(emissions, mask)
-        )
+        found: Tensor = LogLikelihood.apply(emissions, *self._scores(), tags, mask, self._gentle(emissions, mask))
         return found
 
     @torch.no_grad()
@@ -104,17 +100,15 @@ class CRF(torchcrf.CRF):
         a shorter span is another event.
         """
         check(emissions, mask, self.tags, parameters=list(self.parameters()))
-        same_sentences(spans, mask)
+        check_lengths(spans, mask)
         if not mask.numel():
             for span in itertools.chain.from_iterable(spans):
-                spell(self.tags, span, 0)
+                span_tag_ids(self.tags, span, 0)
             return [[] for _ in spans]
         chain = Chain.of(emissions, *self._scores(), mask)
         found = messages(chain)
         # one copy each off the device: [sentences, slots, labels]
-        left, ahead, own = (
-            part.permute(2, 0, 1).cpu() for part in (found.left, found.ahead, chain.emissions)
-        )
+        left, ahead, own = (part.permute(2, 0, 1).cpu() for part in (found.left, found.ahead, chain.emissions))
         log_z, lengths = found.log_z.cpu(), mask.sum(1).tolist()
         ending, transitions = chain.end.cpu(), chain.transitions.cpu()
         scores: list[list[float]] = []
@@ -122,16 +116,12 @@ class CRF(torchcrf.CRF):
             scores.append([])
             for span in spans[row]:
                 start, end, _ = span
-                labels, inside = spell(self.tags, span, length)
+                labels, inside = span_tag_ids(self.tags, span, length)
                 score = left[row, start, labels[0]] - log_z[row]
                 for step in range(1, len(labels)):
-                    score += (
-                        transitions[labels[step - 1], labels[step]] + own[row, start + step, labels[step]]
-                    )
+                    score += transitions[labels[step - 1], labels[step]] + own[row, start + step, labels[step]]
                 # [labels]: every way on but I-T
-                onward = (
-                    transitions[labels[-1]] + ahead[row, end] if end < length else ending[labels[-1], None]
-                )
+                onward = transitions[labels[-1]] + ahead[row, end] if end < length else ending[labels[-1], None]
                 if end < length and inside is not None:
                     onward[inside] = -torch.inf
                 scores[-1].append(float((score + onward.logsumexp(0)).exp().clamp(max=1.0)))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mnergraph.nn.heads.checks import check, same_sentences, spell
+from mnergraph.nn.heads.checks import check, check_lengths, span_tag_ids
 
 
-class Softmax(nn.Module):
+class IndependentTags(nn.Module):
     """Every word's tag on its own, with the interface of ``CRF`` and no parameters.
 
     log p(y | x) = sum_t log softmax(emissions[t])[y_t]
@@ -58,7 +58,7 @@ class Softmax(nn.Module):
         The same event as for ``CRF``: B-T I-T ... I-T over the words of (start, end, T), and no I-T next. For
         independent words it is a product, of p(tag) over the span and 1 - p(I-T) at the word after it.
         """
-        same_sentences(spans, mask)
+        check_lengths(spans, mask)
         # [sentences, slots, labels]
         chances = self.marginals(emissions, mask).double().cpu()
         scores: list[list[float]] = []
@@ -66,7 +66,7 @@ class Softmax(nn.Module):
             scores.append([])
             for span in spans[row]:
                 start, end, _ = span
-                labels, inside = spell(self.tags, span, length)
+                labels, inside = span_tag_ids(self.tags, span, length)
                 score = chances[row, range(start, end), labels].prod()
                 if end < length and inside is not None:
                     score *= 1.0 - chances[row, end, inside]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.node_stores import NO_LABEL
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
-class Scheduled(nn.Module, ABC):
+class EpochAware(nn.Module, ABC):
     """A layer that is told which epoch begins, by whoever trains it (GEI's scheduled sampling).
 
     What it makes of that it keeps in a buffer, so that it is saved with the weights.
@@ -23,7 +23,7 @@ class Scheduled(nn.Module, ABC):
         """Called before every epoch of training, from 0."""
 
 
-class ScheduledSampling(Scheduled):
+class ScheduledSampling(EpochAware):
     """Labels of a side task that later layers build on: gold at first, then more and more often predicted.
 
     Scheduled sampling (Bengio et al., 2015; GEI, section 3.1). In training every sentence draws on its own,
@@ -47,7 +47,7 @@ class ScheduledSampling(Scheduled):
 
     def __init__(
         self,
-        decode: Callable[[Graph], Tensor],
+        decode: Callable[[GraphState], Tensor],
         reads: Tensor,
         *,
         out: str,
@@ -57,9 +57,7 @@ class ScheduledSampling(Scheduled):
     ) -> None:
         super().__init__()
         if not 0 <= first < last:
-            raise ValueError(
-                f"the share rises from one epoch to a later one, counted from 0, not {first} to {last}"
-            )
+            raise ValueError(f"the share rises from one epoch to a later one, counted from 0, not {first} to {last}")
         if not 0 <= most <= 1:
             raise ValueError(f"the share of predicted labels is 0 to 1, not {most}")
         self.decode, self.out = decode, out
@@ -71,7 +69,7 @@ class ScheduledSampling(Scheduled):
         risen = (epoch - self.first) / (self.last - self.first)
         self.share.fill_(self.most * min(max(risen, 0.0), 1.0))
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         gold, layout = graph.data["token"].y, graph.layouts["token"]
         if self.training:
             predicted = torch.rand(layout.sentences, device=gold.device) < self.share

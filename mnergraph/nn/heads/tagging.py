@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.labels import Labels, boundary
+from mnergraph.labels import LabelSet, boundary
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.independent import Softmax
-from mnergraph.nn.layers.transformer import Transformers
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.independent import IndependentTags
+from mnergraph.nn.layers.transformer import TransformerConfig
+from mnergraph.nn.state import GraphState
 
 
-class Emit(nn.Module):
+class TaggingScores(nn.Module):
     """Linear scores of a task's labels from the tokens' features; several features are concatenated first.
 
     Args:
@@ -30,12 +30,12 @@ class Emit(nn.Module):
         self.task, self.read = task, tuple(read)
         self.linear = nn.Linear(width, labels)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         features = torch.cat([graph.x[name] for name in self.read], -1)
         return graph.emit(self.task, self.linear(features))
 
 
-class Hint(nn.Module):
+class LabelTransfer(nn.Module):
     """One task's scores help another's, through a conversion matrix (UMT, eq. 7).
 
     scores of target = own * scores of target + share * scores of source @ W
@@ -68,23 +68,23 @@ class Hint(nn.Module):
         else:
             self.register_buffer("matrix", matrix.clone())
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         hint = graph.emissions[self.source] @ self.matrix
         return graph.emit(self.target, self.own * graph.emissions[self.target] + self.share * hint)
 
 
-def conversion_matrix(labels: Labels) -> Tensor:
+def conversion_matrix(labels: LabelSet) -> Tensor:
     """Which tags a span label can become, each with the same share (UMT, section 2.4).
 
     Returns:
         ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.
     """
     becomes = torch.zeros(len(labels.boundaries), len(labels))
-    becomes[boundary_of(labels), torch.arange(len(labels))] = 1.0
+    becomes[span_label_ids(labels), torch.arange(len(labels))] = 1.0
     return becomes / becomes.sum(1, keepdim=True)
 
 
-def boundary_of(labels: Labels) -> Tensor:
+def span_label_ids(labels: LabelSet) -> Tensor:
     """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
     return torch.tensor([labels.boundaries.index(boundary(tag)) for tag in labels])
 
@@ -103,13 +103,13 @@ class Task(nn.Module):
     reads: Tensor | None
 
     def __init__(
-        self, name: str, scorer: CRF | Softmax, *, weight: float = 1.0, reads: Tensor | None = None
+        self, name: str, scorer: CRF | IndependentTags, *, weight: float = 1.0, reads: Tensor | None = None
     ) -> None:
         super().__init__()
         self.name, self.scorer, self.weight = name, scorer, weight
         self.register_buffer("reads", reads, persistent=False)
 
-    def loss(self, graph: Graph, gold: Tensor) -> Tensor:
+    def loss(self, graph: GraphState, gold: Tensor) -> Tensor:
         """Negative log-likelihood of every sentence, ``[sentences]``; ``gold`` is the tags, ``[tokens]``."""
         layout = graph.layouts["token"]
         if self.reads is not None:
@@ -117,17 +117,17 @@ class Task(nn.Module):
         emissions, mask = self.scores(graph)
         return -self.scorer(emissions, layout.pad(gold), mask)
 
-    def decode(self, graph: Graph) -> Tensor:
+    def decode(self, graph: GraphState) -> Tensor:
         """The best label of every token, ``[tokens]``."""
         return graph.layouts["token"].unpad(self.scorer.decode(*self.scores(graph)))
 
-    def scores(self, graph: Graph) -> tuple[Tensor, Tensor]:
+    def scores(self, graph: GraphState) -> tuple[Tensor, Tensor]:
         """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
         layout = graph.layouts["token"]
         return layout.pad(graph.emissions[self.name]), layout.mask
 
 
-def span_scores(relation: EdgeType, labels: Labels, transformers: Transformers) -> list[nn.Module]:
+def span_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerConfig) -> list[nn.Module]:
     """Layers to the scores of `span_task` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
 
     A transformer layer of its own over the words as they are so far, which stay as they are, and a linear map
@@ -139,9 +139,9 @@ def span_scores(relation: EdgeType, labels: Labels, transformers: Transformers) 
         transformers: makes the layer.
     """
     block = transformers.block(relation, out="spans")
-    return [block, Emit("spans", transformers.width, len(labels.boundaries), read=("spans",))]
+    return [block, TaggingScores("spans", transformers.width, len(labels.boundaries), read=("spans",))]
 
 
-def span_task(labels: Labels, weight: float, *, name: str = "spans") -> Task:
+def span_task(labels: LabelSet, weight: float, *, name: str = "spans") -> Task:
     """The side task itself: a CRF over B, I and O (UMT, section 2.4)."""
-    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=boundary_of(labels))
+    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=span_label_ids(labels))

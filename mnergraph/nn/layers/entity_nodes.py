@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges, Layout
-from mnergraph.nn.conv.pooling import Pool
-from mnergraph.nn.state import Graph
+from mnergraph.nn.conv.pooling import SpanPooling
+from mnergraph.nn.state import GraphState
 
 
-class Spans(nn.Module):
+class SpanDecoder(nn.Module):
     """The spans that B, I and O spell, as `mnergraph.labels.spans` reads them: an orphan I opens one.
 
     Args:
@@ -42,7 +42,7 @@ class Spans(nn.Module):
         return word, begun[word + 1] - 1, Layout(begun[words.ptr])
 
 
-class GrowEntities(nn.Module):
+class EntityNodes(nn.Module):
     """Grows an ``entity`` node for every span that labels spell (GEI, sections 2.1 and 2.3).
 
     E_n = max over the words i of span n of x_i, feature by feature
@@ -61,10 +61,10 @@ class GrowEntities(nn.Module):
         for key in members:
             if {key[0], key[2]} != {"entity", "token"}:
                 raise ValueError(f"members are relations between entity and token, not {key}")
-        self.spans, self.members, self.read = Spans(labels), tuple(members), read
-        self.pool = Pool("max")
+        self.spans, self.members, self.read = SpanDecoder(labels), tuple(members), read
+        self.pool = SpanPooling("max")
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         words = graph.layouts["token"]
         word, entity, entities = self.spans(graph.x[self.read], words)
         pooled = Edges(words, entities, torch.stack([word, entity]))
@@ -75,7 +75,7 @@ class GrowEntities(nn.Module):
         return graph.grow("entity", x, entities, edges)
 
 
-class JoinEntityWords(nn.Module):
+class EntityEdges(nn.Module):
     """Joins nodes with the words that lie in an entity, and with no other word (GEI without entity nodes).
 
     Args:
@@ -89,9 +89,9 @@ class JoinEntityWords(nn.Module):
         for key in relations:
             if (key[0], key[2]).count("token") != 1:
                 raise ValueError(f"relations are between token and another node type, not {key}")
-        self.spans, self.relations, self.read = Spans(labels), tuple(relations), read
+        self.spans, self.relations, self.read = SpanDecoder(labels), tuple(relations), read
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         within = self.spans.inside[graph.x[self.read]]
         edges = {}
         for key in self.relations:

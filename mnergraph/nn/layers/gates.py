@@ -26,7 +26,7 @@ class Gate(nn.Module):
         return values
 
 
-class Highway(Gate):
+class GatedMix(Gate):
     """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, eqs. 13-14).
 
     out = g * a + (1 - g) * b,  g = sigmoid(W_a a + W_b b)
@@ -38,7 +38,7 @@ class Highway(Gate):
         return b + super().forward(a, b) * (a - b)
 
 
-class Blend(nn.Module):
+class LinearMix(nn.Module):
     """Two readings of the same nodes, mixed by weights that may leave 0 to 1 (HamLearning, eqs. 13-14).
 
     out = alpha * a + (1 - alpha) * b,  alpha = W sigmoid(W_a a + W_b b)

@@ -12,7 +12,7 @@ from torch_geometric.nn import HeteroConv, MessagePassing
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
 class Add(nn.Module):
@@ -66,18 +66,18 @@ class FeedForward(nn.Module):
         return self.residual(x, self.outer(self.activation(self.inner(x))))
 
 
-class EachNode(nn.Module):
+class NodeTypeModule(nn.Module):
     """A layer that treats every node alone: one module for each node type, other types pass."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.types = nn.ModuleDict(modules)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         return graph.update(**{kind: module(graph.x[kind]) for kind, module in self.types.items()})
 
 
-class Apply(nn.Module):
+class FeatureModule(nn.Module):
     """A layer that hands features, by name, to a module of tensors, and keeps what it returns.
 
     Args:
@@ -90,12 +90,12 @@ class Apply(nn.Module):
         super().__init__()
         self.module, self.read, self.write = module, tuple(read), write
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         found = self.module(*(graph.x[name] for name in self.read))
         return graph.keep(self.write, found, like=self.read[0])
 
 
-class RelationalLayer(nn.Module):
+class HeteroLayer(nn.Module):
     """One operator along each relation, messages aggregated by receiver type, all read from the same state.
 
     Takes what PyG's HeteroConv takes, ``{edge type: operator}`` and ``aggr``, without its traps: node types
@@ -124,7 +124,7 @@ class RelationalLayer(nn.Module):
         receivers = dict.fromkeys(dst for _, _, dst in self.relations)
         self.combine = nn.ModuleDict({kind: combine() for kind in receivers} if combine else {})
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         messages: dict[str, list[Tensor]] = {}
         for key, operator in zip(self.relations, self.operators, strict=True):
             if key not in graph.edges:
@@ -160,7 +160,7 @@ _AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class PyGLayer(nn.Module):
+class HeteroConvLayer(nn.Module):
     """A module of PyG that maps ``(x_dict, edge_index_dict)`` to features, HeteroConv for one, in a stack.
 
     Node types that it forgets keep their features.
@@ -170,7 +170,7 @@ class PyGLayer(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         relations = list(self.module.convs.keys())
         absent = [key for key in relations if key not in graph.edges]
         if absent:
@@ -179,7 +179,7 @@ class PyGLayer(nn.Module):
         return graph.update(**self.module(dict(graph.x), index))
 
 
-class Along(nn.Module):
+class RelationModule(nn.Module):
     """One operator along one relation, between any features of its senders and receivers.
 
     Args:
@@ -204,16 +204,14 @@ class Along(nn.Module):
         self.src, self.dst = src or relation[0], dst or relation[2]
         self.out = out or self.dst
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         if self.relation not in graph.edges:
-            raise KeyError(
-                f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}"
-            )
+            raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
         heard = self.operator(graph.x[self.dst], graph.x[self.src], graph.edges[self.relation])
         return graph.keep(self.out, heard, like=self.relation[2])
 
 
-class Positions(nn.Module):
+class PositionalEncoding(nn.Module):
     """Adds the sinusoidal position encoding to nodes of one type (Vaswani et al., 2017, section 3.5).
 
     PE(p, 2i) = sin(p / 10000^(2i / width)),  PE(p, 2i + 1) = cos of the same.
@@ -223,7 +221,7 @@ class Positions(nn.Module):
         super().__init__()
         self.kind = kind
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         x = graph.x[self.kind]
         even = torch.arange(0, x.shape[-1], 2, device=x.device)
         rate = torch.exp(even * (-math.log(10000.0) / x.shape[-1]))
@@ -233,12 +231,12 @@ class Positions(nn.Module):
         return graph.update(**{self.kind: x + both.to(x.dtype)})
 
 
-class Remember(nn.Module):
+class CopyFeatures(nn.Module):
     """Keeps the features of a node type under another name, for a later layer."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__()
         self.kind, self.name = kind, name
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         return graph.keep(self.name, graph.x[self.kind], like=self.kind)

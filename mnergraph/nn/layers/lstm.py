@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mnergraph.graph.layout import Layout
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
-class LSTM(nn.Module):
+class PackedLSTM(nn.Module):
     """A long short-term memory over every sequence of a layout (Hochreiter and Schmidhuber, 1997).
 
     i, f, o = sigmoid(W x_t + U h_t-1 + b) each,  c_t = f * c_t-1 + i * tanh(W_c x_t + U_c h_t-1 + b_c),
@@ -60,19 +60,17 @@ class WordLSTM(nn.Module):
         dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
     """
 
-    def __init__(
-        self, width: int, hidden: int, *, read: Sequence[str] = ("token",), dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, hidden: int, *, read: Sequence[str] = ("token",), dropout: float = 0.0) -> None:
         super().__init__()
-        self.lstm, self.read, self.dropout = LSTM(width, hidden), tuple(read), nn.Dropout(dropout)
+        self.lstm, self.read, self.dropout = PackedLSTM(width, hidden), tuple(read), nn.Dropout(dropout)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         words = self.dropout(torch.cat([graph.x[name] for name in self.read], -1))
         states, _ = self.lstm(words, graph.layouts["token"])
         return graph.update(token=self.dropout(states))
 
 
-class SentenceQuery(nn.Module):
+class SentenceLSTM(nn.Module):
     """The ``sentence`` node: the last state of an LSTM that reads the words from left to right.
 
     Args:
@@ -82,14 +80,14 @@ class SentenceQuery(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.lstm = LSTM(width, hidden, both=False)
+        self.lstm = PackedLSTM(width, hidden, both=False)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         _, last = self.lstm(graph.x["token"], graph.layouts["token"])
         return graph.update(sentence=last)
 
 
-class Spread(nn.Module):
+class BroadcastToTokens(nn.Module):
     """Gives every word what its ``sentence`` node holds.
 
     Args:
@@ -101,6 +99,6 @@ class Spread(nn.Module):
         super().__init__()
         self.read, self.write = read, write
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         told = graph.x[self.read][graph.layouts["token"].sentence]
         return graph.keep(self.write, told, like="token")

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges, Layout
-from mnergraph.nn.state import Graph
+from mnergraph.nn.state import GraphState
 
 
-class Merge(nn.Module):
+class MergeNodeTypes(nn.Module):
     """Grows a node type that holds all nodes of several others, sentence by sentence in their order.
 
     Relations of one name among the parts become one relation of that name among the merged nodes: complete,
     and still not stored, if all of them are. Complete relations that the schema has of the new type follow
-    by themselves. The parts stay as they are; `Split` takes features back to them.
+    by themselves. The parts stay as they are; `SplitNodeTypes` takes features back to them.
 
     Args:
         kind: the new node type.
@@ -38,7 +38,7 @@ class Merge(nn.Module):
         self.kind, self.parts, self.relations = kind, tuple(parts), tuple(relations)
         self.later = tuple(later)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         """
         Raises:
             ValueError: when the parts differ in width.
@@ -55,14 +55,12 @@ class Merge(nn.Module):
         both = torch.cat(features)
         merged = both.new_zeros(both.shape).index_copy(0, torch.cat(rows), both)
         of = dict(zip(self.parts, rows, strict=True))
-        edges = {
-            (self.kind, name, self.kind): self._edges(graph, name, layout, of) for name in self.relations
-        }
+        edges = {(self.kind, name, self.kind): self._edges(graph, name, layout, of) for name in self.relations}
         layouts, nothing = {**graph.layouts, self.kind: layout}, rows[0].new_zeros(2, 0)
         edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.later}
         return graph.grow(self.kind, merged, layout, edges).made_of(self.kind, self.parts)
 
-    def _edges(self, graph: Graph, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:
+    def _edges(self, graph: GraphState, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:
         every = [(src, name, dst) for src in self.parts for dst in self.parts]
         found = {key: graph.edges[key] for key in every if key in graph.edges}
         if not found:
@@ -87,19 +85,19 @@ class Merge(nn.Module):
         )
 
 
-class Split(nn.Module):
+class SplitNodeTypes(nn.Module):
     """Takes the features of merged nodes back to the types that they were merged from.
 
     Args:
         kind: the merged node type.
-        into: for every part, in the order of `Merge`, under which name its features are kept.
+        into: for every part, in the order of `MergeNodeTypes`, under which name its features are kept.
     """
 
     def __init__(self, kind: str, into: Mapping[str, str]) -> None:
         super().__init__()
         self.kind, self.into = kind, dict(into)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         _, rows = places([graph.layouts[part] for part in self.into])
         merged = graph.x[self.kind]
         return graph.update(**{name: merged[of] for name, of in zip(self.into.values(), rows, strict=True)})

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.layers.hetero import AddNorm, FeedForward, RelationalLayer
-from mnergraph.nn.state import Graph
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer
+from mnergraph.nn.state import GraphState
 
 
-class TransformerBlock(nn.Module):
+class TransformerLayer(nn.Module):
     """A transformer layer along one relation (Vaswani et al., 2017, section 3.1; UMT, eqs. 1-2).
 
     P = LN(Q + MHA(Q, K, V)),  out = LN(P + FFN(P));  Q the receivers, K and V the senders
@@ -53,22 +53,20 @@ class TransformerBlock(nn.Module):
         self.relation = relation
         self.src, self.dst = src or relation[0], dst or relation[2]
         self.out = out or self.dst
-        self.attention = Attention(width, heads, dropout=dropout)
+        self.attention = RelationAttention(width, heads, dropout=dropout)
         self.residual = AddNorm(width, dropout, eps)
         self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation, eps)
 
-    def forward(self, graph: Graph) -> Graph:
+    def forward(self, graph: GraphState) -> GraphState:
         if self.relation not in graph.edges:
-            raise KeyError(
-                f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}"
-            )
+            raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
         dst, src = graph.x[self.dst], graph.x[self.src]
         attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
         return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
 
 
 @dataclass(frozen=True)
-class Transformers:
+class TransformerConfig:
     """What all transformer layers of a model have in common; makes them.
 
     Args:
@@ -89,12 +87,12 @@ class Transformers:
 
     def block(
         self, relation: EdgeType, *, dst: str | None = None, src: str | None = None, out: str | None = None
-    ) -> TransformerBlock:
-        """A layer along this relation; names as for `TransformerBlock`."""
-        return TransformerBlock(relation, **vars(self), dst=dst, src=src, out=out)
+    ) -> TransformerLayer:
+        """A layer along this relation; names as for `TransformerLayer`."""
+        return TransformerLayer(relation, **vars(self), dst=dst, src=src, out=out)
 
 
-class ThereAndBack(nn.Sequential):
+class CoAttention(nn.Sequential):
     """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
 
     P = transformer (other queries words),  out = transformer (words query P)
@@ -115,7 +113,7 @@ class ThereAndBack(nn.Sequential):
         self,
         there: EdgeType,
         back: EdgeType,
-        transformers: Transformers,
+        transformers: TransformerConfig,
         *,
         words: str | None = None,
         other: str | None = None,
@@ -130,12 +128,12 @@ class ThereAndBack(nn.Sequential):
         )
 
 
-def spoken(layers: Iterable[nn.Module]) -> set[EdgeType]:
+def relations_used(layers: Iterable[nn.Module]) -> set[EdgeType]:
     """The relations along which these layers speak: what a schema for them needs, and no more."""
     found: set[EdgeType] = set()
     for part in (part for layer in layers for part in layer.modules()):
-        if isinstance(part, TransformerBlock):
+        if isinstance(part, TransformerLayer):
             found.add(part.relation)
-        elif isinstance(part, RelationalLayer):
+        elif isinstance(part, HeteroLayer):
             found.update(part.relations)
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch_geometric.data import HeteroData
 
-from mnergraph.data.datasets.base import Folder, PostDataset, split_name
+from mnergraph.data.datasets.base import PostDataset, PostFolder, split_name
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import ConllError
 from mnergraph.pair import Pair
@@ -29,7 +29,7 @@ def graph(pair: Pair) -> HeteroData:
 
 
 def test_a_plain_folder(root: Path) -> None:
-    posts = Folder(root, builder=graph)
+    posts = PostFolder(root, builder=graph)
     assert (len(posts), posts.tags) == (2, ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
     assert posts.pairs == [Pair(("Kevin",), ("B-PER",), "1"), Pair(("in", "Rome"), ("O", "I-LOC"), "2")]
     assert [data["token"].num_nodes for data in posts] == [1, 2]
@@ -42,68 +42,62 @@ def test_a_folder_laid_out_as_pyg_does(root: Path) -> None:
         path.write_text("")
     (root / "raw" / "dev.txt").write_text(TEXT)
     (root / "raw" / "captions.jsonl").write_text('{"id": "2", "caption": "a city"}')
-    first, second = Folder(root, "valid").pairs
+    first, second = PostFolder(root, "valid").pairs
     assert first.picture == root / "raw" / "images" / "1.png"
     assert (second.picture, second.caption) == (None, "a city")
-    assert Folder(root).images is None
+    assert PostFolder(root).images is None
 
 
 def test_a_selection_keeps_its_pairs(root: Path) -> None:
-    posts = Folder(root)[1:]
+    posts = PostFolder(root)[1:]
     assert ([pair.id for pair in posts.pairs], posts.tags) == (["2"], ("O", "B-LOC", "I-LOC"))
 
 
 def test_without_a_builder_there_are_pairs_but_no_graphs(root: Path) -> None:
-    posts = Folder(root)
-    with pytest.raises(
-        ValueError, match=r"Folder has no builder .* read .pairs, or give builder=GraphBuilder"
-    ):
+    posts = PostFolder(root)
+    with pytest.raises(ValueError, match=r"Folder has no builder .* read .pairs, or give builder=GraphBuilder"):
         posts[0]
     assert posts.with_builder(graph)[0]["token"].num_nodes == 1
     assert posts.builder is None
 
 
 def test_settings_reach_the_reader_and_key_the_cache(root: Path) -> None:
-    plain = Folder(root)
-    repaired = Folder(root, repair=True, mapping={"LOC": "GPE"})
+    plain = PostFolder(root)
+    repaired = PostFolder(root, repair=True, mapping={"LOC": "GPE"})
     assert repaired.pairs[1].labels == ("O", "B-GPE")
     assert plain.pairs[1].labels == ("O", "I-LOC")
     assert len(list((root / "processed").iterdir())) == 2
 
 
 def test_the_cache_is_read_until_the_text_changes(root: Path) -> None:
-    Folder(root)
+    PostFolder(root)
     (cache,) = (root / "processed").iterdir()
     manifest = json.loads(cache.read_text().splitlines()[0])
     assert (manifest["posts"], manifest["repair"], len(manifest["sha256"])) == (2, False, 64)
     written = cache.stat().st_mtime_ns
-    Folder(root)
+    PostFolder(root)
     assert cache.stat().st_mtime_ns == written
     time.sleep(0.01)
-    Folder(root, force_reload=True)
+    PostFolder(root, force_reload=True)
     assert cache.stat().st_mtime_ns > written
     (root / "train.txt").write_text(TEXT.replace("Kevin", "Carol"))
-    assert Folder(root).pairs[0].words == ("Carol",)
+    assert PostFolder(root).pairs[0].words == ("Carol",)
 
 
 def test_a_damaged_cache_is_told(root: Path) -> None:
-    Folder(root)
+    PostFolder(root)
     (cache,) = (root / "processed").iterdir()
     cache.write_text("\n".join(cache.read_text().splitlines()[:-1]))
-    with pytest.raises(
-        ValueError, match=r"damaged cache \(1 of 2 posts\); delete it, or give force_reload=True"
-    ):
-        Folder(root)
-    assert len(Folder(root, force_reload=True)) == 2
+    with pytest.raises(ValueError, match=r"damaged cache \(1 of 2 posts\); delete it, or give force_reload=True"):
+        PostFolder(root)
+    assert len(PostFolder(root, force_reload=True)) == 2
 
 
-def test_a_read_only_root_is_cached_elsewhere(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_root_is_cached_elsewhere(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNERGRAPH_CACHE", str(tmp_path / "cache"))
     root.chmod(0o555)
     try:
-        assert len(Folder(root)) == 2
+        assert len(PostFolder(root)) == 2
     finally:
         root.chmod(0o755)
     assert [path.name for path in root.iterdir()] == ["train.txt"]
@@ -119,27 +113,25 @@ def test_split_names(root: Path) -> None:
         "test",
     ]
     with pytest.raises(ValueError, match="no split 'eval'; there is train, valid"):
-        Folder(root, "eval")
+        PostFolder(root, "eval")
 
 
 def test_what_is_missing_is_told(root: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=re.escape(f"no test.txt in {root} or {root / 'raw'}; there is: train")
-    ):
-        Folder(root, "test")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no test.txt in {root} or {root / 'raw'}; there is: train")):
+        PostFolder(root, "test")
     with pytest.raises(FileNotFoundError, match="there is: nothing"):
-        Folder(root / "nowhere")
+        PostFolder(root / "nowhere")
     assert not (root / "nowhere").exists()
     with pytest.raises(FileNotFoundError, match="images='pics' is no folder"):
-        Folder(root, images="pics")
+        PostFolder(root, images="pics")
     with pytest.raises(TypeError, match="PostDataset is abstract"):
         PostDataset(root)
     (root / "valid.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"valid.txt: no posts in it; right is IMGID"):
-        Folder(root, "valid")
+        PostFolder(root, "valid")
     (root / "valid.txt").write_text("x")
     with pytest.raises(ConllError, match=r"valid\.txt:1: "):
-        Folder(root, "dev")
+        PostFolder(root, "dev")
 
 
 def test_an_id_that_leads_out_of_the_pictures_gets_none(root: Path) -> None:
@@ -147,20 +139,20 @@ def test_an_id_that_leads_out_of_the_pictures_gets_none(root: Path) -> None:
     (root / "1.jpg").write_bytes(b"not ours to read")
     (root / "train.txt").write_text(TEXT.replace("IMGID:1", "IMGID:../1"))
     with pytest.warns(UserWarning, match=re.escape("1 posts are without picture: post id '../1' leads out")):
-        posts = Folder(root)
+        posts = PostFolder(root)
     assert posts.pairs[0].id == "../1"
     assert posts.pairs[0].picture is None
 
 
 def test_given_evidence_is_used_alone(root: Path) -> None:
     (root / "captions.jsonl").write_text('{"id": "1", "caption": "a man"}')
-    assert Folder(root).pairs[0].caption == "a man"
-    assert Folder(root, evidence=Evidence()).pairs[0].caption is None
+    assert PostFolder(root).pairs[0].caption == "a man"
+    assert PostFolder(root, evidence=Evidence()).pairs[0].caption is None
 
 
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ")
 def test_real_posts(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNERGRAPH_CACHE", str(tmp_path))
-    posts = Folder(shared / "posts", "dev")
+    posts = PostFolder(shared / "posts", "dev")
     assert len(posts) == 10
     assert all(pair.picture and pair.caption for pair in posts.pairs)

@@ -64,9 +64,7 @@ def test_download(tmp_path: Path, mirror: str, known: None) -> None:
 
 
 def test_another_file_is_not_kept(tmp_path: Path, mirror: str) -> None:
-    with pytest.raises(
-        ConnectionError, match=r"came torn or is another file: its sha256 is \w{64}, right is 801e149"
-    ):
+    with pytest.raises(ConnectionError, match=r"came torn or is another file: its sha256 is \w{64}, right is 801e149"):
         Twitter2017(tmp_path / "new", text_url=mirror)
     assert not list((tmp_path / "new" / "raw").iterdir())
 
@@ -85,9 +83,7 @@ def test_a_changed_text_is_told(root: Path) -> None:
     assert len(Twitter2017(root)) == 6
     with (root / "train.txt").open("a") as file:
         file.write("\n")
-    with pytest.warns(
-        UserWarning, match=r"not the train split of Twitter2017 as published: its sha256 is \w+, the"
-    ):
+    with pytest.warns(UserWarning, match=r"not the train split of Twitter2017 as published: its sha256 is \w+, the"):
         Twitter2017(root)
     with pytest.raises(
         TypeError, match="TwitterBenchmark is abstract; there is Twitter2015, Twitter2017, Twitter2017C"
@@ -169,9 +165,7 @@ def test_2017c_from_ids(root: Path, tmp_path: Path) -> None:
 
 
 def test_2017c_needs_one_of_the_two(root: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"3075, 659 and 661 posts cannot be derived from it\). Give images= .* ids="
-    ):
+    with pytest.raises(ValueError, match=r"3075, 659 and 661 posts cannot be derived from it\). Give images= .* ids="):
         Twitter2017C(root)
 
 

@@ -6,17 +6,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnergraph.data.formats.conll import ConllError, read_conll, write_conll
-from mnergraph.labels import orphans
+from mnergraph.labels import invalid_inside_tags
 from mnergraph.pair import Pair
 
 # Any character but those that part words: also U+2028, U+0085, no-break spaces, zero-width ones and NUL.
-WORDS = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\t \n\r"), min_size=1, max_size=8
-)
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t \n\r"), min_size=1, max_size=8)
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-OTHER", "I-OTHER", "I-LOC-x"])
-IDS = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), min_size=1, max_size=8
-).filter(lambda text: text == text.strip(" "))
+IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), min_size=1, max_size=8).filter(
+    lambda text: text == text.strip(" ")
+)
 
 
 @st.composite
@@ -171,5 +169,5 @@ def test_real_files_are_written_as_they_were(shared: Path, tmp_path: Path, name:
 def test_orphans_of_2015(shared: Path) -> None:
     for split, count in {"train": 186, "valid": 53, "test": 135}.items():
         path = shared / "twitter2015" / f"{split}.txt"
-        assert sum(len(orphans(pair.labels or ())) for pair in read_conll(path)) == count
-        assert not any(orphans(pair.labels or ()) for pair in read_conll(path, repair=True))
+        assert sum(len(invalid_inside_tags(pair.labels or ())) for pair in read_conll(path)) == count
+        assert not any(invalid_inside_tags(pair.labels or ()) for pair in read_conll(path, repair=True))

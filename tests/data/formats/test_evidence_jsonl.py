@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from mnergraph.data.formats.evidence_jsonl import (
+    Detections,
     EvidenceError,
-    Sight,
     read_captions,
     read_objects,
     write_captions,
     write_objects,
 )
-from mnergraph.pair import Object
+from mnergraph.pair import DetectedObject
 
 GOOD = {"label": "dog", "score": 0.5, "box": [1, 2, 3, 4]}
 
@@ -23,8 +23,12 @@ def line(**changes: object) -> str:
 
 def test_objects_written_and_read_are_the_same(tmp_path: Path) -> None:
     sights = {
-        "1": Sight(10, 20, (Object("a\u2028b", (0.5, 0, 10, 20), 0.25, (0, 2)), Object("", (1, 1, 2, 2)))),
-        "é": Sight(1, 1, ()),
+        "1": Detections(
+            10,
+            20,
+            (DetectedObject("a\u2028b", (0.5, 0, 10, 20), 0.25, (0, 2)), DetectedObject("", (1, 1, 2, 2))),
+        ),
+        "é": Detections(1, 1, ()),
     }
     write_objects(sights, tmp_path / "objects.jsonl")
     assert read_objects(tmp_path / "objects.jsonl") == sights
@@ -38,9 +42,7 @@ def test_captions_written_and_read_are_the_same(tmp_path: Path) -> None:
 
 def test_overhanging_boxes_are_clipped_and_further_keys_ignored(tmp_path: Path) -> None:
     path = tmp_path / "objects.jsonl"
-    path.write_text(
-        "\n" + line(objects=[GOOD | {"box": [-1, 2, 11.5, 20.01], "class": 3}], note="x") + "\r\n"
-    )
+    path.write_text("\n" + line(objects=[GOOD | {"box": [-1, 2, 11.5, 20.01], "class": 3}], note="x") + "\r\n")
     assert read_objects(path)["1"].objects[0].box == (0, 2, 10, 20)
 
 
@@ -74,9 +76,7 @@ def test_faults_of_objects_name_file_and_line(tmp_path: Path, content: str, faul
     assert "right" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "content", ['{"id": "1"}', '{"id": "1", "caption": null}', b'{"id": "1", "caption": "\xe9"}']
-)
+@pytest.mark.parametrize("content", ['{"id": "1"}', '{"id": "1", "caption": null}', b'{"id": "1", "caption": "\xe9"}'])
 def test_faults_of_captions_name_file_and_line(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "captions.jsonl"
     path.write_bytes(b"\n" + (content if isinstance(content, bytes) else content.encode()))
@@ -86,15 +86,13 @@ def test_faults_of_captions_name_file_and_line(tmp_path: Path, content: str | by
 
 def test_objects_without_boxes_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="object 'dog' of '1' has no box"):
-        write_objects({"1": Sight(1, 1, (Object("dog"),))}, tmp_path / "objects.jsonl")
+        write_objects({"1": Detections(1, 1, (DetectedObject("dog"),))}, tmp_path / "objects.jsonl")
 
 
 def test_lines_of_one_id_that_differ_are_told(tmp_path: Path) -> None:
     path = tmp_path / "captions.jsonl"
     path.write_text('{"id": "1", "caption": "a"}\n{"id": "2", "caption": "x"}\n{"id": "1", "caption": "b"}\n')
-    with pytest.warns(
-        UserWarning, match=re.escape("lines of one id differ ('1' on lines [1, 3]); the last is used")
-    ):
+    with pytest.warns(UserWarning, match=re.escape("lines of one id differ ('1' on lines [1, 3]); the last is used")):
         assert read_captions(path) == {"1": "b", "2": "x"}
     path.write_text('{"id": "1", "caption": "a"}\n' * 2)
     assert read_captions(path) == {"1": "a"}

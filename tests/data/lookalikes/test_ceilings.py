@@ -7,18 +7,18 @@ from itertools import combinations
 
 import pytest
 
-from mnergraph.data.lookalikes.ceilings import Truth, best_f1, ceiling, picture_ceiling
+from mnergraph.data.lookalikes.ceilings import GroundTruth, best_f1, ceiling, image_ceiling
 from mnergraph.data.lookalikes.grammar import TYPES
 from mnergraph.pair import Pair
 
 
-def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, Truth]]:
+def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, GroundTruth]]:
     """One post per kind: "plain", "told", "misled" (an object stands for it, untruthfully) or "blind"."""
     pairs, truth = [], {}
     for place, kind in enumerate(kinds):
         pairs.append(Pair(("Jordan", "!"), (f"B-{TYPES[place % 4]}", "O"), id=str(place)))
         name = frozenset({(0, 1)})
-        truth[str(place)] = Truth(
+        truth[str(place)] = GroundTruth(
             ambiguous=name if kind != "plain" else frozenset(),
             shown=name if kind in ("told", "misled") else frozenset(),
             told=name if kind == "told" else frozenset(),
@@ -28,7 +28,7 @@ def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, Truth]]:
 
 def test_by_hand() -> None:
     data = posts(["plain"] * 4 + ["told"] * 12 + ["blind"] * 4)
-    text, seen = ceiling(*data), picture_ceiling(*data)
+    text, seen = ceiling(*data), image_ceiling(*data)
     assert text.accuracy == text.f1 == text.lucky == (4 + 16 / 4) / 20
     assert seen.accuracy == (4 + 12 + 1) / 20
     assert seen.f1 == 2 * 16 / (16 + 20)  # silent about the four that nothing tells
@@ -42,8 +42,8 @@ def test_lucky_is_the_best_constant_type() -> None:
 
 def test_misleading_pictures_are_trusted_as_far_as_they_are_right() -> None:
     data = posts(["told"] * 8 + ["misled"] * 8)
-    assert picture_ceiling(*data).accuracy == (8 + 8 / 4) / 16
-    assert picture_ceiling(*posts(["misled"] * 8)) == ceiling(*posts(["blind"] * 8))
+    assert image_ceiling(*data).accuracy == (8 + 8 / 4) / 16
+    assert image_ceiling(*posts(["misled"] * 8)) == ceiling(*posts(["blind"] * 8))
 
 
 def test_a_split_without_entities_or_labels_has_no_score() -> None:

@@ -55,9 +55,7 @@ def test_pictures_tell_what_the_truth_says(made: Made) -> None:
         told = {s.type for s in spans(pair.labels or ()) if s[:2] in known.told}
         assert {TYPE_OF[o.label] for o in pair.objects if o.label in TYPE_OF} == told
         grounded = {o.words: TYPE_OF[o.label] for o in pair.objects if o.words}
-        assert all(
-            Span(*words, kind) in spans(pair.labels or ()) for words, kind in grounded.items() if words
-        )
+        assert all(Span(*words, kind) in spans(pair.labels or ()) for words, kind in grounded.items() if words)
         assert len(known.told) < 2 or len(grounded) == 2
         assert all(o.label in NEUTRAL or o.label in TYPE_OF for o in pair.objects)
         assert bool(pair.objects) == bool(pair.picture) == bool(pair.caption)
@@ -94,9 +92,7 @@ def test_words_do_not_tell_the_type(made: Made, features: str) -> None:
     read: dict[str, Callable[[Pair, Span], str]] = {
         "name": lambda p, s: "_".join(p.words[s.start : s.end]),
         "words": lambda p, s: " ".join(p.words),
-        "place": lambda p, s: (
-            f"at{s.start} of{len(p.words)} {' '.join(p.words[max(0, s.start - 2) : s.end + 2])}"
-        ),
+        "place": lambda p, s: f"at{s.start} of{len(p.words)} {' '.join(p.words[max(0, s.start - 2) : s.end + 2])}",
     }
     train, test = ambiguous(made["train"]), ambiguous(made["test"])
     model = make_pipeline(CountVectorizer(token_pattern=r"\S+"), LogisticRegression(max_iter=2000))
@@ -107,9 +103,7 @@ def test_words_do_not_tell_the_type(made: Made, features: str) -> None:
 
 def test_objects_tell_the_type(made: Made) -> None:
     def seen(pair: Pair, span: Span) -> str:
-        return (
-            " ".join(o.label.replace(" ", "_") for o in pair.objects if o.words in (None, span[:2])) or "none"
-        )
+        return " ".join(o.label.replace(" ", "_") for o in pair.objects if o.words in (None, span[:2])) or "none"
 
     data = made["test"]
     train, test = ambiguous(made["train"]), ambiguous(data)
@@ -118,8 +112,8 @@ def test_objects_tell_the_type(made: Made) -> None:
     right = (model.predict([seen(p, s) for p, s in test]) == [s.type for _, s in test]).sum()
     entities = sum(len(spans(pair.labels or ())) for pair in data.pairs)
     reached = (entities - len(test) + right) / entities
-    assert abs(reached - data.picture_ceiling.accuracy) < 3 * data.picture_ceiling.spread
-    assert data.picture_ceiling.accuracy > data.ceiling.lucky + 0.3
+    assert abs(reached - data.image_ceiling.accuracy) < 3 * data.image_ceiling.spread
+    assert data.image_ceiling.accuracy > data.ceiling.lucky + 0.3
 
 
 def test_ceilings_are_those_of_the_counts(made: Made) -> None:
@@ -138,7 +132,7 @@ def test_irrelevant_pictures_lift_no_ceiling(tmp_path: Path, misleading: bool) -
         )
 
     usual, all_irrelevant = test_split("usual", 0.1), test_split("irrelevant", 1.0)
-    assert usual.picture_ceiling.accuracy > usual.ceiling.lucky + 0.2
-    assert all_irrelevant.picture_ceiling == all_irrelevant.ceiling == usual.ceiling
+    assert usual.image_ceiling.accuracy > usual.ceiling.lucky + 0.2
+    assert all_irrelevant.image_ceiling == all_irrelevant.ceiling == usual.ceiling
     assert [pair.words for pair in usual.pairs] == [pair.words for pair in all_irrelevant.pairs]
     assert any(o.label in TYPE_OF for pair in all_irrelevant.pairs for o in pair.objects) == misleading

@@ -20,9 +20,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_same_seed_same_bytes_other_seed_others(tmp_path: Path) -> None:
-    one, two, other = (
-        make(tmp_path / name, seed=seed, sizes=SMALL) for name, seed in (("a", 3), ("b", 3), ("c", 4))
-    )
+    one, two, other = (make(tmp_path / name, seed=seed, sizes=SMALL) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
     assert files(one) == files(two)
     assert (one / "train.txt").read_bytes() != (other / "train.txt").read_bytes()
     assert sorted(path.name for path in tmp_path.joinpath("a").iterdir()) == ["raw"]
@@ -51,9 +49,7 @@ def test_other_settings_make_it_again_and_the_same_do_not(tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_run_killed_midway_leaves_the_old_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_midway_leaves_the_old_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 

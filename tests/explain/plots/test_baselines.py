@@ -17,10 +17,15 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mnergraph.explain import PostRecord, Weights
-from mnergraph.explain.plots import draw_confusion, draw_graph, draw_heads, draw_heard
+from mnergraph.explain import EdgeWeights, PairRecord
+from mnergraph.explain.plots import (
+    plot_attention_heads,
+    plot_entity_object_attention,
+    plot_graph,
+    plot_type_confusion,
+)
 from mnergraph.models import Entity
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
 STORED = Path(__file__).with_name("baselines.json")
 ROWS, COLUMNS = 12, 16
@@ -29,17 +34,17 @@ WORDS = ("Kawhi", "Leonard", "wins", "in", "Oakland")
 ENTITIES = [Entity(0, 2, "PER", 0.91), Entity(4, 5, "LOC", 0.62)]
 
 
-def record() -> PostRecord:
+def record() -> PairRecord:
     """Two layers of two heads; in the first, each word hears most of the object of its number."""
     index = torch.cartesian_prod(torch.arange(3), torch.arange(5)).t()
     weights = torch.softmax(-(index[0] - index[1] % 3).abs()[:, None] * torch.tensor([3.0, 0.5]), 0)
     layers = tuple(
-        Weights(name, GUIDES, "attention", index, of, (3, 5), "")
+        EdgeWeights(name, GUIDES, "attention", index, of, (3, 5), "")
         for name, of in (("4", weights), ("7", weights.flip(0)))
     )
-    pair = Pair(WORDS, objects=(Object("player"), Object("ball"), Object("net")))
+    pair = Pair(WORDS, objects=(DetectedObject("player"), DetectedObject("ball"), DetectedObject("net")))
     nodes = {"token": 5, "object": 3}
-    return PostRecord(pair, torch.arange(5), nodes, {}, layers, (), {})
+    return PairRecord(pair, torch.arange(5), nodes, {}, layers, (), {})
 
 
 def graph() -> nx.MultiDiGraph:
@@ -59,12 +64,10 @@ def graph() -> nx.MultiDiGraph:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    "graph": lambda: draw_graph(graph(), strongest=5),
-    "heard": lambda: draw_heard(record(), ENTITIES),
-    "heads": lambda: draw_heads(record(), GUIDES),
-    "confusion": lambda: draw_confusion(
-        [["B-PER", "B-LOC"]] * 3, [["B-PER", "B-PER"]] * 2 + [["O", "B-LOC"]]
-    ),
+    "graph": lambda: plot_graph(graph(), strongest=5),
+    "heard": lambda: plot_entity_object_attention(record(), ENTITIES),
+    "heads": lambda: plot_attention_heads(record(), GUIDES),
+    "confusion": lambda: plot_type_confusion([["B-PER", "B-LOC"]] * 3, [["B-PER", "B-PER"]] * 2 + [["O", "B-LOC"]]),
 }
 
 

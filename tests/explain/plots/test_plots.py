@@ -18,18 +18,18 @@ from matplotlib.patches import FancyArrowPatch
 from PIL import Image, ImageColor
 from wild import noise
 
-from mnergraph.explain import PostRecord, attention_graph, record_attention, to_networkx
+from mnergraph.explain import PairRecord, attention_graph, record_attention, to_networkx
 from mnergraph.explain.plots import (
-    draw_confusion,
-    draw_curves,
-    draw_graph,
-    draw_heads,
-    draw_heard,
-    draw_picture,
-    draw_types,
+    plot_attention_heads,
+    plot_entity_object_attention,
+    plot_f1_by_type,
+    plot_graph,
+    plot_image_attention,
+    plot_training_curves,
+    plot_type_confusion,
 )
 from mnergraph.explain.plots.scores import read_log
-from mnergraph.explain.plots.style import COLOURS, legible, right_to_left
+from mnergraph.explain.plots.style import COLOURS, ellipsize, right_to_left
 from mnergraph.models import UMGF, Entity
 from mnergraph.pair import Pair
 
@@ -43,7 +43,7 @@ def pair(tmp_path: Path) -> Pair:
     return replace(post(6, 3, boxes=1.0, seed=4), picture=tmp_path / "1.png", size=(120, 90))
 
 
-def recorded(model: UMGF, pair: Pair) -> PostRecord:
+def recorded(model: UMGF, pair: Pair) -> PairRecord:
     with record_attention(model) as record:
         model.predict([pair])
     return record.posts[0]
@@ -73,7 +73,7 @@ def every(figure: Figure) -> list[Any]:
 def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     model = umgf()
     graph = to_networkx(model.builder(pair), model.schema, record=recorded(model, pair), entities=ENTITIES)
-    figure = draw_graph(graph, strongest=2)
+    figure = plot_graph(graph, strongest=2)
     pixels(figure)
     (ax,) = figure.axes
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
@@ -86,12 +86,12 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     # words stand from left to right, objects beneath them
     words = [text for text in ax.texts if text.get_text() in pair.words]
     assert [text.get_position()[0] for text in words] == sorted(text.get_position()[0] for text in words)
-    only = draw_graph(graph, strongest=1, relations=["guides"], layer="5", head=0)
+    only = plot_graph(graph, strongest=1, relations=["guides"], layer="5", head=0)
     assert len([patch for patch in only.axes[0].patches if isinstance(patch, FancyArrowPatch)]) == 2
     with pytest.raises(ValueError, match=r"no layer '99' weighed anything; there is"):
-        draw_graph(graph, layer="99")
+        plot_graph(graph, layer="99")
     with pytest.raises(ValueError, match=r"no weights of nonsense; there are some of attends, guides"):
-        draw_graph(graph, relations=["nonsense"])
+        plot_graph(graph, relations=["nonsense"])
 
 
 @pytest.mark.parametrize(
@@ -107,22 +107,22 @@ def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: 
     things = (pair.objects * 14)[:40]
     things = tuple(replace(thing, words=None) for thing in things)
     model, wild = umgf(), replace(pair, words=words, labels=None, objects=things, entities=())
-    figure = draw_graph(attention_graph(model, wild))
+    figure = plot_graph(attention_graph(model, wild))
     pixels(figure)
     assert len(figure.axes[0].images) == 40
-    pixels(draw_heard(recorded(model, wild), [Entity(0, 1, "PER", 0.5)]))
-    shown = [text for text in figure.axes[0].texts if text.get_text() == legible(words[0])]
+    pixels(plot_entity_object_attention(recorded(model, wild), [Entity(0, 1, "PER", 0.5)]))
+    shown = [text for text in figure.axes[0].texts if text.get_text() == ellipsize(words[0])]
     assert len(shown) == words.count(words[0])
     if right_to_left(words):
         assert shown[0].get_position()[0] > shown[1].get_position()[0]
 
 
 def test_legible() -> None:
-    assert legible("a\n b\tc") == "a b c"
-    assert legible("abcdefghij", most=7) == "abcd…ij"
-    assert legible("\U000f0000x") == "x"
-    assert legible("שלום $5 _") == "שלום $5 _"
-    assert "▯" in legible("\U00013000"), "hieroglyphs are in no font of ours"
+    assert ellipsize("a\n b\tc") == "a b c"
+    assert ellipsize("abcdefghij", most=7) == "abcd…ij"
+    assert ellipsize("\U000f0000x") == "x"
+    assert ellipsize("שלום $5 _") == "שלום $5 _"
+    assert "▯" in ellipsize("\U00013000"), "hieroglyphs are in no font of ours"
     assert right_to_left(["abc", "محمد صلاح"])
     assert not right_to_left(["abc", "12"])
 
@@ -138,7 +138,7 @@ def test_colours_differ_in_lightness_from_white() -> None:
 
 def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record = recorded(umgf(), pair)
-    figure = draw_heard(record, ENTITIES)
+    figure = plot_entity_object_attention(record, ENTITIES)
     pixels(figure)
     shown = np.asarray(figure.axes[0].images[0].get_array())
     for row, entity in zip(shown, ENTITIES, strict=True):
@@ -146,33 +146,33 @@ def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> 
         assert heard is not None
         np.testing.assert_allclose(row, heard.numpy())
     with pytest.raises(ValueError, match="there is no entity to draw"):
-        draw_heard(record, [])
+        plot_entity_object_attention(record, [])
     with pytest.raises(ValueError, match="nothing was weighed between"):
-        draw_heard(recorded(umgf(), pair.without_picture()), ENTITIES)
+        plot_entity_object_attention(recorded(umgf(), pair.without_picture()), ENTITIES)
 
 
 def test_picture_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record = recorded(umgf(), pair)
-    figure = draw_picture(record, ENTITIES)
+    figure = plot_image_attention(record, ENTITIES)
     pixels(figure)
     titles = [ax.get_title() for ax in every(figure) if ax.images]
     assert titles[0] == "boxes"
     assert [title.rpartition(" [")[2] for title in titles[1:]] == ["PER 0.91]", "LOC 0.40]"]
     with pytest.raises(ValueError, match="has no picture to draw"):
-        draw_picture(recorded(umgf(), pair.without_picture()), ENTITIES)
+        plot_image_attention(recorded(umgf(), pair.without_picture()), ENTITIES)
 
 
 def test_heads_side_by_side_in_given_axes(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record, figure = recorded(umgf(), pair), Figure(figsize=(6, 6))
     ax = figure.subplots()
-    assert draw_heads(record, ("token", "attends", "token"), ax=ax) is figure
+    assert plot_attention_heads(record, ("token", "attends", "token"), ax=ax) is figure
     shown = [panel for panel in every(figure) if panel.images and panel.get_title()]
     assert [panel.get_title() for panel in shown][:2] == ["layer 4, head 0", "layer 4, head 1"]
     assert len(shown) == sum(w.weights.shape[1] for w in record.along(("token", "attends", "token")))
     first = record.along(("token", "attends", "token"))[0].matrix()[0]
     np.testing.assert_allclose(np.asarray(shown[0].images[0].get_array()), first.numpy())
     with pytest.raises(KeyError, match="no weights along"):
-        draw_heads(record, ("object", "nonsense", "token"))
+        plot_attention_heads(record, ("object", "nonsense", "token"))
 
 
 # --- scores ----------------------------------------------------------------------------------------------
@@ -186,23 +186,23 @@ def test_curves_of_a_resumed_run(tmp_path: Path) -> None:
     logged = read_log(tmp_path)
     assert logged["loss"] == ([0, 5, 12], [3.5, 2.5, 1.5])
     assert logged["dev_f1"] == ([9, 19], [0.5, 0.6])
-    figure = draw_curves({"UMGF": tmp_path})
+    figure = plot_training_curves({"UMGF": tmp_path})
     pixels(figure)
     assert list(figure.axes[1].get_lines()[0].get_ydata()) == [50, 60]
     with pytest.raises(FileNotFoundError, match=r"holds no logs/version_\*/metrics.csv"):
-        draw_curves({"none": tmp_path / "none"})
+        plot_training_curves({"none": tmp_path / "none"})
 
 
 def test_confusion_of_types() -> None:
     gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-LOC", "O"]]
     said = [["B-LOC", "I-LOC", "O", "B-LOC"], ["O", "B-PER"]]
-    figure = draw_confusion(gold, said)
+    figure = plot_type_confusion(gold, said)
     pixels(figure)
     # rows are gold: LOC, PER, none
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0]]
     with pytest.raises(ValueError, match="no entity"):
-        draw_confusion([["O"]], [["O"]])
+        plot_type_confusion([["O"]], [["O"]])
 
 
 def test_bars_by_type(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_bars_by_type(tmp_path: Path) -> None:
     (tmp_path / "many.json").write_text(json.dumps({"seeds": runs}))
     (tmp_path / "one.json").write_text(json.dumps({"scores": runs["0"]}))
     (tmp_path / "none.json").write_text("{}")
-    figure = draw_types({"A": tmp_path / "many.json", "B": tmp_path / "one.json"})
+    figure = plot_f1_by_type({"A": tmp_path / "many.json", "B": tmp_path / "one.json"})
     pixels(figure)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == pytest.approx([50, 80, 50, 70])
@@ -222,4 +222,4 @@ def test_bars_by_type(tmp_path: Path) -> None:
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["A (3 seeds)", "B (1 seed)"]
     with pytest.raises(ValueError, match="holds no scores by type on test"):
-        draw_types({"C": tmp_path / "none.json"})
+        plot_f1_by_type({"C": tmp_path / "none.json"})

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
-from mnergraph.explain.plots import draw_schema
+from mnergraph.explain.plots import plot_schema
 from mnergraph.explain.plots.schema import UNREACHABLE
 from mnergraph.graph import Complete, Grounded, Relation, Schema, Windowed
 from mnergraph.models import SCHEMAS
@@ -34,7 +34,7 @@ def drawn(figure: Figure) -> tuple[list[str], list[FancyArrowPatch], list[str]]:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_type_and_relation_is_there(name: str) -> None:
     schema = SCHEMAS[name]
-    texts, arrows, legend = drawn(draw_schema(schema))
+    texts, arrows, legend = drawn(plot_schema(schema))
     between = [relation for relation in schema if relation.src != relation.dst]
     assert len(arrows) == len(between)
     assert {type(relation.kind).__name__ for relation in between} <= set(legend)
@@ -53,25 +53,23 @@ def test_what_cannot_reach_the_tags_and_names_that_are_no_mathematics() -> None:
             Relation("token", "$x_1$", "token", Complete()),
         ]
     )
-    texts, (arrow,), legend = drawn(draw_schema(deaf))
+    texts, (arrow,), legend = drawn(plot_schema(deaf))
     assert texts[1:] == ["object\n↻ again (Complete, not heard)", "$x_1$"]
     assert texts[0] == "token\n↻ $x_1$ (Complete)"
-    assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx(
-        [int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    )
+    assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx([int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     assert "cannot reach the tags" in legend
 
 
 def test_into_axes_and_without_relations() -> None:
     figure = Figure(layout="constrained")
     ax = figure.subplots()
-    assert draw_schema(Schema(), ax=ax) is figure
+    assert plot_schema(Schema(), ax=ax) is figure
     assert drawn(figure) == (["token"], [], [])
 
 
 def test_relations_side_by_side_bend_apart() -> None:
     several = Schema([Relation("object", name, "token", Complete()) for name in ("one", "two", "three")])
-    figure = draw_schema(several)
+    figure = plot_schema(several)
     texts, arrows, _ = drawn(figure)
     assert texts[2:] == ["one", "two", "three"]
     heights = [text.get_position()[1] for text in figure.axes[0].texts[2:]]
@@ -85,7 +83,7 @@ def test_everything_lies_within_the_picture() -> None:
     several += [Relation("token", f"b{place}", "object", Complete()) for place in range(4)]
     long = [Relation("a very long name of a node type", "and of a relation among them", "token", Complete())]
     for relations in (several, long):
-        figure = draw_schema(Schema(relations))
+        figure = plot_schema(Schema(relations))
         _, arrows, legend = drawn(figure)
         assert len(arrows) == len(relations)
         if relations is several:
@@ -100,7 +98,7 @@ def test_everything_lies_within_the_picture() -> None:
 
 def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
     many = Schema(Relation(f"type{place}", "speaks", "token", Windowed(place)) for place in range(10))
-    texts, arrows, legend = drawn(draw_schema(many))
+    texts, arrows, legend = drawn(plot_schema(many))
     assert len(arrows) == 10
     assert not legend
     assert "speaks\nWindowed(9)" in texts

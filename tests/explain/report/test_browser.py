@@ -14,7 +14,7 @@ from pages import HOSTILE, a_post, content
 from PIL import Image
 
 from benchmarks.browser import NoBrowser, chromium
-from mnergraph.explain.report import write_page
+from mnergraph.explain.report import write_report
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -99,7 +99,7 @@ def browse(driver: Chrome, tmp_path: Path) -> Iterator[Callable[..., Browsed]]:
 
     def opened(*posts: dict[str, Any], **told: Any) -> Browsed:
         path = tmp_path / "page.html"
-        write_page({**content(*posts), **told}, path)
+        write_report({**content(*posts), **told}, path)
         driver.get("about:blank")
         for kind in ("browser", "performance"):
             driver.get_log(kind)  # what was before
@@ -151,9 +151,7 @@ def test_an_object_lights_the_words_that_heard_it(browse: Callable[..., Browsed]
     page = browse(ann())
     page.point(".chip")
     assert page.words() == page.words("gold") == [True, False, False]
-    hearers = [
-        f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))
-    ]
+    hearers = [f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))]
     assert page.told() == f"hat was heard by {', '.join(f'{hearer}0' for hearer in hearers)}"
     cap = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", cap)
@@ -268,9 +266,7 @@ def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     page = browse(a_post(*HOSTILE, objects=labels, said=said, **told), a_post("hi"), model=HOSTILE[2])
     page.point(".word", 2)
     page.point(".chip", 2)
-    shown = page.js(
-        "return [...document.querySelectorAll('article:first-child .word')].map((w) => w.textContent)"
-    )
+    shown = page.js("return [...document.querySelectorAll('article:first-child .word')].map((w) => w.textContent)")
     assert shown == [text.replace("\ud800", "?") for text in HOSTILE]
     inside = page.js("return [...new Set([...document.querySelectorAll('main *')].map((e) => e.localName))]")
     assert set(inside) == {"article", "b", "div", "h2", "img", "mark", "p", "span"}

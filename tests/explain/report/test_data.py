@@ -16,25 +16,25 @@ from PIL import Image
 from wild import noise
 
 from mnergraph.explain import record_attention
-from mnergraph.explain.report import page_content
+from mnergraph.explain.report import report_data
 from mnergraph.labels import Span
-from mnergraph.metrics.scores import error_kinds
+from mnergraph.metrics.scores import classify_errors
 from mnergraph.models import UMGF
 
 
 def test_kinds_of_errors() -> None:
     gold = [Span(0, 2, "PER"), Span(3, 4, "LOC"), Span(5, 7, "ORG"), Span(9, 10, "PER")]
     said = [Span(0, 2, "PER"), Span(3, 4, "ORG"), Span(6, 8, "ORG"), Span(8, 9, "LOC")]
-    assert error_kinds(gold, said) == (
+    assert classify_errors(gold, said) == (
         ["right", "type", "boundary", "missed"],
         ["right", "type", "boundary", "spurious"],
     )
-    assert error_kinds([], []) == ([], [])
+    assert classify_errors([], []) == ([], [])
 
 
 def test_weights_are_the_records(umgf: Callable[[], UMGF]) -> None:
     model, pairs = umgf(), [post(5, 3, seed=1), post(2), post(4, 1, seed=2)]
-    content = page_content(model, pairs, batch_size=2)
+    content = report_data(model, pairs, batch_size=2)
     with record_attention(model) as record:
         model.predict(pairs)
     assert content["layers"] == sorted(content["layers"], key=float)
@@ -55,7 +55,7 @@ def test_pictures_are_scaled_and_boxes_are_shares(tmp_path: Path, umgf: Callable
     objects = tuple(replace(thing, box=box) for thing, box in zip(pair.objects, boxes, strict=True))
     pair = replace(pair, picture=tmp_path / "1.png", size=(120, 90), objects=objects)
     gone = replace(pair, picture=tmp_path / "gone.png")
-    with_it, without = page_content(umgf(), [pair, gone])["posts"]
+    with_it, without = report_data(umgf(), [pair, gone])["posts"]
     head, _, data = with_it["picture"].partition(",")
     assert head == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 360)
@@ -71,7 +71,7 @@ def test_entities_of_both_sides(umgf: Callable[[], UMGF]) -> None:
         pytest.fail("the model of these tests finds entities")
     labels = ["O"] * 6
     labels[found[0].start : found[0].end] = ["B-X"] + ["I-X"] * (found[0].end - found[0].start - 1)
-    told, bare = page_content(model, [replace(unlabelled, labels=tuple(labels)), unlabelled])["posts"]
+    told, bare = report_data(model, [replace(unlabelled, labels=tuple(labels)), unlabelled])["posts"]
     assert told["gold"] == [[found[0].start, found[0].end, "X", "type"]]
     assert told["said"][0][:4] == [found[0].start, found[0].end, found[0].type, "type"]
     assert told["said"][0][4] == pytest.approx(found[0].score, abs=1e-3)

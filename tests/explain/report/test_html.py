@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pages import HOSTILE, a_post, content
 
-from mnergraph.explain.report import write_page
+from mnergraph.explain.report import write_report
 from mnergraph.explain.report.html import json_in_html
 
 
@@ -41,7 +41,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     things = [{"label": text, "score": 1.0, "box": None} for text in HOSTILE]
     hostile = a_post(*HOSTILE, id=HOSTILE[0], caption=HOSTILE[2], objects=things, parts=[])
     told = {**content(hostile), "model": HOSTILE[0]}
-    size = write_page(told, tmp_path / "page.html")
+    size = write_report(told, tmp_path / "page.html")
     raw = (tmp_path / "page.html").read_bytes()
     assert len(raw) == size
     page, plain = Elements(raw.decode()), Elements(page_of(tmp_path, content(a_post("hi"))))
@@ -74,9 +74,9 @@ def test_nothing_else_may_run_or_be_fetched(tmp_path: Path) -> None:
 
 def test_numbers_that_json_has_not(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
-        write_page({"model": float("nan")}, tmp_path / "page.html")
+        write_report({"model": float("nan")}, tmp_path / "page.html")
 
 
 def page_of(folder: Path, told: dict[str, Any]) -> str:
-    write_page(told, folder / "other.html")
+    write_report(told, folder / "other.html")
     return (folder / "other.html").read_text(encoding="utf-8")

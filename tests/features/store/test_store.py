@@ -211,9 +211,7 @@ def test_a_process_that_dies_leaves_what_it_had_flushed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "header"])
-def test_a_torn_shard_is_named_and_redone(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_torn_shard_is_named_and_redone(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, range(4), shard_bytes=1)
     shard = tmp_path / "shard-0-000001.safetensors"
     content = shard.read_bytes()
@@ -262,9 +260,7 @@ def test_two_readers_during_a_write(tmp_path: Path) -> None:
     )
     here = str(Path(__file__).parent)
     readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), here], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), here], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     for reader in readers:

@@ -9,12 +9,12 @@ import torch
 from huggingface_hub import constants
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, XLNetConfig, XLNetModel
 
-from mnergraph.features.text.encoder import TINY, Backbone, pretrained, tiny, untrained
+from mnergraph.features.text.encoder import TINY, TextEncoderModel, pretrained, tiny, untrained
 
 WORDS = ("Paris", "in", "the", "réin", "http://t.co/x", "\u200b", "😀")
 
 
-def states(backbone: Backbone) -> torch.Tensor:
+def states(backbone: TextEncoderModel) -> torch.Tensor:
     ids = [piece for word in backbone.pieces(WORDS) for piece in word]
     return backbone.model.eval()(input_ids=torch.tensor([ids])).last_hidden_state
 
@@ -71,16 +71,12 @@ def test_pretrained_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["no-such/encoder", "nowhere", "a/b/c"])
 def test_no_such_encoder_offline(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        OSError, match=f"no text encoder at '{name}': give the name of a Hugging Face encoder while"
-    ):
+    with pytest.raises(OSError, match=f"no text encoder at '{name}': give the name of a Hugging Face encoder while"):
         pretrained(name)
 
 
 def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
-    with pytest.raises(
-        OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json \("
-    ):
+    with pytest.raises(OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json \("):
         pretrained(tmp_path)
 
 
@@ -88,14 +84,14 @@ def test_how_much_an_encoder_reads() -> None:
     """RoBERTa counts positions from behind its padding index; relative positions know no end."""
     pieces = tiny(width=8, max_length=512).pieces
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    bert = Backbone(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")
+    bert = TextEncoderModel(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")
     assert bert.max_length == 20
     config = RobertaConfig(**sizes, vocab_size=40, max_position_embeddings=20, pad_token_id=1)
-    roberta = Backbone(RobertaModel(config), pieces, "r")
+    roberta = TextEncoderModel(RobertaModel(config), pieces, "r")
     assert roberta.max_length == 18
     for backbone in (bert, roberta):
         backbone.model(input_ids=torch.full((1, backbone.max_length), 7))
         with pytest.raises((IndexError, RuntimeError)):
             backbone.model(input_ids=torch.full((1, backbone.max_length + 1), 7))
     xlnet = XLNetModel(XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=1, d_inner=8))
-    assert Backbone(xlnet, pieces, "x").max_length == 512, "the tokenizer's limit"
+    assert TextEncoderModel(xlnet, pieces, "x").max_length == 512, "the tokenizer's limit"

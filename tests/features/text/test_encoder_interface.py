@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnergraph.features.text.encoder import Backbone, Encoder, tiny, untrained
+from mnergraph.features.text.encoder import Encoder, TextEncoderModel, tiny, untrained
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 
 WORDS = ("Paris", "in", "\u200b")
@@ -15,7 +15,7 @@ WORDS = ("Paris", "in", "\u200b")
 @pytest.mark.parametrize(
     ("encoder", "kind"),
     [
-        (tiny(["paris"], width=16, layers=1, heads=2), Backbone),
+        (tiny(["paris"], width=16, layers=1, heads=2), TextEncoderModel),
         (random_vectors(["paris", "in"], 16, at_least=1), WordVectors),
     ],
 )
@@ -26,6 +26,6 @@ def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: P
     assert (again.name, again.width) == (encoder.name, encoder.width)
     assert again.pieces(WORDS) == encoder.pieces(WORDS)
     assert all(encoder.pieces(WORDS)), "every word has a piece"
-    assert (again.characters is None) == (encoder.characters is None) == (kind is Backbone)
+    assert (again.characters is None) == (encoder.characters is None) == (kind is TextEncoderModel)
     shapes = [weight.shape for weight in encoder.model.parameters()]
     assert [weight.shape for weight in again.model.parameters()] == shapes != []

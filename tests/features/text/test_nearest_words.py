@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import mnergraph.features.text.nearest_words
-from mnergraph.features.text.nearest_words import SimilarWords
+from mnergraph.features.text.nearest_words import NearestWords
 
 NAMES = ("paris", "rome", "Oslo", "bob", "tom", "nothing", "far")
 TABLE = {
@@ -32,8 +32,8 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def find(table: Path, words: list[str] = VOCABULARY, **options: object) -> SimilarWords:
-    return SimilarWords.find(table, words, **{"progress": False, **options})  # type: ignore[arg-type]
+def find(table: Path, words: list[str] = VOCABULARY, **options: object) -> NearestWords:
+    return NearestWords.find(table, words, **{"progress": False, **options})  # type: ignore[arg-type]
 
 
 def cosine(a: str, b: str) -> float:
@@ -56,7 +56,7 @@ def test_nearest_words_by_name(table: Path) -> None:
     assert set(found.names) == {"rome", "Oslo", "paris", "tom"}
     for name, vector in zip(found.names, found.vectors, strict=True):
         assert vector.tolist() == pytest.approx(TABLE[name])
-    assert repr(found) == "SimilarWords(4 words, 4 vectors of width 3)"
+    assert repr(found) == "NearestWords(4 words, 4 vectors of width 3)"
 
 
 def test_more_neighbours_than_words(table: Path) -> None:
@@ -69,7 +69,7 @@ def test_exact_case_only(table: Path) -> None:
     found = find(table, lower=False)
     assert found.words == ("Oslo", "paris")
     assert found.of("Paris") == []
-    assert SimilarWords.among(["a"], torch.ones(1, 2), ["a"], progress=False).of("a") == []
+    assert NearestWords.among(["a"], torch.ones(1, 2), ["a"], progress=False).of("a") == []
 
 
 def test_words_that_come_later(table: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_the_builder_gets(table: Path) -> None:
 def test_saved_and_loaded(table: Path, tmp_path: Path) -> None:
     found = find(table, seed=1)
     found.save(tmp_path / "a.safetensors")
-    again = SimilarWords.load(tmp_path / "a.safetensors")
+    again = NearestWords.load(tmp_path / "a.safetensors")
     again.save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert (again.words, again.names, again.lower) == (found.words, found.names, found.lower)

@@ -43,11 +43,7 @@ def test_a_sentence_with_parted_apostrophes() -> None:
     assert RuleChunker()(words) == [(0, 6), (7, 9)]
 
 
-@given(
-    st.lists(
-        st.sampled_from(["man", "the", "a", "of", "walking", "stands", "'s", "!", "<unk>", "front", "in"])
-    )
-)
+@given(st.lists(st.sampled_from(["man", "the", "a", "of", "walking", "stands", "'s", "!", "<unk>", "front", "in"])))
 def test_spans_are_in_order_apart_and_hold_a_noun(words: list[str]) -> None:
     found = RuleChunker()(words)
     assert all(0 <= start < end <= len(words) for start, end in found)

@@ -49,14 +49,11 @@ def test_hashtags_and_mentions_apart_as_2017_has_them() -> None:
     assert texts("#NBA @NBA") == ["#NBA", "@NBA"]
 
 
-@pytest.mark.parametrize(
-    ("name", "whole", "least"), [("twitter2015", True, 0.92), ("twitter2017", False, 0.98)]
-)
+@pytest.mark.parametrize(("name", "whole", "least"), [("twitter2015", True, 0.92), ("twitter2017", False, 0.98)])
 def test_agrees_with_the_benchmarks(shared: Path, name: str, whole: bool, least: float) -> None:
     """Words of a benchmark's post, joined by spaces, come back as they were; bar cut-off links."""
     posts = read_conll(shared / name / "test.txt")
     same = [
-        tuple(texts(" ".join(pair.words), whole_hashtags=whole, whole_mentions=whole)) == pair.words
-        for pair in posts
+        tuple(texts(" ".join(pair.words), whole_hashtags=whole, whole_mentions=whole)) == pair.words for pair in posts
     ]
     assert sum(same) / len(posts) > least

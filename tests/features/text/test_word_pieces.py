@@ -14,7 +14,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mnergraph.features.text import word_pieces as text
 from mnergraph.features.text.encoder import tiny
-from mnergraph.features.text.word_pieces import WordPieces, best_windows, windows
+from mnergraph.features.text.word_pieces import WordTokenizer, best_windows, windows
 
 LINES = [
     "Paris in the rain , RT @user : so happy #blessed http://t.co/abc",
@@ -67,9 +67,7 @@ def unigram() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     inner.train_from_iterator(LINES, trainer)
-    inner.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     return wrapped(inner, unk_token="<unk>", pad_token="<pad>")
 
 
@@ -85,7 +83,7 @@ TOKENIZERS = pytest.mark.parametrize("make", [word_piece, byte_level, unigram])
 @given(words=st.lists(WORDS, min_size=1, max_size=6))
 @settings(max_examples=80, deadline=None)
 def test_equals_the_tokenizer_on_the_whole_sentence(make, words: list[str]) -> None:
-    pieces = WordPieces(make())
+    pieces = WordTokenizer(make())
     found = pieces(words)
     assert len(found) == len(words)
     assert all(found), "every word has a piece"
@@ -99,14 +97,14 @@ def test_equals_the_tokenizer_on_the_whole_sentence(make, words: list[str]) -> N
 
 @TOKENIZERS
 def test_awkward_words_keep_their_place(make) -> None:
-    pieces = WordPieces(make())
+    pieces = WordTokenizer(make())
     alone = [pieces([word])[0] for word in AWKWARD]
     assert all(alone)
-    assert WordPieces(make())(AWKWARD) == alone, "a word does not depend on its neighbours"
+    assert WordTokenizer(make())(AWKWARD) == alone, "a word does not depend on its neighbours"
 
 
 def test_erased_words_become_unknown() -> None:
-    pieces = WordPieces(word_piece())
+    pieces = WordTokenizer(word_piece())
     for word in ("\u200b", "\u00ad", " ", "\ufe0f", "\ufeff", "\x00"):
         assert pieces([word]) == [(pieces.unknown,)], ascii(word)
     assert pieces(["paris", "\u200b"]) != pieces(["paris", "rain"])
@@ -114,7 +112,7 @@ def test_erased_words_become_unknown() -> None:
 
 @TOKENIZERS
 def test_special_pieces(make) -> None:
-    pieces = WordPieces(make())
+    pieces = WordTokenizer(make())
     tokenizer = make()
     names = {word_piece: ("[CLS]", "[SEP]"), byte_level: ("<s>", "</s>"), unigram: ("<s>", "</s>")}[make]
     assert (pieces.start, pieces.end) == tuple((tokenizer.convert_tokens_to_ids(name),) for name in names)
@@ -125,7 +123,7 @@ def test_special_pieces(make) -> None:
 def test_a_tokenizer_without_special_pieces() -> None:
     inner = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    pieces = WordPieces(wrapped(inner, unk_token="?"))
+    pieces = WordTokenizer(wrapped(inner, unk_token="?"))
     assert (pieces.start, pieces.end, pieces.padding) == ((), (), pieces.unknown)
     assert pieces(["a", "b", " "]) == [(0,), (1,), (1,)]
 
@@ -133,31 +131,31 @@ def test_a_tokenizer_without_special_pieces() -> None:
 def test_padding_stands_in_for_unknown() -> None:
     inner = Tokenizer(models.WordLevel({"a": 0, "_": 1}))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    assert WordPieces(wrapped(inner, pad_token="_"))(["a", " "]) == [(0,), (1,)]
+    assert WordTokenizer(wrapped(inner, pad_token="_"))(["a", " "]) == [(0,), (1,)]
     with pytest.raises(ValueError, match="has neither an unknown nor a padding token"):
-        WordPieces(wrapped(inner))
+        WordTokenizer(wrapped(inner))
 
 
 def test_slow_tokenizers_are_refused() -> None:
     with pytest.raises(ValueError, match="ByT5Tokenizer is a slow tokenizer; mnergraph needs a fast one"):
-        WordPieces(ByT5Tokenizer())
+        WordTokenizer(ByT5Tokenizer())
 
 
 def test_a_very_long_word() -> None:
-    assert len(WordPieces(word_piece())(["z" * 600])[0]) == 600
+    assert len(WordTokenizer(word_piece())(["z" * 600])[0]) == 600
 
 
 def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory starts afresh when it is full, also in the middle of a sentence of known and new words."""
-    monkeypatch.setattr(text, "REMEMBERED", 5)
-    pieces, fresh = WordPieces(word_piece()), WordPieces(word_piece())
+    monkeypatch.setattr(text, "CACHE_SIZE", 5)
+    pieces, fresh = WordTokenizer(word_piece()), WordTokenizer(word_piece())
     for words in (["a", "b", "c"], ["a", "b", "c", "d"], ["d", "e", "f", "a"], list("abcdefgh"), ["h", "a"]):
         assert pieces(words) == [fresh([word])[0] for word in words]
     assert len(pieces._pieces) <= 8
 
 
 def test_pickled_without_its_memory() -> None:
-    pieces = WordPieces(word_piece())
+    pieces = WordTokenizer(word_piece())
     wanted = pieces(["paris", "zz"])
     again = pickle.loads(pickle.dumps(pieces))
     assert again._pieces == {}

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from wild import noise
 
-from mnergraph.features.vision.backbones import Fit, Regions, Tower
+from mnergraph.features.vision.backbones import BackboneGrid, Fit, VisionTower
 from mnergraph.features.vision.crops import MEAN, STD
 
-SMALL = Regions("resnet18", size=64)
+SMALL = BackboneGrid("resnet18", size=64)
 
 
 def together(seen: list, part: str) -> Tensor:
@@ -31,7 +31,7 @@ def together(seen: list, part: str) -> Tensor:
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 @torch.no_grad()
 def test_a_resnets_map_and_vector(backbone: str) -> None:
-    extractor = Regions(backbone, size=64, seed=3)
+    extractor = BackboneGrid(backbone, size=64, seed=3)
     pictures = [noise(50, 40, seed) for seed in range(3)]
     found = list(extractor.extract(pictures, progress=False))
     with torch.random.fork_rng():
@@ -53,7 +53,7 @@ def test_a_vits_patches_and_class_token() -> None:
     net = torchvision.models.VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32
     ).eval()
-    extractor = Regions("vit_b_16", size=32)
+    extractor = BackboneGrid("vit_b_16", size=32)
     from torchvision.models.feature_extraction import create_feature_extractor
 
     extractor.__dict__["net"] = create_feature_extractor(net, {"encoder": "states"})
@@ -69,7 +69,7 @@ def test_a_vits_patches_and_class_token() -> None:
 
 
 def test_a_real_vit_is_built_for_its_size() -> None:
-    (found,) = Regions("vit_b_32", size=64).extract([noise()], progress=False)
+    (found,) = BackboneGrid("vit_b_32", size=64).extract([noise()], progress=False)
     assert found.grid is not None
     assert found.grid.shape == (4, 768)
 
@@ -82,9 +82,7 @@ def test_ways_to_make_a_square(fit: Fit) -> None:
     assert made.shape == (3, 64, 64)
     red = (made[0] > 200) & (made[1] < 50)
     # of 80 rows 20 are red; the middle 20 of a crop are all red; letterboxed to 16 columns
-    assert red.float().mean().item() == pytest.approx(
-        {"squash": 0.25, "crop": 1.0, "letterbox": 0.0625}[fit], abs=0.04
-    )
+    assert red.float().mean().item() == pytest.approx({"squash": 0.25, "crop": 1.0, "letterbox": 0.0625}[fit], abs=0.04)
     if fit == "letterbox":
         assert made[:, 0, 0].tolist() == [124, 116, 104]
         assert torch.equal(made, pixels.pil_to_tensor(ImageOps.pad(tall, (64, 64), 2, color=(124, 116, 104))))
@@ -92,28 +90,24 @@ def test_ways_to_make_a_square(fit: Fit) -> None:
 
 def test_names_and_settings() -> None:
     assert SMALL.name == "resnet18-random-seed0-64px-squash"
-    assert Regions("resnet152", "imagenet").name == "resnet152-imagenet-224px-squash"
+    assert BackboneGrid("resnet152", "imagenet").name == "resnet152-imagenet-224px-squash"
     with pytest.raises(ValueError, match="backbone 'vgg' is not among resnet101,"):
-        Regions("vgg")
+        BackboneGrid("vgg")
     with pytest.raises(ValueError, match="fit is one of squash, crop, letterbox, not 'stretch'"):
-        Regions(fit="stretch")  # type: ignore[arg-type]
+        BackboneGrid(fit="stretch")  # type: ignore[arg-type]
     assert replace(SMALL, stage=1, cells=7).name == "resnet18-random-seed0-64px-squash-stage1-7x7"
     with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
-        Regions(stage=5)
+        BackboneGrid(stage=5)
     for given in ({"stage": 1}, {"cells": 7}):
         with pytest.raises(ValueError, match="stage and cells are a ResNet's; vit_b_16 has patches"):
-            Regions("vit_b_16", **given)
+            BackboneGrid("vit_b_16", **given)
 
 
 def test_weights_that_are_not_there() -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"weights='w.pth' is neither 'random', 'imagenet' nor a file"
-    ):
-        _ = Regions("resnet18", "w.pth").net
-    with pytest.raises(
-        FileNotFoundError, match=r"torchvision has IMAGENET1K_V1 of resnet18, the newest at ht"
-    ):
-        _ = Regions("resnet18", "w.pth").net
+    with pytest.raises(FileNotFoundError, match=r"weights='w.pth' is neither 'random', 'imagenet' nor a file"):
+        _ = BackboneGrid("resnet18", "w.pth").net
+    with pytest.raises(FileNotFoundError, match=r"torchvision has IMAGENET1K_V1 of resnet18, the newest at ht"):
+        _ = BackboneGrid("resnet18", "w.pth").net
 
 
 # --- transformers ----------------------------------------------------------------------------------------
@@ -126,16 +120,14 @@ KINDS = ["clip", "siglip", "dinov2", "vit without pooler", "resnet"]
 def test_a_towers_patches_and_vector(kind: str, tmp_path: Path) -> None:
     folder = tinies.tower(kind, tmp_path / kind)
     pictures = [noise(50, 40, seed) for seed in range(3)]
-    found = list(Tower(folder).extract(pictures, progress=False))
+    found = list(VisionTower(folder).extract(pictures, progress=False))
     model = hf.AutoModel.from_pretrained(folder).eval()
     x = hf.AutoImageProcessor.from_pretrained(folder)(images=pictures, return_tensors="pt").pixel_values
     if kind in ("clip", "siglip"):
         said = model.vision_model(x)
         pooled = model.get_image_features(x)
         if kind == "clip":
-            torch.testing.assert_close(
-                model.visual_projection(together(found, "pooled")), pooled.pooler_output
-            )
+            torch.testing.assert_close(model.visual_projection(together(found, "pooled")), pooled.pooler_output)
         else:
             torch.testing.assert_close(together(found, "pooled"), pooled.pooler_output)
     else:
@@ -154,34 +146,32 @@ def test_a_towers_patches_and_vector(kind: str, tmp_path: Path) -> None:
 
 def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
     folder = tinies.tower("siglip", tmp_path / "siglip-tiny")
-    drawn = Tower(folder, weights="random", seed=5)
+    drawn = VisionTower(folder, weights="random", seed=5)
     assert drawn.name == "siglip-tiny-random-seed5"
-    assert Tower(folder).name == "siglip-tiny"
-    assert Tower("facebook/dinov2-base").name == "facebook--dinov2-base"
+    assert VisionTower(folder).name == "siglip-tiny"
+    assert VisionTower("facebook/dinov2-base").name == "facebook--dinov2-base"
     (one,) = drawn.extract([noise()], progress=False)
-    (again,) = Tower(folder, weights="random", seed=5).extract([noise()], progress=False)
-    (other,) = Tower(folder).extract([noise()], progress=False)
+    (again,) = VisionTower(folder, weights="random", seed=5).extract([noise()], progress=False)
+    (other,) = VisionTower(folder).extract([noise()], progress=False)
     assert one.grid is not None
     assert torch.equal(one.grid, again.grid)
     assert not torch.allclose(one.grid, other.grid)
     (tmp_path / "siglip-tiny" / "model.safetensors").unlink()
-    (more,) = Tower(folder, weights="random", seed=5).extract([noise()], progress=False)
+    (more,) = VisionTower(folder, weights="random", seed=5).extract([noise()], progress=False)
     assert torch.equal(one.grid, more.grid)
-    with pytest.raises(
-        OSError, match=r"no vision model at '.*siglip-tiny': give the name of one on the Hugging"
-    ):
-        _ = Tower(folder).net
+    with pytest.raises(OSError, match=r"no vision model at '.*siglip-tiny': give the name of one on the Hugging"):
+        _ = VisionTower(folder).net
     with pytest.raises(ValueError, match="right is 'pretrained' or 'random'"):
-        _ = Tower(folder, weights="none").net  # type: ignore[arg-type]
+        _ = VisionTower(folder, weights="none").net  # type: ignore[arg-type]
 
 
 def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
     folder = Path(tinies.tower("siglip", tmp_path / "siglip"))
-    found = Tower(str(folder)).identity()
+    found = VisionTower(str(folder)).identity()
     assert found["settings"] == {"model": "siglip", "weights": "pretrained", "seed": 0}
     assert found["processor"]["size"] == {"height": 32, "width": 32}
     hf.SiglipImageProcessor(size={"height": 32, "width": 32}, do_normalize=False).save_pretrained(folder)
-    other = Tower(str(folder)).identity()
+    other = VisionTower(str(folder)).identity()
     assert {key for key in found if found[key] != other[key]} == {"processor"}
     assert SMALL.identity()["processor"] is None
 
@@ -193,12 +183,8 @@ def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:
     state = load_file(folder / "model.safetensors")
     del state["layernorm.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ValueError, match=r"has no weights for layernorm.weight: it is no vision model, or not"
-    ):
-        _ = Tower(str(folder)).net
+    with pytest.raises(ValueError, match=r"has no weights for layernorm.weight: it is no vision model, or not"):
+        _ = VisionTower(str(folder)).net
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(
-        OSError, match=r"no AutoImageProcessor for '.*dino': beside the model lie preprocessor"
-    ):
-        _ = Tower(str(folder)).processor
+    with pytest.raises(OSError, match=r"no AutoImageProcessor for '.*dino': beside the model lie preprocessor"):
+        _ = VisionTower(str(folder)).processor

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional as pixels
 from wild import lying
 
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.image_io import open_picture
-from mnergraph.pair import Box, Object, Pair
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.image_io import open_image
+from mnergraph.pair import Box, DetectedObject, Pair
 
-CROPS = Crops(size=32)
+CROPS = RegionEncoder(size=32)
 BOXES: list[Box] = [(0, 0, 40, 30), (3.2, 5.9, 17.4, 20.6), (30, 20, 30.2, 20.1), (-5, -5, 99, 99)]
 
 
@@ -37,7 +37,7 @@ def picture(folder: Path, name: str = "1.png", seed: int = 0) -> Path:
 
 
 def pair(path: Path | None, *boxes: Box, id: str = "7") -> Pair:
-    return Pair(("a", "word"), id=id, picture=path, objects=tuple(Object("thing", box=box) for box in boxes))
+    return Pair(("a", "word"), id=id, picture=path, objects=tuple(DetectedObject("thing", box=box) for box in boxes))
 
 
 def regions(pairs: list[Pair]) -> list[torch.Tensor | None]:
@@ -49,16 +49,14 @@ def regions(pairs: list[Pair]) -> list[torch.Tensor | None]:
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 def test_a_region_is_what_torchvision_says_of_the_crop(backbone: str) -> None:
-    crops = Crops(backbone, size=32, seed=3)
+    crops = RegionEncoder(backbone, size=32, seed=3)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = getattr(torchvision.models, backbone)(weights=None).eval()
     net.fc = torch.nn.Identity()
     whole = noise()
     found = crops(whole, BOXES)
-    for row, corners in zip(
-        found, [(0, 0, 40, 30), (3, 5, 17, 21), (30, 20, 31, 21), (0, 0, 40, 30)], strict=True
-    ):
+    for row, corners in zip(found, [(0, 0, 40, 30), (3, 5, 17, 21), (30, 20, 31, 21), (0, 0, 40, 30)], strict=True):
         crop = pixels.pil_to_tensor(whole.crop(corners).resize((32, 32), Image.Resampling.BILINEAR)) / 255
         mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
         with torch.no_grad():
@@ -99,20 +97,17 @@ def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
     first = CROPS(noise(), BOXES)
     torch.manual_seed(12)
     state = torch.get_rng_state()
-    again = Crops(size=32).model
+    again = RegionEncoder(size=32).model
     assert torch.equal(torch.get_rng_state(), state), "torch's random state is left alone"
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(again.parameters(), CROPS.model.parameters(), strict=True)
-    )
-    assert not torch.allclose(Crops(size=32, seed=1)(noise(), BOXES), first)
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), CROPS.model.parameters(), strict=True))
+    assert not torch.allclose(RegionEncoder(size=32, seed=1)(noise(), BOXES), first)
 
 
 def test_names_say_what_the_vectors_are() -> None:
-    assert Crops().name == "resnet18-random-seed0-224px"
-    assert Crops("resnet50", "/some/where/mine.pth", size=64).name == "resnet50-mine-64px"
+    assert RegionEncoder().name == "resnet18-random-seed0-224px"
+    assert RegionEncoder("resnet50", "/some/where/mine.pth", size=64).name == "resnet50-mine-64px"
     with pytest.raises(ValueError, match=r"backbone 'vgg' is not among resnet101, resnet152, resnet18,"):
-        Crops("vgg")
+        RegionEncoder("vgg")
 
 
 def test_vectors_can_be_trained_on(tmp_path: Path) -> None:
@@ -130,13 +125,13 @@ def test_vectors_can_be_trained_on(tmp_path: Path) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one whenever regions are computed."""
     calls: list[int] = []
-    compute = Crops._compute
+    compute = RegionEncoder._compute
 
-    def counting(self: Crops, pairs: list[Pair], progress: bool) -> dict[str, torch.Tensor]:
+    def counting(self: RegionEncoder, pairs: list[Pair], progress: bool) -> dict[str, torch.Tensor]:
         calls.append(len(pairs))
         return compute(self, pairs, progress)
 
-    monkeypatch.setattr(Crops, "_compute", counting)
+    monkeypatch.setattr(RegionEncoder, "_compute", counting)
     return calls
 
 
@@ -144,7 +139,7 @@ def test_the_cache_gives_the_same_and_misses_what_changed(tmp_path: Path, counte
     path, cache = picture(tmp_path), tmp_path / "cache"
     posts = [pair(path, *BOXES[:2]), pair(None, id="8")]
     first = CROPS.attach(posts, cache, progress=False)
-    again = Crops(size=32).attach(posts, cache, progress=False)
+    again = RegionEncoder(size=32).attach(posts, cache, progress=False)
     assert counted == [2]
     assert first == again
     for one, other in zip(regions(first), regions(again), strict=True):
@@ -171,7 +166,7 @@ def test_other_weights_in_the_same_file_miss_the_cache(tmp_path: Path, counted: 
         torch.nn.init.constant_(net.conv1.weight, seed)
         state = net.state_dict()
         torch.save(state if buffers else {**state, "fc.more": torch.zeros(3)}, weights)
-        Crops(weights=str(weights), size=32).attach([pair(picture(tmp_path), BOXES[0])], tmp_path / "cache")
+        RegionEncoder(weights=str(weights), size=32).attach([pair(picture(tmp_path), BOXES[0])], tmp_path / "cache")
     assert len(counted) == 2
 
 
@@ -202,9 +197,7 @@ def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
     bad = [pair(path, BOXES[0], id=name) for name, path in paths.items()]
     good = pair(picture(tmp_path), BOXES[0], id="good")
     for cache in (None, tmp_path / "cache"):
-        with pytest.warns(
-            UserWarning, match=rf"^{len(bad)} pictures can't be read; .* no region vector"
-        ) as told:
+        with pytest.warns(UserWarning, match=rf"^{len(bad)} pictures can't be read; .* no region vector") as told:
             found = CROPS.attach([*bad, good], cache, progress=False)
         assert "truncated (" in str(told[0].message)
         assert [row is None for row in regions(found)] == [True] * len(bad) + [False]
@@ -222,7 +215,7 @@ def test_a_decompression_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.
     for limit in (1000, 100):  # Pillow warns beyond the limit and refuses beyond twice of it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(OSError, match=r"1.png: .*decompression bomb"):
-            open_picture(path)
+            open_image(path)
         with pytest.warns(UserWarning, match=r"^1 pictures can't be read.*decompression bomb"):
             CROPS.attach([pair(path, BOXES[0])], progress=False)
 
@@ -284,12 +277,12 @@ def test_boxes_follow_a_picture_on_its_side(tmp_path: Path, orientation: int) ->
 
 
 def test_the_whole_picture_stands_in_where_there_is_no_box(tmp_path: Path) -> None:
-    told = replace(pair(picture(tmp_path)), objects=(Object("a hat"),))
+    told = replace(pair(picture(tmp_path)), objects=(DetectedObject("a hat"),))
     found = CROPS.attach([told, pair(None)], progress=False)
     whole, hat = found[0].objects
     assert (whole.label, whole.box, whole.words) == ("", (0, 0, 40, 30), None)
     assert found[0].size == (40, 30)
-    assert hat == Object("a hat")
+    assert hat == DetectedObject("a hat")
     assert hat.region is None
     torch.testing.assert_close(whole.region, CROPS(noise(), [(0, 0, 40, 30)])[0])
     assert found[1].objects == ()
@@ -310,8 +303,8 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str, classifier: bool) -> N
         torch.save(state, path)
     else:
         save_file(state, path)
-    found = Crops(weights=str(path), size=32)(noise(), BOXES)
-    torch.testing.assert_close(found, Crops(seed=5, size=32)(noise(), BOXES))
+    found = RegionEncoder(weights=str(path), size=32)(noise(), BOXES)
+    torch.testing.assert_close(found, RegionEncoder(seed=5, size=32)(noise(), BOXES))
 
 
 def test_no_such_weights(tmp_path: Path) -> None:
@@ -319,7 +312,7 @@ def test_no_such_weights(tmp_path: Path) -> None:
         FileNotFoundError,
         match=r"weights='nowhere.pth' is neither 'random', 'imagenet' nor a file of weights",
     ):
-        _ = Crops(weights="nowhere.pth").model
+        _ = RegionEncoder(weights="nowhere.pth").model
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -331,10 +324,8 @@ def test_weights_of_something_else(tmp_path: Path, suffix: str) -> None:
     else:
         save_file({"conv1.weight": torch.zeros(3)}, other)
     for path in (text, other):
-        with pytest.raises(
-            ValueError, match=rf"weights='.*{suffix}' are not those of resnet18: right is the"
-        ):
-            _ = Crops(weights=str(path)).model
+        with pytest.raises(ValueError, match=rf"weights='.*{suffix}' are not those of resnet18: right is the"):
+            _ = RegionEncoder(weights=str(path)).model
 
 
 def test_imagenet_offline_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +336,7 @@ def test_imagenet_offline_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     url = torchvision.models.ResNet50_Weights.DEFAULT.url
     with pytest.raises(OSError, match=r"the weights of resnet50 are not here.*no network") as caught:
-        _ = Crops("resnet50", "imagenet").model
+        _ = RegionEncoder("resnet50", "imagenet").model
     assert f"fetch {url} and give its path as weights, or weights='random'" in str(caught.value)
 
 
@@ -373,9 +364,9 @@ def test_imagenet_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lambda url, *, progress, check_hash: load(address, progress=False),
     )
     try:
-        wanted = Crops(seed=6, size=32)(noise(), BOXES)
+        wanted = RegionEncoder(seed=6, size=32)(noise(), BOXES)
         for _ in range(2):
-            found = Crops(weights="imagenet", size=32)(noise(), BOXES)
+            found = RegionEncoder(weights="imagenet", size=32)(noise(), BOXES)
             torch.testing.assert_close(found, wanted)
     finally:
         server.shutdown()

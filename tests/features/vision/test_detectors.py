@@ -16,11 +16,11 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.transforms.v2 import functional as pixels
 from wild import noise
 
-from mnergraph.features.vision.detectors import COCO_LABELS, RCNN
-from mnergraph.features.vision.extractor import Seen
+from mnergraph.features.vision.detectors import COCO_LABELS, RCNNDetector
+from mnergraph.features.vision.extractor import ImageEvidence
 
 SMALL = {
-    name: RCNN(name, sides=(32, 64), threshold=0.0, top=4)
+    name: RCNNDetector(name, sides=(32, 64), threshold=0.0, top=4)
     for name in (
         "fasterrcnn_mobilenet_v3_large_320_fpn",
         "fasterrcnn_resnet50_fpn_v2",
@@ -76,7 +76,7 @@ def test_alone_against_together() -> None:
         assert_alike(alone, seen)
 
 
-def assert_alike(one: Seen, other: Seen) -> None:
+def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
     assert one.objects is not None
     assert other.objects is not None
     assert [thing.label for thing in one.objects] == [thing.label for thing in other.objects]
@@ -110,8 +110,7 @@ class Finder(nn.Module):
     class Heads(nn.Module):
         def forward(self, maps: Tensor, proposals: None, sizes: list[tuple[int, int]]) -> Any:
             boxes = [
-                red_in(one[:, :height, :width], dark=0.0)
-                for one, (height, width) in zip(maps, sizes, strict=True)
+                red_in(one[:, :height, :width], dark=0.0) for one, (height, width) in zip(maps, sizes, strict=True)
             ]
             return [
                 {"boxes": box[None], "labels": torch.ones(1, dtype=torch.int64), "scores": torch.ones(1)}
@@ -134,7 +133,7 @@ class Finder(nn.Module):
 @pytest.mark.parametrize("case", sighting())
 def test_boxes_survive_scaling_rotation_and_padding_to_the_pixel(case: str, tmp_path: Path) -> None:
     path = sighting()[case](tmp_path)
-    extractor = RCNN(sides=(120, 400))  # 40 x 30 becomes 160 x 120, and that is padded to 160 x 128
+    extractor = RCNNDetector(sides=(120, 400))  # 40 x 30 becomes 160 x 120, and that is padded to 160 x 128
     extractor.__dict__["net"] = Finder()
     (seen,) = extractor.extract([path], progress=False)
     assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
@@ -142,11 +141,9 @@ def test_boxes_survive_scaling_rotation_and_padding_to_the_pixel(case: str, tmp_
 
 def test_names_labels_and_weights(tmp_path: Path) -> None:
     assert MOBILE.name == "fasterrcnn_mobilenet_v3_large_320_fpn-random-seed0-top4"
-    assert RCNN(weights="coco").name == "fasterrcnn_resnet50_fpn_v2-coco-top10"
-    with pytest.raises(
-        ValueError, match="detector 'yolo' is not among fasterrcnn_mobilenet_v3_large_320_fpn"
-    ):
-        RCNN("yolo")
+    assert RCNNDetector(weights="coco").name == "fasterrcnn_resnet50_fpn_v2-coco-top10"
+    with pytest.raises(ValueError, match="detector 'yolo' is not among fasterrcnn_mobilenet_v3_large_320_fpn"):
+        RCNNDetector("yolo")
     own = replace(MOBILE, labels=("hat",), seed=1)
     torch.save({**own.net.state_dict()}, tmp_path / "own.pth")
     loaded = replace(own, weights=str(tmp_path / "own.pth"))
@@ -156,10 +153,8 @@ def test_names_labels_and_weights(tmp_path: Path) -> None:
     assert loaded.identity()["weights"] == own.identity()["weights"]
     with pytest.raises(ValueError, match="are not those of fasterrcnn_mobilenet_v3_large_320_fpn"):
         _ = replace(loaded, labels=()).net
-    with pytest.raises(
-        FileNotFoundError, match=r"neither 'random', 'coco' nor a file of weights; torchvision ha"
-    ):
-        _ = RCNN(weights="mine.pth").net
+    with pytest.raises(FileNotFoundError, match=r"neither 'random', 'coco' nor a file of weights; torchvision ha"):
+        _ = RCNNDetector(weights="mine.pth").net
 
 
 def test_a_strip_is_unfit() -> None:

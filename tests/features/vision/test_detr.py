@@ -15,9 +15,9 @@ from sights import RED_BOX, red_boxes, red_in, sighting
 from torch import Tensor, nn
 from wild import noise
 
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.detr import QueryDetector
-from mnergraph.features.vision.extractor import Seen
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.detr import DETRDetector
+from mnergraph.features.vision.extractor import ImageEvidence
 
 KINDS = ["detr", "deformable detr", "rt-detr", "yolos"]
 #: 96 x 64 for the models, which resize it no further.
@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {kind: tinies.detector(kind, place / kind.replace(" ", "-")) for kind in KINDS}
 
 
-def alike(one: Seen, other: Seen) -> None:
+def alike(one: ImageEvidence, other: ImageEvidence) -> None:
     assert one.objects is not None
     assert other.objects is not None
     assert len(one.objects) == len(other.objects)
@@ -44,7 +44,7 @@ def alike(one: Seen, other: Seen) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -> None:
-    extractor = QueryDetector(folders[kind], threshold=0.05, top=100)
+    extractor = DETRDetector(folders[kind], threshold=0.05, top=100)
     found = list(extractor.extract(PICTURES, progress=False))
     model = hf.AutoModelForObjectDetection.from_pretrained(folders[kind]).eval()
     processor = hf.AutoImageProcessor.from_pretrained(folders[kind])
@@ -59,9 +59,7 @@ def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -
         ]
         torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), want["scores"][order])
         boxes = want["boxes"][order].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
-        torch.testing.assert_close(
-            torch.tensor([thing.box for thing in seen.objects]), boxes, atol=1e-4, rtol=1e-5
-        )
+        torch.testing.assert_close(torch.tensor([thing.box for thing in seen.objects]), boxes, atol=1e-4, rtol=1e-5)
         # every vector is the state of a query whose box this is; a tiny one's lie close together
         states = said.last_hidden_state[place, -7:]
         x, y, width, height = (said.pred_boxes[place] * torch.tensor([48, 32, 48, 32])).unbind(-1)
@@ -75,7 +73,7 @@ def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
-    extractor = QueryDetector(folders[kind], threshold=0.05, top=5)
+    extractor = DETRDetector(folders[kind], threshold=0.05, top=5)
     pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
     if kind == "yolos":  # a tiny one knows pictures of one shape
         pictures = PICTURES
@@ -87,7 +85,7 @@ def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
 
 
 def test_threshold_and_top(folders: dict[str, str]) -> None:
-    everything = QueryDetector(folders["detr"], threshold=0.0, top=100)
+    everything = DETRDetector(folders["detr"], threshold=0.0, top=100)
     (seen,) = everything.extract(PICTURES[:1], progress=False)
     assert seen.objects is not None
     scores = [thing.score for thing in seen.objects]
@@ -102,13 +100,13 @@ def test_threshold_and_top(folders: dict[str, str]) -> None:
 
 
 def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> None:
-    crops = Crops(size=32, seed=2)
-    extractor = QueryDetector(folders["detr"], threshold=0.05, top=3, crops=crops)
+    crops = RegionEncoder(size=32, seed=2)
+    extractor = DETRDetector(folders["detr"], threshold=0.05, top=3, crops=crops)
     paths = []
     for place, picture in enumerate(PICTURES):
         picture.save(tmp_path / f"{place}.png")
         paths.append(tmp_path / f"{place}.png")
-    plain = QueryDetector(folders["detr"], threshold=0.05, top=3).extract(paths, progress=False)
+    plain = DETRDetector(folders["detr"], threshold=0.05, top=3).extract(paths, progress=False)
     for picture, seen, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
         assert seen.objects == bare.objects
         assert seen.objects
@@ -147,10 +145,8 @@ class Finder(nn.Module):
 
 
 @pytest.mark.parametrize("case", sighting())
-def test_boxes_survive_scaling_and_rotation_to_the_pixel(
-    case: str, folders: dict[str, str], tmp_path: Path
-) -> None:
-    extractor = QueryDetector(folders["detr"])
+def test_boxes_survive_scaling_and_rotation_to_the_pixel(case: str, folders: dict[str, str], tmp_path: Path) -> None:
+    extractor = DETRDetector(folders["detr"])
     extractor.__dict__["net"] = Finder(extractor.net.config)
     # 40 x 30 becomes 85 x 64
     (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
@@ -162,17 +158,15 @@ def test_boxes_survive_scaling_and_rotation_to_the_pixel(
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"
-    ):
-        _ = QueryDetector(str(tmp_path / "nowhere")).net
+    with pytest.raises(OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"):
+        _ = DETRDetector(str(tmp_path / "nowhere")).net
     tower = tinies.tower("clip", tmp_path / "clip")
     with pytest.raises(OSError, match="no object detector at"):
-        _ = QueryDetector(tower).net
+        _ = DETRDetector(tower).net
 
 
 def test_a_strip_stops_nothing(folders: dict[str, str]) -> None:
-    extractor = QueryDetector(folders["detr"], threshold=0.0)
+    extractor = DETRDetector(folders["detr"], threshold=0.0)
     strip, good = extractor.extract([Image.new("RGB", (12_000, 1)), PICTURES[0]], progress=False)
     assert strip.fault is not None
     assert strip.fault.kind in ("unfit", "tiny")

@@ -1,4 +1,4 @@
-"""The interface: every picture has its `Seen`, in order, whatever it is and however the run is cut."""
+"""The interface: every picture has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torchvision.transforms.v2 import functional as pixels
 from wild import noise, wild
 
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.backbones import Regions
-from mnergraph.features.vision.extractor import Extractor, Item, Seen
+from mnergraph.features.vision.backbones import BackboneGrid
+from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
 from mnergraph.features.vision.image_io import UNUSABLE, summary
-from mnergraph.pair import Object, Pair
+from mnergraph.pair import DetectedObject, Pair
 
-SMALL = Regions("resnet18", size=32)
+SMALL = BackboneGrid("resnet18", size=32)
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Means(Extractor):
             raise ValueError("too wide for me")
         return {"pixels": pixels.pil_to_tensor(picture)}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[Seen]:
+    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
         assert len({item.size for item in items}) == 1
         means = self.net(batch["pixels"].float()).mean((2, 3)) * self.scale
         told = [" ".join(phrase.text for phrase in item.phrases) for item in items]
-        return [Seen(pooled=mean, caption=text) for mean, text in zip(means, told, strict=True)]
+        return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, told, strict=True)]
 
 
 def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
         assert [one.fault and one.fault.kind for one in found] == list(kinds.values())
         for path, one, kind in zip(paths, found, kinds.values(), strict=True):
             if kind in UNUSABLE:
-                assert one == Seen(fault=one.fault)
+                assert one == ImageEvidence(fault=one.fault)
             else:
                 assert one.size is not None
                 assert one.pooled is not None
@@ -153,7 +153,7 @@ def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
         **{"stage": 4, "cells": None, "seed": 0},
     }
     assert len(found["weights"]) == 64
-    assert Regions("resnet18", size=32).identity() == found
+    assert BackboneGrid("resnet18", size=32).identity() == found
     assert replace(SMALL, size=64).identity()["weights"] == found["weights"]
     assert replace(SMALL, seed=1).identity()["weights"] != found["weights"]
 
@@ -164,13 +164,13 @@ def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
     for place in ("one", "other"):
         (tmp_path / place).mkdir()
         torch.save(state, tmp_path / place / "mine.pth")
-    moved = [Regions("resnet18", str(tmp_path / place / "mine.pth")).identity() for place in ("one", "other")]
+    moved = [BackboneGrid("resnet18", str(tmp_path / place / "mine.pth")).identity() for place in ("one", "other")]
     assert moved[0] == moved[1]
     assert moved[0]["settings"]["weights"] == "mine"
 
 
 def test_a_worker_gets_no_network() -> None:
-    extractor = Regions("resnet18", size=32)
+    extractor = BackboneGrid("resnet18", size=32)
     assert extractor.net is not None
     assert len(pickle.dumps(extractor)) < 1000
     assert pickle.loads(pickle.dumps(extractor)) == extractor
@@ -180,10 +180,14 @@ def test_a_worker_gets_no_network() -> None:
 
 
 def test_evidence_onto_a_pair() -> None:
-    hat, dog, cat = Object("a hat"), Object("dog", (0, 0, 9, 9)), Object("cat", (1, 1, 5, 5))
+    hat, dog, cat = (
+        DetectedObject("a hat"),
+        DetectedObject("dog", (0, 0, 9, 9)),
+        DetectedObject("cat", (1, 1, 5, 5)),
+    )
     pair = Pair(("a", "word"), objects=(dog, hat), size=(4, 4), caption="old")
     grid, pooled = torch.rand(49, 3), torch.rand(3)
-    seen = Seen((9, 9), grid=grid, pooled=pooled)
+    seen = ImageEvidence((9, 9), grid=grid, pooled=pooled)
     there = seen.onto(pair)
     assert there.objects == (dog, hat)
     assert (there.size, there.caption) == ((9, 9), "old")
@@ -191,7 +195,7 @@ def test_evidence_onto_a_pair() -> None:
     one = seen.onto(pair, image="pooled").image
     assert one is not None
     assert torch.equal(one, pooled[None])
-    assert Seen((9, 9), objects=(cat,)).onto(pair).objects == (cat, hat)
-    assert Seen((9, 9), objects=()).onto(pair).objects == (hat,)
-    assert Seen((9, 9), caption="new").onto(pair).caption == "new"
-    assert Seen().onto(pair) == pair
+    assert ImageEvidence((9, 9), objects=(cat,)).onto(pair).objects == (cat, hat)
+    assert ImageEvidence((9, 9), objects=()).onto(pair).objects == (hat,)
+    assert ImageEvidence((9, 9), caption="new").onto(pair).caption == "new"
+    assert ImageEvidence().onto(pair) == pair

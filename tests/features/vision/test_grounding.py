@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from wild import noise
 
 from mnergraph.features.text.noun_chunks import Phrase, RuleChunker, noun_phrases
-from mnergraph.features.vision.crops import Crops
-from mnergraph.features.vision.extractor import Seen
-from mnergraph.features.vision.grounding import GENERAL, Grounder
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.extractor import ImageEvidence
+from mnergraph.features.vision.grounding import GENERAL, PhraseGrounder
 from mnergraph.graph import Grounded
 from mnergraph.pair import Pair
 
@@ -43,7 +43,7 @@ def corners(boxes: Tensor, width: float, height: float) -> Tensor:
     return both * torch.tensor([width, height, width, height])
 
 
-def assert_alike(one: Seen, other: Seen) -> None:
+def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
     assert one.objects is not None
     assert other.objects is not None
     assert [(t.label, t.words) for t in one.objects] == [(t.label, t.words) for t in other.objects]
@@ -65,9 +65,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
     found = []
     if kind == "grounding dino":
         texts = [phrase.text.lower().strip(".?") for phrase in asked]
-        inputs = processor(
-            images=picture, text=" ".join(f"{text} ." for text in texts if text), return_tensors="pt"
-        )
+        inputs = processor(images=picture, text=" ".join(f"{text} ." for text in texts if text), return_tensors="pt")
         said = model(**inputs)
         ids, place, spans = inputs["input_ids"][0].tolist(), 1, []
         for text in texts:
@@ -76,8 +74,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
             place += length + 1 if text else 0
         assert ids[place] == 102
         scores = [
-            said.logits[0].sigmoid()[:, span.start : span.stop].amax(-1) if span else torch.zeros(7)
-            for span in spans
+            said.logits[0].sigmoid()[:, span.start : span.stop].amax(-1) if span else torch.zeros(7) for span in spans
         ]
         boxes = corners(said.pred_boxes[0], *picture.size)
     else:
@@ -99,7 +96,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("most", [1, 3])
 def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, str]) -> None:
-    extractor = Grounder(folders[kind], threshold=0.0, per_phrase=most)
+    extractor = PhraseGrounder(folders[kind], threshold=0.0, per_phrase=most)
     found = list(extractor.extract(PICTURES[:3], PHRASES[:3], progress=False))
     for picture, phrases, seen in zip(PICTURES, PHRASES, found, strict=False):
         wanted = plain(kind, folders[kind], picture, phrases, most)
@@ -117,7 +114,7 @@ def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
-    extractor = Grounder(folders[kind], threshold=0.0)
+    extractor = PhraseGrounder(folders[kind], threshold=0.0)
     together = extractor.extract(PICTURES, PHRASES, progress=False)
     for picture, phrases, seen in zip(PICTURES, PHRASES, together, strict=True):
         (alone,) = extractor.extract([picture], [phrases], progress=False)
@@ -127,7 +124,7 @@ def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
 def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> None:
     """The tiny model reads 32 pieces: with the general words, six phrases of ten letters are three texts."""
     many = [Phrase(letter * 10, (place, place + 1)) for place, letter in enumerate("uvwxyz")]
-    extractor = Grounder(folders["grounding dino"], threshold=0.0)
+    extractor = PhraseGrounder(folders["grounding dino"], threshold=0.0)
     made = extractor.prepare(PICTURES[0], many)
     assert made["input_ids"].shape == (3, 32)
     owners = made["owners"]
@@ -152,7 +149,7 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
 
 
 def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: Path) -> None:
-    extractor = Grounder(folders["owlvit"], threshold=0.0, crops=Crops(size=32))
+    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, crops=RegionEncoder(size=32))
     PICTURES[0].save(tmp_path / "1.png")
     (seen,) = extractor.extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
     assert seen.objects is not None
@@ -160,7 +157,7 @@ def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: P
     assert scores == sorted(scores, reverse=True)
     boxes = [thing.box for thing in seen.objects if thing.box]
     regions = torch.stack([thing.region for thing in seen.objects])  # type: ignore[misc]
-    torch.testing.assert_close(regions, Crops(size=32)(PICTURES[0], boxes), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(regions, RegionEncoder(size=32)(PICTURES[0], boxes), atol=1e-5, rtol=1e-4)
     middle = (scores[1] + scores[2]) / 2
     (few,) = replace(extractor, threshold=middle).extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
     assert few.objects == seen.objects[:2]
@@ -177,7 +174,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     words = ("a", "dog", "and", "the", "crowd")
     phrases = noun_phrases(words, RuleChunker())
     assert [phrase.words for phrase in phrases] == [(0, 2), (3, 5)]
-    extractor = Grounder(folders["owlvit"], threshold=0.0, general=("person",))
+    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, general=("person",))
     (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
     pair = seen.onto(Pair(words))
     from mnergraph.graph import GraphBuilder, Relation, Schema
@@ -207,7 +204,7 @@ class Finder(nn.Module):
 def test_boxes_survive_letterboxing_and_rotation_to_the_pixel(
     case: str, folders: dict[str, str], tmp_path: Path
 ) -> None:
-    extractor = Grounder(folders["owlv2"], general=("hat",))
+    extractor = PhraseGrounder(folders["owlv2"], general=("hat",))
     extractor.__dict__["net"] = Finder()
     # 40 x 30 lies in a square of 40, which becomes 64
     (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
@@ -217,7 +214,7 @@ def test_boxes_survive_letterboxing_and_rotation_to_the_pixel(
 def test_what_does_not_ground(tmp_path: Path) -> None:
     detector = tinies.detector("detr", tmp_path / "detr")
     with pytest.raises(ValueError, match=r"is of type detr; what grounds is of grounding-dino, mm-grounding"):
-        _ = Grounder(detector).prompt
+        _ = PhraseGrounder(detector).prompt
     with pytest.raises(OSError, match="no zero-shot object detector at"):
-        _ = Grounder(str(tmp_path / "nowhere")).net
-    assert Grounder("google/owlv2-base").name == "google--owlv2-base-1-per-phrase"
+        _ = PhraseGrounder(str(tmp_path / "nowhere")).net
+    assert PhraseGrounder("google/owlv2-base").name == "google--owlv2-base-1-per-phrase"

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 from wild import lying, noise, wild
 
-from mnergraph.data import check_picture, picture_path, verify
+from mnergraph.data import check_image, image_path_of, verify
 from mnergraph.features.vision.image_io import (
     HANDLED,
     KINDS,
     ODD,
     UNUSABLE,
+    ImageError,
+    ImageIssue,
     Picture,
-    PictureError,
-    PictureFault,
-    open_picture,
+    open_image,
     summary,
 )
 
@@ -34,22 +34,22 @@ def test_every_wild_picture_has_its_outcome(tmp_path: Path) -> None:
     for id, kind in kinds.items():
         if kind == "refused":
             with pytest.raises(ValueError, match="leads out of"):
-                picture_path(tmp_path / "images", id)
+                image_path_of(tmp_path / "images", id)
             continue
-        path = picture_path(tmp_path / "images", id) or tmp_path / "images" / f"{id}.jpg"
+        path = image_path_of(tmp_path / "images", id) or tmp_path / "images" / f"{id}.jpg"
         if kind in UNUSABLE:
-            with pytest.raises(PictureError) as caught:
-                open_picture(path, id)
-            fault: PictureFault | None = caught.value.fault
+            with pytest.raises(ImageError) as caught:
+                open_image(path, id)
+            fault: ImageIssue | None = caught.value.fault
             assert isinstance(caught.value, OSError)
             assert not caught.value.fault.usable
         else:
-            opened = open_picture(path, id)
+            opened = open_image(path, id)
             fault = opened.fault
             assert opened.image.mode == "RGB"
             assert fault is None or fault.usable
         assert (fault and fault.kind) == kind, id
-        assert check_picture(path, id) == fault
+        assert check_image(path, id) == fault
         assert fault is None or fault.id == id
 
 
@@ -58,9 +58,7 @@ def test_verify_data_lists_every_one(tmp_path: Path) -> None:
     posts = "\n\n".join(f"IMGID:{id}\nword\tO" for id in kinds)
     (tmp_path / "train.txt").write_text(posts + "\n", encoding="utf-8")
     report = verify(tmp_path, progress=False)
-    assert {fault.id: fault.kind for fault in report.pictures} == {
-        id: kind for id, kind in kinds.items() if kind
-    }
+    assert {fault.id: fault.kind for fault in report.pictures} == {id: kind for id, kind in kinds.items() if kind}
     listed = {line.split()[2].rstrip(":") for line in report.notes}
     assert listed == set(HANDLED)
     assert not any(f"pictures {kind}" in line for kind in HANDLED for line in report.problems)
@@ -75,8 +73,8 @@ def test_the_documents_table_is_the_codes() -> None:
 
 
 def test_the_summary_counts_them() -> None:
-    faults = [PictureFault(str(i), "html", "a page") for i in range(4)]
-    told = summary([None, PictureFault("9", "turned", "on its side"), *faults])
+    faults = [ImageIssue(str(i), "html", "a page") for i in range(4)]
+    told = summary([None, ImageIssue("9", "turned", "on its side"), *faults])
     assert told.split("\n") == [
         "4 html (a web page saved as a picture): 0, 1, 2, ...",
         f"1 turned ({KINDS['turned']})",
@@ -85,13 +83,13 @@ def test_the_summary_counts_them() -> None:
 
 
 def test_an_error_survives_the_way_out_of_a_worker(tmp_path: Path) -> None:
-    with pytest.raises(PictureError) as caught:
-        open_picture(tmp_path / "none.png", "7")
+    with pytest.raises(ImageError) as caught:
+        open_image(tmp_path / "none.png", "7")
     again = pickle.loads(pickle.dumps(caught.value))
     assert again.fault == caught.value.fault
     assert str(again) == str(caught.value)
-    with pytest.raises(PictureError, match="null"):
-        open_picture("a\0b")
+    with pytest.raises(ImageError, match="null"):
+        open_image("a\0b")
 
 
 # --- pixels ----------------------------------------------------------------------------------------------
@@ -99,31 +97,31 @@ def test_an_error_survives_the_way_out_of_a_worker(tmp_path: Path) -> None:
 
 def test_the_first_frame_of_what_moves(tmp_path: Path) -> None:
     wild(tmp_path)
-    assert np.array_equal(pixels(open_picture(tmp_path / "moving.png").image), pixels(noise()))
+    assert np.array_equal(pixels(open_image(tmp_path / "moving.png").image), pixels(noise()))
 
 
 def test_what_is_transparent_lies_on_white() -> None:
-    seen = open_picture(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).image
+    seen = open_image(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).image
     assert seen.getpixel((0, 0)) == (255, 255, 255)
-    half = open_picture(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).image
+    half = open_image(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).image
     assert half.getpixel((0, 0)) == (204, 204, 204)
 
 
 def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     values = np.array([[0, 257, 257 * 128, 65535]], dtype=np.uint16).repeat(2, 0)
     Image.fromarray(values).save(tmp_path / "16.png")
-    seen = open_picture(tmp_path / "16.png").image
+    seen = open_image(tmp_path / "16.png").image
     assert pixels(seen)[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_damaged_exif_costs_nothing(tmp_path: Path) -> None:
     noise().save(tmp_path / "1.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert open_picture(tmp_path / "1.jpg").fault is None
+    assert open_image(tmp_path / "1.jpg").fault is None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright(tmp_path: Path, orientation: int) -> None:
-    opened = open_picture(lying(noise(), tmp_path / "1.png", orientation))
+    opened = open_image(lying(noise(), tmp_path / "1.png", orientation))
     assert opened.orientation == orientation
     assert np.array_equal(pixels(opened.image), pixels(noise()))
     assert (opened.fault and opened.fault.kind) == (None if orientation == 1 else "turned")
@@ -143,7 +141,7 @@ def test_boxes_turn_with_the_picture_to_the_pixel(tmp_path: Path, orientation: i
         found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         size = stored.size
     assert size == (30, 40)
-    opened = open_picture(path)
+    opened = open_image(path)
     assert opened.boxes([found], size) == [(3, 5, 17, 21)]
     assert opened.boxes([(3, 5, 17, 21)], (40, 30)) == [(3, 5, 17, 21)]
     # given of a picture of twice the size, lying as the file does

@@ -19,11 +19,11 @@ from fakes import (
 )
 from torch import Tensor
 
-from mnergraph.explain.recorder import WEIGHERS
+from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph import Edges
 from mnergraph.nn.conv.additive_attention import AdditiveAttention, AdditiveWeights
-from mnergraph.nn.conv.attention import Attention
-from mnergraph.nn.layers.hetero import Along
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.layers.hetero import RelationModule
 
 WIDTH, HIDDEN, QUERIES = 6, 5, 4
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
@@ -46,9 +46,7 @@ def plain(attention: AdditiveAttention, dst: Tensor, src: Tensor, edges: Edges) 
     for i, senders in enumerate(neighbours(edges)):
         scores = [w @ torch.tanh(attention.query(dst[i]) + attention.key.weight @ src[j]) for j in senders]
         total = sum(score.exp() for score in scores)
-        rows.append(
-            sum((s.exp() / total * src[j] for s, j in zip(scores, senders, strict=True)), torch.zeros(WIDTH))
-        )
+        rows.append(sum((s.exp() / total * src[j] for s, j in zip(scores, senders, strict=True)), torch.zeros(WIDTH)))
     return torch.stack(rows)
 
 
@@ -96,8 +94,8 @@ def test_it_does_look_at_the_receiver() -> None:
 def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
     edges = random_edges(layout(3, 4), layout(5, 2), 0.7).read_as(reading)
     shapes = []
-    for operator, dst in ((additive(), QUERIES), (Attention(WIDTH, 1), WIDTH)):
-        (weights,) = [part for part in operator.modules() if isinstance(part, tuple(WEIGHERS))]
+    for operator, dst in ((additive(), QUERIES), (RelationAttention(WIDTH, 1), WIDTH)):
+        (weights,) = [part for part in operator.modules() if isinstance(part, tuple(RECORDED_MODULES))]
         weights.register_forward_hook(lambda module, args, out: shapes.append((args[2:4], out.shape)))
         operator(torch.randn(7, dst), torch.randn(7, WIDTH), edges)
     assert shapes[0] == shapes[1] == ((edges, reading == "dense"), shapes[0][1])
@@ -109,18 +107,18 @@ def test_along_a_relation(posts: list) -> None:
     graph = state(posts, width=WIDTH)
     graph = graph.update(asked=graph.x["token"].flip(-1))
     operator = AdditiveAttention(WIDTH, HIDDEN)
-    found = Along(TO_TOKENS, operator)(graph).x["token"]
+    found = RelationModule(TO_TOKENS, operator)(graph).x["token"]
     assert torch.equal(found, operator(graph.x["token"], graph.x["object"], graph.edges[TO_TOKENS]))
-    layer = Along(TOKENS, operator, dst="asked", out="told")
+    layer = RelationModule(TOKENS, operator, dst="asked", out="told")
     found = layer(graph)
     assert found.x.keys() - graph.x.keys() == {"told"}
     wanted = operator(graph.x["asked"], graph.x["token"], graph.edges[TOKENS])
     assert torch.equal(found.x["told"], wanted)
-    assert Along(TOKENS, operator, src="asked")(graph).x["token"].shape == graph.x["token"].shape
-    assert Along(OBJECTS, operator)(graph).x["token"] is graph.x["token"]
+    assert RelationModule(TOKENS, operator, src="asked")(graph).x["token"].shape == graph.x["token"].shape
+    assert RelationModule(OBJECTS, operator)(graph).x["token"] is graph.x["token"]
 
 
 def test_a_relation_that_is_not_there() -> None:
-    layer = Along(("image", "shows", "token"), AdditiveAttention(WIDTH, HIDDEN))
+    layer = RelationModule(("image", "shows", "token"), AdditiveAttention(WIDTH, HIDDEN))
     with pytest.raises(KeyError, match="is not in the graph, which has"):
         layer(state(awkward_posts(), width=WIDTH))

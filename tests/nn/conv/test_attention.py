@@ -10,7 +10,7 @@ from fakes import awkward_edges, gradients, layout, neighbours, random_edges
 from torch import Tensor, nn
 
 from mnergraph.graph import Edges
-from mnergraph.nn.conv.attention import DENSE_ABOVE, Attention
+from mnergraph.nn.conv.attention import DENSE_ABOVE, RelationAttention
 
 WIDTH, HEADS = 8, 2
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
@@ -21,7 +21,7 @@ def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
     return tuple(torch.randn(places.nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
 
 
-def plain(attention: Attention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
+def plain(attention: RelationAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
     """One receiver and one head at a time."""
     size = WIDTH // HEADS
     rows = []
@@ -43,7 +43,7 @@ def plain(attention: Attention, dst: Tensor, src: Tensor, edges: Edges) -> Tenso
 @pytest.mark.parametrize("maps", [True, False])
 def test_against_the_equation(maps: bool) -> None:
     torch.manual_seed(0)
-    attention = Attention(WIDTH, HEADS, value=maps, output=maps)
+    attention = RelationAttention(WIDTH, HEADS, value=maps, output=maps)
     assert {name.split(".")[0] for name in attention.state_dict()} == (
         {"query", "key", "value", "output"} if maps else {"query", "key"}
     )
@@ -63,7 +63,7 @@ def test_against_the_equation(maps: bool) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_dense_is_sparse(edges: Edges, training: bool) -> None:
     torch.manual_seed(1)
-    attention = Attention(WIDTH, HEADS).train(training)
+    attention = RelationAttention(WIDTH, HEADS).train(training)
     dst, src = inputs(edges)
     found = {}
     for reading in ("dense", "sparse"):
@@ -80,7 +80,7 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
 
 @pytest.mark.parametrize("edges", EDGES)
 def test_the_density_chooses(edges: Edges) -> None:
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     dst, src = inputs(edges)
     reading = "dense" if edges.density >= DENSE_ABOVE else "sparse"
     assert torch.equal(attention(dst, src, edges), attention(dst, src, edges.read_as(reading)))
@@ -88,7 +88,7 @@ def test_the_density_chooses(edges: Edges) -> None:
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_alone_is_batched(reading: str) -> None:
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     things, words = (3, 0, 2, 1), (5, 4, 1, 128)
     edges = random_edges(layout(*things), layout(*words), 0.5)
     dst, src = inputs(edges)
@@ -104,12 +104,12 @@ def test_alone_is_batched(reading: str) -> None:
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_a_receiver_that_hears_nobody(reading: str) -> None:
     """Zeros before the output map: what comes out is that map's bias."""
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), reading=reading)
     dst, src = inputs(edges)
     out = attention(dst, src, edges)
     torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
-    bare = Attention(WIDTH, HEADS, output=False)
+    bare = RelationAttention(WIDTH, HEADS, output=False)
     assert not bare(dst, src, edges)[1:].any()
     # its own features cannot change anything, nor learn from it
     dst = dst.requires_grad_()
@@ -121,7 +121,7 @@ def test_a_receiver_that_hears_nobody(reading: str) -> None:
 def test_against_torch(reading: str) -> None:
     """torch.nn.MultiheadAttention with the same weights."""
     torch.manual_seed(2)
-    ours = Attention(WIDTH, HEADS)
+    ours = RelationAttention(WIDTH, HEADS)
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
     parts = (ours.query, ours.key, ours.value)
     theirs.in_proj_weight.data = torch.cat([part.weight.data for part in parts])
@@ -150,7 +150,7 @@ def test_against_torch(reading: str) -> None:
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_weights_are_a_distribution(reading: str) -> None:
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4, 3), layout(5, 2), 0.6)
     dst, src = inputs(edges)
     seen = []
@@ -170,8 +170,8 @@ def test_weights_are_a_distribution(reading: str) -> None:
 def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
     edges = Edges(layout(20), layout(30), reading=reading)
     dst, src = inputs(edges)
-    attention = Attention(WIDTH, HEADS, dropout=0.5)
-    without = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS, dropout=0.5)
+    without = RelationAttention(WIDTH, HEADS)
     without.load_state_dict(attention.state_dict())
     torch.testing.assert_close(attention.eval()(dst, src, edges), without(dst, src, edges))
     attention.train()
@@ -189,7 +189,7 @@ def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
 
 
 def test_large_scores_stay_finite() -> None:
-    attention = Attention(WIDTH, HEADS)
+    attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4), layout(4), 0.6)
     for reading in ("dense", "sparse"):
         assert attention(*(1e4 * x for x in inputs(edges)), edges.read_as(reading)).isfinite().all()
@@ -197,7 +197,7 @@ def test_large_scores_stay_finite() -> None:
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_half_precision(reading: str) -> None:
-    attention = Attention(WIDTH, HEADS, value=False, output=False)
+    attention = RelationAttention(WIDTH, HEADS, value=False, output=False)
     edges = random_edges(layout(4, 2), layout(4, 3), 0.6).read_as(reading)
     dst, src = inputs(edges)
     wanted = attention(dst, src, edges)
@@ -208,4 +208,4 @@ def test_half_precision(reading: str) -> None:
 
 def test_heads_divide_the_width() -> None:
     with pytest.raises(ValueError, match="3 heads do not divide a width of 8"):
-        Attention(8, 3)
+        RelationAttention(8, 3)

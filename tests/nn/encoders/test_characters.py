@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph import GraphBuilder, Layout, Schema, collate
-from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM, Spelling
-from mnergraph.nn.state import Graph
+from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder, CharacterLSTM
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 READS, WIDTH = 4, 5
@@ -18,8 +18,8 @@ LETTERS = Alphabet("abcdefghijklmnopqrstuvwxyzPH#")
 WORDS = [layout(3, 1, 60), layout(1), layout(2, 2, 2, 7)]
 
 
-def graph_of(posts: list[Pair]) -> Graph:
-    return Graph.of(collate(GraphBuilder(Schema(), characters=LETTERS).build(posts)), Schema())
+def graph_of(posts: list[Pair]) -> GraphState:
+    return GraphState.of(collate(GraphBuilder(Schema(), characters=LETTERS).build(posts)), Schema())
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])
@@ -57,7 +57,7 @@ def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
 
 @pytest.mark.parametrize("reader", [CharacterCNN(READS, WIDTH), CharacterLSTM(READS, WIDTH)])
 def test_a_word_is_spelled_alike_wherever_it_stands(reader: CharacterCNN | CharacterLSTM) -> None:
-    layer = Spelling(LETTERS, reader)
+    layer = CharacterEncoder(LETTERS, reader)
     posts = [*awkward_posts(), Pair(("x" * 300, "", "Paris", "\u200b"))]
     found = layer(graph_of(posts)).x["spelling"]
     words = [word for post in posts for word in post.words]

@@ -11,21 +11,21 @@ from torchvision.models import resnet18
 from wild import lying, noise
 
 from mnergraph.features.text.encoder import tiny
-from mnergraph.features.vision.crops import Crops, Cuts
+from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph import Complete, GraphBuilder, Relation, Schema, collate
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF, Tagger
 from mnergraph.nn import ObjectEncoder, PixelEncoder
-from mnergraph.nn.encoders.visual import REGION
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
-from mnergraph.training import Loop, Optimisation, fit
-from mnergraph.training.loader import Batches
+from mnergraph.nn.encoders.visual import REGION_FEATURES
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
+from mnergraph.training import OptimizerConfig, TrainerConfig, fit
+from mnergraph.training.loader import GraphLoader
 
 SCHEMA = Schema([Relation("object", "guides", "token", Complete())])
-BUILDER = GraphBuilder(SCHEMA, cuts=Cuts(32))
-CROPS = Crops(size=32, seed=3)
-LABELS = Labels.of_types(["PER", "LOC"])
+BUILDER = GraphBuilder(SCHEMA, cuts=CropPixels(32))
+CROPS = RegionEncoder(size=32, seed=3)
+LABELS = LabelSet.of_types(["PER", "LOC"])
 
 
 @pytest.fixture
@@ -35,10 +35,13 @@ def posts(tmp_path: Path) -> list[Pair]:
         noise(seed=seed).save(tmp_path / f"{seed}.png")
     lying(noise(seed=4), tmp_path / "4.png", 6)
     (tmp_path / "3.png").write_bytes(b"no picture")
-    box, other = Object("man", box=(3, 5, 17, 21)), Object("dog", box=(0, 0, 40, 30), words=(0, 1))
+    box, other = (
+        DetectedObject("man", box=(3, 5, 17, 21)),
+        DetectedObject("dog", box=(0, 0, 40, 30), words=(0, 1)),
+    )
     words, tags = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
     return [
-        Pair(words, tags, "0", tmp_path / "0.png", (40, 30), (box, Object("a hat"), other)),
+        Pair(words, tags, "0", tmp_path / "0.png", (40, 30), (box, DetectedObject("a hat"), other)),
         Pair(words, tags, "1", tmp_path / "1.png"),
         Pair(words, tags, "2", objects=(box,)),
         Pair(words, tags, "4", tmp_path / "4.png", (40, 30), (box,)),
@@ -50,7 +53,7 @@ def unreadable(posts: list[Pair]) -> Pair:
 
 
 def vectors(layer: PixelEncoder, pairs: list[Pair]) -> torch.Tensor:
-    return layer(Graph.of(collate(BUILDER.build(pairs)), SCHEMA)).x[REGION]
+    return layer(GraphState.of(collate(BUILDER.build(pairs)), SCHEMA)).x[REGION_FEATURES]
 
 
 # --- cutting ---------------------------------------------------------------------------------------------
@@ -72,7 +75,7 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
     plain = GraphBuilder(SCHEMA)
     assert plain.finish(draft) is draft
     with pytest.raises(ValueError, match="objects have pixels or region vectors: give cuts or region_width"):
-        GraphBuilder(SCHEMA, cuts=Cuts(), region_width=6)
+        GraphBuilder(SCHEMA, cuts=CropPixels(), region_width=6)
 
 
 def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
@@ -85,7 +88,7 @@ def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
 def test_workers_cut(posts: list[Pair]) -> None:
     drafts = [BUILDER.draft(pair) for pair in posts * 2]
     for workers in (0, 2):
-        batches = list(Batches(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.finish))
+        batches = list(GraphLoader(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.finish))
         wanted = [collate(BUILDER.build(posts * 2))]
         pixels = torch.cat([batch["object"].pixels for batch in batches])
         assert torch.equal(pixels, wanted[0]["object"].pixels)
@@ -128,7 +131,7 @@ def test_it_learns_and_stands_what_has_no_pixels(posts: list[Pair]) -> None:
 def test_the_object_encoder_reads_it(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     encoder = ObjectEncoder(8, region_width=512)
-    graph = Graph.of(collate(BUILDER.build(posts)), SCHEMA)
+    graph = GraphState.of(collate(BUILDER.build(posts)), SCHEMA)
     found = encoder(PixelEncoder(CROPS)(graph)).x["object"]
     assert encoder.region is not None
     has = graph.data["object"].has_x[:, None]
@@ -159,8 +162,8 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
         posts,
         posts[:1],
         tmp_path / "run",
-        optimisation=Optimisation(warmup=0.0),
-        loop=Loop(epochs=1, batch_size=4, workers=1, progress=False, logger="none", accelerator="cpu"),
+        optimisation=OptimizerConfig(warmup=0.0),
+        loop=TrainerConfig(epochs=1, batch_size=4, workers=1, progress=False, logger="none", accelerator="cpu"),
     )
     assert not torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
     assert torch.equal(layer.backbone.bn1.running_mean, first["bn1.running_mean"])
@@ -179,9 +182,7 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
 def test_every_parameter_learns(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
-    model = UMGF(
-        words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random"
-    )
+    model = UMGF(words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random")
     model.loss(model.train()(collate(model.builder.build(posts)))).backward()
     backbone = [(name, w) for name, w in model.named_parameters() if ".backbone." in name]
     assert len(backbone) == len(list(resnet18().parameters())) - 2

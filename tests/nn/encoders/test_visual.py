@@ -9,20 +9,20 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, layout, post, state, without_objects
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph import GraphBuilder, Layout, Schema, collate
-from mnergraph.nn.conv.pooling import sum_to
+from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
-from mnergraph.nn.layers.hetero import Positions, Remember
-from mnergraph.nn.state import Graph
+from mnergraph.nn.layers.hetero import CopyFeatures, PositionalEncoding
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 WIDTH = 8
 
 
-def backbone(max_length: int = 512) -> Backbone:
+def backbone(max_length: int = 512) -> TextEncoderModel:
     torch.manual_seed(0)
     found = tiny(["paris", "rain"], width=WIDTH, layers=1, heads=2, max_length=max_length)
     found.model.eval()
@@ -30,18 +30,18 @@ def backbone(max_length: int = 512) -> Backbone:
 
 
 def graph_of(
-    posts: list[Pair], encoder: Backbone, *, tokens: str = "words", schema: Schema = SCHEMA
-) -> Graph:
+    posts: list[Pair], encoder: TextEncoderModel, *, tokens: str = "words", schema: Schema = SCHEMA
+) -> GraphState:
     builder = GraphBuilder(schema, tokenizer=encoder.pieces, region_width=6, tokens=tokens)
-    return Graph.of(collate(builder.build(posts)), schema)
+    return GraphState.of(collate(builder.build(posts)), schema)
 
 
-def states(encoder: Backbone, ids: list[int]) -> Tensor:
+def states(encoder: TextEncoderModel, ids: list[int]) -> Tensor:
     """One sentence through the encoder, unpadded."""
     return encoder.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
 
 
-def plain_pieces(encoder: Backbone, words: tuple[str, ...]) -> tuple[Tensor, list[int]]:
+def plain_pieces(encoder: TextEncoderModel, words: tuple[str, ...]) -> tuple[Tensor, list[int]]:
     """States of a sentence's pieces but the special ones, and the word of each: every window by itself."""
     start, end = list(encoder.pieces.start), list(encoder.pieces.end)
     split = encoder.pieces(words)
@@ -52,7 +52,7 @@ def plain_pieces(encoder: Backbone, words: tuple[str, ...]) -> tuple[Tensor, lis
     return torch.stack(rows), [place for place, word in enumerate(split) for _ in word]
 
 
-def plain_words(encoder: Backbone, words: tuple[str, ...], pooling: str) -> Tensor:
+def plain_words(encoder: TextEncoderModel, words: tuple[str, ...], pooling: str) -> Tensor:
     pieces, owner = plain_pieces(encoder, words)
     rows = []
     for word in range(len(words)):
@@ -88,9 +88,7 @@ def test_a_long_sentence_equals_itself_alone(max_length: int) -> None:
         found = layer(graph_of(posts, encoder)).x["token"].split([len(pair.words) for pair in posts])
         for pair, words in zip(posts, found, strict=True):
             assert words.isfinite().all()
-            torch.testing.assert_close(
-                layer(graph_of([pair], encoder)).x["token"], words, atol=1e-5, rtol=1e-5
-            )
+            torch.testing.assert_close(layer(graph_of([pair], encoder)).x["token"], words, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_length", [512, 8])
@@ -183,7 +181,7 @@ def test_an_encoder_without_room_for_a_word() -> None:
 @pytest.mark.parametrize("width", [8, 7])
 def test_positions(width: int) -> None:
     graph = state(awkward_posts(), width=width)
-    found = Positions()(graph)
+    found = PositionalEncoding()(graph)
     for row, place in enumerate(graph.layouts["token"].position.tolist()):
         for i in range(0, width, 2):
             angle = place / 10000 ** (i / width)
@@ -191,10 +189,10 @@ def test_positions(width: int) -> None:
             wanted = graph.x["token"][row, i : i + 2] + torch.tensor(extra)
             torch.testing.assert_close(found.x["token"][row, i : i + 2], wanted, atol=2e-5, rtol=1e-5)
     assert found.x["object"] is graph.x["object"]
-    other = Positions("object")(graph)
+    other = PositionalEncoding("object")(graph)
     assert other.x["token"] is graph.x["token"]
     assert not torch.equal(other.x["object"], graph.x["object"])
-    assert Positions()(graph.update(token=graph.x["token"].bfloat16())).x["token"].dtype == torch.bfloat16
+    assert PositionalEncoding()(graph.update(token=graph.x["token"].bfloat16())).x["token"].dtype == torch.bfloat16
 
 
 # --- objects
@@ -266,18 +264,13 @@ def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
     grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
     posts = [Pair(("paris",), image=grid) for grid in grids]
     schema = Schema(nodes=["image"])
-    graph = Graph.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
+    graph = GraphState.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
     layer = ImageEncoder(3, 5)
     again = ImageEncoder(3, 5, out="querying image")
     found = again(layer(graph)).x
     assert graph.layouts["image"].counts.tolist() == list(pictures)
     for name, part in (("image", layer), ("querying image", again)):
-        rows = [
-            part.linear.weight @ block + part.linear.bias
-            for grid in grids
-            if grid is not None
-            for block in grid
-        ]
+        rows = [part.linear.weight @ block + part.linear.bias for grid in grids if grid is not None for block in grid]
         wanted = torch.stack(rows) if rows else torch.zeros(0, 3)
         torch.testing.assert_close(found[name], wanted, atol=1e-5, rtol=1e-5)
         found[name].sin().sum().backward()
@@ -286,7 +279,7 @@ def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
 
 def test_remember() -> None:
     graph = state([post(3, 1)])
-    found = Remember("token", "encoded")(graph)
+    found = CopyFeatures("token", "encoded")(graph)
     assert found.x["encoded"] is graph.x["token"]
     assert "encoded" not in graph.x
 
@@ -303,7 +296,7 @@ def test_sum_to(owner: list[int], mean: bool) -> None:
         rows = [row for row, o in zip(x, owner, strict=True) if o == place]
         if rows:
             wanted[place] = sum(rows) / (len(rows) if mean else 1)
-    found = sum_to(x, torch.tensor(owner, dtype=torch.long), 5, mean=mean)
+    found = segment_sum(x, torch.tensor(owner, dtype=torch.long), 5, mean=mean)
     torch.testing.assert_close(found, wanted)
     found.sum().backward()
     assert x.grad.isfinite().all()

@@ -6,15 +6,15 @@ import pytest
 import torch
 from fakes import LABELS, SCHEMA, awkward_posts
 
-from mnergraph.features.text.encoder import Backbone, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import GraphBuilder, Schema, collate
 from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
 from mnergraph.nn.encoders.characters import CharacterCNN
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ObjectEncoder
-from mnergraph.nn.encoders.word_vectors import WordEncoder, lstm_states, word_states
-from mnergraph.nn.state import Graph
+from mnergraph.nn.encoders.word_vectors import WordEncoder, bilstm_encoder, word_encoder
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 
@@ -23,9 +23,9 @@ def vectors() -> WordVectors:
     return random_vectors(["Paris", "in", "rain", "person", "é"], 6, at_least=1)
 
 
-def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> Graph:
+def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> GraphState:
     builder = GraphBuilder(schema, tokenizer=encoder.pieces, characters=encoder.characters, region_width=6)
-    return Graph.of(collate(builder.build(posts)), schema)
+    return GraphState.of(collate(builder.build(posts)), schema)
 
 
 def test_words_are_rows_of_the_table() -> None:
@@ -43,21 +43,21 @@ def test_words_are_rows_of_the_table() -> None:
 
 def test_by_lstm_or_by_a_pretrained_encoder() -> None:
     encoder = vectors()
-    layers, width = word_states(encoder, 4, reader=CharacterCNN(3, 5))
+    layers, width = word_encoder(encoder, 4, reader=CharacterCNN(3, 5))
     graph = torch.nn.Sequential(*layers)(graph_of(awkward_posts(), encoder))
     assert graph.x["token"].shape[1] == width == 8
     assert layers[-1].dropout.p == 0.5
     backbone = tiny(width=16, layers=1, heads=2)
-    layers, width = word_states(backbone, 4, reader=CharacterCNN(3, 5))
+    layers, width = word_encoder(backbone, 4, reader=CharacterCNN(3, 5))
     assert [type(layer) for layer in layers] == [TextEncoder]
     assert width == 16
     assert layers[0].dropout.p == 0.1
-    assert word_states(backbone, 4, reader=CharacterCNN(), dropout=0.3)[0][0].dropout.p == 0.3
-    assert len(lstm_states(encoder, 4)) == 2
+    assert word_encoder(backbone, 4, reader=CharacterCNN(), dropout=0.3)[0][0].dropout.p == 0.3
+    assert len(bilstm_encoder(encoder, 4)) == 2
 
 
 def test_the_wrong_encoder() -> None:
-    backbone: Backbone = tiny(width=16, layers=1, heads=2)
+    backbone: TextEncoderModel = tiny(width=16, layers=1, heads=2)
     with pytest.raises(ValueError, match="this model reads word vectors, which 'tiny-random' does not give"):
         BiLSTMCRF(backbone, LABELS)
     with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):

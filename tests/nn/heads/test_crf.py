@@ -10,7 +10,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from mnergraph.nn.heads.crf import CRF, impossible
+from mnergraph.nn.heads.crf import CRF, forbidden_transitions
 from mnergraph.nn.heads.crf_loss import scaled_messages
 from mnergraph.nn.heads.forward_backward import Chain, messages
 
@@ -31,7 +31,7 @@ def make(constrain: bool = False, scale: float = 1.0) -> CRF:
 
 def every_path(crf: CRF, emissions: Tensor) -> dict[tuple[int, ...], float]:
     """Log score of each lawful path over emissions [slots, labels]."""
-    off_start, off_pairs = (part.tolist() for part in impossible(TAGS))
+    off_start, off_pairs = (part.tolist() for part in forbidden_transitions(TAGS))
     parameters = (crf.start_transitions, crf.end_transitions, crf.transitions)
     start, end, move = (parameter.tolist() for parameter in parameters)
     words, found = emissions.tolist(), {}
@@ -113,15 +113,13 @@ def test_gradients(constrain: bool, scale: float) -> None:
     names, values = zip(*crf.named_parameters(), strict=True)
 
     def loss(scores: Tensor, *parameters: Tensor) -> Tensor:
-        return torch.func.functional_call(
-            crf, dict(zip(names, parameters, strict=True)), (scores, tags, mask)
-        )
+        return torch.func.functional_call(crf, dict(zip(names, parameters, strict=True)), (scores, tags, mask))
 
     assert torch.autograd.gradcheck(loss, (emissions, *values))
     loss(emissions, *values).sum().backward()
     assert not emissions.grad[~mask].any()
     if constrain:
-        start, pairs = impossible(TAGS)
+        start, pairs = forbidden_transitions(TAGS)
         assert not crf.start_transitions.grad[start].any()
         assert not crf.transitions.grad[pairs].any()
 
@@ -167,7 +165,7 @@ def test_a_lawful_path_below_the_range_of_probabilities() -> None:
 @pytest.mark.parametrize("penalty", [-1e4, -math.inf])
 def test_penalties_in_parameters(penalty: float) -> None:
     crf, lawful = make(), make(constrain=True)
-    start, pairs = impossible(TAGS)
+    start, pairs = forbidden_transitions(TAGS)
     crf.start_transitions.data[start] = penalty
     crf.transitions.data[pairs] = penalty
     mask, emissions = ragged([9, 4]), torch.randn(2, 9, 5, requires_grad=True)
@@ -185,7 +183,7 @@ def test_constraints_leave_parameters_alone() -> None:
     crf = make(constrain=True)
     before = {name: value.clone() for name, value in crf.state_dict().items()}
     emissions, mask = torch.randn(8, 20, 5) * 3, torch.ones(8, 20, dtype=torch.bool)
-    start, pairs = impossible(TAGS)
+    start, pairs = forbidden_transitions(TAGS)
     decoded = crf.decode(emissions, mask)
     assert not start[decoded[:, 0]].any()
     assert not pairs[decoded[:, :-1], decoded[:, 1:]].any()
@@ -195,11 +193,11 @@ def test_constraints_leave_parameters_alone() -> None:
 
 def test_impossible() -> None:
     tags = ("PAD", "O", "B-A", "I-A", "I-B", "X")
-    start, pairs = impossible(tags)
+    start, pairs = forbidden_transitions(tags)
     assert [tag for tag, off in zip(tags, start, strict=True) if off] == ["I-A", "I-B"]
     found = [(tags[a], tags[b]) for a, b in pairs.nonzero().tolist()]
     assert found == [("O", "I-A"), ("O", "I-B"), ("B-A", "I-B"), ("I-A", "I-B"), ("I-B", "I-A")]
-    _, plain = impossible(("B", "I", "O"))
+    _, plain = forbidden_transitions(("B", "I", "O"))
     assert plain.nonzero().tolist() == [[2, 1]]
     with pytest.raises(ValueError, match="needs a B for every I; there is none for I-B"):
         CRF(tags, constrain=True)
@@ -271,9 +269,7 @@ def test_bad_values_are_named() -> None:
     for value in (-100, 5):
         wrong = tags.clone()
         wrong[1, 1] = value
-        with pytest.raises(
-            ValueError, match=rf"tag {value} at row 1, step 1 is none of the 5 labels \(0 to 4\)"
-        ):
+        with pytest.raises(ValueError, match=rf"tag {value} at row 1, step 1 is none of the 5 labels \(0 to 4\)"):
             crf(emissions, wrong, mask)
     for value in (math.nan, math.inf):
         scores = emissions.clone()
@@ -299,9 +295,7 @@ def test_bad_forms_are_named() -> None:
         crf(emissions, tags.int(), mask)
     with pytest.raises(TypeError, match=r"emissions must be floating point, not torch\.int64"):
         crf.decode(emissions.long(), mask)
-    with pytest.raises(
-        ValueError, match=r"emissions must be \[sentences, slots, 5 labels\], not \[2, 4, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"emissions must be \[sentences, slots, 5 labels\], not \[2, 4, 4\]"):
         crf(emissions[..., 1:], tags, mask)
     with pytest.raises(ValueError, match=r"mask must be \[sentences, slots\] = \[2, 4\].*not \[2, 3\]"):
         crf(emissions, tags, mask[:, 1:])

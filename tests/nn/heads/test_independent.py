@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from mnergraph.nn.heads.independent import Softmax
+from mnergraph.nn.heads.independent import IndependentTags
 
 TAGS = ("O", "B-A", "I-A", "B-B")
 MASK = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
 
 
 def test_scores() -> None:
-    scorer, emissions = Softmax(TAGS), torch.randn(3, 3, 4, requires_grad=True)
+    scorer, emissions = IndependentTags(TAGS), torch.randn(3, 3, 4, requires_grad=True)
     tags = torch.tensor([[1, 2, 0], [3, -100, -100], [-100] * 3])
     found = scorer(emissions, tags, MASK)
     logs = emissions.log_softmax(-1)
@@ -28,7 +28,7 @@ def test_scores() -> None:
 
 
 def test_spans() -> None:
-    scorer, emissions = Softmax(TAGS), torch.randn(3, 3, 4)
+    scorer, emissions = IndependentTags(TAGS), torch.randn(3, 3, 4)
     p = emissions.softmax(-1).tolist()
     spans = [[(0, 2, "A"), (0, 3, "A"), (2, 3, "B"), (1, 2, "B")], [(0, 1, "A")], []]
     first, second, third = scorer.span_probability(emissions, MASK, spans)
@@ -44,7 +44,7 @@ def test_spans() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_types_and_what_lies_under_the_mask(dtype: torch.dtype) -> None:
-    scorer, emissions = Softmax(TAGS), torch.randn(3, 3, 4).to(dtype)
+    scorer, emissions = IndependentTags(TAGS), torch.randn(3, 3, 4).to(dtype)
     spoiled = emissions.masked_fill(~MASK[..., None], math.nan).requires_grad_()
     tags = torch.zeros(3, 3, dtype=torch.int64)
     found = scorer(spoiled, tags, MASK)
@@ -57,13 +57,21 @@ def test_types_and_what_lies_under_the_mask(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
 def test_nothing_to_score(shape: tuple[int, int]) -> None:
-    scorer, emissions, mask = Softmax(TAGS), torch.zeros(*shape, 4), torch.zeros(shape, dtype=torch.bool)
+    scorer, emissions, mask = (
+        IndependentTags(TAGS),
+        torch.zeros(*shape, 4),
+        torch.zeros(shape, dtype=torch.bool),
+    )
     assert scorer(emissions, torch.zeros(shape, dtype=torch.int64), mask).tolist() == [0.0] * shape[0]
     assert scorer.decode(emissions, mask).shape == shape
 
 
 def test_input_is_checked() -> None:
-    scorer, emissions, tags = Softmax(TAGS), torch.zeros(3, 3, 4), torch.zeros(3, 3, dtype=torch.int64)
+    scorer, emissions, tags = (
+        IndependentTags(TAGS),
+        torch.zeros(3, 3, 4),
+        torch.zeros(3, 3, dtype=torch.int64),
+    )
     with pytest.raises(ValueError, match="tag 4 at row 0, step 0"):
         scorer(emissions, tags + 4, MASK)
     with pytest.raises(ValueError, match="mask of row 1 has a hole before step 1"):

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mnergraph.graph import GraphBuilder, collate
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
-from mnergraph.nn.heads.tagging import boundary_of
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.tagging import span_label_ids
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-READS = boundary_of(LABELS)
+READS = span_label_ids(LABELS)
 POSTS = [post(words, seed=words) for words in (3, 1, 7, 4)]
 
 
@@ -25,14 +25,14 @@ class Decoder:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, graph: Graph) -> Tensor:
+    def __call__(self, graph: GraphState) -> Tensor:
         self.asked += 1
         assert not torch.is_grad_enabled()
         return torch.full((graph.layouts["token"].nodes,), 7)
 
 
-def graph_of(posts: list[Pair]) -> Graph:
-    return Graph.of(collate(GraphBuilder(SCHEMA, labels=LABELS).build(posts)), SCHEMA)
+def graph_of(posts: list[Pair]) -> GraphState:
+    return GraphState.of(collate(GraphBuilder(SCHEMA, labels=LABELS).build(posts)), SCHEMA)
 
 
 def gold(posts: list[Pair]) -> list[int]:

@@ -7,31 +7,29 @@ import torch
 from fakes import LABELS, awkward_posts, post, state, without_objects
 from torch import Tensor
 
-from mnergraph.labels import Labels
+from mnergraph.labels import LabelSet
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.independent import Softmax
-from mnergraph.nn.heads.tagging import Emit, Hint, Task, conversion_matrix, span_task
-from mnergraph.nn.state import Graph
+from mnergraph.nn.heads.independent import IndependentTags
+from mnergraph.nn.heads.tagging import LabelTransfer, TaggingScores, Task, conversion_matrix, span_task
+from mnergraph.nn.state import GraphState
 
 
 def test_emit() -> None:
     graph = state(awkward_posts())
-    emit = Emit("tags", 8, 5)
+    emit = TaggingScores("tags", 8, 5)
     torch.testing.assert_close(emit(graph).emissions["tags"], emit.linear(graph.x["token"]))
-    both = Emit("spans", 11, 3, read=("encoded", "token"))
+    both = TaggingScores("spans", 11, 3, read=("encoded", "token"))
     encoded = torch.randn(graph.layouts["token"].nodes, 3)
     found = both(graph.update(encoded=encoded)).emissions
     torch.testing.assert_close(found["spans"], both.linear(torch.cat([encoded, graph.x["token"]], -1)))
     assert found.keys() == {"spans"}
 
 
-@pytest.mark.parametrize("scorer", [CRF, Softmax])
-@pytest.mark.parametrize(
-    "posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"]
-)
-def test_a_task_batched_is_a_task_alone(scorer: type[CRF | Softmax], posts: list) -> None:
+@pytest.mark.parametrize("scorer", [CRF, IndependentTags])
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"])
+def test_a_task_batched_is_a_task_alone(scorer: type[CRF | IndependentTags], posts: list) -> None:
     torch.manual_seed(0)
-    task, emit = Task("tags", scorer(LABELS.tags)), Emit("tags", 8, len(LABELS))
+    task, emit = Task("tags", scorer(LABELS.tags)), TaggingScores("tags", 8, len(LABELS))
     graph = emit(state(posts))
     gold = torch.randint(len(LABELS), (graph.layouts["token"].nodes,))
     losses, best = task.loss(graph, gold), task.decode(graph)
@@ -45,19 +43,15 @@ def test_a_task_batched_is_a_task_alone(scorer: type[CRF | Softmax], posts: list
         rows = slice(start, start := start + len(pair.words))
         alone = graph.emissions["tags"][rows][None]
         whole = torch.ones(1, len(pair.words), dtype=torch.bool)
-        torch.testing.assert_close(
-            losses[s], -task.scorer(alone, gold[rows][None], whole)[0], atol=1e-4, rtol=1e-5
-        )
+        torch.testing.assert_close(losses[s], -task.scorer(alone, gold[rows][None], whole)[0], atol=1e-4, rtol=1e-5)
         assert torch.equal(best[rows], task.scorer.decode(alone, whole)[0])
     losses.sum().backward()
-    assert all(
-        p.grad is not None and p.grad.isfinite().all() for p in (*emit.parameters(), *task.parameters())
-    )
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in (*emit.parameters(), *task.parameters()))
 
 
 def test_labels_out_of_range_are_refused() -> None:
-    task = Task("tags", Softmax(LABELS.tags), weight=0.5)
-    graph = Emit("tags", 8, len(LABELS))(state([post(2)]))
+    task = Task("tags", IndependentTags(LABELS.tags), weight=0.5)
+    graph = TaggingScores("tags", 8, len(LABELS))(state([post(2)]))
     assert task.weight == 0.5
     with pytest.raises(ValueError, match="tag -1 at row 0, step 1 is none of the 5 labels"):
         task.loss(graph, torch.tensor([0, -1]))
@@ -66,9 +60,9 @@ def test_labels_out_of_range_are_refused() -> None:
 # --- span detection and its hint
 
 
-def emitted(posts: list) -> Graph:
+def emitted(posts: list) -> GraphState:
     """A graph with scores of spans and of tags."""
-    return Emit("tags", 8, len(LABELS))(Emit("spans", 8, 3)(state(posts)))
+    return TaggingScores("tags", 8, len(LABELS))(TaggingScores("spans", 8, 3)(state(posts)))
 
 
 @torch.no_grad()
@@ -78,7 +72,7 @@ def test_hint_against_the_equation(own: float, share: float, learned: bool) -> N
     torch.manual_seed(0)
     graph = emitted([post(7, 3, seed=1), post(1, seed=2)])
     start = torch.randn(3, len(LABELS))
-    hint = Hint("spans", "tags", start, learned=learned, own=own, share=share)
+    hint = LabelTransfer("spans", "tags", start, learned=learned, own=own, share=share)
     found = hint(graph).emissions
     assert found["spans"] is graph.emissions["spans"]
     for row, (spans, tags) in enumerate(
@@ -94,7 +88,7 @@ def test_hint_against_the_equation(own: float, share: float, learned: bool) -> N
 @pytest.mark.parametrize("learned", [True, False])
 def test_a_hint_learns_if_it_is_to(learned: bool) -> None:
     graph = emitted(awkward_posts())
-    hint = Hint("spans", "tags", conversion_matrix(LABELS), learned=learned)
+    hint = LabelTransfer("spans", "tags", conversion_matrix(LABELS), learned=learned)
     assert len(list(hint.parameters())) == learned
     hint(graph).emissions["tags"].sin().sum().backward()
     assert not learned or hint.matrix.grad.all(), "also where it began at 0"
@@ -102,20 +96,20 @@ def test_a_hint_learns_if_it_is_to(learned: bool) -> None:
 
 def test_a_hint_of_no_task() -> None:
     with pytest.raises(KeyError, match="borders"):
-        Hint("borders", "tags", conversion_matrix(LABELS))(emitted([post(2)]))
+        LabelTransfer("borders", "tags", conversion_matrix(LABELS))(emitted([post(2)]))
 
 
 @pytest.mark.parametrize(
     "labels",
     [
         LABELS,
-        Labels.of_types(["MISC", "PER", "ORG", "LOC"]),
-        Labels(("B-A", "X", "O", "I-B", "I-A", "PAD", "B-B", "[CLS]", "I-C")),
-        Labels(("O",)),
+        LabelSet.of_types(["MISC", "PER", "ORG", "LOC"]),
+        LabelSet(("B-A", "X", "O", "I-B", "I-A", "PAD", "B-B", "[CLS]", "I-C")),
+        LabelSet(("O",)),
     ],
     ids=len,
 )
-def test_conversion_matrix(labels: Labels) -> None:
+def test_conversion_matrix(labels: LabelSet) -> None:
     matrix = conversion_matrix(labels).tolist()
     assert len(matrix) == len(labels.boundaries)
     for span, row in zip(labels.boundaries, matrix, strict=True):

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mnergraph.graph import Complete, Edges, EntityWords, Member, Relation, Schema
+from mnergraph.graph import Complete, Edges, InEntity, Member, Relation, Schema
 from mnergraph.labels import spans
-from mnergraph.nn.conv.pooling import Pool
-from mnergraph.nn.layers.entity_nodes import GrowEntities, JoinEntityWords, Spans
-from mnergraph.nn.state import Graph
-from mnergraph.pair import Object, Pair
+from mnergraph.nn.conv.pooling import SpanPooling
+from mnergraph.nn.layers.entity_nodes import EntityEdges, EntityNodes, SpanDecoder
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import DetectedObject, Pair
 
 WIDTH = 8
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
@@ -26,8 +26,8 @@ SCHEMA = Schema(
         Relation(*FORMS, Member()),
         Relation(*FILLS, Member()),
         Relation(*NAMES, Complete()),
-        Relation(*SHOWS, EntityWords()),
-        Relation(*BACK, EntityWords()),
+        Relation(*SHOWS, InEntity()),
+        Relation(*BACK, InEntity()),
     ]
 )
 #: Sentences by their span labels: entities of one word, adjacent ones, orphans, at both ends, none.
@@ -42,7 +42,7 @@ def of(sentences: list[str], labels: str) -> Tensor:
 @settings(max_examples=200, deadline=None)
 def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -> None:
     words = layout(*map(len, sentences))
-    word, span, places = Spans(order)(of(sentences, "".join(order)), words)
+    word, span, places = SpanDecoder(order)(of(sentences, "".join(order)), words)
     found = [spans(list(sentence)) for sentence in sentences]
     assert places.counts.tolist() == [len(some) for some in found]
     assert places.nodes == sum(map(len, found))
@@ -55,14 +55,14 @@ def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -
 
 
 def test_labels_that_are_no_boundary_lie_outside() -> None:
-    word, span, places = Spans(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
+    word, span, places = SpanDecoder(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
     assert (word.tolist(), span.tolist(), places.nodes) == ([1, 3], [0, 1], 2)
 
 
-def labelled(sentences: list[str], objects: int = 2) -> Graph:
+def labelled(sentences: list[str], objects: int = 2) -> GraphState:
     """Sentences with entities told beforehand that are not those of their labels."""
     posts = [
-        Pair(tuple(sentence), entities=((0, len(sentence)),), objects=(Object(),) * objects)
+        Pair(tuple(sentence), entities=((0, len(sentence)),), objects=(DetectedObject(),) * objects)
         for sentence in sentences
     ]
     return state(posts, schema=SCHEMA).update(found=of(sentences, "BIO"))
@@ -75,7 +75,7 @@ def labelled(sentences: list[str], objects: int = 2) -> Graph:
 )
 def test_grow_entities(sentences: list[str]) -> None:
     graph = labelled(sentences)
-    grown = GrowEntities("BIO", [FORMS, FILLS], read="found")(graph)
+    grown = EntityNodes("BIO", [FORMS, FILLS], read="found")(graph)
     rows, members, counts = [], [], []
     for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
         some = spans(list(sentence))
@@ -83,9 +83,7 @@ def test_grow_entities(sentences: list[str]) -> None:
         for one in some:
             inside = range(start + one.start, start + one.end)
             members += [(word, len(rows)) for word in inside]
-            rows.append(
-                [max(float(graph.x["token"][w, feature]) for w in inside) for feature in range(WIDTH)]
-            )
+            rows.append([max(float(graph.x["token"][w, feature]) for w in inside) for feature in range(WIDTH)])
     assert grown.x["entity"].tolist() == rows
     assert grown.layouts["entity"].counts.tolist() == counts
     assert [tuple(edge) for edge in grown.edges[FORMS].index.t().tolist()] == members
@@ -99,7 +97,7 @@ def test_grow_entities(sentences: list[str]) -> None:
 def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
     graph = labelled(["OBII", "BO"])
     x = graph.x["token"].requires_grad_()
-    grown = GrowEntities("BIO", [FORMS, FILLS], read="found")(graph).x["entity"]
+    grown = EntityNodes("BIO", [FORMS, FILLS], read="found")(graph).x["entity"]
     grown.sum().backward()
     wanted = torch.zeros_like(x)
     wanted[1 + x[1:4].argmax(0), torch.arange(WIDTH)] = 1
@@ -110,7 +108,7 @@ def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
 @pytest.mark.parametrize("objects", [0, 1, 3])
 def test_join_entity_words(objects: int) -> None:
     graph = labelled(SENTENCES, objects)
-    joined = JoinEntityWords("BIO", [SHOWS, BACK], read="found")(graph)
+    joined = EntityEdges("BIO", [SHOWS, BACK], read="found")(graph)
     words, things = graph.layouts["token"], graph.layouts["object"]
     wanted = {
         (thing, word)
@@ -132,7 +130,7 @@ def test_pool(how: str, edges: Edges) -> None:
     generator = torch.Generator().manual_seed(0)
     src = torch.randn(edges.src.nodes, WIDTH, generator=generator)
     dst = torch.randn(edges.dst.nodes, WIDTH, generator=generator)
-    pool = Pool(how)  # type: ignore[arg-type]
+    pool = SpanPooling(how)  # type: ignore[arg-type]
     assert not list(pool.parameters())
     wanted = torch.zeros_like(dst)
     for i, senders in enumerate(neighbours(edges)):
@@ -150,10 +148,8 @@ def test_pool(how: str, edges: Edges) -> None:
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="how is max or sum, not 'mean'"):
-        Pool("mean")  # type: ignore[arg-type]
+        SpanPooling("mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"members are relations between entity and token, not \('entity', "):
-        GrowEntities("BIO", [NAMES], read="found")
-    with pytest.raises(
-        ValueError, match=r"relations are between token and another node type, not \('entity'"
-    ):
-        JoinEntityWords("BIO", [NAMES], read="found")
+        EntityNodes("BIO", [NAMES], read="found")
+    with pytest.raises(ValueError, match=r"relations are between token and another node type, not \('entity'"):
+        EntityEdges("BIO", [NAMES], read="found")

@@ -24,9 +24,17 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv, HeteroConv, RGCNConv, SAGEConv, TransformerConv
 
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
-from mnergraph.nn.conv.attention import Attention
+from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.gated_sum import GatedSum
-from mnergraph.nn.layers.hetero import Add, AddNorm, Apply, EachNode, FeedForward, PyGLayer, RelationalLayer
+from mnergraph.nn.layers.hetero import (
+    Add,
+    AddNorm,
+    FeatureModule,
+    FeedForward,
+    HeteroConvLayer,
+    HeteroLayer,
+    NodeTypeModule,
+)
 
 WIDTH = 8
 #: HeteroConv says so of node types that only send.
@@ -79,7 +87,7 @@ def test_dropout_only_in_training(make) -> None:
 
 def test_each_node() -> None:
     graph = state(awkward_posts())
-    layer = EachNode({"token": nn.Linear(WIDTH, 3)})
+    layer = NodeTypeModule({"token": nn.Linear(WIDTH, 3)})
     found = layer(graph)
     torch.testing.assert_close(found.x["token"], layer.types["token"](graph.x["token"]))
     assert found.x["object"] is graph.x["object"]
@@ -88,11 +96,11 @@ def test_each_node() -> None:
 def test_apply() -> None:
     graph = state(awkward_posts())
     graph = graph.update(encoded=torch.randn(graph.layouts["token"].nodes, WIDTH))
-    layer = Apply(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
+    layer = FeatureModule(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
     found = layer(graph)
     wanted = layer.module(graph.x["token"], graph.x["encoded"])
     torch.testing.assert_close(found.x["joined"], wanted, rtol=0, atol=0)
-    turned = Apply(layer.module, read=("encoded", "token"), write="token")(graph)
+    turned = FeatureModule(layer.module, read=("encoded", "token"), write="token")(graph)
     wanted = layer.module(graph.x["encoded"], graph.x["token"])
     torch.testing.assert_close(turned.x["token"], wanted, rtol=0, atol=0)
     assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
@@ -100,22 +108,22 @@ def test_apply() -> None:
     found.x["joined"].sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
     with pytest.raises(KeyError, match="image"):
-        Apply(nn.Identity(), read=("image",), write="image")(graph)
+        FeatureModule(nn.Identity(), read=("image",), write="image")(graph)
 
 
 # --- the relational layer
 
 OPERATORS = {
-    TOKENS: lambda: Attention(WIDTH, 2),
-    OBJECTS: lambda: Attention(WIDTH, 4, value=False, output=False),
+    TOKENS: lambda: RelationAttention(WIDTH, 2),
+    OBJECTS: lambda: RelationAttention(WIDTH, 4, value=False, output=False),
     TO_TOKENS: lambda: GatedSum(WIDTH),
     TO_OBJECTS: lambda: GatedSum(WIDTH, bias=True),
-    NEAR: lambda: Attention(WIDTH, 2),
+    NEAR: lambda: RelationAttention(WIDTH, 2),
 }
 
 
-def layer_of(aggr: str, combine=None) -> RelationalLayer:
-    return RelationalLayer({key: make() for key, make in OPERATORS.items()}, aggr, combine)
+def layer_of(aggr: str, combine=None) -> HeteroLayer:
+    return HeteroLayer({key: make() for key, make in OPERATORS.items()}, aggr, combine)
 
 
 @pytest.mark.parametrize("aggr", ["sum", "mean", "max"])
@@ -145,7 +153,7 @@ def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list
     torch.manual_seed(0)
     stack = nn.Sequential(
         layer_of("sum", lambda: AddNorm(WIDTH)),
-        EachNode({kind: FeedForward(WIDTH, 16) for kind in ("token", "object")}),
+        NodeTypeModule({kind: FeedForward(WIDTH, 16) for kind in ("token", "object")}),
         layer_of("mean", lambda: AddNorm(WIDTH)),
     ).train(training)
     graph, results = state(posts), []
@@ -175,7 +183,7 @@ def test_relational_layer_alone_is_batched(reading: str) -> None:
 
 def test_types_without_a_message_stay() -> None:
     graph = state([post(3, 2)])
-    found = RelationalLayer({TOKENS: Attention(WIDTH, 2)})(graph)
+    found = HeteroLayer({TOKENS: RelationAttention(WIDTH, 2)})(graph)
     assert found.x["object"] is graph.x["object"]
     theirs = HeteroConv({TOKENS: SAGEConv(WIDTH, WIDTH)})
     assert "object" not in theirs(graph.x, {TOKENS: graph.edges[TOKENS].index}), "PyG's trap"
@@ -183,11 +191,9 @@ def test_types_without_a_message_stay() -> None:
 
 def test_errors_of_the_relational_layer() -> None:
     with pytest.raises(ValueError, match="aggr is one of sum, mean, max, not 'min'"):
-        RelationalLayer({TOKENS: GatedSum(WIDTH)}, "min")
-    layer = RelationalLayer({("image", "tells", "token"): GatedSum(WIDTH)})
-    with pytest.raises(
-        KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token', "
-    ):
+        HeteroLayer({TOKENS: GatedSum(WIDTH)}, "min")
+    layer = HeteroLayer({("image", "tells", "token"): GatedSum(WIDTH)})
+    with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token', "):
         layer(state([post(3, 2)]))
 
 
@@ -197,9 +203,7 @@ def test_errors_of_the_relational_layer() -> None:
 def test_sage_and_gcn_against_their_equations() -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts())
-    layer = RelationalLayer(
-        {TO_TOKENS: SAGEConv((WIDTH, WIDTH), 5), NEAR: GCNConv(WIDTH, 5, add_self_loops=False)}, "sum"
-    )
+    layer = HeteroLayer({TO_TOKENS: SAGEConv((WIDTH, WIDTH), 5), NEAR: GCNConv(WIDTH, 5, add_self_loops=False)}, "sum")
     sage, gcn = layer.operators
     wanted = []
     tokens, objects = graph.x["token"], graph.x["object"]
@@ -216,7 +220,7 @@ def test_sage_and_gcn_against_their_equations() -> None:
 def test_rgcn_gets_the_kinds_of_edges() -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts())
-    layer = RelationalLayer({AROUND: RGCNConv(WIDTH, 5, len(SPATIAL_LABELS), aggr="add")})
+    layer = HeteroLayer({AROUND: RGCNConv(WIDTH, 5, len(SPATIAL_LABELS), aggr="add")})
     conv, edges, x = layer.operators[0], graph.edges[AROUND], graph.x["object"]
     assert edges.index.shape[1] > 3
     wanted = x @ conv.root + conv.bias
@@ -230,7 +234,7 @@ def test_transformer_conv_gets_geometry_if_made_for_it(geometry: bool) -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts())
     conv = TransformerConv(WIDTH, 5, edge_dim=2 if geometry else None)
-    layer, edges, x = RelationalLayer({AROUND: conv}), graph.edges[AROUND], graph.x["object"]
+    layer, edges, x = HeteroLayer({AROUND: conv}), graph.edges[AROUND], graph.x["object"]
     wanted = []
     for i in range(len(x)):
         into = (edges.index[1] == i).nonzero().flatten().tolist()
@@ -254,14 +258,14 @@ def test_pyg_layer_is_the_relational_layer(posts: list) -> None:
     }
     graph = state(posts)
     for aggr in ("sum", "mean", "max"):
-        theirs = PyGLayer(HeteroConv(operators, aggr))(graph)
-        ours = RelationalLayer(operators, aggr)(graph)
+        theirs = HeteroConvLayer(HeteroConv(operators, aggr))(graph)
+        ours = HeteroLayer(operators, aggr)(graph)
         torch.testing.assert_close(theirs.x["token"], ours.x["token"], atol=1e-5, rtol=1e-5)
         assert theirs.x["object"] is graph.x["object"]
 
 
 @SENDERS_ONLY
 def test_pyg_layer_refuses_a_missing_relation() -> None:
-    layer = PyGLayer(HeteroConv({("image", "tells", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
+    layer = HeteroConvLayer(HeteroConv({("image", "tells", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
     with pytest.raises(KeyError, match=r"\[\('image', 'tells', 'token'\)\] is not in the graph, which has"):
         layer(state([post(3, 2)]))

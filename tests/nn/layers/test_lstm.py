@@ -8,7 +8,7 @@ from fakes import awkward_posts, layout, state
 from torch import Tensor, nn
 
 from mnergraph.graph import Complete, Layout, Relation, Schema
-from mnergraph.nn.layers.lstm import LSTM, SentenceQuery, Spread, WordLSTM
+from mnergraph.nn.layers.lstm import BroadcastToTokens, PackedLSTM, SentenceLSTM, WordLSTM
 
 WIDTH, HIDDEN = 6, 4
 ROWS = [layout(3, 1, 5), layout(1), layout(7, 128, 1, 4), layout(2, 2)]
@@ -16,9 +16,7 @@ ROWS = [layout(3, 1, 5), layout(1), layout(7, 128, 1, 4), layout(2, 2)]
 
 def one_way(lstm: nn.LSTM, x: Tensor, suffix: str = "") -> list[Tensor]:
     """The states of one direction, node by node, by the equations of LSTM's docstring."""
-    w, u, b, d = (
-        getattr(lstm, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
+    w, u, b, d = (getattr(lstm, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     h, c, states = torch.zeros(HIDDEN), torch.zeros(HIDDEN), []
     for row in x:
         i, f, g, o = (w @ row + b + u @ h + d).chunk(4)
@@ -28,7 +26,7 @@ def one_way(lstm: nn.LSTM, x: Tensor, suffix: str = "") -> list[Tensor]:
     return states
 
 
-def plain(module: LSTM, x: Tensor) -> tuple[Tensor, Tensor]:
+def plain(module: PackedLSTM, x: Tensor) -> tuple[Tensor, Tensor]:
     """States and last ones of one sequence."""
     forward = one_way(module.lstm, x)
     if not module.lstm.bidirectional:
@@ -42,7 +40,7 @@ def plain(module: LSTM, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("rows", ROWS, ids=lambda rows: str(rows.counts.tolist()))
 def test_against_the_equation(rows: Layout, both: bool) -> None:
     torch.manual_seed(0)
-    module = LSTM(WIDTH, HIDDEN, both=both)
+    module = PackedLSTM(WIDTH, HIDDEN, both=both)
     x = torch.randn(rows.nodes, WIDTH)
     states, last = module(x, rows)
     assert states.shape == (rows.nodes, module.width)
@@ -55,7 +53,7 @@ def test_against_the_equation(rows: Layout, both: bool) -> None:
 
 
 def test_an_empty_row_changes_nobody() -> None:
-    module, x = LSTM(WIDTH, HIDDEN), torch.randn(5, WIDTH, requires_grad=True)
+    module, x = PackedLSTM(WIDTH, HIDDEN), torch.randn(5, WIDTH, requires_grad=True)
     with_gap, gap = module(x, layout(3, 0, 2))
     without, last = module(x, layout(3, 2))
     torch.testing.assert_close(with_gap, without)
@@ -67,7 +65,7 @@ def test_an_empty_row_changes_nobody() -> None:
 
 
 def test_forget_gates_begin_open() -> None:
-    module = LSTM(WIDTH, HIDDEN)
+    module = PackedLSTM(WIDTH, HIDDEN)
     for suffix in ("", "_reverse"):
         biases = [getattr(module.lstm, f"bias_{kind}_l0{suffix}") for kind in ("ih", "hh")]
         assert sum(biases).tolist() == [0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN
@@ -90,11 +88,11 @@ def test_a_sentence_asks_and_its_words_are_told() -> None:
     torch.manual_seed(0)
     schema = Schema([Relation("sentence", "tells", "token", Complete())])
     graph = state(awkward_posts(), width=WIDTH, schema=schema)
-    query = SentenceQuery(WIDTH, HIDDEN)
+    query = SentenceLSTM(WIDTH, HIDDEN)
     asked = query(graph)
     counts = graph.layouts["token"].counts.tolist()
     assert asked.x["sentence"].shape == (len(counts), HIDDEN)
-    told = Spread(write="seen")(asked).x["seen"].split(counts)
+    told = BroadcastToTokens(write="seen")(asked).x["seen"].split(counts)
     for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], told, strict=True):
         torch.testing.assert_close(row, plain(query.lstm, words)[1], atol=1e-5, rtol=1e-5)
         assert torch.equal(copies, row.expand(len(words), -1))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from fakes import OBJECTS, SCHEMA, awkward_posts, layout, post, state, without_objects
 
-from mnergraph.graph import Complete, Edges, EdgeType, EntityWords, Relation, Schema, Spatial
-from mnergraph.nn import Attention, Merge, RelationalLayer, Split
-from mnergraph.nn.state import Graph
+from mnergraph.graph import Complete, Edges, EdgeType, InEntity, Relation, Schema, Spatial
+from mnergraph.nn import HeteroLayer, MergeNodeTypes, RelationAttention, SplitNodeTypes
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 PARTS = ("image", "object")
@@ -26,11 +26,11 @@ POSTS = [awkward_posts(), without_objects(), [post(3, 2, seed=1)], [post(3, 0, s
 posts_of_all_kinds = pytest.mark.parametrize("posts", POSTS, ids=["awkward", "no object", "one", "nothing"])
 
 
-def merged(posts: list[Pair], *relations: str) -> Graph:
-    return Merge("seen", PARTS, relations=relations)(state(posts, schema=PICTURE))
+def merged(posts: list[Pair], *relations: str) -> GraphState:
+    return MergeNodeTypes("seen", PARTS, relations=relations)(state(posts, schema=PICTURE))
 
 
-def plain_rows(graph: Graph) -> dict[tuple[str, int], int]:
+def plain_rows(graph: GraphState) -> dict[tuple[str, int], int]:
     """The merged row of every node of every part: sentence by sentence, part by part."""
     rows: dict[tuple[str, int], int] = {}
     for s in range(graph.sentences):
@@ -69,7 +69,7 @@ def test_merged_against_loops(posts: list[Pair]) -> None:
 def test_split_undoes_merge(posts: list[Pair]) -> None:
     graph = merged(posts, "attends")
     graph = graph.update(seen=2 * graph.x["seen"])
-    found = Split("seen", {"image": "image again", "object": "object"})(graph)
+    found = SplitNodeTypes("seen", {"image": "image again", "object": "object"})(graph)
     assert torch.equal(found.x["image again"], 2 * graph.x["image"])
     assert torch.equal(found.x["object"], 2 * graph.x["object"])
     assert found.x["image"] is graph.x["image"]
@@ -79,26 +79,23 @@ def test_split_undoes_merge(posts: list[Pair]) -> None:
 def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
     """Complete relations stay complete, and equal themselves when every edge is written out."""
     torch.manual_seed(0)
-    attention = Attention(8, 2)
+    attention = RelationAttention(8, 2)
     start = state(posts, schema=PICTURE)
     written = {
-        key: Edges(edges.src, edges.dst, edges.index) if key in MEETS else edges
-        for key, edges in start.edges.items()
+        key: Edges(edges.src, edges.dst, edges.index) if key in MEETS else edges for key, edges in start.edges.items()
     }
-    merge = Merge("seen", PARTS, relations=["attends"])
-    whole, thin = merge(start), merge(Graph(start.data, start.x, written, start.layouts))
+    merge = MergeNodeTypes("seen", PARTS, relations=["attends"])
+    whole, thin = merge(start), merge(GraphState(start.data, start.x, written, start.layouts))
     assert whole.edges[SEEN].complete
     assert not thin.edges[SEEN].complete
-    layer = RelationalLayer({SEEN: attention})
+    layer = HeteroLayer({SEEN: attention})
     found, wanted = layer(whole).x["seen"], layer(thin).x["seen"]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     for (part, node), row in plain_rows(whole).items():
         s = int(whole.layouts[part].sentence[node])
         mine = slice(*whole.layouts["seen"].ptr[s : s + 2].tolist())
         x = whole.x["seen"][mine]
-        q, k, v = (
-            map_(x).unflatten(-1, (2, 4)) for map_ in (attention.query, attention.key, attention.value)
-        )
+        q, k, v = (map_(x).unflatten(-1, (2, 4)) for map_ in (attention.query, attention.key, attention.value))
         place = row - mine.start
         heads = [(k[:, h] @ q[place, h] / 2).softmax(0) @ v[:, h] for h in range(2)]
         torch.testing.assert_close(found[row], attention.output(torch.cat(heads)), atol=1e-5, rtol=1e-5)
@@ -107,7 +104,7 @@ def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
 def test_complete_among_some_is_not_complete_among_all() -> None:
     start = state([post(3, 2, seed=1)], schema=PICTURE)
     edges = {key: value for key, value in start.edges.items() if key != ("image", "attends", "image")}
-    found = Merge("seen", PARTS, relations=["attends"])(Graph(start.data, start.x, edges, start.layouts))
+    found = MergeNodeTypes("seen", PARTS, relations=["attends"])(GraphState(start.data, start.x, edges, start.layouts))
     pairs = {(i, j) for i in range(3) for j in range(3)} - {(0, 0)}
     assert sorted(map(tuple, found.edges[SEEN].index.t().tolist())) == sorted(pairs)
     assert found.edges[SEEN].type is None
@@ -116,9 +113,9 @@ def test_complete_among_some_is_not_complete_among_all() -> None:
 def test_gradients_pass_both_ways() -> None:
     graph = state(awkward_posts(), schema=PICTURE)
     x = {part: graph.x[part].clone().requires_grad_() for part in PARTS}
-    again = Merge("seen", PARTS, relations=["attends", "near"])(graph.update(**x))
+    again = MergeNodeTypes("seen", PARTS, relations=["attends", "near"])(graph.update(**x))
     assert {SEEN, AROUND} <= again.edges.keys()
-    back = Split("seen", {part: part for part in PARTS})(again.update(seen=again.x["seen"] ** 2))
+    back = SplitNodeTypes("seen", {part: part for part in PARTS})(again.update(seen=again.x["seen"] ** 2))
     sum(back.x[part].sum() for part in PARTS).backward()
     for part in PARTS:
         torch.testing.assert_close(x[part].grad, 2 * x[part])
@@ -126,12 +123,10 @@ def test_gradients_pass_both_ways() -> None:
 
 def test_errors() -> None:
     graph = state([post(3, 2)], schema=PICTURE)
-    with pytest.raises(
-        KeyError, match=r"no relation tells among image, object is in the graph, which has \('tok"
-    ):
-        Merge("seen", PARTS, relations=["tells"])(graph)
+    with pytest.raises(KeyError, match=r"no relation tells among image, object is in the graph, which has \('tok"):
+        MergeNodeTypes("seen", PARTS, relations=["tells"])(graph)
     with pytest.raises(ValueError, match="seen merges image, object of widths 3, 8; they must be alike"):
-        Merge("seen", PARTS, relations=["near"])(graph.update(image=torch.zeros(1, 3)))
+        MergeNodeTypes("seen", PARTS, relations=["near"])(graph.update(image=torch.zeros(1, 3)))
 
 
 # --- relations of the new type that the schema names
@@ -139,18 +134,16 @@ def test_errors() -> None:
 SEES, AMONG = ("token", "sees", "visual"), ("visual", "attends", "visual")
 SHOWS = ("visual", "shows", "token")
 MERGED = SCHEMA | Schema(
-    [Relation(*SEES, Complete()), Relation(*AMONG, Complete()), Relation(*SHOWS, EntityWords())],
+    [Relation(*SEES, Complete()), Relation(*AMONG, Complete()), Relation(*SHOWS, InEntity())],
     nodes=["image"],
 )
 
 
-@pytest.mark.parametrize(
-    "posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"]
-)
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"])
 @pytest.mark.parametrize("of", [("image", "object"), ("object", "token", "image"), ("object",)])
 def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ...]) -> None:
     graph = state(posts, schema=MERGED)
-    merged = Merge("visual", of, later=[SHOWS])(graph)
+    merged = MergeNodeTypes("visual", of, later=[SHOWS])(graph)
     rows, counts = [], []
     for place in range(len(posts)):
         mine = [
@@ -177,7 +170,7 @@ def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ..
 def test_gradients_go_back_to_the_parts() -> None:
     graph = state([post(2, 3, seed=1), post(3, 1, seed=2)], schema=MERGED)
     parts = {kind: graph.x[kind].requires_grad_() for kind in ("image", "object")}
-    merged = Merge("visual", ("image", "object"), later=[SHOWS])(graph).x["visual"]
+    merged = MergeNodeTypes("visual", ("image", "object"), later=[SHOWS])(graph).x["visual"]
     assert len(merged) == 2 + 4
     (merged * torch.arange(6.0)[:, None]).sum().backward()
     assert parts["image"].grad[:, 0].tolist() == [0, 4]
@@ -187,4 +180,4 @@ def test_gradients_go_back_to_the_parts() -> None:
 def test_relations_that_nobody_draws_are_refused() -> None:
     graph = state([post(2, 3)], schema=MERGED)
     with pytest.raises(ValueError, match=r"growing visual nodes leaves \[\('visual', 'shows', 'token'\)\]"):
-        Merge("visual", ("image", "object"))(graph)
+        MergeNodeTypes("visual", ("image", "object"))(graph)

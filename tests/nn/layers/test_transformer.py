@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnergraph.graph import Complete, EdgeType, Relation, Schema
-from mnergraph.nn.layers.transformer import ThereAndBack, TransformerBlock, Transformers
-from mnergraph.nn.state import Graph
+from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig, TransformerLayer
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 WIDTH, HEADS = 8, 2
@@ -38,22 +38,20 @@ SHORT = [pair for pair in awkward_posts() if len(pair.words) < 128]
 POSTS = pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "bare"])
 
 
-def block(relation: EdgeType, **options: object) -> TransformerBlock:
-    made = TransformerBlock(relation, WIDTH, HEADS, **options)
+def block(relation: EdgeType, **options: object) -> TransformerLayer:
+    made = TransformerLayer(relation, WIDTH, HEADS, **options)
     scatter(made)
     return made
 
 
-def path(*, words: str | None = None, other: str | None = None, **options: object) -> ThereAndBack:
-    made = ThereAndBack(
-        THERE, BACK, Transformers(WIDTH, HEADS, **options), words=words, other=other, out="seen"
-    )
+def path(*, words: str | None = None, other: str | None = None, **options: object) -> CoAttention:
+    made = CoAttention(THERE, BACK, TransformerConfig(WIDTH, HEADS, **options), words=words, other=other, out="seen")
     scatter(made)
     return made
 
 
 def plain(
-    part: TransformerBlock, graph: Graph, dst: Tensor, src: Tensor, activation: Callable = torch.relu
+    part: TransformerLayer, graph: GraphState, dst: Tensor, src: Tensor, activation: Callable = torch.relu
 ) -> Tensor:
     """The layer along its relation, for every receiver with its own senders."""
     heard = neighbours(graph.edges[part.relation])
@@ -100,15 +98,11 @@ def test_who_hears_nobody_keeps_itself() -> None:
     part, graph = block(BACK), state(without_objects(), schema=BOTH)
     x, feed = graph.x["token"], part.feed_forward
     middle = torch.stack([norm(part.residual.norm, row + part.attention.output.bias) for row in x])
-    wanted = torch.stack(
-        [norm(feed.residual.norm, row + feed.outer(torch.relu(feed.inner(row)))) for row in middle]
-    )
+    wanted = torch.stack([norm(feed.residual.norm, row + feed.outer(torch.relu(feed.inner(row)))) for row in middle])
     torch.testing.assert_close(part(graph).x["token"], wanted, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: block(TOKENS), lambda: block(BACK), path], ids=["self", "cross", "path"]
-)
+@pytest.mark.parametrize("make", [lambda: block(TOKENS), lambda: block(BACK), path], ids=["self", "cross", "path"])
 @pytest.mark.parametrize("training", [True, False])
 @POSTS
 def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: bool, posts: list[Pair]) -> None:
@@ -157,7 +151,7 @@ def test_dropout_in_training_alone(make: Callable[[float], nn.Module]) -> None:
     assert torch.equal(found(noisy), first)
     assert not torch.equal(found(noisy), first)
     # of the weights, of what was heard, and of the feed-forward
-    blocks = [part for part in noisy.modules() if isinstance(part, TransformerBlock)]
+    blocks = [part for part in noisy.modules() if isinstance(part, TransformerLayer)]
     for part in blocks:
         places = [part.attention.dropout, part.residual.dropout, part.feed_forward.residual.dropout]
         assert [place.p for place in places] == [0.5] * 3
@@ -175,12 +169,10 @@ def test_mixed_precision(make: Callable[[], nn.Module]) -> None:
 
 
 def test_a_relation_that_is_not_there() -> None:
-    with pytest.raises(
-        KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token'"
-    ):
+    with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token'"):
         block(("image", "tells", "token"))(state([post(3, 2)]))
     with pytest.raises(ValueError, match=f"3 heads do not divide a width of {WIDTH}"):
-        TransformerBlock(TOKENS, WIDTH, 3)
+        TransformerLayer(TOKENS, WIDTH, 3)
 
 
 # --- there and back
@@ -188,9 +180,7 @@ def test_a_relation_that_is_not_there() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("posts", [SHORT, without_objects()], ids=["awkward", "bare"])
-@pytest.mark.parametrize(
-    ("words", "other"), [(None, None), ("states", None), (None, "blocks"), ("states", "blocks")]
-)
+@pytest.mark.parametrize(("words", "other"), [(None, None), ("states", None), (None, "blocks"), ("states", "blocks")])
 def test_there_and_back(posts: list[Pair], words: str | None, other: str | None) -> None:
     graph = state(posts, schema=BOTH)
     tokens, objects = (graph.layouts[kind].nodes for kind in ("token", "object"))
@@ -213,4 +203,4 @@ def test_a_way_back_that_leads_elsewhere() -> None:
         ValueError,
         match=r"\('object', 'tells', 'token'\) does not lead back where \('token', 'tells', 'image'\)",
     ):
-        ThereAndBack(("token", "tells", "image"), BACK, Transformers(WIDTH, HEADS), out="seen")
+        CoAttention(("token", "tells", "image"), BACK, TransformerConfig(WIDTH, HEADS), out="seen")
