@@ -137,7 +137,7 @@ def some_posts(
             for _ in range(chance.randint(0, 5))
         )
         rows = None if image is None else torch.randn(image, generator=generator)
-        posts.append(Pair(words, tuple(tags), str(place), objects=objects, size=(10, 10), image=rows))
+        posts.append(Pair(words, tuple(tags), str(place), objects=objects, size=(10, 10), image_features=rows))
     return posts
 
 

@@ -135,11 +135,11 @@ def posts(count: int, seed: int) -> list[Pair]:
             phrase = (start, min(len(pair.words), start + 2)) if chance.random() < 0.6 else None
             label = chance.choice(["person", "dog", "a soccer player", ""])
             box = (left, top, right, bottom) if chance.random() < 0.9 else None
-            objects.append(replace(item, label=label, box=box, words=phrase))
+            objects.append(replace(item, label=label, box=box, span=phrase))
         changes: dict[str, Any] = {"labels": tuple(tags), "objects": tuple(objects), "size": SIZE}
         lacking = chance.random()
         if lacking < 0.15:
-            found.append(replace(pair, **changes).without_picture())
+            found.append(replace(pair, **changes).without_image())
         else:
             found.append(replace(pair, **changes))
     return found

@@ -37,7 +37,7 @@ def complete_relation(words: int, repeats: int) -> dict[str, float]:
     counts = torch.randint(int(words * 0.75), int(words * 1.25) + 1, (16,))
     layout = Layout(torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]))
     index = Edges(layout, layout).index
-    x = torch.randn(layout.nodes, 512, requires_grad=True)
+    x = torch.randn(layout.num_nodes, 512, requires_grad=True)
     ours, theirs = RelationAttention(512, 8), TransformerConv(512, 64, heads=8, root_weight=False)
     output = nn.Linear(512, 512)
 
@@ -71,13 +71,13 @@ def gated_sum(share: float, repeats: int) -> dict[str, float]:
     index = Edges(objects, words).index
     kept = index[:, torch.rand(index.shape[1]) < share]
     x, o = (
-        torch.randn(words.nodes, 512, requires_grad=True),
-        torch.randn(objects.nodes, 512, requires_grad=True),
+        torch.randn(words.num_nodes, 512, requires_grad=True),
+        torch.randn(objects.num_nodes, 512, requires_grad=True),
     )
     gate = GatedSum(512)
 
     def run(reading: str) -> Callable[[], None]:
-        return lambda: gate(x, o, Edges(objects, words, kept, reading=reading)).sum().backward()
+        return lambda: gate(x, o, Edges(objects, words, kept, layout=reading)).sum().backward()
 
     return timed({"dense": run("dense"), "sparse": run("sparse")}, repeats)
 
@@ -86,12 +86,12 @@ def spatial_convolution(graphs: int, repeats: int) -> dict[str, float]:
     """R-GCN over 17 boxes in each graph, their eleven spatial labels, width 512: ours against RGCNConv."""
     torch.manual_seed(0)
     layout, labels = Layout(torch.arange(graphs + 1) * 17), len(SPATIAL_LABELS)
-    corners = torch.rand(layout.nodes, 2, 2) * 300
+    corners = torch.rand(layout.num_nodes, 2, 2) * 300
     boxes = torch.cat([corners.amin(1), corners.amax(1)], 1).split(17)
     found = [spatial_edges(some, some, (300, 300), same=True) for some in boxes]
     index = torch.cat([edges + 17 * place for place, (edges, _, _) in enumerate(found)], 1)
     kinds = torch.cat([kind for _, kind, _ in found])
-    x = torch.randn(layout.nodes, 512, requires_grad=True)
+    x = torch.randn(layout.num_nodes, 512, requires_grad=True)
     ours = RelationalConvolution(512, labels)
     theirs = RGCNConv(512, 512, labels, aggr="add", root_weight=False)
     seconds = timed(
@@ -102,7 +102,7 @@ def spatial_convolution(graphs: int, repeats: int) -> dict[str, float]:
         repeats,
     )
     return seconds | {
-        "edges per receiver": index.shape[1] / layout.nodes,
+        "edges per receiver": index.shape[1] / layout.num_nodes,
         "times faster": seconds["RGCNConv"] / seconds["ours"],
     }
 

@@ -60,7 +60,7 @@ def photographed(folder: Path, count: int) -> list[Pair]:
         post.pair
         for file in files
         for post in read_posts(file, images=folder / "images", evidence=evidence)
-        if post.pair.picture is not None
+        if post.pair.image_path is not None
     ]
     return [replace(pair, id=f"{pair.id} {place}") for place, pair in enumerate(islice(cycle(found), count))]
 

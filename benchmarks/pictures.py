@@ -43,32 +43,32 @@ def seen_by_backbone(
     Raises:
         ValueError: when no post to learn from has a picture.
     """
-    if all(pair.picture is None for pair in splits["train"]):
+    if all(pair.image_path is None for pair in splits["train"]):
         raise ValueError(
             "no post to learn from has a picture; give the folder of the pictures, or take "
             "image_features caption, or image none"
         )
     found = {name: _look(pairs, by, shape, progress) for name, pairs in splits.items()}
-    known = [pair.image for pair in found["train"] if pair.image is not None]
+    known = [pair.image_features for pair in found["train"] if pair.image_features is not None]
     if not standardise or not known:
         return found
     deviation, mean = torch.std_mean(torch.cat(known), dim=0)
     deviation = deviation.where(deviation > 1e-6, torch.ones_like(deviation))
     return {
-        name: [pair if pair.image is None else replace(pair, image=(pair.image - mean) / deviation) for pair in pairs]
+        name: [pair if pair.image_features is None else replace(pair, image_features=(pair.image_features - mean) / deviation) for pair in pairs]
         for name, pairs in found.items()
     }
 
 
 def _look(pairs: Sequence[Pair], by: Extractor, shape: Shape, progress: bool) -> list[Pair]:
-    pictures = {place: pair.picture for place, pair in enumerate(pairs) if pair.picture is not None}
+    pictures = {place: pair.image_path for place, pair in enumerate(pairs) if pair.image_path is not None}
     how: dict[str, Any] = {"device": "cuda" if torch.cuda.is_available() else "cpu", "progress": progress}
     seen = dict(zip(pictures, by.extract(list(pictures.values()), **how), strict=True))
     faults = [one.fault for one in seen.values() if one.fault is not None and not one.fault.usable]
     if faults:
         told = "; ".join(f"{fault.id}: {fault.detail}" for fault in faults[:5])
         warnings.warn(f"{len(faults)} pictures can't be used; their posts have none: {told}", stacklevel=3)
-    return [replace(pair, image=_rows(seen.get(place, ImageEvidence()), shape)) for place, pair in enumerate(pairs)]
+    return [replace(pair, image_features=_rows(seen.get(place, ImageEvidence()), shape)) for place, pair in enumerate(pairs)]
 
 
 def _rows(seen: ImageEvidence, shape: Shape) -> Tensor | None:
@@ -99,7 +99,7 @@ def seen_by_caption(
     if not any(pair.caption in rows for pair in splits["train"]):
         raise ValueError("no post to learn from has a caption; give captions, or take image none")
     return {
-        name: [replace(pair, image=rows.get(pair.caption or "")) for pair in pairs] for name, pairs in splits.items()
+        name: [replace(pair, image_features=rows.get(pair.caption or "")) for pair in pairs] for name, pairs in splits.items()
     }
 
 
@@ -118,7 +118,7 @@ def _read(
             graph = GraphState.of(collate(builder.build(texts[place] for place in some)), builder.schema)
             states, layout = encoder(graph).x["token"], graph.layouts["token"]
             if shape == "vector":
-                mean = segment_sum(states, layout.sentence, len(some), mean=True)
+                mean = segment_sum(states, layout.graph_index, len(some), mean=True)
                 rows |= dict(zip(some, mean.split(1), strict=True))
             else:
                 rows |= dict(zip(some, states.split(layout.counts.tolist()), strict=True))

@@ -106,14 +106,14 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
     """The posts with the region vectors and the picture's vectors that the experiment asks for."""
     progress = experiment.loop.progress
     if experiment.regions is not None:
-        if all(pair.picture is None for pair in splits["train"]):
+        if all(pair.image_path is None for pair in splits["train"]):
             raise ValueError(
                 "regions are cut out of pictures, and no post to learn from has one: give --images, or --regions null"
             )
         crops = experiment.regions
         splits = {name: crops.attach(pairs, cache, progress=progress) for name, pairs in splits.items()}
     if experiment.image == "none":
-        return {name: [replace(pair, image=None) for pair in pairs] for name, pairs in splits.items()}
+        return {name: [replace(pair, image_features=None) for pair in pairs] for name, pairs in splits.items()}
     if experiment.image_features == "backbone":
         return seen_by_backbone(
             splits,
@@ -129,7 +129,7 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
         if not isinstance(reader, TextEncoderModel):
             raise ValueError(f"{reader.name} reads no captions: give --caption_encoder, a Hugging Face encoder")
         return seen_by_caption(splits, reader, experiment.image, progress=progress)
-    if all(pair.image is None for pair in splits["train"]):
+    if all(pair.image_features is None for pair in splits["train"]):
         raise ValueError(
             f"{experiment.system} wants the picture's {experiment.image}, and no post to learn from has one "
             "in features.safetensors: give --features, or --image_features caption or backbone"
@@ -139,8 +139,8 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
 
 def _coverage(pairs: Sequence[Pair]) -> dict[str, int]:
     return {
-        "pictures": sum(pair.picture is not None for pair in pairs),
-        "image vectors": sum(pair.image is not None for pair in pairs),
+        "pictures": sum(pair.image_path is not None for pair in pairs),
+        "image vectors": sum(pair.image_features is not None for pair in pairs),
         "captions": sum(pair.caption is not None for pair in pairs),
         "objects": sum(bool(pair.objects) for pair in pairs),
         "region vectors": sum(any(thing.region is not None for thing in pair.objects) for pair in pairs),

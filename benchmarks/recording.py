@@ -34,7 +34,7 @@ def seen_posts(count: int) -> list[Pair]:
     posts = []
     for post in some_posts(count):
         objects = tuple(replace(thing, region=torch.randn(WIDTHS["region_width"])) for thing in post.objects)
-        posts.append(replace(post, objects=objects, image=torch.randn(49, WIDTHS["image_width"])))
+        posts.append(replace(post, objects=objects, image_features=torch.randn(49, WIDTHS["image_width"])))
     return posts
 
 

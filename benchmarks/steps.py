@@ -123,4 +123,4 @@ def _optimiser(model: torch.nn.Module) -> torch.optim.Optimizer:
 def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
     """The batch's pieces, padded as the model's text encoder pads them."""
     layout = Layout(batch["piece"].ptr)
-    return {"input_ids": layout.pad(batch["piece"].input_ids), "attention_mask": layout.mask.long()}
+    return {"input_ids": layout.to_dense(batch["piece"].input_ids), "attention_mask": layout.mask.long()}

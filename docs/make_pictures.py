@@ -89,7 +89,7 @@ def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
     wrong = next(
         place
         for place, tags in enumerate(model.tags(model.read(ready)))
-        if place != POST and ready[place].picture and tags != list(ready[place].labels or ())
+        if place != POST and ready[place].image_path and tags != list(ready[place].labels or ())
     )
     with TemporaryDirectory() as folder, chromium(1200, 870) as driver:
         write_report(report_data(model, [ready[POST], ready[wrong]]), Path(folder) / "page.html")

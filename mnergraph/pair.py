@@ -23,7 +23,7 @@ class DetectedObject:
         box: left, top, right, bottom in pixels of the picture; None for an object that was only told of
             (a caption's noun phrase).
         score: the detector's confidence, 0 to 1.
-        words: the half-open span of the sentence's words that grounds it; None for a *general* object, found
+        span: the half-open span of the sentence's words that grounds it; None for a *general* object, found
             without a phrase, which concerns every word (UMGF, "Edge Construction").
         region: its region vector, ``[features]``, or None.
     """
@@ -31,7 +31,7 @@ class DetectedObject:
     label: str = ""
     box: Box | None = None
     score: float = 1.0
-    words: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
     region: Tensor | None = field(default=None, compare=False, repr=False)
 
 
@@ -43,22 +43,22 @@ class Pair:
         words: the sentence, at least one word.
         labels: one BIO2 tag per word, or None where nobody annotated it.
         id: the post's id, for messages and for finding its evidence.
-        picture: path of the picture's file.
+        image_path: path of the picture's file.
         size: width and height of the picture in pixels.
         objects: what the picture shows, best first.
         caption: one sentence on what the picture shows.
-        image: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
+        image_features: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
     """
 
     words: tuple[str, ...]
     labels: tuple[str, ...] | None = None
     id: str = ""
-    picture: Path | None = None
+    image_path: Path | None = None
     size: tuple[int, int] | None = None
     objects: tuple[DetectedObject, ...] = ()
     caption: str | None = None
-    image: Tensor | None = field(default=None, compare=False, repr=False)
+    image_features: Tensor | None = field(default=None, compare=False, repr=False)
     entities: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,19 +66,19 @@ class Pair:
             raise ValueError(f"post {self.id!r} has no words")
         if self.labels is not None and len(self.labels) != len(self.words):
             raise ValueError(f"post {self.id!r} has {len(self.words)} words but {len(self.labels)} labels")
-        spans = [o.words for o in self.objects if o.words is not None]
+        spans = [o.span for o in self.objects if o.span is not None]
         for start, end in (*spans, *self.entities):
             if not 0 <= start < end <= len(self.words):
                 raise ValueError(f"post {self.id!r}: span {start}:{end} leaves its {len(self.words)} words")
 
-    def without_picture(self) -> Pair:
+    def without_image(self) -> Pair:
         """The same sentence as a post that has no picture, and nothing that tells of one."""
-        return replace(self, picture=None, size=None, objects=(), caption=None, image=None)
+        return replace(self, image_path=None, size=None, objects=(), caption=None, image_features=None)
 
     def to_dict(self) -> dict[str, Any]:
         """The pair as plain JSON data, without its vectors."""
         told = _told(self) | {"objects": [_told(thing) for thing in self.objects]}
-        return told | {"picture": None if self.picture is None else str(self.picture)}
+        return told | {"picture": None if self.image_path is None else str(self.image_path)}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Pair:

@@ -69,7 +69,7 @@ def post(
         return DetectedObject(
             label=chance.choice(["person", "a soccer player", "", "the sign"]),
             box=(left, top, right, bottom) if size and chance.random() < boxes else None,
-            words=(start, chance.randint(start + 1, words)) if chance.random() < grounded else None,
+            span=(start, chance.randint(start + 1, words)) if chance.random() < grounded else None,
             region=region if chance.random() < 0.8 else None,
         )
 
@@ -79,7 +79,7 @@ def post(
         id=f"post-{seed}",
         size=size,
         objects=tuple(thing() for _ in range(objects)),
-        image=torch.full((1, 5), float(seed)) if picture else None,
+        image_features=torch.full((1, 5), float(seed)) if picture else None,
     )
 
 
@@ -105,13 +105,13 @@ def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, see
     """Posts as the graph before the first layer, with random features of one width on every node."""
     graph = GraphState.of(collate(GraphBuilder(schema).build(posts)), schema)
     generator = torch.Generator().manual_seed(seed)
-    x = {kind: torch.randn(layout.nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
+    x = {kind: torch.randn(layout.num_nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
     return graph.update(**x)
 
 
 def read_as(graph: GraphState, reading: str) -> GraphState:
     """The same state with every relation read as ``"dense"`` or ``"sparse"``."""
-    edges = {key: edges.read_as(reading) for key, edges in graph.edges.items()}
+    edges = {key: edges.with_layout(reading) for key, edges in graph.edges.items()}
     return GraphState(graph.data, graph.x, edges, graph.layouts)
 
 
@@ -122,7 +122,7 @@ def layout(*counts: int) -> Layout:
 
 def neighbours(edges: Edges) -> list[list[int]]:
     """For every receiver the rows of its senders, read off the sparse index one edge at a time."""
-    heard: list[list[int]] = [[] for _ in range(edges.dst.nodes)]
+    heard: list[list[int]] = [[] for _ in range(edges.dst.num_nodes)]
     for sender, receiver in edges.index.t().tolist():
         heard[receiver].append(sender)
     return heard
@@ -131,7 +131,7 @@ def neighbours(edges: Edges) -> list[list[int]]:
 def random_edges(src: Layout, dst: Layout, share: float, seed: int = 0) -> Edges:
     """Edges within sentences, each pair joined with this probability."""
     generator = torch.Generator().manual_seed(seed)
-    joined = (src.sentence[:, None] == dst.sentence) & (torch.rand(src.nodes, dst.nodes, generator=generator) < share)
+    joined = (src.graph_index[:, None] == dst.graph_index) & (torch.rand(src.num_nodes, dst.num_nodes, generator=generator) < share)
     return Edges(src, dst, joined.nonzero().t().contiguous())
 
 

@@ -30,9 +30,9 @@ class EntityNodes(nn.Module):
         words = graph.layouts["token"]
         counts = torch.where(words.counts > 2, words.counts // 2, 0)
         entities = Layout(nn.functional.pad(counts.cumsum(0), (1, 0)))
-        first = words.ptr[entities.sentence] + 2 * entities.position
+        first = words.ptr[entities.graph_index] + 2 * entities.position
         # joined in an order that is not that of the posts
-        index = torch.stack([torch.arange(entities.nodes).repeat(2), torch.cat([first + 1, first])])
+        index = torch.stack([torch.arange(entities.num_nodes).repeat(2), torch.cat([first + 1, first])])
         x = graph.x["token"][first]
         edges = {
             OF: Edges(entities, words, index),
@@ -47,7 +47,7 @@ class MergeVisual(nn.Module):
     def forward(self, graph: GraphState) -> GraphState:
         parts = [graph.layouts[kind] for kind in ("image", "object")]
         merged = Layout(parts[0].ptr + parts[1].ptr)
-        order = torch.cat([part.sentence for part in parts]).argsort(stable=True)
+        order = torch.cat([part.graph_index for part in parts]).argsort(stable=True)
         x = torch.cat([graph.x["image"], graph.x["object"]])[order]
         edges = {SHOWS: Edges(merged, graph.layouts["entity"])}
         return graph.grow("visual", x, merged, edges).made_of("visual", ("image", "object"))
@@ -61,7 +61,7 @@ class GatedAttention(nn.Module):
         self.attention, self.highway = RelationAttention(WIDTH, HEADS), GatedMix(WIDTH)
 
     def forward(self, dst: torch.Tensor, src: torch.Tensor, edges: Edges) -> torch.Tensor:
-        hears = edges.dst.unpad(edges.heard)
+        hears = edges.dst.to_flat(edges.has_incoming)
         message = self.attention(dst, src, edges)
         return dst.masked_scatter(hears[:, None], self.highway(message[hears], dst[hears]))
 

@@ -16,11 +16,11 @@ FULL = Pair(
     words=("Ann", "é\u2028"),
     labels=("B-PER", "O"),
     id="7",
-    picture=Path("a folder") / "7.jpg",
+    image_path=Path("a folder") / "7.jpg",
     size=(40, 30),
     objects=(DetectedObject("hat", (0, 1.5, 4, 9), 0.25, (0, 1), torch.ones(3)), DetectedObject()),
     caption="a hat",
-    image=torch.ones(1, 4),
+    image_features=torch.ones(1, 4),
     entities=((0, 1), (0, 2)),
 )
 
@@ -30,7 +30,7 @@ def test_to_json_and_back(pair: Pair) -> None:
     again = Pair.from_dict(json.loads(json.dumps(pair.to_dict(), allow_nan=False)))
     assert again == pair
     assert hash(again) == hash(pair), "tuples, not lists"
-    assert again.image is None
+    assert again.image_features is None
     assert all(thing.region is None for thing in again.objects)
     assert Pair.from_dict(pair.to_dict()) == pair
 
@@ -42,9 +42,9 @@ def test_nothing_but_vectors_is_left_out() -> None:
 
 
 def test_without_its_picture() -> None:
-    blind = FULL.without_picture()
+    blind = FULL.without_image()
     assert blind == Pair(FULL.words, FULL.labels, "7", entities=FULL.entities)
-    assert blind.image is None
-    assert post(3, 2).without_picture() == replace(
+    assert blind.image_features is None
+    assert post(3, 2).without_image() == replace(
         post(3, 0, picture=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}
     )

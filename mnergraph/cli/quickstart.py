@@ -117,8 +117,8 @@ def _run(
 
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     """One post of the test split, read with its picture and without."""
-    pair = next((p for p in pairs if p.picture is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
-    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_picture())])
+    pair = next((p for p in pairs if p.image_path is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
+    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_image())])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
     print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
     for name, line in (("with its picture", seen), ("without", unseen)):

@@ -135,12 +135,12 @@ class Evidence:
                 kinds |= {"regions": listed, "images": features.ids("image")}
         if self.stores:
             stores = [FeatureStore(folder) for folder in self.stores]
-            bare = [replace(pair, objects=(), image=None) for pair in pairs]
+            bare = [replace(pair, objects=(), image_features=None) for pair in pairs]
             seen = [self._from_stores(pair, stores) for pair in bare]
             told = {
                 "objects": {pair.id for pair in seen if pair.objects},
                 "regions": {p.id for p in seen if any(thing.region is not None for thing in p.objects)},
-                "images": {pair.id for pair in seen if pair.image is not None},
+                "images": {pair.id for pair in seen if pair.image_features is not None},
             }
             kinds = {kind: kinds.get(kind, set()) | told.get(kind, set()) for kind in {*kinds, *told}}
         known = {pair.id for pair in pairs}
@@ -171,5 +171,5 @@ class Evidence:
             objects=boxed + named,
             caption=pair.caption if caption is None else caption,
             size=size,
-            image=pair.image if image is None else image,
+            image_features=pair.image_features if image is None else image,
         )

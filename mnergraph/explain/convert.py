@@ -191,12 +191,12 @@ def describe_nodes(
                 label=thing.label or None,
                 box=None if thing.box is None else [float(side) for side in thing.box],
                 score=thing.score,
-                span=None if thing.words is None else list(thing.words),
+                span=None if thing.span is None else list(thing.span),
             )
             for thing in pair.objects
         ]
     if kind == "image":
-        return [_there(picture=pair.picture and str(pair.picture))] * data["image"].num_nodes
+        return [_there(picture=pair.image_path and str(pair.image_path))] * data["image"].num_nodes
     if kind == "entity":
         spans = pair.entities if record is None else record.spans()
         return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in spans]

@@ -90,7 +90,7 @@ def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32
         pairs: the posts, with the features that the model reads.
         batch_size: posts at once.
     """
-    blind = [pair.without_picture() for pair in pairs]
+    blind = [pair.without_image() for pair in pairs]
     changes = []
     for begin in range(0, len(pairs), batch_size):
         some = slice(begin, begin + batch_size)

@@ -101,7 +101,7 @@ def occlusion(
             left = (*pair.objects[:place], *pair.objects[place + 1 :])
             others.append(("object", place, replace(pair, objects=left)))
     if "picture" in what:
-        others.append(("picture", None, pair.without_picture()))
+        others.append(("picture", None, pair.without_image()))
     found = _certainty(model, [other for *_, other in others], entities, tags, batch_size)
     for (kind, dropped, _), sure in zip(others, found, strict=True):
         effects.append(Effect(kind, dropped, _change(sure, entities)))

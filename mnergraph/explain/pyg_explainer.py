@@ -93,10 +93,10 @@ class PyGExplainerModel(nn.Module):
             edge_index_dict: edges of these relations, ``[2, edges]``; others are those of the post. Labelled
                 edges must stay as many and in their order.
         """
-        edges = {key: known.read_as("sparse") for key, known in self.graph.edges.items()}
+        edges = {key: known.with_layout("sparse") for key, known in self.graph.edges.items()}
         for key, index in edge_index_dict.items():
             known = edges[key]
-            edges[key] = Edges(known.src, known.dst, index, type=known.type, attr=known.attr, reading="sparse")
+            edges[key] = Edges(known.src, known.dst, index, type=known.type, attr=known.attr, layout="sparse")
         masks = [(of, self.masks[key]) for key, of in edges.items()]
 
         def weaken(module: nn.Module, args: tuple[Any, ...], weights: Tensor) -> Tensor:

@@ -75,12 +75,12 @@ def _relation(path: str, edges: Edges, before: GraphState, after: GraphState) ->
 
 def _of_all(path: str, values: Tensor, edges: Edges) -> Tensor:
     """Gates of an operator's receivers; NaN where an operator set none for those that hear nobody."""
-    if len(values) == edges.dst.nodes:
+    if len(values) == edges.dst.num_nodes:
         return values
-    hears = edges.dst.unpad(edges.heard)
+    hears = edges.dst.to_flat(edges.has_incoming)
     if len(values) != int(hears.sum()):
         raise ValueError(
-            f"{path} set {len(values)} gates within an operator of {edges.dst.nodes} receivers; hand "
+            f"{path} set {len(values)} gates within an operator of {edges.dst.num_nodes} receivers; hand "
             "GateValues the edges where gates lie along a relation"
         )
     return values.new_full((len(hears), 1), torch.nan).masked_scatter(hears[:, None], values)
@@ -91,7 +91,7 @@ def _written(seen: RawCapture, before: GraphState, after: GraphState) -> str:
     names = [name for name, x in after.x.items() if before.x.get(name) is not x]
     kinds = {after.kind_of(name) for name in names}
     written = set(after.layouts) if None in kinds else {kind for kind in kinds if kind is not None}
-    fitting = {kind for kind in written if after.layouts[kind].nodes == len(seen.values)}
+    fitting = {kind for kind in written if after.layouts[kind].num_nodes == len(seen.values)}
     # a layer that treats several types keeps the modules of each under its name
     told = [part for part in seen.path.split(".") if part in fitting]
     if not told and len(fitting) != 1:
@@ -105,14 +105,14 @@ def _written(seen: RawCapture, before: GraphState, after: GraphState) -> str:
 
 def _along(what: WeightType | Literal["edges"], relation: EdgeType, values: Tensor, edges: Edges) -> CapturedWeights:
     """What lies along one relation, sorted by post, with rows counted within the post."""
-    sentence = edges.dst.sentence[edges.index[1]]
+    sentence = edges.dst.graph_index[edges.index[1]]
     order = sentence.argsort(stable=True)
     local = edges.index - torch.stack([edges.src.ptr[sentence], edges.dst.ptr[sentence]])
     return CapturedWeights(
         what,
         relation,
         _own(values[order].float()),
-        sentence.bincount(minlength=edges.dst.sentences).tolist(),
+        sentence.bincount(minlength=edges.dst.num_graphs).tolist(),
         index=_own(local[:, order]),
         ends=list(zip(edges.src.counts.tolist(), edges.dst.counts.tolist(), strict=True)),
     )
@@ -251,7 +251,7 @@ class _Recorder:
         values = values if what == "attention" else values.float().mean(-1, keepdim=True)
         if edges is not None and values.dim() == 4:
             # dense attention [sentences, heads, dst, src], gates [sentences, dst, src, 1] -> [edges, heads]
-            values = (values.permute(0, 2, 3, 1) if what == "attention" else values)[edges.slots_of_edges]
+            values = (values.permute(0, 2, 3, 1) if what == "attention" else values)[edges.dense_index]
         self.running[-1].seen.append(RawCapture(self._place(module), what, values, edges, within))
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:

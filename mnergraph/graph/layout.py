@@ -22,7 +22,7 @@ class Layout:
         self.ptr = ptr
 
     @property
-    def sentences(self) -> int:
+    def num_graphs(self) -> int:
         return self.ptr.numel() - 1
 
     @cached_property
@@ -31,52 +31,52 @@ class Layout:
         return self.ptr[1:] - self.ptr[:-1]
 
     @cached_property
-    def nodes(self) -> int:
+    def num_nodes(self) -> int:
         """Nodes in the whole batch."""
         return int(self.ptr[-1])
 
     @cached_property
-    def slots(self) -> int:
+    def max_nodes(self) -> int:
         """Nodes of the longest sentence."""
-        return int(self.counts.max()) if self.sentences else 0
+        return int(self.counts.max()) if self.num_graphs else 0
 
     @cached_property
-    def sentence(self) -> Tensor:
+    def graph_index(self) -> Tensor:
         """The sentence that every node belongs to, ``[nodes]``."""
-        places = torch.arange(self.sentences, device=self.ptr.device)
-        return places.repeat_interleave(self.counts, output_size=self.nodes)
+        places = torch.arange(self.num_graphs, device=self.ptr.device)
+        return places.repeat_interleave(self.counts, output_size=self.num_nodes)
 
     @cached_property
     def position(self) -> Tensor:
         """The place of every node within its sentence, from 0, ``[nodes]``."""
-        return torch.arange(self.nodes, device=self.ptr.device) - self.ptr[self.sentence]
+        return torch.arange(self.num_nodes, device=self.ptr.device) - self.ptr[self.graph_index]
 
     @cached_property
-    def slot(self) -> Tensor:
+    def dense_index(self) -> Tensor:
         """The padded slot of every node, counted through all sentences, ``[nodes]``."""
-        return self.sentence * self.slots + self.position
+        return self.graph_index * self.max_nodes + self.position
 
     @cached_property
     def mask(self) -> Tensor:
         """Which slots hold a node, ``[sentences, slots]``, bool."""
-        return torch.arange(self.slots, device=self.ptr.device) < self.counts[:, None]
+        return torch.arange(self.max_nodes, device=self.ptr.device) < self.counts[:, None]
 
     @cached_property
-    def full(self) -> bool:
+    def is_dense(self) -> bool:
         """Whether every slot of every sentence holds a node: then padding is a view."""
-        return self.nodes == self.sentences * self.slots
+        return self.num_nodes == self.num_graphs * self.max_nodes
 
-    def pad(self, x: Tensor, fill: float = 0.0) -> Tensor:
+    def to_dense(self, x: Tensor, fill: float = 0.0) -> Tensor:
         """Flat to padded: ``[nodes, ...] -> [sentences, slots, ...]``, empty slots filled."""
-        shape = (self.sentences, self.slots, *x.shape[1:])
-        if self.full:
+        shape = (self.num_graphs, self.max_nodes, *x.shape[1:])
+        if self.is_dense:
             return x.reshape(shape)
-        return x.new_full((shape[0] * shape[1], *shape[2:]), fill).index_copy(0, self.slot, x).view(shape)
+        return x.new_full((shape[0] * shape[1], *shape[2:]), fill).index_copy(0, self.dense_index, x).view(shape)
 
-    def unpad(self, x: Tensor) -> Tensor:
+    def to_flat(self, x: Tensor) -> Tensor:
         """Padded to flat: ``[sentences, slots, ...] -> [nodes, ...]``."""
         rows = x.flatten(0, 1)
-        return rows if self.full else rows.index_select(0, self.slot)
+        return rows if self.is_dense else rows.index_select(0, self.dense_index)
 
 
 class Edges:
@@ -89,7 +89,7 @@ class Edges:
             where every sender reaches every receiver of its sentence.
         type: ``[edges]``, the kind of each edge, where the relation has kinds.
         attr: ``[edges, geometry]``, numbers on each edge, where the relation has any.
-        reading: forces ``"dense"`` or ``"sparse"``; None lets the share of joined pairs decide.
+        layout: forces ``"dense"`` or ``"sparse"``; None lets the share of joined pairs decide.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class Edges:
         *,
         type: Tensor | None = None,
         attr: Tensor | None = None,
-        reading: str | None = None,
+        layout: str | None = None,
     ) -> None:
         self.src, self.dst, self.type, self.attr = src, dst, type, attr
-        self._index, self._reading = index, reading
+        self._index, self._layout = index, layout
 
-    def read_as(self, reading: str | None) -> Edges:
+    def with_layout(self, layout: str | None) -> Edges:
         """The same edges with the reading forced: ``"dense"``, ``"sparse"``, or None to let them choose."""
-        return Edges(self.src, self.dst, self._index, type=self.type, attr=self.attr, reading=reading)
+        return Edges(self.src, self.dst, self._index, type=self.type, attr=self.attr, layout=layout)
 
     @property
     def complete(self) -> bool:
@@ -115,20 +115,20 @@ class Edges:
         return self._index is None
 
     @cached_property
-    def pairs(self) -> int:
+    def num_possible_edges(self) -> int:
         """Sender-receiver pairs that lie in one sentence, joined or not."""
         return int((self.src.counts * self.dst.counts).sum())
 
     @cached_property
     def density(self) -> float:
         """Share of the pairs that are joined, 0 to 1; 1 where there is no pair at all."""
-        if self._index is None or self.pairs == 0:
+        if self._index is None or self.num_possible_edges == 0:
             return 1.0
-        return self._index.shape[1] / self.pairs
+        return self._index.shape[1] / self.num_possible_edges
 
     def is_dense(self, above: float) -> bool:
         """Whether to read the mask: forced, or because at least this share of the pairs is joined."""
-        return self._reading == "dense" if self._reading else self.density >= above
+        return self._layout == "dense" if self._layout else self.density >= above
 
     @cached_property
     def index(self) -> Tensor:
@@ -143,24 +143,24 @@ class Edges:
         """``[sentences, dst slots, src slots]``, bool: which receiver hears which sender."""
         if self._index is None:
             return self.dst.mask[:, :, None] & self.src.mask[:, None, :]
-        mask = self.dst.mask.new_zeros(self.dst.sentences, self.dst.slots, self.src.slots)
-        mask[self.slots_of_edges] = True
+        mask = self.dst.mask.new_zeros(self.dst.num_graphs, self.dst.max_nodes, self.src.max_nodes)
+        mask[self.dense_index] = True
         return mask
 
     @cached_property
-    def slots_of_edges(self) -> tuple[Tensor, Tensor, Tensor]:
+    def dense_index(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where each edge lies in the mask: sentence, dst slot, src slot, each ``[edges]``."""
         src, dst = self.index
-        return self.dst.sentence[dst], self.dst.position[dst], self.src.position[src]
+        return self.dst.graph_index[dst], self.dst.position[dst], self.src.position[src]
 
     @cached_property
-    def heard(self) -> Tensor:
+    def has_incoming(self) -> Tensor:
         """Which receivers hear anybody, ``[sentences, dst slots]``, bool."""
         if self._index is None:
             return self.dst.mask & (self.src.counts > 0)[:, None]
         return self.mask.any(-1)
 
     @cached_property
-    def hearers(self) -> Tensor:
+    def receivers(self) -> Tensor:
         """The receivers that hear anybody, in order, ``[hearers]``."""
-        return self.dst.unpad(self.heard).nonzero()[:, 0]
+        return self.dst.to_flat(self.has_incoming).nonzero()[:, 0]

@@ -56,8 +56,8 @@ def object_store(
 def image_store(pair: Pair, width: int | None, *, pool: bool) -> dict[str, Any]:
     """The picture's vectors as they are, or their mean alone; without a width, whether there is a picture."""
     if width is None:
-        return {"num_nodes": int(pair.picture is not None or pair.image is not None)}
-    rows = torch.zeros(0, width) if pair.image is None else pair.image
+        return {"num_nodes": int(pair.image_path is not None or pair.image_features is not None)}
+    rows = torch.zeros(0, width) if pair.image_features is None else pair.image_features
     _require(rows, (len(rows), width), "the picture", pair)
     if pool and len(rows) > 1:
         rows = prefetch(rows).float().mean(0, keepdim=True)

@@ -119,7 +119,7 @@ class NERPipeline:
             return Post.of_text(told, picture=picture)
         if not words:
             raise ValueError(f"{told!r} is a list; are these words? Then say words=True")
-        return Post.of_words(Pair(words=tuple(told), picture=picture))
+        return Post.of_words(Pair(words=tuple(told), image_path=picture))
 
     def _read(self, posts: Sequence[Post]) -> list[NERResult]:
         pairs = self.steps.prepared([post.pair for post in posts])

@@ -74,13 +74,13 @@ class ImageProcessor:
 
     def _with(self, pair: Pair, seen: ImageEvidence) -> Pair:
         """The pair with what it lacked of what was seen."""
-        looked = seen.onto(replace(pair, objects=(), image=None, caption=None), image=self.image)
+        looked = seen.onto(replace(pair, objects=(), image_features=None, caption=None), image=self.image)
         boxed = any(thing.box is not None for thing in pair.objects)
         return replace(
             pair,
             size=pair.size if boxed and pair.size else looked.size,
             objects=pair.objects if boxed else (*looked.objects, *pair.objects),
-            image=looked.image if pair.image is None else pair.image,
+            image_features=looked.image_features if pair.image_features is None else pair.image_features,
             caption=looked.caption if pair.caption is None else pair.caption,
         )
 
@@ -132,7 +132,7 @@ class StoreBackedExtractor:
     def _look(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
         """What the extractor sees in these pictures, in the precision of the training's store."""
         phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
-        pictures = [pair.picture for pair in pairs if pair.picture is not None]
+        pictures = [pair.image_path for pair in pairs if pair.image_path is not None]
         found = self.extractor.extract(
             pictures, phrases if self.extractor.reads_phrases else None, device=device, progress=False
         )
@@ -142,15 +142,15 @@ class StoreBackedExtractor:
         """Whether there is a picture, and the pair lacks something that the extractor may find in it."""
         has = {
             "objects": any(thing.box is not None for thing in pair.objects),
-            "image": pair.image is not None,
+            "image": pair.image_features is not None,
             "caption": pair.caption is not None,
         }
         gives = EXTRACTORS.get(self.manifest.extractor, Extractor).gives
-        return pair.picture is not None and not all(has[kind] for kind in gives)
+        return pair.image_path is not None and not all(has[kind] for kind in gives)
 
 
 def _has_file(pair: Pair) -> bool:
-    return pair.picture is not None and pair.picture.is_file()
+    return pair.image_path is not None and pair.image_path.is_file()
 
 
 def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
@@ -257,13 +257,13 @@ class Pipeline:
 
     def _misses(self, pair: Pair, seen: ImageEvidence) -> bool:
         """Whether the model reads what is seen in pictures, and there is nothing of this post's."""
-        if pair.picture is None:
+        if pair.image_path is None:
             return False
         builder = self.model.builder
-        image = builder.image_width is not None and pair.image is None
+        image = builder.image_width is not None and pair.image_features is None
         looked = seen.objects is not None or self.crops is not None
         regions = builder.region_width is not None and all(thing.region is None for thing in pair.objects)
-        nothing = bool(self.eyes.eyes) and not pair.objects and pair.image is None and pair.caption is None
+        nothing = bool(self.eyes.eyes) and not pair.objects and pair.image_features is None and pair.caption is None
         return image or (not looked and (regions or nothing))
 
     def _seen(self, pair: Pair) -> Pair:
@@ -289,7 +289,7 @@ def record_of(evidence: Evidence, crops: RegionEncoder | None) -> dict[str, Any]
 
 def _told(pair: Pair, seen: ImageEvidence) -> str:
     """A post that goes without its picture's features, and why if the picture is to blame."""
-    name = pair.id or (pair.picture.name if pair.picture else "")
+    name = pair.id or (pair.image_path.name if pair.image_path else "")
     return f"{name} ({seen.fault.detail})" if seen.fault and not seen.fault.usable else name
 
 

@@ -26,7 +26,7 @@ def decode_word_tags(graph: GraphState, task: Task, labels: LabelSet) -> list[li
     """One tag for every word of every post, its first token's; what stands for no word counts as outside."""
     token, layout = graph.data["token"], graph.layouts["token"]
     best = task.decode(graph)[token.starts_word].tolist()
-    counts = torch.zeros_like(layout.counts).index_add(0, layout.sentence, token.starts_word.long())
+    counts = torch.zeros_like(layout.counts).index_add(0, layout.graph_index, token.starts_word.long())
     tags = (labels.tags[label] for label in best)
     names = (OUTSIDE if tag in SPECIAL_TAGS else tag for tag in tags)
     return [[next(names) for _ in range(count)] for count in counts.tolist()]
@@ -48,7 +48,7 @@ def span_marginal_product(
         found: the spans of every post.
         tags: one tag for every word of every post.
     """
-    chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
+    chances = graph.layouts["token"].to_flat(task.scorer.marginals(*task.scores(graph)))
     told = [labels.index(tag) for of_post in tags for tag in of_post]
     # [words]
     chosen = chances[graph.data["token"].starts_word].gather(-1, torch.tensor(told, device=chances.device)[:, None])[

@@ -81,8 +81,8 @@ class GraphState:
             layout: which sentence each belongs to.
             edges: the relations that touch them; complete ones may be left out, as layouts alone say them.
         """
-        if x.shape[0] != layout.nodes:
-            raise ValueError(f"{x.shape[0]} rows of features for {layout.nodes} nodes of type {kind}")
+        if x.shape[0] != layout.num_nodes:
+            raise ValueError(f"{x.shape[0]} rows of features for {layout.num_nodes} nodes of type {kind}")
         layouts = {**self.layouts, kind: layout}
         old = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
         stale = [key for key in old if not self.edges[key].complete]

@@ -72,7 +72,7 @@ def build_model(
 
 def widths(pairs: Sequence[Pair]) -> dict[str, int]:
     """How wide the posts' features are: ``image_width`` and ``region_width``, as far as any post has them."""
-    images = (pair.image for pair in pairs if pair.image is not None)
+    images = (pair.image_features for pair in pairs if pair.image_features is not None)
     regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
     first = {"image_width": next(images, None), "region_width": next(regions, None)}
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}

@@ -45,16 +45,16 @@ def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
     for shape in ("vector", "grid"):
         found = seen_by_caption(posts, reader, shape, batch_size=3, progress=False)
         for before, after in zip(posts["train"], found["train"], strict=True):
-            assert replace(after, image=None) == before
+            assert replace(after, image_features=None) == before
             if before.caption is None:
-                assert after.image is None
+                assert after.image_features is None
                 continue
             alone, counts = states(reader, before.caption)
             words = torch.stack([part.mean(0) for part in alone[1:-1].split(counts)])
             wanted = alone.mean(0, keepdim=True) if shape == "vector" else words
-            assert after.image is not None
-            torch.testing.assert_close(after.image, wanted, rtol=1e-5, atol=1e-5)
-            assert not after.image.requires_grad
+            assert after.image_features is not None
+            torch.testing.assert_close(after.image_features, wanted, rtol=1e-5, atol=1e-5)
+            assert not after.image_features.requires_grad
 
 
 def test_nobody_has_a_caption(posts: Splits, reader: TextEncoderModel) -> None:
@@ -63,7 +63,7 @@ def test_nobody_has_a_caption(posts: Splits, reader: TextEncoderModel) -> None:
         seen_by_caption(bare, reader, "grid", progress=False)
     odd = {"train": [Pair(("a",), caption=" "), Pair(("b",), caption="a hat")], "test": []}
     found = seen_by_caption(odd, reader, "grid", progress=False)["train"]
-    assert [None if pair.image is None else len(pair.image) for pair in found] == [None, 2]
+    assert [None if pair.image_features is None else len(pair.image_features) for pair in found] == [None, 2]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def pictured(tmp_path: Path) -> Splits:
             picture.paste((255, 255, 255), (40 * (place % 2), 30 * (place // 2), 40 + 40 * (place % 2), 60))
             picture.save(tmp_path / f"{place}.png")
         path = tmp_path / f"{place}.png" if place < 4 else None
-        splits["test" if place == 3 else "train"].append(Pair(("a",), id=str(place), picture=path))
+        splits["test" if place == 3 else "train"].append(Pair(("a",), id=str(place), image_path=path))
     return splits
 
 
@@ -88,13 +88,13 @@ def test_maps(pictured: Splits) -> None:
     vectors = seen_by_backbone(pictured, SMALL(stage=2, cells=2), "vector", progress=False)
     for split, pairs in pictured.items():
         for pair, grid, vector in zip(pairs, grids[split], vectors[split], strict=True):
-            if pair.picture is None:
-                assert grid.image is None
-                assert vector.image is None
+            if pair.image_path is None:
+                assert grid.image_features is None
+                assert vector.image_features is None
                 continue
-            assert grid.image is not None
-            assert vector.image is not None
-            with Image.open(pair.picture) as file:
+            assert grid.image_features is not None
+            assert vector.image_features is not None
+            with Image.open(pair.image_path) as file:
                 square = file.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)
             x = pixels.pil_to_tensor(square).float()[None] / 255
             x = pixels.normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -104,8 +104,8 @@ def test_maps(pictured: Splits) -> None:
             # [128, 8, 8]: four quarters, row by row
             quarters = [x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]]
             wanted = torch.stack([quarter.mean((1, 2)) for quarter in quarters])
-            torch.testing.assert_close(grid.image, wanted, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(vector.image, wanted.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(grid.image_features, wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(vector.image_features, wanted.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
 
 
 def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> None:
@@ -113,7 +113,7 @@ def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> Non
     standard = seen_by_backbone(pictured, SMALL(stage=1), "grid", standardise=True, progress=False)
 
     def rows(splits: Splits, name: str) -> Tensor:
-        return torch.cat([pair.image for pair in splits[name] if pair.image is not None])
+        return torch.cat([pair.image_features for pair in splits[name] if pair.image_features is not None])
 
     deviation, mean = torch.std_mean(rows(plain, "train"), dim=0)
     for name in ("train", "test"):
@@ -127,7 +127,7 @@ def test_pictures_that_cannot_be_read(pictured: Splits, tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=r"1 pictures can't be used; their posts have none: 0: "):
         found = seen_by_backbone(pictured, SMALL(), "grid", progress=False)["train"]
-    assert [pair.image is None for pair in found] == [True, False, False, True]
-    bare = {name: [replace(pair, picture=None) for pair in pairs] for name, pairs in pictured.items()}
+    assert [pair.image_features is None for pair in found] == [True, False, False, True]
+    bare = {name: [replace(pair, image_path=None) for pair in pairs] for name, pairs in pictured.items()}
     with pytest.raises(ValueError, match="no post to learn from has a picture"):
         seen_by_backbone(bare, SMALL(), "grid", progress=False)

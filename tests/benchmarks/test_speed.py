@@ -59,7 +59,7 @@ def test_posts_are_of_twitters_shape() -> None:
     assert (sum((length - mean) ** 2 for length in lengths) / len(lengths)) ** 0.5 == pytest.approx(5.5, abs=0.5)
     posts = some_posts(300, lengths=[7], image=(49, 6), region=5)
     assert {len(post.words) for post in posts} == {7}
-    assert all(post.image is not None and post.image.shape == (49, 6) for post in posts)
+    assert all(post.image_features is not None and post.image_features.shape == (49, 6) for post in posts)
     assert all(thing.region is not None and len(thing.region) == 5 for post in posts for thing in post.objects)
     entities = sum(tag != "O" for post in posts for tag in post.labels or ())
     assert entities / 300 == pytest.approx(1.5, abs=0.15)

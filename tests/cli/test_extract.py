@@ -137,7 +137,7 @@ def test_shares_that_are_none(shard: str, images: Path, tmp_path: Path) -> None:
 def test_everything_seen_comes_back(tmp_path: Path) -> None:
     things = (
         DetectedObject("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
-        DetectedObject("dog", (1.0, 2.0, 3.0, 4.0), 0.5, words=(1, 2)),
+        DetectedObject("dog", (1.0, 2.0, 3.0, 4.0), 0.5, span=(1, 2)),
     )
     everything = ImageEvidence((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
     nothing = ImageEvidence((40, 30), ())
@@ -174,17 +174,17 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
     features(images, tmp_path / "store", SMALL, progress=False)
     posts = [
-        Pair(("Hi",), None, name, picture=image_path_of(images, name) if name != "blind" else None)
+        Pair(("Hi",), None, name, image_path=image_path_of(images, name) if name != "blind" else None)
         for name in ("a", "copy", "page", "blind")
     ]
     found = Evidence(stores=(tmp_path / "store",)).attach(posts)
     (direct,) = SMALL.extract([images / "a.png"], progress=False)
     for pair in found[:2]:
-        torch.testing.assert_close(pair.image, direct.grid)
+        torch.testing.assert_close(pair.image_features, direct.grid)
         assert pair.size == (40, 30)
-    assert found[2].image is found[3].image is None
+    assert found[2].image_features is found[3].image_features is None
     pooled = Evidence(stores=(tmp_path / "store",), image="pooled").attach(posts)
-    torch.testing.assert_close(pooled[0].image, direct.pooled[None])
+    torch.testing.assert_close(pooled[0].image_features, direct.pooled[None])
     assert Evidence(stores=(tmp_path / "store",)).coverage(found).images == 2
     with pytest.raises(FileNotFoundError, match=r"is no feature store"):
         Evidence(stores=(tmp_path,))
@@ -210,7 +210,7 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_drawn_evidence_says_what_was_seen() -> None:
     things = tuple(
-        DetectedObject(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, words=(1, 3))
+        DetectedObject(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, span=(1, 3))
         for place in range(50)
     )
     seen = ImageEvidence((100, 80), things, torch.zeros(49, 8), None, "a caption")

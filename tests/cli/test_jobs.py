@@ -103,7 +103,7 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
     assert result["word_vectors"] == "glove.txt"
     assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
     saved = Tagger.from_pretrained(tmp_path / "run" / "model").similar
-    assert set(saved.words) == {word for word in words if word.lower() in known}
+    assert set(saved.span) == {word for word in words if word.lower() in known}
     assert dict(saved.of(known[0])).keys() == set(known[1:])
     with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
         train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, loop=QUICK)
@@ -157,7 +157,7 @@ def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pyt
 def test_real_pictures_all_have_regions(real: Path) -> None:
     pairs = [pair for split in ("train", "valid", "test") for pair in PostFolder(real, split).pairs]
     assert len(pairs) == 30
-    assert all(pair.picture is not None for pair in pairs)
+    assert all(pair.image_path is not None for pair in pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = RegionEncoder(size=32).attach(pairs, progress=False)

@@ -36,9 +36,9 @@ def test_attach(folder: Path) -> None:
     assert [seen.box for seen in first.objects] == [BOX] * 3 + [None] * 2
     # Rows follow the file's order, objects their score.
     assert [float(seen.region) for seen in first.objects if seen.region is not None] == [1, 2, 0]
-    assert (first.size, first.caption, first.objects[0].words) == ((10, 20), "a man with the ball", (0, 1))
+    assert (first.size, first.caption, first.objects[0].span) == ((10, 20), "a man with the ball", (0, 1))
     assert second.objects == (DetectedObject("rose"),)
-    assert second.image is not None
+    assert second.image_features is not None
     assert third == PAIRS[2]
 
 

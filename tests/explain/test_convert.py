@@ -44,7 +44,7 @@ def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[
 
 
 def test_nodes_say_what_they_are(tmp_path: Path) -> None:
-    pair = replace(POST, picture=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
+    pair = replace(POST, image_path=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
     schema = GROWN
     graph = to_networkx(GraphBuilder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
     words = [graph.nodes[f"token {place}"] for place in range(4)]
@@ -187,7 +187,7 @@ def test_a_filtered_graph_runs(umgf: Make) -> None:
 
 def test_all_values_are_jsons(umgf: Make) -> None:
     for pair in (POST, post(3, 1, seed=2), post(1, 0, seed=5)):
-        told = nx.node_link_data(attention_graph(umgf(), replace(pair, picture=Path("x.jpg"))))
+        told = nx.node_link_data(attention_graph(umgf(), replace(pair, image_path=Path("x.jpg"))))
         read = json.loads(json.dumps(told, allow_nan=False))
         assert nx.node_link_data(nx.node_link_graph(read)) == read
 

@@ -68,7 +68,7 @@ def test_what_the_picture_changes(umgf: Make) -> None:
     posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
     found = image_ablation(model, posts, batch_size=5)
     assert [change.pair for change in found] == posts
-    blind = [replace(pair, picture=None, size=None, objects=(), caption=None, image=None) for pair in posts]
+    blind = [replace(pair, image_path=None, size=None, objects=(), caption=None, image_features=None) for pair in posts]
     for change, seen, unseen in zip(found, model.predict(posts), model.predict(blind), strict=True):
         with_it = {(e.start, e.end, e.type) for e in seen}
         without = {(e.start, e.end, e.type) for e in unseen}

@@ -52,13 +52,13 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
 
 
 def test_pairs_are_saved_without_their_vectors(umgf: Make, tmp_path: Path) -> None:
-    told = replace(post(3, 2), picture=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
+    told = replace(post(3, 2), image_path=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
     with record_attention(model := umgf()) as record:
         model.predict([told])
     record.save(tmp_path / "record.safetensors")
     (again,) = AttentionRecord.load(tmp_path / "record.safetensors").posts
     assert again.pair == replace(told, labels=None)
-    assert again.pair.image is None
+    assert again.pair.image_features is None
     assert {thing.region for thing in again.pair.objects} == {None}
 
 

@@ -31,7 +31,7 @@ Make = Callable[..., UMGF]
 
 
 def read_as(graph: GraphState, reading: str) -> GraphState:
-    return replace(graph, edges={key: edges.read_as(reading) for key, edges in graph.edges.items()})
+    return replace(graph, edges={key: edges.with_layout(reading) for key, edges in graph.edges.items()})
 
 
 def recorded(stack: nn.Module, graph: GraphState) -> AttentionRecord:
@@ -80,7 +80,7 @@ def test_attention_by_loops(reading: str) -> None:
                     checked += 1
             # and there are no others than the relation's edges
             own = graph.edges[w.relation].index
-            assert w.index.shape[1] == int((graph.layouts[w.relation[2]].sentence[own[1]] == place).sum())
+            assert w.index.shape[1] == int((graph.layouts[w.relation[2]].graph_index[own[1]] == place).sum())
     assert checked > 200
 
 
@@ -375,7 +375,7 @@ def test_edges_that_nobody_knows() -> None:
 
         def forward(self, graph: GraphState) -> GraphState:
             x = graph.x["token"]
-            return graph.update(token=self.attention(x, x, graph.edges[TOKENS].read_as("dense")))
+            return graph.update(token=self.attention(x, x, graph.edges[TOKENS].with_layout("dense")))
 
     stack = nn.Sequential(Own())
     with record_attention(stack), pytest.raises(ValueError, match=r"0.attention.weights weighed along edges"):

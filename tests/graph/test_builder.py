@@ -143,7 +143,7 @@ def test_an_object_that_stands_for_none(tokens: str) -> None:
 
 
 def test_entities_and_grids() -> None:
-    pair = Pair(("a", "b"), entities=((0, 1), (0, 2)), image=torch.ones(49, 5))
+    pair = Pair(("a", "b"), entities=((0, 1), (0, 2)), image_features=torch.ones(49, 5))
     data = full()(pair)
     assert data["entity"].num_nodes == 2
     assert data["entity", "of", "token"].edge_index.tolist() == [[0, 1, 1], [0, 0, 1]]
@@ -231,7 +231,7 @@ def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
         ({"words": ()}, "post '9' has no words"),
         ({"words": ("a", "b"), "labels": ("O",)}, "post '9' has 2 words but 1 labels"),
         (
-            {"words": ("a",), "objects": (DetectedObject(words=(0, 2)),)},
+            {"words": ("a",), "objects": (DetectedObject(span=(0, 2)),)},
             "post '9': span 0:2 leaves its 1 words",
         ),
         ({"words": ("a",), "entities": ((1, 1),)}, "post '9': span 1:1 leaves its 1 words"),
@@ -259,9 +259,9 @@ def test_pooled_image() -> None:
         (grid[:0], grid[:0]),
         (None, grid[:0]),
     ):
-        pair = Pair(("a",), id="9", image=rows)
+        pair = Pair(("a",), id="9", image_features=rows)
         store = GraphBuilder(Schema(nodes=["image"]), image_width=5, pool_image=True)(pair)["image"]
         assert torch.equal(store.x, wanted)
         assert store.num_nodes == len(wanted)
     with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
-        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(Pair(("a",), id="9", image=grid))
+        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))

@@ -61,14 +61,14 @@ def test_grounded(pair: Pair, tokens: str) -> None:
         (t, o)
         for t, w in enumerate(word)
         for o, thing in enumerate(pair.objects)
-        if thing.words is None or thing.words[0] <= w < thing.words[1]
+        if thing.span is None or thing.span[0] <= w < thing.span[1]
     }
     assert joined(pair, relations[0], **settings) == wanted
     assert joined(pair, relations[1], **settings) == {(o, t) for t, o in wanted}
 
 
 def test_special_tokens_hear_general_objects_only() -> None:
-    pair = Pair(("a", "b"), objects=(DetectedObject(words=(0, 2)), DetectedObject()))
+    pair = Pair(("a", "b"), objects=(DetectedObject(span=(0, 2)), DetectedObject()))
     found = joined(
         pair,
         Relation("object", "to", "token", Grounded()),
@@ -145,7 +145,7 @@ def test_the_picture_contains_every_box() -> None:
         DetectedObject(box=(0, 0, 100, 60)),
         DetectedObject(box=(99, 59, 140, 99)),
     )
-    pair = Pair(("a",), size=(100, 60), objects=objects, image=torch.zeros(1, 2))
+    pair = Pair(("a",), size=(100, 60), objects=objects, image_features=torch.zeros(1, 2))
     assert spatial(pair, "image", "object") == {(0, o): "inside" for o in (0, 2, 3, 4)}
     back = spatial(pair, "object", "image")
     # what fills the picture contains it as much as it is contained
@@ -156,13 +156,13 @@ def test_the_picture_contains_every_box() -> None:
 @pytest.mark.parametrize("size", [None, (100, 60)])
 @pytest.mark.parametrize("rows", [0, 1])
 def test_no_picture_no_edge(size: tuple[int, int] | None, rows: int) -> None:
-    pair = Pair(("a",), size=size, objects=(DetectedObject(box=(1, 1, 9, 9)),), image=torch.zeros(rows, 2))
+    pair = Pair(("a",), size=size, objects=(DetectedObject(box=(1, 1, 9, 9)),), image_features=torch.zeros(rows, 2))
     assert len(spatial(pair, "image", "object")) == int(size is not None and rows == 1)
     assert spatial(pair, "object", "object") == {}
 
 
 def test_kinds_refuse_types_they_do_not_join() -> None:
-    pair = Pair(("a",), id="7", objects=(DetectedObject(),), image=torch.zeros(49, 2))
+    pair = Pair(("a",), id="7", objects=(DetectedObject(),), image_features=torch.zeros(49, 2))
     for kind, text in (
         (Grounded(), "Grounded joins token and object, not token and token"),
         (InEntity(), "InEntity joins token and another node type, not token and token"),

@@ -17,70 +17,70 @@ COUNTS = [(3, 0, 2), (4,), (0,), (0, 0), (2, 2), (128, 1), ()]
 def test_layout_by_loops(counts: tuple[int, ...]) -> None:
     places = layout(*counts)
     rows = [(s, p) for s, count in enumerate(counts) for p in range(count)]
-    assert places.sentences == len(counts)
+    assert places.num_graphs == len(counts)
     assert places.counts.tolist() == list(counts)
-    assert (places.nodes, places.slots) == (sum(counts), max(counts, default=0))
-    assert places.sentence.tolist() == [s for s, _ in rows]
+    assert (places.num_nodes, places.max_nodes) == (sum(counts), max(counts, default=0))
+    assert places.graph_index.tolist() == [s for s, _ in rows]
     assert places.position.tolist() == [p for _, p in rows]
-    assert places.slot.tolist() == [s * places.slots + p for s, p in rows]
-    assert places.mask.tolist() == [[p < count for p in range(places.slots)] for count in counts]
-    assert places.full == bool(places.mask.all())
+    assert places.dense_index.tolist() == [s * places.max_nodes + p for s, p in rows]
+    assert places.mask.tolist() == [[p < count for p in range(places.max_nodes)] for count in counts]
+    assert places.is_dense == bool(places.mask.all())
 
 
 @given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from([(), (3,), (2, 4)]), st.sampled_from([0.0, -1.0]))
 @settings(max_examples=50, deadline=None)
 def test_pad_and_unpad_are_inverse(counts: list[int], rest: tuple[int, ...], fill: float) -> None:
     places = layout(*counts)
-    x = torch.randn(places.nodes, *rest)
-    padded = places.pad(x, fill)
-    assert padded.shape == (places.sentences, places.slots, *rest)
-    assert torch.equal(places.unpad(padded), x)
+    x = torch.randn(places.num_nodes, *rest)
+    padded = places.to_dense(x, fill)
+    assert padded.shape == (places.num_graphs, places.max_nodes, *rest)
+    assert torch.equal(places.to_flat(padded), x)
     assert torch.equal(padded[places.mask], x)
     assert (padded[~places.mask] == fill).all()
 
 
 def test_padding_keeps_dtype_and_gradient() -> None:
     places = layout(2, 3)
-    assert places.pad(torch.tensor([1, 2, 3, 4, 5]), -1).tolist() == [[1, 2, -1], [3, 4, 5]]
-    assert places.pad(torch.ones(5, dtype=torch.bool)).dtype == torch.bool
+    assert places.to_dense(torch.tensor([1, 2, 3, 4, 5]), -1).tolist() == [[1, 2, -1], [3, 4, 5]]
+    assert places.to_dense(torch.ones(5, dtype=torch.bool)).dtype == torch.bool
     x = torch.randn(5, 2, requires_grad=True)
-    places.unpad(places.pad(x)).sum().backward()
+    places.to_flat(places.to_dense(x)).sum().backward()
     assert torch.equal(x.grad, torch.ones(5, 2))
 
 
 def test_a_full_layout_pads_without_a_copy() -> None:
     x = torch.randn(6, 2)
-    assert layout(3, 3).pad(x).data_ptr() == x.data_ptr()
-    assert layout(3, 3).unpad(layout(3, 3).pad(x)).data_ptr() == x.data_ptr()
+    assert layout(3, 3).to_dense(x).data_ptr() == x.data_ptr()
+    assert layout(3, 3).to_flat(layout(3, 3).to_dense(x)).data_ptr() == x.data_ptr()
 
 
 def test_complete() -> None:
     places = layout(2, 1)
     assert Edges(places, places).complete
-    assert Edges(places, places).read_as("sparse").complete
+    assert Edges(places, places).with_layout("sparse").complete
     assert not Edges(places, places, Edges(places, places).index).complete
 
 
 @pytest.mark.parametrize(("name", "edges"), [pytest.param(n, e, id=n) for n, e in awkward_edges()])
 def test_index_and_mask_agree(name: str, edges: Edges) -> None:
     src, dst = edges.src, edges.dst
-    mask = torch.zeros(dst.sentences, dst.slots, src.slots, dtype=torch.bool)
-    heard = torch.zeros(dst.sentences, dst.slots, dtype=torch.bool)
+    mask = torch.zeros(dst.num_graphs, dst.max_nodes, src.max_nodes, dtype=torch.bool)
+    heard = torch.zeros(dst.num_graphs, dst.max_nodes, dtype=torch.bool)
     for sender, receiver in edges.index.t().tolist():
-        assert src.sentence[sender] == dst.sentence[receiver]
-        place = int(dst.sentence[receiver]), int(dst.position[receiver])
+        assert src.graph_index[sender] == dst.graph_index[receiver]
+        place = int(dst.graph_index[receiver]), int(dst.position[receiver])
         mask[(*place, int(src.position[sender]))] = True
         heard[place] = True
     assert torch.equal(edges.mask, mask)
-    assert torch.equal(edges.heard, heard)
-    assert edges.hearers.tolist() == [i for i, senders in enumerate(neighbours(edges)) if senders]
+    assert torch.equal(edges.has_incoming, heard)
+    assert edges.receivers.tolist() == [i for i, senders in enumerate(neighbours(edges)) if senders]
     assert int(mask.sum()) == edges.index.shape[1], "a pair twice"
-    assert edges.mask[edges.slots_of_edges].all()
+    assert edges.mask[edges.dense_index].all()
     # and back: an index made of the mask names the same pairs
-    rebuilt = Edges(src, dst, torch.stack(torch.where(dst.unpad(mask))) if mask.numel() else None)
-    assert edges.pairs == int((src.counts * dst.counts).sum())
-    assert edges.density == pytest.approx(int(mask.sum()) / edges.pairs if edges.pairs else 1.0)
-    assert rebuilt.pairs == edges.pairs
+    rebuilt = Edges(src, dst, torch.stack(torch.where(dst.to_flat(mask))) if mask.numel() else None)
+    assert edges.num_possible_edges == int((src.counts * dst.counts).sum())
+    assert edges.density == pytest.approx(int(mask.sum()) / edges.num_possible_edges if edges.num_possible_edges else 1.0)
+    assert rebuilt.num_possible_edges == edges.num_possible_edges
 
 
 def test_a_complete_relation_joins_all_of_a_sentence() -> None:
@@ -106,10 +106,10 @@ def test_which_reading() -> None:
     assert edges.density == 0.25
     assert edges.is_dense(0.25)
     assert not edges.is_dense(0.26)
-    assert edges.read_as("dense").is_dense(1.0)
-    assert not edges.read_as("sparse").is_dense(0.0)
-    assert edges.read_as("sparse").read_as(None).is_dense(0.1)
+    assert edges.with_layout("dense").is_dense(1.0)
+    assert not edges.with_layout("sparse").is_dense(0.0)
+    assert edges.with_layout("sparse").with_layout(None).is_dense(0.1)
     typed = Edges(layout(1), layout(1), torch.tensor([[0], [0]]), type=torch.tensor([3]), attr=torch.ones(1, 2))
-    assert typed.read_as("dense").type is typed.type
-    assert typed.read_as("dense").attr is typed.attr
+    assert typed.with_layout("dense").type is typed.type
+    assert typed.with_layout("dense").attr is typed.attr
     assert Edges(Layout(torch.tensor([0, 0])), layout(3)).is_dense(1.0), "no pair at all counts as joined"

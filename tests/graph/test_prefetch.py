@@ -41,11 +41,11 @@ def test_a_draft_holds_no_copy(tmp_path: Path) -> None:
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         rows = file.get_tensor("a")
     builder = GraphBuilder(SCHEMA, image_width=64)
-    draft = builder.draft(Pair(("hi",), image=rows))
+    draft = builder.draft(Pair(("hi",), image_features=rows))
     assert draft["image"].x.data_ptr() == rows.data_ptr()
     graph = builder.finish(draft)
     assert graph["image"].x.dtype == torch.float32
     assert torch.equal(graph["image"].x, rows.float())
     assert draft["image"].x.dtype == torch.float16
-    pooled = GraphBuilder(SCHEMA, image_width=64, pool_image=True)(Pair(("hi",), image=rows))
+    pooled = GraphBuilder(SCHEMA, image_width=64, pool_image=True)(Pair(("hi",), image_features=rows))
     torch.testing.assert_close(pooled["image"].x, rows.float().mean(0, keepdim=True))

@@ -72,7 +72,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def posts(images: Path, ids: Sequence[str] = "0123") -> list[Pair]:
-    return [Pair(WORDS, TAGS, id, picture=images / f"{id}.png") for id in ids]
+    return [Pair(WORDS, TAGS, id, image_path=images / f"{id}.png") for id in ids]
 
 
 # --- extractors made again ------------------------------------------------------------------------------
@@ -128,10 +128,10 @@ def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Pa
         seen, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
     ):
         assert one.size == other.size == again.size
-        assert torch.equal(one.image, other.image)
-        assert again.image is not None
-        assert again.image.dtype == torch.float16
-        torch.testing.assert_close(one.image, again.image, rtol=2e-3, atol=1e-3)
+        assert torch.equal(one.image_features, other.image_features)
+        assert again.image_features is not None
+        assert again.image_features.dtype == torch.float16
+        torch.testing.assert_close(one.image_features, again.image_features, rtol=2e-3, atol=1e-3)
 
 
 def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> 
     ).prepared(pairs)
     one = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"]).prepared(pairs)
     for here, there in zip(one, both, strict=True):
-        torch.testing.assert_close(here.image, there.image)
+        torch.testing.assert_close(here.image_features, there.image_features)
     blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], extract=False)
     with pytest.warns(UserWarning, match=r"^2 posts have a picture, but the model .*: 1, 3\. A feature"):
-        assert [pair.image is None for pair in blind.prepared(pairs)] == [False, False, True, True]
+        assert [pair.image_features is None for pair in blind.prepared(pairs)] == [False, False, True, True]
 
 
 def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: Path) -> None:
@@ -171,14 +171,14 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
     with pytest.raises(ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
     known = steps(evidence, widths={"image": 512}, stores=[store])
-    assert all(pair.image is not None for pair in known.prepared(posts(images)))
-    given = replace(posts(images)[0], image=torch.zeros(49, 512), objects=(DetectedObject("a", (0, 0, 1, 1)),))
-    assert steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image is given.image
+    assert all(pair.image_features is not None for pair in known.prepared(posts(images)))
+    given = replace(posts(images)[0], image_features=torch.zeros(49, 512), objects=(DetectedObject("a", (0, 0, 1, 1)),))
+    assert steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image_features is given.image_features
 
 
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
     by_file = steps(Evidence(), widths={"image": 512})
-    fine = replace(posts(images)[0], image=torch.zeros(1, 512))
+    fine = replace(posts(images)[0], image_features=torch.zeros(1, 512))
     with pytest.warns(UserWarning, match=r"^3 posts have a picture"):
         by_file.prepared([*posts(images)[1:], fine, Pair(WORDS)])
     with warnings.catch_warnings():
@@ -197,7 +197,7 @@ def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
     (images / "1.png").write_text("<!doctype html>")
     model = steps(Evidence(stores=(store,)), widths={"image": 512})
     with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png is a web page"):
-        assert model.prepared(posts(images))[1].image is None
+        assert model.prepared(posts(images))[1].image_features is None
     (images / "1.png").unlink()
     with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png: "):
         model.prepared(posts(images, "01"))
@@ -234,9 +234,9 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     assert seen == evidence.attach(posts(images))
     for one, other in zip(seen, looking.prepared(posts(images)), strict=True):
         assert len([thing for thing in one.objects if thing.box]) == 3
-        assert [(a.label, a.words) for a in one.objects] == [(b.label, b.words) for b in other.objects]
+        assert [(a.label, a.span) for a in one.objects] == [(b.label, b.span) for b in other.objects]
         assert one.caption == other.caption
-        torch.testing.assert_close(one.image, other.image)
+        torch.testing.assert_close(one.image_features, other.image_features)
         for a, b in zip(one.objects, other.objects, strict=True):
             torch.testing.assert_close(a.region, b.region, rtol=1e-4, atol=1e-4)
     # a list without objects leaves it to the stores
@@ -260,10 +260,10 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
         empty.attach(posts(images))
     # what a post tells itself holds
     box = DetectedObject("mine", (0, 0, 20, 20), region=torch.ones(512))
-    own = replace(posts(images)[0], caption="a hat", objects=(box,), image=torch.ones(2, 512), size=(40, 30))
+    own = replace(posts(images)[0], caption="a hat", objects=(box,), image_features=torch.ones(2, 512), size=(40, 30))
     (kept,) = steps(evidence, widths={"image": 512}, stores=stores).prepared([own])
     assert [thing.label for thing in kept.objects] == ["mine", "hat"]
-    assert kept.image is own.image
+    assert kept.image_features is own.image_features
 
 
 @dataclass(frozen=True)

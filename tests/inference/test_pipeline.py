@@ -126,8 +126,8 @@ def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.M
     monkeypatch.setattr(reading, "urlopen", lambda url, timeout: io.BytesIO(file.getvalue()))
     reader = mnergraph.pipeline(umgf(), urls=True)
     found = found_in(reader, "hi", image="https://x.invalid/1.png")
-    assert found.pair.picture is not None
-    assert found.pair.picture.read_bytes() == file.getvalue()
+    assert found.pair.image_path is not None
+    assert found.pair.image_path.read_bytes() == file.getvalue()
     monkeypatch.setattr(reading, "MOST", 5)
     with pytest.raises(ValueError, match="the picture has more than 5 bytes"):
         reader("hi", image="https://x.invalid/1.png")
@@ -151,7 +151,7 @@ class Shown(HTMLParser):
 def test_in_a_notebook(reader: NERPipeline, tmp_path: Path) -> None:
     noise(40, 30).save(tmp_path / "1.png")
     hostile = DetectedObject("<script>x</script>", box=(0, 0, 20, 30))
-    pair = Pair(("<img", "src=x>", "Kevin"), picture=tmp_path / "1.png", size=(40, 30), objects=(hostile,))
+    pair = Pair(("<img", "src=x>", "Kevin"), image_path=tmp_path / "1.png", size=(40, 30), objects=(hostile,))
     found = found_in(reader, pair)
     shown = Shown(found._repr_html_())
     assert set(shown.tags) == {"div", "mark", "span", "img"}

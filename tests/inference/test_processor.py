@@ -169,12 +169,12 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
     path = write("posts.jsonl", "\ufeff\n" + "\r\n\n".join(json.dumps(line) for line in lines))
     first, second, third = read_posts(path)
     assert first.text == "Kevin  wins"
-    assert first.pair == Pair(("Kevin", "wins"), id="7", picture=path.parent / "1.png", caption="a man")
+    assert first.pair == Pair(("Kevin", "wins"), id="7", image_path=path.parent / "1.png", caption="a man")
     assert (second.text, second.pair) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
     assert third.pair.size == (40, 30)
     assert third.pair.objects == (
         DetectedObject("", (0, 2, 30, 20)),
-        DetectedObject("hat", words=(0, 1)),
+        DetectedObject("hat", span=(0, 1)),
         DetectedObject("a"),
     )
     assert read_posts(write("none.jsonl", "")) == []
@@ -246,8 +246,8 @@ def test_posts_of_the_conll_format(write: Callable[..., Path], tagged: bool) -> 
     first, second = read_posts(path, images=path.parent, evidence=evidence)
     assert first.pair.words == ("no\u00a0break", "wins")
     assert first.pair.labels == (("O", "O") if tagged else None)
-    assert first.pair.picture == path.parent / "1.png"
-    assert (second.pair.picture, second.pair.caption, second.pair.objects) == (None, "a dog", ())
+    assert first.pair.image_path == path.parent / "1.png"
+    assert (second.pair.image_path, second.pair.caption, second.pair.objects) == (None, "a dog", ())
 
 
 def test_faults_of_the_conll_format(write: Callable[..., Path]) -> None:

@@ -54,7 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def _object(label: str = "", words: tuple[int, int] | None = None, region: bool = True) -> DetectedObject:
-    return DetectedObject(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION_FEATURES) if region else None)
+    return DetectedObject(label, (0, 0, 4, 4), span=words, region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
@@ -71,14 +71,14 @@ def everything() -> list[Pair]:
     tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
     objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
     return [
-        Pair(words, tags, "all", size=(8, 8), objects=objects, image=torch.randn(4, IMAGE)),
+        Pair(words, tags, "all", size=(8, 8), objects=objects, image_features=torch.randn(4, IMAGE)),
         Pair(
             words[::-1],
             ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),
             "b",
             size=(8, 8),
             objects=objects[1:],
-            image=torch.randn(1, IMAGE),
+            image_features=torch.randn(1, IMAGE),
         ),
     ]
 
@@ -92,13 +92,13 @@ def awkward() -> dict[str, list[Pair]]:
     long = tuple(f"w{place}" for place in range(128))
     return {
         "no object": [Pair(words, tags, "a")],
-        "no image": [Pair(words, tags, "a", objects=(thing,)), Pair(words, tags, "b", picture=None)],
+        "no image": [Pair(words, tags, "a", objects=(thing,)), Pair(words, tags, "b", image_path=None)],
         "nobody has objects": [Pair(words, tags, "a"), Pair(words[:1], tags[:1], "b")],
         "an image for one of two": [
-            Pair(words, tags, "a", image=torch.randn(4, IMAGE)),
+            Pair(words, tags, "a", image_features=torch.randn(4, IMAGE)),
             Pair(words, tags, "b"),
         ],
-        "one region": [Pair(words, tags, "a", image=torch.randn(1, IMAGE), objects=(thing,))],
+        "one region": [Pair(words, tags, "a", image_features=torch.randn(1, IMAGE), objects=(thing,))],
         "one word": [Pair(words[:1], tags[:1], "a", objects=(thing,)), Pair(words[:1], tags[:1], "b")],
         "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(thing,)), Pair(words, tags, "b")],
         "erased words": [Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(thing,))],
@@ -153,13 +153,13 @@ def grids() -> list[Pair]:
     torch.manual_seed(3)
     words = ("Bob", "saw", "Paris", "in", "2017")
     return [
-        Pair(words, None, "a grid", image=torch.randn(49, IMAGE)),
-        Pair(words, None, "another picture", image=torch.randn(49, IMAGE)),
+        Pair(words, None, "a grid", image_features=torch.randn(49, IMAGE)),
+        Pair(words, None, "another picture", image_features=torch.randn(49, IMAGE)),
         Pair(words, None, "no picture"),
-        Pair(words[:1], None, "one word", image=torch.randn(3, IMAGE)),
-        Pair(words[2:], None, "one region", image=torch.randn(1, IMAGE)),
+        Pair(words[:1], None, "one word", image_features=torch.randn(3, IMAGE)),
+        Pair(words[2:], None, "one region", image_features=torch.randn(1, IMAGE)),
         Pair(words[:1], None, "one word, no picture"),
-        Pair(words * 20, None, "a hundred words", image=torch.randn(4, IMAGE)),
+        Pair(words * 20, None, "a hundred words", image_features=torch.randn(4, IMAGE)),
     ]
 
 

@@ -34,7 +34,7 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
     image = next(layer for layer in model.layers if isinstance(layer, ImageEncoder)).linear
     visual, textual = (layer.operator for layer in model.layers if isinstance(layer, RelationModule))
     fusion = model.layers[-2].module
-    regions = [] if post.image is None else [torch.tanh(image(u)) for u in post.image]
+    regions = [] if post.image_features is None else [torch.tanh(image(u)) for u in post.image_features]
     rows = []
     for h in states:
         # word-guided visual attention, image-guided textual attention

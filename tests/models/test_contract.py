@@ -121,7 +121,7 @@ def test_alone_equals_batched(
     posts = [post for batch in awkward.values() for post in batch] + everything
     together = run(model, posts)
     tags, losses = model.tags(together), []
-    emissions = together.layouts["token"].pad(together.emissions["tags"])
+    emissions = together.layouts["token"].to_dense(together.emissions["tags"])
     for place, post in enumerate(posts):
         alone = run(model, [post])
         scores = alone.emissions["tags"]

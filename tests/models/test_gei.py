@@ -93,7 +93,7 @@ def posts() -> list[Pair]:
     )
 
     def post(id: str, *tags: str, objects: tuple[DetectedObject, ...] = both, image: Tensor | None = whole) -> Pair:
-        return Pair(words[: len(tags)], tags, id, objects=objects, image=image)
+        return Pair(words[: len(tags)], tags, id, objects=objects, image_features=image)
 
     return [
         post("two entities", "B-PER", "I-PER", "O", "O", "B-LOC", "O"),
@@ -176,8 +176,8 @@ class Paper:
         """Eqs. 5-6: the picture, then its objects."""
         regions = not any(isinstance(layer, ObjectEncoder) for layer in self.layers)
         found = []
-        if post.image is not None:
-            rows = post.image if regions else [post.image.sum(0) / len(post.image)]
+        if post.image_features is not None:
+            rows = post.image_features if regions else [post.image_features.sum(0) / len(post.image_features)]
             found += [self.first(ImageEncoder).linear(row) for row in rows]
         if regions:
             return [torch.relu(row) for row in found]
@@ -268,7 +268,7 @@ def test_paper(posts: list[Pair], form: str, training: bool, layers: int) -> Non
     wanted = [paper(post) for post in posts]
     assert graph.emissions.keys() == wanted[0].keys()
     if POOLS in graph.edges:
-        assert 0 < graph.edges[POOLS].index.shape[1] < graph.layouts["token"].nodes
+        assert 0 < graph.edges[POOLS].index.shape[1] < graph.layouts["token"].num_nodes
     for task in wanted[0]:
         whole = torch.cat([one[task] for one in wanted])
         torch.testing.assert_close(graph.emissions[task], whole, rtol=1e-5, atol=1e-5)
@@ -312,12 +312,12 @@ def grown(graph: GraphState) -> list[list[tuple[int, int]]]:
     """First and last word, half-open, of every post's entities, read off their edges."""
     words, entities = graph.layouts["token"], graph.layouts["entity"]
     found: list[list[tuple[int, int]]] = [[] for _ in range(graph.sentences)]
-    for entity in range(entities.nodes):
+    for entity in range(entities.num_nodes):
         inside = [w for w, e in graph.edges[POOLS].index.t().tolist() if e == entity]
-        post = int(entities.sentence[entity])
+        post = int(entities.graph_index[entity])
         start = inside[0] - int(words.ptr[post])
         assert inside == list(range(inside[0], inside[-1] + 1))
-        assert {int(words.sentence[w]) for w in inside} == {post}
+        assert {int(words.graph_index[w]) for w in inside} == {post}
         found[post].append((start, start + len(inside)))
     return found
 
@@ -425,7 +425,7 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
 
 def inside(post: Pair) -> list[bool]:
     """Which words lie in an entity of a post that shows anything."""
-    shown = bool(post.objects) or post.image is not None
+    shown = bool(post.objects) or post.image_features is not None
     return [shown and tag != "O" for tag in post.labels or ()]
 
 
@@ -444,14 +444,14 @@ def test_no_word_outside_every_entity_receives_anything_from_the_picture(posts: 
 
 
 def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) -> None:
-    shown = [[bool(post.objects) or post.image is not None] * len(post.words) for post in posts]
+    shown = [[bool(post.objects) or post.image_features is not None] * len(post.words) for post in posts]
     assert reached(gei(1, form="- span detection", layers=1), posts) == shown
 
 
 def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
     """The same proof on numbers, in evaluation, with predicted entities."""
     model = gei(4, layers=1).eval()
-    other = [replace(post, image=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts]
+    other = [replace(post, image_features=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts]
     one, two = run(model, posts), run(model, other)
     same = [torch.equal(a, b) for a, b in zip(one.emissions["tags"], two.emissions["tags"], strict=True)]
     words = set(one.edges[POOLS].index[0].tolist())
@@ -547,7 +547,7 @@ def test_schemas_say_what_is_joined() -> None:
 
 def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
     model = gei(form="+ image region").eval()
-    grid = [replace(post, image=torch.randn(49, IMAGE)) for post in posts]
+    grid = [replace(post, image_features=torch.randn(49, IMAGE)) for post in posts]
     bare = [replace(post, objects=()) for post in grid]
     graph = run(model, grid)
     assert graph.layouts["visual"].counts.tolist() == [49] * len(posts)

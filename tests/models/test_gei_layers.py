@@ -25,8 +25,8 @@ def gated(operator: str) -> GatedMessage:
 
 def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(edges.dst.nodes, WIDTH, generator=generator), torch.randn(
-        edges.src.nodes, WIDTH, generator=generator
+    return torch.randn(edges.dst.num_nodes, WIDTH, generator=generator), torch.randn(
+        edges.src.num_nodes, WIDTH, generator=generator
     )
 
 
@@ -44,7 +44,7 @@ def test_against_the_equation(operator: str, edges: Edges) -> None:
             alpha = 1 / (1 + torch.exp(-score))
             wanted[i] = alpha * messages[i] + (1 - alpha) * dst[i]
     for reading in ("dense", "sparse", None):
-        found = layer(dst, src, edges.read_as(reading))
+        found = layer(dst, src, edges.with_layout(reading))
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
     dst, src = inputs(edges)
     found = {}
     for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
+        read = edges.with_layout(reading)
         found[reading] = gradients(lambda d, s, read=read: layer(d, s, read), layer, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert dense.isfinite().all()

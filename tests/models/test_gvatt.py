@@ -39,7 +39,7 @@ def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
     _, (last, _) = part(model, SentenceLSTM).lstm.lstm(states[None])
     q = last[0, 0]
     # visual attention
-    regions = [] if post.image is None else [image(u) for u in post.image]
+    regions = [] if post.image_features is None else [image(u) for u in post.image_features]
     scores = [attention.score.weight[0] @ torch.tanh(attention.query(q) + attention.key.weight @ v) for v in regions]
     c = torch.zeros_like(states[0])
     if regions:

@@ -67,12 +67,12 @@ def posts() -> list[Pair]:
     many = tuple(thing("a person" if i % 2 else "hat", box) for i, box in enumerate(boxes))
     some, bare = (*many[2:4], thing("dog")), (thing("tower"), thing(region=False))
     return [
-        Pair(words, tags, "many", size=(100, 80), objects=many, image=torch.randn(1, IMAGE)),
-        Pair(words[3:], tags[3:], "no boxes", objects=bare, image=torch.randn(1, IMAGE)),
-        Pair(words, tags, "some boxes", size=(100, 80), objects=some, image=torch.randn(1, IMAGE)),
-        Pair(words[:2], tags[:2], "a grid", size=(100, 80), objects=many[4:5], image=torch.randn(4, IMAGE)),
+        Pair(words, tags, "many", size=(100, 80), objects=many, image_features=torch.randn(1, IMAGE)),
+        Pair(words[3:], tags[3:], "no boxes", objects=bare, image_features=torch.randn(1, IMAGE)),
+        Pair(words, tags, "some boxes", size=(100, 80), objects=some, image_features=torch.randn(1, IMAGE)),
+        Pair(words[:2], tags[:2], "a grid", size=(100, 80), objects=many[4:5], image_features=torch.randn(4, IMAGE)),
         Pair(words[:1], tags[:1], "no image", size=(100, 80), objects=many[:3]),
-        Pair(words[2:], tags[2:], "no object", size=(100, 80), image=torch.randn(1, IMAGE)),
+        Pair(words[2:], tags[2:], "no object", size=(100, 80), image_features=torch.randn(1, IMAGE)),
         Pair(words[1:], tags[1:], "nothing"),
     ]
 
@@ -145,7 +145,7 @@ def _text(model: HamLearning, post: Pair) -> list[Tensor]:
 
 def _picture(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     encode_image, encode_object = model.layers[4], model.layers[5]
-    image = [] if post.image is None else [encode_image.linear(sum(post.image) / len(post.image))]
+    image = [] if post.image_features is None else [encode_image.linear(sum(post.image_features) / len(post.image_features))]
     objects = []
     for thing in post.objects:
         v = torch.zeros(WIDTH)
@@ -337,7 +337,7 @@ def test_numbers_of_the_paper() -> None:
 
 def test_the_image_speaks_through_objects(posts: list[Pair]) -> None:
     model = ham()
-    other = [replace(post, image=None if post.image is None else -post.image) for post in posts]
+    other = [replace(post, image_features=None if post.image_features is None else -post.image_features) for post in posts]
     changed = {
         post.id: not torch.allclose(emissions(model, [post]), emissions(model, [twin]), atol=1e-6)
         for post, twin in zip(posts, other, strict=True)
@@ -347,8 +347,8 @@ def test_the_image_speaks_through_objects(posts: list[Pair]) -> None:
 
 def test_a_grid_is_its_mean(posts: list[Pair]) -> None:
     model, grid = ham(), posts[3]
-    assert grid.image is not None
-    mean = replace(grid, image=grid.image.mean(0, keepdim=True))
+    assert grid.image_features is not None
+    mean = replace(grid, image_features=grid.image_features.mean(0, keepdim=True))
     assert model.builder(grid)["image"].num_nodes == 1
     torch.testing.assert_close(emissions(model, [grid]), emissions(model, [mean]), rtol=1e-5, atol=1e-6)
 

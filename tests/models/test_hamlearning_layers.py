@@ -32,8 +32,8 @@ every_shape = pytest.mark.parametrize("edges", SHAPES)
 
 def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
-    dst = torch.randn(edges.dst.nodes, WIDTH, generator=generator)
-    return dst, dst if edges.src is edges.dst else torch.randn(edges.src.nodes, WIDTH, generator=generator)
+    dst = torch.randn(edges.dst.num_nodes, WIDTH, generator=generator)
+    return dst, dst if edges.src is edges.dst else torch.randn(edges.src.num_nodes, WIDTH, generator=generator)
 
 
 def convolution(labels: int = LABELS) -> RelationalConvolution:
@@ -46,7 +46,7 @@ def convolution(labels: int = LABELS) -> RelationalConvolution:
 @every_shape
 def test_against_its_equation(edges: Edges) -> None:
     made, (dst, src) = convolution(), inputs(edges)
-    wanted = [made.bias for _ in range(edges.dst.nodes)]
+    wanted = [made.bias for _ in range(edges.dst.num_nodes)]
     for (sender, receiver), label in zip(edges.index.t().tolist(), edges.type.tolist(), strict=True):
         wanted[receiver] = wanted[receiver] + made.weight[label].t() @ src[sender]
     found = made(dst, src, edges)
@@ -147,7 +147,7 @@ PLACES = Schema([Relation("object", "near", "image", Spatial())], nodes=["senten
 def test_box_features_against_loops() -> None:
     posts = [
         *awkward_posts(),
-        Pair(("a",), size=None, objects=(DetectedObject(box=(1, 2, 3, 4)),), image=torch.zeros(1, 5)),
+        Pair(("a",), size=None, objects=(DetectedObject(box=(1, 2, 3, 4)),), image_features=torch.zeros(1, 5)),
         Pair(("a",), size=(40, 20), objects=(DetectedObject(box=(10, 5, 30, 10)), DetectedObject())),
     ]
     graph = state(posts, schema=PLACES)
@@ -163,7 +163,7 @@ def test_box_features_against_loops() -> None:
     assert wanted[-2] == [0.5, 0.375, 0.25, 0.5]
     assert any(map(any, wanted))
     torch.testing.assert_close(found.x["object"], torch.cat([torch.tensor(wanted), graph.x["object"]], 1))
-    images = graph.layouts["image"].nodes
+    images = graph.layouts["image"].num_nodes
     whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]] * images)
     torch.testing.assert_close(found.x["image"], torch.cat([whole, graph.x["image"]], 1))
     assert images == 8

@@ -51,7 +51,7 @@ def test_equations(posts: list[Pair], measured: bool) -> None:
         for place in range(begin, end):
             wanted = part.join(torch.cat([share * image, graph.x["seen object"][place]]))
             torch.testing.assert_close(found.x["seen object"][place], wanted, atol=1e-5, rtol=1e-5)
-    assert found.x["seen object"].shape == (graph.layouts["object"].nodes, TEXT)
+    assert found.x["seen object"].shape == (graph.layouts["object"].num_nodes, TEXT)
     assert found.x["seen image"] is graph.x["seen image"], "the image itself stays"
 
 

@@ -92,7 +92,7 @@ def run(model: Tagger, posts: list[Pair]) -> GraphState:
 def post(start: int, stop: int, id: str, grid: int, *objects: str) -> Pair:
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     image = torch.randn(grid, IMAGE) if grid else None
-    return Pair(WORDS[start:stop], tags[start:stop], id, image=image, objects=tuple(map(DetectedObject, objects)))
+    return Pair(WORDS[start:stop], tags[start:stop], id, image_features=image, objects=tuple(map(DetectedObject, objects)))
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
     if "ImageEncoder image" in part:
         # eq. 6
         linear = part["ImageEncoder image"].linear
-        r = [linear.weight @ row + linear.bias for row in ([] if post.image is None else post.image)]
+        r = [linear.weight @ row + linear.bias for row in ([] if post.image_features is None else post.image_features)]
         seen.append(_path(part, "image", "TextImg", h, r))
     if "ObjectClasses" in part or "ObjectEncoder" in part:
         seen.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
@@ -264,9 +264,9 @@ def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_p
     model.save_pretrained(tmp_path)
     again = MGCMT.from_pretrained(tmp_path)
     # bob: known in lower case only; Oslo: in the table, not in the vocabulary
-    new = [*posts, Pair(("bob", "Oslo", "Zzz", "Annabel"), id="new", image=torch.randn(2, IMAGE))]
+    new = [*posts, Pair(("bob", "Oslo", "Zzz", "Annabel"), id="new", image_features=torch.randn(2, IMAGE))]
     assert torch.equal(run(again, new).emissions["tags"], run(model, new).emissions["tags"])
-    assert run(model, new[-1:]).layouts["similar"].nodes == 4
+    assert run(model, new[-1:]).layouts["similar"].num_nodes == 4
     # saved over another, nothing of that other stays
     mgcmt(similar=None).save_pretrained(tmp_path)
     assert AUGMENTS not in Tagger.from_pretrained(tmp_path).schema.relations
@@ -381,7 +381,7 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 @torch.no_grad()
 def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
     assert mgcmt(text_img=False).builder.image_width is None
-    blind = [replace(post, image=None) for post in posts]
+    blind = [replace(post, image_features=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
     for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
         model, full = mgcmt(**options), mgcmt()
@@ -529,7 +529,7 @@ def test_released(seed: int | None) -> None:
             augmentation[row, ready.words[row].index(word)] = vector
         for place, thing in enumerate(pair.objects):
             objects[row, place] = 1 + COCO.index(thing.label)
-    grid = torch.stack([pair.image for pair in posts if pair.image is not None])
+    grid = torch.stack([pair.image_features for pair in posts if pair.image_features is not None])
 
     main, aux = theirs(ready.ids, ready.mask, augmentation, grid, objects)
     check(model, posts, ready, theirs, main, aux)

@@ -24,11 +24,11 @@ def with_cosines(edges: Edges) -> Edges:
 @pytest.mark.parametrize("reading", [None, "dense", "sparse"])
 @pytest.mark.parametrize("edges", [pytest.param(edges, id=name) for name, edges in awkward_edges()])
 def test_cosine_sum(edges: Edges, reading: str | None) -> None:
-    edges = with_cosines(edges).read_as(reading)
-    src, dst = torch.randn(edges.src.nodes, 5), torch.randn(edges.dst.nodes, 8)
+    edges = with_cosines(edges).with_layout(reading)
+    src, dst = torch.randn(edges.src.num_nodes, 5), torch.randn(edges.dst.num_nodes, 8)
     found = CosineSum()(dst, src, edges)
     cosine = {tuple(edge): float(c) for edge, c in zip(edges.index.t().tolist(), edges.attr, strict=True)}
-    wanted = torch.zeros(edges.dst.nodes, 5)
+    wanted = torch.zeros(edges.dst.num_nodes, 5)
     for receiver, senders in enumerate(neighbours(edges)):
         total = sum(math.exp(cosine[sender, receiver]) for sender in senders)
         for sender in senders:

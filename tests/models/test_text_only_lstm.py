@@ -56,7 +56,7 @@ def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
 
 def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
     """What the LSTM over words gives them."""
-    rows = {word: row for row, word in enumerate(model.encoder.pieces.words, 1)}
+    rows = {word: row for row, word in enumerate(model.encoder.pieces.span, 1)}
     table, found = model.layers[0].model.learned, []
     for word in words:
         plain = re.sub(r"\d", "0", word.lower())

@@ -33,7 +33,7 @@ def encoder() -> TextEncoderModel:
 
 
 def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> DetectedObject:
-    return DetectedObject(label, (0, 0, 4, 4), words=words, region=torch.randn(REGION_FEATURES) if region else None)
+    return DetectedObject(label, (0, 0, 4, 4), span=words, region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def _within(layer: HeteroLayer, relation: tuple[str, str, str], kind: str, nodes
 
 def _neighbours(post: Pair, word: int) -> list[int]:
     """The objects that a word is joined to: those its phrase grounds, and general ones."""
-    return [j for j, o in enumerate(post.objects) if o.words is None or o.words[0] <= word < o.words[1]]
+    return [j for j, o in enumerate(post.objects) if o.span is None or o.span[0] <= word < o.span[1]]
 
 
 def _gate(gates: GatedSum, receiver: Tensor, sender: Tensor) -> Tensor:
@@ -469,7 +469,7 @@ def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> No
 def test_without_targeted_objects(posts: list[Pair]) -> None:
     model = ablated(targeted=False, image_width=3)
     assert "object" not in model.schema.nodes
-    grids = [replace(post, image=torch.randn(4, 3)) for post in posts]
+    grids = [replace(post, image_features=torch.randn(4, 3)) for post in posts]
     found = emissions(model, grids)
     bare = [replace(post, objects=()) for post in grids]
     torch.testing.assert_close(emissions(model, bare), found)

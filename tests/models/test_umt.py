@@ -70,9 +70,9 @@ def posts() -> list[Pair]:
     words = ("Bob", "and", "Ann", "saw", "New", "York")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "I-LOC")
     return [
-        Pair(words, tags, "grid", image=torch.randn(9, IMAGE)),
-        Pair(words[3:], tags[3:], "one vector", image=torch.randn(1, IMAGE)),
-        Pair(words[:1], tags[:1], "one word", image=torch.randn(4, IMAGE)),
+        Pair(words, tags, "grid", image_features=torch.randn(9, IMAGE)),
+        Pair(words[3:], tags[3:], "one vector", image_features=torch.randn(1, IMAGE)),
+        Pair(words[:1], tags[:1], "one word", image_features=torch.randn(4, IMAGE)),
         Pair(words[2:], tags[2:], "no picture"),
     ]
 
@@ -88,7 +88,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     c = [states[owner.index(word)] for word in range(len(post.words))]
     linear = part["ImageEncoder image"].linear
-    u = [] if post.image is None else list(post.image)
+    u = [] if post.image_features is None else list(post.image_features)
     v = [linear.weight @ row + linear.bias for row in u]
 
     r = transformer(part["TransformerLayer token"], c, c)
@@ -225,9 +225,9 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
     # the picture still speaks to the words, who no longer speak to it
     assert list(without.schema.relations) == [TOKENS, TO_TOKENS]
     assert list(full.schema.relations) == [TOKENS, TO_TOKENS, TO_IMAGE]
-    other = [replace(post, image=None if post.image is None else post.image + 1) for post in posts]
+    other = [replace(post, image_features=None if post.image_features is None else post.image_features + 1) for post in posts]
     changed = run(without, other).emissions["tags"] != run(without, posts).emissions["tags"]
-    assert changed.any(1).tolist() == [post.image is not None for post in posts for _ in post.words]
+    assert changed.any(1).tolist() == [post.image_features is not None for post in posts for _ in post.words]
 
 
 @torch.no_grad()
@@ -331,14 +331,14 @@ def test_released() -> None:
     torch.manual_seed(5)
     words = ("Bob", "and", "Annabel", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
-    posts = [Pair(words[start:], tags[start:], str(start), image=torch.randn(49, IMAGE)) for start in range(4)]
+    posts = [Pair(words[start:], tags[start:], str(start), image_features=torch.randn(49, IMAGE)) for start in range(4)]
     model = UMT(encoder(), LABELS, image_width=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
     theirs = Released(model.encoder.model).eval()
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
     theirs.hand_over(model)
 
     ready = prepare(model, posts)
-    grid = torch.stack([post.image for post in posts if post.image is not None])
+    grid = torch.stack([post.image_features for post in posts if post.image_features is not None])
     check(model, posts, ready, theirs, *theirs(ready.ids, ready.mask, grid))
 
 

@@ -63,7 +63,7 @@ def test_grow() -> None:
     of, to = ("entity", "of", "token"), ("token", "in", "entity")
     schema = SCHEMA | Schema([Relation(*of, Member()), Relation(*to, Member())])
     graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
-    assert graph.layouts["entity"].nodes == 0
+    assert graph.layouts["entity"].num_nodes == 0
     places = layout(1, 2)
     edges = {
         of: Edges(places, graph.layouts["token"], torch.tensor([[0, 1], [0, 3]])),

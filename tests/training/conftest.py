@@ -36,7 +36,7 @@ def make_posts(many: int, seed: int) -> list[Pair]:
     for place in range(many):
         words = tuple(chance.choice((*NAMES, *FILLERS)) for _ in range(chance.randint(2, 12)))
         tags = tuple(f"B-{NAMES[word]}" if word in NAMES else "O" for word in words)
-        objects = (DetectedObject("hat"), DetectedObject("dog", words=(0, 2))) if place % 3 == 0 else ()
+        objects = (DetectedObject("hat"), DetectedObject("dog", span=(0, 2))) if place % 3 == 0 else ()
         posts.append(Pair(words, tags, f"{seed}-{place}", objects=objects))
     return posts
 

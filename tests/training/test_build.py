@@ -38,7 +38,7 @@ def test_widths_are_those_of_the_first_post_that_has_features() -> None:
     seen = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
     assert widths([]) == widths([bare]) == {}
     assert widths([bare, seen]) == {"region_width": 3}
-    assert widths([bare, seen, Pair(("a",), image=torch.zeros(4, 5))]) == {
+    assert widths([bare, seen, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
         "region_width": 3,
         "image_width": 5,
     }

@@ -136,21 +136,21 @@ class PostDataset(Dataset, ABC):
         other._pairs = other.evidence.attach(self._pairs)
         return other
 
-    def with_picture(self, pair: Pair) -> Pair:
+    def with_image(self, pair: Pair) -> Pair:
         """The pair with the path of its picture, if there is one.
 
         Raises:
             ValueError: when the id, or a link of its name, leads out of the folder of pictures.
         """
         found = image_path_of(self.images, pair.id) if self.images else None
-        return pair if found is None else replace(pair, picture=found)
+        return pair if found is None else replace(pair, image_path=found)
 
     def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
         """The pairs with their pictures; a warning counts the refused ids, whose posts stay without."""
         found, refused = [], []
         for pair in pairs:
             try:
-                found.append(self.with_picture(pair))
+                found.append(self.with_image(pair))
             except ValueError as error:
                 found.append(pair)
                 refused.append(str(error))

@@ -67,7 +67,7 @@ def write_objects(sights: Mapping[str, Detections], path: str | Path) -> None:
             if seen.box is None:
                 raise EvidenceError(f"{path}: object {seen.label!r} of {key!r} has no box; captions tell of such")
             entry: dict[str, Any] = {"label": seen.label, "score": seen.score, "box": list(seen.box)}
-            objects.append(entry if seen.words is None else {**entry, "words": list(seen.words)})
+            objects.append(entry if seen.span is None else {**entry, "words": list(seen.span)})
         lines.append({"id": key, "width": sight.width, "height": sight.height, "objects": objects})
     _write(lines, path)
 

@@ -32,7 +32,7 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
     if path.suffix != ".jsonl":
         pairs = read_conll(path, labelled=is_labelled(path))
         if images is not None:
-            pairs = [replace(pair, picture=image_path_of(images, pair.id)) for pair in pairs]
+            pairs = [replace(pair, image_path=image_path_of(images, pair.id)) for pair in pairs]
         posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
     else:
         posts = []

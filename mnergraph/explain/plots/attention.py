@@ -128,9 +128,9 @@ def plot_image_attention(record: PairRecord, entities: Sequence[Entity], *, ax: 
         ImageError: when it can't be read.
     """
     pair = record.pair
-    if pair.picture is None:
+    if pair.image_path is None:
         raise ValueError(f"post {pair.id!r} has no picture to draw")
-    picture = open_image(pair.picture)
+    picture = open_image(pair.image_path)
     places = [place for place, thing in enumerate(pair.objects) if thing.box is not None]
     boxes = picture.boxes([box for thing in pair.objects if (box := thing.box) is not None], pair.size)
     shown: list[Entity | None] = [None, *entities]

@@ -40,7 +40,7 @@ def plot_detections(
         colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, lw=2, ec=colour, ls=dash))
         label = write(thing.label or "object", 28)
-        where = "" if thing.words is None else f" [{thing.words[0]}:{thing.words[1]}]"
+        where = "" if thing.span is None else f" [{thing.span[0]}:{thing.span[1]}]"
         label["s"] = f"{place + 1} {label.pop('text')} {thing.score:.2f}{where}"
         ax.text(
             left,

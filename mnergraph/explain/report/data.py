@@ -81,10 +81,10 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
 def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
     """The picture, scaled, as a data URI, and the boxes as shares of it; nothing where it can't be opened."""
     nowhere: list[list[float] | None] = [None] * len(pair.objects)
-    if pair.picture is None:
+    if pair.image_path is None:
         return None, nowhere
     try:
-        opened = open_image(Path(pair.picture))
+        opened = open_image(Path(pair.image_path))
     except ImageError:
         return None, nowhere
     width, height = opened.image.size

@@ -38,11 +38,11 @@ def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
 
 def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
     """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
-    if pair.picture is None or not stores:
+    if pair.image_path is None or not stores:
         return [None] * len(stores)
-    keys = [key_of(pair.picture)]
+    keys = [key_of(pair.image_path)]
     if any(keys[0] not in store for store in stores):
-        keys.append(key_of(pair.picture, noun_phrases(pair.words, chunker)))
+        keys.append(key_of(pair.image_path, noun_phrases(pair.words, chunker)))
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
@@ -75,7 +75,7 @@ def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 "label": thing.label,
                 "box": thing.box,
                 "score": thing.score,
-                "words": thing.words,
+                "words": thing.span,
                 "region": thing.region is not None,
             }
             for thing in things
@@ -107,6 +107,6 @@ def _object(facts: dict[str, Any], regions: Any) -> DetectedObject:
         facts["label"],
         facts["box"] and tuple(facts["box"]),
         facts["score"],
-        words=facts["words"] and tuple(facts["words"]),
+        span=facts["words"] and tuple(facts["words"]),
         region=next(regions) if facts["region"] else None,
     )

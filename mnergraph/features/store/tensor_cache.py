@@ -36,7 +36,7 @@ def key_of(pairs: Iterable[Pair], *facts: object) -> str:
     told: list[object] = list(facts)
     for pair in pairs:
         boxes = [thing.box for thing in pair.objects]
-        told.append((pair.id, boxes, pair.size, pair.picture and (str(pair.picture), stamp(pair.picture))))
+        told.append((pair.id, boxes, pair.size, pair.image_path and (str(pair.image_path), stamp(pair.image_path))))
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

@@ -47,10 +47,10 @@ class CropPixels:
         made = torch.zeros(len(pair.objects), 3, self.size, self.size, dtype=torch.uint8)
         has = torch.tensor([thing.box is not None for thing in pair.objects], dtype=torch.bool)
         places = [place for place, thing in enumerate(pair.objects) if thing.box is not None]
-        if pair.picture is None or not places:
+        if pair.image_path is None or not places:
             return made, has & False
         try:
-            picture = open_image(pair.picture, pair.id)
+            picture = open_image(pair.image_path, pair.id)
         except ImageError as error:
             warnings.warn(f"post {error}; its objects have no pixels", stacklevel=2)
             return made, has & False
@@ -76,10 +76,10 @@ def normal(crops: Tensor) -> Tensor:
 
 def boxed(pair: Pair) -> Pair:
     """The pair, its whole picture an object where nothing else has a box; as it is without a picture."""
-    if pair.picture is None or any(thing.box is not None for thing in pair.objects):
+    if pair.image_path is None or any(thing.box is not None for thing in pair.objects):
         return pair
     try:
-        size = pair.size or open_image(pair.picture).image.size
+        size = pair.size or open_image(pair.image_path).image.size
     except ImageError:
         return pair  # whoever needs its pixels will say so
     whole = DetectedObject("", box=(0.0, 0.0, float(size[0]), float(size[1])))

@@ -45,6 +45,6 @@ class ImageEvidence:
             pair,
             size=self.size or pair.size,
             objects=pair.objects if self.objects is None else (*self.objects, *told),
-            image=pair.image if features is None else features,
+            image_features=pair.image_features if features is None else features,
             caption=pair.caption if self.caption is None else self.caption,
         )

@@ -33,7 +33,7 @@ class GatedMessage(nn.Module):
 
     def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
         """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
-        hearers = edges.hearers
+        hearers = edges.receivers
         message = self.operator(dst, src, edges).index_select(0, hearers)
         mixed = self.highway(message, dst.index_select(0, hearers))
         return dst.index_copy(0, hearers, mixed.to(dst.dtype))

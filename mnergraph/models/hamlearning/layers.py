@@ -36,7 +36,7 @@ class Relevance(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         # [sentences, width], zeros without an image
-        image = graph.layouts["image"].pad(graph.x[f"{self.view} image"]).sum(1)
+        image = graph.layouts["image"].to_dense(graph.x[f"{self.view} image"]).sum(1)
         if self.measured:
             sentence = graph.x["sentence"]
             # eq. 8, [sentences, 1]
@@ -45,7 +45,7 @@ class Relevance(nn.Module):
             image = torch.tanh(self.sentence(sentence) + self.image(image) * match) * image
         objects = graph.x[f"{self.view} object"]
         # eq. 10
-        both = torch.cat([image[graph.layouts["object"].sentence], objects], -1)
+        both = torch.cat([image[graph.layouts["object"].graph_index], objects], -1)
         return graph.update(**{f"{self.view} object": self.join(both)})
 
 
@@ -85,7 +85,7 @@ class BoxFeatures(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         objects, image = graph.x["object"], graph.x["image"]
-        size = graph.data["sentence"].picture_size[graph.layouts["object"].sentence]
+        size = graph.data["sentence"].picture_size[graph.layouts["object"].graph_index]
         # [objects, 2] twice
         low, high = (graph.data["object"].box / size.repeat(1, 2)).split(2, -1)
         place = torch.cat([(low + high) / 2, (high - low).flip(-1)], -1).nan_to_num()

@@ -46,7 +46,7 @@ class CosineWeights(nn.Module):
         """``[edges, 1]``; the relation's geometry is the cosine."""
         if edges.attr is None:
             raise ValueError("a sum by cosines needs a relation that carries them, as Resembles does")
-        return softmax(edges.attr, edges.index[1], num_nodes=edges.dst.nodes)
+        return softmax(edges.attr, edges.index[1], num_nodes=edges.dst.num_nodes)
 
 
 class CosineSum(nn.Module):
@@ -66,7 +66,7 @@ class CosineSum(nn.Module):
         senders, receivers = edges.index
         # [edges, width]
         message = self.weights(edges) * src[senders]
-        return message.new_zeros(edges.dst.nodes, src.shape[-1]).index_add(0, receivers, message)
+        return message.new_zeros(edges.dst.num_nodes, src.shape[-1]).index_add(0, receivers, message)
 
 
 def semantic_augmentation(

@@ -37,14 +37,14 @@ class AttentionWeights(nn.Module):
             return masked_softmax((query[dst] * key[src]).sum(-1), edges, dense)
         # [sentences, heads, dst, width] @ [sentences, heads, width, src]
         return masked_softmax(
-            edges.dst.pad(query).transpose(1, 2) @ edges.src.pad(key).permute(0, 2, 3, 1), edges, dense
+            edges.dst.to_dense(query).transpose(1, 2) @ edges.src.to_dense(key).permute(0, 2, 3, 1), edges, dense
         )
 
 
 def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     """Softmax over every receiver's senders, of scores shaped as the weights of `AttentionWeights` are."""
     if not dense:
-        return softmax(scores, edges.index[1], num_nodes=edges.dst.nodes)
+        return softmax(scores, edges.index[1], num_nodes=edges.dst.num_nodes)
     unheard = ~edges.mask[:, None]
     return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
 
@@ -63,11 +63,11 @@ def aggregate(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tens
     """
     if not dense:
         senders, receivers = edges.index
-        nothing = value.new_zeros(edges.dst.nodes, *value.shape[1:])
+        nothing = value.new_zeros(edges.dst.num_nodes, *value.shape[1:])
         return nothing.index_add(0, receivers, weights[..., None] * value[senders])
     # [sentences, heads, dst, src] @ [sentences, heads, src, head width]
-    found = weights @ edges.src.pad(value).transpose(1, 2)
-    return edges.dst.unpad(found.transpose(1, 2) * edges.heard[:, :, None, None])
+    found = weights @ edges.src.to_dense(value).transpose(1, 2)
+    return edges.dst.to_flat(found.transpose(1, 2) * edges.has_incoming[:, :, None, None])
 
 
 class RelationAttention(nn.Module):

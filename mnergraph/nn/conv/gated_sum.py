@@ -44,10 +44,10 @@ class GatedSum(nn.Module):
         ours, theirs = self.dst(dst), self.src(src)
         if edges.is_dense(GATES_DENSE_ABOVE):
             # [sentences, dst slots, src slots, width]
-            gates = self.gates(edges.dst.pad(ours)[:, :, None], edges.src.pad(theirs)[:, None], edges)
+            gates = self.gates(edges.dst.to_dense(ours)[:, :, None], edges.src.to_dense(theirs)[:, None], edges)
             if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
                 gates = gates * edges.mask[..., None]
-            return edges.dst.unpad((gates * edges.src.pad(src)[:, None]).sum(2))
+            return edges.dst.to_flat((gates * edges.src.to_dense(src)[:, None]).sum(2))
         senders, receivers = edges.index
         # [edges, width]
         message = self.gates(ours[receivers], theirs[senders], edges) * src[senders]

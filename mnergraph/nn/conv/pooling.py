@@ -24,7 +24,7 @@ class SpanPooling(nn.Module):
     def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
         """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
         senders, receivers = edges.index
-        sent, nodes = src.index_select(0, senders), edges.dst.nodes
+        sent, nodes = src.index_select(0, senders), edges.dst.num_nodes
         if self.how == "sum":
             return segment_sum(sent, receivers, nodes)
         empty = sent.new_zeros(nodes, sent.shape[-1])

@@ -44,7 +44,7 @@ class RelationalConvolution(nn.Module):
         if edges.type is None:
             raise ValueError("RelationalConvolution needs labelled edges; this relation's have no type")
         senders, receivers = edges.index
-        labels, nodes = len(self.weight), edges.dst.nodes
+        labels, nodes = len(self.weight), edges.dst.num_nodes
         # every (label, receiver) is a place, in the order of the labels; those that hear somebody get a row
         place = edges.type * nodes + receivers
         heard = place.new_zeros(labels * nodes, dtype=torch.bool).index_fill(0, place, True)

@@ -30,7 +30,7 @@ class CharacterEncoder(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         owner = graph.data[CHARACTERS].edge_index[1]
-        lengths = owner.bincount(minlength=graph.layouts["token"].nodes)
+        lengths = owner.bincount(minlength=graph.layouts["token"].num_nodes)
         words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
         characters = self.embedding(graph.data["character"].input_ids)
         return graph.keep("spelling", self.reader(characters, words), like="token")
@@ -59,13 +59,13 @@ class CharacterCNN(nn.Module):
     def forward(self, characters: Tensor, words: Layout) -> Tensor:
         """``[characters, reads]`` and whose they are -> ``[words, filters]``."""
         # all words in one row, zeros between them: no word is padded to the longest
-        place = torch.arange(words.nodes, device=characters.device) + self.rim * words.sentence
-        row = characters.new_zeros(words.nodes + self.rim * (words.sentences + 1), self.reads)
+        place = torch.arange(words.num_nodes, device=characters.device) + self.rim * words.graph_index
+        row = characters.new_zeros(words.num_nodes + self.rim * (words.num_graphs + 1), self.reads)
         row = row.index_copy(0, place + self.rim, self.dropout(characters))
         # [1, filters, places] -> [characters, filters]
         seen = self.convolution(row.t()[None])[0].t().index_select(0, place)
-        nothing = seen.new_zeros(words.sentences, self.width)
-        whose = words.sentence[:, None].expand_as(seen)
+        nothing = seen.new_zeros(words.num_graphs, self.width)
+        whose = words.graph_index[:, None].expand_as(seen)
         # tanh rises, so it may follow the maximum
         return torch.tanh(nothing.scatter_reduce(0, whose, seen, "amax", include_self=False))
 

@@ -64,7 +64,7 @@ class TextEncoder(nn.Module):
         # [pieces, width], [label pieces, width]
         pieces, named = self._states(ids, layout, labels)
         source, word = graph.data[PIECES].edge_index
-        words = graph.layouts["token"].nodes
+        words = graph.layouts["token"].num_nodes
         if self.pooling == "first":
             first = torch.ones_like(word, dtype=torch.bool)
             first[1:] = word[1:] != word[:-1]
@@ -78,7 +78,7 @@ class TextEncoder(nn.Module):
 
     def _states(self, ids: Tensor, layout: Layout, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What `_encode` says, of sentences of any length."""
-        if layout.slots <= self.max_length:
+        if layout.max_nodes <= self.max_length:
             return self._encode(ids, layout, labels)
         rows, split, read = self._windows(layout)
         states, named = self._encode(ids[rows], split, labels)
@@ -86,14 +86,14 @@ class TextEncoder(nn.Module):
 
     def _encode(self, ids: Tensor, layout: Layout, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """States of the pieces and input embeddings of the labels' pieces."""
-        padded, mask = layout.pad(ids, self.padding), layout.mask.long()
+        padded, mask = layout.to_dense(ids, self.padding), layout.mask.long()
         if labels is None:
-            return layout.unpad(self.model(input_ids=padded, attention_mask=mask).last_hidden_state), None
+            return layout.to_flat(self.model(input_ids=padded, attention_mask=mask).last_hidden_state), None
         # one look-up for both, for each has a gradient as large as the whole table
         both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), labels]))
         embedded, named = both.split([padded.numel(), labels.numel()])
         states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), attention_mask=mask)
-        return layout.unpad(states.last_hidden_state), named
+        return layout.to_flat(states.last_hidden_state), named
 
     def _windows(self, layout: Layout) -> tuple[Tensor, Layout, Tensor]:
         """Every window as a sentence of its own, between the special pieces of its sentence.

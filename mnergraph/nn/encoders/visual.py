@@ -44,7 +44,7 @@ class ObjectEncoder(nn.Module):
         self.label = nn.Linear(label_width, width) if label_width else None
 
     def forward(self, graph: GraphState) -> GraphState:
-        store, objects = graph.data["object"], graph.layouts["object"].nodes
+        store, objects = graph.data["object"], graph.layouts["object"].num_nodes
         parts = []
         if self.region is not None:
             made = graph.x.get(REGION_FEATURES)

@@ -72,8 +72,8 @@ class ScheduledSampling(EpochAware):
     def forward(self, graph: GraphState) -> GraphState:
         gold, layout = graph.data["token"].y, graph.layouts["token"]
         if self.training:
-            predicted = torch.rand(layout.sentences, device=gold.device) < self.share
-            told = (gold != NO_LABEL) & ~predicted[layout.sentence]
+            predicted = torch.rand(layout.num_graphs, device=gold.device) < self.share
+            told = (gold != NO_LABEL) & ~predicted[layout.graph_index]
         else:
             told = torch.zeros_like(gold, dtype=torch.bool)
         labels = self.reads[gold.clamp(min=0)]

@@ -115,16 +115,16 @@ class Task(nn.Module):
         if self.reads is not None:
             gold = self.reads[gold]
         emissions, mask = self.scores(graph)
-        return -self.scorer(emissions, layout.pad(gold), mask)
+        return -self.scorer(emissions, layout.to_dense(gold), mask)
 
     def decode(self, graph: GraphState) -> Tensor:
         """The best label of every token, ``[tokens]``."""
-        return graph.layouts["token"].unpad(self.scorer.decode(*self.scores(graph)))
+        return graph.layouts["token"].to_flat(self.scorer.decode(*self.scores(graph)))
 
     def scores(self, graph: GraphState) -> tuple[Tensor, Tensor]:
         """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
         layout = graph.layouts["token"]
-        return layout.pad(graph.emissions[self.name]), layout.mask
+        return layout.to_dense(graph.emissions[self.name]), layout.mask
 
 
 def span_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerConfig) -> list[nn.Module]:

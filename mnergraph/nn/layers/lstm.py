@@ -43,11 +43,11 @@ class PackedLSTM(nn.Module):
         sequence without nodes counts as a single zero.
         """
         counts = layout.counts.clamp(min=1).cpu()
-        packed = pack_padded_sequence(layout.pad(x), counts, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(layout.to_dense(x), counts, batch_first=True, enforce_sorted=False)
         states, (last, _) = self.lstm(packed)
         # [sequences, slots, hidden]
-        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=layout.slots)
-        return layout.unpad(padded), last.transpose(0, 1).flatten(1)
+        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=layout.max_nodes)
+        return layout.to_flat(padded), last.transpose(0, 1).flatten(1)
 
 
 class WordLSTM(nn.Module):
@@ -100,5 +100,5 @@ class BroadcastToTokens(nn.Module):
         self.read, self.write = read, write
 
     def forward(self, graph: GraphState) -> GraphState:
-        told = graph.x[self.read][graph.layouts["token"].sentence]
+        told = graph.x[self.read][graph.layouts["token"].graph_index]
         return graph.keep(self.write, told, like="token")

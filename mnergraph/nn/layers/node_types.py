@@ -108,6 +108,6 @@ def places(parts: Sequence[Layout]) -> tuple[Layout, list[Tensor]]:
     whole = Layout(torch.stack([part.ptr for part in parts]).sum(0))
     begin, rows = whole.ptr[:-1], []
     for part in parts:
-        rows.append(begin[part.sentence] + part.position)
+        rows.append(begin[part.graph_index] + part.position)
         begin = begin + part.counts
     return whole, rows

@@ -43,8 +43,8 @@ def test_a_folder_laid_out_as_pyg_does(root: Path) -> None:
     (root / "raw" / "dev.txt").write_text(TEXT)
     (root / "raw" / "captions.jsonl").write_text('{"id": "2", "caption": "a city"}')
     first, second = PostFolder(root, "valid").pairs
-    assert first.picture == root / "raw" / "images" / "1.png"
-    assert (second.picture, second.caption) == (None, "a city")
+    assert first.image_path == root / "raw" / "images" / "1.png"
+    assert (second.image_path, second.caption) == (None, "a city")
     assert PostFolder(root).images is None
 
 
@@ -141,7 +141,7 @@ def test_an_id_that_leads_out_of_the_pictures_gets_none(root: Path) -> None:
     with pytest.warns(UserWarning, match=re.escape("1 posts are without picture: post id '../1' leads out")):
         posts = PostFolder(root)
     assert posts.pairs[0].id == "../1"
-    assert posts.pairs[0].picture is None
+    assert posts.pairs[0].image_path is None
 
 
 def test_given_evidence_is_used_alone(root: Path) -> None:
@@ -155,4 +155,4 @@ def test_real_posts(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MNERGRAPH_CACHE", str(tmp_path))
     posts = PostFolder(shared / "posts", "dev")
     assert len(posts) == 10
-    assert all(pair.picture and pair.caption for pair in posts.pairs)
+    assert all(pair.image_path and pair.caption for pair in posts.pairs)

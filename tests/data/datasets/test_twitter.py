@@ -112,7 +112,7 @@ def test_pictures_are_downloaded_when_asked(root: Path, monkeypatch: pytest.Monk
     }
     monkeypatch.setattr(download, "download_google_url", archive(members))
     pairs = Twitter2017(root, pictures=True).pairs
-    assert pairs[0].picture == root / "raw" / "images" / "17_0.jpg"
+    assert pairs[0].image_path == root / "raw" / "images" / "17_0.jpg"
     assert [path.name for path in (root / "raw").rglob("*")] == ["images", "17_0.jpg"]
     monkeypatch.setattr(download, "download_google_url", None)  # not asked again
     assert Twitter2017(root, pictures=True).pairs == pairs

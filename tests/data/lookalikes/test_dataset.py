@@ -42,7 +42,7 @@ def test_splits_have_their_sizes_and_ids_of_their_own(made: Made) -> None:
 
 def test_shares_of_pictures_are_exact(made: Made) -> None:
     data = made["train"]
-    pictured = [pair for pair in data.pairs if pair.picture]
+    pictured = [pair for pair in data.pairs if pair.image_path]
     assert len(pictured) == 1440
     silent = sum(bool(data.truth[p.id].ambiguous) and not data.truth[p.id].told for p in pictured)
     assert 80 < silent < 144  # a tenth of 1440, less those without an ambiguous name
@@ -54,11 +54,11 @@ def test_pictures_tell_what_the_truth_says(made: Made) -> None:
         known = data.truth[pair.id]
         told = {s.type for s in spans(pair.labels or ()) if s[:2] in known.told}
         assert {TYPE_OF[o.label] for o in pair.objects if o.label in TYPE_OF} == told
-        grounded = {o.words: TYPE_OF[o.label] for o in pair.objects if o.words}
+        grounded = {o.span: TYPE_OF[o.label] for o in pair.objects if o.span}
         assert all(Span(*words, kind) in spans(pair.labels or ()) for words, kind in grounded.items() if words)
         assert len(known.told) < 2 or len(grounded) == 2
         assert all(o.label in NEUTRAL or o.label in TYPE_OF for o in pair.objects)
-        assert bool(pair.objects) == bool(pair.picture) == bool(pair.caption)
+        assert bool(pair.objects) == bool(pair.image_path) == bool(pair.caption)
         assert all(0.6 <= o.score <= 0.99 for o in pair.objects)
         assert all(o.label in (pair.caption or "") for o in pair.objects)
 
@@ -103,7 +103,7 @@ def test_words_do_not_tell_the_type(made: Made, features: str) -> None:
 
 def test_objects_tell_the_type(made: Made) -> None:
     def seen(pair: Pair, span: Span) -> str:
-        return " ".join(o.label.replace(" ", "_") for o in pair.objects if o.words in (None, span[:2])) or "none"
+        return " ".join(o.label.replace(" ", "_") for o in pair.objects if o.span in (None, span[:2])) or "none"
 
     data = made["test"]
     train, test = ambiguous(made["train"]), ambiguous(data)

@@ -28,7 +28,7 @@ def test_same_seed_same_bytes_other_seed_others(tmp_path: Path) -> None:
 
 def test_no_pictures_at_all(tmp_path: Path) -> None:
     data = Lookalikes(tmp_path, "valid", sizes=SMALL, no_picture=1.0)
-    assert not any(pair.picture or pair.objects or pair.caption for pair in data.pairs)
+    assert not any(pair.image_path or pair.objects or pair.caption for pair in data.pairs)
 
 
 @pytest.mark.parametrize("progress", [True, False])

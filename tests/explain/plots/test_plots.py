@@ -40,7 +40,7 @@ ENTITIES = [Entity(0, 2, "PER", 0.91), Entity(3, 4, "LOC", 0.4)]
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     noise(120, 90).save(tmp_path / "1.png")
-    return replace(post(6, 3, boxes=1.0, seed=4), picture=tmp_path / "1.png", size=(120, 90))
+    return replace(post(6, 3, boxes=1.0, seed=4), image_path=tmp_path / "1.png", size=(120, 90))
 
 
 def recorded(model: UMGF, pair: Pair) -> PairRecord:
@@ -105,7 +105,7 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
 )
 def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: tuple[str, ...]) -> None:
     things = (pair.objects * 14)[:40]
-    things = tuple(replace(thing, words=None) for thing in things)
+    things = tuple(replace(thing, span=None) for thing in things)
     model, wild = umgf(), replace(pair, words=words, labels=None, objects=things, entities=())
     figure = plot_graph(attention_graph(model, wild))
     pixels(figure)
@@ -148,7 +148,7 @@ def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> 
     with pytest.raises(ValueError, match="there is no entity to draw"):
         plot_entity_object_attention(record, [])
     with pytest.raises(ValueError, match="nothing was weighed between"):
-        plot_entity_object_attention(recorded(umgf(), pair.without_picture()), ENTITIES)
+        plot_entity_object_attention(recorded(umgf(), pair.without_image()), ENTITIES)
 
 
 def test_picture_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pair) -> None:
@@ -159,7 +159,7 @@ def test_picture_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pa
     assert titles[0] == "boxes"
     assert [title.rpartition(" [")[2] for title in titles[1:]] == ["PER 0.91]", "LOC 0.40]"]
     with pytest.raises(ValueError, match="has no picture to draw"):
-        plot_image_attention(recorded(umgf(), pair.without_picture()), ENTITIES)
+        plot_image_attention(recorded(umgf(), pair.without_image()), ENTITIES)
 
 
 def test_heads_side_by_side_in_given_axes(umgf: Callable[[], UMGF], pair: Pair) -> None:

@@ -53,8 +53,8 @@ def test_pictures_are_scaled_and_boxes_are_shares(tmp_path: Path, umgf: Callable
     pair = post(3, 2, boxes=1.0)
     boxes = ((0.0, 0.0, 60.0, 45.0), (30.0, 0.0, 999.0, 90.0))
     objects = tuple(replace(thing, box=box) for thing, box in zip(pair.objects, boxes, strict=True))
-    pair = replace(pair, picture=tmp_path / "1.png", size=(120, 90), objects=objects)
-    gone = replace(pair, picture=tmp_path / "gone.png")
+    pair = replace(pair, image_path=tmp_path / "1.png", size=(120, 90), objects=objects)
+    gone = replace(pair, image_path=tmp_path / "gone.png")
     with_it, without = report_data(umgf(), [pair, gone])["posts"]
     head, _, data = with_it["picture"].partition(",")
     assert head == "data:image/jpeg;base64"

@@ -37,7 +37,7 @@ def picture(folder: Path, name: str = "1.png", seed: int = 0) -> Path:
 
 
 def pair(path: Path | None, *boxes: Box, id: str = "7") -> Pair:
-    return Pair(("a", "word"), id=id, picture=path, objects=tuple(DetectedObject("thing", box=box) for box in boxes))
+    return Pair(("a", "word"), id=id, image_path=path, objects=tuple(DetectedObject("thing", box=box) for box in boxes))
 
 
 def regions(pairs: list[Pair]) -> list[torch.Tensor | None]:
@@ -280,7 +280,7 @@ def test_the_whole_picture_stands_in_where_there_is_no_box(tmp_path: Path) -> No
     told = replace(pair(picture(tmp_path)), objects=(DetectedObject("a hat"),))
     found = CROPS.attach([told, pair(None)], progress=False)
     whole, hat = found[0].objects
-    assert (whole.label, whole.box, whole.words) == ("", (0, 0, 40, 30), None)
+    assert (whole.label, whole.box, whole.span) == ("", (0, 0, 40, 30), None)
     assert found[0].size == (40, 30)
     assert hat == DetectedObject("a hat")
     assert hat.region is None

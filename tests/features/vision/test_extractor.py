@@ -191,8 +191,8 @@ def test_evidence_onto_a_pair() -> None:
     there = seen.onto(pair)
     assert there.objects == (dog, hat)
     assert (there.size, there.caption) == ((9, 9), "old")
-    assert there.image is grid
-    one = seen.onto(pair, image="pooled").image
+    assert there.image_features is grid
+    one = seen.onto(pair, image="pooled").image_features
     assert one is not None
     assert torch.equal(one, pooled[None])
     assert ImageEvidence((9, 9), objects=(cat,)).onto(pair).objects == (cat, hat)

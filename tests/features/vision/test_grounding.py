@@ -46,7 +46,7 @@ def corners(boxes: Tensor, width: float, height: float) -> Tensor:
 def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
     assert one.objects is not None
     assert other.objects is not None
-    assert [(t.label, t.words) for t in one.objects] == [(t.label, t.words) for t in other.objects]
+    assert [(t.label, t.span) for t in one.objects] == [(t.label, t.span) for t in other.objects]
     for a, b in zip(one.objects, other.objects, strict=True):
         assert a.box == pytest.approx(b.box, abs=1e-3)
         assert a.score == pytest.approx(b.score, abs=1e-5)
@@ -108,7 +108,7 @@ def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, s
             assert one[0] == other[0]
             assert one[1:] == pytest.approx(other[1:], abs=1e-3)
         spans = {phrase.text: phrase.words for phrase in phrases}
-        assert all(thing.words == spans.get(thing.label) for thing in seen.objects)
+        assert all(thing.span == spans.get(thing.label) for thing in seen.objects)
         assert all(thing.region is None for thing in seen.objects)
 
 
@@ -133,7 +133,7 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
     assert sorted(number for row in held for number in row) == list(range(10)), "each in one text"
     (seen,) = extractor.extract(PICTURES[:1], [many], progress=False)
     assert seen.objects is not None
-    assert {thing.words for thing in seen.objects} <= {(n, n + 1) for n in range(6)} | {None}
+    assert {thing.span for thing in seen.objects} <= {(n, n + 1) for n in range(6)} | {None}
     # what a text of its own says of the phrases that stand in it
     for row in held:
         texts = [[*many, *map(Phrase, GENERAL)][number] for number in sorted(row)]
@@ -166,7 +166,7 @@ def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: P
     (general,) = extractor.extract([tmp_path / "1.png"], progress=False)
     assert general.objects is not None
     assert {thing.label for thing in general.objects} <= set(GENERAL)
-    assert all(thing.words is None for thing in general.objects)
+    assert all(thing.span is None for thing in general.objects)
 
 
 def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
@@ -184,7 +184,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     source, target = graph[key].edge_index.tolist()
     for place, thing in enumerate(pair.objects):
         met = {token for object, token in zip(source, target, strict=True) if object == place}
-        assert met == (set(range(5)) if thing.words is None else set(range(*thing.words)))
+        assert met == (set(range(5)) if thing.span is None else set(range(*thing.span)))
 
 
 class Finder(nn.Module):

@@ -31,8 +31,8 @@ EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
 
 def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    dst = torch.randn(edges.dst.nodes, QUERIES, generator=generator)
-    return dst, torch.randn(edges.src.nodes, WIDTH, generator=generator)
+    dst = torch.randn(edges.dst.num_nodes, QUERIES, generator=generator)
+    return dst, torch.randn(edges.src.num_nodes, WIDTH, generator=generator)
 
 
 def additive() -> AdditiveAttention:
@@ -60,7 +60,7 @@ def test_against_the_equation() -> None:
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
         for reading in ("dense", "sparse"):
-            found = attention(dst, src, edges.read_as(reading))
+            found = attention(dst, src, edges.with_layout(reading))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
     dst, src = inputs(edges)
     found = {}
     for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
+        read = edges.with_layout(reading)
         grads = gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src)
         found[reading] = [attention(dst, src, read), *grads]
         assert all(values.isfinite().all() for values in found[reading])
@@ -92,7 +92,7 @@ def test_it_does_look_at_the_receiver() -> None:
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
-    edges = random_edges(layout(3, 4), layout(5, 2), 0.7).read_as(reading)
+    edges = random_edges(layout(3, 4), layout(5, 2), 0.7).with_layout(reading)
     shapes = []
     for operator, dst in ((additive(), QUERIES), (RelationAttention(WIDTH, 1), WIDTH)):
         (weights,) = [part for part in operator.modules() if isinstance(part, tuple(RECORDED_MODULES))]

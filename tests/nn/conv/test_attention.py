@@ -18,7 +18,7 @@ EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
 
 def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(places.nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
+    return tuple(torch.randn(places.num_nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
 
 
 def plain(attention: RelationAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
@@ -55,7 +55,7 @@ def test_against_the_equation(maps: bool) -> None:
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
         for reading in ("dense", "sparse"):
-            found = attention(dst, src, edges.read_as(reading))
+            found = attention(dst, src, edges.with_layout(reading))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
     dst, src = inputs(edges)
     found = {}
     for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
+        read = edges.with_layout(reading)
         found[reading] = [
             attention(dst, src, read),
             *gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src),
@@ -83,7 +83,7 @@ def test_the_density_chooses(edges: Edges) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     dst, src = inputs(edges)
     reading = "dense" if edges.density >= DENSE_ABOVE else "sparse"
-    assert torch.equal(attention(dst, src, edges), attention(dst, src, edges.read_as(reading)))
+    assert torch.equal(attention(dst, src, edges), attention(dst, src, edges.with_layout(reading)))
 
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
@@ -92,12 +92,12 @@ def test_alone_is_batched(reading: str) -> None:
     things, words = (3, 0, 2, 1), (5, 4, 1, 128)
     edges = random_edges(layout(*things), layout(*words), 0.5)
     dst, src = inputs(edges)
-    batched = attention(dst, src, edges.read_as(reading))
+    batched = attention(dst, src, edges.with_layout(reading))
     for s in range(len(words)):
         d, t = (slice(*places.ptr[s : s + 2].tolist()) for places in (edges.dst, edges.src))
-        mine = edges.dst.sentence[edges.index[1]] == s
+        mine = edges.dst.graph_index[edges.index[1]] == s
         index = edges.index[:, mine] - torch.tensor([[t.start], [d.start]])
-        alone = Edges(layout(things[s]), layout(words[s]), index, reading=reading)
+        alone = Edges(layout(things[s]), layout(words[s]), index, layout=reading)
         torch.testing.assert_close(attention(dst[d], src[t], alone), batched[d], atol=1e-5, rtol=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_alone_is_batched(reading: str) -> None:
 def test_a_receiver_that_hears_nobody(reading: str) -> None:
     """Zeros before the output map: what comes out is that map's bias."""
     attention = RelationAttention(WIDTH, HEADS)
-    edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), reading=reading)
+    edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), layout=reading)
     dst, src = inputs(edges)
     out = attention(dst, src, edges)
     torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
@@ -127,24 +127,24 @@ def test_against_torch(reading: str) -> None:
     theirs.in_proj_weight.data = torch.cat([part.weight.data for part in parts])
     theirs.in_proj_bias.data = torch.cat([part.bias.data for part in parts])
     theirs.out_proj.load_state_dict(ours.output.state_dict())
-    edges = Edges(layout(4, 2, 5), layout(3, 6, 1), reading=reading)
+    edges = Edges(layout(4, 2, 5), layout(3, 6, 1), layout=reading)
     dst, src = inputs(edges)
     wanted, weights = theirs(
-        edges.dst.pad(dst),
-        edges.src.pad(src),
-        edges.src.pad(src),
+        edges.dst.to_dense(dst),
+        edges.src.to_dense(src),
+        edges.src.to_dense(src),
         key_padding_mask=~edges.src.mask,
         average_attn_weights=False,
     )
-    torch.testing.assert_close(ours(dst, src, edges), edges.dst.unpad(wanted), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(dst, src, edges), edges.dst.to_flat(wanted), atol=1e-5, rtol=1e-5)
     seen = []
     ours.weights.register_forward_hook(lambda module, args, out: seen.append(out))
     ours(dst, src, edges)
     if reading == "dense":
         found = seen[0].transpose(1, 2)[edges.mask.any(-1)]
-        torch.testing.assert_close(found, edges.dst.unpad(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, edges.dst.to_flat(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
     else:
-        sentence, i, j = edges.slots_of_edges
+        sentence, i, j = edges.dense_index
         torch.testing.assert_close(seen[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
 
 
@@ -155,20 +155,20 @@ def test_weights_are_a_distribution(reading: str) -> None:
     dst, src = inputs(edges)
     seen = []
     attention.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    attention(dst, src, edges.read_as(reading))
+    attention(dst, src, edges.with_layout(reading))
     if reading == "dense":
         weights = seen[0]
-        assert not weights.masked_select(~edges.mask[:, None] & edges.heard[:, None, :, None]).any()
+        assert not weights.masked_select(~edges.mask[:, None] & edges.has_incoming[:, None, :, None]).any()
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     else:
-        total = torch.zeros(edges.dst.nodes, HEADS).index_add(0, edges.index[1], seen[0])
-        heard = edges.dst.unpad(edges.heard)
+        total = torch.zeros(edges.dst.num_nodes, HEADS).index_add(0, edges.index[1], seen[0])
+        heard = edges.dst.to_flat(edges.has_incoming)
         torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
 
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
-    edges = Edges(layout(20), layout(30), reading=reading)
+    edges = Edges(layout(20), layout(30), layout=reading)
     dst, src = inputs(edges)
     attention = RelationAttention(WIDTH, HEADS, dropout=0.5)
     without = RelationAttention(WIDTH, HEADS)
@@ -192,13 +192,13 @@ def test_large_scores_stay_finite() -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4), layout(4), 0.6)
     for reading in ("dense", "sparse"):
-        assert attention(*(1e4 * x for x in inputs(edges)), edges.read_as(reading)).isfinite().all()
+        assert attention(*(1e4 * x for x in inputs(edges)), edges.with_layout(reading)).isfinite().all()
 
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
 def test_half_precision(reading: str) -> None:
     attention = RelationAttention(WIDTH, HEADS, value=False, output=False)
-    edges = random_edges(layout(4, 2), layout(4, 3), 0.6).read_as(reading)
+    edges = random_edges(layout(4, 2), layout(4, 3), 0.6).with_layout(reading)
     dst, src = inputs(edges)
     wanted = attention(dst, src, edges)
     with torch.autocast("cpu", torch.bfloat16):

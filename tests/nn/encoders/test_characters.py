@@ -27,9 +27,9 @@ def graph_of(posts: list[Pair]) -> GraphState:
 def test_convolution_against_the_equation(words: Layout, window: int) -> None:
     torch.manual_seed(0)
     module = CharacterCNN(READS, WIDTH, window=window)
-    characters = torch.randn(words.nodes, READS)
+    characters = torch.randn(words.num_nodes, READS)
     found = module(characters, words)
-    assert found.shape == (words.sentences, module.width)
+    assert found.shape == (words.num_graphs, module.width)
     kernel, bias = module.convolution.weight, module.convolution.bias
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
         places = []
@@ -46,9 +46,9 @@ def test_convolution_against_the_equation(words: Layout, window: int) -> None:
 def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
     torch.manual_seed(0)
     module = CharacterLSTM(READS, WIDTH)
-    characters = torch.randn(words.nodes, READS)
+    characters = torch.randn(words.num_nodes, READS)
     found = module(characters, words)
-    assert found.shape == (words.sentences, module.width) == (words.sentences, 2 * WIDTH)
+    assert found.shape == (words.num_graphs, module.width) == (words.num_graphs, 2 * WIDTH)
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
         states, _ = module.lstm.lstm(word[None])
         wanted = torch.cat([states[0, -1, :WIDTH], states[0, 0, WIDTH:]])

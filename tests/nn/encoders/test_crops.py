@@ -37,7 +37,7 @@ def posts(tmp_path: Path) -> list[Pair]:
     (tmp_path / "3.png").write_bytes(b"no picture")
     box, other = (
         DetectedObject("man", box=(3, 5, 17, 21)),
-        DetectedObject("dog", box=(0, 0, 40, 30), words=(0, 1)),
+        DetectedObject("dog", box=(0, 0, 40, 30), span=(0, 1)),
     )
     words, tags = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
     return [
@@ -49,7 +49,7 @@ def posts(tmp_path: Path) -> list[Pair]:
 
 
 def unreadable(posts: list[Pair]) -> Pair:
-    return replace(posts[0], id="3", picture=(posts[0].picture or Path()).with_name("3.png"))
+    return replace(posts[0], id="3", image_path=(posts[0].image_path or Path()).with_name("3.png"))
 
 
 def vectors(layer: PixelEncoder, pairs: list[Pair]) -> torch.Tensor:

@@ -262,7 +262,7 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
 def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
-    posts = [Pair(("paris",), image=grid) for grid in grids]
+    posts = [Pair(("paris",), image_features=grid) for grid in grids]
     schema = Schema(nodes=["image"])
     graph = GraphState.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
     layer = ImageEncoder(3, 5)

@@ -28,7 +28,7 @@ class Decoder:
     def __call__(self, graph: GraphState) -> Tensor:
         self.asked += 1
         assert not torch.is_grad_enabled()
-        return torch.full((graph.layouts["token"].nodes,), 7)
+        return torch.full((graph.layouts["token"].num_nodes,), 7)
 
 
 def graph_of(posts: list[Pair]) -> GraphState:

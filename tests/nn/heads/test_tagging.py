@@ -19,7 +19,7 @@ def test_emit() -> None:
     emit = TaggingScores("tags", 8, 5)
     torch.testing.assert_close(emit(graph).emissions["tags"], emit.linear(graph.x["token"]))
     both = TaggingScores("spans", 11, 3, read=("encoded", "token"))
-    encoded = torch.randn(graph.layouts["token"].nodes, 3)
+    encoded = torch.randn(graph.layouts["token"].num_nodes, 3)
     found = both(graph.update(encoded=encoded)).emissions
     torch.testing.assert_close(found["spans"], both.linear(torch.cat([encoded, graph.x["token"]], -1)))
     assert found.keys() == {"spans"}
@@ -127,9 +127,9 @@ def test_span_detection_reads_the_tags_without_their_types(posts: list) -> None:
     torch.manual_seed(0)
     task, graph = span_task(LABELS, 0.3), emitted(posts)
     assert (task.name, task.weight, task.scorer.tags) == ("spans", 0.3, ("O", "B", "I"))
-    gold = torch.randint(len(LABELS), (graph.layouts["token"].nodes,))
+    gold = torch.randint(len(LABELS), (graph.layouts["token"].num_nodes,))
     emissions, mask = task.scores(graph)
-    wanted = -task.scorer(emissions, graph.layouts["token"].pad(types_gone(gold)), mask)
+    wanted = -task.scorer(emissions, graph.layouts["token"].to_dense(types_gone(gold)), mask)
     torch.testing.assert_close(task.loss(graph, gold), wanted)
     # a type that is mistaken costs nothing, a border that is does
     others = {"B-PER": "B-LOC", "I-LOC": "I-PER"}

@@ -113,8 +113,8 @@ def test_join_entity_words(objects: int) -> None:
     wanted = {
         (thing, word)
         for word, label in enumerate("".join(SENTENCES))
-        for thing in range(things.nodes)
-        if label != "O" and words.sentence[word] == things.sentence[thing]
+        for thing in range(things.num_nodes)
+        if label != "O" and words.graph_index[word] == things.graph_index[thing]
     }
     for key, turn in ((SHOWS, 1), (BACK, -1)):
         edges = [tuple(edge[::turn]) for edge in joined.edges[key].index.t().tolist()]
@@ -128,8 +128,8 @@ def test_join_entity_words(objects: int) -> None:
 @pytest.mark.parametrize("edges", EDGES)
 def test_pool(how: str, edges: Edges) -> None:
     generator = torch.Generator().manual_seed(0)
-    src = torch.randn(edges.src.nodes, WIDTH, generator=generator)
-    dst = torch.randn(edges.dst.nodes, WIDTH, generator=generator)
+    src = torch.randn(edges.src.num_nodes, WIDTH, generator=generator)
+    dst = torch.randn(edges.dst.num_nodes, WIDTH, generator=generator)
     pool = SpanPooling(how)  # type: ignore[arg-type]
     assert not list(pool.parameters())
     wanted = torch.zeros_like(dst)
@@ -139,7 +139,7 @@ def test_pool(how: str, edges: Edges) -> None:
             wanted[i, feature] = max(values) if how == "max" else sum(values)
     found = {}
     for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
+        read = edges.with_layout(reading)
         torch.testing.assert_close(pool(dst, src, read), wanted, atol=1e-4, rtol=1e-5)
         found[reading] = gradients(lambda d, s, read=read: pool(d, s, read), pool, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):

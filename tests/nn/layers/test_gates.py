@@ -19,7 +19,7 @@ EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
 
 def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(places.nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
+    return tuple(torch.randn(places.num_nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
 
 
 # --- the gated sum
@@ -38,8 +38,8 @@ def test_gated_sum_against_the_equation(bias: bool) -> None:
             score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
             wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]
     for reading in ("dense", "sparse"):
-        torch.testing.assert_close(gated(dst, src, edges.read_as(reading)), wanted, atol=1e-5, rtol=1e-5)
-    heard = edges.dst.unpad(edges.heard)
+        torch.testing.assert_close(gated(dst, src, edges.with_layout(reading)), wanted, atol=1e-5, rtol=1e-5)
+    heard = edges.dst.to_flat(edges.has_incoming)
     assert not gated(dst, src, edges)[~heard].any()
     assert not heard.all()
 
@@ -52,7 +52,7 @@ def test_gated_sum_dense_is_sparse(edges: Edges, training: bool) -> None:
     dst, src = inputs(edges)
     found = {}
     for reading in ("dense", "sparse"):
-        read = edges.read_as(reading)
+        read = edges.with_layout(reading)
         found[reading] = [
             gated(dst, src, read),
             *gradients(lambda d, s, read=read: gated(d, s, read), gated, dst, src),
@@ -61,7 +61,7 @@ def test_gated_sum_dense_is_sparse(edges: Edges, training: bool) -> None:
         assert dense.isfinite().all()
         torch.testing.assert_close(dense, sparse, atol=1e-4, rtol=1e-4)
     chosen = "dense" if edges.density >= GATES_DENSE_ABOVE else "sparse"
-    assert torch.equal(gated(dst, src, edges), gated(dst, src, edges.read_as(chosen)))
+    assert torch.equal(gated(dst, src, edges), gated(dst, src, edges.with_layout(chosen)))
 
 
 # --- gates of two readings of the same nodes

@@ -95,7 +95,7 @@ def test_each_node() -> None:
 
 def test_apply() -> None:
     graph = state(awkward_posts())
-    graph = graph.update(encoded=torch.randn(graph.layouts["token"].nodes, WIDTH))
+    graph = graph.update(encoded=torch.randn(graph.layouts["token"].num_nodes, WIDTH))
     layer = FeatureModule(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
     found = layer(graph)
     wanted = layer.module(graph.x["token"], graph.x["encoded"])

@@ -41,10 +41,10 @@ def plain(module: PackedLSTM, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_against_the_equation(rows: Layout, both: bool) -> None:
     torch.manual_seed(0)
     module = PackedLSTM(WIDTH, HIDDEN, both=both)
-    x = torch.randn(rows.nodes, WIDTH)
+    x = torch.randn(rows.num_nodes, WIDTH)
     states, last = module(x, rows)
-    assert states.shape == (rows.nodes, module.width)
-    assert last.shape == (rows.sentences, module.width)
+    assert states.shape == (rows.num_nodes, module.width)
+    assert last.shape == (rows.num_graphs, module.width)
     for place, sequence in enumerate(x.split(rows.counts.tolist())):
         wanted, wanted_last = plain(module, sequence)
         begin = int(rows.ptr[place])
@@ -81,7 +81,7 @@ def test_words() -> None:
     zeros = (layer.train()(graph).x["token"] == 0).float().mean()
     assert 0.4 < float(zeros) < 0.6
     alone = WordLSTM(WIDTH, HIDDEN)
-    assert alone(graph).x["token"].shape == (graph.layouts["token"].nodes, 2 * HIDDEN)
+    assert alone(graph).x["token"].shape == (graph.layouts["token"].num_nodes, 2 * HIDDEN)
 
 
 def test_a_sentence_asks_and_its_words_are_told() -> None:

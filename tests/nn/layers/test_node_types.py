@@ -44,7 +44,7 @@ def plain_rows(graph: GraphState) -> dict[tuple[str, int], int]:
 def test_merged_against_loops(posts: list[Pair]) -> None:
     graph = merged(posts, "near")
     rows = plain_rows(graph)
-    assert graph.layouts["seen"].nodes == graph.x["seen"].shape[0] == len(rows)
+    assert graph.layouts["seen"].num_nodes == graph.x["seen"].shape[0] == len(rows)
     counts = sum(graph.layouts[part].counts for part in PARTS)
     assert torch.equal(graph.layouts["seen"].counts, torch.as_tensor(counts))
     for (part, node), row in rows.items():

@@ -80,7 +80,7 @@ def test_as_berts_layer() -> None:
         BACK, hidden=11, activation=F.gelu, eps=0.3, dst="states", src="blocks", out="visual"
     )  # fmt: skip
     graph = state(SHORT, schema=BOTH)
-    tokens, objects = (graph.layouts[kind].nodes for kind in ("token", "object"))
+    tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
     graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
     found = part(graph)
     wanted = plain(part, graph, graph.x["states"], graph.x["blocks"], F.gelu)
@@ -183,7 +183,7 @@ def test_a_relation_that_is_not_there() -> None:
 @pytest.mark.parametrize(("words", "other"), [(None, None), ("states", None), (None, "blocks"), ("states", "blocks")])
 def test_there_and_back(posts: list[Pair], words: str | None, other: str | None) -> None:
     graph = state(posts, schema=BOTH)
-    tokens, objects = (graph.layouts[kind].nodes for kind in ("token", "object"))
+    tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
     graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
     part = path(hidden=11, activation=F.gelu, eps=0.1, words=words, other=other)
     there, back = part
