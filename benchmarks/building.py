@@ -51,7 +51,7 @@ def build(
             )
         from mnergraph.features.text.nearest_words import NearestWords
 
-        arguments["similar"] = NearestWords.find(
+        arguments["nearest_words"] = NearestWords.from_file(
             word_vectors,
             _words(chain.from_iterable(splits.values())),
             k=experiment.similar,
@@ -65,16 +65,16 @@ def build(
 def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
     """The arguments of a model that follow from the posts it learns from, as far as it takes them.
 
-    ``image_width`` is the width of the pictures' vectors and ``region_width`` that of the objects'.
+    ``image_dim`` is the width of the pictures' vectors and ``region_dim`` that of the objects'.
 
     Raises:
         ValueError: when the model needs one that no post has.
     """
     takes, there = inspect.signature(kind).parameters, widths(pairs)
     found = {name: width for name, width in there.items() if name in takes}
-    for name in ("image_width", "region_width"):
+    for name in ("image_dim", "region_dim"):
         if name in takes and name not in found and takes[name].default is not None:
-            what = "vector of its picture" if name == "image_width" else "region vector"
+            what = "vector of its picture" if name == "image_dim" else "region vector"
             raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
     return found
 
@@ -86,7 +86,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         ValueError: for one that the model does not take, or of another type.
     """
     parser = ArgumentParser(exit_on_error=False)
-    given = {"encoder", "labels", "image_width", "region_width", "similar"}
+    given = {"encoder", "labels", "image_dim", "region_dim", "nearest_words"}
     parser.add_class_arguments(MODELS[experiment.model], skip=given)
     try:
         parser.parse_object(experiment.arguments)

@@ -21,7 +21,7 @@ from mnergraph.features.text.encoder import TextEncoderModel, tiny
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["LOC", "MISC", "ORG", "PER"])
+LABELS = LabelSet.from_types(["LOC", "MISC", "ORG", "PER"])
 WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "love", "photo"]
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers", "lightning")
 
@@ -150,4 +150,4 @@ def random_encoder(width: int, layers: int, heads: int) -> TextEncoderModel:
         num_attention_heads=heads,
         intermediate_size=4 * width,
     )
-    return TextEncoderModel(BertModel(config, add_pooling_layer=False), tiny(WORDS).pieces, "random")
+    return TextEncoderModel(BertModel(config, add_pooling_layer=False), tiny(WORDS).tokenizer, "random")

@@ -35,25 +35,25 @@ STEPS, RATE = 5, 3e-3
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
     "BiLSTM-CRF": {"hidden": 8},
-    "CNN-BiLSTM-CRF": {"hidden": 8, "character_width": 6, "filters": 5},
-    "HBiLSTM-CRF": {"hidden": 8, "character_width": 6, "character_hidden": 3},
+    "CNN-BiLSTM-CRF": {"hidden": 8, "char_dim": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
-    "MT-BERT-CRF": {"heads": 4, "image_width": IMAGE},
-    "UMT": {"heads": 4, "image_width": IMAGE},
+    "MT-BERT-CRF": {"heads": 4, "image_dim": IMAGE},
+    "UMT": {"heads": 4, "image_dim": IMAGE},
     "GVATT": {
         "hidden": 8,
-        "character_width": 6,
-        "character_hidden": 3,
+        "char_dim": 6,
+        "char_hidden_size": 3,
         "query": 7,
         "attention": 9,
-        "image_width": IMAGE,
+        "image_dim": IMAGE,
     },
-    "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
-    "MGCMT": {"heads": 4, "image_width": IMAGE, "similar": True},
-    "UMGF": {"width": 16, "heads": 4, "region_width": REGION_FEATURES},
-    "GEI": {"width": 16, "heads": 4, "layers": 2, "region_width": REGION_FEATURES, "image_width": IMAGE},
-    "HamLearning": {"heads": 4, "region_width": REGION_FEATURES, "image_width": IMAGE},
+    "AdaCAN": {"hidden": 8, "char_dim": 6, "filters": 5, "attention": 9, "image_dim": IMAGE},
+    "MGCMT": {"heads": 4, "image_dim": IMAGE, "nearest_words": True},
+    "UMGF": {"width": 16, "heads": 4, "region_dim": REGION_FEATURES},
+    "GEI": {"width": 16, "heads": 4, "layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "HamLearning": {"heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 #: What each run adds to these; a run without a name is the model as the paper has it.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -73,11 +73,11 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "UMGF": {
         "": {},
-        "w/o Tar.": {"targeted": False, "image_width": IMAGE},
+        "w/o Tar.": {"targeted": False, "image_dim": IMAGE},
         "w/o VCorr.": {"visual_correlation": False},
         "w/o Ind.": {"independent": False},
         "regions alone": {"label_features": False},
-        "labels alone": {"region_width": None},
+        "labels alone": {"region_dim": None},
         "released": {"form": "released", "layers": 3},
         "released, regions alone": {"form": "released", "layers": 3, "label_features": False},
     },
@@ -86,11 +86,11 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         "- Entity-level interaction": {"entity_level_interaction": False},
         "- Span Detection": {"entity_level_interaction": False, "span_detection": False},
         "+ Image Region": {"image_region": True},
-        "no image": {"image_width": None},
+        "no image": {"image_dim": None},
     },
     "MGCMT": {
         "": {},
-        "w/o SemAug": {"similar": None},
+        "w/o SemAug": {"nearest_words": None},
         "w/o TextObj": {"text_obj": False},
         "w/o TextImg": {"text_img": False},
         "w/o ESD": {"span_detection": False},
@@ -101,7 +101,7 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         "w/o uni-obj": {"uni_obj": False},
         "labels in free text": {"label_features": True},
         "released": {"form": "released"},
-        "released, w/o SemAug": {"form": "released", "similar": None},
+        "released, w/o SemAug": {"form": "released", "nearest_words": None},
         "released, w/o TextObj": {"form": "released", "text_obj": False},
         "released, w/o TextImg": {"form": "released", "text_img": False},
         "released, w/o ESD": {"form": "released", "span_detection": False},
@@ -149,9 +149,9 @@ def build(name: str, run: str) -> Tagger:
     """The model of a run, small and with the weights of seed 0."""
     torch.manual_seed(0)
     arguments = {**SMALL[name], **RUNS[name][run]}
-    if arguments.get("similar"):
+    if arguments.get("nearest_words"):
         table = torch.randn(len(WORDS), 6, generator=torch.Generator().manual_seed(1))
-        arguments["similar"] = NearestWords.among(WORDS, table, WORDS, progress=False)
+        arguments["nearest_words"] = NearestWords.from_table(WORDS, table, WORDS, progress=False)
     over_words = "BiLSTM" in name or run == "over words"
     words = [word for pair in posts(24, 0) for word in pair.words]
     encoder = random_vectors(words, 10) if over_words else tiny(WORDS, width=16, layers=1, heads=2)
@@ -180,7 +180,7 @@ def measured(name: str, run: str, train: list[Pair], dev: list[Pair]) -> dict[st
     """Losses of the steps, tags and score sums of the dev posts, edges of their graphs."""
     model = build(name, run)
     edges = edges_of(model, dev)
-    batches = [collate(model.builder.build(train[place::STEPS])) for place in range(STEPS)]
+    batches = [collate(model.builder.build_all(train[place::STEPS])) for place in range(STEPS)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     model.train()
     torch.manual_seed(0)
@@ -193,8 +193,8 @@ def measured(name: str, run: str, train: list[Pair], dev: list[Pair]) -> dict[st
         losses.append(loss.item())
     model.eval()
     with torch.no_grad():
-        graph = model(collate(model.builder.build(dev)))
-        tags = model.tags(graph)
+        graph = model(collate(model.builder.build_all(dev)))
+        tags = model.decode_tags(graph)
         scores = {task: values.double().abs().mean().item() for task, values in graph.emissions.items()}
     return {
         "losses": losses,

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from mnergraph.features.pretrained import IMAGENET
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.training import OptimizerConfig, TrainerConfig
+from mnergraph.training.config import OptimizerConfig, TrainerConfig
 
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parent / "results"
@@ -102,7 +102,7 @@ class Experiment:
     image: Literal["none", "vector", "grid"] = "none"
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None
-    map: BackboneGrid = field(default_factory=lambda: BackboneGrid(weights=IMAGENET, cells=7))
+    map: BackboneGrid = field(default_factory=lambda: BackboneGrid(weights=IMAGENET, pool_size=7))
     standardise: bool = False
     regions: RegionEncoder | None = None
     object_labels: bool | None = None

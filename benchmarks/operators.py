@@ -141,10 +141,10 @@ def building(repeats: int) -> dict[str, float]:
     posts = some_posts(2000)
     found = {}
     for name, schema in (("tokens and objects", complete), ("UMGF", complete | grounded)):
-        builder = GraphBuilder(schema, tokenizer=tiny(WORDS).pieces, labels=LABELS)
+        builder = GraphBuilder(schema, tokenizer=tiny(WORDS).tokenizer, labels=LABELS)
 
         def build(builder: GraphBuilder = builder) -> list[Any]:
-            return builder.build(posts)
+            return builder.build_all(posts)
 
         graphs = build()
         gc.collect()
@@ -168,7 +168,7 @@ def whole_step(width: int, layers: int, heads: int, repeats: int) -> dict[str, f
     """Floating-point rate of UMGF's training step against its encoder's alone, the same 16 posts."""
     torch.manual_seed(0)
     model = UMGF(random_encoder(width, layers, heads), LABELS)
-    calls = training_calls(model, [collate(model.builder.build(some_posts(16)))])
+    calls = training_calls(model, [collate(model.builder.build_all(some_posts(16)))])
     steps = {name: calls[name] for name in ("step", "encoder")}
     operations = {name: flops(call) for name, call in steps.items()}
     seconds = timed(steps, repeats)

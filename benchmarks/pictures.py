@@ -55,7 +55,12 @@ def seen_by_backbone(
     deviation, mean = torch.std_mean(torch.cat(known), dim=0)
     deviation = deviation.where(deviation > 1e-6, torch.ones_like(deviation))
     return {
-        name: [pair if pair.image_features is None else replace(pair, image_features=(pair.image_features - mean) / deviation) for pair in pairs]
+        name: [
+            pair
+            if pair.image_features is None
+            else replace(pair, image_features=(pair.image_features - mean) / deviation)
+            for pair in pairs
+        ]
         for name, pairs in found.items()
     }
 
@@ -68,7 +73,9 @@ def _look(pairs: Sequence[Pair], by: Extractor, shape: Shape, progress: bool) ->
     if faults:
         told = "; ".join(f"{fault.id}: {fault.detail}" for fault in faults[:5])
         warnings.warn(f"{len(faults)} pictures can't be used; their posts have none: {told}", stacklevel=3)
-    return [replace(pair, image_features=_rows(seen.get(place, ImageEvidence()), shape)) for place, pair in enumerate(pairs)]
+    return [
+        replace(pair, image_features=_rows(seen.get(place, ImageEvidence()), shape)) for place, pair in enumerate(pairs)
+    ]
 
 
 def _rows(seen: ImageEvidence, shape: Shape) -> Tensor | None:
@@ -99,7 +106,8 @@ def seen_by_caption(
     if not any(pair.caption in rows for pair in splits["train"]):
         raise ValueError("no post to learn from has a caption; give captions, or take image none")
     return {
-        name: [replace(pair, image_features=rows.get(pair.caption or "")) for pair in pairs] for name, pairs in splits.items()
+        name: [replace(pair, image_features=rows.get(pair.caption or "")) for pair in pairs]
+        for name, pairs in splits.items()
     }
 
 
@@ -108,14 +116,14 @@ def _read(
     texts: Sequence[Pair], reader: TextEncoderModel, shape: Shape, batch_size: int, progress: bool
 ) -> list[Tensor]:
     """The states of every text, by the encoder as it is, ``[1 or words, width]``."""
-    builder = GraphBuilder(Schema(), tokenizer=reader.pieces, tokens="pieces" if shape == "vector" else "words")
+    builder = GraphBuilder(Schema(), tokenizer=reader.tokenizer, tokens="pieces" if shape == "vector" else "words")
     encoder = TextEncoder(reader, pooling="mean").eval()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].words))
     rows: dict[int, Tensor] = {}
     with tqdm(total=len(texts), desc="captions", unit="caption", disable=not progress) as bar:
         for begin in range(0, len(order), batch_size):
             some = order[begin : begin + batch_size]
-            graph = GraphState.of(collate(builder.build(texts[place] for place in some)), builder.schema)
+            graph = GraphState.from_batch(collate(builder.build_all(texts[place] for place in some)), builder.schema)
             states, layout = encoder(graph).x["token"], graph.layouts["token"]
             if shape == "vector":
                 mean = segment_sum(states, layout.graph_index, len(some), mean=True)

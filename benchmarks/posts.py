@@ -94,7 +94,7 @@ def _split(
     posts = DATASETS[data](files.root, split, evidence=Evidence(), **given, **options)
     paths = {"captions": files.captions, "objects": files.objects, "features": files.features}
     evidence = replace(
-        Evidence.beside(posts.raw_dir, posts.folder),
+        Evidence.from_folder(posts.raw_dir, posts.folder),
         **{name: path for name, path in paths.items() if path is not None},
         top_objects=experiment.top_objects,
         caption_phrases=experiment.caption_phrases,

@@ -25,7 +25,7 @@ from mnergraph.pair import Pair
 #: Width, layers and heads of the text encoder: all-MiniLM's and BERT-base's.
 SHAPES = {"minilm": (384, 6, 12), "bert": (768, 12, 12)}
 #: What posts carry, by the argument with which a model is told how wide it is.
-WIDTHS = {"region_width": 512, "image_width": 512}
+WIDTHS = {"region_dim": 512, "image_dim": 512}
 
 
 def seen_posts(count: int) -> list[Pair]:
@@ -33,8 +33,8 @@ def seen_posts(count: int) -> list[Pair]:
     torch.manual_seed(0)
     posts = []
     for post in some_posts(count):
-        objects = tuple(replace(thing, region=torch.randn(WIDTHS["region_width"])) for thing in post.objects)
-        posts.append(replace(post, objects=objects, image_features=torch.randn(49, WIDTHS["image_width"])))
+        objects = tuple(replace(thing, region=torch.randn(WIDTHS["region_dim"])) for thing in post.objects)
+        posts.append(replace(post, objects=objects, image_features=torch.randn(49, WIDTHS["image_dim"])))
     return posts
 
 
@@ -43,7 +43,7 @@ def cost(name: str, shape: str, batch: int, repeats: int) -> dict[str, float]:
     takes = inspect.signature(MODELS[name]).parameters
     widths = {argument: width for argument, width in WIDTHS.items() if argument in takes}
     model = MODELS[name](random_encoder(*SHAPES[shape]), LABELS, **widths).eval()
-    data = collate(model.builder.build(seen_posts(batch)))
+    data = collate(model.builder.build_all(seen_posts(batch)))
 
     @torch.inference_mode()
     def bare() -> None:

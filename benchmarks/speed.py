@@ -107,7 +107,7 @@ def measure(
     products are not counted.
     """
     batches: list[Batch] = [
-        batch.to(device) for batch in GraphLoader(model.builder.build(posts), batch_size, shuffle=True)
+        batch.to(device) for batch in GraphLoader(model.builder.build_all(posts), batch_size, shuffle=True)
     ]
     training = training_calls(model, batches, precision)
     seconds = timed(training, repeats, device)

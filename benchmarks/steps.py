@@ -84,8 +84,8 @@ def prediction_calls(
     with torch.inference_mode(), cast():
         graphs = [model(batch) for batch in batches]
     calls = {
-        "predict": quietly(lambda batch: model.tags(model(batch)), batches),
-        "decode": quietly(model.tags, graphs),
+        "predict": quietly(lambda batch: model.decode_tags(model(batch)), batches),
+        "decode": quietly(model.decode_tags, graphs),
     }
     if isinstance(model.encoder, TextEncoderModel):
         network = model.encoder.model

@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import EdgeSet
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def opened(way: str, folder: Path) -> Callable[[int], Tensor]:
     return lambda number: torch.from_numpy(rows[number])
 
 
-def reading(way: str, folder: Path, pictures: int, reads: int, passes: int, told: EdgeSet) -> None:
+def reading(way: str, folder: Path, pictures: int, reads: int, passes: int, told: Connection) -> None:
     """Measures one way; in a process of its own."""
     torch.set_num_threads(1)
     before = _private()

@@ -88,7 +88,7 @@ def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
     ready = Pipeline(model).prepared(pairs)
     wrong = next(
         place
-        for place, tags in enumerate(model.tags(model.read(ready)))
+        for place, tags in enumerate(model.decode_tags(model.forward_examples(ready)))
         if place != POST and ready[place].image_path and tags != list(ready[place].labels or ())
     )
     with TemporaryDirectory() as folder, chromium(1200, 870) as driver:

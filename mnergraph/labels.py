@@ -106,14 +106,14 @@ class LabelSet:
             raise ValueError(f"a label stands twice in {list(self.tags)}")
 
     @classmethod
-    def of_types(cls, types: Iterable[str]) -> LabelSet:
+    def from_types(cls, types: Iterable[str]) -> LabelSet:
         """O, then B and I of every type in the order given."""
         return cls((OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
     @classmethod
-    def of_data(cls, sequences: Iterable[Sequence[str]]) -> LabelSet:
+    def from_data(cls, sequences: Iterable[Sequence[str]]) -> LabelSet:
         """The label set of a data set: O, then B and I of every type that occurs, types in sorted order."""
-        return cls.of_types(sorted({tag[2:] for tags in sequences for tag in tags if tag != OUTSIDE}))
+        return cls.from_types(sorted({tag[2:] for tags in sequences for tag in tags if tag != OUTSIDE}))
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class LabelSet:
         return tuple(dict.fromkeys(tag[2:] for tag in self.tags if tag[:2] in ("B-", "I-")))
 
     @property
-    def boundaries(self) -> LabelSet:
+    def span_labels(self) -> LabelSet:
         """The labels of span detection, in the order of their first tag: ``O``, ``B``, ``I`` and the like."""
         return LabelSet(tuple(dict.fromkeys(map(boundary, self.tags))))
 

@@ -78,14 +78,14 @@ class Pair:
     def to_dict(self) -> dict[str, Any]:
         """The pair as plain JSON data, without its vectors."""
         told = _told(self) | {"objects": [_told(thing) for thing in self.objects]}
-        return told | {"picture": None if self.image_path is None else str(self.image_path)}
+        return told | {"image_path": None if self.image_path is None else str(self.image_path)}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Pair:
         """The pair of `to_dict`."""
         told = {name: _to_tuples(value) for name, value in saved.items() if name != "objects"}
         things = [{name: _to_tuples(value) for name, value in thing.items()} for thing in saved["objects"]]
-        told["picture"] = None if saved["picture"] is None else Path(saved["picture"])
+        told["image_path"] = None if saved["image_path"] is None else Path(saved["image_path"])
         return cls(**told, objects=tuple(DetectedObject(**thing) for thing in things))
 
 

@@ -45,7 +45,7 @@ def umgf() -> Callable[..., UMGF]:
     def make(form: str = "paper") -> UMGF:
         torch.manual_seed(1)
         encoder = tiny(["paris", "in", "the", "rain"], width=16, layers=1, heads=2)
-        model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_width=6, hidden=24)
+        model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_dim=6, hidden=24)
         nn.init.normal_(model.tasks["tags"].scorer.transitions)
         with torch.no_grad():  # so that it finds entities
             for tag in model.labels.tags:

@@ -29,7 +29,7 @@ from mnergraph.models import MODELS
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["PER", "LOC"])
+LABELS = LabelSet.from_types(["PER", "LOC"])
 WORDS = ("Paris", "in", "the", "rain", "@user", "http://t.co/x", "Hilton", "#now", "é", "🇫🇷")
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
@@ -55,7 +55,7 @@ def post(
     picture: bool = True,
     grounded: float = 0.6,
     boxes: float = 0.8,
-    region_width: int | None = 6,
+    region_dim: int | None = 6,
 ) -> Pair:
     """A random post: spans, boxes, labels and regions as chance has it."""
     chance = random.Random(seed * 1009 + words * 31 + objects)
@@ -65,7 +65,7 @@ def post(
         start = chance.randrange(words)
         left, right = sorted(chance.sample(range(size[0] + 1), 2)) if size else (0, 1)
         top, bottom = sorted(chance.sample(range(size[1] + 1), 2)) if size else (0, 1)
-        region = torch.randn(region_width, generator=torch.Generator().manual_seed(seed)) if region_width else None
+        region = torch.randn(region_dim, generator=torch.Generator().manual_seed(seed)) if region_dim else None
         return DetectedObject(
             label=chance.choice(["person", "a soccer player", "", "the sign"]),
             box=(left, top, right, bottom) if size and chance.random() < boxes else None,
@@ -103,7 +103,7 @@ def without_objects() -> list[Pair]:
 
 def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> GraphState:
     """Posts as the graph before the first layer, with random features of one width on every node."""
-    graph = GraphState.of(collate(GraphBuilder(schema).build(posts)), schema)
+    graph = GraphState.from_batch(collate(GraphBuilder(schema).build_all(posts)), schema)
     generator = torch.Generator().manual_seed(seed)
     x = {kind: torch.randn(layout.num_nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
     return graph.update(**x)
@@ -131,7 +131,9 @@ def neighbours(edges: Edges) -> list[list[int]]:
 def random_edges(src: Layout, dst: Layout, share: float, seed: int = 0) -> Edges:
     """Edges within sentences, each pair joined with this probability."""
     generator = torch.Generator().manual_seed(seed)
-    joined = (src.graph_index[:, None] == dst.graph_index) & (torch.rand(src.num_nodes, dst.num_nodes, generator=generator) < share)
+    joined = (src.graph_index[:, None] == dst.graph_index) & (
+        torch.rand(src.num_nodes, dst.num_nodes, generator=generator) < share
+    )
     return Edges(src, dst, joined.nonzero().t().contiguous())
 
 
@@ -169,10 +171,10 @@ def over_words(kind: str) -> bool:
     """Whether a kind reads word vectors: ``GVATT words``, and ``BiLSTM-CRF``, which reads nothing else."""
     name, _, form = kind.partition(" ")
     readers = str(inspect.signature(MODELS[name]).parameters["encoder"].annotation)
-    return form == "words" or "Backbone" not in readers
+    return form == "words" or "TextEncoderModel" not in readers
 
 
 def vectors_of(encoder: TextEncoderModel, width: int = 16) -> WordVectors:
     """Random vectors for the words that a tiny encoder knows, and an alphabet of its characters."""
-    known = [piece for piece in encoder.pieces.tokenizer.get_vocab() if not piece.startswith("##")]
+    known = [piece for piece in encoder.tokenizer.tokenizer.get_vocab() if not piece.startswith("##")]
     return random_vectors(sorted(known), width, at_least=1)

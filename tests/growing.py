@@ -38,7 +38,7 @@ class EntityNodes(nn.Module):
             OF: Edges(entities, words, index),
             SHOWS: Edges(graph.layouts["visual"], entities),
         }
-        return graph.grow("entity", x, entities, edges)
+        return graph.replace_nodes("entity", x, entities, edges)
 
 
 class MergeVisual(nn.Module):
@@ -50,7 +50,7 @@ class MergeVisual(nn.Module):
         order = torch.cat([part.graph_index for part in parts]).argsort(stable=True)
         x = torch.cat([graph.x["image"], graph.x["object"]])[order]
         edges = {SHOWS: Edges(merged, graph.layouts["entity"])}
-        return graph.grow("visual", x, merged, edges).made_of("visual", ("image", "object"))
+        return graph.replace_nodes("visual", x, merged, edges).with_parts("visual", ("image", "object"))
 
 
 class GatedAttention(nn.Module):
@@ -80,8 +80,8 @@ def everything() -> nn.Sequential:
             combine=lambda: GatedMix(WIDTH),
         ),
         again,
-        nn.Sequential(TransformerLayer(TO_TOKENS, WIDTH, HEADS, out="seen"), MergeVisual()),
-        FeatureModule(GatedMix(WIDTH), read=("seen", "token"), write="mixed"),
+        nn.Sequential(TransformerLayer(TO_TOKENS, WIDTH, HEADS, out_key="seen"), MergeVisual()),
+        FeatureModule(GatedMix(WIDTH), in_keys=("seen", "token"), out_key="mixed"),
         EntityNodes(),
         HeteroLayer({SHOWS: GatedAttention()}),
         again,

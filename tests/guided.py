@@ -19,10 +19,10 @@ Model = TypeVar("Model", bound=Tagger)
 
 def check_equations(model: Model, posts: Sequence[Pair], plain: Callable[[Model, Tensor, Pair], Tensor]) -> None:
     """The emissions of every post against those that ``plain`` makes of the states of its words."""
-    batch = collate(model.builder.build(posts))
+    batch = collate(model.builder.build_all(posts))
     counts = [len(post.words) for post in posts]
     text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
-    states = model.layers[:text](GraphState.of(batch, model.schema)).x["token"].split(counts)
+    states = model.layers[:text](GraphState.from_batch(batch, model.schema)).x["token"].split(counts)
     found = model(batch).emissions["tags"].split(counts)
     for post, h, scores in zip(posts, states, found, strict=True):
         torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)

@@ -90,7 +90,7 @@ class Prepared(NamedTuple):
 
 def prepare(model: Tagger, posts: Sequence[Pair]) -> Prepared:
     """Their preparation, with the tokenizer alone."""
-    ids, mask, words, tags = released_pieces(model.encoder.pieces.tokenizer, posts)
+    ids, mask, words, tags = released_pieces(model.encoder.tokenizer.tokenizer, posts)
     assert any("X" in row for row in tags)
     gold = torch.tensor([[TAGS.index(tag) for tag in row] for row in tags])
     spans = [[SPANS.index(tag[0] if tag[1:2] == "-" else tag) for tag in row] for row in tags]
@@ -101,7 +101,7 @@ def check(
     model: Tagger, posts: Sequence[Pair], ready: Prepared, theirs: nn.Module, tags: Tensor, spans: Tensor
 ) -> None:
     """That ours gives their scores of tags and spans, ``[posts, pieces, labels]``, their loss and tags."""
-    graph = model(collate(model.builder.build(posts)))
+    graph = model(collate(model.builder.build_all(posts)))
     for task, scores, names in (("tags", tags, TAGS), ("spans", spans, SPANS)):
         order = [names.index(tag) for tag in model.tasks[task].scorer.tags]
         wanted = scores[ready.mask][:, order]
@@ -111,6 +111,6 @@ def check(
     torch.testing.assert_close(model.loss(graph), loss, rtol=1e-5, atol=1e-3)
     # and the tags of the words' first pieces are theirs
     paths = theirs.crf.decode(tags, ready.mask)
-    for post, owner, path, found in zip(posts, ready.words, paths, model.tags(graph), strict=True):
+    for post, owner, path, found in zip(posts, ready.words, paths, model.decode_tags(graph), strict=True):
         first = [TAGS[path[owner.index(word)]] for word in range(len(post.words))]
         assert found == [tag if tag[1:2] == "-" else "O" for tag in first]

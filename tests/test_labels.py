@@ -69,30 +69,30 @@ def test_spans_that_overlap() -> None:
 
 
 def test_labels() -> None:
-    labels = LabelSet.of_types(["PER", "LOC"])
+    labels = LabelSet.from_types(["PER", "LOC"])
     assert list(labels) == ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
     assert [labels.index(tag) for tag in labels] == list(range(len(labels)))
     assert labels.types == ("PER", "LOC")
     assert LabelSet(("O", "X", "I-B", "B-A", "B-B")).types == ("B", "A")
-    assert LabelSet.of_data([["O", "B-PER"], ["I-LOC"], []]) == LabelSet.of_types(["LOC", "PER"])
+    assert LabelSet.from_data([["O", "B-PER"], ["I-LOC"], []]) == LabelSet.from_types(["LOC", "PER"])
     assert pickle.loads(pickle.dumps(labels)).index("B-LOC") == 3
 
 
 def test_boundaries() -> None:
-    assert LabelSet.of_types(["PER", "LOC"]).boundaries.tags == ("O", "B", "I")
-    assert LabelSet(("I-A", "X", "B-A", "O", "B-B", "[CLS]", "I-B")).boundaries.tags == (
+    assert LabelSet.from_types(["PER", "LOC"]).span_labels.tags == ("O", "B", "I")
+    assert LabelSet(("I-A", "X", "B-A", "O", "B-B", "[CLS]", "I-B")).span_labels.tags == (
         "I",
         "X",
         "B",
         "O",
         "[CLS]",
     )
-    assert LabelSet(("O",)).boundaries.tags == ("O",)
-    assert LabelSet.of_types(["A"]).boundaries.boundaries == LabelSet.of_types(["A"]).boundaries
+    assert LabelSet(("O",)).span_labels.tags == ("O",)
+    assert LabelSet.from_types(["A"]).span_labels.span_labels == LabelSet.from_types(["A"]).span_labels
 
 
 def test_label_errors() -> None:
     with pytest.raises(ValueError, match="a label stands twice in"):
         LabelSet(("O", "B-A", "O"))
     with pytest.raises(KeyError, match="'B-ORG' is not among the labels O, B-PER, I-PER"):
-        LabelSet.of_types(["PER"]).index("B-ORG")
+        LabelSet.from_types(["PER"]).index("B-ORG")

@@ -23,9 +23,10 @@ def test_every_name_is_there_and_says_what_it_is() -> None:
 def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     words = ("Ann", "saw", "Rome")
     pairs = [
-        mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.Object("hat"),)) for n in range(4)
+        mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.DetectedObject("hat"),))
+        for n in range(4)
     ]
-    labels = mnergraph.LabelSet.of_data(pair.labels or () for pair in pairs)
+    labels = mnergraph.LabelSet.from_data(pair.labels or () for pair in pairs)
     encoder = mnergraph.tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
     model = mnergraph.MODELS["UMGF"](encoder, labels, width=16, heads=2, layers=1)
     assert isinstance(model, mnergraph.Tagger)
@@ -37,7 +38,7 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     assert [len(found) for found in tags] == [3] * 4
     assert mnergraph.score([pair.labels or () for pair in pairs], tags) == scores
 
-    graphs = mnergraph.GraphBuilder(model.schema).build(pairs)
+    graphs = mnergraph.GraphBuilder(model.schema).build_all(pairs)
     assert mnergraph.collate(graphs).num_graphs == 4
     fitted.save_pretrained(tmp_path / "model")
     again = mnergraph.load(tmp_path / "model")
@@ -49,15 +50,15 @@ def test_load(trained: Run) -> None:
     model = mnergraph.load(trained.model)
     assert type(model).__name__ == "UMGF"
     assert not model.training
-    assert model.record["data"]["train posts"] == 30
+    assert model.metadata["data"]["train posts"] == 30
 
 
 def test_an_encoder_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = mnergraph.tiny(["ann"], width=16, layers=1, heads=2)
     small.model.save_pretrained(tmp_path)
-    small.pieces.tokenizer.save_pretrained(tmp_path)
+    small.tokenizer.tokenizer.save_pretrained(tmp_path)
     capsys.readouterr()
     shown = hf_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    assert mnergraph.pretrained(tmp_path).width == 16
+    assert mnergraph.pretrained(tmp_path).hidden_size == 16
     assert capsys.readouterr() == ("", ""), "no bar for reading weights"
     assert (hf_logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == shown

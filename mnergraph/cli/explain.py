@@ -102,7 +102,7 @@ def _of_split(pipeline: Pipeline, posts: PostDataset, every: bool, most: int, pr
     wrong: list[Pair] = []
     for begin in range(0, len(pairs), pipeline.batch_size):
         some = pairs[begin : begin + pipeline.batch_size]
-        for pair, tags in zip(some, pipeline.model.tags(pipeline.model.read(some)), strict=True):
+        for pair, tags in zip(some, pipeline.model.decode_tags(pipeline.model.forward_examples(some)), strict=True):
             if spans(tags) != spans(pair.labels or ()):
                 wrong.append(pair)
         if len(wrong) >= most:

@@ -35,7 +35,7 @@ def load_inputs(
         raise ValueError(f"{', '.join(idle)} can't go with {'text' if posts is None else 'posts'}")
     if posts is None:
         picture = None if image is None else require_file(image)
-        return [Post.of_text(text or "", picture=picture, caption=caption)]
+        return [Post.of_text(text or "", image_path=picture, caption=caption)]
     if posts.suffix == ".jsonl" and any(beside_posts.values()):
         raise ValueError(f"images and files of evidence go with the CoNLL format; {posts} names its own in each line")
     evidence = Evidence(captions, objects, features, caption_phrases=False)

@@ -89,11 +89,11 @@ def _run(
         model: Tagger = (
             BERTCRF(encoder, labels)
             if name == "BERT-CRF"
-            else UMGF(encoder, labels, region_width=CROPS.width, **UMGF_SETTINGS)
+            else UMGF(encoder, labels, region_dim=CROPS.out_channels, **UMGF_SETTINGS)
         )
         fit(model, pairs["train"], pairs["valid"], folder / name, optimisation=OPTIMISATION, loop=loop)
         scores, _ = evaluate(model, pairs["test"], progress=progress)
-        model.record = {
+        model.metadata = {
             "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes},
             "scores": {"test": scores.to_dict()},
             "tables": {"test": scores.table()},

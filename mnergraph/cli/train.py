@@ -69,10 +69,10 @@ def train(
     similar = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
-        similar = NearestWords.find(word_vectors, words, cache=cache, progress=loop.progress)
+        similar = NearestWords.from_file(word_vectors, words, cache=cache, progress=loop.progress)
     learned = splits["train"]
     reads = text_encoder(encoder, learned.pairs)
-    tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, similar=similar)
+    tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, nearest_words=similar)
     pairs = {
         name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
         for name, posts in splits.items()
@@ -82,7 +82,7 @@ def train(
     scores = {name: score_posts(tagger, pairs[name], progress=loop.progress)[0] for name in ("valid", "test")}
 
     facts = _facts(splits)
-    tagger.record = {
+    tagger.metadata = {
         "data": facts,
         "scores": {name: found.to_dict() for name, found in scores.items()},
         "tables": {name: found.table() for name, found in scores.items()},
@@ -91,13 +91,13 @@ def train(
     tagger.save_pretrained(out / MODEL)
     result = {
         "model": type(tagger).__name__,
-        "settings": tagger.settings(),
+        "settings": tagger.hparams(),
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
         "data": facts,
         "optimisation": vars(optimisation),
         "loop": vars(loop),
-        "scores": tagger.record["scores"],
+        "scores": tagger.metadata["scores"],
         "seconds": round(time.perf_counter() - began, 1),
         "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
         "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},

@@ -29,7 +29,7 @@ class Coverage:
     objects: int = 0
     regions: int = 0
     images: int = 0
-    strangers: int = 0
+    unmatched_ids: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evidence:
             by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
             picture; where two know of the same kind of evidence the later one holds.
-        image: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.
+        image_nodes: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.
     """
 
     captions: Path | str | None = None
@@ -57,7 +57,7 @@ class Evidence:
     caption_phrases: bool = True
     chunker: Chunker | None = None
     stores: tuple[Path | str, ...] = ()
-    image: Literal["grid", "pooled"] = "grid"
+    image_nodes: Literal["grid", "pooled"] = "grid"
 
     def __post_init__(self) -> None:
         for folder in self.stores:
@@ -70,12 +70,12 @@ class Evidence:
                 raise FileNotFoundError(f"{kind}={str(path)!r} is no file; give a path that is there, or None")
 
     @property
-    def chunks(self) -> Chunker:
+    def noun_chunker(self) -> Chunker:
         """What finds noun phrases."""
         return self.chunker or RuleChunker()
 
     @classmethod
-    def beside(cls, *folders: str | Path) -> Evidence:
+    def from_folder(cls, *folders: str | Path) -> Evidence:
         """The files of the usual names in the first of these folders that has each, with default settings."""
 
         def first(name: str) -> Path | None:
@@ -99,20 +99,20 @@ class Evidence:
             found = []
             for pair in pairs:
                 sight = sights.get(pair.id)
-                if self._leaves(sight):
+                if self._defers_to_stores(sight):
                     named = tuple(seen for seen in pair.objects if not seen.box)
                     pair = replace(pair, objects=named, size=None)
                 seen = self._from_stores(pair, stores)
                 found.append(self._attach(seen, captions.get(pair.id), sight, features))
             return found
 
-    def _leaves(self, sight: Detections | None) -> bool:
+    def _defers_to_stores(self, sight: Detections | None) -> bool:
         """Whether a post's boxes and size are left to the stores, as the file lists nothing."""
         return bool(self.stores) and sight is not None and not sight.objects
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
-        for seen in filter(None, known(stores, pair, self.chunks)):
-            pair = seen.onto(pair, image=self.image)
+        for seen in filter(None, known(stores, pair, self.noun_chunker)):
+            pair = seen.attach_to(pair, image=self.image_nodes)
             if seen.caption is not None and self.caption_phrases:
                 boxed = tuple(thing for thing in pair.objects if thing.box)
                 pair = replace(pair, objects=boxed + self.phrases(seen.caption))
@@ -120,7 +120,7 @@ class Evidence:
 
     def phrases(self, caption: str) -> tuple[DetectedObject, ...]:
         """The caption's noun phrases as general objects without boxes."""
-        return tuple(DetectedObject(label) for label in phrase_labels(caption, self.chunks))
+        return tuple(DetectedObject(label) for label in phrase_labels(caption, self.noun_chunker))
 
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
         """Which of these pairs the files and stores speak of; of files it reads no feature."""
@@ -146,7 +146,7 @@ class Evidence:
         known = {pair.id for pair in pairs}
         strangers = set().union(*kinds.values(), sights) - known
         counts = {kind: sum(pair.id in ids for pair in pairs) for kind, ids in kinds.items()}
-        return Coverage(len(pairs), **counts, strangers=len(strangers))
+        return Coverage(len(pairs), **counts, unmatched_ids=len(strangers))
 
     def _read(self) -> tuple[dict[str, str], dict[str, Detections]]:
         captions = read_captions(self.captions) if self.captions else {}
@@ -154,9 +154,9 @@ class Evidence:
 
     def _attach(self, pair: Pair, caption: str | None, sight: Detections | None, features: Features | None) -> Pair:
         boxed, size = tuple(seen for seen in pair.objects if seen.box), pair.size
-        if sight and not self._leaves(sight):
+        if sight and not self._defers_to_stores(sight):
             boxed = sight.objects
-        if sight and (size is None or not self._leaves(sight)):
+        if sight and (size is None or not self._defers_to_stores(sight)):
             size = sight.width, sight.height
         regions = features.regions(pair.id, len(sight.objects if sight else boxed)) if features else None
         if regions is not None and len(regions):

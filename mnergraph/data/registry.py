@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 DATASETS: Registry[type[PostDataset]] = Registry(
     "data set",
     {
-        "Folder": (
-            "mnergraph.data.datasets.base:Folder",
+        "PostFolder": (
+            "mnergraph.data.datasets.base:PostFolder",
             "Your own posts: a folder with train.txt, valid.txt and test.txt, or some of these; see PostDataset.",
         ),
         "Lookalikes": (

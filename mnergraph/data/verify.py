@@ -141,7 +141,7 @@ def verify(
     faults = [f"{images} is no folder of pictures"] if images and not place else []
     posts = {name: _posts(path, source, faults) for name, path in texts.items()}
     splits = {name: _counts(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
-    coverage, strangers = _coverage(evidence or Evidence.beside(raw, folder), posts, faults)
+    coverage, strangers = _coverage(evidence or Evidence.from_folder(raw, folder), posts, faults)
     by_id = _shared(posts, lambda pair: pair.id, lambda pair: pair.words)
     pictures = _pictures(place, posts, progress) if place else []
     return Report(folder, splits, leaks(posts), by_id, place, pictures, coverage, strangers, faults)
@@ -212,7 +212,7 @@ def _coverage(
             everything = [pair for pairs in posts.values() for pair in pairs]
             evidence.attach(everything)
             counted = {name: evidence.coverage(pairs) for name, pairs in posts.items()}
-            strangers = evidence.coverage(everything).strangers
+            strangers = evidence.coverage(everything).unmatched_ids
         except ValueError as error:
             faults.append(str(error))
             counted, strangers = {name: Coverage(len(pairs)) for name, pairs in posts.items()}, 0

@@ -200,7 +200,7 @@ def describe_nodes(
     if kind == "entity":
         spans = pair.entities if record is None else record.spans()
         return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in spans]
-    parts = [] if record is None else record.named(kind)[1:]
+    parts = [] if record is None else record.merged_slices(kind)[1:]
     told: list[dict[str, Any]] = [
         {"stands_for": f"{part} {place}"} for part, of in parts for place in range(of.stop - of.start)
     ]
@@ -288,7 +288,7 @@ def to_networkx(
             raise ValueError(f"the record is of the post {' '.join(record.pair.words)!r}, not of this one")
         data = _with_grown(data, record)
     complete = _complete(data, schema)
-    kinds = {} if schema is None else {relation.key: relation.kind for relation in schema}
+    kinds = {} if schema is None else {relation.key: relation.rule for relation in schema}
 
     graph = nx.MultiDiGraph(
         pair=None if pair is None else pair.to_dict(),
@@ -340,7 +340,7 @@ def _add_weights(graph: nx.MultiDiGraph, record: PairRecord) -> None:
     for gates in record.gates:
         for place, value in enumerate(gates.values.tolist()):
             if not isnan(value):
-                graph.nodes[f"{gates.kind} {place}"].setdefault("mean_gate", {})[gates.layer] = value
+                graph.nodes[f"{gates.node_type} {place}"].setdefault("mean_gate", {})[gates.layer] = value
     for found in record.weights:
         src, relation, dst = found.relation
         for (sender, receiver), heads in zip(found.index.t().tolist(), found.weights.tolist(), strict=True):
@@ -367,7 +367,7 @@ def _with_grown(data: HeteroData, record: PairRecord) -> HeteroData:
     for kind, count in record.nodes.items():
         if kind not in data.node_types or data[kind].num_nodes != count:
             fill(grown, kind, {"num_nodes": count})
-    for relation, index in record.grown.items():
+    for relation, index in record.dynamic_edges.items():
         fill(grown, relation, {"edge_index": index})
     return grown
 
@@ -375,7 +375,7 @@ def _with_grown(data: HeteroData, record: PairRecord) -> HeteroData:
 def _complete(data: HeteroData, schema: Schema | None) -> dict[EdgeType, Tensor]:
     """The edges of the complete relations that the data does not store."""
     return {
-        relation.key: relation.connect(data).index
+        relation.key: relation.connect(data).edge_index
         for relation in schema or ()
-        if relation.kind.complete and relation.key not in data.edge_types
+        if relation.rule.fully_connected and relation.key not in data.edge_types
     }

@@ -29,7 +29,7 @@ class Faithfulness:
 
     entity: Entity
     heard: tuple[float, ...]
-    mattered: tuple[float, ...]
+    effect: tuple[float, ...]
     correlation: float | None
 
 
@@ -51,12 +51,12 @@ def faithfulness(
         ValueError: when words hear of no object by any weights.
     """
     with record_attention(model) as record:
-        model.read([pair])
+        model.forward_examples([pair])
     (seen,) = record.posts
     dropped = occlusion(model, pair, what=("object",), batch_size=batch_size)
     told = []
     for place, entity in enumerate(dropped.entities):
-        heard = seen.heard((entity.start, entity.end), relation=relation)
+        heard = seen.attention_to((entity.start, entity.end), relation=relation)
         if heard is None:
             raise ValueError(
                 f"{type(model).__name__} weighs nothing along {relation or 'any relation'} from objects to "

@@ -86,9 +86,9 @@ def occlusion(
     for kind in what:
         if kind not in get_args(OcclusionTarget):
             raise ValueError(f"what is among {', '.join(get_args(OcclusionTarget))}, not {kind!r}")
-    graph = model.read([pair])
-    tags = model.tags(graph)[0]
-    (entities,) = model.entities(graph)
+    graph = model.forward_examples([pair])
+    tags = model.decode_tags(graph)[0]
+    (entities,) = model.decode_entities(graph)
     effects = []
     if "relation" in what:
         for relation in graph.edges:
@@ -149,7 +149,7 @@ def _certainty(
     sure: list[list[float]] = []
     for begin in range(0, len(pairs), batch_size):
         some = pairs[begin : begin + batch_size]
-        sure += model.certainty(model.read(some), [spans] * len(some), [tags] * len(some))
+        sure += model.span_probabilities(model.forward_examples(some), [spans] * len(some), [tags] * len(some))
     return sure
 
 

@@ -70,7 +70,9 @@ class PyGExplainerModel(nn.Module):
         model.eval()
         try:
             with torch.no_grad():
-                graph = GraphState.of(collate([model.builder(replace(pair, labels=None))]).to(device), model.schema)
+                graph = GraphState.from_batch(
+                    collate([model.builder(replace(pair, labels=None))]).to(device), model.schema
+                )
                 self.graph: GraphState = model.layers[:begin](graph)
             self.layers = nn.Sequential(*layers[begin:])
             self.masks = {key: _Mask() for key in self.graph.edges}

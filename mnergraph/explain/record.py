@@ -64,7 +64,7 @@ class NodeGates:
     """
 
     layer: str
-    kind: str
+    node_type: str
     values: Tensor
     module: str
 
@@ -80,7 +80,7 @@ class PairRecord:
         parts: for a node type whose nodes stand for those of other types, which those are, in their order.
         weights: along relations, in the order in which they were computed.
         gates: of nodes, likewise.
-        grown: the edges ``[2, edges]`` of relations whose nodes the model grew on its way (GEI's entities).
+        dynamic_edges: the edges ``[2, edges]`` of relations whose nodes the model grew on its way (GEI's entities).
     """
 
     pair: Pair
@@ -89,9 +89,9 @@ class PairRecord:
     parts: Mapping[str, tuple[str, ...]]
     weights: tuple[EdgeWeights, ...]
     gates: tuple[NodeGates, ...]
-    grown: Mapping[EdgeType, Tensor]
+    dynamic_edges: Mapping[EdgeType, Tensor]
 
-    def along(self, relation: EdgeType, *, layer: str | None = None) -> tuple[EdgeWeights, ...]:
+    def select(self, relation: EdgeType, *, layer: str | None = None) -> tuple[EdgeWeights, ...]:
         """What was weighed along one relation, in every layer or in one.
 
         Raises:
@@ -106,14 +106,14 @@ class PairRecord:
 
     def spans(self) -> list[tuple[int, int]]:
         """From the first to the last word of every entity node, given with the post or grown."""
-        for (src, _, dst), index in self.grown.items():
+        for (src, _, dst), index in self.dynamic_edges.items():
             if {src, dst} == {"entity", "token"}:
                 entity, token = index if src == "entity" else index.flip(0)
                 words = [self.word[token[entity == node]] for node in range(self.nodes["entity"])]
                 return [(int(of.min()), int(of.max()) + 1) if len(of) else (0, 0) for of in words]
         return list(self.pair.entities)
 
-    def rows(self, kind: str, span: tuple[int, int]) -> Tensor:
+    def node_rows(self, kind: str, span: tuple[int, int]) -> Tensor:
         """The nodes that speak for the words ``span[0]`` to ``span[1]``: their tokens, or their entities."""
         start, end = span
         if kind == "entity":
@@ -122,15 +122,17 @@ class PairRecord:
             touching = [kind == "token" and start <= word < end for word in self.word.tolist()]
         return torch.tensor([place for place, does in enumerate(touching) if does], dtype=torch.long)
 
-    def named(self, kind: str) -> list[tuple[str, slice]]:
+    def merged_slices(self, kind: str) -> list[tuple[str, slice]]:
         """The types that the nodes of one type stand for, itself first, and which of its nodes do."""
-        named = [(kind, slice(0, self.nodes[kind]))]
+        merged_slices = [(kind, slice(0, self.nodes[kind]))]
         begin = 0
         for part in self.parts.get(kind, ()):
-            named.append((part, slice(begin, begin := begin + self.nodes[part])))
-        return named
+            merged_slices.append((part, slice(begin, begin := begin + self.nodes[part])))
+        return merged_slices
 
-    def heard(self, span: tuple[int, int], src: str = "object", *, relation: EdgeType | None = None) -> Tensor | None:
+    def attention_to(
+        self, span: tuple[int, int], src: str = "object", *, relation: EdgeType | None = None
+    ) -> Tensor | None:
         """How much words heard of every node of a type: the mean over layers, heads, and the words' nodes.
 
         Args:
@@ -144,10 +146,10 @@ class PairRecord:
         found = []
         for w in self.weights:
             sender, _, receiver = w.relation
-            senders = dict(self.named(sender)).get(src) if relation in (None, w.relation) else None
-            rows = self.rows(receiver, span)
-            if senders is not None and len(rows):
-                found.append(w.matrix()[:, rows, senders].mean((0, 1)))
+            senders = dict(self.merged_slices(sender)).get(src) if relation in (None, w.relation) else None
+            node_rows = self.node_rows(receiver, span)
+            if senders is not None and len(node_rows):
+                found.append(w.matrix()[:, node_rows, senders].mean((0, 1)))
         return torch.stack(found).mean(0) if found else None
 
 

@@ -89,7 +89,7 @@ def _of_all(path: str, values: Tensor, edges: Edges) -> Tensor:
 def _written(seen: RawCapture, before: GraphState, after: GraphState) -> str:
     """The node type that gates outside of operators are of: the one whose features their layer writes."""
     names = [name for name, x in after.x.items() if before.x.get(name) is not x]
-    kinds = {after.kind_of(name) for name in names}
+    kinds = {after.node_type_of(name) for name in names}
     written = set(after.layouts) if None in kinds else {kind for kind in kinds if kind is not None}
     fitting = {kind for kind in written if after.layouts[kind].num_nodes == len(seen.values)}
     # a layer that treats several types keeps the modules of each under its name
@@ -124,7 +124,7 @@ def finish_call(found: list[CapturedWeights], first: GraphState, last: GraphStat
         if first.edges.get(relation) is not edges:
             nothing = edges.dst.ptr.new_zeros(edges.index.shape[1], 0)
             found.append(_along("edges", relation, nothing, edges))
-    for kind, parts in last.parts.items():
+    for kind, parts in last.merged_from.items():
         counts = torch.stack([last.layouts[part].counts for part in parts]).sum(0)
         if not torch.equal(last.layouts[kind].counts, counts):
             raise ValueError(f"{kind} nodes are said to be made of {', '.join(parts)}, which are not as many")
@@ -133,7 +133,7 @@ def finish_call(found: list[CapturedWeights], first: GraphState, last: GraphStat
         pairs=list(last.data.pair),
         words=[of_post.tolist() for of_post in words],
         nodes={kind: layout.counts.tolist() for kind, layout in last.layouts.items()},
-        parts=last.parts,
+        parts=last.merged_from,
         found=found,
     )
 

@@ -31,9 +31,9 @@ from mnergraph.graph.collate import count
 class EdgeSet:
     """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
 
-    index: Tensor
-    type: Tensor | None = None
-    attr: Tensor | None = None
+    edge_index: Tensor
+    edge_type: Tensor | None = None
+    edge_attr: Tensor | None = None
 
 
 class EdgeRule(ABC):
@@ -42,11 +42,11 @@ class EdgeRule(ABC):
     #: What `dataclasses.dataclass` adds to a kind; `Relation` refuses one without.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
-    sentence: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
+    description: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
     #: Whether every pair is joined, so that no edge need ever be stored.
-    complete: ClassVar[bool] = False
+    fully_connected: ClassVar[bool] = False
     #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
-    checked: ClassVar[bool] = True
+    validate: ClassVar[bool] = True
     #: Whether the edges from dst to src are those from src to dst, turned, with neither kinds nor geometry: a
     #: schema that has both draws them once.
     symmetric: ClassVar[bool] = False
@@ -81,9 +81,9 @@ def _everything(senders: int, receivers: int) -> Tensor:
 class Complete(EdgeRule):
     """Every sender reaches every receiver of its post. Never stored: layouts alone say it."""
 
-    sentence = "every {src} reaches every {dst}"
-    complete = True
-    checked = False
+    description = "every {src} reaches every {dst}"
+    fully_connected = True
+    validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         return _everything(data[src].num_nodes, data[dst].num_nodes).clone()
@@ -94,8 +94,8 @@ class Windowed(EdgeRule):
     """Senders reach receivers at most ``reach`` places away in the post's order, themselves included."""
 
     reach: int
-    sentence = "every {src} reaches the {dst}s at most {reach} places away"
-    checked = False
+    description = "every {src} reaches the {dst}s at most {reach} places away"
+    validate = False
 
     def __post_init__(self) -> None:
         if self.reach < 0:
@@ -114,15 +114,15 @@ class Grounded(EdgeRule):
     count as words of no phrase.
     """
 
-    sentence = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
-    checked = False
+    description = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
+    validate = False
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
             raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
         pair = data._global_store._mapping["pair"]
-        spans = [thing.words for thing in pair.objects]
+        spans = [thing.span for thing in pair.objects]
         if not any(spans):
             return _everything(count(data, src), count(data, dst)).clone()
         word = data["token"].word
@@ -142,8 +142,8 @@ class Spatial(EdgeRule):
     picture's diagonal and the angle in radians, ``[edges, 2]``.
     """
 
-    sentence = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
-    checked = False
+    description = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
+    validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
         if not {src, dst} <= {"object", "image"}:
@@ -169,8 +169,8 @@ class Spatial(EdgeRule):
 class Member(EdgeRule):
     """An entity and the words of its span, in either direction (GEI, "entity-token")."""
 
-    sentence = "{src}s and {dst}s are joined where the word lies in the entity's span"
-    checked = False
+    description = "{src}s and {dst}s are joined where the word lies in the entity's span"
+    validate = False
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
@@ -187,24 +187,24 @@ class NearestWordOf(EdgeRule):
     ``edge_attr`` is the cosine of the two, ``[edges, 1]``.
     """
 
-    sentence = "every {src} word reaches the {dst} that it resembles"
-    checked = False
+    description = "every {src} word reaches the {dst} that it resembles"
+    validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
         if (src, dst) != ("similar", "token"):
-            raise ValueError(f"Resembles joins similar to token, not {src} to {dst}")
+            raise ValueError(f"NearestWordOf joins similar to token, not {src} to {dst}")
         similar = data["similar"]
         begins = data["token"].starts_word.nonzero()[:, 0]
         index = torch.stack([torch.arange(count(data, "similar")), begins[similar.word]])
-        return EdgeSet(index, attr=similar.cosine[:, None])
+        return EdgeSet(index, edge_attr=similar.cosine[:, None])
 
 
 @dataclass(frozen=True)
 class InEntity(EdgeRule):
     """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
 
-    sentence = "{src}s and {dst}s are joined where the word lies in an entity"
-    checked = False
+    description = "{src}s and {dst}s are joined where the word lies in an entity"
+    validate = False
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:

@@ -34,17 +34,17 @@ class NearestWordLookup(Protocol):
 
 
 def object_store(
-    pair: Pair, objects: Sequence[DetectedObject], region_width: int | None, classes: Mapping[str, int] | None
+    pair: Pair, objects: Sequence[DetectedObject], region_dim: int | None, classes: Mapping[str, int] | None
 ) -> dict[str, Any]:
     """Boxes and, where asked for, region vectors and classes of a post's objects; see `GraphBuilder`."""
     boxes = np.array([NO_BOX if thing.box is None else thing.box for thing in objects], dtype=np.float32)
     store: dict[str, Any] = {"box": tensor(boxes.reshape(-1, 4)), "num_nodes": len(objects)}
-    if region_width is not None:
+    if region_dim is not None:
         store["has_x"] = torch.tensor([thing.region is not None for thing in objects], dtype=torch.bool)
-        store["x"] = regions = torch.zeros(len(objects), region_width)
+        store["x"] = regions = torch.zeros(len(objects), region_dim)
         for place, thing in enumerate(objects):
             if thing.region is not None:
-                _require(thing.region, (region_width,), f"object {place}", pair)
+                _require(thing.region, (region_dim,), f"object {place}", pair)
                 regions[place] = thing.region
     if classes is not None:
         other = len(classes) + 1

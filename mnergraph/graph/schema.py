@@ -33,13 +33,13 @@ class Relation:
     src: str
     name: str
     dst: str
-    kind: EdgeRule
+    rule: EdgeRule
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, EdgeRule) or not is_dataclass(self.kind):
+        if not isinstance(self.rule, EdgeRule) or not is_dataclass(self.rule):
             raise TypeError(
                 f"the kind of {self} must be an instance of a frozen dataclass under Kind, as Complete() is, "
-                f"not {self.kind!r}"
+                f"not {self.rule!r}"
             )
 
     @property
@@ -53,15 +53,15 @@ class Relation:
             ValueError: when a user's kind returns something that is no index, leaves the post, joins a pair
                 twice, or has not one kind or row of geometry per edge.
         """
-        found = self.kind.connect(data, self.src, self.dst)
+        found = self.rule.connect(data, self.src, self.dst)
         found = found if isinstance(found, EdgeSet) else EdgeSet(found)
-        if self.kind.checked:
+        if self.rule.validate:
             self._check(found, data)
         return found
 
     def _check(self, found: EdgeSet, data: HeteroData) -> None:
-        where = f"{type(self.kind).__name__}.connect for {self}, post {data.pair.id!r}"
-        index = found.index
+        where = f"{type(self.rule).__name__}.connect for {self}, post {data.pair.id!r}"
+        index = found.edge_index
         if not isinstance(index, Tensor):
             raise ValueError(f"{where}: expected int64 [2, edges], got a {type(index).__name__}; `pairs` makes it")
         if index.dim() != 2 or index.shape[0] != 2 or index.dtype != torch.long:
@@ -74,7 +74,7 @@ class Relation:
                 raise ValueError(f"{where}: rows {int(row.min())} to {int(row.max())}, but {nodes} {kind} nodes")
         if index.unique(dim=1).shape[1] != index.shape[1]:
             raise ValueError(f"{where}: a pair is joined twice")
-        for name, values in (("type", found.type), ("attr", found.attr)):
+        for name, values in (("type", found.edge_type), ("attr", found.edge_attr)):
             if values is not None and len(values) != index.shape[1]:
                 raise ValueError(f"{where}: {len(values)} rows of {name} for {index.shape[1]} edges")
 
@@ -109,12 +109,12 @@ class Schema:
         self._mirrored: dict[EdgeType, EdgeType] = {}
         for place, relation in enumerate(relations):
             for earlier in relations[:place]:
-                turned = (earlier.dst, earlier.src, earlier.kind) == (
+                turned = (earlier.dst, earlier.src, earlier.rule) == (
                     relation.src,
                     relation.dst,
-                    relation.kind,
+                    relation.rule,
                 )
-                if turned and relation.src != relation.dst and relation.kind.symmetric:
+                if turned and relation.src != relation.dst and relation.rule.symmetric:
                     self._mirrored[relation.key] = earlier.key
 
     def __iter__(self) -> Iterator[Relation]:
@@ -130,8 +130,8 @@ class Schema:
         """Both schemas together; a relation of the same name must be of the same kind in both."""
         for relation in other:
             mine = self.relations.get(relation.key)
-            if mine is not None and mine.kind != relation.kind:
-                raise ValueError(f"{relation} is {mine.kind} in one schema and {relation.kind} in the other")
+            if mine is not None and mine.rule != relation.rule:
+                raise ValueError(f"{relation} is {mine.rule} in one schema and {relation.rule} in the other")
         if self.tags != other.tags:
             raise ValueError(f"one schema tags {self.tags}, the other {other.tags}")
         merged = self.relations | other.relations
@@ -152,14 +152,14 @@ class Schema:
     def connect(self, data: HeteroData, *, every: bool = False) -> None:
         """Writes the relations' edge stores into one post's graph: complete ones only if ``every``."""
         for relation in self:
-            if relation.kind.complete and not every:
+            if relation.rule.fully_connected and not every:
                 continue
             mirror = self._mirrored.get(relation.key)
             if mirror is None:
                 found = relation.connect(data)
             else:
                 found = EdgeSet(data._edge_store_dict[mirror]._mapping["edge_index"].flip(0))
-            held = {"edge_index": found.index, "edge_type": found.type, "edge_attr": found.attr}
+            held = {"edge_index": found.edge_index, "edge_type": found.edge_type, "edge_attr": found.edge_attr}
             fill(data, relation.key, {name: value for name, value in held.items() if value is not None})
 
     def materialize(self, data: HeteroData) -> HeteroData:
@@ -171,7 +171,7 @@ class Schema:
         self.connect(copied, every=True)
         return copied
 
-    def idle(self, rounds: int = 0) -> list[Relation]:
+    def unreachable_relations(self, rounds: int = 0) -> list[Relation]:
         """The relations that can't reach the tags.
 
         A message that is sent while ``rounds`` more rounds of message passing are to come needs a path of at
@@ -194,11 +194,11 @@ class Schema:
 
     def __str__(self) -> str:
         lines = [f"Nodes: {', '.join(self.nodes)}."]
-        deaf = {relation.key for relation in self.idle(len(self.nodes))}
+        deaf = {relation.key for relation in self.unreachable_relations(len(self.nodes))}
         for relation in self:
-            words = {"src": relation.src, "dst": relation.dst, **asdict(relation.kind)}
+            words = {"src": relation.src, "dst": relation.dst, **asdict(relation.rule)}
             note = " It cannot reach the tags." if relation.key in deaf else ""
-            lines.append(f"{relation}: {relation.kind.sentence.format(**words)}.{note}")
+            lines.append(f"{relation}: {relation.rule.description.format(**words)}.{note}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -210,8 +210,8 @@ class Schema:
                 "src": r.src,
                 "name": r.name,
                 "dst": r.dst,
-                "kind": type(r.kind).__name__,
-                "settings": asdict(r.kind),
+                "kind": type(r.rule).__name__,
+                "settings": asdict(r.rule),
             }
             for r in self
         ]

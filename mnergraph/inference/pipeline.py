@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 from PIL import Image
 
-from mnergraph.cli.inputs import require_file
+from mnergraph.data.formats.jsonl import require_file
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
@@ -116,7 +116,7 @@ class NERPipeline:
             return Post.of_words(told)
         picture = None if shown is None else self._picture(shown)
         if isinstance(told, str):
-            return Post.of_text(told, picture=picture)
+            return Post.of_text(told, image_path=picture)
         if not words:
             raise ValueError(f"{told!r} is a list; are these words? Then say words=True")
         return Post.of_words(Pair(words=tuple(told), image_path=picture))
@@ -184,7 +184,7 @@ def _told(post: Post, pair: Pair, entity: Entity, record: PairRecord | None) -> 
         "word_end": entity.end,
     }
     nothing = {"box": None, "box_label": None, "box_score": None, "box_weight": None}
-    heard = None if record is None else record.heard((entity.start, entity.end))
+    heard = None if record is None else record.attention_to((entity.start, entity.end))
     if heard is None or not len(heard):
         return {**told, **nothing}
     place = int(heard.argmax())

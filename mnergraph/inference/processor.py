@@ -74,7 +74,7 @@ class ImageProcessor:
 
     def _with(self, pair: Pair, seen: ImageEvidence) -> Pair:
         """The pair with what it lacked of what was seen."""
-        looked = seen.onto(replace(pair, objects=(), image_features=None, caption=None), image=self.image)
+        looked = seen.attach_to(replace(pair, objects=(), image_features=None, caption=None), image=self.image)
         boxed = any(thing.box is not None for thing in pair.objects)
         return replace(
             pair,
@@ -186,18 +186,18 @@ class Pipeline:
         extract: bool = True,
     ) -> None:
         self.model, self.batch_size = model, batch_size
-        seen = model.record.get("evidence", {})
+        seen = model.metadata.get("evidence", {})
         self.crops = RegionEncoder(**seen["regions"]) if seen.get("regions") else None
         self.evidence = Evidence(
             top_objects=seen.get("top_objects"),
             caption_phrases=seen.get("caption_phrases", True),
             chunker=CHUNKERS[seen.get("chunker", "RuleChunker")](),
-            image=seen.get("image", "grid"),
+            image_nodes=seen.get("image", "grid"),
         )
         self.eyes = ImageProcessor(
             [Manifest(**manifest) for manifest in seen.get("stores", ())],
-            chunker=self.evidence.chunks,
-            image=self.evidence.image,
+            chunker=self.evidence.noun_chunker,
+            image=self.evidence.image_nodes,
             stores=stores,
             extract=extract,
         )
@@ -260,9 +260,9 @@ class Pipeline:
         if pair.image_path is None:
             return False
         builder = self.model.builder
-        image = builder.image_width is not None and pair.image_features is None
+        image = builder.image_dim is not None and pair.image_features is None
         looked = seen.objects is not None or self.crops is not None
-        regions = builder.region_width is not None and all(thing.region is None for thing in pair.objects)
+        regions = builder.region_dim is not None and all(thing.region is None for thing in pair.objects)
         nothing = bool(self.eyes.eyes) and not pair.objects and pair.image_features is None and pair.caption is None
         return image or (not looked and (regions or nothing))
 
@@ -280,9 +280,9 @@ def record_of(evidence: Evidence, crops: RegionEncoder | None) -> dict[str, Any]
     return {
         "top_objects": evidence.top_objects,
         "caption_phrases": evidence.caption_phrases,
-        "chunker": type(evidence.chunks).__name__,
+        "chunker": type(evidence.noun_chunker).__name__,
         "regions": asdict(crops) if crops else None,
-        "image": evidence.image,
+        "image": evidence.image_nodes,
         "stores": [asdict(Manifest.read(Path(folder))) for folder in evidence.stores],
     }
 

@@ -77,9 +77,9 @@ class AdaCAN(Tagger):
     Args:
         encoder: word vectors (AdaCAN-CNN-BiLSTM-CRF) or a pretrained encoder (AdaCAN-BERT-CRF).
         labels: the label set.
-        image_width: of the grid's vectors; 2048 for a ResNet-152, 512 for the paper's VGG-16.
+        image_dim: of the grid's vectors; 2048 for a ResNet-152, 512 for the paper's VGG-16.
         hidden: states of each direction, of the LSTM.
-        character_width: of a character's embedding.
+        char_dim: of a character's embedding.
         filters: of the convolution over characters.
         attention: units of the layers that score regions and words.
         dropout: on characters, on what the LSTM reads and on the words' states; by default 0.5, or 0.1 over a
@@ -91,29 +91,29 @@ class AdaCAN(Tagger):
         encoder: TextEncoderModel | WordVectors,
         labels: LabelSet,
         *,
-        image_width: int = 2048,
+        image_dim: int = 2048,
         hidden: int = 200,
-        character_width: int = 30,
+        char_dim: int = 30,
         filters: int = 30,
         attention: int = 200,
         dropout: float | None = None,
     ) -> None:
-        reader = CharacterCNN(character_width, filters, dropout=0.5 if dropout is None else dropout)
+        reader = CharacterCNN(char_dim, filters, dropout=0.5 if dropout is None else dropout)
         words, width = word_encoder(encoder, hidden, reader=reader, dropout=dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[
                 *words,
-                ImageEncoder(width, image_width),
+                ImageEncoder(width, image_dim),
                 NodeTypeModule({"image": nn.Tanh()}),
-                RelationModule(TO_TOKENS, AdditiveAttention(width, attention), out="seen"),
-                RelationModule(TOKENS, AdditiveAttention(width, attention), dst="seen", out="told"),
-                FeatureModule(AdaptiveFusion(width), read=("token", "seen", "told"), write="filtered"),
-                TaggingScores("tags", 2 * width, len(labels), read=("token", "filtered")),
+                RelationModule(TO_TOKENS, AdditiveAttention(width, attention), out_key="seen"),
+                RelationModule(TOKENS, AdditiveAttention(width, attention), dst_key="seen", out_key="told"),
+                FeatureModule(AdaptiveFusion(width), in_keys=("token", "seen", "told"), out_key="filtered"),
+                TaggingScores("tags", 2 * width, len(labels), in_keys=("token", "filtered")),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
             characters=encoder.characters,
-            image_width=image_width,
+            image_dim=image_dim,
         )

@@ -39,17 +39,17 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         labels: label set of the tags.
         characters: turns words into characters, where the layers read them.
         tokens: whether words or pieces are the graph's tokens.
-        region_width: width of the region vectors that the objects carry, if any.
-        image_width: width of the picture's features, if any.
+        region_dim: width of the region vectors that the objects carry, if any.
+        image_dim: width of the picture's features, if any.
         pool_image: whether a grid of them becomes one image node.
-        similar: the words' neighbours, if any; saved with the model.
-        classes: names of the classes that objects' labels are counted in, if any.
-        stand_in: whether a post without objects gets one that is nothing.
-        cuts: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
+        nearest_words: the words' neighbours, if any; saved with the model.
+        object_classes: names of the classes that objects' labels are counted in, if any.
+        add_placeholder_object: whether a post without objects gets one that is nothing.
+        crop_reader: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
         reduction: whether the loss is the sentences' ``mean`` or ``sum``.
 
     Attributes:
-        record: what is known of the weights (data, scores, evidence, versions), saved with them.
+        metadata: what is known of the weights (data, scores, evidence, versions), saved with them.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         labels: LabelSet,
         characters: Tokenizer | None = None,
         tokens: Literal["words", "pieces"] = "words",
-        region_width: int | None = None,
-        image_width: int | None = None,
+        region_dim: int | None = None,
+        image_dim: int | None = None,
         pool_image: bool = False,
-        similar: NearestWords | None = None,
-        classes: Sequence[str] | None = None,
-        stand_in: bool = False,
-        cuts: CropReader | None = None,
+        nearest_words: NearestWords | None = None,
+        object_classes: Sequence[str] | None = None,
+        add_placeholder_object: bool = False,
+        crop_reader: CropReader | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -77,26 +77,26 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self.tasks = nn.ModuleDict({task.name: task for task in tasks})
         self.builder = GraphBuilder(
             schema,
-            tokenizer=encoder.pieces,
+            tokenizer=encoder.tokenizer,
             characters=characters,
             labels=labels,
             tokens=tokens,
-            region_width=region_width,
-            image_width=image_width,
+            region_dim=region_dim,
+            image_dim=image_dim,
             pool_image=pool_image,
-            similar=similar,
-            classes=classes,
-            stand_in=stand_in,
-            cuts=cuts,
+            nearest_words=nearest_words,
+            object_classes=object_classes,
+            add_placeholder_object=add_placeholder_object,
+            crop_reader=crop_reader,
         )
-        self.similar = similar
-        self.record: dict[str, Any] = {}
+        self.nearest_words = nearest_words
+        self.metadata: dict[str, Any] = {}
 
     # --- one forward, read twice -----------------------------------------------------------------------
 
     def forward(self, data: HeteroData | Batch) -> GraphState:
         """The last graph: every task's emissions are in it."""
-        return self.layers(GraphState.of(data, self.schema))
+        return self.layers(GraphState.from_batch(data, self.schema))
 
     def loss(self, graph: GraphState) -> Tensor:
         """The weighted loss of all tasks, reduced over the sentences.
@@ -111,26 +111,26 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         total = torch.stack([task.weight * task.loss(graph, gold) for task in map(self._task, self.tasks)]).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()
 
-    def tags(self, graph: GraphState) -> list[list[str]]:
+    def decode_tags(self, graph: GraphState) -> list[list[str]]:
         """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
         return decode_word_tags(graph, self._task("tags"), self.labels)
 
-    def entities(self, graph: GraphState) -> list[list[Entity]]:
+    def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
         """The entities of every post, each with its probability under the tag task's scorer.
 
         Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where
         they are pieces it is the product of the marginal probabilities of its words' tags.
         """
-        tags = self.tags(graph)
-        found = [spans(of_post) for of_post in tags]
-        scores = self.certainty(graph, found, tags)
+        decode_tags = self.decode_tags(graph)
+        found = [spans(of_post) for of_post in decode_tags]
+        scores = self.span_probabilities(graph, found, decode_tags)
         return [
             [Entity(*span, score) for span, score in zip(post, sure, strict=True)]
             for post, sure in zip(found, scores, strict=True)
         ]
 
-    def certainty(
-        self, graph: GraphState, found: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
+    def span_probabilities(
+        self, graph: GraphState, found: Sequence[Sequence[Span]], decode_tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """The probability of these spans, as `entities` tells it, be they the best ones of the graph or not.
 
@@ -142,22 +142,22 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         task = self._task("tags")
         if self.builder.tokens == "words":
             return task.scorer.span_probability(*task.scores(graph), found)
-        return span_marginal_product(graph, task, self.labels, found, tags)
+        return span_marginal_product(graph, task, self.labels, found, decode_tags)
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
         """The entities of these posts, in one batch, in evaluation mode; labels they have are not read."""
-        return self.entities(self.read(pairs)) if pairs else []
+        return self.decode_entities(self.forward_examples(pairs)) if pairs else []
 
     @torch.inference_mode()
-    def read(self, pairs: Sequence[Pair]) -> GraphState:
+    def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
         """The last graph of these posts, one at least, as `predict` computes it."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
             unread = [replace(pair, labels=None) for pair in pairs]
-            graph: GraphState = self(collate(self.builder.build(unread)).to(device))
+            graph: GraphState = self(collate(self.builder.build_all(unread)).to(device))
             return graph
         finally:
             self.train(was_training)
@@ -174,11 +174,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     # --- to disk and back ------------------------------------------------------------------------------
 
-    def settings(self) -> dict[str, Any]:
+    def hparams(self) -> dict[str, Any]:
         """The constructor's plain arguments: with encoder and labels, what builds the model."""
         kept = self._hub_mixin_config
         assert kept is None or isinstance(kept, dict)
-        parts = ("encoder", "labels", "similar")
+        parts = ("encoder", "labels", "nearest_words")
         return {name: value for name, value in (kept or {}).items() if name not in parts}
 
     def _save_pretrained(self, save_directory: Path) -> None:

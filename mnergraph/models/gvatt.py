@@ -73,10 +73,10 @@ class GVATT(Tagger):
     Args:
         encoder: word vectors (GVATT-HBiLSTM-CRF) or a pretrained encoder (GVATT-BERT-CRF).
         labels: the label set.
-        image_width: of the grid's vectors; 2048 for a ResNet-152.
+        image_dim: of the grid's vectors; 2048 for a ResNet-152.
         hidden: states of each direction, of the LSTM over words.
-        character_width: of a character's embedding.
-        character_hidden: states of each direction, of the LSTM over characters.
+        char_dim: of a character's embedding.
+        char_hidden_size: states of each direction, of the LSTM over characters.
         query: states of the LSTM that asks.
         attention: units of the layer that scores the regions.
         dropout: on what the LSTM reads and on the words' states; by default 0.5, or 0.1 over a pretrained
@@ -88,31 +88,29 @@ class GVATT(Tagger):
         encoder: TextEncoderModel | WordVectors,
         labels: LabelSet,
         *,
-        image_width: int = 2048,
+        image_dim: int = 2048,
         hidden: int = 100,
-        character_width: int = 25,
-        character_hidden: int = 25,
+        char_dim: int = 25,
+        char_hidden_size: int = 25,
         query: int = 100,
         attention: int = 100,
         dropout: float | None = None,
     ) -> None:
-        words, width = word_encoder(
-            encoder, hidden, reader=CharacterLSTM(character_width, character_hidden), dropout=dropout
-        )
+        words, width = word_encoder(encoder, hidden, reader=CharacterLSTM(char_dim, char_hidden_size), dropout=dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[
                 *words,
-                ImageEncoder(width, image_width),
+                ImageEncoder(width, image_dim),
                 SentenceLSTM(width, query),
                 RelationModule(TO_SENTENCE, AdditiveAttention(width, attention, queries=query)),
-                BroadcastToTokens(write="seen"),
-                FeatureModule(ModulationGate(width), read=("token", "seen"), write="token"),
+                BroadcastToTokens(out_key="seen"),
+                FeatureModule(ModulationGate(width), in_keys=("token", "seen"), out_key="token"),
                 TaggingScores("tags", width, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
             characters=encoder.characters,
-            image_width=image_width,
+            image_dim=image_dim,
         )

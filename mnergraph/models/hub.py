@@ -63,7 +63,7 @@ print(model.predict([pair]))
 
 def model_card(model: Tagger) -> ModelCard:
     """A card with the model's graph, label set, data and scores, as far as its record knows them."""
-    record = model.record
+    record = model.metadata
     data = ModelCardData(library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"])
     facts = "\n".join(f"- {key}: {value}" for key, value in record.get("data", {}).items())
     tables = [f"### {split}\n\n{table}" for split, table in record.get("tables", {}).items()]
@@ -74,7 +74,7 @@ def model_card(model: Tagger) -> ModelCard:
             summary=(inspect.getdoc(type(model)) or "").partition("\n\n")[0],
             encoder=model.encoder.name,
             labels=", ".join(model.labels.tags),
-            settings=", ".join(f"{key}={value!r}" for key, value in model.settings().items()) or "the defaults",
+            settings=", ".join(f"{key}={value!r}" for key, value in model.hparams().items()) or "the defaults",
             schema=model.schema,
             data=facts or "Not recorded.",
             scores="\n\n".join(tables) or "Not recorded.",
@@ -97,16 +97,16 @@ def save(model: Tagger, folder: Path) -> None:
     save_model(model, str(folder / WEIGHTS))
     model.encoder.save(folder / ENCODER)
     (folder / SIMILAR).unlink(missing_ok=True)
-    if model.similar is not None:
-        model.similar.save(folder / SIMILAR)
+    if model.nearest_words is not None:
+        model.nearest_words.save(folder / SIMILAR)
     _write_json(folder / SCHEMA, model.schema.to_dict())
     config = {
         "model": type(model).__name__,
-        "settings": model.settings(),
+        "settings": model.hparams(),
         "labels": list(model.labels.tags),
         "encoder": model.encoder.name,
         "versions": {name: version(name) for name in PACKAGES},
-        "record": model.record,
+        "record": model.metadata,
     }
     _write_json(folder / CONFIG, config)
     (folder / CARD).unlink(missing_ok=True)  # `ModelHubMixin` writes a card only where there is none
@@ -148,11 +148,11 @@ def load_saved(folder: Path, wanted: type[Tagger], known: Mapping[str, type[Tagg
         raise ValueError(f"{path} is a {kind.__name__}, not a {wanted.__name__}")
     settings, labels = config["settings"], LabelSet(tuple(config["labels"]))
     if (folder / SIMILAR).is_file():
-        settings["similar"] = NearestWords.load(folder / SIMILAR)
+        settings["nearest_words"] = NearestWords.load(folder / SIMILAR)
     with skip_pretrained():
         model = kind(encoder=untrained(folder / ENCODER), labels=labels, **settings)
     load_model(model, folder / WEIGHTS, strict=True)
-    model.record = config["record"]
+    model.metadata = config["record"]
     return model.eval()
 
 

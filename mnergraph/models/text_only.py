@@ -71,7 +71,7 @@ class BERT(Tagger):
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                TaggingScores("tags", encoder.width, len(labels)),
+                TaggingScores("tags", encoder.hidden_size, len(labels)),
             ],
             tasks=[Task("tags", IndependentTags(labels.tags))],
             encoder=encoder,
@@ -103,7 +103,7 @@ class BERTCRF(Tagger):
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                TaggingScores("tags", encoder.width, len(labels)),
+                TaggingScores("tags", encoder.hidden_size, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags, constrain=constrain))],
             encoder=encoder,
@@ -141,7 +141,7 @@ class CNNBiLSTMCRF(Tagger):
         encoder: the word vectors.
         labels: the label set.
         hidden: states of each direction.
-        character_width: of a character's embedding.
+        char_dim: of a character's embedding.
         filters: of the convolution.
         dropout: on characters, on what the LSTM reads and on its states.
     """
@@ -152,11 +152,11 @@ class CNNBiLSTMCRF(Tagger):
         labels: LabelSet,
         *,
         hidden: int = 200,
-        character_width: int = 30,
+        char_dim: int = 30,
         filters: int = 30,
         dropout: float = 0.5,
     ) -> None:
-        reader = CharacterCNN(character_width, filters, dropout=dropout)
+        reader = CharacterCNN(char_dim, filters, dropout=dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[
@@ -177,8 +177,8 @@ class HBiLSTMCRF(Tagger):
         encoder: the word vectors.
         labels: the label set.
         hidden: states of each direction, of the LSTM over words, and the width of the layer before the CRF.
-        character_width: of a character's embedding.
-        character_hidden: states of each direction, of the LSTM over characters.
+        char_dim: of a character's embedding.
+        char_hidden_size: states of each direction, of the LSTM over characters.
         dropout: on what the LSTM over words reads and on its states.
     """
 
@@ -188,11 +188,11 @@ class HBiLSTMCRF(Tagger):
         labels: LabelSet,
         *,
         hidden: int = 100,
-        character_width: int = 25,
-        character_hidden: int = 25,
+        char_dim: int = 25,
+        char_hidden_size: int = 25,
         dropout: float = 0.5,
     ) -> None:
-        reader = CharacterLSTM(character_width, character_hidden)
+        reader = CharacterLSTM(char_dim, char_hidden_size)
         super().__init__(
             schema=SCHEMA,
             layers=[

@@ -64,7 +64,7 @@ class MTBERTCRF(Tagger):
     Args:
         encoder: the text encoder; every node is as wide as its states, d.
         labels: the label set.
-        image_width: of the picture's vectors (2048 for a ResNet-152).
+        image_dim: of the picture's vectors (2048 for a ResNet-152).
         heads: of every attention.
         hidden: inside the feed-forwards; by default 4 times the width.
         dropout: of the encoder's states, attention weights and residuals.
@@ -75,25 +75,25 @@ class MTBERTCRF(Tagger):
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        image_width: int = 2048,
+        image_dim: int = 2048,
         heads: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        transformers = TransformerConfig(encoder.width, heads, hidden, dropout)
+        transformers = TransformerConfig(encoder.hidden_size, heads, hidden, dropout)
         super().__init__(
             schema=SCHEMA,
-            layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_width, labels)],
+            layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_dim, labels)],
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
-            image_width=image_width,
+            image_dim=image_dim,
         )
 
 
 def multimodal(
     transformers: TransformerConfig,
-    image_width: int,
+    image_dim: int,
     labels: LabelSet,
     *,
     two_maps: bool = False,
@@ -104,7 +104,7 @@ def multimodal(
 
     Args:
         transformers: makes the layers.
-        image_width: width of the picture's vectors.
+        image_dim: width of the picture's vectors.
         labels: the label set.
         two_maps: whether the picture has a linear map for each of its two uses (UMT's released code).
         image_aware_words: whether there are any, A; without, R takes their place.
@@ -112,24 +112,24 @@ def multimodal(
     """
     width = transformers.width
     # V = W_u U
-    yield ImageEncoder(width, image_width)
+    yield ImageEncoder(width, image_dim)
     # R
-    yield transformers.block(TOKENS)
+    yield transformers.layer(TOKENS)
     # Q: words query the picture
-    yield transformers.block(TO_TOKENS, out="visual")
+    yield transformers.layer(TO_TOKENS, out_key="visual")
     words = "token"
     if image_aware_words:
         # eqs. 1-2, then A: the picture queries the words, and the words what it heard
         words, picture = "aware", "image"
         if two_maps:
             picture = "querying image"
-            yield ImageEncoder(width, image_width, out=picture)
-        yield CoAttention(TO_IMAGE, TO_TOKENS, transformers, other=picture, out=words)
+            yield ImageEncoder(width, image_dim, out_key=picture)
+        yield CoAttention(TO_IMAGE, TO_TOKENS, transformers, other_key=picture, out_key=words)
     if visual_gate:
         # eq. 3, B
-        yield FeatureModule(VisualGate(width, bias=True), read=(words, "visual"), write="visual")
+        yield FeatureModule(VisualGate(width, bias=True), in_keys=(words, "visual"), out_key="visual")
     # eq. 6: H = [A ; B]
-    yield TaggingScores("tags", 2 * width, len(labels), read=(words, "visual"))
+    yield TaggingScores("tags", 2 * width, len(labels), in_keys=(words, "visual"))
 
 
 class UMT(Tagger):
@@ -138,7 +138,7 @@ class UMT(Tagger):
     Args:
         encoder: the text encoder; every node is as wide as its states, d.
         labels: the label set; the released form adds the tags it needs.
-        image_width: width of the picture's vectors (2048 for a ResNet-152).
+        image_dim: width of the picture's vectors (2048 for a ResNet-152).
         form: ``paper`` (equations 1 to 7) or ``released`` (what the authors' code computes).
         conversion_matrix: W_c, ``learned`` or ``fixed``, by default learned (paper) or fixed (released);
             ``none`` is the ablation: span detection is a side task alone.
@@ -155,7 +155,7 @@ class UMT(Tagger):
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        image_width: int = 2048,
+        image_dim: int = 2048,
         form: Form = "paper",
         conversion_matrix: Literal["learned", "fixed", "none"] | None = None,
         image_aware_words: bool = True,
@@ -170,14 +170,14 @@ class UMT(Tagger):
         if conversion_matrix not in ("learned", "fixed", "none"):
             raise ValueError(f"conversion_matrix is learned, fixed or none, not {conversion_matrix!r}")
         labels = released_labels(labels) if released else labels
-        transformers = TransformerConfig(encoder.width, heads, hidden, dropout)
+        transformers = TransformerConfig(encoder.hidden_size, heads, hidden, dropout)
         transformers = as_bert(transformers) if released else transformers
         layers = [
             # section 2.4: T = another transformer layer over C, and its scores
             *span_scores(TOKENS, labels, transformers),
             *multimodal(
                 transformers,
-                image_width,
+                image_dim,
                 labels,
                 two_maps=released,
                 image_aware_words=image_aware_words,
@@ -188,7 +188,9 @@ class UMT(Tagger):
             # eq. 7
             learned, share = conversion_matrix == "learned", 0.5 if released else 1.0
             start = initial_matrix(labels)
-            layers.append(LabelTransfer("spans", "tags", start, learned=learned, own=share, share=share))
+            layers.append(
+                LabelTransfer("spans", "tags", start, learned=learned, target_weight=share, source_weight=share)
+            )
         if released:
             begin_as_bert(layers)
         super().__init__(
@@ -198,5 +200,5 @@ class UMT(Tagger):
             encoder=encoder,
             labels=labels,
             tokens="pieces" if released else "words",
-            image_width=image_width,
+            image_dim=image_dim,
         )

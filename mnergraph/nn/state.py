@@ -33,11 +33,11 @@ class GraphState:
     edges: Mapping[EdgeType, Edges] = field(default_factory=dict)
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     emissions: Mapping[str, Tensor] = field(default_factory=dict)
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    feature_types: Mapping[str, str] = field(default_factory=dict)
+    merged_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: HeteroData | Batch, schema: Schema) -> GraphState:
+    def from_batch(cls, data: HeteroData | Batch, schema: Schema) -> GraphState:
         """The state before the first layer: no features, edges as the schema says.
 
         Raises:
@@ -51,7 +51,7 @@ class GraphState:
         edges = {}
         for relation in schema:
             ends = places[relation.src], places[relation.dst]
-            if relation.kind.complete:
+            if relation.rule.fully_connected:
                 edges[relation.key] = Edges(*ends)
                 continue
             if relation.key not in batch.edge_types:
@@ -66,14 +66,14 @@ class GraphState:
         """New features for these node types."""
         return replace(self, x={**self.x, **x})
 
-    def connect(self, edges: Mapping[EdgeType, Edges]) -> GraphState:
+    def with_edges(self, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """New edges of relations that the graph has."""
         unknown = [key for key in edges if key not in self.edges]
         if unknown:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
         return replace(self, edges={**self.edges, **edges})
 
-    def grow(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
+    def replace_nodes(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
         Args:
@@ -92,28 +92,28 @@ class GraphState:
         edges = {**self.edges, **complete, **edges}
         return replace(self, x={**self.x, kind: x}, layouts=layouts, edges=edges)
 
-    def made_of(self, kind: str, parts: Sequence[str]) -> GraphState:
+    def with_parts(self, kind: str, merged_from: Sequence[str]) -> GraphState:
         """Says that nodes of one type stand, post by post, for those of these types, type after type.
 
         Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
         """
-        return replace(self, parts={**self.parts, kind: tuple(parts)})
+        return replace(self, merged_from={**self.merged_from, kind: tuple(merged_from)})
 
-    def keep(self, name: str, x: Tensor, *, like: str) -> GraphState:
+    def with_features(self, name: str, x: Tensor, *, like: str) -> GraphState:
         """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
-        kind = self.kind_of(like)
+        kind = self.node_type_of(like)
         kept = self.update(**{name: x})
-        return kept if kind is None else replace(kept, kinds={**self.kinds, name: kind})
+        return kept if kind is None else replace(kept, feature_types={**self.feature_types, name: kind})
 
-    def kind_of(self, name: str) -> str | None:
+    def node_type_of(self, name: str) -> str | None:
         """The node type of the features of this name; None where no layer told."""
-        return name if name in self.layouts else self.kinds.get(name)
+        return name if name in self.layouts else self.feature_types.get(name)
 
-    def emit(self, task: str, scores: Tensor) -> GraphState:
+    def with_scores(self, task: str, scores: Tensor) -> GraphState:
         """Scores of a task, ``[nodes, labels]``."""
         return replace(self, emissions={**self.emissions, task: scores})
 
     @cached_property
-    def sentences(self) -> int:
+    def num_graphs(self) -> int:
         """Posts in the batch."""
         return self.data.num_graphs

@@ -24,7 +24,7 @@ def build_model(
     train: Sequence[Pair],
     *,
     regions: RegionEncoder | None = None,
-    similar: NearestWords | None = None,
+    nearest_words: NearestWords | None = None,
 ) -> Tagger:
     """The model, told what it reads: how wide region vectors and picture's features are, similar words.
 
@@ -34,17 +34,17 @@ def build_model(
         labels: its label set.
         train: the posts it learns from.
         regions: what will give objects their region vectors, if not the posts have them.
-        similar: the words' neighbours.
+        nearest_words: the words' neighbours.
 
     Raises:
         ValueError: when it reads features that no post has, or is given regions or word vectors for nothing.
     """
     given: dict[str, Any] = widths(train)
-    seen = "image_width" in given
+    seen = "image_dim" in given
     if regions:
-        given["region_width"] = regions.width
-    if similar:
-        given["similar"] = similar
+        given["region_dim"] = regions.out_channels
+    if nearest_words:
+        given["nearest_words"] = nearest_words
     while True:
         try:
             tagger = model(encoder, labels, **given)
@@ -54,15 +54,15 @@ def build_model(
             unread = [name for name in given if f"unexpected keyword argument '{name}'" in told]
             if not unread:
                 raise
-            if regions and "region_width" in unread:
+            if regions and "region_dim" in unread:
                 raise ValueError(
                     "this model reads no regions of objects, so it can't have any; leave them out"
                 ) from error
-            if "similar" in unread:
+            if "nearest_words" in unread:
                 raise ValueError("this model looks no words up; leave word_vectors out") from error
             given = {name: value for name, value in given.items() if name not in unread}
             continue
-        if tagger.builder.image_width is not None and not seen:
+        if tagger.builder.image_dim is not None and not seen:
             raise ValueError(
                 f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
                 "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
@@ -71,10 +71,10 @@ def build_model(
 
 
 def widths(pairs: Sequence[Pair]) -> dict[str, int]:
-    """How wide the posts' features are: ``image_width`` and ``region_width``, as far as any post has them."""
+    """How wide the posts' features are: ``image_dim`` and ``region_dim``, as far as any post has them."""
     images = (pair.image_features for pair in pairs if pair.image_features is not None)
     regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
-    first = {"image_width": next(images, None), "region_width": next(regions, None)}
+    first = {"image_dim": next(images, None), "region_dim": next(regions, None)}
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
 
 

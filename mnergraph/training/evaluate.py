@@ -20,8 +20,8 @@ def evaluate(
 ) -> tuple[Scores, list[list[str]]]:
     """Scores of a model on labelled posts, and the tags it gives them, in the posts' order."""
     _require_labels(pairs)
-    drafts = [model.builder.draft(pair) for pair in pairs]
-    loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.finish)
+    drafts = [model.builder.build(pair) for pair in pairs]
+    loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.load_image_tensors)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}
     model.eval()

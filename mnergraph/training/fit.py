@@ -83,7 +83,7 @@ def fit(
             enable_progress_bar=loop.progress,
             **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
         )
-        build, finish = model.builder.draft, model.builder.finish
+        build, finish = model.builder.build, model.builder.load_image_tensors
         graphs = [build(pair) for pair in train]
         _fit_normalizers(model, graphs)
         batches = GraphLoader(
@@ -107,7 +107,7 @@ def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
     if encoders and "x" in graphs[0]["object"]:
         regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
         for encoder in encoders:
-            encoder.observe(regions)
+            encoder.fit_normalization(regions)
 
 
 def _logger(name: str, folder: Path) -> Logger | bool:

@@ -43,7 +43,7 @@ class LitTagger(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         for layer in self.model.modules():
             if isinstance(layer, EpochAware):
-                layer.at_epoch(self.current_epoch)
+                layer.on_epoch_start(self.current_epoch)
 
     def training_step(self, batch: Batch, place: int) -> Tensor:
         try:
@@ -97,7 +97,7 @@ class LitTagger(lightning.LightningModule):
 
 def gold_and_predicted(model: Tagger, batch: Batch) -> tuple[list[list[str]], list[list[str]]]:
     """The gold and the predicted tags of every post of a batch."""
-    predicted = model.tags(model(batch))
+    predicted = model.decode_tags(model(batch))
     return [list(pair.labels or ()) for pair in batch.pair], predicted
 
 

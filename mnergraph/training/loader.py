@@ -110,18 +110,18 @@ class GraphLoader(DataLoader):
             # else every epoch would draw from torch's own random state, and a resumed one once more
             generator=torch.Generator().manual_seed(seed),
         )
-        self.given = 0
+        self.batches_served = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # a generator, so that the order is drawn with the first batch, when the epoch is known
-        self.given = self.order.skip
+        self.batches_served = self.order.skip
         for batch in super().__iter__():
-            self.given += 1
+            self.batches_served += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """How many batches of this epoch were given out."""
-        return {"given": self.given}
+        return {"given": self.batches_served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leaves out what was given out before; a finished epoch is followed by a whole one."""

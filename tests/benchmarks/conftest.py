@@ -21,7 +21,7 @@ CAPTIONS = ("a man with a hat", "a small dog on the grass", "the old town", "a r
 SETTINGS = """\
 system: BERT-CRF
 model: BERT-CRF
-data: Folder
+data: PostFolder
 source: none
 encoder: {encoder}
 arguments: {{dropout: 0.1}}
@@ -67,7 +67,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     backbone = tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2)
     backbone.model.save_pretrained(folder)
-    backbone.pieces.tokenizer.save_pretrained(folder)
+    backbone.tokenizer.tokenizer.save_pretrained(folder)
     return folder
 
 

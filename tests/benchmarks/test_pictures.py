@@ -19,7 +19,7 @@ from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.pair import Pair
 
 Splits = dict[str, list[Pair]]
-SMALL = partial(BackboneGrid, "resnet18", "random", size=64, cells=7)
+SMALL = partial(BackboneGrid, "resnet18", "random", size=64, pool_size=7)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def reader(encoder: Path) -> TextEncoderModel:
 
 def states(reader: TextEncoderModel, caption: str) -> tuple[Tensor, list[int]]:
     """The encoder's states of a caption alone, and how many pieces each word has."""
-    tokenizer = reader.pieces.tokenizer
+    tokenizer = reader.tokenizer.tokenizer
     words = caption.split()
     given = tokenizer([words], is_split_into_words=True, return_tensors="pt")
     counts = [len(tokenizer([[word]], is_split_into_words=True)["input_ids"][0]) - 2 for word in words]
@@ -84,8 +84,8 @@ def test_maps(pictured: Splits) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torchvision.models.resnet18(weights=None).eval()
-    grids = seen_by_backbone(pictured, SMALL(stage=2, cells=2), "grid", progress=False)
-    vectors = seen_by_backbone(pictured, SMALL(stage=2, cells=2), "vector", progress=False)
+    grids = seen_by_backbone(pictured, SMALL(stage=2, pool_size=2), "grid", progress=False)
+    vectors = seen_by_backbone(pictured, SMALL(stage=2, pool_size=2), "vector", progress=False)
     for split, pairs in pictured.items():
         for pair, grid, vector in zip(pairs, grids[split], vectors[split], strict=True):
             if pair.image_path is None:

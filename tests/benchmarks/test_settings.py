@@ -59,7 +59,7 @@ def builds(experiment: Experiment) -> None:
     """Builds the experiment's model over a tiny encoder; it keeps the arguments it was given."""
     model = model_for(experiment, posts_for(experiment, 3, [4]), (48, 1, 4))
     assert type(model) is MODELS[experiment.model]
-    kept, given = model.settings(), dict(experiment.arguments)
+    kept, given = model.hparams(), dict(experiment.arguments)
     if experiment.object_labels is not None and "label_features" in kept:
         given["label_features"] = experiment.object_labels
     assert {key: kept[key] for key in given} == given

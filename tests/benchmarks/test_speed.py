@@ -91,7 +91,7 @@ def test_parts_of_a_step_are_those_of_the_model() -> None:
     """A step learns; the encoder's alone moves the encoder's weights and no others; losses move none."""
     torch.manual_seed(0)
     model = BERTCRF(random_encoder(16, 1, 2), LABELS)
-    calls = training_calls(model, [collate(model.builder.build(some_posts(4)))])
+    calls = training_calls(model, [collate(model.builder.build_all(some_posts(4)))])
     own = {id(weight) for weight in model.encoder_parameters()}
 
     def moved(name: str) -> list[bool]:

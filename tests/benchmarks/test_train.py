@@ -31,7 +31,7 @@ def run(settings: Path, root: Path, out: Path, *further: str) -> dict[str, Any]:
 def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
     found = run(settings, root, tmp_path / "new" / "r.json", "--seeds=[3, 4]")
     assert found["benchmark"] == "train"
-    assert (found["system"], found["data"], found["test data"]) == ("BERT-CRF", "Folder", "Folder")
+    assert (found["system"], found["data"], found["test data"]) == ("BERT-CRF", "PostFolder", "PostFolder")
     assert found["posts"] == {"train": 40, "valid": 12, "test": 15}
     assert found["checksums"]["test"] == checksum(root / "test.txt")
     assert found["experiment"]["loop"]["epochs"] == 2
@@ -79,7 +79,7 @@ def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: P
     caption = (*GVATT, "--encoder=random:8", "--image=grid", "--image_features=caption")
     with pytest.raises(ValueError, match="random:8 reads no captions: give --caption_encoder"):
         run(settings, root, tmp_path / "r.json", *caption)
-    small = "--arguments={hidden: 4, character_width: 4, character_hidden: 2, query: 4, attention: 4}"
+    small = "--arguments={hidden: 4, char_dim: 4, char_hidden_size: 2, query: 4, attention: 4}"
     found = run(settings, root, tmp_path / "r.json", *caption, small, f"--caption_encoder={encoder}")
     assert found["evidence"]["test"]["image vectors"] == 10
 
@@ -104,7 +104,7 @@ def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) ->
         run(settings, root, out, *UMGF, "--regions.backbone=resnet18")
     with pytest.raises(ValueError, match="looks 4 similar words up: give --word_vectors"):
         run(settings, root, out, "--similar=4")
-    with pytest.raises(ValueError, match="there is no data set 'Twitter'; there is Folder"):
+    with pytest.raises(ValueError, match="there is no data set 'Twitter'; there is PostFolder"):
         run(settings, root, out, "--data=Twitter")
     assert not out.exists()
 
@@ -112,16 +112,16 @@ def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) ->
 def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., Path], tmp_path: Path) -> None:
     """Twitter-2015's OTHER is Twitter-2017's MISC, whichever way one trains."""
     other = write(tmp_path / "there", other="MISC")
-    test = ("--test_data=Folder", f"--test.root={other}")
+    test = ("--test_data=PostFolder", f"--test.root={other}")
     here = run(settings, root, tmp_path / "r.json", *test)["seeds"]["0"]["test"]["lenient_by_type"]
     assert set(here) == {"PER", "LOC", "ORG", "OTHER"}
     assert here["OTHER"]["gold"] > 0
-    found = run(settings, other, tmp_path / "s.json", "--test_data=Folder", f"--test.root={root}")
+    found = run(settings, other, tmp_path / "s.json", "--test_data=PostFolder", f"--test.root={root}")
     assert set(found["seeds"]["0"]["test"]["lenient_by_type"]) == {"PER", "LOC", "ORG", "MISC"}
     assert found["checksums"]["test"] == checksum(root / "test.txt")
     assert found["checksums"]["valid"] == checksum(other / "valid.txt")
     with pytest.raises(ValueError, match=r"test_data, the other data set, and test.root, its folder"):
-        run(settings, root, tmp_path / "t.json", "--test_data=Folder")
+        run(settings, root, tmp_path / "t.json", "--test_data=PostFolder")
 
 
 def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["vector", "grid"])
 def test_drawn_pictures_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
-    seen = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, cells: 3}"
+    seen = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, pool_size: 3}"
     how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", seen)
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *how)
     assert found["evidence"]["test"]["image vectors"] == 7

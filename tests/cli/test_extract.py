@@ -183,7 +183,7 @@ def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(pair.image_features, direct.grid)
         assert pair.size == (40, 30)
     assert found[2].image_features is found[3].image_features is None
-    pooled = Evidence(stores=(tmp_path / "store",), image="pooled").attach(posts)
+    pooled = Evidence(stores=(tmp_path / "store",), image_nodes="pooled").attach(posts)
     torch.testing.assert_close(pooled[0].image_features, direct.pooled[None])
     assert Evidence(stores=(tmp_path / "store",)).coverage(found).images == 2
     with pytest.raises(FileNotFoundError, match=r"is no feature store"):
@@ -225,10 +225,10 @@ def test_drawn_evidence_says_what_was_seen() -> None:
 
 def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = ["features", "--images", str(images), "--store", str(tmp_path / "store"), "--progress", "false"]
-    main([*job, "--extractor", "Regions", "--extractor.backbone", "resnet18", "--extractor.size", "32"])
+    main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "32"])
     assert "7 pictures: 6 extracted now, 1 known" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main([*job, "--extractor", "Regions", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
+        main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
     assert "settings.size: 32 there, 48 here" in capsys.readouterr().err
     main(["ls"])
     told = capsys.readouterr().out

@@ -47,7 +47,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "machine",
     }
     assert (result["model"], result["encoder"]) == ("UMGF", TINY)
-    assert result["settings"]["region_width"] == 512
+    assert result["settings"]["region_dim"] == 512
     assert result["data"]["name"] == "Lookalikes"
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [30, 10, 10]
     assert result["data"]["test sha256"] == checksum(trained.root / "raw" / "test.txt")
@@ -57,7 +57,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "model",
         "result.json",
     ]
-    record = Tagger.from_pretrained(trained.model).record
+    record = Tagger.from_pretrained(trained.model).metadata
     assert record["scores"] == result["scores"]
     assert record["evidence"]["regions"] == vars(RegionEncoder(size=32))
     assert record["evidence"]["caption_phrases"] is False
@@ -88,8 +88,8 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
         train(PostFolder, root, model, tmp_path / "blind", loop=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
     result = train(PostFolder, root, model, tmp_path / "out", loop=QUICK)
-    assert result["settings"]["image_width"] == 6
-    assert "region_width" not in result["settings"]
+    assert result["settings"]["image_dim"] == 6
+    assert "region_dim" not in result["settings"]
 
 
 def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
     result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, loop=QUICK)
     assert result["word_vectors"] == "glove.txt"
     assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
-    saved = Tagger.from_pretrained(tmp_path / "run" / "model").similar
-    assert set(saved.span) == {word for word in words if word.lower() in known}
+    saved = Tagger.from_pretrained(tmp_path / "run" / "model").nearest_words
+    assert set(saved.words) == {word for word in words if word.lower() in known}
     assert dict(saved.of(known[0])).keys() == set(known[1:])
     with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
         train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, loop=QUICK)

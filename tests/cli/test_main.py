@@ -279,19 +279,22 @@ def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.Monk
 def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
     told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
-    assert "there is no data 'Twitter'; there is Folder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C" in told
+    assert "there is no data 'Twitter'; there is PostFolder, Lookalikes, Twitter2015, Twitter2017, Twitter2017C" in told
     known = ", ".join(model.__name__ for model in MODELS.values())
     for model in (["--model", "GPT"], ["--model=GPT"]):
-        told = fault("train", "--data", "Folder", *model, *job)
+        told = fault("train", "--data", "PostFolder", *model, *job)
         assert f"there is no model 'GPT'; there is {known}; see mnergraph train --help" in told
     told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
-    assert "there is no data 'Twitter'; there is Folder" in told
+    assert "there is no data 'Twitter'; there is PostFolder" in told
     told = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
-    assert "there is no extractor 'YOLO'; there is Regions, Tower, RCNN, DETRDetector, Grounder" in told
+    assert (
+        "there is no extractor 'YOLO'; there is BackboneGrid, VisionTower, RCNNDetector, DETRDetector, PhraseGrounder"
+        in told
+    )
     assert "invalid choice: 'tain' (choose from" in fault("tain")
-    assert "required: train.root" in fault("train", "--data", "Folder", "--model", "UMGF", "--out", tmp_path)
-    assert "loop.epochs" in fault("train", "--data", "Folder", "--model", "UMGF", *job, "--loop.epochs", "many")
-    told = fault("train", "--data", "Folder", "--model", "UMGF", "--model.width", "wide", *job)
+    assert "required: train.root" in fault("train", "--data", "PostFolder", "--model", "UMGF", "--out", tmp_path)
+    assert "loop.epochs" in fault("train", "--data", "PostFolder", "--model", "UMGF", *job, "--loop.epochs", "many")
+    told = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.width", "wide", *job)
     assert "width" in told
     assert "see mnergraph" in told
 
@@ -300,7 +303,7 @@ def test_things_that_are_not_there(
     fault: Callable[..., str], trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path / "run"]
-    told = fault("train", "--data", "Folder", "--root", tmp_path / "gone", "--model", "BERT", *out)
+    told = fault("train", "--data", "PostFolder", "--root", tmp_path / "gone", "--model", "BERT", *out)
     assert f"no train.txt in {tmp_path / 'gone'}" in told
     posts = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
@@ -331,7 +334,7 @@ def test_things_that_are_not_there(
 
 def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
-    told = fault("evaluate", "--model", trained.model, "--data", "Folder", "--root", tmp_path)
+    told = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
     assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
     assert "--data.mapping '{OTHER: MISC}' renames types." in told
 

@@ -32,5 +32,5 @@ def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(line) == {"id", "text", "entities"}
     for name in ("BERT-CRF", "UMGF"):
         model = mnergraph.load(tmp_path / name / "model")
-        assert model.record["scores"]["test"]["lenient"]
-        assert (model.record["evidence"]["regions"] is not None) == (name == "UMGF")
+        assert model.metadata["scores"]["test"]["lenient"]
+        assert (model.metadata["evidence"]["regions"] is not None) == (name == "UMGF")

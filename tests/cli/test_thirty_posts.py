@@ -52,21 +52,21 @@ def test_regions_and_the_objects_that_are_given(call: ForwardRecord, posts: Path
     """GEI: the map of a ResNet out of a store, and crops of objects.jsonl through another one."""
     store, of_posts = (
         tmp_path / "store",
-        ("--data", "Folder", "--root", posts, "--data.mapping", "{OTHER: MISC}"),
+        ("--data", "PostFolder", "--root", posts, "--data.mapping", "{OTHER: MISC}"),
     )
     told = call(
         *("features", "--images", posts / "images", "--store", store, "--dtype", "float16"),
-        *("--extractor", "Regions", "--extractor.backbone", "resnet18", "--extractor.size", "64"),
+        *("--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "64"),
     )
     assert told.startswith("20 pictures: 20 extracted now, 0 known\n2 mislabelled")
     told = call(
         *("train", *of_posts, "--stores", json.dumps([str(store)])),
-        *("--regions", "Crops", "--regions.size", "32", *QUICK),
+        *("--regions", "RegionEncoder", "--regions.size", "32", *QUICK),
         *("--model", "GEI", "--model.heads", "4", "--out", tmp_path / "out"),
     )
     model = tmp_path / "out" / "model"
     record = json.loads((model / "config.json").read_text())["record"]
-    assert [of["extractor"] for of in record["evidence"]["stores"]] == ["Regions"]
+    assert [of["extractor"] for of in record["evidence"]["stores"]] == ["BackboneGrid"]
     scores = told[told.index("\ntest\n") + 6 : told.index("\nmodel:")].strip()
     assert call("evaluate", "--model", model, *of_posts).strip() == scores, "from the pictures themselves"
 
@@ -94,9 +94,9 @@ def test_objects_of_a_detector(call: ForwardRecord, posts: Path, tmp_path: Path)
     )
     call(
         *("features", "--images", bare / "images", "--posts", bare, "--store", tmp_path / "store"),
-        *("--extractor", "RCNN", "--extractor.threshold", "0", "--extractor.top", "3", *detector),
+        *("--extractor", "RCNNDetector", "--extractor.threshold", "0", "--extractor.top", "3", *detector),
     )
-    of_posts = ("--data", "Folder", "--root", bare, "--data.mapping", "{OTHER: MISC}")
+    of_posts = ("--data", "PostFolder", "--root", bare, "--data.mapping", "{OTHER: MISC}")
     stores = ("--stores", json.dumps([str(tmp_path / "store")]))
     call(
         *("train", *of_posts, *stores, *QUICK, "--out", tmp_path / "out", "--model", "UMGF"),

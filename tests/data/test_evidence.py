@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_attach(folder: Path) -> None:
-    first, second, third = Evidence.beside(folder).attach(PAIRS)
+    first, second, third = Evidence.from_folder(folder).attach(PAIRS)
     assert [seen.label for seen in first.objects] == ["man", "cup", "ball", "man", "ball"]
     assert [seen.box for seen in first.objects] == [BOX] * 3 + [None] * 2
     # Rows follow the file's order, objects their score.
@@ -43,7 +43,7 @@ def test_attach(folder: Path) -> None:
 
 
 def test_attaching_twice_changes_nothing(folder: Path) -> None:
-    evidence = Evidence.beside(folder)
+    evidence = Evidence.from_folder(folder)
     once = evidence.attach(PAIRS)
     assert evidence.attach(once) == once
 
@@ -67,8 +67,8 @@ def test_another_chunker(folder: Path) -> None:
 
 
 def test_coverage_counts_posts_and_strangers(folder: Path) -> None:
-    counted = Evidence.beside(folder).coverage(PAIRS)
-    assert counted == Coverage(posts=3, captions=2, objects=1, regions=1, images=1, strangers=2)
+    counted = Evidence.from_folder(folder).coverage(PAIRS)
+    assert counted == Coverage(posts=3, captions=2, objects=1, regions=1, images=1, unmatched_ids=2)
     assert Evidence().coverage(PAIRS) == Coverage(posts=3)
 
 
@@ -87,7 +87,7 @@ def test_faults(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ")
 def test_real_posts(shared: Path) -> None:
     pairs = read_conll(shared / "posts" / "train.txt")
-    evidence = Evidence.beside(shared / "posts")
+    evidence = Evidence.from_folder(shared / "posts")
     covered = evidence.coverage(pairs)
-    assert (covered.posts, covered.captions, covered.strangers) == (10, 10, 10)
+    assert (covered.posts, covered.captions, covered.unmatched_ids) == (10, 10, 10)
     assert all(pair.caption and pair.size for pair in evidence.attach(pairs))

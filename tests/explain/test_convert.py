@@ -72,7 +72,7 @@ def test_nodes_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_pieces_as_tokens_carry_their_word() -> None:
-    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny(["ann"]).pieces, tokens="pieces")(POST))
+    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny(["ann"]).tokenizer, tokens="pieces")(POST))
     words = [told.get("word") for _, told in graph.nodes(data=True) if told["type"] == "token"]
     assert words[0] is words[-1] is None
     assert list(dict.fromkeys(words[1:-1])) == list(POST.words)
@@ -83,9 +83,9 @@ def test_edges_say_what_they_are() -> None:
     data = GraphBuilder(SCHEMA)(POST)
     graph = to_networkx(data, SCHEMA)
     for relation in SCHEMA:
-        found, index = edges(graph, relation.key), relation.connect(data).index
+        found, index = edges(graph, relation.key), relation.connect(data).edge_index
         assert set(found) == set(map(tuple, index.t().tolist())), relation
-        assert {told["kind"] for told in found.values()} <= {type(relation.kind).__name__}
+        assert {told["kind"] for told in found.values()} <= {type(relation.rule).__name__}
     told = edges(graph, AROUND)[0, 1]
     assert told["label"] == SPATIAL_LABELS[3]
     assert told["distance"] == pytest.approx(14 / 2000**0.5)
@@ -122,7 +122,7 @@ def test_weights_stand_on_their_edges() -> None:
         assert count == sum(len(t.get("attention", {})) + len(t.get("mean_gate", {})) for t in held)
         for gates in seen.gates:
             for place, value in enumerate(gates.values.tolist()):
-                told = graph.nodes[f"{gates.kind} {place}"].get("mean_gate", {})
+                told = graph.nodes[f"{gates.node_type} {place}"].get("mean_gate", {})
                 assert told.get(gates.layer) == (value if value == value else None)
     told = edges(to_networkx(GraphBuilder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
     every = [told["mean_gate"]["0"], *told["attention"]["2.0"]]
@@ -148,7 +148,7 @@ def test_nodes_that_the_model_grew() -> None:
     # they come back as nodes of their own
     data = from_networkx(graph)
     assert data["entity"].num_nodes == 3
-    assert data[OF].edge_index.tolist() == record.posts[0].grown[OF].tolist()
+    assert data[OF].edge_index.tolist() == record.posts[0].dynamic_edges[OF].tolist()
 
 
 def test_what_a_model_sees(umgf: Make) -> None:

@@ -96,7 +96,7 @@ def test_by_way_of_graphml(data: HeteroData, tmp_path_factory: pytest.TempPathFa
 
 
 def builders() -> list[GraphBuilder]:
-    options = {"tokenizer": tiny(["paris"]).pieces, "labels": LABELS, "region_width": 6, "image_width": 5}
+    options = {"tokenizer": tiny(["paris"]).tokenizer, "labels": LABELS, "region_dim": 6, "image_dim": 5}
     return [GraphBuilder(SCHEMA), GraphBuilder(SCHEMA, **options)]
 
 

@@ -28,15 +28,15 @@ def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
     dropped = occlusion(model, pair, what=("object",))
     for place, told in enumerate(found):
         span = told.entity.start, told.entity.end
-        assert told.heard == tuple(record.posts[0].heard(span).tolist())
-        assert told.mattered == tuple(abs(effect.change[place]) for effect in dropped.effects)
+        assert told.heard == tuple(record.posts[0].attention_to(span).tolist())
+        assert told.effect == tuple(abs(effect.change[place]) for effect in dropped.effects)
         # tau-b without ties: agreeing pairs less disagreeing ones, over all pairs
-        if len(set(told.heard)) == len(set(told.mattered)) == 4:
+        if len(set(told.heard)) == len(set(told.effect)) == 4:
             pairs = [(i, j) for i in range(4) for j in range(i)]
-            agree = [(told.heard[i] - told.heard[j]) * (told.mattered[i] - told.mattered[j]) > 0 for i, j in pairs]
+            agree = [(told.heard[i] - told.heard[j]) * (told.effect[i] - told.effect[j]) > 0 for i, j in pairs]
             assert told.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
         elif told.correlation is not None:
-            assert told.correlation == kendalltau(told.heard, told.mattered).statistic
+            assert told.correlation == kendalltau(told.heard, told.effect).statistic
     assert any(told.correlation is not None for told in found)
     assert faithfulness(model, pair, relation=TO_TOKENS) == found
 
@@ -48,7 +48,7 @@ def test_where_there_are_no_ranks(umgf: Make) -> None:
         pair = Pair(("Ann", "saw", "Rome"), objects=objects)
         for told in faithfulness(model, pair):
             assert told.correlation is None
-            assert len(told.heard) == len(told.mattered) == len(objects)
+            assert len(told.heard) == len(told.effect) == len(objects)
 
 
 def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:

@@ -24,14 +24,14 @@ FORMS = pytest.mark.parametrize("form", ["paper", "released"])
 
 def certain(model: Tagger, pair: Pair, spans: list[Span], tags: list[str]) -> list[float]:
     graph = model(collate([model.builder(pair)]))
-    return model.certainty(graph, [spans], [tags])[0]
+    return model.span_probabilities(graph, [spans], [tags])[0]
 
 
 @FORMS
 def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
     model, pair = umgf(form), post(6, 3, seed=2, grounded=0.5)
     found = occlusion(model, pair, batch_size=2)
-    (entities,), (tags,) = model.predict([pair]), model.tags(model.read([pair]))
+    (entities,), (tags,) = model.predict([pair]), model.decode_tags(model.forward_examples([pair]))
     assert len(entities) > 1
     assert list(found.entities) == entities
     spans = [Span(e.start, e.end, e.type) for e in entities]
@@ -52,11 +52,11 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
     # a relation without edges: by the stack, layer by layer
     for relation in model.schema.relations:
         with torch.no_grad():
-            graph = GraphState.of(model.builder(pair), model.schema)
+            graph = GraphState.from_batch(model.builder(pair), model.schema)
             edges = graph.edges[relation]
             nothing = type(edges)(edges.src, edges.dst, torch.zeros(2, 0, dtype=torch.long))
             last = model.layers(replace(graph, edges={**graph.edges, relation: nothing}))
-            wanted = model.certainty(last, [spans], [tags])[0]
+            wanted = model.span_probabilities(last, [spans], [tags])[0]
         now = [e.score + change for e, change in zip(entities, changes[relation], strict=True)]
         assert now == pytest.approx(wanted, abs=1e-5)
 
@@ -100,10 +100,10 @@ def test_table(umgf: Make) -> None:
 def test_certainty_of_what_was_found_is_its_score(umgf: Make) -> None:
     for form in ("paper", "released"):
         model = umgf(form)
-        graph = model.read(awkward_posts())
-        found = model.entities(graph)
+        graph = model.forward_examples(awkward_posts())
+        found = model.decode_entities(graph)
         spans = [[Span(e.start, e.end, e.type) for e in entities] for entities in found]
-        sure = model.certainty(graph, spans, model.tags(graph))
+        sure = model.span_probabilities(graph, spans, model.decode_tags(graph))
         assert sure == [[e.score for e in entities] for entities in found]
 
 

@@ -38,8 +38,8 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
         assert one.pair == other.pair
         assert (one.nodes, one.parts, one.spans()) == (other.nodes, other.parts, other.spans())
         assert torch.equal(one.word, other.word)
-        assert one.grown.keys() == other.grown.keys()
-        assert all(torch.equal(index, other.grown[key]) for key, index in one.grown.items())
+        assert one.dynamic_edges.keys() == other.dynamic_edges.keys()
+        assert all(torch.equal(index, other.dynamic_edges[key]) for key, index in one.dynamic_edges.items())
         for mine, yours in zip(one.weights, other.weights, strict=True):
             assert torch.equal(mine.weights, yours.weights)
             assert torch.equal(mine.index, yours.index)
@@ -47,7 +47,7 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
                 getattr(yours, name) for name in ("layer", "relation", "what", "nodes", "module")
             ]
         for mine, yours in zip(one.gates, other.gates, strict=True):
-            assert (mine.layer, mine.kind, mine.module) == (yours.layer, yours.kind, yours.module)
+            assert (mine.layer, mine.node_type, mine.module) == (yours.layer, yours.node_type, yours.module)
             torch.testing.assert_close(mine.values, yours.values, rtol=0, atol=0, equal_nan=True)
 
 
@@ -95,18 +95,18 @@ def test_weights_as_a_matrix() -> None:
 
 def test_weights_along_a_relation(record: AttentionRecord) -> None:
     seen = record.posts[0]
-    assert [w.layer for w in seen.along(TOKENS)] == ["1", "6"]
-    assert [w.layer for w in seen.along(TOKENS, layer="6")] == ["6"]
+    assert [w.layer for w in seen.select(TOKENS)] == ["1", "6"]
+    assert [w.layer for w in seen.select(TOKENS, layer="6")] == ["6"]
     with pytest.raises(KeyError, match=r"no weights along .*'near'.*; recorded: 0 \('object', 'attends'"):
-        seen.along(("token", "near", "token"))
+        seen.select(("token", "near", "token"))
     with pytest.raises(KeyError, match=r"in layer 2; recorded"):
-        seen.along(TOKENS, layer="2")
+        seen.select(TOKENS, layer="2")
 
 
 def test_what_words_hear_of_objects(record: AttentionRecord) -> None:
     seen = record.posts[0]
-    gates, attention = seen.along(TO_TOKENS)
-    (shows,) = seen.along(SHOWS)
+    gates, attention = seen.select(TO_TOKENS)
+    (shows,) = seen.select(SHOWS)
     image = seen.nodes["image"]
     # words 1 and 2 hear by gates, by attention, and by the two entities that they lie in
     wanted = [
@@ -114,16 +114,16 @@ def test_what_words_hear_of_objects(record: AttentionRecord) -> None:
         attention.matrix()[:, 1:3].mean((0, 1)),
         shows.matrix()[:, :2, image:].mean((0, 1)),
     ]
-    found = seen.heard((1, 3))
+    found = seen.attention_to((1, 3))
     torch.testing.assert_close(found, torch.stack(wanted).mean(0))
-    torch.testing.assert_close(seen.heard((1, 3), relation=SHOWS), wanted[2])
-    torch.testing.assert_close(seen.heard((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
-    torch.testing.assert_close(seen.heard((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
-    assert seen.heard((0, 1), "token").shape == (7,)
+    torch.testing.assert_close(seen.attention_to((1, 3), relation=SHOWS), wanted[2])
+    torch.testing.assert_close(seen.attention_to((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
+    torch.testing.assert_close(seen.attention_to((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
+    assert seen.attention_to((0, 1), "token").shape == (7,)
     # the last word lies in no entity
-    assert seen.heard((6, 7), relation=SHOWS) is None
-    assert seen.heard((1, 3), relation=OBJECTS) is None
-    assert seen.heard((1, 3), "piece") is None
+    assert seen.attention_to((6, 7), relation=SHOWS) is None
+    assert seen.attention_to((1, 3), relation=OBJECTS) is None
+    assert seen.attention_to((1, 3), "piece") is None
 
 
 def test_tokens_that_are_pieces(umgf: Make) -> None:
@@ -132,13 +132,13 @@ def test_tokens_that_are_pieces(umgf: Make) -> None:
     (seen,) = record.posts
     assert seen.word[0] == seen.word[-1] == -1
     assert seen.nodes["token"] == len(seen.word) > 5
-    assert seen.rows("token", (0, 1)).tolist() == [1]
-    assert seen.rows("token", (1, 2)).tolist() == list(range(2, len(seen.word) - 1))
-    assert seen.heard((1, 2)).shape == (2,)
+    assert seen.node_rows("token", (0, 1)).tolist() == [1]
+    assert seen.node_rows("token", (1, 2)).tolist() == list(range(2, len(seen.word) - 1))
+    assert seen.attention_to((1, 2)).shape == (2,)
 
 
 def test_entities_given_with_the_post() -> None:
     told = PairRecord(Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {})
     assert told.spans() == [(0, 2), (2, 3)]
-    assert told.rows("entity", (1, 3)).tolist() == [0, 1]
-    assert told.rows("entity", (2, 3)).tolist() == [1]
+    assert told.node_rows("entity", (1, 3)).tolist() == [0, 1]
+    assert told.node_rows("entity", (2, 3)).tolist() == [1]

@@ -105,11 +105,11 @@ def test_gates_of_nodes() -> None:
     graph = state([post(5, 2, seed=1), post(2, 3, seed=2)])
     graph = graph.update(other=graph.x["object"].flip(0))
     gate = VisualGate(WIDTH)
-    record = recorded(FeatureModule(gate, read=("object", "other"), write="object"), graph)
+    record = recorded(FeatureModule(gate, in_keys=("object", "other"), out_key="object"), graph)
     wanted = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
     for seen, values in zip(record.posts, wanted.split([2, 3]), strict=True):
         (found,) = seen.gates
-        assert (found.kind, found.layer) == ("object", "0")
+        assert (found.node_type, found.layer) == ("object", "0")
         torch.testing.assert_close(found.values, values)
 
 
@@ -121,11 +121,11 @@ def alike(one: PairRecord, other: PairRecord) -> None:
         assert named[0] == named[1]
         torch.testing.assert_close(mine.matrix(), yours.matrix(), atol=1e-5, rtol=1e-4)
     for mine, yours in zip(one.gates, other.gates, strict=True):
-        assert (mine.layer, mine.kind, mine.module) == (yours.layer, yours.kind, yours.module)
+        assert (mine.layer, mine.node_type, mine.module) == (yours.layer, yours.node_type, yours.module)
         torch.testing.assert_close(mine.values, yours.values, atol=1e-5, rtol=1e-4, equal_nan=True)
-    assert one.grown.keys() == other.grown.keys()
-    for relation, index in one.grown.items():
-        assert set(map(tuple, index.t().tolist())) == set(map(tuple, other.grown[relation].t().tolist()))
+    assert one.dynamic_edges.keys() == other.dynamic_edges.keys()
+    for relation, index in one.dynamic_edges.items():
+        assert set(map(tuple, index.t().tolist())) == set(map(tuple, other.dynamic_edges[relation].t().tolist()))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -176,7 +176,7 @@ def test_layers_by_their_place() -> None:
         "1.operators.0.weights",
         "6.operators.0.weights",
     ]
-    assert [(gates.layer, gates.kind) for gates in seen.gates] == [
+    assert [(gates.layer, gates.node_type) for gates in seen.gates] == [
         ("0", "object"),
         ("0", "token"),
         ("1", "token"),
@@ -195,12 +195,12 @@ def test_nodes_that_the_model_grows() -> None:
     assert [seen.nodes["entity"] for seen in record.posts] == [3, 0, 2]
     assert one.spans() == [(0, 2), (2, 4), (4, 6)]
     assert (few.spans(), bare.spans()) == ([], [(0, 2), (2, 4)])
-    assert set(one.grown) == {OF, SHOWS}
-    (shows,) = one.along(SHOWS)
+    assert set(one.dynamic_edges) == {OF, SHOWS}
+    (shows,) = one.select(SHOWS)
     assert shows.nodes == (one.nodes["image"] + 3, 3)
     # the last word lies in no entity; entities that hear nobody have no gate
-    assert one.rows("entity", (6, 7)).tolist() == []
-    assert one.rows("entity", (1, 3)).tolist() == [0, 1]
+    assert one.node_rows("entity", (6, 7)).tolist() == []
+    assert one.node_rows("entity", (1, 3)).tolist() == [0, 1]
     gates = {gates.layer: gates.values for gates in bare.gates}
     assert gates["5"].isnan().all()
     assert gates["5"].shape == (2,)
@@ -239,12 +239,12 @@ def test_calls_are_kept_apart(umgf: Make) -> None:
     with record_attention(model) as record:
         model.predict(posts[:3])
         model.predict(posts[3:5])
-        model(collate(model.builder.build(posts[5:6])))
+        model(collate(model.builder.build_all(posts[5:6])))
         model(model.builder(posts[6]))
     assert [len(call.pairs) for call in record.calls] == [3, 2, 1, 1]
     assert [seen.pair.id for seen in record.posts] == [pair.id for pair in posts[:7]]
     assert [seen.word.tolist() for seen in record.posts] == [list(range(len(p.words))) for p in posts[:7]]
-    alone = recorded(model, collate(model.builder.build(posts[:3])))
+    alone = recorded(model, collate(model.builder.build_all(posts[:3])))
     for one, other in zip(record.posts[:3], alone.posts, strict=True):
         alike(one, other)
     before = len(record.calls)
@@ -259,7 +259,7 @@ def test_layers_of_a_model(umgf: Make) -> None:
     layers = sorted({w.layer for w in whole.posts[0].weights})
     assert layers == [str(place) for place, part in enumerate(model.layers) if isinstance(part, HeteroLayer)]
     # its stack alone, without the model's own call
-    graph = GraphState.of(model.builder(post(4, 2)), model.schema)
+    graph = GraphState.from_batch(model.builder(post(4, 2)), model.schema)
     with record_attention(model) as record, torch.no_grad():
         model.layers(graph)
     alike(record.posts[0], whole.posts[0])
@@ -277,7 +277,7 @@ def test_a_model_without_relations() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_recording_changes_nothing(form: str, training: bool, umgf: Make) -> None:
     model: Tagger = umgf(form).train(training)
-    batch = collate(model.builder.build(awkward_posts()))
+    batch = collate(model.builder.build_all(awkward_posts()))
 
     def step() -> list[Tensor]:
         torch.manual_seed(5)
@@ -307,7 +307,7 @@ def test_nothing_is_left_behind(umgf: Make) -> None:
 
 def test_a_call_that_raises_leaves_nothing_in_the_record(umgf: Make) -> None:
     model = umgf()
-    graphs = model.builder.build([post(3, 1, seed=1)])
+    graphs = model.builder.build_all([post(3, 1, seed=1)])
     broken = collate(graphs)
     broken["object"].x = broken["object"].x[:, :2]
     with record_attention(model) as record:
@@ -394,14 +394,14 @@ def test_gates_that_may_be_of_several_node_types() -> None:
 
     stack = nn.Sequential(Both())
     (seen,) = recorded(stack, state([post(3, 2)])).posts
-    assert seen.gates[0].kind == "token", "no other type has three nodes"
+    assert seen.gates[0].node_type == "token", "no other type has three nodes"
     with (
         record_attention(stack),
         pytest.raises(ValueError, match=r"set 3 gates; its layer may write .*Graph.keep"),
     ):
         stack(state([post(3, 3)]))
-    kept = state([post(3, 3)]).keep("unnamed", torch.zeros(3, WIDTH), like="token")
-    assert recorded(stack, kept).posts[0].gates[0].kind == "token"
+    kept = state([post(3, 3)]).with_features("unnamed", torch.zeros(3, WIDTH), like="token")
+    assert recorded(stack, kept).posts[0].gates[0].node_type == "token"
     # a layer that treats several types has their modules under the types' names
     (seen,) = recorded(
         HeteroLayer(
@@ -410,13 +410,13 @@ def test_gates_that_may_be_of_several_node_types() -> None:
         ),
         state([post(3, 3)]),
     ).posts
-    assert [gates.kind for gates in seen.gates] == ["token", "object"]
+    assert [gates.node_type for gates in seen.gates] == ["token", "object"]
 
 
 def test_nodes_made_of_too_few() -> None:
     class Wrong(nn.Module):
         def forward(self, graph: GraphState) -> GraphState:
-            return graph.made_of("token", ["object"])
+            return graph.with_parts("token", ["object"])
 
     stack = nn.Sequential(Wrong())
     told = "token nodes are said to be made of object, which are not as many"

@@ -15,14 +15,14 @@ from mnergraph.graph.node_stores import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
-PIECES_OF = tiny(["paris", "in", "rain"], width=8).pieces
+PIECES_OF = tiny(["paris", "in", "rain"], width=8).tokenizer
 EVERYTHING = SCHEMA | Schema([Relation("entity", "of", "token", Member())], nodes=["image", "thought"])
 WITH_SPECIALS = LabelSet((*LABELS.tags, "X", "[CLS]", "[SEP]"))
 
 
 def full(tokens: str = "words") -> GraphBuilder:
     labels = LABELS if tokens == "words" else WITH_SPECIALS
-    return GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_width=6, image_width=5)
+    return GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_dim=6, image_dim=5)
 
 
 @pytest.mark.filterwarnings("ignore:The node types")
@@ -32,13 +32,13 @@ def test_every_store_of_every_post(pair: Pair, tokens: str) -> None:
     data = full(tokens)(pair)
     assert data.pair is pair
     assert set(data.node_types) == {*EVERYTHING.nodes, "piece", "label_piece"}
-    stored = {relation.key for relation in EVERYTHING if not relation.kind.complete}
+    stored = {relation.key for relation in EVERYTHING if not relation.rule.fully_connected}
     assert set(data.edge_types) == stored | {PIECES, LABEL_PIECES}
     assert data.validate()
     for kind in data.node_types:
         for name, values in data[kind].items():
             assert name == "num_nodes" or len(values) == data[kind].num_nodes, (kind, name)
-    objects, image = len(pair.objects), 0 if pair.image is None else 1
+    objects, image = len(pair.objects), 0 if pair.image_features is None else 1
     assert (data["object"].num_nodes, data["image"].num_nodes) == (objects, image)
     assert (data["entity"].num_nodes, data["thought"].num_nodes) == (0, 0)
     assert data["object"].x.shape == (objects, 6)
@@ -120,7 +120,7 @@ def test_objects() -> None:
 
 def test_classes_of_labels() -> None:
     pair = Pair(("a",), objects=tuple(map(DetectedObject, ("hat", "Dog", "a dog", "DOG", ""))))
-    builder = GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, classes=("dog", "Hat"))
+    builder = GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, object_classes=("dog", "Hat"))
     assert builder(pair)["object"].class_id.tolist() == [2, 1, 3, 1, 3]
     assert builder(Pair(("a",)))["object"].class_id.shape == (0,)
     assert "class_id" not in full()(pair)["object"]
@@ -128,8 +128,8 @@ def test_classes_of_labels() -> None:
 
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_an_object_that_stands_for_none(tokens: str) -> None:
-    options = {"tokenizer": PIECES_OF, "tokens": tokens, "region_width": 6, "classes": ("dog",)}
-    builder = GraphBuilder(EVERYTHING, stand_in=True, **options)
+    options = {"tokenizer": PIECES_OF, "tokens": tokens, "region_dim": 6, "object_classes": ("dog",)}
+    builder = GraphBuilder(EVERYTHING, add_placeholder_object=True, **options)
     for bare in (pair for pair in awkward_posts() if not pair.objects):
         data = builder(bare)
         store = data["object"]
@@ -203,11 +203,11 @@ def test_more_words_than_usual() -> None:
             r"post '9': the features of object 1 are \[4\], the builder expects \[6\]",
         ),
         (
-            {"image": torch.ones(49, 4)},
+            {"image_features": torch.ones(49, 4)},
             r"post '9': the features of the picture are \[49, 4\], the builder expects \[49, 5\]",
         ),
         (
-            {"image": torch.ones(5)},
+            {"image_features": torch.ones(5)},
             r"post '9': the features of the picture are \[5\], the builder expects \[5, 5\]",
         ),
     ],
@@ -260,8 +260,8 @@ def test_pooled_image() -> None:
         (None, grid[:0]),
     ):
         pair = Pair(("a",), id="9", image_features=rows)
-        store = GraphBuilder(Schema(nodes=["image"]), image_width=5, pool_image=True)(pair)["image"]
+        store = GraphBuilder(Schema(nodes=["image"]), image_dim=5, pool_image=True)(pair)["image"]
         assert torch.equal(store.x, wanted)
         assert store.num_nodes == len(wanted)
     with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
-        GraphBuilder(Schema(nodes=["image"]), image_width=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))
+        GraphBuilder(Schema(nodes=["image"]), image_dim=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))

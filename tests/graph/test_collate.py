@@ -16,10 +16,10 @@ from mnergraph.pair import Pair
 
 BUILDER = GraphBuilder(
     SCHEMA | Schema(nodes=["image", "entity", "thought"]),
-    tokenizer=tiny(width=8).pieces,
+    tokenizer=tiny(width=8).tokenizer,
     labels=LABELS,
-    region_width=6,
-    image_width=5,
+    region_dim=6,
+    image_dim=5,
 )
 
 
@@ -54,8 +54,8 @@ def check_same(ours: HeteroData, theirs: HeteroData) -> None:
     ids=["awkward", "one", "without objects", "bare", "mixed"],
 )
 def test_equals_pyg(posts: list[Pair]) -> None:
-    graphs = BUILDER.build(posts)
-    ours, theirs = collate(graphs), Batch.from_data_list(BUILDER.build(posts))
+    graphs = BUILDER.build_all(posts)
+    ours, theirs = collate(graphs), Batch.from_data_list(BUILDER.build_all(posts))
     check_same(ours, theirs)
     assert ours.num_graphs == theirs.num_graphs == len(posts)
     assert ours.pair == list(posts)
@@ -73,15 +73,15 @@ def test_equals_pyg(posts: list[Pair]) -> None:
 
 @pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
 def test_comes_apart_again(posts: list[Pair]) -> None:
-    batch = collate(BUILDER.build(posts))
-    for found, wanted in zip(batch.to_data_list(), BUILDER.build(posts), strict=True):
+    batch = collate(BUILDER.build_all(posts))
+    for found, wanted in zip(batch.to_data_list(), BUILDER.build_all(posts), strict=True):
         check_same(found, wanted)
     check_same(batch[1], BUILDER(posts[1]))
     assert batch.pair[0] is posts[0]
 
 
 def test_materialized_graphs_too() -> None:
-    graphs = [SCHEMA.materialize(graph) for graph in BUILDER.build(awkward_posts())]
+    graphs = [SCHEMA.materialize(graph) for graph in BUILDER.build_all(awkward_posts())]
     batch = collate(graphs)
     check_same(batch, Batch.from_data_list(graphs))
     for found, wanted in zip(batch.to_data_list(), graphs, strict=True):
@@ -89,9 +89,9 @@ def test_materialized_graphs_too() -> None:
 
 
 def test_graphs_stay_as_they_were() -> None:
-    graphs = BUILDER.build(awkward_posts())
+    graphs = BUILDER.build_all(awkward_posts())
     collate(graphs)
-    for found, wanted in zip(graphs, BUILDER.build(awkward_posts()), strict=True):
+    for found, wanted in zip(graphs, BUILDER.build_all(awkward_posts()), strict=True):
         check_same(found, wanted)
 
 
@@ -133,7 +133,7 @@ def test_no_graphs() -> None:
 
 def test_layouts() -> None:
     posts = awkward_posts()
-    found = layouts(collate(BUILDER.build(posts)))
+    found = layouts(collate(BUILDER.build_all(posts)))
     assert found["token"].counts.tolist() == [len(pair.words) for pair in posts]
     assert found["object"].counts.tolist() == [len(pair.objects) for pair in posts]
     assert found["thought"].counts.tolist() == [0] * len(posts)

@@ -51,7 +51,7 @@ def joined(pair: Pair, relation: Relation, **settings: Any) -> set[tuple[int, in
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_grounded(pair: Pair, tokens: str) -> None:
-    pieces = tiny(["paris", "rain"], width=8).pieces
+    pieces = tiny(["paris", "rain"], width=8).tokenizer
     relations = Relation("token", "to", "object", Grounded()), Relation("object", "to", "token", Grounded())
     settings = {"tokenizer": pieces, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
@@ -72,7 +72,7 @@ def test_special_tokens_hear_general_objects_only() -> None:
     found = joined(
         pair,
         Relation("object", "to", "token", Grounded()),
-        tokenizer=tiny(width=8).pieces,
+        tokenizer=tiny(width=8).tokenizer,
         tokens="pieces",
     )
     assert found == {(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)}
@@ -109,7 +109,7 @@ def test_complete(objects: int) -> None:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
     pair = Pair(("Rio", "de", "Janeiro"), entities=entities)
-    settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
+    settings = {"tokenizer": tiny(width=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     wanted = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
     assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == wanted
@@ -121,7 +121,7 @@ def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, tokens: str) -> None:
     pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(DetectedObject(),) * objects)
-    settings = {"tokenizer": tiny(width=8).pieces, "tokens": tokens}
+    settings = {"tokenizer": tiny(width=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
     wanted = {(o, t) for o in range(objects) for t in inside}
@@ -131,7 +131,7 @@ def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, token
 
 
 def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
-    store = edges_of(pair, Relation(src, "around", dst, Spatial()), image_width=2)[src, "around", dst]
+    store = edges_of(pair, Relation(src, "around", dst, Spatial()), image_dim=2)[src, "around", dst]
     assert store.edge_attr.shape == (store.edge_index.shape[1], 2)
     names = [SPATIAL_LABELS[label] for label in store.edge_type.tolist()]
     return {(i, j): name for (i, j), name in zip(store.edge_index.t().tolist(), names, strict=True)}
@@ -168,7 +168,7 @@ def test_kinds_refuse_types_they_do_not_join() -> None:
         (InEntity(), "InEntity joins token and another node type, not token and token"),
         (Member(), "Member joins entity and token, not token and token"),
         (Spatial(), "Spatial joins object and image, not token and token"),
-        (NearestWordOf(), "Resembles joins similar to token, not token to token"),
+        (NearestWordOf(), "NearestWordOf joins similar to token, not token to token"),
     ):
         with pytest.raises(ValueError, match=text):
             joined(pair, Relation("token", "x", "token", kind))
@@ -206,7 +206,7 @@ def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_resembles(pair: Pair, tokens: str) -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
-    settings = {"tokenizer": tiny(["in"], width=8).pieces, "tokens": tokens, "similar": near}
+    settings = {"tokenizer": tiny(["in"], width=8).tokenizer, "tokens": tokens, "nearest_words": near}
     data = edges_of(pair, relation, **settings)
     rows, word, cosines = near(pair.words)
     of_token = data["token"].word.tolist()
@@ -222,8 +222,8 @@ def test_resembles(pair: Pair, tokens: str) -> None:
 
 def test_resembles_batched() -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
-    builder = GraphBuilder(Schema([relation]), similar=near)
-    batch = collate(builder.build([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
+    builder = GraphBuilder(Schema([relation]), nearest_words=near)
+    batch = collate(builder.build_all([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
     assert batch[relation.key].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 5, 5]]
     assert str(Schema([relation])).endswith("every similar word reaches the token that it resembles.")
 
@@ -258,7 +258,7 @@ def test_a_kind_with_types_and_geometry() -> None:
         (torch.tensor([[0, 1], [0, 1]]), "rows 0 to 1, but 1 object nodes"),
         (torch.tensor([[0, 1, 0], [0, 0, 0]]), "a pair is joined twice"),
         (EdgeSet(pairs([(0, 0)]), torch.tensor([1, 2])), "2 rows of type for 1 edges"),
-        (EdgeSet(pairs([]), attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
+        (EdgeSet(pairs([]), edge_attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
     ],
 )
 def test_what_a_kind_may_not_return(made: Any, text: str) -> None:

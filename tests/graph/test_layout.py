@@ -79,7 +79,9 @@ def test_index_and_mask_agree(name: str, edges: Edges) -> None:
     # and back: an index made of the mask names the same pairs
     rebuilt = Edges(src, dst, torch.stack(torch.where(dst.to_flat(mask))) if mask.numel() else None)
     assert edges.num_possible_edges == int((src.counts * dst.counts).sum())
-    assert edges.density == pytest.approx(int(mask.sum()) / edges.num_possible_edges if edges.num_possible_edges else 1.0)
+    assert edges.density == pytest.approx(
+        int(mask.sum()) / edges.num_possible_edges if edges.num_possible_edges else 1.0
+    )
     assert rebuilt.num_possible_edges == edges.num_possible_edges
 
 
@@ -94,10 +96,10 @@ def test_a_complete_relation_joins_all_of_a_sentence() -> None:
 def test_readings_are_made_once() -> None:
     edges = random_edges(layout(3, 2), layout(4, 1), 0.5)
     complete = Edges(layout(3, 2), layout(4, 1))
-    for name in ("mask", "heard", "hearers", "index", "density", "pairs", "slots_of_edges"):
+    for name in ("mask", "has_incoming", "receivers", "index", "density", "num_possible_edges", "dense_index"):
         assert getattr(edges, name) is getattr(edges, name), name
         assert getattr(complete, name) is getattr(complete, name), name
-    for name in ("counts", "sentence", "position", "slot", "mask"):
+    for name in ("counts", "graph_index", "position", "dense_index", "mask"):
         assert getattr(edges.src, name) is getattr(edges.src, name), name
 
 

@@ -40,12 +40,12 @@ def test_a_draft_holds_no_copy(tmp_path: Path) -> None:
     save_file({"a": torch.randn(49, 64).half()}, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         rows = file.get_tensor("a")
-    builder = GraphBuilder(SCHEMA, image_width=64)
-    draft = builder.draft(Pair(("hi",), image_features=rows))
+    builder = GraphBuilder(SCHEMA, image_dim=64)
+    draft = builder.build(Pair(("hi",), image_features=rows))
     assert draft["image"].x.data_ptr() == rows.data_ptr()
-    graph = builder.finish(draft)
+    graph = builder.load_image_tensors(draft)
     assert graph["image"].x.dtype == torch.float32
     assert torch.equal(graph["image"].x, rows.float())
     assert draft["image"].x.dtype == torch.float16
-    pooled = GraphBuilder(SCHEMA, image_width=64, pool_image=True)(Pair(("hi",), image_features=rows))
+    pooled = GraphBuilder(SCHEMA, image_dim=64, pool_image=True)(Pair(("hi",), image_features=rows))
     torch.testing.assert_close(pooled["image"].x, rows.float().mean(0, keepdim=True))

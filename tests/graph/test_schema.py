@@ -73,7 +73,7 @@ def test_without() -> None:
 
 
 def test_access_and_metadata() -> None:
-    assert SCHEMA["token", "near", "token"].kind == Windowed(2)
+    assert SCHEMA["token", "near", "token"].rule == Windowed(2)
     nodes, edges = SCHEMA.metadata()
     assert nodes == ["token", "object"]
     assert edges == [relation.key for relation in SCHEMA]
@@ -85,14 +85,17 @@ def test_access_and_metadata() -> None:
 
 def test_idle_relations_of_umgf() -> None:
     schema = TEXT | Schema([Relation("object", "attends", "object", Complete())]) | GUIDES | BACK
-    assert [r.key for r in schema.idle()] == [("object", "attends", "object"), ("token", "guides", "object")]
-    assert schema.idle(1) == []
-    assert [r.key for r in (TEXT | BACK).idle(5)] == [("token", "guides", "object")]
+    assert [r.key for r in schema.unreachable_relations()] == [
+        ("object", "attends", "object"),
+        ("token", "guides", "object"),
+    ]
+    assert schema.unreachable_relations(1) == []
+    assert [r.key for r in (TEXT | BACK).unreachable_relations(5)] == [("token", "guides", "object")]
 
 
 def test_idle_follows_chains() -> None:
     chain = Schema([Relation(a, "to", b, Complete()) for a, b in (("d", "c"), ("c", "b"), ("b", "token"))])
-    assert [[r.src for r in chain.idle(rounds)] for rounds in range(4)] == [["d", "c"], ["d"], [], []]
+    assert [[r.src for r in chain.unreachable_relations(rounds)] for rounds in range(4)] == [["d", "c"], ["d"], [], []]
 
 
 def test_materialize() -> None:
@@ -102,8 +105,8 @@ def test_materialize() -> None:
         before = {key: data[key].edge_index.clone() for key in data.edge_types}
         whole = SCHEMA.materialize(data)
         assert set(whole.edge_types) == set(SCHEMA.relations)
-        assert set(data.edge_types) == {r.key for r in SCHEMA if not r.kind.complete}, "the graph itself grew"
-        graph = GraphState.of(data, SCHEMA)
+        assert set(data.edge_types) == {r.key for r in SCHEMA if not r.rule.fully_connected}, "the graph itself grew"
+        graph = GraphState.from_batch(data, SCHEMA)
         for key, edges in graph.edges.items():
             found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
             assert found == {tuple(edge) for edge in edges.index.t().tolist()}, key
@@ -116,10 +119,10 @@ def test_materialize() -> None:
 
 
 def test_materialized_batches_are_the_batch_materialized() -> None:
-    graphs = GraphBuilder(SCHEMA).build(awkward_posts())
+    graphs = GraphBuilder(SCHEMA).build_all(awkward_posts())
     whole, thin = (
         collate([SCHEMA.materialize(graph) for graph in graphs]),
-        GraphState.of(collate(graphs), SCHEMA),
+        GraphState.from_batch(collate(graphs), SCHEMA),
     )
     for key, edges in thin.edges.items():
         found = {tuple(edge) for edge in whole[key].edge_index.t().tolist()}
@@ -148,7 +151,7 @@ def test_saved_and_loaded() -> None:
     assert loaded == schema
     assert list(loaded) == list(schema)
     assert loaded.nodes == schema.nodes
-    assert loaded["object", "x", "token"].kind == Named("dog", src=3)
+    assert loaded["object", "x", "token"].rule == Named("dog", src=3)
 
 
 def test_unknown_kind() -> None:
@@ -173,7 +176,7 @@ def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: EdgeRule, end
     for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:
         data = GraphBuilder(both)(pair)
         for relation in (there, back):
-            drawn = relation.connect(data).index
+            drawn = relation.connect(data).edge_index
             stored = data[relation.key].edge_index
             assert stored.is_contiguous()
             assert sorted(stored.t().tolist()) == sorted(drawn.t().tolist())

@@ -51,8 +51,8 @@ class Reads:
     """Stands for a model that reads features of pictures."""
 
     def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
-        self.record = {"evidence": json.loads(json.dumps(record_of(evidence, None)))}
-        self.builder = GraphBuilder(SCHEMAS["MGCMT"], image_width=image, region_width=region)
+        self.metadata = {"evidence": json.loads(json.dumps(record_of(evidence, None)))}
+        self.builder = GraphBuilder(SCHEMAS["MGCMT"], image_dim=image, region_dim=region)
 
     def parameters(self) -> Iterator[torch.Tensor]:
         return iter([torch.zeros(1)])
@@ -83,11 +83,13 @@ def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)  # where its folder lies by the name that the manifest knows
     crops = RegionEncoder(size=32, seed=3)
     extractor = {
-        "Regions": lambda: BackboneGrid("resnet18", size=48, fit="crop", seed=2),
-        "Tower": lambda: VisionTower(tinies.tower("clip", Path("model"))),
-        "RCNN": lambda: RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")),
+        "BackboneGrid": lambda: BackboneGrid("resnet18", size=48, resize_mode="crop", seed=2),
+        "VisionTower": lambda: VisionTower(tinies.tower("clip", Path("model"))),
+        "RCNNDetector": lambda: RCNNDetector(
+            "fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")
+        ),
         "DETRDetector": lambda: DETRDetector(tinies.detector("detr", Path("model")), crops=crops),
-        "Grounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
+        "PhraseGrounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
         "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), beams=2),
     }[kind]()
     told = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
@@ -102,7 +104,7 @@ def test_an_extractor_that_is_another_one_here(tmp_path: Path, monkeypatch: pyte
         extractor_of(replace(made, version=9))
     with pytest.raises(ValueError, match=r"has other settings in this version: .*'colour'"):
         extractor_of(replace(made, settings={**made.settings, "colour": 1}))
-    with pytest.raises(ValueError, match=r"there is no extractor 'Mine'; there is Regions, .*EXTRACTORS"):
+    with pytest.raises(ValueError, match=r"there is no extractor 'Mine'; there is BackboneGrid, .*EXTRACTORS"):
         extractor_of(replace(made, extractor="Mine"))
     with pytest.raises(OSError, match=r"weights='gone' is neither 'random', 'imagenet' nor a file"):
         extractor_of(replace(made, settings={**made.settings, "weights": "gone"}))
@@ -119,7 +121,7 @@ def store(images: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("image", ["grid", "pooled"])
 def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Path) -> None:
-    evidence = Evidence(stores=(store,), image=image)
+    evidence = Evidence(stores=(store,), image_nodes=image)
     seen = evidence.attach(posts(images))
     looked_up = steps(evidence, widths={"image": 512}, stores=[store])
     found = looked_up.prepared(posts(images))
@@ -158,7 +160,7 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
     features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
     with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[store, other])
-    with pytest.raises(StoreError, match=r"store holds what Regions saw; the model learned from no feature store"):
+    with pytest.raises(StoreError, match=r"store holds what BackboneGrid saw; the model learned from no feature store"):
         steps(Evidence(), widths={"image": 512}, stores=[store])
     with pytest.raises(FileNotFoundError, match="is no feature store"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
@@ -167,13 +169,16 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
 def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> None:
     evidence = Evidence(stores=(store,))
     path = store / "manifest.json"
-    path.write_text(path.read_text().replace('"Regions"', '"Mine"'))
+    path.write_text(path.read_text().replace('"BackboneGrid"', '"Mine"'))
     with pytest.raises(ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
     known = steps(evidence, widths={"image": 512}, stores=[store])
     assert all(pair.image_features is not None for pair in known.prepared(posts(images)))
     given = replace(posts(images)[0], image_features=torch.zeros(49, 512), objects=(DetectedObject("a", (0, 0, 1, 1)),))
-    assert steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image_features is given.image_features
+    assert (
+        steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image_features
+        is given.image_features
+    )
 
 
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
@@ -229,7 +234,7 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     evidence = Evidence(stores=stores, top_objects=3)
     looking = steps(evidence, widths={"image": 512, "region": 512})
     for eye in looking.eyes.eyes[1:]:  # whose folders are not where their manifests' names lead
-        vars(eye)["extractor"] = grounder if eye.manifest.extractor == "Grounder" else captioner
+        vars(eye)["extractor"] = grounder if eye.manifest.extractor == "PhraseGrounder" else captioner
     seen = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
     assert seen == evidence.attach(posts(images))
     for one, other in zip(seen, looking.prepared(posts(images)), strict=True):
@@ -307,7 +312,7 @@ def test_from_the_picture_alone_as_from_the_store(
         loop=TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False),
     )
     model = tmp_path / "out" / "model"
-    assert Tagger.from_pretrained(model).record["evidence"]["stores"] == [vars(manifest_of(Colours()))]
+    assert Tagger.from_pretrained(model).metadata["evidence"]["stores"] == [vars(manifest_of(Colours()))]
 
     def lines(job: Callable[..., None], *stores: Path) -> list[str]:
         out = tmp_path / "lines"

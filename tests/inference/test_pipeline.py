@@ -76,7 +76,7 @@ def test_the_object_that_supports(reader: NERPipeline) -> None:
     record = found.explain()
     assert isinstance(record, PairRecord)
     for entity in found:
-        heard = record.heard((entity["word_start"], entity["word_end"]))
+        heard = record.attention_to((entity["word_start"], entity["word_end"]))
         assert heard is not None
         best = found.pair.objects[int(heard.argmax())]
         assert (entity["box_label"], entity["box_score"]) == (best.label, best.score)

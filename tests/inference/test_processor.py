@@ -33,7 +33,7 @@ class EveryPair:
         return iter([torch.zeros(1)])
 
     def __init__(self, **evidence: Any) -> None:
-        self.record = {"evidence": evidence} if evidence else {}
+        self.metadata = {"evidence": evidence} if evidence else {}
         self.seen: list[list[Pair]] = []
 
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
@@ -114,23 +114,23 @@ def test_as_many_objects_as_in_training() -> None:
 
 def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline) -> None:
     assert pipeline.crops is not None
-    (pair,) = pipeline.crops.attach([Post.of_text("hi", picture=drawn(trained)).pair], progress=False)
+    (pair,) = pipeline.crops.attach([Post.of_text("hi", image_path=drawn(trained)).pair], progress=False)
     assert pair.objects[0].region is not None
-    with_picture, without = pipeline([Post.of_text("Jordan", picture=drawn(trained)), Post.of_text("Jordan")])
+    with_picture, without = pipeline([Post.of_text("Jordan", image_path=drawn(trained)), Post.of_text("Jordan")])
     for line in (with_picture, without):
         assert all(0 <= found["score"] <= 1 for found in line["entities"])
 
 
 def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
     (tmp_path / "bad.png").write_text("no picture")
-    posts = [Post.of_text(TEXT), Post.of_text(TEXT, picture=tmp_path / "bad.png")]
+    posts = [Post.of_text(TEXT), Post.of_text(TEXT, image_path=tmp_path / "bad.png")]
     with pytest.warns(UserWarning, match="1 pictures can't be read"):
         alone, bad = pipeline(posts)
     assert alone == bad
 
 
 def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Pipeline) -> None:
-    posts = [Post.of_text(f"{name} met Jordan in Paris", picture=drawn(trained)) for name in ("Ann", "Bob")] * 3
+    posts = [Post.of_text(f"{name} met Jordan in Paris", image_path=drawn(trained)) for name in ("Ann", "Bob")] * 3
     pipeline.model.save_pretrained(tmp_path)
     again = Pipeline(Tagger.from_pretrained(tmp_path), batch_size=4)
     assert again.crops == pipeline.crops

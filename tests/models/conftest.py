@@ -17,39 +17,39 @@ from mnergraph.pair import DetectedObject, Pair
 
 REGION_FEATURES, IMAGE = 6, 5
 NAMES = ("bob", "ann", "lee", "paris", "rome", "oslo", "saw", "new", "york", "city")
-SIMILAR = NearestWords.among(
+SIMILAR = NearestWords.from_table(
     NAMES, torch.randn(len(NAMES), 3, generator=torch.Generator().manual_seed(0)), NAMES, progress=False
 )
 
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
     "BiLSTM-CRF": {"hidden": 8},
-    "CNN-BiLSTM-CRF": {"hidden": 8, "character_width": 6, "filters": 5},
-    "HBiLSTM-CRF": {"hidden": 8, "character_width": 6, "character_hidden": 3},
+    "CNN-BiLSTM-CRF": {"hidden": 8, "char_dim": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
-    "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_width": IMAGE},
-    "UMT": {"heads": 4, "hidden": 24, "image_width": IMAGE},
+    "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_dim": IMAGE},
+    "UMT": {"heads": 4, "hidden": 24, "image_dim": IMAGE},
     "GVATT": {
         "hidden": 8,
-        "character_width": 6,
-        "character_hidden": 3,
+        "char_dim": 6,
+        "char_hidden_size": 3,
         "query": 7,
         "attention": 9,
-        "image_width": IMAGE,
+        "image_dim": IMAGE,
     },
-    "AdaCAN": {"hidden": 8, "character_width": 6, "filters": 5, "attention": 9, "image_width": IMAGE},
-    "MGCMT": {"heads": 4, "hidden": 24, "image_width": IMAGE, "similar": SIMILAR, "fusion_dropout": 0.0},
-    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_width": REGION_FEATURES},
+    "AdaCAN": {"hidden": 8, "char_dim": 6, "filters": 5, "attention": 9, "image_dim": IMAGE},
+    "MGCMT": {"heads": 4, "hidden": 24, "image_dim": IMAGE, "nearest_words": SIMILAR, "fusion_dropout": 0.0},
+    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_dim": REGION_FEATURES},
     "GEI": {
         "width": 16,
         "heads": 4,
         "layers": 2,
         "hidden": 24,
-        "region_width": REGION_FEATURES,
-        "image_width": IMAGE,
+        "region_dim": REGION_FEATURES,
+        "image_dim": IMAGE,
     },
-    "HamLearning": {"heads": 4, "region_width": REGION_FEATURES, "image_width": IMAGE},
+    "HamLearning": {"heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 
 
@@ -59,7 +59,7 @@ def _object(label: str = "", words: tuple[int, int] | None = None, region: bool 
 
 @pytest.fixture
 def labels() -> LabelSet:
-    return LabelSet.of_types(["PER", "LOC"])
+    return LabelSet.from_types(["PER", "LOC"])
 
 
 @pytest.fixture

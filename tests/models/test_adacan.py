@@ -64,13 +64,13 @@ def test_words_guide_what_is_seen(kind: str, choosy: Choosy, grids: list[Pair]) 
         model.predict([grids[0], grids[2]])
     one, blind = record.posts
     for relation, nodes in ((TO_TOKENS, (49, 5)), (TOKENS, (5, 5))):
-        (seen,) = one.along(relation)
+        (seen,) = one.select(relation)
         assert seen.nodes == nodes
         (weights,) = seen.matrix()
         torch.testing.assert_close(weights.sum(-1), torch.ones(5))
         assert (weights[0] - weights[1]).abs().max() > 1e-4
-    assert blind.along(TO_TOKENS)[0].nodes == (0, 5)
-    assert [(gates.kind, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
+    assert blind.select(TO_TOKENS)[0].nodes == (0, 5)
+    assert [(gates.node_type, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 
 @either

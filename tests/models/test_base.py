@@ -42,7 +42,7 @@ def test_saved_and_loaded_is_the_same_to_the_bit(
     again = Tagger.from_pretrained(tmp_path)
     own = type(model).from_pretrained(str(tmp_path))
     posts = [post for case, batch in awkward.items() if case != "128 words" for post in batch] + everything
-    emissions = model(collate(model.builder.build(posts))).emissions["tags"]
+    emissions = model(collate(model.builder.build_all(posts))).emissions["tags"]
     for other in (again, own):
         assert type(other) is type(model)
         assert not other.training
@@ -50,11 +50,11 @@ def test_saved_and_loaded_is_the_same_to_the_bit(
             name: value.dtype for name, value in model.state_dict().items()
         }
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
-        assert torch.equal(other(collate(other.builder.build(posts))).emissions["tags"], emissions)
+        assert torch.equal(other(collate(other.builder.build_all(posts))).emissions["tags"], emissions)
         assert other.predict(posts) == model.predict(posts)
         assert other.labels == model.labels
         assert other.schema == model.schema
-        assert other.settings() == model.settings()
+        assert other.hparams() == model.hparams()
         assert type(other.encoder) is type(model.encoder)
         assert other.encoder.name == model.encoder.name == ("random:16" if over_words(kind) else TINY)
         if not over_words(kind):
@@ -81,7 +81,7 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert config["versions"].keys() == {"mnergraph", "torch", "torch-geometric", "transformers"}
     assert config["settings"] == {
         "form": "paper",
-        "region_width": 6,
+        "region_dim": 6,
         "resnet": None,
         "resnet_weights": "imagenet",
         "label_features": True,
@@ -91,7 +91,7 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
         "hidden": 24,
         "dropout": 0.0,
         "targeted": True,
-        "image_width": None,
+        "image_dim": None,
         "visual_correlation": True,
         "independent": True,
     }
@@ -99,9 +99,9 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
 
 
 def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
-    labels = LabelSet.of_types(["PER"])
+    labels = LabelSet.from_types(["PER"])
     model = BERTCRF(tiny(width=16, layers=1, heads=2), labels, constrain=True, pooling="mean")
-    assert model.settings() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
+    assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
     model.save_pretrained(tmp_path)
     loaded = BERTCRF.from_pretrained(tmp_path)
     assert loaded.tasks["tags"].scorer.constrain
@@ -121,7 +121,7 @@ def test_card(build: Build, tmp_path: Path) -> None:
     assert card.count("Not recorded.") == 2
     assert "(object, guides, token): " in card
     assert "library_name: mnergraph" in card
-    model.record = {
+    model.metadata = {
         "data": {"dataset": "Lookalikes", "train": "400 posts {all}"},
         "tables": {"test": "| type | P |\n|---|--:|\n| all | 61.80 |"},
     }
@@ -138,7 +138,7 @@ def test_card(build: Build, tmp_path: Path) -> None:
     ):
         assert wanted in card
     assert "Not recorded" not in card
-    assert Tagger.from_pretrained(tmp_path).record == model.record
+    assert Tagger.from_pretrained(tmp_path).metadata == model.metadata
 
 
 def test_another_class(saved: Path) -> None:
@@ -216,6 +216,6 @@ def test_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.Mo
 
 
 def test_predict_reads_no_labels() -> None:
-    model = BERTCRF(tiny(), LabelSet.of_types(["PER"]))
+    model = BERTCRF(tiny(), LabelSet.from_types(["PER"]))
     strange = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
     assert model.predict([strange]) == model.predict([Pair(words=("a", "b"))])

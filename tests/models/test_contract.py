@@ -43,7 +43,7 @@ every_model = pytest.mark.parametrize("kind", KINDS)
 
 
 def run(model: Tagger, posts: Sequence[Pair]) -> GraphState:
-    return model(collate(model.builder.build(posts)))
+    return model(collate(model.builder.build_all(posts)))
 
 
 def test_no_model_is_left_out() -> None:
@@ -88,10 +88,10 @@ def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkw
     missing = [name for name, weight in model.named_parameters() if weight.grad is None]
     assert not missing, f"{missing} stand outside the computation, which several devices do not bear"
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
-    tags = model.tags(graph)
+    tags = model.decode_tags(graph)
     assert [len(row) for row in tags] == [len(post.words) for post in posts]
     assert {tag for row in tags for tag in row} <= {"O", "B-PER", "I-PER", "B-LOC", "I-LOC"}
-    for found in model.entities(graph):
+    for found in model.decode_entities(graph):
         assert all(0.0 <= entity.score <= 1.0 for entity in found)
 
 
@@ -120,13 +120,13 @@ def test_alone_equals_batched(
     model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train(mode == "train")
     posts = [post for batch in awkward.values() for post in batch] + everything
     together = run(model, posts)
-    tags, losses = model.tags(together), []
+    tags, losses = model.decode_tags(together), []
     emissions = together.layouts["token"].to_dense(together.emissions["tags"])
     for place, post in enumerate(posts):
         alone = run(model, [post])
         scores = alone.emissions["tags"]
         torch.testing.assert_close(emissions[place, : len(scores)], scores, rtol=1e-5, atol=1e-5)
-        assert model.tags(alone)[0] == tags[place]
+        assert model.decode_tags(alone)[0] == tags[place]
         losses.append(model.loss(alone))
     whole = torch.stack(losses).mean() if model.reduction == "mean" else torch.stack(losses).sum()
     torch.testing.assert_close(model.loss(together), whole, rtol=1e-5, atol=1e-4)
@@ -162,13 +162,13 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
         for place, sentence in enumerate(sentences)
     ]
     model = build(kind, encoder=tiny(words, width=16, layers=1, heads=2)).train()
-    batch = collate(model.builder.build(posts))
+    batch = collate(model.builder.build_all(posts))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
     for _ in range(30):
         optimiser.zero_grad()
         model.loss(model(batch)).backward()
         optimiser.step()
-    assert [tuple(tags) for tags in model.eval().tags(model(batch))] == [post.labels for post in posts]
+    assert [tuple(tags) for tags in model.eval().decode_tags(model(batch))] == [post.labels for post in posts]
 
 
 @every_model
@@ -176,7 +176,7 @@ def test_posts_without_labels(kind: str, build: Build, everything: list[Pair]) -
     model = build(kind)
     bare = [replace(post, labels=None) for post in everything]
     graph = run(model, [everything[0], replace(bare[1], id="nobody-told")])
-    assert [len(row) for row in model.tags(graph)] == [9, 9]
+    assert [len(row) for row in model.decode_tags(graph)] == [9, 9]
     with pytest.raises(ValueError, match=r"posts without labels can't be trained on or scored: 'nobody-told'$"):
         model.loss(graph)
 
@@ -188,7 +188,7 @@ def test_prediction(kind: str, build: Build, everything: list[Pair]) -> None:
     found = model.predict(bare)
     assert model.training, "predicting leaves the mode as it was"
     assert found == model.predict(everything) == model.eval().predict(bare)
-    for tags, entities in zip(model.tags(run(model, bare)), found, strict=True):
+    for tags, entities in zip(model.decode_tags(run(model, bare)), found, strict=True):
         covered = {place for entity in entities for place in range(entity.start, entity.end)}
         assert covered == {place for place, tag in enumerate(tags) if tag != "O"}
     assert model.predict([]) == []

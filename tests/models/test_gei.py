@@ -43,15 +43,15 @@ from mnergraph.nn.layers.transformer import TransformerLayer
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["PER", "LOC"])
+LABELS = LabelSet.from_types(["PER", "LOC"])
 WIDTH, HEADS, REGION_FEATURES, IMAGE = 16, 4, 6, 5
 SMALL: dict[str, Any] = {
     "width": WIDTH,
     "heads": HEADS,
     "hidden": 20,
     "layers": 2,
-    "region_width": REGION_FEATURES,
-    "image_width": IMAGE,
+    "region_dim": REGION_FEATURES,
+    "image_dim": IMAGE,
     "dropout": 0.0,
 }
 #: The rows of table 1 as arguments.
@@ -113,7 +113,7 @@ def posts() -> list[Pair]:
 
 
 def run(model: Tagger, some: Sequence[Pair]) -> GraphState:
-    return model(collate(model.builder.build(some)))
+    return model(collate(model.builder.build_all(some)))
 
 
 # --- the paper, equations 1 to 12 --------------------------------------------------------------------------
@@ -157,14 +157,14 @@ class Paper:
         return emissions
 
     def states(self, post: Pair) -> list[Tensor]:
-        tokenizer, text = self.model.encoder.pieces.tokenizer, self.model.encoder.model
+        tokenizer, text = self.model.encoder.tokenizer.tokenizer, self.model.encoder.model
         encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
         states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
         return [states[owner.index(place)] for place in range(len(post.words))]
 
     def spans(self, post: Pair, emissions: Tensor) -> list[tuple[int, int]]:
         """Gold in training, else what an independent CRF decodes; read by the package's labels."""
-        names = LABELS.boundaries.tags
+        names = LABELS.span_labels.tags
         if self.model.training and post.labels is not None:
             tags = [boundary(tag) for tag in post.labels]
         else:
@@ -187,7 +187,7 @@ class Paper:
             if o.region is not None:
                 x = x + objects.region(o.region)
             if o.label:
-                ids = self.model.encoder.pieces.tokenizer(o.label, add_special_tokens=False)["input_ids"]
+                ids = self.model.encoder.tokenizer.tokenizer(o.label, add_special_tokens=False)["input_ids"]
                 x = x + objects.label(objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0)))
             found.append(x)
         return [torch.relu(row) for row in found]
@@ -280,7 +280,7 @@ def test_loss(posts: list[Pair]) -> None:
     """L = 0.5 L_span + 0.5 L_tag, each the negative log-likelihood of eqs. 3-4 and 13-14."""
     model = gei().train()
     graph, total = run(model, posts), torch.zeros(())
-    for task, names in (("tags", LABELS), ("spans", LABELS.boundaries)):
+    for task, names in (("tags", LABELS), ("spans", LABELS.span_labels)):
         crf = torchcrf.CRF(len(names), batch_first=True)
         crf.load_state_dict(model.tasks[task].scorer.state_dict())
         for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
@@ -311,7 +311,7 @@ def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) ->
 def grown(graph: GraphState) -> list[list[tuple[int, int]]]:
     """First and last word, half-open, of every post's entities, read off their edges."""
     words, entities = graph.layouts["token"], graph.layouts["entity"]
-    found: list[list[tuple[int, int]]] = [[] for _ in range(graph.sentences)]
+    found: list[list[tuple[int, int]]] = [[] for _ in range(graph.num_graphs)]
     for entity in range(entities.num_nodes):
         inside = [w for w, e in graph.edges[POOLS].index.t().tolist() if e == entity]
         post = int(entities.graph_index[entity])
@@ -326,7 +326,7 @@ def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) 
     model = gei(4)
     bare = [replace(post, labels=None) for post in posts]
     evaluated = run(model.eval(), posts)
-    names = LABELS.boundaries.tags
+    names = LABELS.span_labels.tags
     best = model.tasks["spans"].decode(evaluated).split([len(post.words) for post in posts])
     wanted = [[(s.start, s.end) for s in spans([names[label] for label in row])] for row in best]
     assert grown(evaluated) == wanted
@@ -405,7 +405,7 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
 
     ``mute``: once the picture is there, words hear themselves alone.
     """
-    graph = GraphState.of(collate(model.builder.build(some)), model.schema)
+    graph = GraphState.from_batch(collate(model.builder.build_all(some)), model.schema)
     seen = None
     for layer in model.layers:
         graph = layer(graph)
@@ -413,8 +413,8 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
             seen = graph.x["visual"]
             if mute:
                 words = graph.layouts["token"]
-                itself = torch.arange(words.nodes).repeat(2, 1)
-                graph = graph.connect({TOKENS: Edges(words, words, itself)})
+                itself = torch.arange(words.num_nodes).repeat(2, 1)
+                graph = graph.with_edges({TOKENS: Edges(words, words, itself)})
     assert seen is not None
     scores = graph.emissions["tags"]
     weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
@@ -451,7 +451,9 @@ def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) 
 def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
     """The same proof on numbers, in evaluation, with predicted entities."""
     model = gei(4, layers=1).eval()
-    other = [replace(post, image_features=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts]
+    other = [
+        replace(post, image_features=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts
+    ]
     one, two = run(model, posts), run(model, other)
     same = [torch.equal(a, b) for a, b in zip(one.emissions["tags"], two.emissions["tags"], strict=True)]
     words = set(one.edges[POOLS].index[0].tolist())
@@ -470,18 +472,18 @@ def test_share_of_predicted_entities() -> None:
     layer = sampling(gei())
     shares = []
     for epoch in range(9):
-        layer.at_epoch(epoch)
+        layer.on_epoch_start(epoch)
         shares.append(float(layer.share))
     assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
 
 
 def test_the_share_is_saved_and_loaded(posts: list[Pair], tmp_path: Path) -> None:
     model = gei(sampling_first=0, sampling_last=2, sampling_most=0.6)
-    sampling(model).at_epoch(1)
+    sampling(model).on_epoch_start(1)
     model.save_pretrained(tmp_path)
     again = GEI.from_pretrained(tmp_path)
     assert float(sampling(again).share) == pytest.approx(0.3)
-    sampling(again).at_epoch(5)
+    sampling(again).on_epoch_start(5)
     assert float(sampling(again).share) == pytest.approx(0.6)
     assert torch.equal(run(again, posts).emissions["tags"], run(model.eval(), posts).emissions["tags"])
 
@@ -502,7 +504,7 @@ def test_between_gold_and_predicted(posts: list[Pair]) -> None:
     twin = copy.deepcopy(model).eval()
     with torch.no_grad():
         twin.tasks["spans"].scorer.start_transitions.fill_(0.0)
-        twin.tasks["spans"].scorer.transitions[:, LABELS.boundaries.index("B")] = 50.0
+        twin.tasks["spans"].scorer.transitions[:, LABELS.span_labels.index("B")] = 50.0
     assert [len(found) for found in grown(run(twin, posts))] != [len(found) for found in predicted]
     assert grown(run(model.eval(), posts)) == predicted
 
@@ -542,7 +544,7 @@ def test_schemas_say_what_is_joined() -> None:
     assert "entity" not in (*no_entities.nodes, *no_spans.nodes)
     assert "(visual, shows, token): visuals and tokens are joined where the word lies in an entity." in str(no_entities)
     assert "(visual, shows, token): every visual reaches every token." in str(no_spans)
-    assert gei(image_width=None).schema.nodes == ("token", "visual", "entity", "object")
+    assert gei(image_dim=None).schema.nodes == ("token", "visual", "entity", "object")
 
 
 def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
@@ -557,8 +559,8 @@ def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
 def test_arguments_that_contradict() -> None:
     with pytest.raises(ValueError, match="entities come from span detection; turn entity_level_interaction off"):
         gei(span_detection=False)
-    with pytest.raises(ValueError, match="image_region needs image_width"):
-        gei(image_region=True, image_width=None)
+    with pytest.raises(ValueError, match="image_region needs image_dim"):
+        gei(image_region=True, image_dim=None)
 
 
 def test_the_papers_numbers() -> None:

@@ -71,12 +71,12 @@ def test_what_it_looks_at_is_recorded(kind: str, choosy: Choosy, grids: list[Pai
     with record_attention(model) as record:
         model.predict([grids[0], other, grids[2]])
     one, asked_otherwise, blind = record.posts
-    (seen,), (seen_otherwise,), (nothing,) = (post.along(TO_SENTENCE) for post in (one, asked_otherwise, blind))
+    (seen,), (seen_otherwise,), (nothing,) = (post.select(TO_SENTENCE) for post in (one, asked_otherwise, blind))
     torch.testing.assert_close(seen.matrix().sum(-1), torch.ones(1, 1))
     assert seen.nodes == (49, 1)
     assert nothing.nodes == (0, 1)
     assert (seen.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
-    assert [(gates.kind, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
+    assert [(gates.node_type, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 
 def test_over_a_pretrained_encoder_nothing_reads_characters(choosy: Choosy) -> None:

@@ -22,7 +22,7 @@ from mnergraph.nn import FeatureModule, HeteroLayer, LinearMix, RelationalConvol
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION_FEATURES, IMAGE = 12, 3, 6, 5
 ABLATIONS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -38,7 +38,7 @@ def ham(**options: Any) -> HamLearning:
     """A small model in which no tanh is saturated and no bias zero."""
     torch.manual_seed(4)
     encoder: TextEncoderModel = tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
-    given = {"heads": HEADS, "region_width": REGION_FEATURES, "image_width": IMAGE} | options
+    given = {"heads": HEADS, "region_dim": REGION_FEATURES, "image_dim": IMAGE} | options
     model = HamLearning(encoder, LABELS, **given).eval()
     for part in model.modules():
         if isinstance(part, RelationalConvolution):
@@ -78,7 +78,7 @@ def posts() -> list[Pair]:
 
 
 def emissions(model: HamLearning, posts: list[Pair]) -> Tensor:
-    return model(collate(model.builder.build(posts))).emissions["tags"]
+    return model(collate(model.builder.build_all(posts))).emissions["tags"]
 
 
 # --- equations 1 to 15, node by node ----------------------------------------------------------------------
@@ -137,7 +137,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
 
 def _text(model: HamLearning, post: Pair) -> list[Tensor]:
     """[CLS], then every word as the sum of its pieces."""
-    encoded = model.encoder.pieces.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
+    encoded = model.encoder.tokenizer.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     words = [sum(s for s, o in zip(states, owner, strict=True) if o == word) for word in range(len(post.words))]
     return [states[0], *words]
@@ -145,14 +145,18 @@ def _text(model: HamLearning, post: Pair) -> list[Tensor]:
 
 def _picture(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     encode_image, encode_object = model.layers[4], model.layers[5]
-    image = [] if post.image_features is None else [encode_image.linear(sum(post.image_features) / len(post.image_features))]
+    image = (
+        []
+        if post.image_features is None
+        else [encode_image.linear(sum(post.image_features) / len(post.image_features))]
+    )
     objects = []
     for thing in post.objects:
         v = torch.zeros(WIDTH)
         if thing.region is not None:
             v = v + encode_object.region(thing.region)
         if thing.label:
-            ids = model.encoder.pieces.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+            ids = model.encoder.tokenizer.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
             table = model.encoder.model.get_input_embeddings().weight
             v = v + encode_object.label(encode_object.norm(sum(table[piece] for piece in ids) / len(ids)))
         objects.append(v)
@@ -243,7 +247,7 @@ def _blend(blend: LinearMix, a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("rounds", [1, 2, 3, 5])
 def test_paper(posts: list[Pair], ablation: str, rounds: int) -> None:
     model = ham(rounds=rounds, **ABLATIONS[ablation])
-    graph = model(collate(model.builder.build(posts)))
+    graph = model(collate(model.builder.build_all(posts)))
     wanted = [paper(model, post, ablation, rounds) for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
     crf = torchcrf.CRF(len(LABELS), batch_first=True)
@@ -255,7 +259,7 @@ def test_paper(posts: list[Pair], ablation: str, rounds: int) -> None:
 
 def test_the_posts_try_every_label(posts: list[Pair]) -> None:
     """So that the test above sees all eleven matrices, and pairs without an edge."""
-    batch = collate(ham().builder.build(posts))
+    batch = collate(ham().builder.build_all(posts))
     assert set(torch.cat([batch[key].edge_type for key in NEAR]).tolist()) == set(range(11))
     objects = len(posts[0].objects)
     assert batch["object", "near", "object"].edge_index.lt(objects).all(0).sum() < objects * (objects - 1)
@@ -268,7 +272,7 @@ def test_the_posts_try_every_label(posts: list[Pair]) -> None:
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_every_parameter_learns(posts: list[Pair], ablation: str, rounds: int) -> None:
     model = ham(rounds=rounds, **ABLATIONS[ablation])
-    model.loss(model(collate(model.builder.build(posts)))).backward()
+    model.loss(model(collate(model.builder.build_all(posts)))).backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -292,8 +296,8 @@ def test_an_ablation_leaves_out_what_it_names() -> None:
     whole = sizes(ham())
     block, update = whole["TransformerLayer text"], whole["TransformerLayer token"] // 2
     left_out = {
-        "w/o RGCN": ["HeteroLayer", "Relevance spatial", "Apply"],
-        "w/o ViT": ["TransformerLayer semantic", "Relevance semantic", "Apply"],
+        "w/o RGCN": ["HeteroLayer", "Relevance spatial", "FeatureModule"],
+        "w/o ViT": ["TransformerLayer semantic", "Relevance semantic", "FeatureModule"],
     }
     for name, parts in left_out.items():
         model = ham(**ABLATIONS[name])
@@ -337,7 +341,9 @@ def test_numbers_of_the_paper() -> None:
 
 def test_the_image_speaks_through_objects(posts: list[Pair]) -> None:
     model = ham()
-    other = [replace(post, image_features=None if post.image_features is None else -post.image_features) for post in posts]
+    other = [
+        replace(post, image_features=None if post.image_features is None else -post.image_features) for post in posts
+    ]
     changed = {
         post.id: not torch.allclose(emissions(model, [post]), emissions(model, [twin]), atol=1e-6)
         for post, twin in zip(posts, other, strict=True)
@@ -379,13 +385,13 @@ def test_without_relevance_the_sentence_weighs_nothing(posts: list[Pair]) -> Non
 
 
 def _upto(model: HamLearning, data: Any, layers: int) -> dict[str, Tensor]:
-    return dict(model.layers[:layers](GraphState.of(data, model.schema)).x)
+    return dict(model.layers[:layers](GraphState.from_batch(data, model.schema)).x)
 
 
 def test_half_precision(posts: list[Pair]) -> None:
     model = ham().train()
     with torch.autocast("cpu", torch.bfloat16):
-        graph = model(collate(model.builder.build(posts)))
+        graph = model(collate(model.builder.build_all(posts)))
         loss = model.loss(graph)
     loss.backward()
     assert loss.isfinite()

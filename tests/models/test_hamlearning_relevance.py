@@ -39,7 +39,7 @@ def test_equations(posts: list[Pair], measured: bool) -> None:
     """Eqs. 8-10, written out for one sentence after the other."""
     part, graph = relevance(measured), seen(posts)
     found = part(graph)
-    for s in range(graph.sentences):
+    for s in range(graph.num_graphs):
         begin, end = graph.layouts["image"].ptr[s : s + 2].tolist()
         image = graph.x["seen image"][begin] if end > begin else torch.zeros(WIDTH)
         share = torch.ones(WIDTH)

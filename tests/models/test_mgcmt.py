@@ -28,16 +28,16 @@ from mnergraph.nn.layers.transformer import CoAttention, TransformerLayer
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, HIDDEN, IMAGE, VECTOR = 12, 3, 20, 5, 4
 WORDS = ("Bob", "and", "Annabel", "saw", "Paris", "!")
 KNOWN = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
 TABLE = dict(zip(KNOWN, np.random.default_rng(0).normal(size=(8, VECTOR)).astype("f4"), strict=True))
 #: The paper's tables 4 to 6, by what is left out.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "SemAug": {"similar": None},
+    "SemAug": {"nearest_words": None},
     "TextObj": {"text_obj": False},
-    "TextImg": {"text_img": False, "image_width": None},
+    "TextImg": {"text_img": False, "image_dim": None},
     "ESD": {"span_detection": False},
     "basic-level": {"basic_level": False},
     "super-level": {"super_level": False},
@@ -57,12 +57,12 @@ def encoder() -> TextEncoderModel:
 
 def similar(**options: Any) -> NearestWords:
     vectors = torch.tensor(np.stack(list(TABLE.values())))
-    return NearestWords.among(KNOWN, vectors, WORDS, progress=False, **options)
+    return NearestWords.from_table(KNOWN, vectors, WORDS, progress=False, **options)
 
 
 def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
     """A small MGCMT with random weights everywhere outside the encoder."""
-    small = {"image_width": IMAGE, "similar": similar(), "heads": HEADS, "hidden": HIDDEN}
+    small = {"image_dim": IMAGE, "nearest_words": similar(), "heads": HEADS, "hidden": HIDDEN}
     model = MGCMT(encoder(), LABELS, **(small | options)).eval()
     for part in model.layers[1:]:
         nothing = part.table.weight[0].clone() if isinstance(part, ObjectClasses) else None
@@ -77,7 +77,7 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
     named = {}
     for part in model.layers:
         last = part[-1] if isinstance(part, CoAttention) else part
-        wrote = next((getattr(last, key) for key in ("task", "out", "write") if hasattr(last, key)), "")
+        wrote = next((getattr(last, key) for key in ("task", "out_key") if hasattr(last, key)), "")
         # a path's levels write for themselves where there are two
         wrote = wrote.split(",")[0] if wrote.startswith("Text") else wrote
         named[f"{type(part).__name__} {wrote}".strip()] = part
@@ -86,13 +86,15 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
 
 
 def run(model: Tagger, posts: list[Pair]) -> GraphState:
-    return model(collate(model.builder.build(posts)))
+    return model(collate(model.builder.build_all(posts)))
 
 
 def post(start: int, stop: int, id: str, grid: int, *objects: str) -> Pair:
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     image = torch.randn(grid, IMAGE) if grid else None
-    return Pair(WORDS[start:stop], tags[start:stop], id, image_features=image, objects=tuple(map(DetectedObject, objects)))
+    return Pair(
+        WORDS[start:stop], tags[start:stop], id, image_features=image, objects=tuple(map(DetectedObject, objects))
+    )
 
 
 @pytest.fixture
@@ -132,21 +134,21 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
     s = seen[0]
     if len(seen) == 2:
         # eq. 15
-        linear = part["Apply S"].module.module[1]
+        linear = part["FeatureModule S"].module.module[1]
         s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*seen, strict=True)]
-    emit = part["Emit tags"].linear
+    emit = part["TaggingScores tags"].linear
     tags = [emit.weight @ torch.cat([h_i, s_i]) + emit.bias for h_i, s_i in zip(h, s, strict=True)]
-    if "Emit spans" not in part:
+    if "TaggingScores spans" not in part:
         return torch.stack(tags), torch.zeros(0, 3)
     # eq. 18
-    emit = part["Emit spans"].linear
+    emit = part["TaggingScores spans"].linear
     spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerLayer spans"], h, h)]
     return torch.stack(tags), torch.stack(spans)
 
 
 def _words(model: Tagger, post: Pair) -> Iterator[Tensor]:
     """Eq. 1: E_B, the sum of a word's pieces."""
-    encoded = model.encoder.pieces.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
+    encoded = model.encoder.tokenizer.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     for word in range(len(post.words)):
         yield sum((state for state, own in zip(states, owner, strict=True) if own == word), torch.zeros(WIDTH))
@@ -179,7 +181,7 @@ def _objects(model: Tagger, post: Pair) -> Iterator[Tensor]:
             one_hot[COCO.index(thing.label.lower()) if thing.label.lower() in COCO else 80] = 1.0
             yield one_hot @ part["ObjectClasses"].table.weight[1:]
         elif thing.label:
-            ids = model.encoder.pieces.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+            ids = model.encoder.tokenizer.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
             mean = model.encoder.model.get_input_embeddings().weight[ids].mean(0)
             objects = part["ObjectEncoder"]
             yield objects.label(objects.norm(mean))
@@ -201,7 +203,7 @@ def _path(part: dict[str, nn.Module], kind: str, out: str, h: list[Tensor], side
     if len(levels) == 1:
         return levels[0]
     # eqs. 13-14
-    gate, found = part[f"Apply {out}"].module, []
+    gate, found = part[f"FeatureModule {out}"].module, []
     for s_1, s_2 in zip(*levels, strict=True):
         mu = 1 / (1 + torch.exp(-(gate.a.weight @ s_1 + gate.b.weight @ s_2 + gate.a.bias)))
         found.append(mu * s_1 + (1 - mu) * s_2)
@@ -251,9 +253,9 @@ def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list
     heard: dict[str, list[tuple[str, float]]] = {}
     for sender, receiver in data[AUGMENTS].edge_index.t().tolist():
         assert token.starts_word[receiver]
-        name, cosine = model.similar.names[int(near.row[sender])], float(data[AUGMENTS].edge_attr[sender])
+        name, cosine = model.nearest_words.names[int(near.row[sender])], float(data[AUGMENTS].edge_attr[sender])
         heard.setdefault(WORDS[int(token.word[receiver])], []).append((name, cosine))
-    assert heard == {word: model.similar.of(word) for word in WORDS if word in TABLE}
+    assert heard == {word: model.nearest_words.neighbors(word) for word in WORDS if word in TABLE}
 
 
 @both_forms
@@ -268,7 +270,7 @@ def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_p
     assert torch.equal(run(again, new).emissions["tags"], run(model, new).emissions["tags"])
     assert run(model, new[-1:]).layouts["similar"].num_nodes == 4
     # saved over another, nothing of that other stays
-    mgcmt(similar=None).save_pretrained(tmp_path)
+    mgcmt(nearest_words=None).save_pretrained(tmp_path)
     assert AUGMENTS not in Tagger.from_pretrained(tmp_path).schema.relations
 
 
@@ -311,21 +313,21 @@ def ends(kind: str) -> set[tuple[str, str, str]]:
 
 
 def path(kind: str, out: str) -> set[str]:
-    return {f"TransformerLayer {kind}", f"TransformerLayer {out}", f"CoAttention {out}", f"Apply {out}"}
+    return {f"TransformerLayer {kind}", f"TransformerLayer {out}", f"CoAttention {out}", f"FeatureModule {out}"}
 
 
 #: The parts and the relations that each ablation takes away, from the paper form.
 GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
     "SemAug": ({"NearestWordVectors", "HeteroLayer"}, {AUGMENTS}),
-    "TextObj": ({"ObjectClasses", "Apply S", *path("object", "TextObj")}, ends("object")),
-    "TextImg": ({"ImageEncoder image", "Apply S", *path("image", "TextImg")}, ends("image")),
-    "ESD": ({"TransformerLayer spans", "Emit spans"}, set()),
+    "TextObj": ({"ObjectClasses", "FeatureModule S", *path("object", "TextObj")}, ends("object")),
+    "TextImg": ({"ImageEncoder image", "FeatureModule S", *path("image", "TextImg")}, ends("image")),
+    "ESD": ({"TransformerLayer spans", "TaggingScores spans"}, set()),
     "basic-level": (
-        {f"{kind} {out}" for kind in ("TransformerLayer", "Apply") for out in ("TextImg", "TextObj")},
+        {f"{kind} {out}" for kind in ("TransformerLayer", "FeatureModule") for out in ("TextImg", "TextObj")},
         set(),
     ),
     "super-level": (
-        {f"{kind} {out}" for kind in ("CoAttention", "Apply") for out in ("TextImg", "TextObj")},
+        {f"{kind} {out}" for kind in ("CoAttention", "FeatureModule") for out in ("TextImg", "TextObj")},
         {("token", "guides", "image"), ("token", "guides", "object")},
     ),
     "uni-text": ({"TransformerLayer token"}, set()),
@@ -352,12 +354,12 @@ def neutral(name: str, full: MGCMT) -> None:
         linear.weight.copy_(torch.cat([one, torch.zeros(WIDTH, VECTOR)], 1))
         linear.bias.zero_()
     if name in ("TextObj", "TextImg"):
-        linear = part["Apply S"].module.module[1]
+        linear = part["FeatureModule S"].module.module[1]
         linear.weight.copy_(torch.cat([one, none] if name == "TextObj" else [none, one], 1))
         linear.bias.zero_()
     if name in ("basic-level", "super-level"):
         for out in ("TextImg", "TextObj"):
-            gate = part[f"Apply {out}"].module
+            gate = part[f"FeatureModule {out}"].module
             gate.a.weight.zero_()
             gate.b.weight.zero_()
             gate.a.bias.fill_(-50.0 if name == "basic-level" else 50.0)
@@ -380,7 +382,7 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 
 @torch.no_grad()
 def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
-    assert mgcmt(text_img=False).builder.image_width is None
+    assert mgcmt(text_img=False).builder.image_dim is None
     blind = [replace(post, image_features=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
     for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
@@ -390,8 +392,8 @@ def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
 
 
 def test_what_leaves_nothing_of_the_picture() -> None:
-    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_width"):
-        mgcmt(image_width=None)
+    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_dim"):
+        mgcmt(image_dim=None)
     for options in ({"text_img": False, "text_obj": False}, {"basic_level": False, "super_level": False}):
         with pytest.raises(ValueError, match="nothing is left of the picture: take BERT-CRF"):
             mgcmt(**options)
@@ -486,19 +488,19 @@ class Released(nn.Module):
             (part["HeteroLayer"].combine["token"].linear, self.maug_linear),
             (part["ImageEncoder image, basic"].linear, self.vismap2text),
             (part["ImageEncoder image, superior"].linear, self.vismap2text_v2),
-            (part["Apply S"].module.module[1], self.fus3_linear),
+            (part["FeatureModule S"].module.module[1], self.fus3_linear),
         ):
             linear.load_state_dict(theirs.state_dict())
         # their rows 81 to 84 stand for nothing, our row 81 for labels that are none of COCO's
         part["ObjectClasses"].table.weight.data[:81] = self.object_embeddings.weight.data[:81]
         for name, out in (("fus1", "TextImg"), ("fus2", "TextObj")):
-            gate = part[f"Apply {out}"].module
+            gate = part[f"FeatureModule {out}"].module
             gate.a.weight.data, gate.b.weight.data = (getattr(self, f"{name}_{w}").data for w in ("w1", "w2"))
             gate.a.bias.data = getattr(self, f"{name}_bias").data
-        last = part["Apply token"].module.module
+        last = part["FeatureModule token"].module.module
         last.weight.data, last.bias.data = self.fusion_w.data.t().clone(), self.fusion_bias.data
-        hand_over_head(model, "tags", part["Emit tags"], TAGS, self.classifier, self.crf)
-        hand_over_head(model, "spans", part["Emit spans"], SPANS, self.aux_classifier, self.aux_crf)
+        hand_over_head(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
+        hand_over_head(model, "spans", part["TaggingScores spans"], SPANS, self.aux_classifier, self.aux_crf)
 
 
 @torch.no_grad()
@@ -508,7 +510,7 @@ def test_released(seed: int | None) -> None:
     things = (("person", "dog"), (), ("toothbrush",) * 5, ("cat", "person", "tv"))
     posts = [post(start, 6, str(start), 49, *labels) for start, labels in enumerate(things)]
     found = similar(seed=seed)
-    model = mgcmt(form="released", similar=found, fusion_dropout=None)
+    model = mgcmt(form="released", nearest_words=found, fusion_dropout=None)
     theirs = Released(model.encoder.model).eval()
     for name, part in theirs.named_children():
         if name != "text":
@@ -538,7 +540,7 @@ def test_released(seed: int | None) -> None:
 def test_the_released_form_starts_as_bert_does() -> None:
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
-    model = MGCMT(text, LABELS, image_width=300, similar=similar(), heads=HEADS, form="released")
+    model = MGCMT(text, LABELS, image_dim=300, nearest_words=similar(), heads=HEADS, form="released")
     assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
     maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear | nn.Embedding)]
     assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
@@ -551,7 +553,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
 
 def test_every_form_has_its_own_numbers() -> None:
     for form, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
-        model = MGCMT(encoder(), LABELS, image_width=IMAGE, similar=similar(), heads=HEADS, form=form)  # type: ignore[arg-type]
+        model = MGCMT(encoder(), LABELS, image_dim=IMAGE, nearest_words=similar(), heads=HEADS, form=form)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
         assert len(blocks) == (10 if form == "paper" else 12)
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}

@@ -56,7 +56,7 @@ def test_weights_are_what_one_hooks() -> None:
 
 
 def test_a_relation_without_cosines() -> None:
-    with pytest.raises(ValueError, match="needs a relation that carries them, as Resembles does"):
+    with pytest.raises(ValueError, match="needs a relation that carries them, as NearestWordOf does"):
         CosineWeights()(random_edges(layout(2), layout(2), 1.0))
 
 
@@ -64,7 +64,7 @@ SCHEMA = Schema([Relation("similar", "augments", "token", NearestWordOf())], nod
 
 
 def graph(*pairs: Pair, **options: object) -> GraphState:
-    return GraphState.of(collate(GraphBuilder(SCHEMA, **options).build(pairs)), SCHEMA)  # type: ignore[arg-type]
+    return GraphState.from_batch(collate(GraphBuilder(SCHEMA, **options).build_all(pairs)), SCHEMA)  # type: ignore[arg-type]
 
 
 def test_similar_vectors() -> None:
@@ -74,7 +74,7 @@ def test_similar_vectors() -> None:
 
     vectors = torch.randn(5, 3)
     layer = NearestWordVectors(vectors)
-    state = layer(graph(Pair(("a", "b", "c")), Pair(("a",)), similar=near))
+    state = layer(graph(Pair(("a", "b", "c")), Pair(("a",)), nearest_words=near))
     assert torch.equal(state.x["similar"], vectors[[3, 2, 1, 1]])
     assert layer.state_dict() == {}, "they are saved with the look-up"
     assert [name for name, _ in layer.named_buffers()] == ["vectors"]
@@ -85,7 +85,9 @@ def test_similar_vectors() -> None:
 def test_object_classes(learn_nothing: bool) -> None:
     layer = ObjectClasses(4, 2, learn_nothing=learn_nothing)
     things = tuple(map(DetectedObject, ("hat", "Dog", "a dog", "dog", "")))
-    state = layer(graph(Pair(("a",), objects=things), Pair(("b",)), classes=("dog", "hat"), stand_in=True))
+    state = layer(
+        graph(Pair(("a",), objects=things), Pair(("b",)), object_classes=("dog", "hat"), add_placeholder_object=True)
+    )
     assert state.data["object"].class_id.tolist() == [2, 1, 3, 1, 3, 0]
     one_hot = torch.eye(4)[[2, 1, 3, 1, 3, 0]]
     torch.testing.assert_close(state.x["object"], one_hot @ layer.table.weight)

@@ -38,7 +38,7 @@ def posts(awkward: dict[str, list[Pair]], everything: list[Pair]) -> list[Pair]:
 
 def recorded(model: Tagger, posts: list[Pair]) -> AttentionRecord:
     with record_attention(model) as record:
-        model.read(posts)
+        model.forward_examples(posts)
     return record
 
 
@@ -49,7 +49,7 @@ def alike(one: PairRecord, other: PairRecord) -> None:
         assert (mine.layer, mine.relation, mine.what) == (yours.layer, yours.relation, yours.what)
         torch.testing.assert_close(mine.matrix(), yours.matrix(), atol=1e-5, rtol=1e-4)
     for mine, yours in zip(one.gates, other.gates, strict=True):
-        assert (mine.layer, mine.kind) == (yours.layer, yours.kind)
+        assert (mine.layer, mine.node_type) == (yours.layer, yours.node_type)
         torch.testing.assert_close(mine.values, yours.values, atol=1e-5, rtol=1e-4, equal_nan=True)
 
 
@@ -93,7 +93,7 @@ def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch
 @every_model
 def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, everything: list[Pair]) -> None:
     model = build(kind, dropout=0.3).train()
-    batch = collate(model.builder.build(everything))
+    batch = collate(model.builder.build_all(everything))
 
     def step() -> list[torch.Tensor]:
         torch.manual_seed(4)
@@ -128,4 +128,4 @@ def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], t
         weighed = [told for _, _, told in graph.edges(data=True) if "weight" in told]
         assert bool(weighed) == bool(recorded(model, [post]).posts[0].weights)
         found = occlusion(model, post)
-        assert len(found.effects) == len(model.read([post]).edges) + len(post.objects) + 1
+        assert len(found.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + 1

@@ -15,7 +15,7 @@ from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, Tagger
 from mnergraph.pair import Pair
 
-LABELS = LabelSet.of_types(["PER", "LOC"])
+LABELS = LabelSet.from_types(["PER", "LOC"])
 POSTS = [
     Pair(("bob", "Lee", "saw", "paris", "today"), ("B-PER", "I-PER", "O", "B-LOC", "O"), "a"),
     Pair(("oslo", "!"), ("B-LOC", "O"), "b"),
@@ -24,7 +24,7 @@ POSTS = [
 
 def hugging_face(model: Tagger, words: tuple[str, ...], pooling: str = "first") -> Tensor:
     """States of the words, [words, width], by the tokenizer and the encoder alone."""
-    encoded = model.encoder.pieces.tokenizer([list(words)], is_split_into_words=True, return_tensors="pt")
+    encoded = model.encoder.tokenizer.tokenizer([list(words)], is_split_into_words=True, return_tensors="pt")
     states = model.encoder.model(**encoded).last_hidden_state[0]
     owner = encoded.word_ids(0)
     rows = [[place for place, word in enumerate(owner) if word == wanted] for wanted in range(len(words))]
@@ -38,7 +38,7 @@ def hugging_face(model: Tagger, words: tuple[str, ...], pooling: str = "first") 
 def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
     torch.manual_seed(0)
     model = BERT(tiny(["bob", "saw"], width=16), LABELS, pooling=pooling).eval()  # type: ignore[arg-type]
-    graph = model(collate(model.builder.build(POSTS)))
+    graph = model(collate(model.builder.build_all(POSTS)))
     linear = model.layers[-1].linear
     scores = [linear(hugging_face(model, post.words, pooling)) for post in POSTS]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(scores), rtol=1e-5, atol=1e-5)
@@ -48,8 +48,8 @@ def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
         for score, target in zip(scores, gold, strict=True)
     ]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean())
-    assert model.tags(graph) == [[LABELS.tags[best] for best in score.argmax(-1)] for score in scores]
-    for post, score, found in zip(POSTS, scores, model.entities(graph), strict=True):
+    assert model.decode_tags(graph) == [[LABELS.tags[best] for best in score.argmax(-1)] for score in scores]
+    for post, score, found in zip(POSTS, scores, model.decode_entities(graph), strict=True):
         chances = score.softmax(-1)
         for entity in found:
             tags = [f"B-{entity.type}"] + [f"I-{entity.type}"] * (entity.end - entity.start - 1)
@@ -58,14 +58,14 @@ def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
             ).prod()
             if entity.end < len(post.words):
                 wanted = wanted * (1 - chances[entity.end, LABELS.index(f"I-{entity.type}")])
-            if model.tags(graph)[POSTS.index(post)][entity.start] == tags[0]:
+            if model.decode_tags(graph)[POSTS.index(post)][entity.start] == tags[0]:
                 assert entity.score == pytest.approx(wanted.item(), rel=1e-4)
 
 
 def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
     torch.manual_seed(0)
     model = BERTCRF(tiny(["bob", "saw"], width=16), LABELS).eval()
-    graph = model(collate(model.builder.build(POSTS)))
+    graph = model(collate(model.builder.build_all(POSTS)))
     theirs = torchcrf.CRF(len(LABELS), batch_first=True)
     theirs.load_state_dict(model.tasks["tags"].scorer.state_dict())
     emissions = torch.zeros(2, 5, len(LABELS))
@@ -76,7 +76,7 @@ def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
         gold[row, :length] = torch.tensor([LABELS.index(tag) for tag in post.labels or ()])
         mask[row, :length] = True
     torch.testing.assert_close(model.loss(graph), -theirs(emissions, gold, mask, reduction="mean"))
-    assert model.tags(graph) == [[LABELS.tags[best] for best in row] for row in theirs.decode(emissions, mask)]
+    assert model.decode_tags(graph) == [[LABELS.tags[best] for best in row] for row in theirs.decode(emissions, mask)]
 
 
 def test_constrained_tags_are_bio2() -> None:
@@ -85,6 +85,6 @@ def test_constrained_tags_are_bio2() -> None:
     with torch.no_grad():
         # I- tags would win everywhere
         model.layers[-1].linear.bias[[2, 4]] += 10
-    for tags in model.tags(model(collate(model.builder.build(POSTS)))):
+    for tags in model.decode_tags(model(collate(model.builder.build_all(POSTS)))):
         assert tags[0][0] != "I"
         assert all(tag[0] != "I" or before[1:] == tag[1:] for before, tag in pairwise(tags))

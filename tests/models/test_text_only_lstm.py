@@ -24,8 +24,8 @@ POSTS = [
 ]
 SMALL: dict[type[Tagger], dict[str, Any]] = {
     BiLSTMCRF: {},
-    CNNBiLSTMCRF: {"character_width": 4, "filters": 3},
-    HBiLSTMCRF: {"character_width": 4, "character_hidden": 2},
+    CNNBiLSTMCRF: {"char_dim": 4, "filters": 3},
+    HBiLSTMCRF: {"char_dim": 4, "char_hidden_size": 2},
 }
 KINDS = pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
 
@@ -56,7 +56,7 @@ def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
 
 def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
     """What the LSTM over words gives them."""
-    rows = {word: row for row, word in enumerate(model.encoder.pieces.span, 1)}
+    rows = {word: row for row, word in enumerate(model.encoder.tokenizer.words, 1)}
     table, found = model.layers[0].model.learned, []
     for word in words:
         plain = re.sub(r"\d", "0", word.lower())
@@ -71,7 +71,7 @@ def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
 @KINDS
 def test_emissions(kind: type[Tagger]) -> None:
     model = kind(encoder(), LABELS, hidden=5, **SMALL[kind]).eval()
-    graph = model(collate(model.builder.build(POSTS)))
+    graph = model(collate(model.builder.build_all(POSTS)))
     found = graph.emissions["tags"].split([len(post.words) for post in POSTS])
     for post, scores in zip(POSTS, found, strict=True):
         states = words_of(model, post.words)
@@ -94,7 +94,7 @@ def test_spelling_tells_words_apart_that_no_vector_knows(kind: type[Tagger]) -> 
 def test_widths_of_the_papers(kind: type[Tagger]) -> None:
     model = kind(encoder(), LABELS)
     hidden = 100 if kind is HBiLSTMCRF else 200
-    assert model.settings()["hidden"] == hidden
+    assert model.hparams()["hidden"] == hidden
     words = model.layers[1 if kind is BiLSTMCRF else 2].lstm
     assert words.width == 2 * hidden
     assert {part.p for part in model.modules() if isinstance(part, nn.Dropout)} == {0.5}

@@ -24,7 +24,7 @@ from mnergraph.nn.conv.gated_sum import GatedSum
 from mnergraph.nn.layers.hetero import FeedForward, HeteroLayer, NodeTypeModule
 from mnergraph.pair import DetectedObject, Pair
 
-LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION_FEATURES = 16, 4, 6
 
 
@@ -88,7 +88,7 @@ def paper(model: UMGF, post: Pair) -> Tensor:
 
 def _initial(model: UMGF, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     """MLP(word embedding + position), MLP(region [+ label])."""
-    tokenizer, text = model.encoder.pieces.tokenizer, model.encoder.model
+    tokenizer, text = model.encoder.tokenizer.tokenizer, model.encoder.model
     encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
     dim, mlp, objects = states.shape[-1], model.layers[3].types["token"], model.layers[2]
@@ -151,12 +151,12 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
         "heads": HEADS,
         "hidden": 20,
         "layers": layers,
-        "region_width": REGION_FEATURES,
+        "region_dim": REGION_FEATURES,
     }
     model = UMGF(encoder(), LABELS, label_features=labelled, **options).eval()
     if not labelled:
         posts = [replace(post, objects=tuple(replace(o, label="") for o in post.objects)) for post in posts]
-    graph = model(collate(model.builder.build(posts)))
+    graph = model(collate(model.builder.build_all(posts)))
     wanted = [paper(model, post) for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
     assert not model.layers[5].operators[0].dst.bias, "eqs. 4 and 6 have no bias"
@@ -170,9 +170,9 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
 
 def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES).eval()
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES).eval()
     bare = [replace(post, objects=()) for post in posts]
-    found = model(collate(model.builder.build(bare))).emissions["tags"]
+    found = model(collate(model.builder.build_all(bare))).emissions["tags"]
     wanted = []
     for post in bare:
         words, _ = _initial(model, post)
@@ -182,7 +182,7 @@ def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
         wanted.append(model.layers[-1].linear(x))
     torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-5, atol=1e-5)
     # and a post without objects is the same beside posts that have some
-    mixed = model(collate(model.builder.build([posts[0], bare[1]]))).emissions["tags"]
+    mixed = model(collate(model.builder.build_all([posts[0], bare[1]]))).emissions["tags"]
     torch.testing.assert_close(mixed[len(posts[0].words) :], wanted[1], rtol=1e-5, atol=1e-5)
 
 
@@ -199,7 +199,7 @@ def _torch_attention(a: RelationAttention, x: Tensor) -> Tensor:
 
 def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES, layers=1).eval()
+    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES, layers=1).eval()
     post = replace(posts[0], objects=(thing("city", (4, 6)),))
     with_it = model(model.builder(post)).emissions["tags"]
     without = model(model.builder(replace(post, objects=()))).emissions["tags"]
@@ -209,12 +209,12 @@ def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
 
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_dead_parameters_do_not_exist(form: str) -> None:
-    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_width=REGION_FEATURES)  # type: ignore[arg-type]
+    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_dim=REGION_FEATURES)  # type: ignore[arg-type]
     gates = [part for part in model.layers if isinstance(part, HeteroLayer) and TO_TOKENS in part.relations]
     assert [part.relations for part in gates] == [[TO_TOKENS, TO_OBJECTS]] * 2 + [[TO_TOKENS]]
     alone = [part for part in model.layers if isinstance(part, NodeTypeModule)][1:]
     assert [list(part.types) for part in alone] == [["token", "object"]] * 2 + [["token"]]
-    assert [relation.key for relation in model.schema.idle()] == [OBJECTS, TO_OBJECTS]
+    assert [relation.key for relation in model.schema.unreachable_relations()] == [OBJECTS, TO_OBJECTS]
 
 
 # --- the authors' code ------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def released(layers: int = 2, dropout: float | None = None) -> UMGF:
         "heads": HEADS,
         "hidden": 20,
         "layers": layers,
-        "region_width": REGION_FEATURES,
+        "region_dim": REGION_FEATURES,
     }
     return UMGF(encoder(), LABELS, form="released", label_features=False, dropout=dropout, **options).eval()
 
@@ -357,12 +357,12 @@ def test_released(crops: list[Pair], layers: int) -> None:
         nn.init.normal_(weight, std=0.3)
     theirs.hand_over(model)
 
-    ids, mask, owners, gold_tags = released_pieces(model.encoder.pieces.tokenizer, crops)
+    ids, mask, owners, gold_tags = released_pieces(model.encoder.tokenizer.tokenizer, crops)
     gold = torch.tensor([[model.labels.index(tag) for tag in row] for row in gold_tags])
     regions = torch.stack([torch.stack([o.region for o in post.objects if o.region is not None]) for post in crops])
 
     emissions = theirs(ids, mask, regions)
-    graph = model(collate(model.builder.build(crops)))
+    graph = model(collate(model.builder.build_all(crops)))
     torch.testing.assert_close(graph.emissions["tags"], emissions[mask], rtol=1e-4, atol=1e-4)
     assert graph.data["token"].y.tolist() == gold[mask].tolist()
     wanted = -theirs.crf(emissions, gold, mask, reduction="sum")
@@ -371,7 +371,7 @@ def test_released(crops: list[Pair], layers: int) -> None:
     # and the tags of the words' first pieces are theirs
     names = model.labels.tags
     paths = theirs.crf.decode(emissions, mask)
-    for post, owner, path, found in zip(crops, owners, paths, model.tags(graph), strict=True):
+    for post, owner, path, found in zip(crops, owners, paths, model.decode_tags(graph), strict=True):
         first = [names[path[owner.index(word)]] for word in range(len(post.words))]
         assert found == [tag if tag[:2] in ("B-", "I-") else "O" for tag in first]
 
@@ -382,21 +382,21 @@ def test_what_stands_for_no_word_counts_as_outside(crops: list[Pair]) -> None:
         with torch.no_grad():
             model.layers[-1].linear.weight.zero_()
             model.layers[-1].linear.bias.zero_()[model.labels.index(tag)] = 50.0
-        graph = model(collate(model.builder.build(crops)))
-        assert model.tags(graph) == [["O"] * len(post.words) for post in crops]
-        assert model.entities(graph) == [[], [], [], []]
+        graph = model(collate(model.builder.build_all(crops)))
+        assert model.decode_tags(graph) == [["O"] * len(post.words) for post in crops]
+        assert model.decode_entities(graph) == [[], [], [], []]
 
 
 def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]) -> None:
     model = released()
     with torch.no_grad():
         model.layers[-1].linear.weight.mul_(5)
-    graph = model(collate(model.builder.build(crops)))
+    graph = model(collate(model.builder.build_all(crops)))
     task = model.tasks["tags"]
-    chances = graph.layouts["token"].unpad(task.scorer.marginals(*task.scores(graph)))
+    chances = graph.layouts["token"].to_flat(task.scorer.marginals(*task.scores(graph)))
     first = chances[graph.data["token"].starts_word].split([len(post.words) for post in crops])
-    assert any(model.entities(graph))
-    for tags, entities, chance in zip(model.tags(graph), model.entities(graph), first, strict=True):
+    assert any(model.decode_entities(graph))
+    for tags, entities, chance in zip(model.decode_tags(graph), model.decode_entities(graph), first, strict=True):
         for entity in entities:
             product = math.prod(
                 float(chance[place, model.labels.index(tags[place])]) for place in range(entity.start, entity.end)
@@ -407,14 +407,14 @@ def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]
 def test_order_of_the_crops_does_not_matter(crops: list[Pair]) -> None:
     model = released()
     turned = [replace(post, objects=(*post.objects[2:], *post.objects[1::-1])) for post in crops]
-    one, other = (model(collate(model.builder.build(some))).emissions["tags"] for some in (crops, turned))
+    one, other = (model(collate(model.builder.build_all(some))).emissions["tags"] for some in (crops, turned))
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     fewer = [replace(post, objects=post.objects[1:]) for post in crops]
-    assert not torch.allclose(model(collate(model.builder.build(fewer))).emissions["tags"], one, atol=1e-3)
+    assert not torch.allclose(model(collate(model.builder.build_all(fewer))).emissions["tags"], one, atol=1e-3)
 
 
 def test_every_form_has_its_own_numbers() -> None:
-    small = {"width": WIDTH, "heads": HEADS, "region_width": REGION_FEATURES}
+    small = {"width": WIDTH, "heads": HEADS, "region_dim": REGION_FEATURES}
     paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, form="released", **small)
     for model, layers, hidden, dropout in ((paper_form, 2, 4 * WIDTH, 0.5), (code, 6, 256, 0.4)):
         forwards = [part for part in model.modules() if isinstance(part, FeedForward)]
@@ -430,11 +430,11 @@ def test_every_form_has_its_own_numbers() -> None:
 
 def ablated(**settings: Any) -> UMGF:
     torch.manual_seed(5)
-    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_width=REGION_FEATURES, **settings).eval()
+    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES, **settings).eval()
 
 
 def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
-    return model(collate(model.builder.build(posts))).emissions["tags"]
+    return model(collate(model.builder.build_all(posts))).emissions["tags"]
 
 
 def test_without_visual_correlation(posts: list[Pair]) -> None:
@@ -467,14 +467,14 @@ def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> No
 
 
 def test_without_targeted_objects(posts: list[Pair]) -> None:
-    model = ablated(targeted=False, image_width=3)
+    model = ablated(targeted=False, image_dim=3)
     assert "object" not in model.schema.nodes
     grids = [replace(post, image_features=torch.randn(4, 3)) for post in posts]
     found = emissions(model, grids)
     bare = [replace(post, objects=()) for post in grids]
     torch.testing.assert_close(emissions(model, bare), found)
     assert not torch.allclose(emissions(model, posts), found, atol=1e-3)
-    model.loss(model(collate(model.builder.build(grids)))).backward()
+    model.loss(model(collate(model.builder.build_all(grids)))).backward()
     own = {id(weight) for weight in model.encoder_parameters()}
     assert all(p.grad is not None and p.grad.any() for p in model.parameters() if id(p) not in own)
 
@@ -485,4 +485,4 @@ def test_ablations_that_do_not_go_together() -> None:
     with pytest.raises(ValueError, match="without targeted objects regions of the picture speak"):
         ablated(targeted=False)
     with pytest.raises(ValueError, match="without targeted objects there are none"):
-        ablated(targeted=False, image_width=5, resnet="resnet18")
+        ablated(targeted=False, image_dim=5, resnet="resnet18")

@@ -24,7 +24,7 @@ from mnergraph.nn.layers.transformer import TransformerLayer
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-LABELS = LabelSet.of_types(["MISC", "PER", "ORG", "LOC"])
+LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 SPANS = ["O", "B", "I"]
 WIDTH, HEADS, HIDDEN, IMAGE = 12, 3, 20, 5
 #: The paper's table 3, its first line apart, which is MT-BERT-CRF.
@@ -45,7 +45,7 @@ def encoder() -> TextEncoderModel:
 
 def umt(seed: int = 0, **options: Any) -> UMT:
     """A small UMT with random weights everywhere outside the encoder, the conversion matrix apart."""
-    model = UMT(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
+    model = UMT(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
     scatter(nn.ModuleList(part for part in model.layers[1:] if not isinstance(part, LabelTransfer)), seed)
     return model
 
@@ -53,7 +53,7 @@ def umt(seed: int = 0, **options: Any) -> UMT:
 def parts(model: Tagger) -> dict[str, nn.Module]:
     """The layers by what they are and what they write."""
     named = {
-        f"{type(part).__name__} {getattr(part, 'task', getattr(part, 'out', ''))}".strip(): part
+        f"{type(part).__name__} {getattr(part, 'task', getattr(part, 'out_key', ''))}".strip(): part
         for part in model.layers
     }
     assert len(named) == len(model.layers)
@@ -61,7 +61,7 @@ def parts(model: Tagger) -> dict[str, nn.Module]:
 
 
 def run(model: Tagger, posts: list[Pair]) -> GraphState:
-    return model(collate(model.builder.build(posts)))
+    return model(collate(model.builder.build_all(posts)))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def posts() -> list[Pair]:
 def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
     """Emissions of one post's tags [words, labels] and spans [words, 3], equation by equation."""
     part = parts(model)
-    tokenizer = model.encoder.pieces.tokenizer
+    tokenizer = model.encoder.tokenizer.tokenizer
     encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     c = [states[owner.index(word)] for word in range(len(post.words))]
@@ -101,13 +101,13 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
         a = r
     q = transformer(part["TransformerLayer visual"], r, v)
     b = q
-    if "Apply" in part:
+    if "FeatureModule visual" in part:
         # eq. 3, with the bias that footnote 1 leaves unwritten
-        gate = part["Apply"].module
+        gate = part["FeatureModule visual"].module
         g = [gate.a.weight @ a_i + gate.b.weight @ q_i + gate.a.bias for a_i, q_i in zip(a, q, strict=True)]
         b = [q_i / (1 + torch.exp(-g_i)) for g_i, q_i in zip(g, q, strict=True)]
     # eq. 6
-    emit = part["Emit tags"].linear
+    emit = part["TaggingScores tags"].linear
     tags = [
         [
             float(emit.weight[y] @ torch.cat([a_i, b_i]) + emit.bias[y])
@@ -115,15 +115,15 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
         ]
         for a_i, b_i in zip(a, b, strict=True)
     ]  # fmt: skip
-    if "Emit spans" not in part:
+    if "TaggingScores spans" not in part:
         return torch.tensor(tags), None
     # section 2.4
     t = transformer(part["TransformerLayer spans"], c, c)
-    emit = part["Emit spans"].linear
+    emit = part["TaggingScores spans"].linear
     spans = [[float(emit.weight[z] @ t_i + emit.bias[z]) for z in range(len(SPANS))] for t_i in t]
-    if "Hint" in part:
+    if "LabelTransfer" in part:
         # eq. 7: every span label adds to the tags that it can become
-        matrix = part["Hint"].matrix
+        matrix = part["LabelTransfer"].matrix
         for word, scores in enumerate(spans):
             for z, score in enumerate(scores):
                 for y in range(len(model.labels)):
@@ -143,9 +143,9 @@ def nll(crf: nn.Module, tags: tuple[str, ...], scores: Tensor, gold: list[str]) 
 @pytest.mark.parametrize("options", ABLATIONS, ids=str)
 def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
     model = umt(span_weight=0.7, **options)
-    if "Hint" in parts(model):
+    if "LabelTransfer" in parts(model):
         # as it might be after training
-        parts(model)["Hint"].matrix.add_(torch.randn(3, 9) * 0.3)
+        parts(model)["LabelTransfer"].matrix.add_(torch.randn(3, 9) * 0.3)
     graph = run(model, posts)
     wanted = [paper(model, post) for post in posts]
     tags, spans = (torch.cat([scores[which] for scores in wanted]) for which in (0, 1))
@@ -161,7 +161,7 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def test_mt_bert_crf(posts: list[Pair]) -> None:
-    model = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    model = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
     scatter(model.layers[1:])
     graph = run(model, posts)
     wanted = [paper(model, post)[0] for post in posts]
@@ -191,10 +191,10 @@ def hand_over(full: Tagger, to: Tagger) -> None:
 @torch.no_grad()
 def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, conversion_matrix="none")
-    assert gone(without) == {"Hint"}
+    assert gone(without) == {"LabelTransfer"}
     hand_over(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
-    parts(full)["Hint"].matrix.zero_()
+    parts(full)["LabelTransfer"].matrix.zero_()
     for task in ("tags", "spans"):
         torch.testing.assert_close(run(full, posts).emissions[task], run(without, posts).emissions[task])
     assert without.schema == SCHEMA
@@ -203,10 +203,10 @@ def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: li
 @torch.no_grad()
 def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, visual_gate=False)
-    assert gone(without) == {"Apply"}
+    assert gone(without) == {"FeatureModule visual"}
     hand_over(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
-    gate = parts(full)["Apply"].module
+    gate = parts(full)["FeatureModule visual"].module
     for weight in gate.parameters():
         weight.zero_()
     gate.a.bias.fill_(50.0)
@@ -225,7 +225,9 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
     # the picture still speaks to the words, who no longer speak to it
     assert list(without.schema.relations) == [TOKENS, TO_TOKENS]
     assert list(full.schema.relations) == [TOKENS, TO_TOKENS, TO_IMAGE]
-    other = [replace(post, image_features=None if post.image_features is None else post.image_features + 1) for post in posts]
+    other = [
+        replace(post, image_features=None if post.image_features is None else post.image_features + 1) for post in posts
+    ]
     changed = run(without, other).emissions["tags"] != run(without, posts).emissions["tags"]
     assert changed.any(1).tolist() == [post.image_features is not None for post in posts for _ in post.words]
 
@@ -233,8 +235,8 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
 @torch.no_grad()
 def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     full = umt(conversion_matrix="none")
-    without = MTBERTCRF(encoder(), LABELS, image_width=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
-    assert gone(without) == {"Hint", "Emit spans", "TransformerLayer spans"}
+    without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer spans"}
     assert set(without.tasks) == {"tags"}
     hand_over(full, without)
     found = run(without, posts).emissions
@@ -252,9 +254,9 @@ def test_conversion_matrix() -> None:
         ({"form": "released", "conversion_matrix": "learned"}, True, True),
     ):
         model = umt(**options)
-        hint = parts(model)["Hint"]
+        hint = parts(model)["LabelTransfer"]
         assert isinstance(hint.matrix, nn.Parameter) == learned
-        assert (hint.own, hint.share) == ((0.5, 0.5) if released else (1.0, 1.0))
+        assert (hint.target_weight, hint.source_weight) == ((0.5, 0.5) if released else (1.0, 1.0))
         spans, matrix = model.tasks["spans"].scorer.tags, hint.matrix.tolist()
         assert list(spans) == SPANS + (["PAD", "X", "[CLS]", "[SEP]"] if released else [])
         for z, span in enumerate(spans):
@@ -319,11 +321,11 @@ class Released(nn.Module):
             theirs.hand_over(ours)
         part["ImageEncoder image"].linear.load_state_dict(self.vismap2text.state_dict())
         part["ImageEncoder querying image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
-        gate = part["Apply"].module
+        gate = part["FeatureModule visual"].module
         gate.a.weight.data, gate.b.weight.data = self.gate.weight.data.split(WIDTH, 1)
         gate.a.bias.data = self.gate.bias.data
-        hand_over_head(model, "tags", part["Emit tags"], TAGS, self.classifier, self.crf)
-        hand_over_head(model, "spans", part["Emit spans"], RELEASED_SPANS, self.aux_classifier, self.aux_crf)
+        hand_over_head(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
+        hand_over_head(model, "spans", part["TaggingScores spans"], RELEASED_SPANS, self.aux_classifier, self.aux_crf)
 
 
 @torch.no_grad()
@@ -332,7 +334,7 @@ def test_released() -> None:
     words = ("Bob", "and", "Annabel", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     posts = [Pair(words[start:], tags[start:], str(start), image_features=torch.randn(49, IMAGE)) for start in range(4)]
-    model = UMT(encoder(), LABELS, image_width=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
+    model = UMT(encoder(), LABELS, image_dim=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
     theirs = Released(model.encoder.model).eval()
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
     theirs.hand_over(model)
@@ -344,7 +346,7 @@ def test_released() -> None:
 
 @torch.no_grad()
 def test_the_released_form_starts_as_bert_does() -> None:
-    options = {"image_width": 300, "heads": HEADS, "hidden": 400, "form": "released"}
+    options = {"image_dim": 300, "heads": HEADS, "hidden": 400, "form": "released"}
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
     model = UMT(text, LABELS, **options)
@@ -362,11 +364,11 @@ def test_the_released_form_starts_as_bert_does() -> None:
 
 def test_every_form_has_its_own_numbers() -> None:
     for form in ("paper", "released"):
-        model = UMT(encoder(), LABELS, image_width=IMAGE, form=form, heads=HEADS)  # type: ignore[arg-type]
+        model = UMT(encoder(), LABELS, image_dim=IMAGE, form=form, heads=HEADS)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
         assert len(blocks) == 5
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}
         assert model.tasks["spans"].weight == 0.5
     with pytest.raises(ValueError, match=f"12 heads do not divide a width of {WIDTH + 1}"):
-        UMT(tiny(width=WIDTH + 1, layers=1, heads=1), LABELS, image_width=IMAGE)
+        UMT(tiny(width=WIDTH + 1, layers=1, heads=1), LABELS, image_dim=IMAGE)

@@ -11,7 +11,7 @@ from mnergraph.models.variants import begin_as_bert, is_released, released_label
 
 
 def test_labels_that_stand_for_no_word_come_last_and_once() -> None:
-    labels = LabelSet.of_types(["PER"])
+    labels = LabelSet.from_types(["PER"])
     assert released_labels(labels).tags == ("O", "B-PER", "I-PER", "PAD", "X", "[CLS]", "[SEP]")
     assert released_labels(LabelSet(("X", "O"))).tags == ("X", "O", "PAD", "[CLS]", "[SEP]")
     assert released_labels(released_labels(labels)) == released_labels(labels)

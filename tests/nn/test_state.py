@@ -15,10 +15,10 @@ from mnergraph.nn.state import GraphState
 
 def test_of_a_batch() -> None:
     posts = awkward_posts()
-    batch = collate(GraphBuilder(SCHEMA).build(posts))
-    graph = GraphState.of(batch, SCHEMA)
+    batch = collate(GraphBuilder(SCHEMA).build_all(posts))
+    graph = GraphState.from_batch(batch, SCHEMA)
     assert graph.data is batch
-    assert graph.sentences == len(posts)
+    assert graph.num_graphs == len(posts)
     assert set(graph.edges) == set(SCHEMA.relations)
     assert (graph.x, graph.emissions) == ({}, {})
     assert graph.layouts["object"].counts.tolist() == [len(pair.objects) for pair in posts]
@@ -33,28 +33,28 @@ def test_of_a_batch() -> None:
 
 def test_of_one_post() -> None:
     data = GraphBuilder(SCHEMA)(post(3, 2))
-    assert GraphState.of(data, SCHEMA).sentences == 1
-    assert GraphState.of(data, SCHEMA).layouts["token"].counts.tolist() == [3]
+    assert GraphState.from_batch(data, SCHEMA).num_graphs == 1
+    assert GraphState.from_batch(data, SCHEMA).layouts["token"].counts.tolist() == [3]
 
 
 def test_of_less_than_the_schema() -> None:
     data = GraphBuilder(SCHEMA)(post(3, 2))
     with pytest.raises(KeyError, match="the batch has no entity; its node types are token, object"):
-        GraphState.of(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
+        GraphState.from_batch(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
     del data[TO_TOKENS]
     with pytest.raises(KeyError, match=r"the batch has no relation \(object, guides, token\); build its graphs"):
-        GraphState.of(data, SCHEMA)
-    GraphState.of(data, SCHEMA.without(TO_TOKENS))
+        GraphState.from_batch(data, SCHEMA)
+    GraphState.from_batch(data, SCHEMA.without(TO_TOKENS))
 
 
 def test_update_and_emit_return_new_states() -> None:
     graph = state([post(3, 2)])
-    new = graph.update(token=torch.ones(3, 1), other=torch.zeros(2)).emit("tags", torch.ones(3, 4))
+    new = graph.update(token=torch.ones(3, 1), other=torch.zeros(2)).with_scores("tags", torch.ones(3, 4))
     assert new.x.keys() == {"token", "object", "other"}
     assert new.x["object"] is graph.x["object"]
     assert graph.x.keys() == {"token", "object"}
     assert (graph.emissions, new.emissions["tags"].shape) == ({}, (3, 4))
-    assert new.emit("spans", torch.ones(3, 3)).emissions.keys() == {"tags", "spans"}
+    assert new.with_scores("spans", torch.ones(3, 3)).emissions.keys() == {"tags", "spans"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph.x = {}  # type: ignore[misc]
 
@@ -69,15 +69,15 @@ def test_grow() -> None:
         of: Edges(places, graph.layouts["token"], torch.tensor([[0, 1], [0, 3]])),
         to: Edges(graph.layouts["token"], places, torch.tensor([[0, 3], [0, 1]])),
     }
-    grown = graph.grow("entity", torch.ones(3, 8), places, edges)
+    grown = graph.replace_nodes("entity", torch.ones(3, 8), places, edges)
     assert grown.layouts["entity"] is places
     assert grown.edges[of] is edges[of]
     assert grown.edges[OBJECTS] is graph.edges[OBJECTS]
     assert graph.x["entity"].shape[0] == graph.edges[of].index.shape[1] == 0
     with pytest.raises(ValueError, match="2 rows of features for 3 nodes of type entity"):
-        graph.grow("entity", torch.ones(2, 8), places, edges)
+        graph.replace_nodes("entity", torch.ones(2, 8), places, edges)
     with pytest.raises(ValueError, match=r"growing entity nodes leaves \[\('token', 'in', 'entity'\)\]"):
-        graph.grow("entity", torch.ones(3, 8), places, {of: edges[of]})
+        graph.replace_nodes("entity", torch.ones(3, 8), places, {of: edges[of]})
 
 
 def test_complete_relations_follow_nodes_that_grow() -> None:
@@ -86,7 +86,7 @@ def test_complete_relations_follow_nodes_that_grow() -> None:
     schema = SCHEMA | Schema([Relation(*key, Complete()) for key in (to, back, own)])
     graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
     places = layout(1, 2)
-    grown = graph.grow("entity", torch.ones(3, 8), places, {})
+    grown = graph.replace_nodes("entity", torch.ones(3, 8), places, {})
     for key in (to, back, own):
         assert grown.edges[key].src is grown.layouts[key[0]]
         assert grown.edges[key].dst is grown.layouts[key[2]]
@@ -94,52 +94,52 @@ def test_complete_relations_follow_nodes_that_grow() -> None:
     assert grown.edges[to].index.tolist() == [[0, 0], [0, 1]]
     assert sorted(grown.edges[own].index.t().tolist()) == [[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
     thin = Edges(places, places, torch.tensor([[1], [2]]))
-    assert graph.grow("entity", torch.ones(3, 8), places, {own: thin}).edges[own] is thin
+    assert graph.replace_nodes("entity", torch.ones(3, 8), places, {own: thin}).edges[own] is thin
 
 
 def test_connect() -> None:
     graph = state([post(3, 2)])
     words = graph.layouts["token"]
     itself = Edges(words, words, torch.arange(3).repeat(2, 1))
-    joined = graph.connect({TOKENS: itself})
+    joined = graph.with_edges({TOKENS: itself})
     assert joined.edges[TOKENS] is itself
     assert joined.edges[OBJECTS] is graph.edges[OBJECTS]
     assert graph.edges[TOKENS].complete
     with pytest.raises(KeyError, match=r"\[\('token', 'x', 'token'\)\] is not in the graph, which has "):
-        graph.connect({("token", "x", "token"): itself})
+        graph.with_edges({("token", "x", "token"): itself})
 
 
 def test_complete_relations_need_no_store() -> None:
     schema = Schema([Relation(*OBJECTS, Complete())])
-    graph = GraphState.of(GraphBuilder(schema)(post(2, 3)), schema)
+    graph = GraphState.from_batch(GraphBuilder(schema)(post(2, 3)), schema)
     assert graph.data.edge_types == []
     assert graph.edges[OBJECTS].index.shape == (2, 9)
 
 
 def test_features_under_a_name_of_their_own() -> None:
     graph = state([post(3, 2)])
-    kept = graph.keep("seen", graph.x["token"] + 1, like="token")
-    again = kept.keep("seen twice", kept.x["seen"], like="seen").update(other=torch.zeros(3, 8))
+    kept = graph.with_features("seen", graph.x["token"] + 1, like="token")
+    again = kept.with_features("seen twice", kept.x["seen"], like="seen").update(other=torch.zeros(3, 8))
     assert torch.equal(kept.x["seen"], graph.x["token"] + 1)
-    assert [again.kind_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
-    assert again.kind_of("other") is None
+    assert [again.node_type_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
+    assert again.node_type_of("other") is None
     # what a layer makes of features that nobody told about is not known either
-    assert again.keep("more", torch.zeros(3, 8), like="other").kind_of("more") is None
+    assert again.with_features("more", torch.zeros(3, 8), like="other").node_type_of("more") is None
     # a node type is what it is, whatever its features were made from
-    assert graph.keep("object", torch.zeros(2, 8), like="token").kind_of("object") == "object"
-    assert graph.kinds == {}
+    assert graph.with_features("object", torch.zeros(2, 8), like="token").node_type_of("object") == "object"
+    assert graph.feature_types == {}
 
 
 def test_nodes_that_stand_for_others() -> None:
     graph = state([post(3, 2)])
-    assert graph.parts == {}
-    assert graph.made_of("token", ["image", "object"]).parts == {"token": ("image", "object")}
+    assert graph.merged_from == {}
+    assert graph.with_parts("token", ["image", "object"]).merged_from == {"token": ("image", "object")}
 
 
 def test_layers_say_whose_features_they_write() -> None:
     graph = state([post(3, 2)])
-    graph = TransformerLayer(TO_TOKENS, 8, 2, out="seen")(graph)
-    graph = FeatureModule(GatedMix(8), read=("seen", "token"), write="mixed")(graph)
+    graph = TransformerLayer(TO_TOKENS, 8, 2, out_key="seen")(graph)
+    graph = FeatureModule(GatedMix(8), in_keys=("seen", "token"), out_key="mixed")(graph)
     graph = CopyFeatures("object", "before")(graph)
-    kinds = {name: graph.kind_of(name) for name in ("seen", "mixed", "before")}
+    kinds = {name: graph.node_type_of(name) for name in ("seen", "mixed", "before")}
     assert kinds == {"seen": "token", "mixed": "token", "before": "object"}

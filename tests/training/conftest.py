@@ -49,7 +49,7 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
     if kind == "GEI":
         sampling = {"sampling_first": 0, "sampling_last": 1, "sampling_most": 0.5}
         options = {"width": 16, "heads": 2, "hidden": 16, "layers": 2, **sampling, **options}
-    labels = LabelSet.of_types(["PER", "LOC"])
+    labels = LabelSet.from_types(["PER", "LOC"])
     return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
 
 

@@ -15,19 +15,19 @@ from mnergraph.training.build import text_encoder, widths
 def test_the_tiny_encoder_knows_the_drawn_words() -> None:
     encoder = text_encoder(TINY, [])
     assert encoder.name == TINY
-    assert [len(pieces) for pieces in encoder.pieces(["Jordan"])] == [1]
+    assert [len(pieces) for pieces in encoder.tokenizer(["Jordan"])] == [1]
 
 
 def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
     posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
     encoder = text_encoder("random:7", posts)
-    assert (encoder.name, encoder.width) == ("random:7", 7)
-    assert encoder.pieces(["JORDAN", "wins"]) == [(1,), (0,)]
+    assert (encoder.name, encoder.hidden_size) == ("random:7", 7)
+    assert encoder.tokenizer(["JORDAN", "wins"]) == [(1,), (0,)]
     file = tmp_path / "vectors"
     file.write_text("wins 1 2\nelse 3 4\n")
     found = text_encoder(str(file), posts)
-    assert (found.name, found.width) == ("vectors", 2)
-    assert found.pieces(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
+    assert (found.name, found.hidden_size) == ("vectors", 2)
+    assert found.tokenizer(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
     for gone in ("gone.txt", "gone.vec"):
         with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
             text_encoder(gone, posts)
@@ -37,8 +37,8 @@ def test_widths_are_those_of_the_first_post_that_has_features() -> None:
     bare = Pair(("a",), objects=(DetectedObject("hat"),))
     seen = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
     assert widths([]) == widths([bare]) == {}
-    assert widths([bare, seen]) == {"region_width": 3}
+    assert widths([bare, seen]) == {"region_dim": 3}
     assert widths([bare, seen, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
-        "region_width": 3,
-        "image_width": 5,
+        "region_dim": 3,
+        "image_dim": 5,
     }

@@ -87,7 +87,7 @@ def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: py
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, value))
     some = posts(9, 0)
     for begin in (0, 4, 8):
-        module.validation_step(collate(module.model.builder.build(some[begin : begin + 4])), 0)
+        module.validation_step(collate(module.model.builder.build_all(some[begin : begin + 4])), 0)
     gold = [tags for told, _ in module._seen for tags in told]
     assert gold == [list(post.labels or ()) for post in some]
     module.on_validation_epoch_end()
@@ -109,7 +109,7 @@ def test_a_loss_that_is_no_number(build: Build, posts: Posts, value: float, monk
     module.trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 1e-4}, {"lr": 0.01}])]
     module.trainer.global_step = 41
     monkeypatch.setattr(module.model, "loss", lambda graph: torch.tensor(value))
-    batch = collate(module.model.builder.build(posts(2, 5)))
+    batch = collate(module.model.builder.build_all(posts(2, 5)))
     with pytest.raises(FloatingPointError) as error:
         module.training_step(batch, 0)
     for wanted in (

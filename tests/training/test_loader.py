@@ -71,7 +71,7 @@ def test_seed_and_epoch_decide_the_order() -> None:
 def test_lightning_finds_the_epoch(build: Build, posts: Posts) -> None:
     from lightning.fabric.utilities.data import _set_sampler_epoch
 
-    batches = GraphLoader(build().builder.build(posts(20, 0)), 4, shuffle=True)
+    batches = GraphLoader(build().builder.build_all(posts(20, 0)), 4, shuffle=True)
     _set_sampler_epoch(batches, 7)
     assert batches.order.epoch == 7
 
@@ -80,7 +80,7 @@ def test_the_epoch_may_be_told_after_iteration_was_asked_for(build: Build, posts
     def ids(batches: GraphLoader) -> list[str]:
         return [pair.id for batch in batches for pair in batch.pair]
 
-    graphs = build().builder.build(posts(20, 0))
+    graphs = build().builder.build_all(posts(20, 0))
     late, early = GraphLoader(graphs, 4, shuffle=True), GraphLoader(graphs, 4, shuffle=True)
     begun = iter(late)
     late.order.set_epoch(3)
@@ -90,7 +90,7 @@ def test_the_epoch_may_be_told_after_iteration_was_asked_for(build: Build, posts
 
 @pytest.mark.parametrize(("given", "workers"), [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0), (1, 1), (5, 1)])
 def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers: int) -> None:
-    graphs = build().builder.build(posts(18, 0))
+    graphs = build().builder.build_all(posts(18, 0))
     whole = GraphLoader(graphs, 4, shuffle=True, seed=2)
     whole.order.set_epoch(1)
     wanted = [[pair.id for pair in batch.pair] for batch in whole]
@@ -121,7 +121,7 @@ def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers:
 
 
 def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) -> None:
-    batches = GraphLoader(build().builder.build(posts(8, 0)), 4, shuffle=True)
+    batches = GraphLoader(build().builder.build_all(posts(8, 0)), 4, shuffle=True)
     before = torch.get_rng_state()
     list(batches)
     assert torch.equal(torch.get_rng_state(), before)
@@ -149,13 +149,13 @@ def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world: int, many
 
 def test_evaluation_sees_each_post_once(build: Build, posts: Posts) -> None:
     some = posts(21, 0)
-    batches = GraphLoader(build().builder.build(some), 4, shuffle=False)
+    batches = GraphLoader(build().builder.build_all(some), 4, shuffle=False)
     for _ in range(2):
         assert sorted(pair.id for batch in batches for pair in batch.pair) == sorted(post.id for post in some)
 
 
 def test_pieces_are_what_counts_as_length(build: Build) -> None:
-    graphs = build().builder.build([Pair(("unknownword",), id="a"), Pair(("bob", "saw"), id="b")])
+    graphs = build().builder.build_all([Pair(("unknownword",), id="a"), Pair(("bob", "saw"), id="b")])
     assert GraphLoader(graphs, 1, shuffle=False).order.lengths == [13, 4]
 
 

@@ -33,7 +33,7 @@ class Epochs(EpochAware):
         self.trained: list[int] = []
         self.scored: list[int] = []
 
-    def at_epoch(self, epoch: int) -> None:
+    def on_epoch_start(self, epoch: int) -> None:
         self.epoch.fill_(10 * epoch)
 
     def forward(self, graph: GraphState) -> GraphState:
@@ -73,7 +73,7 @@ def best_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 
 
 def test_a_schedule_says_what_it_does_at_an_epoch() -> None:
-    with pytest.raises(TypeError, match="at_epoch"):
+    with pytest.raises(TypeError, match="on_epoch_start"):
         EpochAware()  # type: ignore[abstract]
 
 

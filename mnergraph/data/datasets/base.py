@@ -86,14 +86,14 @@ class PostDataset(Dataset, ABC):
         force_reload: bool = False,
     ) -> None:
         if type(self) is PostDataset:
-            raise TypeError("PostDataset is abstract; your own folder of posts is Folder(root)")
+            raise TypeError("PostDataset is abstract; your own folder of posts is PostFolder(root)")
         self.split = split_name(split)
         self.folder = Path(root).expanduser()
         self.settings: dict[str, Any] = {"mapping": dict(mapping or {}), "repair": repair}
         self.builder = builder
         self._cache: Path | None = None
         super().__init__(str(self.folder), force_reload=force_reload)
-        self.evidence = Evidence.beside(self.raw_dir, self.folder) if evidence is None else evidence
+        self.evidence = Evidence.from_folder(self.raw_dir, self.folder) if evidence is None else evidence
         self.images = self._images(images)
         parsed = self.select(load_posts(Path(self.processed_paths[0])))
         self._pairs = self.evidence.attach(self._with_pictures(parsed))
@@ -106,7 +106,7 @@ class PostDataset(Dataset, ABC):
     @property
     def tags(self) -> tuple[str, ...]:
         """The label set of these posts: O, then B and I of every type that occurs, types sorted."""
-        return LabelSet.of_data(pair.labels or () for pair in self.pairs).tags
+        return LabelSet.from_data(pair.labels or () for pair in self.pairs).tags
 
     def len(self) -> int:
         """The number of posts."""

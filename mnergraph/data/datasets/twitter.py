@@ -164,8 +164,8 @@ class Twitter2017C(TwitterBenchmark):
             kept = [pair for pair in pairs if pair.id in self._ids]
         elif self.images is not None:
             stand_ins = placeholders(self.images, copies=self._copies, sha256=self._placeholder_sha256)
-            found = map(self.with_picture, pairs)
-            kept = [pair for pair in found if pair.picture and pair.picture.stem not in stand_ins]
+            found = map(self.with_image, pairs)
+            kept = [pair for pair in found if pair.image_path and pair.image_path.stem not in stand_ins]
         else:
             raise ValueError(
                 "Twitter2017C is Twitter2017 without the posts whose picture is missing or a placeholder; "

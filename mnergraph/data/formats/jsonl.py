@@ -75,7 +75,7 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
     sized = None if line.get("width") is None else (line["width"], line["height"])
     evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
-        "picture": None if line.get("image") is None else require_file(folder / line["image"]),
+        "image_path": None if line.get("image") is None else require_file(folder / line["image"]),
         "caption": line.get("caption"),
         "size": sized,
         "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),

@@ -71,7 +71,7 @@ class Lookalikes(PostDataset):
             progress=progress,
         )
         if evidence is None:
-            evidence = replace(Evidence.beside(raw), caption_phrases=False)
+            evidence = replace(Evidence.from_folder(raw), caption_phrases=False)
         super().__init__(root, split, evidence=evidence, builder=builder, force_reload=force_reload)
 
     @property

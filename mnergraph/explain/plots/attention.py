@@ -43,7 +43,7 @@ def plot_attention_heads(
     Raises:
         KeyError: when nothing was weighed along the relation.
     """
-    found = record.along(relation, layer=layer)
+    found = record.select(relation, layer=layer)
     columns = max(one.weights.shape[1] for one in found)
     senders, receivers = (_node_names(record, relation[side]) for side in (0, 2))
     side = min(3.2, max(1.5, 0.13 * max(len(senders), len(receivers))))
@@ -148,7 +148,7 @@ def plot_image_attention(record: PairRecord, entities: Sequence[Entity], *, ax: 
         heat = np.zeros(pixels.shape[:2])
         shares = np.zeros(len(boxes))
         if entity is not None:
-            heard = record.heard((entity.start, entity.end), "object")
+            heard = record.attention_to((entity.start, entity.end), "object")
             if heard is not None and len(boxes):
                 shares = heard.numpy()[places]
             heat = _heat(record, entity, shares, boxes, pixels.shape[:2])
@@ -176,7 +176,7 @@ def _some(entities: Sequence[Entity]) -> Sequence[Entity]:
 
 
 def _heard(record: PairRecord, entity: Entity, kind: str) -> np.ndarray:
-    heard = record.heard((entity.start, entity.end), kind)
+    heard = record.attention_to((entity.start, entity.end), kind)
     if heard is None or not len(heard):
         raise ValueError(f"nothing was weighed between the words of {entity} and nodes of type {kind!r}")
     return heard.numpy()
@@ -195,7 +195,7 @@ def _heat(
     for share, (left, top, right, bottom) in zip(shares, boxes, strict=True):
         inside = (slice(max(0, int(top)), ceil(bottom)), slice(max(0, int(left)), ceil(right)))
         heat[inside] = np.maximum(heat[inside], share)
-    grid = record.heard((entity.start, entity.end), "image") if record.nodes.get("image", 0) > 1 else None
+    grid = record.attention_to((entity.start, entity.end), "image") if record.nodes.get("image", 0) > 1 else None
     if grid is not None and (side := round(len(grid) ** 0.5)) ** 2 == len(grid):
         rows, columns = np.arange(height) * side // height, np.arange(width) * side // width
         heat = np.maximum(heat, grid.numpy().reshape(side, side)[rows][:, columns])

@@ -40,7 +40,7 @@ def plot_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
         schema: the schema, a model's ``schema`` for instance.
         ax: axes to draw into; a new figure without.
     """
-    unreachable = {relation.key for relation in schema.idle(len(schema.nodes))}
+    unreachable = {relation.key for relation in schema.unreachable_relations(len(schema.nodes))}
     between = [relation for relation in schema if relation.src != relation.dst]
     texts = {kind: _box(schema, kind, unreachable) for kind in schema.nodes}
     places = nx.circular_layout(schema.nodes)
@@ -60,9 +60,9 @@ def plot_schema(schema: Schema, *, ax: Axes | None = None) -> Figure:
         frame = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "black"}
         frame["linestyle"] = "-" if kind in spoken else "--"
         boxes[kind] = ax.text(x, y, texts[kind], **plain, fontsize=9, weight=bold, bbox=frame, zorder=1)
-    looks = styles(_kind(relation.kind) for relation in schema)
+    looks = styles(_kind(relation.rule) for relation in schema)
     for relation in between:
-        kind = _kind(relation.kind)
+        kind = _kind(relation.rule)
         grey = relation.key in unreachable
         # drawn after the boxes, whose size is known by then
         ax.add_patch(
@@ -110,7 +110,7 @@ def _box(schema: Schema, kind: str, unreachable: set[tuple[str, str, str]]) -> s
     for relation in schema:
         if relation.src == relation.dst == kind:
             note = ", not heard" if relation.key in unreachable else ""
-            lines.append(f"↻ {ellipsize(relation.name)} ({ellipsize(_kind(relation.kind))}{note})")
+            lines.append(f"↻ {ellipsize(relation.name)} ({ellipsize(_kind(relation.rule))}{note})")
     return "\n".join(lines)
 
 
@@ -141,7 +141,7 @@ def _middle(relation: Relation, places: Any, bow: float) -> tuple[float, float]:
 
 def _legend(relations: list[Relation], looks: dict[str, int]) -> list[Line2D]:
     """A line for every kind of these relations."""
-    kinds = sorted({_kind(relation.kind) for relation in relations})
+    kinds = sorted({_kind(relation.rule) for relation in relations})
     if len(looks) > len(COLOURS):  # then arrows say it themselves
         return []
     return [

@@ -25,9 +25,9 @@ class Thumbnails:
 
     def __init__(self, pair: Mapping[str, Any], *, images: int = 1) -> None:
         self.picture = None
-        if pair.get("picture"):
+        if pair.get("image_path"):
             with contextlib.suppress(ImageError):
-                self.picture = open_image(Path(pair["picture"]))
+                self.picture = open_image(Path(pair["image_path"]))
         self.size = pair.get("size")
         side = round(images**0.5)
         self.grid = side if side * side == images else 1

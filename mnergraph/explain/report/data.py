@@ -103,9 +103,9 @@ def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
 def _parts(record: PairRecord, weights: EdgeWeights) -> list[dict[str, Any]]:
     """What words heard of objects and of the picture's cells by these weights, a byte for each number."""
     sender, name, receiver = weights.relation
-    rows = [record.rows(receiver, (word, word + 1)) for word in range(len(record.pair.words))]
+    rows = [record.node_rows(receiver, (word, word + 1)) for word in range(len(record.pair.words))]
     parts = []
-    for kind, senders in record.named(sender):
+    for kind, senders in record.merged_slices(sender):
         count = senders.stop - senders.start
         if kind not in ("object", "image") or not count or not any(map(len, rows)):
             continue

@@ -46,15 +46,15 @@ class TextEncoderModel:
         name: hub name, folder's name, or `TINY`.
     """
 
-    def __init__(self, model: PreTrainedModel, pieces: WordTokenizer, name: str) -> None:
-        self.model, self.pieces, self.name = model, pieces, name
+    def __init__(self, model: PreTrainedModel, tokenizer: WordTokenizer, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
 
     @property
     def characters(self) -> None:
         """It has no alphabet: its pieces tell of a word's spelling."""
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Width of the states that it gives every piece."""
         return self.model.config.hidden_size
 
@@ -62,7 +62,7 @@ class TextEncoderModel:
     def max_length(self) -> int:
         """Pieces that it reads at once, special ones included."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
-        limit = self.pieces.tokenizer.model_max_length
+        limit = self.tokenizer.tokenizer.model_max_length
         if not positions or positions < 0:
             return limit
         # RoBERTa and its kin count positions from behind the padding index
@@ -72,7 +72,7 @@ class TextEncoderModel:
     def save(self, folder: Path) -> None:
         """Writes configuration and tokenizer, not the weights: those belong to the model that uses them."""
         self.model.config.save_pretrained(folder)
-        self.pieces.tokenizer.save_pretrained(folder)
+        self.tokenizer.tokenizer.save_pretrained(folder)
         (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
 
 
@@ -175,7 +175,7 @@ class Encoder(Protocol):
         """What is learned of it."""
 
     @property
-    def pieces(self) -> node_stores.Tokenizer:
+    def tokenizer(self) -> node_stores.Tokenizer:
         """Words to the ids that the model reads."""
 
     @property
@@ -187,7 +187,7 @@ class Encoder(Protocol):
         """What it is called in records."""
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Features of what it gives each piece."""
 
     def save(self, folder: Path) -> None:

@@ -86,7 +86,7 @@ class NearestWords:
         self._rows, self._cosines = rows.numpy(), cosines.numpy()
 
     @classmethod
-    def find(
+    def from_file(
         cls,
         table: str | Path,
         words: Iterable[str],
@@ -123,7 +123,7 @@ class NearestWords:
                 return cls.load(path)
         names, vectors = read_embeddings(table, progress=progress)
         try:
-            found = cls.among(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
+            found = cls.from_table(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
         except ValueError as error:
             raise ValueError(f"{table}: {error}") from None
         if path is not None:
@@ -134,7 +134,7 @@ class NearestWords:
         return found
 
     @classmethod
-    def among(
+    def from_table(
         cls,
         names: Sequence[str],
         vectors: Tensor,
@@ -196,7 +196,7 @@ class NearestWords:
         owner = np.repeat(np.arange(len(words)), [len(found) for found in ranges])
         return self._rows[entries], owner, self._cosines[entries]
 
-    def of(self, word: str) -> list[tuple[str, float]]:
+    def neighbors(self, word: str) -> list[tuple[str, float]]:
         """A word's neighbours by name with their cosines, nearest first."""
         return [(self.names[self.rows[i]], float(self.cosines[i])) for i in self._entries_of(word)]
 

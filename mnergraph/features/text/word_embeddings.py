@@ -111,11 +111,11 @@ class WordVectors:
         name: the file's name, or ``random:WIDTH``.
     """
 
-    def __init__(self, model: WordTable, pieces: Vocabulary, characters: Alphabet, name: str) -> None:
-        self.model, self.pieces, self.characters, self.name = model, pieces, characters, name
+    def __init__(self, model: WordTable, tokenizer: Vocabulary, characters: Alphabet, name: str) -> None:
+        self.model, self.tokenizer, self.characters, self.name = model, tokenizer, characters, name
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Width of the vectors."""
         return self.model.learned.shape[1]
 
@@ -124,10 +124,10 @@ class WordVectors:
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "name": self.name,
-            "width": self.width,
+            "width": self.hidden_size,
             "learned": len(self.model.learned),
             "characters": self.characters.characters,
-            "words": self.pieces.words,
+            "words": self.tokenizer.words,
         }
         (folder / VOCABULARY).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 

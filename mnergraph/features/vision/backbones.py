@@ -42,10 +42,10 @@ class BackboneGrid(Extractor):
         backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
         weights: see `mnergraph.features.vision.crops.RegionEncoder`.
         size: side of the square that the picture becomes, in pixels.
-        fit: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
+        resize_mode: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
         stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
             more, as deep ones wash the picture out.
-        cells: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
+        pool_size: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
         seed: of random weights.
     """
 
@@ -53,27 +53,27 @@ class BackboneGrid(Extractor):
     backbone: str = "resnet152"
     weights: str = RANDOM
     size: int = 224
-    fit: Fit = "squash"
+    resize_mode: Fit = "squash"
     stage: int = 4
-    cells: int | None = None
+    pool_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         known = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
         if self.backbone not in known:
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
-        if self.fit not in FITS:
-            raise ValueError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+        if self.resize_mode not in FITS:
+            raise ValueError(f"resize_mode is one of {', '.join(FITS)}, not {self.resize_mode!r}")
         if self.stage not in (1, 2, 3, 4):
             raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
-        if self.backbone.startswith("vit_") and (self.stage, self.cells) != (4, None):
+        if self.backbone.startswith("vit_") and (self.stage, self.pool_size) != (4, None):
             raise ValueError(f"stage and cells are a ResNet's; {self.backbone} has patches")
 
     @property
     def name(self) -> str:
-        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.fit]
+        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.resize_mode]
         parts += [f"stage{self.stage}"] * (self.stage != 4)
-        return "-".join(parts + [f"{self.cells}x{self.cells}"] * (self.cells is not None))
+        return "-".join(parts + [f"{self.pool_size}x{self.pool_size}"] * (self.pool_size is not None))
 
     @cached_property
     def net(self) -> nn.Module:
@@ -90,7 +90,7 @@ class BackboneGrid(Extractor):
         return create_feature_extractor(whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"})
 
     def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        square = FITS[self.fit](picture, (self.size, self.size))
+        square = FITS[self.resize_mode](picture, (self.size, self.size))
         return {"pixels": pixels.pil_to_tensor(square)}
 
     def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
@@ -101,8 +101,8 @@ class BackboneGrid(Extractor):
         # [pictures, width, rows, columns]
         cells = found["map"]
         pooled = cells.mean((2, 3))
-        if self.cells is not None:
-            cells = nn.functional.adaptive_avg_pool2d(cells, self.cells)
+        if self.pool_size is not None:
+            cells = nn.functional.adaptive_avg_pool2d(cells, self.pool_size)
         # [pictures, rows x columns, width], row by row from the top left
         return _seen(cells.flatten(2).transpose(1, 2), pooled)
 

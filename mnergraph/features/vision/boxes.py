@@ -42,7 +42,7 @@ def seen(
     if crops is None:
         return [ImageEvidence(objects=tuple(objects)) for objects in found]
     boxes = [[thing.box for thing in objects if thing.box is not None] for objects in found]
-    vectors = crops.of_pictures([item.source for item in items], boxes, device)
+    vectors = crops.encode_images([item.source for item in items], boxes, device)
     return [
         ImageEvidence(objects=tuple(replace(thing, region=row) for thing, row in zip(objects, rows, strict=True)))
         for objects, rows in zip(found, vectors, strict=True)

@@ -142,7 +142,7 @@ class RegionEncoder:
         )
 
     @cached_property
-    def width(self) -> int:
+    def out_channels(self) -> int:
         """Width of a region vector."""
         device = next(self.model.parameters()).device
         return self.model(torch.zeros(1, 3, 64, 64, device=device)).shape[1]
@@ -151,7 +151,7 @@ class RegionEncoder:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
         return self._encode([cut(picture, box, self.size) for box in boxes])
 
-    def of_pictures(
+    def encode_images(
         self,
         sources: Sequence[str | Path | Image.Image],
         boxes: Sequence[Sequence[Box]],
@@ -175,7 +175,7 @@ class RegionEncoder:
         settings = {name: value for name, value in asdict(self).items() if name != "batch_size"}
         settings["weights"] = display_name(self.weights)
         return {
-            "extractor": "Crops",
+            "extractor": "RegionEncoder",
             "version": VERSION,
             "settings": settings,
             "weights": checksum(self.model),
@@ -190,7 +190,7 @@ class RegionEncoder:
         device = next(self.model.parameters()).device
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
         rows = [self.model(normal(batch.to(device))).cpu() for batch in batches]
-        return torch.cat(rows) if rows else torch.zeros(0, self.width)
+        return torch.cat(rows) if rows else torch.zeros(0, self.out_channels)
 
     def attach(self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True) -> list[Pair]:
         """The pairs with a region vector on every boxed object.
@@ -225,10 +225,10 @@ class RegionEncoder:
         bar = tqdm(pairs, desc=f"regions by {self.name}", unit="post", disable=not progress, mininterval=0.5)
         for place, pair in enumerate(bar):
             boxes = [thing.box for thing in pair.objects if thing.box is not None]
-            if pair.picture is None:
+            if pair.image_path is None:
                 continue
             try:
-                picture = open_image(pair.picture)
+                picture = open_image(pair.image_path)
             except ImageError as error:
                 unreadable.append(f"{pair.id} ({error})")
                 continue

@@ -31,7 +31,7 @@ class ImageEvidence:
     caption: str | None = None
     fault: ImageIssue | None = None
 
-    def onto(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
+    def attach_to(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
         """The pair with this evidence: boxed objects, picture features and caption replace those it had.
 
         Args:

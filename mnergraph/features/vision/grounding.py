@@ -106,7 +106,7 @@ class PhraseGrounder(Extractor):
         if most == 0:
             return seen([()] * len(items), items, self.crops, device)
         # [pictures, phrases, boxes], [pictures, phrases, boxes, 4]
-        scores, boxes = self.prompt.ask(self.net, batch, most)
+        scores, boxes = self.prompt.predict(self.net, batch, most)
         top = scores.topk(min(self.per_phrase, scores.shape[-1]))
         # [pictures, phrases, per phrase], [pictures, phrases, per phrase, 4]
         values = top.values.cpu()

@@ -50,7 +50,7 @@ class DinoPrompt:
         mask = torch.tensor([[place <= len(ids) for place in range(length)] for ids, _ in rows])
         return {"input_ids": pieces, "attention_mask": mask.long(), "owners": owners}
 
-    def ask(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
+    def predict(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
         """Scores ``[pictures, phrases, boxes]`` and boxes ``[pictures, phrases, boxes, 4]``, in 0 to 1."""
         picture = {key: batch[key] for key in ("pixel_values", "pixel_mask") if key in batch}
         scores: Tensor | None = None
@@ -113,7 +113,7 @@ class OwlPrompt:
         mask[len(texts) :, 0] = 1  # attention over nothing is not a number
         return {"input_ids": ids, "attention_mask": mask}
 
-    def ask(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
+    def predict(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
         """Scores ``[pictures, phrases, boxes]`` and boxes ``[pictures, phrases, boxes, 4]``, in 0 to 1."""
         said = net(
             pixel_values=batch["pixel_values"],

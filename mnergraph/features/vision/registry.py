@@ -14,24 +14,24 @@ from mnergraph.registry import Registry
 EXTRACTORS: Registry[type[Extractor]] = Registry(
     "extractor",
     {
-        "Regions": (
-            "mnergraph.features.vision.backbones:Regions",
+        "BackboneGrid": (
+            "mnergraph.features.vision.backbones:BackboneGrid",
             "The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.",
         ),
-        "Tower": (
-            "mnergraph.features.vision.backbones:Tower",
+        "VisionTower": (
+            "mnergraph.features.vision.backbones:VisionTower",
             "The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...",
         ),
-        "RCNN": (
-            "mnergraph.features.vision.detectors:RCNN",
+        "RCNNDetector": (
+            "mnergraph.features.vision.detectors:RCNNDetector",
             "Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.",
         ),
         "DETRDetector": (
             "mnergraph.features.vision.detr:DETRDetector",
             "Boxes of DETR, Deformable DETR, RT-DETR, YOLOS, ..., each with its label, score and region vector.",
         ),
-        "Grounder": (
-            "mnergraph.features.vision.grounding:Grounder",
+        "PhraseGrounder": (
+            "mnergraph.features.vision.grounding:PhraseGrounder",
             "The boxes that each phrase of the sentence grounds, and those of the general words.",
         ),
         "Captioner": (

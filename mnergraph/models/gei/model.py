@@ -79,9 +79,9 @@ class GEI(Tagger):
         entity_level_interaction: whether entities stand between; off, their words meet visual nodes directly.
         span_detection: whether there is any; off, as entity_level_interaction must be, all words do.
         image_region: whether the picture's grid alone becomes visual nodes.
-        region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
+        region_dim: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
         label_features: whether objects also speak by their label's embedding; the paper has regions alone.
-        image_width: width of the picture's vectors; None when posts have none.
+        image_dim: width of the picture's vectors; None when posts have none.
         width: of the graph's nodes, d_m.
         layers: interacting layers, L.
         heads: of every attention.
@@ -100,9 +100,9 @@ class GEI(Tagger):
         entity_level_interaction: bool = True,
         span_detection: bool = True,
         image_region: bool = False,
-        region_width: int | None = None,
+        region_dim: int | None = None,
         label_features: bool = True,
-        image_width: int | None = None,
+        image_dim: int | None = None,
         width: int = 512,
         layers: int = 6,
         heads: int = 8,
@@ -114,33 +114,35 @@ class GEI(Tagger):
     ) -> None:
         if entity_level_interaction and not span_detection:
             raise ValueError("entities come from span detection; turn entity_level_interaction off, too")
-        if image_region and image_width is None:
-            raise ValueError("image_region needs image_width, the width of the grid's vectors")
-        sources = ["image"] * (image_width is not None) + ["object"] * (not image_region)
+        if image_region and image_dim is None:
+            raise ValueError("image_region needs image_dim, the width of the grid's vectors")
+        sources = ["image"] * (image_dim is not None) + ["object"] * (not image_region)
         graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
-        drawn = [relation.key for relation in graph if isinstance(relation.kind, Member | InEntity)]
-        transformers = TransformerConfig(encoder.width, heads, dropout=dropout)
+        drawn = [relation.key for relation in graph if isinstance(relation.rule, Member | InEntity)]
+        transformers = TransformerConfig(encoder.hidden_size, heads, dropout=dropout)
         tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
         if span_detection:
             # eqs. 2-4
-            side, spans = span_task(labels, weight=0.5), labels.boundaries.tags
+            side, spans = span_task(labels, weight=0.5), labels.span_labels.tags
             tasks.append(side)
             stack += span_scores(TOKENS, labels, transformers)
-        stack.append(transformers.block(TOKENS))  # eq. 1
+        stack.append(transformers.layer(TOKENS))  # eq. 1
         # eqs. 5-6, and the words' linear map after eq. 1
-        if image_width is not None:
-            stack.append(ImageEncoder(width, image_width))
+        if image_dim is not None:
+            stack.append(ImageEncoder(width, image_dim))
         if not image_region:
-            named = encoder.width if label_features else None
-            stack.append(ObjectEncoder(width, region_width=region_width, label_width=named))
+            named = encoder.hidden_size if label_features else None
+            stack.append(ObjectEncoder(width, region_dim=region_dim, label_dim=named))
         stack.append(MergeNodeTypes("visual", sources, later=[key for key in drawn if "visual" in key]))
-        stack.append(NodeTypeModule({"token": nn.Linear(encoder.width, width), "visual": nn.ReLU()}))
+        stack.append(NodeTypeModule({"token": nn.Linear(encoder.hidden_size, width), "visual": nn.ReLU()}))
         if span_detection:
-            sample = partial(ScheduledSampling, first=sampling_first, last=sampling_last, most=sampling_most)
+            sample = partial(
+                ScheduledSampling, start_epoch=sampling_first, end_epoch=sampling_last, max_ratio=sampling_most
+            )
             find = EntityNodes if entity_level_interaction else EntityEdges
-            stack.append(sample(side.decode, span_label_ids(labels), out="found"))
-            stack.append(find(spans, drawn, read="found"))
+            stack.append(sample(side.decode, span_label_ids(labels), out_key="found"))
+            stack.append(find(spans, drawn, in_key="found"))
         between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
         members = (POOLS, FILLS) if entity_level_interaction else None
         layer = partial(interacting_layer, within=(TOKENS, VISUALS), between=between, members=members)
@@ -152,7 +154,7 @@ class GEI(Tagger):
             tasks=tasks,
             encoder=encoder,
             labels=labels,
-            region_width=region_width,
-            image_width=image_width,
+            region_dim=region_dim,
+            image_dim=image_dim,
             pool_image=not image_region,
         )

@@ -77,8 +77,8 @@ class HamLearning(Tagger):
     Args:
         encoder: the text encoder; all nodes are as wide as its states.
         labels: the label set.
-        image_width: width of the picture's features (2048 for a ResNet-152's last map).
-        region_width: width of the objects' region vectors; None when there are none.
+        image_dim: width of the picture's features (2048 for a ResNet-152's last map).
+        region_dim: width of the objects' region vectors; None when there are none.
         label_features: whether objects also speak by their label's embedding.
         rounds: iterations of the interaction, L.
         semantic_layers: of the ViT.
@@ -95,8 +95,8 @@ class HamLearning(Tagger):
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        image_width: int = 2048,
-        region_width: int | None = None,
+        image_dim: int = 2048,
+        region_dim: int | None = None,
         label_features: bool = True,
         rounds: int = 3,
         semantic_layers: int = 4,
@@ -111,8 +111,8 @@ class HamLearning(Tagger):
             raise ValueError(f"words meet objects in one round at least, not in {rounds}")
         if not (rgcn or vit):
             raise ValueError("without R-GCN and without ViT no view of the picture is left; keep one of them")
-        width, wide = encoder.width, BoxFeatures.WIDTH + encoder.width
-        block = TransformerConfig(width, heads, dropout=dropout).block
+        width, wide = encoder.hidden_size, BoxFeatures.WIDTH + encoder.hidden_size
+        block = TransformerConfig(width, heads, dropout=dropout).layer
         stack: list[nn.Module] = [
             # eq. 1 and the textual Transformer
             TextEncoder(encoder, pooling="sum", sentence=True),
@@ -120,8 +120,8 @@ class HamLearning(Tagger):
             block(TEXT_SELF),
             SplitNodeTypes("text", {kind: kind for kind in TEXT}),
             # eqs. 2 and 3
-            ImageEncoder(width, image_width),
-            ObjectEncoder(width, region_width=region_width, label_width=width if label_features else None),
+            ImageEncoder(width, image_dim),
+            ObjectEncoder(width, region_dim=region_dim, label_dim=width if label_features else None),
         ]
         views: dict[str, int] = {}
         if vit:
@@ -150,8 +150,8 @@ class HamLearning(Tagger):
             tasks=[Task("tags", CRF(labels.tags))],
             encoder=encoder,
             labels=labels,
-            region_width=region_width,
-            image_width=image_width,
+            region_dim=region_dim,
+            image_dim=image_dim,
             pool_image=True,
         )
 
@@ -164,7 +164,9 @@ def interaction(
     All read what the last round left: V is made before the views change, and they before the words.
     """
     first, *second = objects = [f"{view} object" for view in views]
-    seen = FeatureModule(LinearMix(width), read=objects, write="object") if second else CopyFeatures(first, "object")
+    seen = (
+        FeatureModule(LinearMix(width), in_keys=objects, out_key="object") if second else CopyFeatures(first, "object")
+    )
     words = block(TO_TOKENS)
-    updates = [block(TO_OBJECTS, dst=view) for view in objects] if rounds > 1 else []
+    updates = [block(TO_OBJECTS, dst_key=view) for view in objects] if rounds > 1 else []
     return [*(seen, *updates, words) * (rounds - 1), seen, words]

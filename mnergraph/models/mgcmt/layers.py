@@ -45,7 +45,7 @@ class CosineWeights(nn.Module):
     def forward(self, edges: Edges) -> Tensor:
         """``[edges, 1]``; the relation's geometry is the cosine."""
         if edges.attr is None:
-            raise ValueError("a sum by cosines needs a relation that carries them, as Resembles does")
+            raise ValueError("a sum by cosines needs a relation that carries them, as NearestWordOf does")
         return softmax(edges.attr, edges.index[1], num_nodes=edges.dst.num_nodes)
 
 
@@ -150,16 +150,18 @@ def cross_modal_path(
     if unimodal:
         heard = {level: f"{kind}, {level}" if separate else kind for level in sides}
         for before, after in dict.fromkeys((sides[level], heard[level]) for level in sides):
-            yield transformers.block(within, dst=before, src=before, out=after)
+            yield transformers.layer(within, dst_key=before, src_key=before, out_key=after)
     found = {level: f"{out}, {level}" if len(sides) == 2 else out for level in sides}
     if "basic" in sides:
-        yield transformers.block(to_words, src=heard["basic"], out=found["basic"])
+        yield transformers.layer(to_words, src_key=heard["basic"], out_key=found["basic"])
     if "superior" in sides:
-        names = {"other": heard["superior"], "out": found["superior"]}
+        names = {"other_key": heard["superior"], "out_key": found["superior"]}
         yield CoAttention(from_words, to_words, transformers, **names)
     if len(sides) == 2:
         read = sorted(found, key=lambda level: level != weighed)
-        yield FeatureModule(GatedMix(transformers.width, bias=True), read=[found[level] for level in read], write=out)
+        yield FeatureModule(
+            GatedMix(transformers.width, bias=True), in_keys=[found[level] for level in read], out_key=out
+        )
 
 
 class ConcatModule(nn.Module):
@@ -221,9 +223,9 @@ def fused_tagging_scores(
     if len(seen) == 2:
         fused = "S"
         fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, width), *after)
-        yield FeatureModule(ConcatModule(fusion), read=seen, write=fused)
+        yield FeatureModule(ConcatModule(fusion), in_keys=seen, out_key=fused)
     if not extra:
-        yield TaggingScores("tags", 2 * width, labels, read=("token", fused))
+        yield TaggingScores("tags", 2 * width, labels, in_keys=("token", fused))
         return
-    yield FeatureModule(ConcatModule(nn.Linear(2 * width, width)), read=("token", fused), write="token")
+    yield FeatureModule(ConcatModule(nn.Linear(2 * width, width)), in_keys=("token", fused), out_key="token")
     yield TaggingScores("tags", width, labels)

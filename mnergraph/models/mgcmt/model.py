@@ -65,8 +65,8 @@ class MGCMT(Tagger):
     Args:
         encoder: the text encoder; every node is as wide as its states, d.
         labels: the label set; the released form adds the tags it needs.
-        image_width: width of the picture's vectors (2048 for a ResNet-152); None only without TextImg.
-        similar: the words' nearest neighbours in a table of word vectors, saved with the model; words outside
+        image_dim: width of the picture's vectors (2048 for a ResNet-152); None only without TextImg.
+        nearest_words: the words' nearest neighbours in a table of word vectors, saved with the model; words outside
             its vocabulary have none. None is the ablation: no semantic augmentation.
         form: ``paper`` (equations 1 to 15) or ``released`` (what the authors' code computes).
         label_features: whether objects speak by the embedding of their label, in free text, and not by a
@@ -91,8 +91,8 @@ class MGCMT(Tagger):
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        image_width: int | None = None,
-        similar: NearestWords | None = None,
+        image_dim: int | None = None,
+        nearest_words: NearestWords | None = None,
         form: Form = "paper",
         label_features: bool = False,
         text_img: bool = True,
@@ -109,35 +109,35 @@ class MGCMT(Tagger):
         dropout: float = 0.1,
         fusion_dropout: float | None = None,
     ) -> None:
-        released, d = is_released(form), encoder.width
+        released, d = is_released(form), encoder.hidden_size
         if not (text_img or text_obj) or not (basic_level or super_level):
             raise ValueError("without a path and a level nothing is left of the picture: take BERT-CRF")
-        if text_img and image_width is None:
-            raise ValueError("TextImg reads the picture's features: give image_width, or text_img=False")
+        if text_img and image_dim is None:
+            raise ValueError("TextImg reads the picture's features: give image_dim, or text_img=False")
         labels = released_labels(labels) if released else labels
         transformers = TransformerConfig(d, heads, hidden, dropout)
         transformers = as_bert(transformers) if released else transformers
         # eqs. 1-4
         text = TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
         join = ProjectAndAdd if released else concat_linear
-        nearest = semantic_augmentation(AUGMENTS, similar.vectors, d, join) if similar is not None else []
+        nearest = semantic_augmentation(AUGMENTS, nearest_words.vectors, d, join) if nearest_words is not None else []
         # eqs. 9-12: h; A of eq. 18, and its scores
-        block = [transformers.block(TOKENS)] if uni_text else []
+        block = [transformers.layer(TOKENS)] if uni_text else []
         spans = span_scores(TOKENS, labels, transformers) if span_detection else []
         meet = [*spans, *block] if released else [*block, *spans]
         dropped = [NodeTypeModule({"token": nn.Dropout(dropout)})] if released else []
         layers: list[nn.Module] = [text, *nearest, *dropped, *meet]
         levels = [level for level, asked in zip(LEVELS, (basic_level, super_level), strict=True) if asked]
         path = partial(cross_modal_path, transformers=transformers, separate=released)
-        if text_img and image_width is not None:
+        if text_img and image_dim is not None:
             # eq. 6
             sides = {level: f"image, {level}" if released else "image" for level in levels}
-            layers += [ImageEncoder(d, image_width, out=name) for name in dict.fromkeys(sides.values())]
+            layers += [ImageEncoder(d, image_dim, out_key=name) for name in dict.fromkeys(sides.values())]
             layers += path("image", sides, out="TextImg", unimodal=uni_img)
         if text_obj:
             # eqs. 7-8
             table = partial(ObjectClasses, d, len(COCO_CLASSES), learn_nothing=released)
-            layers.append(ObjectEncoder(d, label_width=d) if label_features else table())
+            layers.append(ObjectEncoder(d, label_dim=d) if label_features else table())
             sides, weighed = dict.fromkeys(levels, "object"), levels[-1 if released else 0]
             layers += path("object", sides, out="TextObj", unimodal=uni_obj, weighed=weighed)
         seen = ["TextImg"] * text_img + ["TextObj"] * text_obj
@@ -154,8 +154,8 @@ class MGCMT(Tagger):
             encoder=encoder,
             labels=labels,
             tokens="pieces" if released else "words",
-            image_width=image_width if text_img else None,
-            similar=similar,
-            classes=None if label_features else COCO_CLASSES,
-            stand_in=True,
+            image_dim=image_dim if text_img else None,
+            nearest_words=nearest_words,
+            object_classes=None if label_features else COCO_CLASSES,
+            add_placeholder_object=True,
         )

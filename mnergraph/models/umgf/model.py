@@ -66,7 +66,7 @@ class UMGF(Tagger):
         encoder: the text encoder.
         labels: the label set; the released form adds the tags it needs.
         form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
-        region_width: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
+        region_dim: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
         resnet: torchvision's name of a ResNet that learns with the model on the objects' crops, as paper and
             release have it (``resnet152``); without, region vectors are made beforehand, which is our choice.
         resnet_weights: its first weights; see `RegionEncoder`.
@@ -77,7 +77,7 @@ class UMGF(Tagger):
         hidden: inside the feed-forwards; by default 4 times the width (paper) or 256 (released).
         dropout: by default 0.5 (paper) or 0.4 (released).
         targeted: off, regions of the picture stand in the objects' place (the paper's "w/o Tar.").
-        image_width: width of those regions' vectors; read without targeted objects only.
+        image_dim: width of those regions' vectors; read without targeted objects only.
         visual_correlation: off, objects do not meet each other ("w/o VCorr.").
         independent: off, both modalities share their parameters ("w/o Ind.").
     """
@@ -88,7 +88,7 @@ class UMGF(Tagger):
         labels: LabelSet,
         *,
         form: Form = "paper",
-        region_width: int | None = None,
+        region_dim: int | None = None,
         resnet: str | None = None,
         resnet_weights: str = IMAGENET,
         label_features: bool = True,
@@ -98,11 +98,11 @@ class UMGF(Tagger):
         hidden: int | None = None,
         dropout: float | None = None,
         targeted: bool = True,
-        image_width: int | None = None,
+        image_dim: int | None = None,
         visual_correlation: bool = True,
         independent: bool = True,
     ) -> None:
-        released, text = is_released(form), encoder.width
+        released, text = is_released(form), encoder.hidden_size
         if released and not (targeted and visual_correlation and independent):
             raise ValueError("the ablations are the paper's: take form='paper'")
         if resnet and not targeted:
@@ -112,18 +112,18 @@ class UMGF(Tagger):
         hidden = hidden or (256 if released else 4 * width)
         dropout = (0.4 if released else 0.5) if dropout is None else dropout
         pixels = [PixelEncoder(RegionEncoder(resnet, resnet_weights))] if resnet else []
-        region = pixels[0].width if pixels else region_width
+        region = pixels[0].width if pixels else region_dim
         stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
         wide = region or width if released else width
         # "Multi-modal graph", last paragraph: H^(0)
         if targeted:
             named = text if label_features else None
-            seen: nn.Module = ObjectEncoder(wide, region_width=region, label_width=named)
+            seen: nn.Module = ObjectEncoder(wide, region_dim=region, label_dim=named)
             visual, schema = "object", RELEASED_SCHEMA if released else SCHEMA
-        elif image_width is None:
-            raise ValueError("without targeted objects regions of the picture speak: give image_width")
+        elif image_dim is None:
+            raise ValueError("without targeted objects regions of the picture speak: give image_dim")
         else:
-            seen = ImageEncoder(width, image_width)
+            seen = ImageEncoder(width, image_dim)
             visual, schema = "image", REGION_SCHEMA
         if released:
             steps = [nn.Linear(wide, width), nn.ReLU(), nn.Dropout(dropout)]
@@ -149,7 +149,7 @@ class UMGF(Tagger):
         for place in range(layers):
             stack += fusion(width, heads, hidden, dropout, last=place == layers - 1)
         states = ("encoded", "token") if released else ("token",)
-        stack.append(TaggingScores("tags", text + width if released else width, len(labels), read=states))
+        stack.append(TaggingScores("tags", text + width if released else width, len(labels), in_keys=states))
         super().__init__(
             schema=schema if visual_correlation else schema.without(meets),
             layers=stack,
@@ -157,8 +157,8 @@ class UMGF(Tagger):
             encoder=encoder,
             labels=labels,
             tokens="pieces" if released else "words",
-            region_width=region_width if targeted else None,
-            image_width=None if targeted else image_width,
-            cuts=CropPixels() if resnet else None,
+            region_dim=region_dim if targeted else None,
+            image_dim=None if targeted else image_dim,
+            crop_reader=CropPixels() if resnet else None,
             reduction="sum" if released else "mean",
         )

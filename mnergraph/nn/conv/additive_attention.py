@@ -34,7 +34,8 @@ class AdditiveWeights(nn.Module):
             return masked_softmax(score(torch.tanh(query[dst] + key[src]))[..., 0], edges, dense)
         # [sentences, heads, dst slots, src slots, width]
         hidden = torch.tanh(
-            edges.dst.to_dense(query).transpose(1, 2)[:, :, :, None] + edges.src.to_dense(key).transpose(1, 2)[:, :, None]
+            edges.dst.to_dense(query).transpose(1, 2)[:, :, :, None]
+            + edges.src.to_dense(key).transpose(1, 2)[:, :, None]
         )
         return masked_softmax(score(hidden)[..., 0], edges, dense)
 

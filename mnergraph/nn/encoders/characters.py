@@ -33,7 +33,7 @@ class CharacterEncoder(nn.Module):
         lengths = owner.bincount(minlength=graph.layouts["token"].num_nodes)
         words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
         characters = self.embedding(graph.data["character"].input_ids)
-        return graph.keep("spelling", self.reader(characters, words), like="token")
+        return graph.with_features("spelling", self.reader(characters, words), like="token")
 
 
 class CharacterCNN(nn.Module):

@@ -33,7 +33,7 @@ class PixelEncoder(nn.Module):
         # [objects with pixels, width]
         seen = self.backbone(normal(store.pixels[store.has_x]))
         vectors = seen.new_zeros(graph.layouts["object"].num_nodes, self.width)
-        return graph.keep(REGION_FEATURES, vectors.index_put((store.has_x,), seen), like="object")
+        return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), seen), like="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
         super().train(mode)

@@ -51,12 +51,12 @@ class TextEncoder(nn.Module):
             )
         if pooling not in ("first", "mean", "sum"):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
-        if sentence and not backbone.pieces.start:
+        if sentence and not backbone.tokenizer.start:
             raise ValueError(f"{backbone.name} has no special piece before the words to stand for a sentence")
         self.sentence = sentence
         self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)
-        self.padding, self.max_length = backbone.pieces.padding, backbone.max_length
-        self.rims = len(backbone.pieces.start), len(backbone.pieces.end)
+        self.padding, self.max_length = backbone.tokenizer.padding, backbone.max_length
+        self.rims = len(backbone.tokenizer.start), len(backbone.tokenizer.end)
 
     def forward(self, graph: GraphState) -> GraphState:
         ids, layout = graph.data["piece"].input_ids, graph.layouts["piece"]

@@ -26,22 +26,22 @@ class ObjectEncoder(nn.Module):
 
     Args:
         width: of the result.
-        region_width: of the region vectors; None when only labels speak.
-        label_width: of the text encoder; None when only regions speak.
+        region_dim: of the region vectors; None when only labels speak.
+        label_dim: of the text encoder; None when only regions speak.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, width: int, *, region_width: int | None = None, label_width: int | None = None) -> None:
+    def __init__(self, width: int, *, region_dim: int | None = None, label_dim: int | None = None) -> None:
         super().__init__()
-        if region_width is None and label_width is None:
-            raise ValueError("an object needs a region vector, a label, or both: give region_width, label_width")
-        self.region = nn.Linear(region_width, width) if region_width else None
-        self.register_buffer("mean", torch.zeros(region_width or 0))
-        self.register_buffer("deviation", torch.ones(region_width or 0))
-        self.norm = nn.LayerNorm(label_width) if label_width else None
-        self.label = nn.Linear(label_width, width) if label_width else None
+        if region_dim is None and label_dim is None:
+            raise ValueError("an object needs a region vector, a label, or both: give region_dim, label_dim")
+        self.region = nn.Linear(region_dim, width) if region_dim else None
+        self.register_buffer("mean", torch.zeros(region_dim or 0))
+        self.register_buffer("deviation", torch.ones(region_dim or 0))
+        self.norm = nn.LayerNorm(label_dim) if label_dim else None
+        self.label = nn.Linear(label_dim, width) if label_dim else None
 
     def forward(self, graph: GraphState) -> GraphState:
         store, objects = graph.data["object"], graph.layouts["object"].num_nodes
@@ -58,7 +58,7 @@ class ObjectEncoder(nn.Module):
             parts.append(self.label(self.norm(mean)) * named)
         return graph.update(object=parts[0] if len(parts) == 1 else parts[0] + parts[1])
 
-    def observe(self, regions: Tensor) -> None:
+    def fit_normalization(self, regions: Tensor) -> None:
         """Standardise by these vectors, ``[objects, region width]``; constant features are only centred."""
         if self.region is None or len(regions) < 2:
             return
@@ -72,13 +72,13 @@ class ImageEncoder(nn.Module):
 
     Args:
         width: of the result.
-        image_width: of the vectors that the posts carry.
-        out: under which name the result is kept; a second map of the same vectors needs another.
+        image_dim: of the vectors that the posts carry.
+        out_key: under which name the result is kept; a second map of the same vectors needs another.
     """
 
-    def __init__(self, width: int, image_width: int, *, out: str = "image") -> None:
+    def __init__(self, width: int, image_dim: int, *, out_key: str = "image") -> None:
         super().__init__()
-        self.linear, self.out = nn.Linear(image_width, width), out
+        self.linear, self.out_key = nn.Linear(image_dim, width), out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        return graph.keep(self.out, self.linear(graph.data["image"].x), like="image")
+        return graph.with_features(self.out_key, self.linear(graph.data["image"].x), like="image")

@@ -58,10 +58,10 @@ def bilstm_encoder(
     """
     table = WordEncoder(encoder)
     if reader is None:
-        return [table, WordLSTM(encoder.width, hidden, dropout=dropout)]
+        return [table, WordLSTM(encoder.hidden_size, hidden, dropout=dropout)]
     spelling = CharacterEncoder(encoder.characters, reader)
-    read, width = ("token", "spelling"), encoder.width + spelling.width
-    return [table, spelling, WordLSTM(width, hidden, read=read, dropout=dropout)]
+    read, width = ("token", "spelling"), encoder.hidden_size + spelling.width
+    return [table, spelling, WordLSTM(width, hidden, in_keys=read, dropout=dropout)]
 
 
 def word_encoder(
@@ -82,4 +82,4 @@ def word_encoder(
     if isinstance(encoder, WordVectors):
         dropout = 0.5 if dropout is None else dropout
         return bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout), 2 * hidden
-    return [TextEncoder(encoder, dropout=0.1 if dropout is None else dropout)], encoder.width
+    return [TextEncoder(encoder, dropout=0.1 if dropout is None else dropout)], encoder.hidden_size

@@ -78,7 +78,7 @@ class CRF(torchcrf.CRF):
         check(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(mask, dtype=torch.int64)
-        return best_paths(Chain.of(emissions, *self._scores(), mask)).T
+        return best_paths(Chain.from_scores(emissions, *self._scores(), mask)).T
 
     @torch.no_grad()
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class CRF(torchcrf.CRF):
         check(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(emissions, dtype=torch.float32)
-        found = messages(Chain.of(emissions, *self._scores(), mask)).marginals()
+        found = messages(Chain.from_scores(emissions, *self._scores(), mask)).marginals()
         return found.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0).float()
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class CRF(torchcrf.CRF):
             for span in itertools.chain.from_iterable(spans):
                 span_tag_ids(self.tags, span, 0)
             return [[] for _ in spans]
-        chain = Chain.of(emissions, *self._scores(), mask)
+        chain = Chain.from_scores(emissions, *self._scores(), mask)
         found = messages(chain)
         # one copy each off the device: [sentences, slots, labels]
         left, ahead, own = (part.permute(2, 0, 1).cpu() for part in (found.left, found.ahead, chain.emissions))

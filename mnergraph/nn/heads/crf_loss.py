@@ -45,7 +45,7 @@ class ScaledMessages(NamedTuple):
         joint = self.left * self.right
         return joint.div_(joint.sum(1, keepdim=True))
 
-    def pairs(self, weights: Tensor) -> Tensor:
+    def pairwise_marginals(self, weights: Tensor) -> Tensor:
         """Weighted sum of p(y_t-1 = i, y_t = j) over [slots, sentences], as [labels, labels]; 0 in slot 0."""
         scale = torch.where(weights == 0, 0.0, weights / self.overlap)
         after = self.ahead[1:] * scale[1:, None]
@@ -106,7 +106,7 @@ class LogLikelihood(torch.autograd.Function):
         gentle: bool,
     ) -> Tensor:
         """Emissions [sentences, slots, labels], tags and mask [sentences, slots] -> [sentences]."""
-        chain = Chain.of(emissions, start, end, transitions, mask)
+        chain = Chain.from_scores(emissions, start, end, transitions, mask)
         found = scaled_messages(chain) if gentle else messages(chain)
         # [slots, sentences]
         gold = tags.masked_fill(~mask, 0).T
@@ -135,7 +135,7 @@ class LogLikelihood(torch.autograd.Function):
         nodes = torch.where(mask[:, None], (counted - found.marginals()) * weights[:, None], 0.0)
         # [labels, labels]
         pairs = torch.einsum("tis,tjs->ij", counted[:-1], counted[1:] * weights[1:, None])
-        pairs -= found.pairs(weights)
+        pairs -= found.pairwise_marginals(weights)
         ends = nodes.gather(0, last[:, None].expand(-1, nodes.size(1), -1))
         gradients = (nodes.permute(2, 0, 1), nodes[0].sum(-1), ends[0].sum(-1), pairs)
         cast = (part.to(dtype) for part, dtype in zip(gradients, ctx.dtypes, strict=True))

@@ -37,7 +37,7 @@ class Chain(NamedTuple):
     mask: Tensor
 
     @classmethod
-    def of(cls, emissions: Tensor, start: Tensor, end: Tensor, transitions: Tensor, mask: Tensor) -> Chain:
+    def from_scores(cls, emissions: Tensor, start: Tensor, end: Tensor, transitions: Tensor, mask: Tensor) -> Chain:
         """From emissions [sentences, slots, labels] of any floating type and a mask [sentences, slots]."""
         emissions, start, end, transitions = (
             scores.double().clamp(min=FLOOR) for scores in (emissions, start, end, transitions)
@@ -75,7 +75,7 @@ class Messages(NamedTuple):
         """p(y_t) as [slots, labels, sentences]."""
         return (self.left + self.right).softmax(1)
 
-    def pairs(self, weights: Tensor) -> Tensor:
+    def pairwise_marginals(self, weights: Tensor) -> Tensor:
         """Weighted sum of p(y_t-1 = i, y_t = j) over [slots, sentences], as [labels, labels]; 0 in slot 0."""
         # [slots - 1, from, 1, sentences] and [slots - 1, 1, to, sentences]
         before = (self.left[:-1] - self.log_z)[:, :, None]

@@ -19,7 +19,7 @@ class EpochAware(nn.Module, ABC):
     """
 
     @abstractmethod
-    def at_epoch(self, epoch: int) -> None:
+    def on_epoch_start(self, epoch: int) -> None:
         """Called before every epoch of training, from 0."""
 
 
@@ -36,8 +36,8 @@ class ScheduledSampling(EpochAware):
     Args:
         decode: the side task's best label of every token, as `Task.decode` gives it.
         reads: the side task's label of each of the tags, ``[tags]``, as `Task.reads` holds it.
-        out: under which name the labels are kept, ``[tokens]``, int64.
-        first: the last epoch without predicted labels; epochs count from 0.
+        out_key: under which name the labels are kept, ``[tokens]``, int64.
+        start_epoch: the last epoch without predicted labels; epochs count from 0.
         last: the epoch from which on their share no longer rises.
         most: that share, 0 to 1.
     """
@@ -50,24 +50,26 @@ class ScheduledSampling(EpochAware):
         decode: Callable[[GraphState], Tensor],
         reads: Tensor,
         *,
-        out: str,
-        first: int = 2,
-        last: int = 6,
-        most: float = 0.9,
+        out_key: str,
+        start_epoch: int = 2,
+        end_epoch: int = 6,
+        max_ratio: float = 0.9,
     ) -> None:
         super().__init__()
-        if not 0 <= first < last:
-            raise ValueError(f"the share rises from one epoch to a later one, counted from 0, not {first} to {last}")
-        if not 0 <= most <= 1:
-            raise ValueError(f"the share of predicted labels is 0 to 1, not {most}")
-        self.decode, self.out = decode, out
-        self.first, self.last, self.most = first, last, most
+        if not 0 <= start_epoch < end_epoch:
+            raise ValueError(
+                f"the share rises from one epoch to a later one, counted from 0, not {start_epoch} to {end_epoch}"
+            )
+        if not 0 <= max_ratio <= 1:
+            raise ValueError(f"the share of predicted labels is 0 to 1, not {max_ratio}")
+        self.decode, self.out_key = decode, out_key
+        self.start_epoch, self.end_epoch, self.max_ratio = start_epoch, end_epoch, max_ratio
         self.register_buffer("reads", reads, persistent=False)
         self.register_buffer("share", torch.zeros(()))
 
-    def at_epoch(self, epoch: int) -> None:
-        risen = (epoch - self.first) / (self.last - self.first)
-        self.share.fill_(self.most * min(max(risen, 0.0), 1.0))
+    def on_epoch_start(self, epoch: int) -> None:
+        risen = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
+        self.share.fill_(self.max_ratio * min(max(risen, 0.0), 1.0))
 
     def forward(self, graph: GraphState) -> GraphState:
         gold, layout = graph.data["token"].y, graph.layouts["token"]
@@ -80,4 +82,4 @@ class ScheduledSampling(EpochAware):
         if not told.all():
             with torch.no_grad():
                 labels = torch.where(told, labels, self.decode(graph))
-        return graph.keep(self.out, labels, like="token")
+        return graph.with_features(self.out_key, labels, like="token")

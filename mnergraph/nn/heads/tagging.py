@@ -25,14 +25,14 @@ class TaggingScores(nn.Module):
         read: names of the features.
     """
 
-    def __init__(self, task: str, width: int, labels: int, *, read: Sequence[str] = ("token",)) -> None:
+    def __init__(self, task: str, width: int, labels: int, *, in_keys: Sequence[str] = ("token",)) -> None:
         super().__init__()
-        self.task, self.read = task, tuple(read)
+        self.task, self.in_keys = task, tuple(in_keys)
         self.linear = nn.Linear(width, labels)
 
     def forward(self, graph: GraphState) -> GraphState:
-        features = torch.cat([graph.x[name] for name in self.read], -1)
-        return graph.emit(self.task, self.linear(features))
+        features = torch.cat([graph.x[name] for name in self.in_keys], -1)
+        return graph.with_scores(self.task, self.linear(features))
 
 
 class LabelTransfer(nn.Module):
@@ -45,8 +45,8 @@ class LabelTransfer(nn.Module):
         target: the task that is told.
         matrix: W to begin with, ``[labels of the first, labels of the second]``.
         learned: whether W is trained.
-        own: what the second task's own scores count for; the papers' 1, UMT's released code has 0.5.
-        share: what the hint counts for; the same.
+        target_weight: what the second task's own scores count for; the papers' 1, UMT's released code has 0.5.
+        source_weight: what the hint counts for; the same.
     """
 
     matrix: Tensor
@@ -58,11 +58,11 @@ class LabelTransfer(nn.Module):
         matrix: Tensor,
         *,
         learned: bool = True,
-        own: float = 1.0,
-        share: float = 1.0,
+        target_weight: float = 1.0,
+        source_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.source, self.target, self.own, self.share = source, target, own, share
+        self.source, self.target, self.target_weight, self.source_weight = source, target, target_weight, source_weight
         if learned:
             self.matrix = nn.Parameter(matrix.clone())
         else:
@@ -70,7 +70,9 @@ class LabelTransfer(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         hint = graph.emissions[self.source] @ self.matrix
-        return graph.emit(self.target, self.own * graph.emissions[self.target] + self.share * hint)
+        return graph.with_scores(
+            self.target, self.target_weight * graph.emissions[self.target] + self.source_weight * hint
+        )
 
 
 def conversion_matrix(labels: LabelSet) -> Tensor:
@@ -79,14 +81,14 @@ def conversion_matrix(labels: LabelSet) -> Tensor:
     Returns:
         ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.
     """
-    becomes = torch.zeros(len(labels.boundaries), len(labels))
+    becomes = torch.zeros(len(labels.span_labels), len(labels))
     becomes[span_label_ids(labels), torch.arange(len(labels))] = 1.0
     return becomes / becomes.sum(1, keepdim=True)
 
 
 def span_label_ids(labels: LabelSet) -> Tensor:
     """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
-    return torch.tensor([labels.boundaries.index(boundary(tag)) for tag in labels])
+    return torch.tensor([labels.span_labels.index(boundary(tag)) for tag in labels])
 
 
 class Task(nn.Module):
@@ -138,10 +140,10 @@ def span_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerC
         labels: the tags' label set.
         transformers: makes the layer.
     """
-    block = transformers.block(relation, out="spans")
-    return [block, TaggingScores("spans", transformers.width, len(labels.boundaries), read=("spans",))]
+    block = transformers.layer(relation, out_key="spans")
+    return [block, TaggingScores("spans", transformers.width, len(labels.span_labels), in_keys=("spans",))]
 
 
 def span_task(labels: LabelSet, weight: float, *, name: str = "spans") -> Task:
     """The side task itself: a CRF over B, I and O (UMT, section 2.4)."""
-    return Task(name, CRF(labels.boundaries.tags), weight=weight, reads=span_label_ids(labels))
+    return Task(name, CRF(labels.span_labels.tags), weight=weight, reads=span_label_ids(labels))

@@ -53,26 +53,26 @@ class EntityNodes(nn.Module):
     Args:
         labels: B, I and O, in the order that numbers them.
         members: relations between ``entity`` and ``token``, in either direction.
-        read: name of the words' labels, ``[tokens]``.
+        in_key: name of the words' labels, ``[tokens]``.
     """
 
-    def __init__(self, labels: Sequence[str], members: Sequence[EdgeType], *, read: str) -> None:
+    def __init__(self, labels: Sequence[str], members: Sequence[EdgeType], *, in_key: str) -> None:
         super().__init__()
         for key in members:
             if {key[0], key[2]} != {"entity", "token"}:
                 raise ValueError(f"members are relations between entity and token, not {key}")
-        self.spans, self.members, self.read = SpanDecoder(labels), tuple(members), read
+        self.spans, self.members, self.in_key = SpanDecoder(labels), tuple(members), in_key
         self.pool = SpanPooling("max")
 
     def forward(self, graph: GraphState) -> GraphState:
         words = graph.layouts["token"]
-        word, entity, entities = self.spans(graph.x[self.read], words)
+        word, entity, entities = self.spans(graph.x[self.in_key], words)
         pooled = Edges(words, entities, torch.stack([word, entity]))
         told = Edges(entities, words, torch.stack([entity, word]))
         x = graph.x["token"]
-        x = self.pool(x.new_zeros(entities.nodes, x.shape[-1]), x, pooled)
+        x = self.pool(x.new_zeros(entities.num_nodes, x.shape[-1]), x, pooled)
         edges = {key: pooled if key[0] == "token" else told for key in self.members}
-        return graph.grow("entity", x, entities, edges)
+        return graph.replace_nodes("entity", x, entities, edges)
 
 
 class EntityEdges(nn.Module):
@@ -81,22 +81,22 @@ class EntityEdges(nn.Module):
     Args:
         labels: B, I and O, in the order that numbers them.
         relations: between ``token`` and another node type, in either direction.
-        read: name of the words' labels, ``[tokens]``.
+        in_key: name of the words' labels, ``[tokens]``.
     """
 
-    def __init__(self, labels: Sequence[str], relations: Sequence[EdgeType], *, read: str) -> None:
+    def __init__(self, labels: Sequence[str], relations: Sequence[EdgeType], *, in_key: str) -> None:
         super().__init__()
         for key in relations:
             if (key[0], key[2]).count("token") != 1:
                 raise ValueError(f"relations are between token and another node type, not {key}")
-        self.spans, self.relations, self.read = SpanDecoder(labels), tuple(relations), read
+        self.spans, self.relations, self.in_key = SpanDecoder(labels), tuple(relations), in_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        within = self.spans.inside[graph.x[self.read]]
+        within = self.spans.inside[graph.x[self.in_key]]
         edges = {}
         for key in self.relations:
             ends = graph.layouts[key[0]], graph.layouts[key[2]]
             index = Edges(*ends).index
             words = index[0 if key[0] == "token" else 1]
             edges[key] = Edges(*ends, index[:, within[words]])
-        return graph.connect(edges)
+        return graph.with_edges(edges)

@@ -82,17 +82,17 @@ class FeatureModule(nn.Module):
 
     Args:
         module: takes as many tensors as names are read.
-        read: names of features: node types, or what another layer wrote; the result is of the first's nodes.
+        in_keys: names of features: node types, or what another layer wrote; the result is of the first's nodes.
         write: under which name the result is kept.
     """
 
-    def __init__(self, module: nn.Module, *, read: Sequence[str], write: str) -> None:
+    def __init__(self, module: nn.Module, *, in_keys: Sequence[str], out_key: str) -> None:
         super().__init__()
-        self.module, self.read, self.write = module, tuple(read), write
+        self.module, self.in_keys, self.out_key = module, tuple(in_keys), out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        found = self.module(*(graph.x[name] for name in self.read))
-        return graph.keep(self.write, found, like=self.read[0])
+        found = self.module(*(graph.x[name] for name in self.in_keys))
+        return graph.with_features(self.out_key, found, like=self.in_keys[0])
 
 
 class HeteroLayer(nn.Module):
@@ -185,9 +185,9 @@ class RelationModule(nn.Module):
     Args:
         relation: whose senders and receivers these are; the graph's schema must hold it.
         operator: ``(dst, src, edges) -> dst``.
-        dst: name of the receivers' features; by default their node type.
-        src: name of the senders' features; by default their node type.
-        out: under which name the result is kept; by default the receivers' own.
+        dst_key: name of the receivers' features; by default their node type.
+        src_key: name of the senders' features; by default their node type.
+        out_key: under which name the result is kept; by default the receivers' own.
     """
 
     def __init__(
@@ -195,20 +195,20 @@ class RelationModule(nn.Module):
         relation: EdgeType,
         operator: nn.Module,
         *,
-        dst: str | None = None,
-        src: str | None = None,
-        out: str | None = None,
+        dst_key: str | None = None,
+        src_key: str | None = None,
+        out_key: str | None = None,
     ) -> None:
         super().__init__()
         self.relation, self.operator = relation, operator
-        self.src, self.dst = src or relation[0], dst or relation[2]
-        self.out = out or self.dst
+        self.src_key, self.dst_key = src_key or relation[0], dst_key or relation[2]
+        self.out_key = out_key or self.dst_key
 
     def forward(self, graph: GraphState) -> GraphState:
         if self.relation not in graph.edges:
             raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        heard = self.operator(graph.x[self.dst], graph.x[self.src], graph.edges[self.relation])
-        return graph.keep(self.out, heard, like=self.relation[2])
+        heard = self.operator(graph.x[self.dst_key], graph.x[self.src_key], graph.edges[self.relation])
+        return graph.with_features(self.out_key, heard, like=self.relation[2])
 
 
 class PositionalEncoding(nn.Module):
@@ -234,9 +234,9 @@ class PositionalEncoding(nn.Module):
 class CopyFeatures(nn.Module):
     """Keeps the features of a node type under another name, for a later layer."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, in_key: str, out_key: str) -> None:
         super().__init__()
-        self.kind, self.name = kind, name
+        self.in_key, self.out_key = in_key, out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        return graph.keep(self.name, graph.x[self.kind], like=self.kind)
+        return graph.with_features(self.out_key, graph.x[self.in_key], like=self.in_key)

@@ -56,16 +56,16 @@ class WordLSTM(nn.Module):
     Args:
         width: of what it reads of a word, all together.
         hidden: of the states, of each direction.
-        read: names of the words' features that are concatenated.
+        in_keys: names of the words' features that are concatenated.
         dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
     """
 
-    def __init__(self, width: int, hidden: int, *, read: Sequence[str] = ("token",), dropout: float = 0.0) -> None:
+    def __init__(self, width: int, hidden: int, *, in_keys: Sequence[str] = ("token",), dropout: float = 0.0) -> None:
         super().__init__()
-        self.lstm, self.read, self.dropout = PackedLSTM(width, hidden), tuple(read), nn.Dropout(dropout)
+        self.lstm, self.in_keys, self.dropout = PackedLSTM(width, hidden), tuple(in_keys), nn.Dropout(dropout)
 
     def forward(self, graph: GraphState) -> GraphState:
-        words = self.dropout(torch.cat([graph.x[name] for name in self.read], -1))
+        words = self.dropout(torch.cat([graph.x[name] for name in self.in_keys], -1))
         states, _ = self.lstm(words, graph.layouts["token"])
         return graph.update(token=self.dropout(states))
 
@@ -91,14 +91,14 @@ class BroadcastToTokens(nn.Module):
     """Gives every word what its ``sentence`` node holds.
 
     Args:
-        read: name of the sentences' features.
-        write: under which name the words' are kept.
+        in_key: name of the sentences' features.
+        out_key: under which name the words' are kept.
     """
 
-    def __init__(self, *, read: str = "sentence", write: str) -> None:
+    def __init__(self, *, in_key: str = "sentence", out_key: str) -> None:
         super().__init__()
-        self.read, self.write = read, write
+        self.in_key, self.out_key = in_key, out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        told = graph.x[self.read][graph.layouts["token"].graph_index]
-        return graph.keep(self.write, told, like="token")
+        told = graph.x[self.in_key][graph.layouts["token"].graph_index]
+        return graph.with_features(self.out_key, told, like="token")

@@ -58,7 +58,7 @@ class MergeNodeTypes(nn.Module):
         edges = {(self.kind, name, self.kind): self._edges(graph, name, layout, of) for name in self.relations}
         layouts, nothing = {**graph.layouts, self.kind: layout}, rows[0].new_zeros(2, 0)
         edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.later}
-        return graph.grow(self.kind, merged, layout, edges).made_of(self.kind, self.parts)
+        return graph.replace_nodes(self.kind, merged, layout, edges).with_parts(self.kind, self.parts)
 
     def _edges(self, graph: GraphState, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:
         every = [(src, name, dst) for src in self.parts for dst in self.parts]

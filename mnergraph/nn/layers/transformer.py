@@ -30,9 +30,9 @@ class TransformerLayer(nn.Module):
         dropout: of attention weights and of both residuals.
         activation: inside the feed-forward; BERT's layers have a GELU.
         eps: of the norms; BERT's layers have 1e-12.
-        dst: name of the receivers' features; by default their node type.
-        src: name of the senders' features; by default their node type.
-        out: under which name the result is kept; by default the receivers' own.
+        dst_key: name of the receivers' features; by default their node type.
+        src_key: name of the senders' features; by default their node type.
+        out_key: under which name the result is kept; by default the receivers' own.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class TransformerLayer(nn.Module):
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
         eps: float = 1e-5,
-        dst: str | None = None,
-        src: str | None = None,
-        out: str | None = None,
+        dst_key: str | None = None,
+        src_key: str | None = None,
+        out_key: str | None = None,
     ) -> None:
         super().__init__()
         self.relation = relation
-        self.src, self.dst = src or relation[0], dst or relation[2]
-        self.out = out or self.dst
+        self.src_key, self.dst_key = src_key or relation[0], dst_key or relation[2]
+        self.out_key = out_key or self.dst_key
         self.attention = RelationAttention(width, heads, dropout=dropout)
         self.residual = AddNorm(width, dropout, eps)
         self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation, eps)
@@ -60,9 +60,9 @@ class TransformerLayer(nn.Module):
     def forward(self, graph: GraphState) -> GraphState:
         if self.relation not in graph.edges:
             raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        dst, src = graph.x[self.dst], graph.x[self.src]
+        dst, src = graph.x[self.dst_key], graph.x[self.src_key]
         attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
-        return graph.keep(self.out, self.feed_forward(attended), like=self.relation[2])
+        return graph.with_features(self.out_key, self.feed_forward(attended), like=self.relation[2])
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class TransformerConfig:
     activation: Callable[[Tensor], Tensor] = torch.relu
     eps: float = 1e-5
 
-    def block(
-        self, relation: EdgeType, *, dst: str | None = None, src: str | None = None, out: str | None = None
+    def layer(
+        self, relation: EdgeType, *, dst_key: str | None = None, src_key: str | None = None, out_key: str | None = None
     ) -> TransformerLayer:
         """A layer along this relation; names as for `TransformerLayer`."""
-        return TransformerLayer(relation, **vars(self), dst=dst, src=src, out=out)
+        return TransformerLayer(relation, **vars(self), dst_key=dst_key, src_key=src_key, out_key=out_key)
 
 
 class CoAttention(nn.Sequential):
@@ -101,9 +101,9 @@ class CoAttention(nn.Sequential):
         there: relation from the words to the other modality.
         back: relation from the other modality to the words.
         transformers: makes both layers.
-        words: name of the words' features; by default their node type.
-        other: name of the other modality's features; by default its node type.
-        out: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+        words_key: name of the words' features; by default their node type.
+        other_key: name of the other modality's features; by default its node type.
+        out_key: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
 
     Raises:
         ValueError: when the second relation does not lead back where the first comes from.
@@ -115,16 +115,16 @@ class CoAttention(nn.Sequential):
         back: EdgeType,
         transformers: TransformerConfig,
         *,
-        words: str | None = None,
-        other: str | None = None,
-        out: str,
+        words_key: str | None = None,
+        other_key: str | None = None,
+        out_key: str,
     ) -> None:
         if (there[0], there[2]) != (back[2], back[0]):
             raise ValueError(f"{back} does not lead back where {there} comes from")
-        reached = f"{out} there"
+        reached = f"{out_key} there"
         super().__init__(
-            transformers.block(there, dst=other, src=words, out=reached),
-            transformers.block(back, dst=words, src=reached, out=out),
+            transformers.layer(there, dst_key=other_key, src_key=words_key, out_key=reached),
+            transformers.layer(back, dst_key=words_key, src_key=reached, out_key=out_key),
         )
 
 

@@ -55,7 +55,7 @@ def test_a_selection_keeps_its_pairs(root: Path) -> None:
 
 def test_without_a_builder_there_are_pairs_but_no_graphs(root: Path) -> None:
     posts = PostFolder(root)
-    with pytest.raises(ValueError, match=r"Folder has no builder .* read .pairs, or give builder=GraphBuilder"):
+    with pytest.raises(ValueError, match=r"PostFolder has no builder .* read .pairs, or give builder=GraphBuilder"):
         posts[0]
     assert posts.with_builder(graph)[0]["token"].num_nodes == 1
     assert posts.builder is None

@@ -48,7 +48,7 @@ def test_objects_and_features(tmp_path: Path) -> None:
         rows = features.regions("7", 4)
         assert rows is not None
         torch.testing.assert_close(rows, torch.from_numpy(ROWS[:4]).half().float())
-    (pair,) = Evidence.beside(tmp_path / "out").attach([Pair(("a",), id="7")])
+    (pair,) = Evidence.from_folder(tmp_path / "out").attach([Pair(("a",), id="7")])
     assert [thing.label for thing in pair.objects] == ["hat", "dog", "sky", "man"]
     assert pair.objects[0].region is not None
     torch.testing.assert_close(pair.objects[0].region, torch.from_numpy(ROWS[1]).half().float())

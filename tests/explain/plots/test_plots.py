@@ -142,7 +142,7 @@ def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> 
     pixels(figure)
     shown = np.asarray(figure.axes[0].images[0].get_array())
     for row, entity in zip(shown, ENTITIES, strict=True):
-        heard = record.heard((entity.start, entity.end))
+        heard = record.attention_to((entity.start, entity.end))
         assert heard is not None
         np.testing.assert_allclose(row, heard.numpy())
     with pytest.raises(ValueError, match="there is no entity to draw"):
@@ -168,8 +168,8 @@ def test_heads_side_by_side_in_given_axes(umgf: Callable[[], UMGF], pair: Pair) 
     assert plot_attention_heads(record, ("token", "attends", "token"), ax=ax) is figure
     shown = [panel for panel in every(figure) if panel.images and panel.get_title()]
     assert [panel.get_title() for panel in shown][:2] == ["layer 4, head 0", "layer 4, head 1"]
-    assert len(shown) == sum(w.weights.shape[1] for w in record.along(("token", "attends", "token")))
-    first = record.along(("token", "attends", "token"))[0].matrix()[0]
+    assert len(shown) == sum(w.weights.shape[1] for w in record.select(("token", "attends", "token")))
+    first = record.select(("token", "attends", "token"))[0].matrix()[0]
     np.testing.assert_allclose(np.asarray(shown[0].images[0].get_array()), first.numpy())
     with pytest.raises(KeyError, match="no weights along"):
         plot_attention_heads(record, ("object", "nonsense", "token"))

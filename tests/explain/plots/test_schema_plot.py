@@ -37,11 +37,11 @@ def test_every_type_and_relation_is_there(name: str) -> None:
     texts, arrows, legend = drawn(plot_schema(schema))
     between = [relation for relation in schema if relation.src != relation.dst]
     assert len(arrows) == len(between)
-    assert {type(relation.kind).__name__ for relation in between} <= set(legend)
+    assert {type(relation.rule).__name__ for relation in between} <= set(legend)
     lines = list(chain.from_iterable(text.split("\n") for text in texts))
     wanted = [*schema.nodes, *(relation.name for relation in between)]
     loops = [relation for relation in schema if relation.src == relation.dst]
-    wanted += [f"↻ {relation.name} ({type(relation.kind).__name__})" for relation in loops]
+    wanted += [f"↻ {relation.name} ({type(relation.rule).__name__})" for relation in loops]
     assert sorted(lines) == sorted(wanted)
 
 

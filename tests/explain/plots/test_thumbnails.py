@@ -13,7 +13,7 @@ from mnergraph.explain.plots.thumbnails import Thumbnails
 
 def pair(folder: Path) -> dict[str, Any]:
     sight().save(folder / "1.png")
-    return {"picture": str(folder / "1.png"), "size": (40, 30)}
+    return {"image_path": str(folder / "1.png"), "size": (40, 30)}
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -45,6 +45,6 @@ def test_cells_of_a_grid(tmp_path: Path) -> None:
 def test_nothing_to_see(tmp_path: Path) -> None:
     thing = {"type": "object", "index": 0, "box": [0, 0, 9, 9]}
     assert Thumbnails({}).of(thing) is None
-    assert Thumbnails({"picture": str(tmp_path / "gone.png")}).of(thing) is None
+    assert Thumbnails({"image_path": str(tmp_path / "gone.png")}).of(thing) is None
     assert Thumbnails(pair(tmp_path)).of({"type": "object", "index": 0}) is None
     assert Thumbnails(pair(tmp_path)).of({"type": "token", "index": 0}) is None

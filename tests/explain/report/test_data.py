@@ -40,7 +40,7 @@ def test_weights_are_the_records(umgf: Callable[[], UMGF]) -> None:
     assert content["layers"] == sorted(content["layers"], key=float)
     for told, seen in zip(content["posts"], record.posts, strict=True):
         for part in told["parts"]:
-            (weights,) = seen.along(("object", part["relation"], "token"), layer=part["layer"])
+            (weights,) = seen.select(("object", part["relation"], "token"), layer=part["layer"])
             shape = (part["heads"], len(told["words"]), part["count"])
             numbers = np.frombuffer(base64.b64decode(part["data"]), np.uint8).reshape(shape)
             found = torch.from_numpy(numbers / 255 * part["most"]).float()

@@ -15,16 +15,16 @@ WORDS = ("Paris", "in", "the", "réin", "http://t.co/x", "\u200b", "😀")
 
 
 def states(backbone: TextEncoderModel) -> torch.Tensor:
-    ids = [piece for word in backbone.pieces(WORDS) for piece in word]
+    ids = [piece for word in backbone.tokenizer(WORDS) for piece in word]
     return backbone.model.eval()(input_ids=torch.tensor([ids])).last_hidden_state
 
 
 def test_tiny() -> None:
     torch.manual_seed(0)
     backbone = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
-    assert (backbone.name, backbone.width, backbone.max_length) == (TINY, 16, 40)
+    assert (backbone.name, backbone.hidden_size, backbone.max_length) == (TINY, 16, 40)
     assert "random" in TINY
-    assert [len(word) for word in backbone.pieces(["paris", "PARIS", "the", "rain", "é"])] == [1, 1, 1, 4, 1]
+    assert [len(word) for word in backbone.tokenizer(["paris", "PARIS", "the", "rain", "é"])] == [1, 1, 1, 4, 1]
     torch.manual_seed(0)
     again = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
     assert torch.equal(states(backbone), states(again)), "torch's random state decides"
@@ -32,7 +32,7 @@ def test_tiny() -> None:
 
 
 def test_tiny_spells_all_that_can_be_typed() -> None:
-    pieces = tiny(width=8).pieces
+    pieces = tiny(width=8).tokenizer
     for code in range(33, 127):
         for word in (chr(code), "x" + chr(code)):
             assert pieces.unknown not in pieces([word])[0], word
@@ -43,10 +43,13 @@ def test_saved_and_rebuilt_untrained(tmp_path: Path) -> None:
     backbone.save(tmp_path)
     assert not list(tmp_path.glob("*.safetensors")), "weights belong to the model"
     again = untrained(tmp_path)
-    assert (again.name, again.width, again.max_length) == (TINY, 16, 40)
-    assert again.pieces(WORDS) == backbone.pieces(WORDS)
-    assert (again.pieces.start, again.pieces.end) == (backbone.pieces.start, backbone.pieces.end)
-    assert (again.pieces.unknown, again.pieces.padding) == (backbone.pieces.unknown, backbone.pieces.padding)
+    assert (again.name, again.hidden_size, again.max_length) == (TINY, 16, 40)
+    assert again.tokenizer(WORDS) == backbone.tokenizer(WORDS)
+    assert (again.tokenizer.start, again.tokenizer.end) == (backbone.tokenizer.start, backbone.tokenizer.end)
+    assert (again.tokenizer.unknown, again.tokenizer.padding) == (
+        backbone.tokenizer.unknown,
+        backbone.tokenizer.padding,
+    )
     assert not torch.allclose(states(again), states(backbone))
     again.model.load_state_dict(backbone.model.state_dict(), strict=True)
     assert torch.equal(states(again), states(backbone))
@@ -57,12 +60,12 @@ def test_pretrained_from_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my-encoder"
     model = BertModel(backbone.model.config)  # with a pooler
     model.save_pretrained(folder)
-    backbone.pieces.tokenizer.save_pretrained(folder)
+    backbone.tokenizer.tokenizer.save_pretrained(folder)
     found = pretrained(folder)
     assert found.name == "my-encoder"
     assert found.model.pooler is None, "nothing reads it, so it would never learn"
     assert next(found.model.parameters()).dtype == torch.float32
-    assert found.pieces(WORDS) == backbone.pieces(WORDS)
+    assert found.tokenizer(WORDS) == backbone.tokenizer(WORDS)
     ids = torch.tensor([[5, 6, 7]])
     wanted = model.eval()(input_ids=ids).last_hidden_state
     torch.testing.assert_close(found.model.eval()(input_ids=ids).last_hidden_state, wanted)
@@ -82,7 +85,7 @@ def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
 
 def test_how_much_an_encoder_reads() -> None:
     """RoBERTa counts positions from behind its padding index; relative positions know no end."""
-    pieces = tiny(width=8, max_length=512).pieces
+    pieces = tiny(width=8, max_length=512).tokenizer
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     bert = TextEncoderModel(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")
     assert bert.max_length == 20

@@ -23,9 +23,9 @@ def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: P
     encoder.save(tmp_path)
     again = untrained(tmp_path)
     assert type(again) is type(encoder) is kind
-    assert (again.name, again.width) == (encoder.name, encoder.width)
-    assert again.pieces(WORDS) == encoder.pieces(WORDS)
-    assert all(encoder.pieces(WORDS)), "every word has a piece"
+    assert (again.name, again.hidden_size) == (encoder.name, encoder.hidden_size)
+    assert again.tokenizer(WORDS) == encoder.tokenizer(WORDS)
+    assert all(encoder.tokenizer(WORDS)), "every word has a piece"
     assert (again.characters is None) == (encoder.characters is None) == (kind is TextEncoderModel)
     shapes = [weight.shape for weight in encoder.model.parameters()]
     assert [weight.shape for weight in again.model.parameters()] == shapes != []

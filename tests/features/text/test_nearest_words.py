@@ -33,7 +33,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def find(table: Path, words: list[str] = VOCABULARY, **options: object) -> NearestWords:
-    return NearestWords.find(table, words, **{"progress": False, **options})  # type: ignore[arg-type]
+    return NearestWords.from_file(table, words, **{"progress": False, **options})  # type: ignore[arg-type]
 
 
 def cosine(a: str, b: str) -> float:
@@ -43,15 +43,15 @@ def cosine(a: str, b: str) -> float:
 
 def test_nearest_words_by_name(table: Path) -> None:
     found = find(table, k=2)
-    assert found.of("paris") == [
+    assert found.neighbors("paris") == [
         ("rome", pytest.approx(cosine("paris", "rome"), abs=1e-6)),
         ("Oslo", pytest.approx(cosine("paris", "Oslo"), abs=1e-6)),
     ]
-    assert found.of("Paris") == found.of("paris"), "looked for in lower case"
-    assert [name for name, _ in found.of("Bob")] == ["tom", "Oslo"]
-    assert [name for name, _ in found.of("Oslo")] == ["rome", "paris"]
-    assert found.of("oslo") == [], "the table has it in upper case only"
-    assert found.of("zzz") == found.of("nothing") == [], "a vector of zeros has no direction"
+    assert found.neighbors("Paris") == found.neighbors("paris"), "looked for in lower case"
+    assert [name for name, _ in found.neighbors("Bob")] == ["tom", "Oslo"]
+    assert [name for name, _ in found.neighbors("Oslo")] == ["rome", "paris"]
+    assert found.neighbors("oslo") == [], "the table has it in upper case only"
+    assert found.neighbors("zzz") == found.neighbors("nothing") == [], "a vector of zeros has no direction"
     # nothing but the rows that somebody needs
     assert set(found.names) == {"rome", "Oslo", "paris", "tom"}
     for name, vector in zip(found.names, found.vectors, strict=True):
@@ -61,29 +61,29 @@ def test_nearest_words_by_name(table: Path) -> None:
 
 def test_more_neighbours_than_words(table: Path) -> None:
     found = find(table, k=50)
-    assert [name for name, _ in found.of("paris")] == ["rome", "Oslo", "tom", "bob", "far"]
-    assert found.of("paris")[-1][1] == pytest.approx(cosine("paris", "far"), abs=1e-6)
+    assert [name for name, _ in found.neighbors("paris")] == ["rome", "Oslo", "tom", "bob", "far"]
+    assert found.neighbors("paris")[-1][1] == pytest.approx(cosine("paris", "far"), abs=1e-6)
 
 
 def test_exact_case_only(table: Path) -> None:
     found = find(table, lower=False)
     assert found.words == ("Oslo", "paris")
-    assert found.of("Paris") == []
-    assert NearestWords.among(["a"], torch.ones(1, 2), ["a"], progress=False).of("a") == []
+    assert found.neighbors("Paris") == []
+    assert NearestWords.from_table(["a"], torch.ones(1, 2), ["a"], progress=False).neighbors("a") == []
 
 
 def test_words_that_come_later(table: Path) -> None:
     found = find(table, ["paris", "zzz"])
-    assert found.of("PARIS") == found.of("paris") != []
-    assert found.of("bob") == [], "it is in the table, but nobody asked for it"
+    assert found.neighbors("PARIS") == found.neighbors("paris") != []
+    assert found.neighbors("bob") == [], "it is in the table, but nobody asked for it"
 
 
 def test_random_vectors_for_unknown_words(table: Path) -> None:
     plain, found = find(table, k=2), find(table, k=2, seed=3)
     for word in ("paris", "Paris", "Bob", "Oslo"):
-        assert found.of(word) == plain.of(word)
+        assert found.neighbors(word) == plain.neighbors(word)
     for word in ("zzz", "oslo", "nothing"):
-        assert found.of(word) == [(word, 1.0)]
+        assert found.neighbors(word) == [(word, 1.0)]
     drawn = found.vectors[len(plain.names) :]
     assert drawn.shape == (3, 3)
     assert drawn.unique(dim=0).shape == (3, 3)
@@ -101,7 +101,7 @@ def test_what_the_builder_gets(table: Path) -> None:
     assert word.tolist() == [1, 1, 3, 3, 4, 4]
     assert [found.names[row] for row in rows] == ["tom", "Oslo", "rome", "Oslo", "tom", "Oslo"]
     assert cosines.dtype == np.float32
-    assert cosines.tolist() == [value for near in ("Bob", "paris", "Bob") for _, value in found.of(near)]
+    assert cosines.tolist() == [value for near in ("Bob", "paris", "Bob") for _, value in found.neighbors(near)]
     assert [len(part) for part in found(["zzz"])] == [0, 0, 0]
     assert [part.dtype for part in found([])] == [np.int64, np.int64, np.float32]
 
@@ -115,7 +115,7 @@ def test_saved_and_loaded(table: Path, tmp_path: Path) -> None:
     assert (again.words, again.names, again.lower) == (found.words, found.names, found.lower)
     for name in ("counts", "rows", "cosines", "vectors"):
         assert torch.equal(getattr(again, name), getattr(found, name))
-    assert [again.of(word) for word in VOCABULARY] == [found.of(word) for word in VOCABULARY]
+    assert [again.neighbors(word) for word in VOCABULARY] == [found.neighbors(word) for word in VOCABULARY]
 
 
 def test_looked_up_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,13 +130,13 @@ def test_looked_up_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mnergraph.features.text.nearest_words, "read_embeddings", reading)
     again = find(table, [*reversed(VOCABULARY), "Bob"], cache=cache)
     assert reads == []
-    assert [again.of(word) for word in VOCABULARY] == [found.of(word) for word in VOCABULARY]
+    assert [again.neighbors(word) for word in VOCABULARY] == [found.neighbors(word) for word in VOCABULARY]
     # anything else that was asked for is looked up anew
     for options in ({"k": 3}, {"lower": False}, {"seed": 0}, {"words": [*VOCABULARY, "rome"]}):
         find(table, **{"cache": cache, **options})
     assert len(reads) == 4
     table.write_text(table.read_text() + "new 1 1 1\n")
-    assert dict(find(table, k=50, cache=cache).of("paris")).keys() >= {"new"}
+    assert dict(find(table, k=50, cache=cache).neighbors("paris")).keys() >= {"new"}
     assert len(reads) == 5
     assert len(list(cache.iterdir())) == 6
     assert not list(cache.glob("*.part"))

@@ -25,7 +25,7 @@ WORDS = [word for post in POSTS for word in post.split()]
 
 
 def vector(encoder: WordVectors, word: str) -> list[float]:
-    (ids,) = encoder.pieces([word])
+    (ids,) = encoder.tokenizer([word])
     return encoder.model(torch.tensor(ids))[0].tolist()
 
 
@@ -51,10 +51,10 @@ def test_random_vectors() -> None:
     torch.manual_seed(0)
     encoder = random_vectors(WORDS, 12)
     assert encoder.name == "random:12"
-    assert encoder.width == 12
+    assert encoder.hidden_size == 12
     # seen twice: paris, in, 0000, @user0
-    assert sorted(encoder.pieces.words) == ["0000", "@user0", "in", "paris"]
-    assert encoder.pieces(["Kawhi", "once", "never"]) == [(UNKNOWN,)] * 3
+    assert sorted(encoder.tokenizer.words) == ["0000", "@user0", "in", "paris"]
+    assert encoder.tokenizer(["Kawhi", "once", "never"]) == [(UNKNOWN,)] * 3
     assert vector(encoder, "PARIS") == vector(encoder, "paris") != vector(encoder, "in")
     assert vector(encoder, "2042") == vector(encoder, "1999")
     table = encoder.model.learned
@@ -63,7 +63,7 @@ def test_random_vectors() -> None:
     assert 0.5 * math.sqrt(3 / 12) < table.abs().max() <= math.sqrt(3 / 12)
     torch.manual_seed(0)
     assert torch.equal(random_vectors(WORDS, 12).model.learned, table), "torch's random state decides"
-    assert len(random_vectors(WORDS, 4, at_least=1).pieces.words) == 6
+    assert len(random_vectors(WORDS, 4, at_least=1).tokenizer.words) == 6
     with pytest.raises(ValueError, match="a vector is at least 1 wide, not 0"):
         random_vectors(WORDS, 0)
 
@@ -83,7 +83,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_vectors_of_a_file(file: Path) -> None:
     encoder = read_vectors(file, WORDS, first=5)
-    assert (encoder.name, encoder.width) == ("glove.txt", 2)
+    assert (encoder.name, encoder.hidden_size) == ("glove.txt", 2)
     for word, wanted in {
         "Paris": 2,
         "paris": 3,
@@ -94,16 +94,16 @@ def test_vectors_of_a_file(file: Path) -> None:
     }.items():
         assert vector(encoder, word) == [wanted, wanted], word
     for word in ("rare", "once", "never"):
-        assert encoder.pieces([word]) == [(UNKNOWN,)], word
+        assert encoder.tokenizer([word]) == [(UNKNOWN,)], word
     for word in ("in", "@user5"):
-        assert encoder.pieces([word]) != [(UNKNOWN,)], "the file lacks it, two posts do not"
+        assert encoder.tokenizer([word]) != [(UNKNOWN,)], "the file lacks it, two posts do not"
 
 
 def test_rows_that_training_can_reach_learn(file: Path) -> None:
     encoder = read_vectors(file, WORDS)
     table = encoder.model
-    rows = [row for (row,) in encoder.pieces(WORDS)]
-    others = [row for (row,) in encoder.pieces(["the", "london", "rare"])]
+    rows = [row for (row,) in encoder.tokenizer(WORDS)]
+    others = [row for (row,) in encoder.tokenizer(["the", "london", "rare"])]
     assert sorted(set(rows) | {UNKNOWN}) == list(range(len(table.learned)))
     assert min(others) == len(table.learned)
     table(torch.tensor(others)).sum().backward()
@@ -131,9 +131,9 @@ def test_saved_and_rebuilt_untrained(file: Path, tmp_path: Path) -> None:
     encoder.save(tmp_path / "deep" / "encoder")
     assert [path.name for path in (tmp_path / "deep" / "encoder").iterdir()] == ["vocabulary.json"]
     again = untrained(tmp_path / "deep" / "encoder")
-    assert (again.name, again.width) == (encoder.name, encoder.width)
+    assert (again.name, again.hidden_size) == (encoder.name, encoder.hidden_size)
     words = [*WORDS, "London", "never", "😀‍🔥"]
-    assert again.pieces(words) == encoder.pieces(words)
+    assert again.tokenizer(words) == encoder.tokenizer(words)
     assert again.characters(words) == encoder.characters(words)
     again.model.load_state_dict(encoder.model.state_dict(), strict=True)
     assert [vector(again, word) for word in words] == [vector(encoder, word) for word in words]

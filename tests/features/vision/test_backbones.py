@@ -78,7 +78,7 @@ def test_a_real_vit_is_built_for_its_size() -> None:
 def test_ways_to_make_a_square(fit: Fit) -> None:
     tall = Image.new("RGB", (20, 80), "white")
     tall.paste((255, 0, 0), (0, 30, 20, 50))
-    made = replace(SMALL, fit=fit).prepare(tall)["pixels"]
+    made = replace(SMALL, resize_mode=fit).prepare(tall)["pixels"]
     assert made.shape == (3, 64, 64)
     red = (made[0] > 200) & (made[1] < 50)
     # of 80 rows 20 are red; the middle 20 of a crop are all red; letterboxed to 16 columns
@@ -93,12 +93,12 @@ def test_names_and_settings() -> None:
     assert BackboneGrid("resnet152", "imagenet").name == "resnet152-imagenet-224px-squash"
     with pytest.raises(ValueError, match="backbone 'vgg' is not among resnet101,"):
         BackboneGrid("vgg")
-    with pytest.raises(ValueError, match="fit is one of squash, crop, letterbox, not 'stretch'"):
-        BackboneGrid(fit="stretch")  # type: ignore[arg-type]
-    assert replace(SMALL, stage=1, cells=7).name == "resnet18-random-seed0-64px-squash-stage1-7x7"
+    with pytest.raises(ValueError, match="resize_mode is one of squash, crop, letterbox, not 'stretch'"):
+        BackboneGrid(resize_mode="stretch")  # type: ignore[arg-type]
+    assert replace(SMALL, stage=1, pool_size=7).name == "resnet18-random-seed0-64px-squash-stage1-7x7"
     with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
         BackboneGrid(stage=5)
-    for given in ({"stage": 1}, {"cells": 7}):
+    for given in ({"stage": 1}, {"pool_size": 7}):
         with pytest.raises(ValueError, match="stage and cells are a ResNet's; vit_b_16 has patches"):
             BackboneGrid("vit_b_16", **given)
 

@@ -32,7 +32,7 @@ def test_a_caption_is_what_the_model_writes(kind: str, beams: int, tmp_path: Pat
         assert seen.caption == processor.decode(written[0], skip_special_tokens=True).strip()
         assert seen.caption
         assert seen.objects is None
-        assert seen.onto(Pair(("a",))).caption == seen.caption
+        assert seen.attach_to(Pair(("a",))).caption == seen.caption
     shorter = replace(extractor, max_pieces=2).extract(PICTURES[:1], progress=False)
     assert len(next(shorter).caption or "") < len(found[0].caption or "")
 

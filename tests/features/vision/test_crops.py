@@ -62,9 +62,9 @@ def test_a_region_is_what_torchvision_says_of_the_crop(backbone: str) -> None:
         with torch.no_grad():
             wanted = net(pixels.normalize(crop, mean, std)[None])[0]
         torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-4)
-    assert found.shape == (4, crops.width)
-    assert crops.width == {"resnet18": 512, "resnet50": 2048}[backbone]
-    assert crops(whole, []).shape == (0, crops.width)
+    assert found.shape == (4, crops.out_channels)
+    assert crops.out_channels == {"resnet18": 512, "resnet50": 2048}[backbone]
+    assert crops(whole, []).shape == (0, crops.out_channels)
     assert not crops.model.training
     assert not any(weight.requires_grad for weight in crops.model.parameters())
 

@@ -134,7 +134,7 @@ def test_on_a_gpu() -> None:
 
 
 def test_phrases_where_they_fit() -> None:
-    with pytest.raises(ValueError, match="Regions reads no phrases; a grounder does"):
+    with pytest.raises(ValueError, match="BackboneGrid reads no phrases; a grounder does"):
         SMALL.extract([noise()], [[]])
     with pytest.raises(ValueError, match="2 sequences of phrases for 1 pictures"):
         Means().extract([noise()], [[], []])
@@ -146,11 +146,11 @@ def test_phrases_where_they_fit() -> None:
 def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
     found = SMALL.identity()
     assert json.loads(json.dumps(found)) == found
-    assert found["extractor"] == "Regions"
+    assert found["extractor"] == "BackboneGrid"
     assert found["version"] == 1
     assert found["settings"] == {
-        **{"backbone": "resnet18", "weights": "random", "size": 32, "fit": "squash"},
-        **{"stage": 4, "cells": None, "seed": 0},
+        **{"backbone": "resnet18", "weights": "random", "size": 32, "resize_mode": "squash"},
+        **{"stage": 4, "pool_size": None, "seed": 0},
     }
     assert len(found["weights"]) == 64
     assert BackboneGrid("resnet18", size=32).identity() == found
@@ -188,14 +188,14 @@ def test_evidence_onto_a_pair() -> None:
     pair = Pair(("a", "word"), objects=(dog, hat), size=(4, 4), caption="old")
     grid, pooled = torch.rand(49, 3), torch.rand(3)
     seen = ImageEvidence((9, 9), grid=grid, pooled=pooled)
-    there = seen.onto(pair)
+    there = seen.attach_to(pair)
     assert there.objects == (dog, hat)
     assert (there.size, there.caption) == ((9, 9), "old")
     assert there.image_features is grid
-    one = seen.onto(pair, image="pooled").image_features
+    one = seen.attach_to(pair, image="pooled").image_features
     assert one is not None
     assert torch.equal(one, pooled[None])
-    assert ImageEvidence((9, 9), objects=(cat,)).onto(pair).objects == (cat, hat)
-    assert ImageEvidence((9, 9), objects=()).onto(pair).objects == (hat,)
-    assert ImageEvidence((9, 9), caption="new").onto(pair).caption == "new"
-    assert ImageEvidence().onto(pair) == pair
+    assert ImageEvidence((9, 9), objects=(cat,)).attach_to(pair).objects == (cat, hat)
+    assert ImageEvidence((9, 9), objects=()).attach_to(pair).objects == (hat,)
+    assert ImageEvidence((9, 9), caption="new").attach_to(pair).caption == "new"
+    assert ImageEvidence().attach_to(pair) == pair

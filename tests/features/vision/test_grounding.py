@@ -176,7 +176,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     assert [phrase.words for phrase in phrases] == [(0, 2), (3, 5)]
     extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, general=("person",))
     (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
-    pair = seen.onto(Pair(words))
+    pair = seen.attach_to(Pair(words))
     from mnergraph.graph import GraphBuilder, Relation, Schema
 
     key = ("object", "guides", "token")

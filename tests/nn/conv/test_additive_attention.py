@@ -109,12 +109,12 @@ def test_along_a_relation(posts: list) -> None:
     operator = AdditiveAttention(WIDTH, HIDDEN)
     found = RelationModule(TO_TOKENS, operator)(graph).x["token"]
     assert torch.equal(found, operator(graph.x["token"], graph.x["object"], graph.edges[TO_TOKENS]))
-    layer = RelationModule(TOKENS, operator, dst="asked", out="told")
+    layer = RelationModule(TOKENS, operator, dst_key="asked", out_key="told")
     found = layer(graph)
     assert found.x.keys() - graph.x.keys() == {"told"}
     wanted = operator(graph.x["asked"], graph.x["token"], graph.edges[TOKENS])
     assert torch.equal(found.x["told"], wanted)
-    assert RelationModule(TOKENS, operator, src="asked")(graph).x["token"].shape == graph.x["token"].shape
+    assert RelationModule(TOKENS, operator, src_key="asked")(graph).x["token"].shape == graph.x["token"].shape
     assert RelationModule(OBJECTS, operator)(graph).x["token"] is graph.x["token"]
 
 

@@ -19,7 +19,7 @@ WORDS = [layout(3, 1, 60), layout(1), layout(2, 2, 2, 7)]
 
 
 def graph_of(posts: list[Pair]) -> GraphState:
-    return GraphState.of(collate(GraphBuilder(Schema(), characters=LETTERS).build(posts)), Schema())
+    return GraphState.from_batch(collate(GraphBuilder(Schema(), characters=LETTERS).build_all(posts)), Schema())
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])

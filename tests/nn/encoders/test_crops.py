@@ -23,9 +23,9 @@ from mnergraph.training import OptimizerConfig, TrainerConfig, fit
 from mnergraph.training.loader import GraphLoader
 
 SCHEMA = Schema([Relation("object", "guides", "token", Complete())])
-BUILDER = GraphBuilder(SCHEMA, cuts=CropPixels(32))
+BUILDER = GraphBuilder(SCHEMA, crop_reader=CropPixels(32))
 CROPS = RegionEncoder(size=32, seed=3)
-LABELS = LabelSet.of_types(["PER", "LOC"])
+LABELS = LabelSet.from_types(["PER", "LOC"])
 
 
 @pytest.fixture
@@ -53,16 +53,16 @@ def unreadable(posts: list[Pair]) -> Pair:
 
 
 def vectors(layer: PixelEncoder, pairs: list[Pair]) -> torch.Tensor:
-    return layer(GraphState.of(collate(BUILDER.build(pairs)), SCHEMA)).x[REGION_FEATURES]
+    return layer(GraphState.from_batch(collate(BUILDER.build_all(pairs)), SCHEMA)).x[REGION_FEATURES]
 
 
 # --- cutting ---------------------------------------------------------------------------------------------
 
 
 def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
-    draft = BUILDER.draft(posts[0])
+    draft = BUILDER.build(posts[0])
     assert "pixels" not in draft["object"]
-    graph = BUILDER.finish(draft)
+    graph = BUILDER.load_image_tensors(draft)
     assert "pixels" not in draft["object"], "the draft stays as it is"
     assert graph["object"].pixels.shape == (3, 3, 32, 32)
     assert graph["object"].pixels.dtype == torch.uint8
@@ -73,9 +73,9 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
     assert whole["object"].has_x.tolist() == [True]
     assert BUILDER(posts[2])["object"].has_x.tolist() == [False]
     plain = GraphBuilder(SCHEMA)
-    assert plain.finish(draft) is draft
-    with pytest.raises(ValueError, match="objects have pixels or region vectors: give cuts or region_width"):
-        GraphBuilder(SCHEMA, cuts=CropPixels(), region_width=6)
+    assert plain.load_image_tensors(draft) is draft
+    with pytest.raises(ValueError, match="objects have pixels or region vectors: give cuts or region_dim"):
+        GraphBuilder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
 
 
 def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
@@ -86,10 +86,10 @@ def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
 
 
 def test_workers_cut(posts: list[Pair]) -> None:
-    drafts = [BUILDER.draft(pair) for pair in posts * 2]
+    drafts = [BUILDER.build(pair) for pair in posts * 2]
     for workers in (0, 2):
-        batches = list(GraphLoader(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.finish))
-        wanted = [collate(BUILDER.build(posts * 2))]
+        batches = list(GraphLoader(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.load_image_tensors))
+        wanted = [collate(BUILDER.build_all(posts * 2))]
         pixels = torch.cat([batch["object"].pixels for batch in batches])
         assert torch.equal(pixels, wanted[0]["object"].pixels)
         assert [pair.id for batch in batches for pair in batch.pair] == [pair.id for pair in posts * 2]
@@ -130,8 +130,8 @@ def test_it_learns_and_stands_what_has_no_pixels(posts: list[Pair]) -> None:
 
 def test_the_object_encoder_reads_it(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    encoder = ObjectEncoder(8, region_width=512)
-    graph = GraphState.of(collate(BUILDER.build(posts)), SCHEMA)
+    encoder = ObjectEncoder(8, region_dim=512)
+    graph = GraphState.from_batch(collate(BUILDER.build_all(posts)), SCHEMA)
     found = encoder(PixelEncoder(CROPS)(graph)).x["object"]
     assert encoder.region is not None
     has = graph.data["object"].has_x[:, None]
@@ -176,14 +176,14 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
     with pytest.raises(FileNotFoundError, match=r"first.pth' is neither 'random', 'imagenet' nor a file"):
         UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights=str(weights))
     with pytest.raises(ValueError, match="objects have pixels or region vectors"):
-        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights="random", region_width=6)
+        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights="random", region_dim=6)
 
 
 def test_every_parameter_learns(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
     model = UMGF(words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random")
-    model.loss(model.train()(collate(model.builder.build(posts)))).backward()
+    model.loss(model.train()(collate(model.builder.build_all(posts)))).backward()
     backbone = [(name, w) for name, w in model.named_parameters() if ".backbone." in name]
     assert len(backbone) == len(list(resnet18().parameters())) - 2
     for name, weight in backbone:

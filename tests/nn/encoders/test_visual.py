@@ -32,8 +32,8 @@ def backbone(max_length: int = 512) -> TextEncoderModel:
 def graph_of(
     posts: list[Pair], encoder: TextEncoderModel, *, tokens: str = "words", schema: Schema = SCHEMA
 ) -> GraphState:
-    builder = GraphBuilder(schema, tokenizer=encoder.pieces, region_width=6, tokens=tokens)
-    return GraphState.of(collate(builder.build(posts)), schema)
+    builder = GraphBuilder(schema, tokenizer=encoder.tokenizer, region_dim=6, tokens=tokens)
+    return GraphState.from_batch(collate(builder.build_all(posts)), schema)
 
 
 def states(encoder: TextEncoderModel, ids: list[int]) -> Tensor:
@@ -43,8 +43,8 @@ def states(encoder: TextEncoderModel, ids: list[int]) -> Tensor:
 
 def plain_pieces(encoder: TextEncoderModel, words: tuple[str, ...]) -> tuple[Tensor, list[int]]:
     """States of a sentence's pieces but the special ones, and the word of each: every window by itself."""
-    start, end = list(encoder.pieces.start), list(encoder.pieces.end)
-    split = encoder.pieces(words)
+    start, end = list(encoder.tokenizer.start), list(encoder.tokenizer.end)
+    split = encoder.tokenizer(words)
     ids = [piece for word in split for piece in word]
     spans = windows(len(ids), encoder.max_length - len(start) - len(end))
     encoded = [states(encoder, start + ids[w.start : w.stop] + end)[len(start) :] for w in spans]
@@ -99,10 +99,10 @@ def test_pieces_as_tokens_keep_the_special_ones(max_length: int) -> None:
         inner, _ = plain_pieces(encoder, pair.words)
         torch.testing.assert_close(found[1:-1], inner, atol=1e-5, rtol=1e-5)
         assert len(found) == len(inner) + 2
-        ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+        ids = [piece for word in encoder.tokenizer(pair.words) for piece in word]
         spans = windows(len(ids), max_length - 2)
         for place, w in ((0, spans[0]), (-1, spans[-1])):
-            rims = [*encoder.pieces.start, *ids[w.start : w.stop], *encoder.pieces.end]
+            rims = [*encoder.tokenizer.start, *ids[w.start : w.stop], *encoder.tokenizer.end]
             torch.testing.assert_close(found[place], states(encoder, rims)[place], atol=1e-5, rtol=1e-5)
 
 
@@ -125,9 +125,9 @@ def test_the_sentences_own_state(max_length: int) -> None:
         graph = TextEncoder(encoder, sentence=True).eval()(graph_of(posts, encoder))
         assert graph.x["sentence"].shape == (3, WIDTH)
         for row, pair in zip(graph.x["sentence"], posts, strict=True):
-            ids = [piece for word in encoder.pieces(pair.words) for piece in word]
+            ids = [piece for word in encoder.tokenizer(pair.words) for piece in word]
             first = windows(len(ids), max_length - 2)[0]
-            rims = [*encoder.pieces.start, *ids[first.start : first.stop], *encoder.pieces.end]
+            rims = [*encoder.tokenizer.start, *ids[first.start : first.stop], *encoder.tokenizer.end]
             torch.testing.assert_close(row, states(encoder, rims)[0], atol=1e-5, rtol=1e-5)
         assert "sentence" not in TextEncoder(encoder)(graph_of(posts, encoder)).x
         dropped = TextEncoder(encoder, sentence=True, dropout=1.0).train()(graph_of(posts, encoder))
@@ -136,7 +136,7 @@ def test_the_sentences_own_state(max_length: int) -> None:
 
 def test_an_encoder_without_a_sentence_piece() -> None:
     encoder = backbone()
-    encoder.pieces.start = ()
+    encoder.tokenizer.start = ()
     with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
         TextEncoder(encoder, sentence=True)
 
@@ -207,7 +207,7 @@ def test_objects_against_the_equation(region: int | None, label: int | None, pos
             ObjectEncoder(5)
         return
     encoder = backbone()
-    layer = ObjectEncoder(5, region_width=region, label_width=label)
+    layer = ObjectEncoder(5, region_dim=region, label_dim=label)
     table = encoder.model.get_input_embeddings()
     graph = graph_of(posts, encoder)
     labels = table(graph.data["label_piece"].input_ids)
@@ -218,7 +218,7 @@ def test_objects_against_the_equation(region: int | None, label: int | None, pos
         wanted = torch.zeros(5)
         if region and thing.region is not None:
             wanted = wanted + layer.region(thing.region)
-        ids = [piece for word in encoder.pieces(thing.label.split()) for piece in word]
+        ids = [piece for word in encoder.tokenizer(thing.label.split()) for piece in word]
         if label and ids:
             mean = sum(table(torch.tensor(piece)) for piece in ids) / len(ids)
             wanted = wanted + layer.label(layer.norm(mean))
@@ -229,7 +229,7 @@ def test_objects_against_the_equation(region: int | None, label: int | None, pos
 
 def test_objects_alone_and_batched() -> None:
     encoder, posts = backbone(), awkward_posts()
-    stack = nn.Sequential(TextEncoder(encoder), ObjectEncoder(5, region_width=6, label_width=WIDTH)).eval()
+    stack = nn.Sequential(TextEncoder(encoder), ObjectEncoder(5, region_dim=6, label_dim=WIDTH)).eval()
     batched = stack(graph_of(posts, encoder)).x["object"].split([len(pair.objects) for pair in posts])
     for pair, objects in zip(posts, batched, strict=True):
         torch.testing.assert_close(stack(graph_of([pair], encoder)).x["object"], objects)
@@ -237,10 +237,10 @@ def test_objects_alone_and_batched() -> None:
 
 def test_regions_are_standardised_by_what_was_observed() -> None:
     encoder, posts = backbone(), awkward_posts()
-    layer, graph = ObjectEncoder(5, region_width=6), graph_of(posts, encoder)
+    layer, graph = ObjectEncoder(5, region_dim=6), graph_of(posts, encoder)
     regions = torch.randn(20, 6) * 3 + 2
     regions[:, 1] = 4.0
-    layer.observe(regions)
+    layer.fit_normalization(regions)
     deviation = [float(column.std()) or 1.0 for column in regions.T]
     found = layer(graph).x["object"]
     for row, thing in zip(found, (thing for pair in posts for thing in pair.objects), strict=True):
@@ -250,8 +250,8 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
         standard = (thing.region - regions.mean(0)) / torch.tensor(deviation)
         torch.testing.assert_close(row, layer.region(standard), atol=1e-5, rtol=1e-5)
     before = layer.state_dict()["mean"].clone()
-    layer.observe(regions[:1] + 9)
-    ObjectEncoder(5, label_width=WIDTH).observe(regions)
+    layer.fit_normalization(regions[:1] + 9)
+    ObjectEncoder(5, label_dim=WIDTH).fit_normalization(regions)
     assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
 
 
@@ -264,9 +264,9 @@ def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
     grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
     posts = [Pair(("paris",), image_features=grid) for grid in grids]
     schema = Schema(nodes=["image"])
-    graph = GraphState.of(collate(GraphBuilder(schema, image_width=5).build(posts)), schema)
+    graph = GraphState.from_batch(collate(GraphBuilder(schema, image_dim=5).build_all(posts)), schema)
     layer = ImageEncoder(3, 5)
-    again = ImageEncoder(3, 5, out="querying image")
+    again = ImageEncoder(3, 5, out_key="querying image")
     found = again(layer(graph)).x
     assert graph.layouts["image"].counts.tolist() == list(pictures)
     for name, part in (("image", layer), ("querying image", again)):

@@ -24,18 +24,18 @@ def vectors() -> WordVectors:
 
 
 def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> GraphState:
-    builder = GraphBuilder(schema, tokenizer=encoder.pieces, characters=encoder.characters, region_width=6)
-    return GraphState.of(collate(builder.build(posts)), schema)
+    builder = GraphBuilder(schema, tokenizer=encoder.tokenizer, characters=encoder.characters, region_dim=6)
+    return GraphState.from_batch(collate(builder.build_all(posts)), schema)
 
 
 def test_words_are_rows_of_the_table() -> None:
     encoder, posts = vectors(), awkward_posts()
     graph = WordEncoder(encoder)(graph_of(posts, encoder))
-    rows = [row for post in posts for (row,) in encoder.pieces(post.words)]
+    rows = [row for post in posts for (row,) in encoder.tokenizer(post.words)]
     assert torch.equal(graph.x["token"], encoder.model.learned[rows])
-    named = [row for post in posts for o in post.objects for (row,) in encoder.pieces(o.label.split())]
+    named = [row for post in posts for o in post.objects for (row,) in encoder.tokenizer(o.label.split())]
     assert torch.equal(graph.x["label_piece"], encoder.model.learned[named])
-    objects = ObjectEncoder(5, region_width=6, label_width=encoder.width)(graph).x["object"]
+    objects = ObjectEncoder(5, region_dim=6, label_dim=encoder.hidden_size)(graph).x["object"]
     assert objects.shape == (sum(len(post.objects) for post in posts), 5)
     text = graph_of(posts, encoder, Schema())
     assert WordEncoder(encoder)(text).x.keys() == {"token"}
@@ -62,5 +62,5 @@ def test_the_wrong_encoder() -> None:
         BiLSTMCRF(backbone, LABELS)
     with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):
         BERTCRF(vectors(), LABELS)
-    assert GVATT(vectors(), LABELS, image_width=5).encoder.name == "random:6"
-    assert GVATT(backbone, LABELS, image_width=5).encoder.name == "tiny-random"
+    assert GVATT(vectors(), LABELS, image_dim=5).encoder.name == "random:6"
+    assert GVATT(backbone, LABELS, image_dim=5).encoder.name == "tiny-random"

@@ -32,7 +32,7 @@ class Decoder:
 
 
 def graph_of(posts: list[Pair]) -> GraphState:
-    return GraphState.of(collate(GraphBuilder(SCHEMA, labels=LABELS).build(posts)), SCHEMA)
+    return GraphState.from_batch(collate(GraphBuilder(SCHEMA, labels=LABELS).build_all(posts)), SCHEMA)
 
 
 def gold(posts: list[Pair]) -> list[int]:
@@ -43,20 +43,20 @@ def gold(posts: list[Pair]) -> list[int]:
     ("settings", "wanted"),
     [
         ({}, [0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9]),
-        ({"first": 0, "last": 1, "most": 1.0}, [0, 1, 1]),
-        ({"first": 1, "last": 5, "most": 0.4}, [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4]),
-        ({"most": 0.0}, [0] * 9),
+        ({"start_epoch": 0, "end_epoch": 1, "max_ratio": 1.0}, [0, 1, 1]),
+        ({"start_epoch": 1, "end_epoch": 5, "max_ratio": 0.4}, [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4]),
+        ({"max_ratio": 0.0}, [0] * 9),
     ],
 )
 def test_share(settings: dict[str, float], wanted: list[float]) -> None:
-    layer = ScheduledSampling(Decoder(), READS, out="spans", **settings)  # type: ignore[arg-type]
+    layer = ScheduledSampling(Decoder(), READS, out_key="spans", **settings)  # type: ignore[arg-type]
     assert float(layer.share) == 0.0, "gold until somebody trains it"
     found = []
     for epoch in range(len(wanted)):
-        layer.at_epoch(epoch)
+        layer.on_epoch_start(epoch)
         found.append(float(layer.share))
     assert found == pytest.approx(wanted)
-    again = ScheduledSampling(Decoder(), READS, out="spans")
+    again = ScheduledSampling(Decoder(), READS, out_key="spans")
     again.load_state_dict(layer.state_dict())
     assert torch.equal(again.share, layer.share)
     assert layer.state_dict().keys() == {"share"}
@@ -64,10 +64,10 @@ def test_share(settings: dict[str, float], wanted: list[float]) -> None:
 
 def test_gold_in_training_predicted_in_evaluation() -> None:
     decode, graph = Decoder(), graph_of(POSTS)
-    layer = ScheduledSampling(decode, READS, out="spans")
+    layer = ScheduledSampling(decode, READS, out_key="spans")
     told = layer.train()(graph)
     assert told.x["spans"].tolist() == gold(POSTS)
-    assert told.kind_of("spans") == "token"
+    assert told.node_type_of("spans") == "token"
     assert decode.asked == 0, "nothing is decoded that nobody reads"
     layer.share.fill_(1.0)
     assert layer(graph).x["spans"].tolist() == [7] * 15
@@ -79,14 +79,14 @@ def test_gold_in_training_predicted_in_evaluation() -> None:
 
 def test_posts_without_labels_have_predicted_ones() -> None:
     posts = [POSTS[0], replace(POSTS[2], labels=None), POSTS[3]]
-    found = ScheduledSampling(Decoder(), READS, out="spans").train()(graph_of(posts)).x["spans"]
+    found = ScheduledSampling(Decoder(), READS, out_key="spans").train()(graph_of(posts)).x["spans"]
     assert found.tolist() == gold(posts[:1]) + [7] * 7 + gold(posts[2:])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_every_sentence_draws_on_its_own(share: float) -> None:
     torch.manual_seed(0)
-    layer, graph = ScheduledSampling(Decoder(), READS, out="spans").train(), graph_of(POSTS)
+    layer, graph = ScheduledSampling(Decoder(), READS, out_key="spans").train(), graph_of(POSTS)
     layer.share.fill_(share)
     lengths = [len(pair.words) for pair in POSTS]
     wanted = torch.tensor(gold(POSTS)).split(lengths)
@@ -106,7 +106,7 @@ def test_every_sentence_draws_on_its_own(share: float) -> None:
 def test_refusals() -> None:
     for first, last in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(ValueError, match=f"rises from one epoch to a later one.*not {first} to {last}"):
-            ScheduledSampling(Decoder(), READS, out="spans", first=first, last=last)
+            ScheduledSampling(Decoder(), READS, out_key="spans", start_epoch=first, end_epoch=last)
     for most in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"the share of predicted labels is 0 to 1, not {most}"):
-            ScheduledSampling(Decoder(), READS, out="spans", most=most)
+            ScheduledSampling(Decoder(), READS, out_key="spans", max_ratio=most)

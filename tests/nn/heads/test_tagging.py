@@ -18,7 +18,7 @@ def test_emit() -> None:
     graph = state(awkward_posts())
     emit = TaggingScores("tags", 8, 5)
     torch.testing.assert_close(emit(graph).emissions["tags"], emit.linear(graph.x["token"]))
-    both = TaggingScores("spans", 11, 3, read=("encoded", "token"))
+    both = TaggingScores("spans", 11, 3, in_keys=("encoded", "token"))
     encoded = torch.randn(graph.layouts["token"].num_nodes, 3)
     found = both(graph.update(encoded=encoded)).emissions
     torch.testing.assert_close(found["spans"], both.linear(torch.cat([encoded, graph.x["token"]], -1)))
@@ -31,7 +31,7 @@ def test_a_task_batched_is_a_task_alone(scorer: type[CRF | IndependentTags], pos
     torch.manual_seed(0)
     task, emit = Task("tags", scorer(LABELS.tags)), TaggingScores("tags", 8, len(LABELS))
     graph = emit(state(posts))
-    gold = torch.randint(len(LABELS), (graph.layouts["token"].nodes,))
+    gold = torch.randint(len(LABELS), (graph.layouts["token"].num_nodes,))
     losses, best = task.loss(graph, gold), task.decode(graph)
     assert losses.shape == (len(posts),)
     assert best.shape == gold.shape
@@ -72,7 +72,7 @@ def test_hint_against_the_equation(own: float, share: float, learned: bool) -> N
     torch.manual_seed(0)
     graph = emitted([post(7, 3, seed=1), post(1, seed=2)])
     start = torch.randn(3, len(LABELS))
-    hint = LabelTransfer("spans", "tags", start, learned=learned, own=own, share=share)
+    hint = LabelTransfer("spans", "tags", start, learned=learned, target_weight=own, source_weight=share)
     found = hint(graph).emissions
     assert found["spans"] is graph.emissions["spans"]
     for row, (spans, tags) in enumerate(
@@ -103,7 +103,7 @@ def test_a_hint_of_no_task() -> None:
     "labels",
     [
         LABELS,
-        LabelSet.of_types(["MISC", "PER", "ORG", "LOC"]),
+        LabelSet.from_types(["MISC", "PER", "ORG", "LOC"]),
         LabelSet(("B-A", "X", "O", "I-B", "I-A", "PAD", "B-B", "[CLS]", "I-C")),
         LabelSet(("O",)),
     ],
@@ -111,15 +111,15 @@ def test_a_hint_of_no_task() -> None:
 )
 def test_conversion_matrix(labels: LabelSet) -> None:
     matrix = conversion_matrix(labels).tolist()
-    assert len(matrix) == len(labels.boundaries)
-    for span, row in zip(labels.boundaries, matrix, strict=True):
+    assert len(matrix) == len(labels.span_labels)
+    for span, row in zip(labels.span_labels, matrix, strict=True):
         can_become = [tag for tag in labels if tag == span or tag.startswith(f"{span}-")]
         wanted = [1 / len(can_become) if tag in can_become else 0.0 for tag in labels]
         assert row == pytest.approx(wanted), span
 
 
 def types_gone(gold: Tensor) -> Tensor:
-    return torch.tensor([LABELS.boundaries.index(LABELS.tags[tag][0]) for tag in gold.tolist()])
+    return torch.tensor([LABELS.span_labels.index(LABELS.tags[tag][0]) for tag in gold.tolist()])
 
 
 @pytest.mark.parametrize("posts", [awkward_posts(), [post(1)]], ids=["awkward", "one"])

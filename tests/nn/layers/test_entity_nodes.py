@@ -45,7 +45,7 @@ def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -
     word, span, places = SpanDecoder(order)(of(sentences, "".join(order)), words)
     found = [spans(list(sentence)) for sentence in sentences]
     assert places.counts.tolist() == [len(some) for some in found]
-    assert places.nodes == sum(map(len, found))
+    assert places.num_nodes == sum(map(len, found))
     wanted, number = [], 0
     for start, some in zip(words.ptr.tolist(), found, strict=False):
         for one in some:
@@ -56,7 +56,7 @@ def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -
 
 def test_labels_that_are_no_boundary_lie_outside() -> None:
     word, span, places = SpanDecoder(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
-    assert (word.tolist(), span.tolist(), places.nodes) == ([1, 3], [0, 1], 2)
+    assert (word.tolist(), span.tolist(), places.num_nodes) == ([1, 3], [0, 1], 2)
 
 
 def labelled(sentences: list[str], objects: int = 2) -> GraphState:
@@ -75,7 +75,7 @@ def labelled(sentences: list[str], objects: int = 2) -> GraphState:
 )
 def test_grow_entities(sentences: list[str]) -> None:
     graph = labelled(sentences)
-    grown = EntityNodes("BIO", [FORMS, FILLS], read="found")(graph)
+    grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
     rows, members, counts = [], [], []
     for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
         some = spans(list(sentence))
@@ -90,14 +90,14 @@ def test_grow_entities(sentences: list[str]) -> None:
     assert torch.equal(grown.edges[FILLS].index, grown.edges[FORMS].index.flip(0))
     assert grown.edges[FORMS].dst is grown.edges[FILLS].src is grown.edges[NAMES].src
     assert grown.edges[NAMES].complete
-    assert grown.edges[NAMES].pairs == 2 * len(rows)
+    assert grown.edges[NAMES].num_possible_edges == 2 * len(rows)
     assert torch.equal(grown.x["token"], graph.x["token"])
 
 
 def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
     graph = labelled(["OBII", "BO"])
     x = graph.x["token"].requires_grad_()
-    grown = EntityNodes("BIO", [FORMS, FILLS], read="found")(graph).x["entity"]
+    grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph).x["entity"]
     grown.sum().backward()
     wanted = torch.zeros_like(x)
     wanted[1 + x[1:4].argmax(0), torch.arange(WIDTH)] = 1
@@ -108,7 +108,7 @@ def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
 @pytest.mark.parametrize("objects", [0, 1, 3])
 def test_join_entity_words(objects: int) -> None:
     graph = labelled(SENTENCES, objects)
-    joined = EntityEdges("BIO", [SHOWS, BACK], read="found")(graph)
+    joined = EntityEdges("BIO", [SHOWS, BACK], in_key="found")(graph)
     words, things = graph.layouts["token"], graph.layouts["object"]
     wanted = {
         (thing, word)
@@ -150,6 +150,6 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="how is max or sum, not 'mean'"):
         SpanPooling("mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"members are relations between entity and token, not \('entity', "):
-        EntityNodes("BIO", [NAMES], read="found")
+        EntityNodes("BIO", [NAMES], in_key="found")
     with pytest.raises(ValueError, match=r"relations are between token and another node type, not \('entity'"):
-        EntityEdges("BIO", [NAMES], read="found")
+        EntityEdges("BIO", [NAMES], in_key="found")

@@ -96,11 +96,11 @@ def test_each_node() -> None:
 def test_apply() -> None:
     graph = state(awkward_posts())
     graph = graph.update(encoded=torch.randn(graph.layouts["token"].num_nodes, WIDTH))
-    layer = FeatureModule(nn.Bilinear(WIDTH, WIDTH, 3), read=("token", "encoded"), write="joined")
+    layer = FeatureModule(nn.Bilinear(WIDTH, WIDTH, 3), in_keys=("token", "encoded"), out_key="joined")
     found = layer(graph)
     wanted = layer.module(graph.x["token"], graph.x["encoded"])
     torch.testing.assert_close(found.x["joined"], wanted, rtol=0, atol=0)
-    turned = FeatureModule(layer.module, read=("encoded", "token"), write="token")(graph)
+    turned = FeatureModule(layer.module, in_keys=("encoded", "token"), out_key="token")(graph)
     wanted = layer.module(graph.x["encoded"], graph.x["token"])
     torch.testing.assert_close(turned.x["token"], wanted, rtol=0, atol=0)
     assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
@@ -108,7 +108,7 @@ def test_apply() -> None:
     found.x["joined"].sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
     with pytest.raises(KeyError, match="image"):
-        FeatureModule(nn.Identity(), read=("image",), write="image")(graph)
+        FeatureModule(nn.Identity(), in_keys=("image",), out_key="image")(graph)
 
 
 # --- the relational layer

@@ -75,7 +75,7 @@ def test_words() -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts(), width=WIDTH)
     graph = graph.update(spelling=graph.x["token"][:, :2].sin())
-    layer = WordLSTM(WIDTH + 2, HIDDEN, read=("token", "spelling"), dropout=0.5)
+    layer = WordLSTM(WIDTH + 2, HIDDEN, in_keys=("token", "spelling"), dropout=0.5)
     wanted, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["spelling"]], -1), graph.layouts["token"])
     assert torch.equal(layer.eval()(graph).x["token"], wanted)
     zeros = (layer.train()(graph).x["token"] == 0).float().mean()
@@ -92,7 +92,7 @@ def test_a_sentence_asks_and_its_words_are_told() -> None:
     asked = query(graph)
     counts = graph.layouts["token"].counts.tolist()
     assert asked.x["sentence"].shape == (len(counts), HIDDEN)
-    told = BroadcastToTokens(write="seen")(asked).x["seen"].split(counts)
+    told = BroadcastToTokens(out_key="seen")(asked).x["seen"].split(counts)
     for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], told, strict=True):
         torch.testing.assert_close(row, plain(query.lstm, words)[1], atol=1e-5, rtol=1e-5)
         assert torch.equal(copies, row.expand(len(words), -1))

@@ -33,7 +33,7 @@ def merged(posts: list[Pair], *relations: str) -> GraphState:
 def plain_rows(graph: GraphState) -> dict[tuple[str, int], int]:
     """The merged row of every node of every part: sentence by sentence, part by part."""
     rows: dict[tuple[str, int], int] = {}
-    for s in range(graph.sentences):
+    for s in range(graph.num_graphs):
         for part in PARTS:
             begin, end = graph.layouts[part].ptr[s : s + 2].tolist()
             rows |= {(part, node): len(rows) + node - begin for node in range(begin, end)}
@@ -92,7 +92,7 @@ def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
     found, wanted = layer(whole).x["seen"], layer(thin).x["seen"]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     for (part, node), row in plain_rows(whole).items():
-        s = int(whole.layouts[part].sentence[node])
+        s = int(whole.layouts[part].graph_index[node])
         mine = slice(*whole.layouts["seen"].ptr[s : s + 2].tolist())
         x = whole.x["seen"][mine]
         q, k, v = (map_(x).unflatten(-1, (2, 4)) for map_ in (attention.query, attention.key, attention.value))
@@ -159,7 +159,7 @@ def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ..
     for key in (SEES, AMONG):
         assert merged.edges[key].complete
         assert merged.edges[key].dst is merged.layouts["visual"]
-    assert merged.parts == {"visual": of}
+    assert merged.merged_from == {"visual": of}
     assert merged.edges[SHOWS].index.shape == (2, 0)
     assert merged.edges[SHOWS].src is merged.layouts["visual"]
     # the parts stay

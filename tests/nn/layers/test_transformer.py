@@ -45,7 +45,9 @@ def block(relation: EdgeType, **options: object) -> TransformerLayer:
 
 
 def path(*, words: str | None = None, other: str | None = None, **options: object) -> CoAttention:
-    made = CoAttention(THERE, BACK, TransformerConfig(WIDTH, HEADS, **options), words=words, other=other, out="seen")
+    made = CoAttention(
+        THERE, BACK, TransformerConfig(WIDTH, HEADS, **options), words_key=words, other_key=other, out_key="seen"
+    )
     scatter(made)
     return made
 
@@ -77,7 +79,7 @@ def test_against_the_equation(relation: EdgeType, posts: list[Pair]) -> None:
 def test_as_berts_layer() -> None:
     """With a GELU, another width inside and another eps, from and to features of other names."""
     part = block(
-        BACK, hidden=11, activation=F.gelu, eps=0.3, dst="states", src="blocks", out="visual"
+        BACK, hidden=11, activation=F.gelu, eps=0.3, dst_key="states", src_key="blocks", out_key="visual"
     )  # fmt: skip
     graph = state(SHORT, schema=BOTH)
     tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
@@ -89,7 +91,7 @@ def test_as_berts_layer() -> None:
     assert part.feed_forward.inner.out_features == 11
     relu = plain(part, graph, graph.x["states"], graph.x["blocks"])
     assert not torch.allclose(relu, wanted, atol=1e-3)
-    sharp = block(BACK, hidden=11, activation=F.gelu, dst="states", src="blocks", out="visual")(graph)
+    sharp = block(BACK, hidden=11, activation=F.gelu, dst_key="states", src_key="blocks", out_key="visual")(graph)
     assert not torch.allclose(sharp.x["visual"], wanted, atol=1e-3), "eps"
 
 
@@ -203,4 +205,4 @@ def test_a_way_back_that_leads_elsewhere() -> None:
         ValueError,
         match=r"\('object', 'tells', 'token'\) does not lead back where \('token', 'tells', 'image'\)",
     ):
-        CoAttention(("token", "tells", "image"), BACK, TransformerConfig(WIDTH, HEADS), out="seen")
+        CoAttention(("token", "tells", "image"), BACK, TransformerConfig(WIDTH, HEADS), out_key="seen")
