@@ -77,7 +77,7 @@ def gated_sum(share: float, repeats: int) -> dict[str, float]:
     gate = GatedSum(512)
 
     def run(reading: str) -> Callable[[], None]:
-        return lambda: gate(x, o, Edges(objects, words, kept, layout=reading)).sum().backward()
+        return lambda: gate(o, x, Edges(objects, words, kept, layout=reading)).sum().backward()
 
     return timed({"dense": run("dense"), "sparse": run("sparse")}, repeats)
 

@@ -16,9 +16,9 @@ from mnergraph.pair import Pair
 
 def attention(part: RelationAttention, receiver: Tensor, senders: Sequence[Tensor]) -> Tensor:
     """What one receiver hears, ``[width]`` (Vaswani et al., 2017, section 3.2)."""
-    size = len(receiver) // part.heads
+    size = len(receiver) // part.num_heads
     heads = []
-    for h in range(part.heads):
+    for h in range(part.num_heads):
         own = slice(h * size, (h + 1) * size)
         query, heard = part.query(receiver)[own], torch.zeros(size)
         if len(senders):

@@ -60,16 +60,16 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.attention, self.highway = RelationAttention(WIDTH, HEADS), GatedMix(WIDTH)
 
-    def forward(self, dst: torch.Tensor, src: torch.Tensor, edges: Edges) -> torch.Tensor:
+    def forward(self, src: torch.Tensor, dst: torch.Tensor, edges: Edges) -> torch.Tensor:
         hears = edges.dst.to_flat(edges.has_incoming)
-        message = self.attention(dst, src, edges)
+        message = self.attention(src, dst, edges)
         return dst.masked_scatter(hears[:, None], self.highway(message[hears], dst[hears]))
 
 
 def everything() -> nn.Sequential:
     """Attention and gates along stored, complete and grown relations, gates of nodes, a layer used twice."""
     torch.manual_seed(3)
-    again = HeteroLayer({TOKENS: RelationAttention(WIDTH, HEADS, dropout=0.5)}, combine=lambda: GatedMix(WIDTH))
+    again = HeteroLayer({TOKENS: RelationAttention(WIDTH, HEADS, dropout=0.5)}, residual=lambda: GatedMix(WIDTH))
     return nn.Sequential(
         HeteroLayer(
             {
@@ -77,7 +77,7 @@ def everything() -> nn.Sequential:
                 TO_TOKENS: GatedSum(WIDTH),
                 TO_OBJECTS: GatedSum(WIDTH),
             },
-            combine=lambda: GatedMix(WIDTH),
+            residual=lambda: GatedMix(WIDTH),
         ),
         again,
         nn.Sequential(TransformerLayer(TO_TOKENS, WIDTH, HEADS, out_key="seen"), MergeVisual()),

@@ -99,7 +99,7 @@ class AdaCAN(Tagger):
         dropout: float | None = None,
     ) -> None:
         reader = CharacterCNN(char_dim, filters, dropout=0.5 if dropout is None else dropout)
-        words, width = word_encoder(encoder, hidden, reader=reader, dropout=dropout)
+        words, width = word_encoder(encoder, hidden, character_encoder=reader, dropout=dropout)
         super().__init__(
             schema=SCHEMA,
             layers=[

@@ -96,14 +96,16 @@ class GVATT(Tagger):
         attention: int = 100,
         dropout: float | None = None,
     ) -> None:
-        words, width = word_encoder(encoder, hidden, reader=CharacterLSTM(char_dim, char_hidden_size), dropout=dropout)
+        words, width = word_encoder(
+            encoder, hidden, character_encoder=CharacterLSTM(char_dim, char_hidden_size), dropout=dropout
+        )
         super().__init__(
             schema=SCHEMA,
             layers=[
                 *words,
                 ImageEncoder(width, image_dim),
                 SentenceLSTM(width, query),
-                RelationModule(TO_SENTENCE, AdditiveAttention(width, attention, queries=query)),
+                RelationModule(TO_SENTENCE, AdditiveAttention(width, attention, query_size=query)),
                 BroadcastToTokens(out_key="seen"),
                 FeatureModule(ModulationGate(width), in_keys=("token", "seen"), out_key="token"),
                 TaggingScores("tags", width, len(labels)),

@@ -160,7 +160,7 @@ class CNNBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout),
+                *bilstm_encoder(encoder, hidden, character_encoder=reader, dropout=dropout),
                 TaggingScores("tags", 2 * hidden, len(labels)),
             ],
             tasks=[Task("tags", CRF(labels.tags))],
@@ -196,7 +196,7 @@ class HBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout),
+                *bilstm_encoder(encoder, hidden, character_encoder=reader, dropout=dropout),
                 NodeTypeModule({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
                 TaggingScores("tags", hidden, len(labels)),
             ],

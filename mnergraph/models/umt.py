@@ -110,7 +110,7 @@ def multimodal(
         image_aware_words: whether there are any, A; without, R takes their place.
         visual_gate: whether Q passes it; without, B is Q.
     """
-    width = transformers.width
+    width = transformers.hidden_size
     # V = W_u U
     yield ImageEncoder(width, image_dim)
     # R

@@ -73,7 +73,7 @@ class GraphState:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
         return replace(self, edges={**self.edges, **edges})
 
-    def replace_nodes(self, kind: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
+    def replace_nodes(self, node_type: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """New nodes of one type, replacing those it had, with their edges (GEI's entities).
 
         Args:
@@ -82,26 +82,26 @@ class GraphState:
             edges: the relations that touch them; complete ones may be left out, as layouts alone say them.
         """
         if x.shape[0] != layout.num_nodes:
-            raise ValueError(f"{x.shape[0]} rows of features for {layout.num_nodes} nodes of type {kind}")
-        layouts = {**self.layouts, kind: layout}
-        old = [key for key in self.edges if kind in (key[0], key[2]) and key not in edges]
+            raise ValueError(f"{x.shape[0]} rows of features for {layout.num_nodes} nodes of type {node_type}")
+        layouts = {**self.layouts, node_type: layout}
+        old = [key for key in self.edges if node_type in (key[0], key[2]) and key not in edges]
         stale = [key for key in old if not self.edges[key].complete]
         if stale:
-            raise ValueError(f"growing {kind} nodes leaves {stale} with the old ones; give their edges too")
+            raise ValueError(f"replacing {node_type} nodes leaves {stale} with the old ones; give their edges too")
         complete = {key: Edges(layouts[key[0]], layouts[key[2]]) for key in old}
         edges = {**self.edges, **complete, **edges}
-        return replace(self, x={**self.x, kind: x}, layouts=layouts, edges=edges)
+        return replace(self, x={**self.x, node_type: x}, layouts=layouts, edges=edges)
 
-    def with_parts(self, kind: str, merged_from: Sequence[str]) -> GraphState:
+    def with_parts(self, node_type: str, merged_from: Sequence[str]) -> GraphState:
         """Says that nodes of one type stand, post by post, for those of these types, type after type.
 
         Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
         """
-        return replace(self, merged_from={**self.merged_from, kind: tuple(merged_from)})
+        return replace(self, merged_from={**self.merged_from, node_type: tuple(merged_from)})
 
-    def with_features(self, name: str, x: Tensor, *, like: str) -> GraphState:
+    def with_features(self, name: str, x: Tensor, *, nodes_of: str) -> GraphState:
         """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
-        kind = self.node_type_of(like)
+        kind = self.node_type_of(nodes_of)
         kept = self.update(**{name: x})
         return kept if kind is None else replace(kept, feature_types={**self.feature_types, name: kind})
 

@@ -225,7 +225,7 @@ def test_a_layer_that_weighs_twice() -> None:
         def forward(self, graph: GraphState) -> GraphState:
             for _ in range(2):
                 x = graph.x["token"]
-                graph = graph.update(token=self.attention(dst=x, src=x, edges=graph.edges[TOKENS]))
+                graph = graph.update(token=self.attention(x_dst=x, x_src=x, edges=graph.edges[TOKENS]))
             return graph
 
     # the edges are those that the layer was given, for it makes no other
@@ -400,13 +400,13 @@ def test_gates_that_may_be_of_several_node_types() -> None:
         pytest.raises(ValueError, match=r"set 3 gates; its layer may write .*Graph.keep"),
     ):
         stack(state([post(3, 3)]))
-    kept = state([post(3, 3)]).with_features("unnamed", torch.zeros(3, WIDTH), like="token")
+    kept = state([post(3, 3)]).with_features("unnamed", torch.zeros(3, WIDTH), nodes_of="token")
     assert recorded(stack, kept).posts[0].gates[0].node_type == "token"
     # a layer that treats several types has their modules under the types' names
     (seen,) = recorded(
         HeteroLayer(
             {TOKENS: RelationAttention(WIDTH, 1), OBJECTS: RelationAttention(WIDTH, 1)},
-            combine=lambda: GatedMix(WIDTH),
+            residual=lambda: GatedMix(WIDTH),
         ),
         state([post(3, 3)]),
     ).posts

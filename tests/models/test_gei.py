@@ -211,8 +211,8 @@ class Paper:
         alone = next(module for module in rest if isinstance(module, NodeTypeModule))
         a_t, a_v = (inside.operators[inside.relations.index(key)] for key in (TOKENS, VISUALS))
         # eq. 7
-        d_t = [norm(inside.combine["token"].norm, x + attention(a_t, x, t)) for x in t]
-        d_v = [norm(inside.combine["visual"].norm, x + attention(a_v, x, v)) for x in v]
+        d_t = [norm(inside.residual["token"].norm, x + attention(a_t, x, t)) for x in t]
+        d_v = [norm(inside.residual["visual"].norm, x + attention(a_v, x, v)) for x in v]
         if FILLS in getattr(rest[0], "relations", ()):
             # eqs. 8-10
             m_e = [self.mix(between, TO_ENTITIES, h, d_v) for h in e]
@@ -567,7 +567,7 @@ def test_the_papers_numbers() -> None:
     model = GEI(tiny(width=16, layers=1, heads=2), LABELS)
     blocks = [layer for layer in model.layers if isinstance(layer, HeteroLayer) and TOKENS in layer.relations]
     assert len(blocks) == 6
-    assert {part.heads for part in parts(model, RelationAttention)} == {8}
+    assert {part.num_heads for part in parts(model, RelationAttention)} == {8}
     assert {part.dropout.p for part in parts(model, RelationAttention, AddNorm)} == {0.4}
     assert {name: task.weight for name, task in model.tasks.items()} == {"tags": 0.5, "spans": 0.5}
     assert model.layers[-1].linear.in_features == 512

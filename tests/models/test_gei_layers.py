@@ -36,7 +36,7 @@ def test_against_the_equation(operator: str, edges: Edges) -> None:
     layer = gated(operator)
     assert set(layer.highway.state_dict()) == {"a.weight", "b.weight"}
     dst, src = inputs(edges)
-    messages = layer.operator(dst, src, edges)
+    messages = layer.operator(src, dst, edges)
     wanted = dst.clone()
     for i, senders in enumerate(neighbours(edges)):
         if senders:
@@ -44,7 +44,7 @@ def test_against_the_equation(operator: str, edges: Edges) -> None:
             alpha = 1 / (1 + torch.exp(-score))
             wanted[i] = alpha * messages[i] + (1 - alpha) * dst[i]
     for reading in ("dense", "sparse", None):
-        found = layer(dst, src, edges.with_layout(reading))
+        found = layer(src, dst, edges.with_layout(reading))
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -57,7 +57,7 @@ def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
     found = {}
     for reading in ("dense", "sparse"):
         read = edges.with_layout(reading)
-        found[reading] = gradients(lambda d, s, read=read: layer(d, s, read), layer, dst, src)
+        found[reading] = gradients(lambda d, s, read=read: layer(s, d, read), layer, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert dense.isfinite().all()
         torch.testing.assert_close(dense, sparse, atol=1e-5, rtol=1e-5)
@@ -67,14 +67,14 @@ def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
 def test_who_hears_nobody_stays_to_the_bit(operator: str) -> None:
     edges = random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.3)
     dst, src = inputs(edges)
-    found = gated(operator)(dst, src, edges)
+    found = gated(operator)(src, dst, edges)
     deaf = [i for i, senders in enumerate(neighbours(edges)) if not senders]
     assert 2 < len(deaf) < len(dst) - 2
     assert [i for i in range(len(dst)) if torch.equal(found[i], dst[i])] == deaf
     # and is left alone by all parameters and all senders
     src.requires_grad_()
     layer = gated(operator)
-    asked = torch.autograd.grad(layer(dst, src, edges)[deaf].sum(), [src, *layer.parameters()])
+    asked = torch.autograd.grad(layer(src, dst, edges)[deaf].sum(), [src, *layer.parameters()])
     assert not any(gradient.any() for gradient in asked)
 
 
@@ -84,19 +84,19 @@ def test_nobody_hears_anybody(operator: str) -> None:
     edges = Edges(layout(0, 0), layout(3, 1))
     layer = gated(operator)
     dst, src = inputs(edges)
-    layer(dst.requires_grad_(), src, edges).sum().backward()
+    layer(src, dst.requires_grad_(), edges).sum().backward()
     assert torch.equal(dst.grad, torch.ones(4, WIDTH))
     assert all(weight.grad is not None and not weight.grad.any() for weight in layer.parameters())
 
 
 def test_any_operator() -> None:
     class Constant(nn.Module):
-        def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-            return torch.ones_like(dst)
+        def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+            return torch.ones_like(x_dst)
 
     layer = GatedMessage(Constant(), 2)
     nn.init.zeros_(layer.highway.a.weight)
     nn.init.zeros_(layer.highway.b.weight)
     edges = Edges(layout(1, 0), layout(1, 1))
-    found = layer(torch.tensor([[3.0, 5.0], [3.0, 5.0]]), torch.zeros(1, 2), edges)
+    found = layer(torch.zeros(1, 2), torch.tensor([[3.0, 5.0], [3.0, 5.0]]), edges)
     assert found.tolist() == [[2.0, 3.0], [3.0, 5.0]]

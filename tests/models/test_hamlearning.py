@@ -108,7 +108,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
             for i, (box, v) in enumerate(zip(places, image + objects, strict=True))
         ]
         for layer in (layer for layer in layers if isinstance(layer, HeteroLayer)):
-            (convolution,), (update,) = layer.operators, layer.combine.values()
+            (convolution,), (update,) = layer.operators, layer.residual.values()
             nodes = [
                 _gcn(convolution, update, places, nodes, i, post.size, first_is_whole=bool(image))
                 for i in range(len(nodes))

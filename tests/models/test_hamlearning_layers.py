@@ -49,7 +49,7 @@ def test_against_its_equation(edges: Edges) -> None:
     wanted = [made.bias for _ in range(edges.dst.num_nodes)]
     for (sender, receiver), label in zip(edges.index.t().tolist(), edges.type.tolist(), strict=True):
         wanted[receiver] = wanted[receiver] + made.weight[label].t() @ src[sender]
-    found = made(dst, src, edges)
+    found = made(src, dst, edges)
     assert found.shape == dst.shape
     if wanted:
         torch.testing.assert_close(found, torch.stack(wanted), atol=1e-5, rtol=1e-5)
@@ -63,8 +63,8 @@ def test_against_pygs(edges: Edges) -> None:
     ours = convolution()
     ours.load_state_dict(theirs.state_dict())
     dst, src = inputs(edges)
-    torch.testing.assert_close(ours(dst, src, edges), theirs((src, dst), edges.index, edges.type), atol=1e-5, rtol=1e-5)
-    mine = gradients(lambda d, s: ours(d, s, edges), ours, dst, src)
+    torch.testing.assert_close(ours(src, dst, edges), theirs((src, dst), edges.index, edges.type), atol=1e-5, rtol=1e-5)
+    mine = gradients(lambda d, s: ours(s, d, edges), ours, dst, src)
     yours = gradients(lambda d, s: theirs((s, d), edges.index, edges.type), theirs, dst, src)
     for a, b in zip(mine, yours, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
@@ -86,9 +86,9 @@ def test_half_precision() -> None:
     made, edges = convolution(), labelled(random_edges(layout(6), layout(6), 0.5))
     x, src = inputs(edges)
     update = GatedResidual(WIDTH)
-    wanted = update(x, made(x, src, edges))
+    wanted = update(x, made(src, x, edges))
     with torch.autocast("cpu", torch.bfloat16):
-        found = update(x, made(x, src, edges))
+        found = update(x, made(src, x, edges))
     torch.testing.assert_close(found.float(), wanted, atol=0.1, rtol=0.1)
 
 
@@ -114,10 +114,10 @@ def test_a_layer_of_the_stack() -> None:
     """Operator and update in a HeteroLayer, on the boxes' own labels."""
     torch.manual_seed(0)
     graph = state(awkward_posts())
-    layer = HeteroLayer({AROUND: convolution(len(SPATIAL_LABELS))}, combine=lambda: GatedResidual(WIDTH))
+    layer = HeteroLayer({AROUND: convolution(len(SPATIAL_LABELS))}, residual=lambda: GatedResidual(WIDTH))
     x, edges = graph.x["object"], graph.edges[AROUND]
     found, message = layer(graph).x["object"], layer.operators[0](x, x, edges)
-    torch.testing.assert_close(found, layer.combine["object"](x, message))
+    torch.testing.assert_close(found, layer.residual["object"](x, message))
     lonely = torch.ones(len(x), dtype=torch.bool).index_fill(0, edges.index[1], False)
     assert 0 < lonely.sum() < len(x)
     torch.testing.assert_close(message[lonely], layer.operators[0].bias.expand(int(lonely.sum()), -1))

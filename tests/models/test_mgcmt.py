@@ -118,7 +118,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
     e = list(_words(model, post))
     if "HeteroLayer" in part:
         # eq. 4
-        linear = part["HeteroLayer"].combine["token"].module
+        linear = part["HeteroLayer"].residual["token"].module
         augmented = zip(e, map(_augmentation, post.words), strict=True)
         e = [linear.weight @ torch.cat([e_b, e_a]) + linear.bias for e_b, e_a in augmented]
     # eqs. 9-12
@@ -350,7 +350,7 @@ def neutral(name: str, full: MGCMT) -> None:
     """Sets what the ablation takes away so that nothing comes of it."""
     part, one, none = parts(full), torch.eye(WIDTH), torch.zeros(WIDTH, WIDTH)
     if name == "SemAug":
-        linear = part["HeteroLayer"].combine["token"].module
+        linear = part["HeteroLayer"].residual["token"].module
         linear.weight.copy_(torch.cat([one, torch.zeros(WIDTH, VECTOR)], 1))
         linear.bias.zero_()
     if name in ("TextObj", "TextImg"):
@@ -485,7 +485,7 @@ class Released(nn.Module):
         self.obj2txt.hand_over(part["CoAttention TextObj"][0])
         self.txt2obj_v2.hand_over(part["CoAttention TextObj"][1])
         for linear, theirs in (
-            (part["HeteroLayer"].combine["token"].linear, self.maug_linear),
+            (part["HeteroLayer"].residual["token"].linear, self.maug_linear),
             (part["ImageEncoder image, basic"].linear, self.vismap2text),
             (part["ImageEncoder image, superior"].linear, self.vismap2text_v2),
             (part["FeatureModule S"].module.module[1], self.fus3_linear),

@@ -26,7 +26,7 @@ def with_cosines(edges: Edges) -> Edges:
 def test_cosine_sum(edges: Edges, reading: str | None) -> None:
     edges = with_cosines(edges).with_layout(reading)
     src, dst = torch.randn(edges.src.num_nodes, 5), torch.randn(edges.dst.num_nodes, 8)
-    found = CosineSum()(dst, src, edges)
+    found = CosineSum()(src, dst, edges)
     cosine = {tuple(edge): float(c) for edge, c in zip(edges.index.t().tolist(), edges.attr, strict=True)}
     wanted = torch.zeros(edges.dst.num_nodes, 5)
     for receiver, senders in enumerate(neighbours(edges)):
@@ -39,7 +39,7 @@ def test_cosine_sum(edges: Edges, reading: str | None) -> None:
 def test_gradients_reach_the_senders_alone() -> None:
     edges = with_cosines(random_edges(layout(6, 2), layout(3, 4), 0.5))
     of_dst, of_src = gradients(
-        lambda dst, src: CosineSum()(dst, src, edges), CosineSum(), torch.randn(7, 4), torch.randn(8, 4)
+        lambda dst, src: CosineSum()(src, dst, edges), CosineSum(), torch.randn(7, 4), torch.randn(8, 4)
     )
     assert not of_dst.any()
     assert of_src.any(1).tolist() == [bool((edges.index[0] == row).any()) for row in range(8)]
@@ -49,7 +49,7 @@ def test_weights_are_what_one_hooks() -> None:
     edges, seen = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
     operator = CosineSum()
     operator.weights.register_forward_hook(lambda module, given, weights: seen.append(weights))
-    operator(torch.zeros(3, 2), torch.randn(6, 2), edges)
+    operator(torch.randn(6, 2), torch.zeros(3, 2), edges)
     sums = torch.zeros(3, 1).index_add(0, edges.index[1], seen[0])
     torch.testing.assert_close(sums[edges.index[1].unique()], torch.ones(len(edges.index[1].unique()), 1))
     assert not list(CosineSum().parameters())

@@ -124,7 +124,7 @@ def _within(layer: HeteroLayer, relation: tuple[str, str, str], kind: str, nodes
             scores = torch.stack([q @ a.key(sender)[part] / math.sqrt(size) for sender in nodes]).softmax(0)
             heads.append(sum(w * a.value(sender)[part] for w, sender in zip(scores, nodes, strict=True)))
         message = a.output(torch.cat(heads))
-        out.append(layer.combine[kind].norm(receiver + message))
+        out.append(layer.residual[kind].norm(receiver + message))
     return out
 
 
@@ -178,7 +178,7 @@ def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
         words, _ = _initial(model, post)
         x = torch.stack(words)
         for inside, _, alone in zip(*(list(model.layers)[4 + i : -1 : 3] for i in range(3)), strict=True):
-            x = alone.types["token"](inside.combine["token"].norm(x + _torch_attention(inside.operators[0], x)))
+            x = alone.types["token"](inside.residual["token"].norm(x + _torch_attention(inside.operators[0], x)))
         wanted.append(model.layers[-1].linear(x))
     torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-5, atol=1e-5)
     # and a post without objects is the same beside posts that have some
@@ -263,8 +263,8 @@ class Released(nn.Module):
         for part in self.stack:
             norm = part["norm"]
             xs = part["x"]
-            x = norm["x1"](x + xs["o"](self.heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
-            o = norm["o1"](o + self.heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0))
+            x = norm["x1"](x + xs["o"](self.num_heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
+            o = norm["o1"](o + self.num_heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0))
             # [batch, pieces, crops, 2 width]
             pairs = torch.cat([x[:, :, None].expand(-1, -1, 4, -1), o[:, None].expand(-1, x.shape[1], -1, -1)], -1)
             to_x, to_o = torch.sigmoid(part["gate"]["x"](pairs)), torch.sigmoid(part["gate"]["o"](pairs))
@@ -314,10 +314,10 @@ class Released(nn.Module):
                 gates.dst.bias.data = linear.bias.data.clone()
             for kind in ("token", "object"):
                 name = "x" if kind == "token" else "o"
-                copy(inside.combine[kind].norm, part["norm"][f"{name}1"])
+                copy(inside.residual[kind].norm, part["norm"][f"{name}1"])
                 if kind not in alone.types:
                     continue
-                copy(between.combine[kind].norm, part["norm"][f"{name}2"])
+                copy(between.residual[kind].norm, part["norm"][f"{name}2"])
                 copy(alone.types[kind].inner, part["in"][name])
                 copy(alone.types[kind].outer, part["out"][name])
                 copy(alone.types[kind].residual.norm, part["norm"][f"{name}3"])

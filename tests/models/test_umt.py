@@ -370,5 +370,5 @@ def test_every_form_has_its_own_numbers() -> None:
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}
         assert model.tasks["spans"].weight == 0.5
-    with pytest.raises(ValueError, match=f"12 heads do not divide a width of {WIDTH + 1}"):
+    with pytest.raises(ValueError, match=f"12 heads do not divide a hidden size of {WIDTH + 1}"):
         UMT(tiny(width=WIDTH + 1, layers=1, heads=1), LABELS, image_dim=IMAGE)

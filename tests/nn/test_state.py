@@ -76,7 +76,7 @@ def test_grow() -> None:
     assert graph.x["entity"].shape[0] == graph.edges[of].index.shape[1] == 0
     with pytest.raises(ValueError, match="2 rows of features for 3 nodes of type entity"):
         graph.replace_nodes("entity", torch.ones(2, 8), places, edges)
-    with pytest.raises(ValueError, match=r"growing entity nodes leaves \[\('token', 'in', 'entity'\)\]"):
+    with pytest.raises(ValueError, match=r"replacing entity nodes leaves \[\('token', 'in', 'entity'\)\]"):
         graph.replace_nodes("entity", torch.ones(3, 8), places, {of: edges[of]})
 
 
@@ -118,15 +118,15 @@ def test_complete_relations_need_no_store() -> None:
 
 def test_features_under_a_name_of_their_own() -> None:
     graph = state([post(3, 2)])
-    kept = graph.with_features("seen", graph.x["token"] + 1, like="token")
-    again = kept.with_features("seen twice", kept.x["seen"], like="seen").update(other=torch.zeros(3, 8))
+    kept = graph.with_features("seen", graph.x["token"] + 1, nodes_of="token")
+    again = kept.with_features("seen twice", kept.x["seen"], nodes_of="seen").update(other=torch.zeros(3, 8))
     assert torch.equal(kept.x["seen"], graph.x["token"] + 1)
     assert [again.node_type_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
     assert again.node_type_of("other") is None
     # what a layer makes of features that nobody told about is not known either
-    assert again.with_features("more", torch.zeros(3, 8), like="other").node_type_of("more") is None
+    assert again.with_features("more", torch.zeros(3, 8), nodes_of="other").node_type_of("more") is None
     # a node type is what it is, whatever its features were made from
-    assert graph.with_features("object", torch.zeros(2, 8), like="token").node_type_of("object") == "object"
+    assert graph.with_features("object", torch.zeros(2, 8), nodes_of="token").node_type_of("object") == "object"
     assert graph.feature_types == {}
 
 

@@ -18,12 +18,12 @@ from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTy
 class GatedMessage(nn.Module):
     """What an operator brings a receiver is mixed with what the receiver was (GEI, eqs. 8-10 and 11-12).
 
-    R = operator(dst, src),  out = alpha * R + (1 - alpha) * dst,  alpha = sigmoid(W_1 R + W_2 dst)
+    R = operator(src, dst),  out = alpha * R + (1 - alpha) * dst,  alpha = sigmoid(W_1 R + W_2 dst)
 
     A receiver that hears nobody stays what it was.
 
     Args:
-        operator: of the message, ``(dst, src, edges) -> [dst nodes, width]``.
+        operator: of the message, ``(x_src, x_dst, edges) -> x_dst``.
         width: of receivers and messages.
     """
 
@@ -31,12 +31,12 @@ class GatedMessage(nn.Module):
         super().__init__()
         self.operator, self.highway = operator, GatedMix(width)
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
         hearers = edges.receivers
-        message = self.operator(dst, src, edges).index_select(0, hearers)
-        mixed = self.highway(message, dst.index_select(0, hearers))
-        return dst.index_copy(0, hearers, mixed.to(dst.dtype))
+        message = self.operator(x_src, x_dst, edges).index_select(0, hearers)
+        mixed = self.highway(message, x_dst.index_select(0, hearers))
+        return x_dst.index_copy(0, hearers, mixed.to(x_dst.dtype))
 
 
 def interacting_layer(
@@ -72,7 +72,7 @@ def interacting_layer(
     attention = partial(RelationAttention, width, heads, dropout=dropout)
     norm = partial(AddNorm, width, dropout)
     # eq. 7
-    yield HeteroLayer({key: attention() for key in within}, combine=norm)
+    yield HeteroLayer({key: attention() for key in within}, residual=norm)
     # eqs. 8-10, and M_V unless nobody will hear it
     yield HeteroLayer({key: GatedMessage(attention(), width) for key in between[: 1 if last else 2]})
     # eqs. 11-12; no word has more than one entity to sum

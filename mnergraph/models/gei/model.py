@@ -134,7 +134,7 @@ class GEI(Tagger):
         if not image_region:
             named = encoder.hidden_size if label_features else None
             stack.append(ObjectEncoder(width, region_dim=region_dim, label_dim=named))
-        stack.append(MergeNodeTypes("visual", sources, later=[key for key in drawn if "visual" in key]))
+        stack.append(MergeNodeTypes("visual", sources, empty_relations=[key for key in drawn if "visual" in key]))
         stack.append(NodeTypeModule({"token": nn.Linear(encoder.hidden_size, width), "visual": nn.ReLU()}))
         if span_detection:
             sample = partial(

@@ -116,7 +116,7 @@ class HamLearning(Tagger):
         stack: list[nn.Module] = [
             # eq. 1 and the textual Transformer
             TextEncoder(encoder, pooling="sum", sentence=True),
-            MergeNodeTypes("text", TEXT, relations=["attends"]),
+            MergeNodeTypes("text", TEXT, relation_names=["attends"]),
             block(TEXT_SELF),
             SplitNodeTypes("text", {kind: kind for kind in TEXT}),
             # eqs. 2 and 3
@@ -127,15 +127,15 @@ class HamLearning(Tagger):
         if vit:
             # eq. 4
             views["semantic"] = width
-            stack.append(MergeNodeTypes("semantic", PICTURE, relations=["attends"]))
+            stack.append(MergeNodeTypes("semantic", PICTURE, relation_names=["attends"]))
             stack += [block(SEMANTIC_SELF) for _ in range(semantic_layers)]
         if rgcn:
             # eqs. 5-7; 4 wider than the other nodes, until eq. 10
             views["spatial"] = wide
-            stack += [BoxFeatures(), MergeNodeTypes("spatial", PICTURE, relations=["near"])]
+            stack += [BoxFeatures(), MergeNodeTypes("spatial", PICTURE, relation_names=["near"])]
             for _ in range(spatial_layers):
                 convolution = RelationalConvolution(wide, len(SPATIAL_LABELS))
-                stack.append(HeteroLayer({AROUND: convolution}, combine=partial(GatedResidual, wide)))
+                stack.append(HeteroLayer({AROUND: convolution}, residual=partial(GatedResidual, wide)))
         for view, size in views.items():
             stack.append(SplitNodeTypes(view, {kind: f"{view} {kind}" for kind in PICTURE}))
             stack.append(Relevance(view, size, width, measured=relevance))

@@ -61,12 +61,12 @@ class CosineSum(nn.Module):
         super().__init__()
         self.weights = CosineWeights()
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, any]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, any]`` -> ``[dst nodes, width]``."""
         senders, receivers = edges.index
         # [edges, width]
-        message = self.weights(edges) * src[senders]
-        return message.new_zeros(edges.dst.num_nodes, src.shape[-1]).index_add(0, receivers, message)
+        message = self.weights(edges) * x_src[senders]
+        return message.new_zeros(edges.dst.num_nodes, x_src.shape[-1]).index_add(0, receivers, message)
 
 
 def semantic_augmentation(
@@ -83,7 +83,7 @@ def semantic_augmentation(
         join: by both widths, makes what joins words and the similar: `concat_linear` (eq. 4), or `ProjectAndAdd`.
     """
     joined = join(width, vectors.shape[1])
-    return [NearestWordVectors(vectors), HeteroLayer({relation: CosineSum()}, combine=lambda: joined)]
+    return [NearestWordVectors(vectors), HeteroLayer({relation: CosineSum()}, residual=lambda: joined)]
 
 
 class ObjectClasses(nn.Module):
@@ -160,7 +160,7 @@ def cross_modal_path(
     if len(sides) == 2:
         read = sorted(found, key=lambda level: level != weighed)
         yield FeatureModule(
-            GatedMix(transformers.width, bias=True), in_keys=[found[level] for level in read], out_key=out
+            GatedMix(transformers.hidden_size, bias=True), in_keys=[found[level] for level in read], out_key=out
         )
 
 

@@ -55,13 +55,13 @@ def fusion_layer(
     for key in objects:
         own = partial(RelationAttention, width, heads, dropout=dropout, value=maps, output=maps)
         attention[key] = own() if independent else attention[words]
-    yield HeteroLayer(attention, combine=partial(AddNorm, width, dropout))
+    yield HeteroLayer(attention, residual=partial(AddNorm, width, dropout))
     # eqs. 3-4 and, unless nobody will hear it, 5-6
     to_words, to_objects = between
     gates = {to_words: GatedSum(width, bias=bias)}
     if not last:
         gates[to_objects] = GatedSum(width, bias=bias) if independent else gates[to_words]
-    yield HeteroLayer(gates, combine=combine)
+    yield HeteroLayer(gates, residual=combine)
     # eqs. 7-8
     alone = {to_words[2]: FeedForward(width, hidden, dropout)}
     if not last:

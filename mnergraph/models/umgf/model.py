@@ -112,7 +112,7 @@ class UMGF(Tagger):
         hidden = hidden or (256 if released else 4 * width)
         dropout = (0.4 if released else 0.5) if dropout is None else dropout
         pixels = [PixelEncoder(RegionEncoder(resnet, resnet_weights))] if resnet else []
-        region = pixels[0].width if pixels else region_dim
+        region = pixels[0].out_channels if pixels else region_dim
         stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
         wide = region or width if released else width
         # "Multi-modal graph", last paragraph: H^(0)

@@ -50,18 +50,18 @@ class AdditiveAttention(nn.Module):
     Args:
         width: features of the senders, and so of the result.
         hidden: of the layer that scores.
-        queries: features of the receivers; by default as many.
+        query_size: features of the receivers; by default as many.
     """
 
-    def __init__(self, width: int, hidden: int, *, queries: int | None = None) -> None:
+    def __init__(self, hidden_size: int, attention_size: int, *, query_size: int | None = None) -> None:
         super().__init__()
-        self.query = nn.Linear(width if queries is None else queries, hidden)
-        self.key = nn.Linear(width, hidden, bias=False)
-        self.score = nn.Linear(hidden, 1, bias=False)
+        self.query = nn.Linear(hidden_size if query_size is None else query_size, attention_size)
+        self.key = nn.Linear(hidden_size, attention_size, bias=False)
+        self.score = nn.Linear(attention_size, 1, bias=False)
         self.weights = AdditiveWeights()
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, queries]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, queries]`` -> ``[dst nodes, width]``."""
         dense = edges.is_dense(DENSE_ABOVE)
-        weights = self.weights(self.query(dst)[:, None], self.key(src)[:, None], edges, dense, score=self.score)
-        return aggregate(weights.to(src.dtype), src[:, None], edges, dense).flatten(1)
+        weights = self.weights(self.query(x_dst)[:, None], self.key(x_src)[:, None], edges, dense, score=self.score)
+        return aggregate(weights.to(x_src.dtype), x_src[:, None], edges, dense).flatten(1)

@@ -77,31 +77,31 @@ class RelationAttention(nn.Module):
 
     Args:
         width: features of senders and receivers.
-        heads: heads; they divide the width.
+        num_heads: heads; they divide the width.
         dropout: share of the weights that is dropped in training.
         value: whether the senders pass a linear map; UMGF's released code has none over objects.
         output: whether the heads pass one.
     """
 
     def __init__(
-        self, width: int, heads: int, *, dropout: float = 0.0, value: bool = True, output: bool = True
+        self, hidden_size: int, num_heads: int, *, dropout: float = 0.0, value: bool = True, output: bool = True
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {width}")
-        self.heads = heads
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.value = nn.Linear(width, width) if value else nn.Identity()
-        self.output = nn.Linear(width, width) if output else nn.Identity()
+        if hidden_size % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a hidden size of {hidden_size}")
+        self.num_heads = num_heads
+        self.query, self.key = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.value = nn.Linear(hidden_size, hidden_size) if value else nn.Identity()
+        self.output = nn.Linear(hidden_size, hidden_size) if output else nn.Identity()
         self.weights = AttentionWeights()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
-        split = (self.heads, dst.shape[-1] // self.heads)
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
+        split = (self.num_heads, x_dst.shape[-1] // self.num_heads)
         # [nodes, heads, head width]
-        query, key = self.query(dst).unflatten(-1, split), self.key(src).unflatten(-1, split)
-        value = self.value(src).unflatten(-1, split).to(query.dtype)
+        query, key = self.query(x_dst).unflatten(-1, split), self.key(x_src).unflatten(-1, split)
+        value = self.value(x_src).unflatten(-1, split).to(query.dtype)
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.dropout(self.weights(query, key, edges, dense)).to(value.dtype)
         return self.output(aggregate(weights, value, edges, dense).flatten(1))

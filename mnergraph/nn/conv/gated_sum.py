@@ -33,22 +33,22 @@ class GatedSum(nn.Module):
         bias: whether the gate has one; UMGF's released code does.
     """
 
-    def __init__(self, width: int, *, bias: bool = False) -> None:
+    def __init__(self, hidden_size: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.dst = nn.Linear(width, width, bias=bias)
-        self.src = nn.Linear(width, width, bias=False)
+        self.dst = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.src = nn.Linear(hidden_size, hidden_size, bias=False)
         self.gates = GateValues()
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
-        ours, theirs = self.dst(dst), self.src(src)
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
+        ours, theirs = self.dst(x_dst), self.src(x_src)
         if edges.is_dense(GATES_DENSE_ABOVE):
             # [sentences, dst slots, src slots, width]
             gates = self.gates(edges.dst.to_dense(ours)[:, :, None], edges.src.to_dense(theirs)[:, None], edges)
             if edges.density < 1:  # else every pair is joined, and the padded senders are zeros
                 gates = gates * edges.mask[..., None]
-            return edges.dst.to_flat((gates * edges.src.to_dense(src)[:, None]).sum(2))
+            return edges.dst.to_flat((gates * edges.src.to_dense(x_src)[:, None]).sum(2))
         senders, receivers = edges.index
         # [edges, width]
-        message = self.gates(ours[receivers], theirs[senders], edges) * src[senders]
-        return message.new_zeros(dst.shape).index_add(0, receivers, message)
+        message = self.gates(ours[receivers], theirs[senders], edges) * x_src[senders]
+        return message.new_zeros(x_dst.shape).index_add(0, receivers, message)

@@ -15,17 +15,17 @@ class SpanPooling(nn.Module):
     From words to entities ``max`` is span pooling (GEI, section 2.1). Who hears nobody gets zeros.
     """
 
-    def __init__(self, how: Literal["max", "sum"]) -> None:
+    def __init__(self, mode: Literal["max", "sum"]) -> None:
         super().__init__()
-        if how not in ("max", "sum"):
-            raise ValueError(f"how is max or sum, not {how!r}")
-        self.how = how
+        if mode not in ("max", "sum"):
+            raise ValueError(f"mode is max or sum, not {mode!r}")
+        self.mode = mode
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``."""
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
         senders, receivers = edges.index
-        sent, nodes = src.index_select(0, senders), edges.dst.num_nodes
-        if self.how == "sum":
+        sent, nodes = x_src.index_select(0, senders), edges.dst.num_nodes
+        if self.mode == "sum":
             return segment_sum(sent, receivers, nodes)
         empty = sent.new_zeros(nodes, sent.shape[-1])
         return empty.scatter_reduce(0, receivers[:, None].expand_as(sent), sent, "amax", include_self=False)

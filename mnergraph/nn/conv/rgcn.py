@@ -26,17 +26,17 @@ class RelationalConvolution(nn.Module):
 
     Args:
         width: features of senders, receivers and messages.
-        labels: how many labels ``edges.type`` counts.
+        num_edge_types: how many labels ``edges.type`` counts.
     """
 
-    def __init__(self, width: int, labels: int) -> None:
+    def __init__(self, hidden_size: int, num_edge_types: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(labels, width, width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.empty(num_edge_types, hidden_size, hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
         glorot(self.weight)
 
-    def forward(self, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
-        """``[dst nodes, width]``, ``[src nodes, width]`` -> ``[dst nodes, width]``.
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
+        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``.
 
         Raises:
             ValueError: when the edges have no labels.
@@ -44,14 +44,14 @@ class RelationalConvolution(nn.Module):
         if edges.type is None:
             raise ValueError("RelationalConvolution needs labelled edges; this relation's have no type")
         senders, receivers = edges.index
-        labels, nodes = len(self.weight), edges.dst.num_nodes
+        num_edge_types, nodes = len(self.weight), edges.dst.num_nodes
         # every (label, receiver) is a place, in the order of the labels; those that hear somebody get a row
         place = edges.type * nodes + receivers
-        heard = place.new_zeros(labels * nodes, dtype=torch.bool).index_fill(0, place, True)
+        heard = place.new_zeros(num_edge_types * nodes, dtype=torch.bool).index_fill(0, place, True)
         row = heard.cumsum(0) - 1
-        counts = heard.view(labels, nodes).sum(1).tolist()
+        counts = heard.view(num_edge_types, nodes).sum(1).tolist()
         # [rows, width]
-        sums = src.new_zeros(sum(counts), src.shape[-1]).index_add(0, row[place], src[senders])
+        sums = x_src.new_zeros(sum(counts), x_src.shape[-1]).index_add(0, row[place], x_src[senders])
         by_label = zip(sums.split(counts), self.weight, strict=True)
         messages = torch.cat([summed @ weight for summed, weight in by_label])
         out = self.bias.to(messages.dtype).repeat(nodes, 1)

@@ -17,23 +17,23 @@ class CharacterEncoder(nn.Module):
 
     Args:
         alphabet: the characters that there are.
-        reader: `CharacterCNN` or `CharacterLSTM`: ``[characters, reader.reads]`` and the layout of the words'
-            characters to ``[words, reader.width]``.
+        encoder: `CharacterCNN` or `CharacterLSTM`: ``[characters, encoder.char_dim]`` and the layout of the words'
+            characters to ``[words, encoder.output_size]``.
     """
 
-    def __init__(self, alphabet: Alphabet, reader: CharacterCNN | CharacterLSTM) -> None:
+    def __init__(self, alphabet: Alphabet, encoder: CharacterCNN | CharacterLSTM) -> None:
         super().__init__()
-        self.embedding, self.reader = nn.Embedding(len(alphabet), reader.reads), reader
-        reach = (3 / reader.reads) ** 0.5  # Ma and Hovy, 2016, section 3.1
+        self.embedding, self.encoder = nn.Embedding(len(alphabet), encoder.char_dim), encoder
+        reach = (3 / encoder.char_dim) ** 0.5  # Ma and Hovy, 2016, section 3.1
         nn.init.uniform_(self.embedding.weight, -reach, reach)
-        self.width = reader.width
+        self.output_size = encoder.output_size
 
     def forward(self, graph: GraphState) -> GraphState:
         owner = graph.data[CHARACTERS].edge_index[1]
         lengths = owner.bincount(minlength=graph.layouts["token"].num_nodes)
         words = Layout(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
         characters = self.embedding(graph.data["character"].input_ids)
-        return graph.with_features("spelling", self.reader(characters, words), like="token")
+        return graph.with_features("spelling", self.encoder(characters, words), nodes_of="token")
 
 
 class CharacterCNN(nn.Module):
@@ -42,29 +42,31 @@ class CharacterCNN(nn.Module):
     out = max over places t of tanh(sum over k of W_k x_t+k + b), zeros before the first and behind the last x
 
     Args:
-        reads: width of the characters.
-        filters: width of the result.
-        window: characters that a filter sees, an odd number.
+        char_dim: features of a character.
+        num_filters: features of the result.
+        kernel_size: characters under a filter, an odd number.
         dropout: on the characters.
     """
 
-    def __init__(self, reads: int = 30, filters: int = 30, *, window: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self, char_dim: int = 30, num_filters: int = 30, *, kernel_size: int = 3, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        if window < 1 or window % 2 == 0:
-            raise ValueError(f"a window has a character in its middle, so it is odd, not {window}")
-        self.convolution = nn.Conv1d(reads, filters, window)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"a window has a character in its middle, so it is odd, not {kernel_size}")
+        self.convolution = nn.Conv1d(char_dim, num_filters, kernel_size)
         self.dropout = nn.Dropout(dropout)
-        self.reads, self.width, self.rim = reads, filters, window // 2
+        self.char_dim, self.output_size, self.rim = char_dim, num_filters, kernel_size // 2
 
     def forward(self, characters: Tensor, words: Layout) -> Tensor:
-        """``[characters, reads]`` and whose they are -> ``[words, filters]``."""
+        """``[characters, char_dim]`` and the layout of words' characters -> ``[words, num_filters]``."""
         # all words in one row, zeros between them: no word is padded to the longest
         place = torch.arange(words.num_nodes, device=characters.device) + self.rim * words.graph_index
-        row = characters.new_zeros(words.num_nodes + self.rim * (words.num_graphs + 1), self.reads)
+        row = characters.new_zeros(words.num_nodes + self.rim * (words.num_graphs + 1), self.char_dim)
         row = row.index_copy(0, place + self.rim, self.dropout(characters))
         # [1, filters, places] -> [characters, filters]
         seen = self.convolution(row.t()[None])[0].t().index_select(0, place)
-        nothing = seen.new_zeros(words.num_graphs, self.width)
+        nothing = seen.new_zeros(words.num_graphs, self.output_size)
         whose = words.graph_index[:, None].expand_as(seen)
         # tanh rises, so it may follow the maximum
         return torch.tanh(nothing.scatter_reduce(0, whose, seen, "amax", include_self=False))
@@ -74,15 +76,15 @@ class CharacterLSTM(nn.Module):
     """Both last states of an LSTM that reads a word in both directions (Lample et al., 2016, section 4.1).
 
     Args:
-        reads: width of the characters.
-        hidden: of the states, of each direction.
+        char_dim: features of a character.
+        hidden_size: features of a state, of each direction.
     """
 
-    def __init__(self, reads: int = 25, hidden: int = 25) -> None:
+    def __init__(self, char_dim: int = 25, hidden_size: int = 25) -> None:
         super().__init__()
-        self.lstm = PackedLSTM(reads, hidden)
-        self.reads, self.width = reads, self.lstm.width
+        self.lstm = PackedLSTM(char_dim, hidden_size)
+        self.char_dim, self.output_size = char_dim, self.lstm.output_size
 
     def forward(self, characters: Tensor, words: Layout) -> Tensor:
-        """``[characters, reads]`` and whose they are -> ``[words, 2 hidden]``."""
+        """``[characters, char_dim]`` and the layout of words' characters -> ``[words, 2 * hidden_size]``."""
         return self.lstm(characters, words)[1]

@@ -25,15 +25,15 @@ class PixelEncoder(nn.Module):
     def __init__(self, crops: RegionEncoder) -> None:
         super().__init__()
         self.backbone = crops.build()
-        self.width = self.backbone(torch.zeros(1, 3, 64, 64)).shape[1]
+        self.out_channels = self.backbone(torch.zeros(1, 3, 64, 64)).shape[1]
         self.backbone.requires_grad_(True)
 
     def forward(self, graph: GraphState) -> GraphState:
         store = graph.data["object"]
         # [objects with pixels, width]
         seen = self.backbone(normal(store.pixels[store.has_x]))
-        vectors = seen.new_zeros(graph.layouts["object"].num_nodes, self.width)
-        return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), seen), like="object")
+        vectors = seen.new_zeros(graph.layouts["object"].num_nodes, self.out_channels)
+        return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), seen), nodes_of="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
         super().train(mode)

@@ -33,15 +33,15 @@ class ObjectEncoder(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, width: int, *, region_dim: int | None = None, label_dim: int | None = None) -> None:
+    def __init__(self, hidden_size: int, *, region_dim: int | None = None, label_dim: int | None = None) -> None:
         super().__init__()
         if region_dim is None and label_dim is None:
             raise ValueError("an object needs a region vector, a label, or both: give region_dim, label_dim")
-        self.region = nn.Linear(region_dim, width) if region_dim else None
+        self.region = nn.Linear(region_dim, hidden_size) if region_dim else None
         self.register_buffer("mean", torch.zeros(region_dim or 0))
         self.register_buffer("deviation", torch.ones(region_dim or 0))
         self.norm = nn.LayerNorm(label_dim) if label_dim else None
-        self.label = nn.Linear(label_dim, width) if label_dim else None
+        self.label = nn.Linear(label_dim, hidden_size) if label_dim else None
 
     def forward(self, graph: GraphState) -> GraphState:
         store, objects = graph.data["object"], graph.layouts["object"].num_nodes
@@ -76,9 +76,9 @@ class ImageEncoder(nn.Module):
         out_key: under which name the result is kept; a second map of the same vectors needs another.
     """
 
-    def __init__(self, width: int, image_dim: int, *, out_key: str = "image") -> None:
+    def __init__(self, hidden_size: int, image_dim: int, *, out_key: str = "image") -> None:
         super().__init__()
-        self.linear, self.out_key = nn.Linear(image_dim, width), out_key
+        self.linear, self.out_key = nn.Linear(image_dim, hidden_size), out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        return graph.with_features(self.out_key, self.linear(graph.data["image"].x), like="image")
+        return graph.with_features(self.out_key, self.linear(graph.data["image"].x), nodes_of="image")

@@ -43,43 +43,45 @@ class WordEncoder(nn.Module):
 
 def bilstm_encoder(
     encoder: WordVectors,
-    hidden: int,
+    hidden_size: int,
     *,
-    reader: CharacterCNN | CharacterLSTM | None = None,
+    character_encoder: CharacterCNN | CharacterLSTM | None = None,
     dropout: float = 0.0,
 ) -> list[nn.Module]:
     """Layers to the words' states: word vectors, each joined by its spelling if asked, and an LSTM over them.
 
     Args:
         encoder: the word vectors.
-        hidden: of the states, of each direction; they are twice as wide.
-        reader: reads the words' characters; the model hands the encoder's to its builder.
+        hidden_size: of the states, of each direction; they are twice as wide.
+        character_encoder: reads the words' characters; the model hands the encoder's to its builder.
         dropout: on what the LSTM reads and on its states.
     """
     table = WordEncoder(encoder)
-    if reader is None:
-        return [table, WordLSTM(encoder.hidden_size, hidden, dropout=dropout)]
-    spelling = CharacterEncoder(encoder.characters, reader)
-    read, width = ("token", "spelling"), encoder.hidden_size + spelling.width
-    return [table, spelling, WordLSTM(width, hidden, in_keys=read, dropout=dropout)]
+    if character_encoder is None:
+        return [table, WordLSTM(encoder.hidden_size, hidden_size, dropout=dropout)]
+    spelling = CharacterEncoder(encoder.characters, character_encoder)
+    read, width = ("token", "spelling"), encoder.hidden_size + spelling.output_size
+    return [table, spelling, WordLSTM(width, hidden_size, in_keys=read, dropout=dropout)]
 
 
 def word_encoder(
     encoder: TextEncoderModel | WordVectors,
-    hidden: int,
+    hidden_size: int,
     *,
-    reader: CharacterCNN | CharacterLSTM,
+    character_encoder: CharacterCNN | CharacterLSTM,
     dropout: float | None = None,
 ) -> tuple[list[nn.Module], int]:
     """Layers to the words' states and how wide these are: `bilstm_encoder`, or a pretrained encoder instead.
 
     Args:
         encoder: word vectors, or the pretrained encoder, which has no use for ``hidden`` and ``reader``.
-        hidden: of the LSTM's states, of each direction.
-        reader: reads the words' characters for the LSTM.
+        hidden_size: of the LSTM's states, of each direction.
+        character_encoder: reads the words' characters for the LSTM.
         dropout: on what the LSTM reads and on the states; by default 0.5, or 0.1 over a pretrained encoder.
     """
     if isinstance(encoder, WordVectors):
         dropout = 0.5 if dropout is None else dropout
-        return bilstm_encoder(encoder, hidden, reader=reader, dropout=dropout), 2 * hidden
+        return bilstm_encoder(
+            encoder, hidden_size, character_encoder=character_encoder, dropout=dropout
+        ), 2 * hidden_size
     return [TextEncoder(encoder, dropout=0.1 if dropout is None else dropout)], encoder.hidden_size

@@ -82,4 +82,4 @@ class ScheduledSampling(EpochAware):
         if not told.all():
             with torch.no_grad():
                 labels = torch.where(told, labels, self.decode(graph))
-        return graph.with_features(self.out_key, labels, like="token")
+        return graph.with_features(self.out_key, labels, nodes_of="token")

@@ -25,10 +25,10 @@ class TaggingScores(nn.Module):
         read: names of the features.
     """
 
-    def __init__(self, task: str, width: int, labels: int, *, in_keys: Sequence[str] = ("token",)) -> None:
+    def __init__(self, task: str, hidden_size: int, num_labels: int, *, in_keys: Sequence[str] = ("token",)) -> None:
         super().__init__()
         self.task, self.in_keys = task, tuple(in_keys)
-        self.linear = nn.Linear(width, labels)
+        self.linear = nn.Linear(hidden_size, num_labels)
 
     def forward(self, graph: GraphState) -> GraphState:
         features = torch.cat([graph.x[name] for name in self.in_keys], -1)
@@ -141,7 +141,7 @@ def span_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerC
         transformers: makes the layer.
     """
     block = transformers.layer(relation, out_key="spans")
-    return [block, TaggingScores("spans", transformers.width, len(labels.span_labels), in_keys=("spans",))]
+    return [block, TaggingScores("spans", transformers.hidden_size, len(labels.span_labels), in_keys=("spans",))]
 
 
 def span_task(labels: LabelSet, weight: float, *, name: str = "spans") -> Task:

@@ -52,16 +52,16 @@ class EntityNodes(nn.Module):
 
     Args:
         labels: B, I and O, in the order that numbers them.
-        members: relations between ``entity`` and ``token``, in either direction.
+        membership: relations between ``entity`` and ``token``, in either direction.
         in_key: name of the words' labels, ``[tokens]``.
     """
 
-    def __init__(self, labels: Sequence[str], members: Sequence[EdgeType], *, in_key: str) -> None:
+    def __init__(self, labels: Sequence[str], membership: Sequence[EdgeType], *, in_key: str) -> None:
         super().__init__()
-        for key in members:
+        for key in membership:
             if {key[0], key[2]} != {"entity", "token"}:
                 raise ValueError(f"members are relations between entity and token, not {key}")
-        self.spans, self.members, self.in_key = SpanDecoder(labels), tuple(members), in_key
+        self.spans, self.membership, self.in_key = SpanDecoder(labels), tuple(membership), in_key
         self.pool = SpanPooling("max")
 
     def forward(self, graph: GraphState) -> GraphState:
@@ -70,8 +70,8 @@ class EntityNodes(nn.Module):
         pooled = Edges(words, entities, torch.stack([word, entity]))
         told = Edges(entities, words, torch.stack([entity, word]))
         x = graph.x["token"]
-        x = self.pool(x.new_zeros(entities.num_nodes, x.shape[-1]), x, pooled)
-        edges = {key: pooled if key[0] == "token" else told for key in self.members}
+        x = self.pool(x, x.new_zeros(entities.num_nodes, x.shape[-1]), pooled)
+        edges = {key: pooled if key[0] == "token" else told for key in self.membership}
         return graph.replace_nodes("entity", x, entities, edges)
 
 

@@ -15,9 +15,9 @@ class Gate(nn.Module):
         bias: whether the gate has one.
     """
 
-    def __init__(self, width: int, *, bias: bool = False) -> None:
+    def __init__(self, hidden_size: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.a, self.b = nn.Linear(width, width, bias=bias), nn.Linear(width, width, bias=False)
+        self.a, self.b = nn.Linear(hidden_size, hidden_size, bias=bias), nn.Linear(hidden_size, hidden_size, bias=False)
         self.gates = GateValues()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -46,9 +46,9 @@ class LinearMix(nn.Module):
     The paper does not say which sigma it means: the sigmoid is our choice, and alpha by feature.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.gate, self.outer = Gate(width), nn.Linear(width, width, bias=False)
+        self.gate, self.outer = Gate(hidden_size), nn.Linear(hidden_size, hidden_size, bias=False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """``[nodes, width]`` twice -> ``[nodes, width]``."""

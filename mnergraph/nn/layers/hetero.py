@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import HeteroConv, MessagePassing
+from torch_geometric.nn import HANConv, HeteroConv, HGTConv, MessagePassing
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
@@ -31,9 +31,9 @@ class AddNorm(nn.Module):
         eps: what the norm adds to the variance; BERT's layers have 1e-12.
     """
 
-    def __init__(self, width: int, dropout: float = 0.0, eps: float = 1e-5) -> None:
+    def __init__(self, hidden_size: int, dropout: float = 0.0, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm, self.dropout = nn.LayerNorm(width, eps=eps), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(hidden_size, eps=eps), nn.Dropout(dropout)
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         return self.norm(x + self.dropout(message))
@@ -52,38 +52,43 @@ class FeedForward(nn.Module):
 
     def __init__(
         self,
-        width: int,
-        hidden: int,
+        hidden_size: int,
+        intermediate_size: int,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.activation, self.residual = activation, AddNorm(width, dropout, eps)
+        self.inner, self.outer = nn.Linear(hidden_size, intermediate_size), nn.Linear(intermediate_size, hidden_size)
+        self.activation, self.residual = activation, AddNorm(hidden_size, dropout, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.residual(x, self.outer(self.activation(self.inner(x))))
 
 
 class NodeTypeModule(nn.Module):
-    """A layer that treats every node alone: one module for each node type, other types pass."""
+    """One module per node type, applied to its features; other types stay as they are.
+
+    Args:
+        modules: by node type, ``[nodes, in] -> [nodes, out]``.
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.types = nn.ModuleDict(modules)
 
     def forward(self, graph: GraphState) -> GraphState:
-        return graph.update(**{kind: module(graph.x[kind]) for kind, module in self.types.items()})
+        """Return the graph with new features of these node types."""
+        return graph.update(**{node_type: module(graph.x[node_type]) for node_type, module in self.types.items()})
 
 
 class FeatureModule(nn.Module):
-    """A layer that hands features, by name, to a module of tensors, and keeps what it returns.
+    """A module of tensors between named features.
 
     Args:
-        module: takes as many tensors as names are read.
-        in_keys: names of features: node types, or what another layer wrote; the result is of the first's nodes.
-        write: under which name the result is kept.
+        module: takes as many tensors as there are ``in_keys``, all of the same nodes.
+        in_keys: names of features: node types, or what another layer wrote.
+        out_key: the name of the result, which belongs to the nodes of the first of ``in_keys``.
     """
 
     def __init__(self, module: nn.Module, *, in_keys: Sequence[str], out_key: str) -> None:
@@ -91,66 +96,147 @@ class FeatureModule(nn.Module):
         self.module, self.in_keys, self.out_key = module, tuple(in_keys), out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        found = self.module(*(graph.x[name] for name in self.in_keys))
-        return graph.with_features(self.out_key, found, like=self.in_keys[0])
+        """Return the graph with the result under ``out_key``."""
+        x = self.module(*(graph.x[key] for key in self.in_keys))
+        return graph.with_features(self.out_key, x, nodes_of=self.in_keys[0])
 
 
 class HeteroLayer(nn.Module):
-    """One operator along each relation, messages aggregated by receiver type, all read from the same state.
+    """One operator along each relation; messages are aggregated by receiving node type.
 
-    Takes what PyG's HeteroConv takes, ``{edge type: operator}`` and ``aggr``, without its traps: node types
-    that received no message stay, a relation that the graph lacks is refused, and an operator is passed only
-    what it takes. An operator is one of ours, ``(dst, src, edges) -> dst``, or any convolution of PyG.
+    All operators read the same state. It takes what PyG's HeteroConv takes, ``{edge type: operator}`` and
+    ``aggr``, but keeps the features of node types that received no message, refuses a relation that the graph
+    lacks, and passes an operator only the arguments that it takes.
 
     Args:
-        operators: by edge type (source, name, target).
-        aggr: ``"sum"``, ``"mean"`` or ``"max"`` over the relations that reach one node type.
-        combine: makes, for each receiving node type, the module that joins old features and message;
-            by default the message replaces the features.
+        operators: by edge type (source, name, target): operators of this package,
+            ``(x_src, x_dst, edges) -> x_dst``, or convolutions of PyG.
+        aggr: ``"sum"``, ``"mean"`` or ``"max"`` over the relations into one node type.
+        residual: makes, for each receiving node type, the module ``(x, message) -> x``; by default the message
+            replaces the features.
+
+    Raises:
+        ValueError: for an unknown ``aggr``, or a convolution that reads all relations at once (HGTConv, HANConv),
+            which `HeteroConvLayer` takes.
     """
 
     def __init__(
         self,
         operators: Mapping[EdgeType, nn.Module],
         aggr: str = "sum",
-        combine: Callable[[], nn.Module] | None = None,
+        residual: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if aggr not in _AGGREGATE:
             raise ValueError(f"aggr is one of {', '.join(_AGGREGATE)}, not {aggr!r}")
+        for key, operator in operators.items():
+            if next(iter(inspect.signature(operator.forward).parameters), "") == "x_dict":
+                raise ValueError(
+                    f"{type(operator).__name__} along {key} reads all node types and relations at once; "
+                    f"HeteroConvLayer({type(operator).__name__}(...)) takes it"
+                )
         self.relations = list(operators)
         self.operators = nn.ModuleList(operators.values())
         self.aggr = aggr
         receivers = dict.fromkeys(dst for _, _, dst in self.relations)
-        self.combine = nn.ModuleDict({kind: combine() for kind in receivers} if combine else {})
+        self.residual = nn.ModuleDict({node_type: residual() for node_type in receivers} if residual else {})
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with new features of the receiving node types.
+
+        Raises:
+            KeyError: for a relation that the graph lacks.
+            ValueError: for a convolution that needs edge types which the relation's edges do not have.
+        """
         messages: dict[str, list[Tensor]] = {}
         for key, operator in zip(self.relations, self.operators, strict=True):
-            if key not in graph.edges:
-                raise KeyError(f"{key} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-            src, dst = graph.x[key[0]], graph.x[key[2]]
-            call = _call_pyg if isinstance(operator, MessagePassing) else _call
-            messages.setdefault(key[2], []).append(call(operator, dst, src, graph.edges[key], key))
+            edges = _edges_of(graph, key)
+            x_src, x_dst = graph.x[key[0]], graph.x[key[2]]
+            if isinstance(operator, MessagePassing):
+                x = x_dst if key[0] == key[2] else (x_src, x_dst)
+                message = operator(x, edges.index, **_edge_arguments(operator, edges, key))
+            else:
+                message = operator(x_src, x_dst, edges)
+            messages.setdefault(key[2], []).append(message)
         new = {}
-        for kind, found in messages.items():
-            message = found[0] if len(found) == 1 else _AGGREGATE[self.aggr](torch.stack(found))
-            new[kind] = self.combine[kind](graph.x[kind], message) if self.combine else message
+        for node_type, received in messages.items():
+            message = received[0] if len(received) == 1 else _AGGREGATE[self.aggr](torch.stack(received))
+            new[node_type] = self.residual[node_type](graph.x[node_type], message) if self.residual else message
         return graph.update(**new)
 
 
-def _call(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: EdgeType) -> Tensor:
-    return operator(dst, src, edges)
+class HeteroConvLayer(nn.Module):
+    """A module of PyG that maps ``(x_dict, edge_index_dict)`` to node features, in a stack.
+
+    HeteroConv of any convolutions (RGCNConv too: edge types and edge features are passed to those that take
+    them), HGTConv, HANConv, and what `torch_geometric.nn.to_hetero` returns. Node types that the module returns
+    nothing for keep their features.
+
+    Args:
+        module: the module.
+        relations: the edge types to pass; by default those that the module was made for, which a module of
+            `to_hetero` does not keep.
+
+    Raises:
+        ValueError: when the module does not tell its relations and none are given.
+    """
+
+    def __init__(self, module: nn.Module, *, relations: Sequence[EdgeType] | None = None) -> None:
+        super().__init__()
+        self.module = module
+        self.relations = list(_relations_of(module) if relations is None else relations)
+
+    def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with the module's features.
+
+        Raises:
+            KeyError: for relations that the graph lacks.
+            ValueError: for a convolution that needs edge types which the relation's edges do not have.
+        """
+        edges = {key: _edges_of(graph, key) for key in self.relations}
+        node_types = dict.fromkeys(end for key in self.relations for end in (key[0], key[2]))
+        x_dict = {node_type: graph.x[node_type] for node_type in node_types}
+        index = {key: relation.index for key, relation in edges.items()}
+        extra: dict[str, dict[EdgeType, Tensor]] = {}
+        if isinstance(self.module, HeteroConv):
+            for key, conv in self.module.convs.items():
+                for name, values in _edge_arguments(conv, edges[key], key).items():
+                    extra.setdefault(f"{name}_dict", {})[key] = values
+        new = self.module(x_dict, index, **extra)
+        return graph.update(**{node_type: x for node_type, x in new.items() if x is not None})
 
 
-def _call_pyg(operator: nn.Module, dst: Tensor, src: Tensor, edges: Edges, key: EdgeType) -> Tensor:
-    """A convolution of PyG, handed the edges' kinds and geometry where it takes them."""
-    takes = inspect.signature(operator.forward).parameters
-    # a convolution made without edge_dim has no use for geometry; TransformerConv would add it to messages
-    attr = edges.attr if getattr(operator, "edge_dim", 0) is not None else None
+def _relations_of(module: nn.Module) -> list[EdgeType]:
+    if isinstance(module, HeteroConv):
+        return list(module.convs.keys())
+    if isinstance(module, HGTConv):
+        return list(module.edge_types)
+    if isinstance(module, HANConv):
+        return list(module.metadata[1])
+    raise ValueError(
+        f"{type(module).__name__} does not keep the relations that it was made for: give "
+        "HeteroConvLayer(module, relations=schema.metadata()[1]) or those of them that it reads"
+    )
+
+
+def _edges_of(graph: GraphState, key: EdgeType) -> Edges:
+    if key not in graph.edges:
+        raise KeyError(f"{key} is not in the graph, which has {', '.join(map(str, graph.edges))}")
+    return graph.edges[key]
+
+
+def _edge_arguments(conv: nn.Module, edges: Edges, key: EdgeType) -> dict[str, Tensor]:
+    """The types and features of the edges, as far as a convolution of PyG takes them."""
+    parameters = inspect.signature(conv.forward).parameters
+    # a convolution made without edge_dim does not use edge features; TransformerConv would add them to messages
+    attr = edges.attr if getattr(conv, "edge_dim", 0) is not None else None
+    if "edge_type" in parameters and edges.type is None:
+        raise ValueError(
+            f"{type(conv).__name__} needs a type for every edge, and those of {key} have none: use an edge rule "
+            "that returns EdgeSet(edge_index, edge_type), as Spatial does"
+        )
     offered = {"edge_type": edges.type, "edge_attr": attr}
-    given = {name: value for name, value in offered.items() if name in takes and value is not None}
-    return operator(dst if key[0] == key[2] else (src, dst), edges.index, **given)
+    return {name: values for name, values in offered.items() if name in parameters and values is not None}
 
 
 _AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -160,34 +246,15 @@ _AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class HeteroConvLayer(nn.Module):
-    """A module of PyG that maps ``(x_dict, edge_index_dict)`` to features, HeteroConv for one, in a stack.
-
-    Node types that it forgets keep their features.
-    """
-
-    def __init__(self, module: HeteroConv) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, graph: GraphState) -> GraphState:
-        relations = list(self.module.convs.keys())
-        absent = [key for key in relations if key not in graph.edges]
-        if absent:
-            raise KeyError(f"{absent} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        index = {key: graph.edges[key].index for key in relations}
-        return graph.update(**self.module(dict(graph.x), index))
-
-
 class RelationModule(nn.Module):
     """One operator along one relation, between any features of its senders and receivers.
 
     Args:
-        relation: whose senders and receivers these are; the graph's schema must hold it.
-        operator: ``(dst, src, edges) -> dst``.
+        relation: the edge type; the graph's schema must have it.
+        operator: ``(x_src, x_dst, edges) -> x_dst``.
         dst_key: name of the receivers' features; by default their node type.
         src_key: name of the senders' features; by default their node type.
-        out_key: under which name the result is kept; by default the receivers' own.
+        out_key: the name of the result; by default ``dst_key``.
     """
 
     def __init__(
@@ -204,39 +271,58 @@ class RelationModule(nn.Module):
         self.src_key, self.dst_key = src_key or relation[0], dst_key or relation[2]
         self.out_key = out_key or self.dst_key
 
+    @property
+    def relations(self) -> list[EdgeType]:
+        """The edge types that the layer uses."""
+        return [self.relation]
+
     def forward(self, graph: GraphState) -> GraphState:
-        if self.relation not in graph.edges:
-            raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        heard = self.operator(graph.x[self.dst_key], graph.x[self.src_key], graph.edges[self.relation])
-        return graph.with_features(self.out_key, heard, like=self.relation[2])
+        """Return the graph with the operator's result under ``out_key``.
+
+        Raises:
+            KeyError: when the graph lacks the relation.
+        """
+        edges = _edges_of(graph, self.relation)
+        x = self.operator(graph.x[self.src_key], graph.x[self.dst_key], edges)
+        return graph.with_features(self.out_key, x, nodes_of=self.relation[2])
 
 
 class PositionalEncoding(nn.Module):
-    """Adds the sinusoidal position encoding to nodes of one type (Vaswani et al., 2017, section 3.5).
+    """Add the sinusoidal position encoding to nodes of one type (Vaswani et al., 2017, section 3.5).
 
-    PE(p, 2i) = sin(p / 10000^(2i / width)),  PE(p, 2i + 1) = cos of the same.
+    PE(p, 2i) = sin(p / 10000^(2i / hidden_size)),  PE(p, 2i + 1) = cos of the same.
+
+    Args:
+        node_type: the node type; p is a node's position in its post, from 0.
     """
 
-    def __init__(self, kind: str = "token") -> None:
+    def __init__(self, node_type: str = "token") -> None:
         super().__init__()
-        self.kind = kind
+        self.node_type = node_type
 
     def forward(self, graph: GraphState) -> GraphState:
-        x = graph.x[self.kind]
+        """Return the graph with the encoding added to the node type's features."""
+        x = graph.x[self.node_type]
         even = torch.arange(0, x.shape[-1], 2, device=x.device)
         rate = torch.exp(even * (-math.log(10000.0) / x.shape[-1]))
-        # [nodes, width / 2]
-        angle = graph.layouts[self.kind].position[:, None] * rate
-        both = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, : x.shape[-1]]
-        return graph.update(**{self.kind: x + both.to(x.dtype)})
+        # [nodes, hidden_size / 2]
+        angle = graph.layouts[self.node_type].position[:, None] * rate
+        encoding = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, : x.shape[-1]]
+        return graph.update(**{self.node_type: x + encoding.to(x.dtype)})
 
 
 class CopyFeatures(nn.Module):
-    """Keeps the features of a node type under another name, for a later layer."""
+    """Keep features under another name, for a later layer.
+
+    Args:
+        in_key: the features to copy.
+        out_key: the name of the copy.
+    """
 
     def __init__(self, in_key: str, out_key: str) -> None:
         super().__init__()
         self.in_key, self.out_key = in_key, out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        return graph.with_features(self.out_key, graph.x[self.in_key], like=self.in_key)
+        """Return the graph with the copy."""
+        return graph.with_features(self.out_key, graph.x[self.in_key], nodes_of=self.in_key)

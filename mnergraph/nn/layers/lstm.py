@@ -23,21 +23,21 @@ class PackedLSTM(nn.Module):
     Args:
         width: of the nodes.
         hidden: of the states, of each direction.
-        both: whether another one reads backwards; their states are concatenated.
+        bidirectional: whether another one reads backwards; their states are concatenated.
     """
 
-    def __init__(self, width: int, hidden: int, *, both: bool = True) -> None:
+    def __init__(self, input_size: int, hidden_size: int, *, bidirectional: bool = True) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=both)
-        self.width = 2 * hidden if both else hidden
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+        self.output_size = 2 * hidden_size if bidirectional else hidden_size
         for name, weight in self.lstm.named_parameters():
             if name.startswith("bias"):
                 nn.init.zeros_(weight)
                 if name.startswith("bias_ih"):
-                    nn.init.ones_(weight.data[hidden : 2 * hidden])
+                    nn.init.ones_(weight.data[hidden_size : 2 * hidden_size])
 
     def forward(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """``[nodes, width]`` -> states ``[nodes, self.width]`` and last ones ``[sequences, self.width]``.
+        """``[nodes, input_size]`` -> states ``[nodes, output_size]`` and last states ``[sequences, output_size]``.
 
         The backward reading stands behind the forward one; its last state is that of the first node. A
         sequence without nodes counts as a single zero.
@@ -60,9 +60,11 @@ class WordLSTM(nn.Module):
         dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
     """
 
-    def __init__(self, width: int, hidden: int, *, in_keys: Sequence[str] = ("token",), dropout: float = 0.0) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, in_keys: Sequence[str] = ("token",), dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.lstm, self.in_keys, self.dropout = PackedLSTM(width, hidden), tuple(in_keys), nn.Dropout(dropout)
+        self.lstm, self.in_keys, self.dropout = PackedLSTM(input_size, hidden_size), tuple(in_keys), nn.Dropout(dropout)
 
     def forward(self, graph: GraphState) -> GraphState:
         words = self.dropout(torch.cat([graph.x[name] for name in self.in_keys], -1))
@@ -78,9 +80,9 @@ class SentenceLSTM(nn.Module):
         hidden: of the states, and so of the node.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.lstm = PackedLSTM(width, hidden, both=False)
+        self.lstm = PackedLSTM(input_size, hidden_size, bidirectional=False)
 
     def forward(self, graph: GraphState) -> GraphState:
         _, last = self.lstm(graph.x["token"], graph.layouts["token"])
@@ -101,4 +103,4 @@ class BroadcastToTokens(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         told = graph.x[self.in_key][graph.layouts["token"].graph_index]
-        return graph.with_features(self.out_key, told, like="token")
+        return graph.with_features(self.out_key, told, nodes_of="token")

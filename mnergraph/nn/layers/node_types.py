@@ -22,21 +22,21 @@ class MergeNodeTypes(nn.Module):
     Args:
         kind: the new node type.
         parts: the node types that it holds.
-        relations: names of relations among the parts; every ``(part, name, part)`` of the graph is taken.
-        later: the schema's other relations of the new type: without edges until a later layer draws them.
+        relation_names: names of relations among the parts; every ``(part, name, part)`` of the graph is taken.
+        empty_relations: the schema's other relations of the new type: without edges until a later layer draws them.
     """
 
     def __init__(
         self,
-        kind: str,
+        node_type: str,
         parts: Sequence[str],
         *,
-        relations: Sequence[str] = (),
-        later: Sequence[EdgeType] = (),
+        relation_names: Sequence[str] = (),
+        empty_relations: Sequence[EdgeType] = (),
     ) -> None:
         super().__init__()
-        self.kind, self.parts, self.relations = kind, tuple(parts), tuple(relations)
-        self.later = tuple(later)
+        self.node_type, self.parts, self.relation_names = node_type, tuple(parts), tuple(relation_names)
+        self.empty_relations = tuple(empty_relations)
 
     def forward(self, graph: GraphState) -> GraphState:
         """
@@ -48,17 +48,19 @@ class MergeNodeTypes(nn.Module):
         widths = [x.shape[-1] for x in features]
         if len(set(widths)) > 1:
             raise ValueError(
-                f"{self.kind} merges {', '.join(self.parts)} of widths {', '.join(map(str, widths))}; "
+                f"{self.node_type} merges {', '.join(self.parts)} of widths {', '.join(map(str, widths))}; "
                 "they must be alike"
             )
         layout, rows = places([graph.layouts[part] for part in self.parts])
         both = torch.cat(features)
         merged = both.new_zeros(both.shape).index_copy(0, torch.cat(rows), both)
         of = dict(zip(self.parts, rows, strict=True))
-        edges = {(self.kind, name, self.kind): self._edges(graph, name, layout, of) for name in self.relations}
-        layouts, nothing = {**graph.layouts, self.kind: layout}, rows[0].new_zeros(2, 0)
-        edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.later}
-        return graph.replace_nodes(self.kind, merged, layout, edges).with_parts(self.kind, self.parts)
+        edges = {
+            (self.node_type, name, self.node_type): self._edges(graph, name, layout, of) for name in self.relation_names
+        }
+        layouts, nothing = {**graph.layouts, self.node_type: layout}, rows[0].new_zeros(2, 0)
+        edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.empty_relations}
+        return graph.replace_nodes(self.node_type, merged, layout, edges).with_parts(self.node_type, self.parts)
 
     def _edges(self, graph: GraphState, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:
         every = [(src, name, dst) for src in self.parts for dst in self.parts]
@@ -93,13 +95,13 @@ class SplitNodeTypes(nn.Module):
         into: for every part, in the order of `MergeNodeTypes`, under which name its features are kept.
     """
 
-    def __init__(self, kind: str, into: Mapping[str, str]) -> None:
+    def __init__(self, node_type: str, into: Mapping[str, str]) -> None:
         super().__init__()
-        self.kind, self.into = kind, dict(into)
+        self.node_type, self.into = node_type, dict(into)
 
     def forward(self, graph: GraphState) -> GraphState:
         _, rows = places([graph.layouts[part] for part in self.into])
-        merged = graph.x[self.kind]
+        merged = graph.x[self.node_type]
         return graph.update(**{name: merged[of] for name, of in zip(self.into.values(), rows, strict=True)})
 
 

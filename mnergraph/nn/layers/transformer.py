@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.nn.conv.attention import RelationAttention
-from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward
 from mnergraph.nn.state import GraphState
 
 
@@ -26,7 +26,7 @@ class TransformerLayer(nn.Module):
         relation: whose senders and receivers these are; the graph's schema must hold it.
         width: of both.
         heads: of the attention.
-        hidden: inside the feed-forward; by default 4 times the width.
+        intermediate_size: inside the feed-forward; by default 4 times the width.
         dropout: of attention weights and of both residuals.
         activation: inside the feed-forward; BERT's layers have a GELU.
         eps: of the norms; BERT's layers have 1e-12.
@@ -38,10 +38,10 @@ class TransformerLayer(nn.Module):
     def __init__(
         self,
         relation: EdgeType,
-        width: int,
-        heads: int,
+        hidden_size: int,
+        num_heads: int,
         *,
-        hidden: int | None = None,
+        intermediate_size: int | None = None,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.relu,
         eps: float = 1e-5,
@@ -53,16 +53,21 @@ class TransformerLayer(nn.Module):
         self.relation = relation
         self.src_key, self.dst_key = src_key or relation[0], dst_key or relation[2]
         self.out_key = out_key or self.dst_key
-        self.attention = RelationAttention(width, heads, dropout=dropout)
-        self.residual = AddNorm(width, dropout, eps)
-        self.feed_forward = FeedForward(width, hidden or 4 * width, dropout, activation, eps)
+        self.attention = RelationAttention(hidden_size, num_heads, dropout=dropout)
+        self.residual = AddNorm(hidden_size, dropout, eps)
+        self.feed_forward = FeedForward(hidden_size, intermediate_size or 4 * hidden_size, dropout, activation, eps)
+
+    @property
+    def relations(self) -> list[EdgeType]:
+        """The edge types that the layer uses."""
+        return [self.relation]
 
     def forward(self, graph: GraphState) -> GraphState:
         if self.relation not in graph.edges:
             raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
         dst, src = graph.x[self.dst_key], graph.x[self.src_key]
-        attended = self.residual(dst, self.attention(dst, src, graph.edges[self.relation]))
-        return graph.with_features(self.out_key, self.feed_forward(attended), like=self.relation[2])
+        attended = self.residual(dst, self.attention(src, dst, graph.edges[self.relation]))
+        return graph.with_features(self.out_key, self.feed_forward(attended), nodes_of=self.relation[2])
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,15 @@ class TransformerConfig:
     Args:
         width: of all nodes.
         heads: of the attentions.
-        hidden: inside the feed-forwards; by default 4 times the width.
+        intermediate_size: inside the feed-forwards; by default 4 times the width.
         dropout: of attention weights and residuals.
         activation: inside the feed-forwards; BERT's layers have a GELU.
         eps: of the norms; BERT's layers have 1e-12.
     """
 
-    width: int
-    heads: int
-    hidden: int | None = None
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int | None = None
     dropout: float = 0.0
     activation: Callable[[Tensor], Tensor] = torch.relu
     eps: float = 1e-5
@@ -129,11 +134,6 @@ class CoAttention(nn.Sequential):
 
 
 def relations_used(layers: Iterable[nn.Module]) -> set[EdgeType]:
-    """The relations along which these layers speak: what a schema for them needs, and no more."""
-    found: set[EdgeType] = set()
-    for part in (part for layer in layers for part in layer.modules()):
-        if isinstance(part, TransformerLayer):
-            found.add(part.relation)
-        elif isinstance(part, HeteroLayer):
-            found.update(part.relations)
-    return found
+    """The edge types that these layers use: those that a schema for them needs."""
+    modules = (module for layer in layers for module in layer.modules())
+    return {key for module in modules for key in getattr(module, "relations", ())}

@@ -37,7 +37,7 @@ def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def additive() -> AdditiveAttention:
     torch.manual_seed(0)
-    return AdditiveAttention(WIDTH, HIDDEN, queries=QUERIES)
+    return AdditiveAttention(WIDTH, HIDDEN, query_size=QUERIES)
 
 
 def plain(attention: AdditiveAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
@@ -60,7 +60,7 @@ def test_against_the_equation() -> None:
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
         for reading in ("dense", "sparse"):
-            found = attention(dst, src, edges.with_layout(reading))
+            found = attention(src, dst, edges.with_layout(reading))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -71,8 +71,8 @@ def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
     found = {}
     for reading in ("dense", "sparse"):
         read = edges.with_layout(reading)
-        grads = gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src)
-        found[reading] = [attention(dst, src, read), *grads]
+        grads = gradients(lambda d, s, read=read: attention(s, d, read), attention, dst, src)
+        found[reading] = [attention(src, dst, read), *grads]
         assert all(values.isfinite().all() for values in found[reading])
     torch.testing.assert_close(found["dense"], found["sparse"], atol=1e-5, rtol=1e-4)
 
@@ -84,7 +84,7 @@ def test_it_does_look_at_the_receiver() -> None:
     attention = additive()
     attention.weights.register_forward_hook(lambda module, args, weights: seen.append(weights[0, 0]))
     dst, src = inputs(edges)
-    attention(dst, src, edges)
+    attention(src, dst, edges)
     (weights,) = seen
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     assert (weights[0] - weights[1]).abs().max() > 1e-3
@@ -97,7 +97,7 @@ def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
     for operator, dst in ((additive(), QUERIES), (RelationAttention(WIDTH, 1), WIDTH)):
         (weights,) = [part for part in operator.modules() if isinstance(part, tuple(RECORDED_MODULES))]
         weights.register_forward_hook(lambda module, args, out: shapes.append((args[2:4], out.shape)))
-        operator(torch.randn(7, dst), torch.randn(7, WIDTH), edges)
+        operator(torch.randn(7, WIDTH), torch.randn(7, dst), edges)
     assert shapes[0] == shapes[1] == ((edges, reading == "dense"), shapes[0][1])
     assert not list(AdditiveWeights().parameters())
 
@@ -108,11 +108,11 @@ def test_along_a_relation(posts: list) -> None:
     graph = graph.update(asked=graph.x["token"].flip(-1))
     operator = AdditiveAttention(WIDTH, HIDDEN)
     found = RelationModule(TO_TOKENS, operator)(graph).x["token"]
-    assert torch.equal(found, operator(graph.x["token"], graph.x["object"], graph.edges[TO_TOKENS]))
+    assert torch.equal(found, operator(graph.x["object"], graph.x["token"], graph.edges[TO_TOKENS]))
     layer = RelationModule(TOKENS, operator, dst_key="asked", out_key="told")
     found = layer(graph)
     assert found.x.keys() - graph.x.keys() == {"told"}
-    wanted = operator(graph.x["asked"], graph.x["token"], graph.edges[TOKENS])
+    wanted = operator(graph.x["token"], graph.x["asked"], graph.edges[TOKENS])
     assert torch.equal(found.x["told"], wanted)
     assert RelationModule(TOKENS, operator, src_key="asked")(graph).x["token"].shape == graph.x["token"].shape
     assert RelationModule(OBJECTS, operator)(graph).x["token"] is graph.x["token"]

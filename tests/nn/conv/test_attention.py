@@ -55,7 +55,7 @@ def test_against_the_equation(maps: bool) -> None:
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
         for reading in ("dense", "sparse"):
-            found = attention(dst, src, edges.with_layout(reading))
+            found = attention(src, dst, edges.with_layout(reading))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -69,8 +69,8 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
     for reading in ("dense", "sparse"):
         read = edges.with_layout(reading)
         found[reading] = [
-            attention(dst, src, read),
-            *gradients(lambda d, s, read=read: attention(d, s, read), attention, dst, src),
+            attention(src, dst, read),
+            *gradients(lambda d, s, read=read: attention(s, d, read), attention, dst, src),
         ]
     assert found["dense"][0].shape == dst.shape
     for dense, sparse in zip(*found.values(), strict=True):
@@ -83,7 +83,7 @@ def test_the_density_chooses(edges: Edges) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     dst, src = inputs(edges)
     reading = "dense" if edges.density >= DENSE_ABOVE else "sparse"
-    assert torch.equal(attention(dst, src, edges), attention(dst, src, edges.with_layout(reading)))
+    assert torch.equal(attention(src, dst, edges), attention(src, dst, edges.with_layout(reading)))
 
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
@@ -92,13 +92,13 @@ def test_alone_is_batched(reading: str) -> None:
     things, words = (3, 0, 2, 1), (5, 4, 1, 128)
     edges = random_edges(layout(*things), layout(*words), 0.5)
     dst, src = inputs(edges)
-    batched = attention(dst, src, edges.with_layout(reading))
+    batched = attention(src, dst, edges.with_layout(reading))
     for s in range(len(words)):
         d, t = (slice(*places.ptr[s : s + 2].tolist()) for places in (edges.dst, edges.src))
         mine = edges.dst.graph_index[edges.index[1]] == s
         index = edges.index[:, mine] - torch.tensor([[t.start], [d.start]])
         alone = Edges(layout(things[s]), layout(words[s]), index, layout=reading)
-        torch.testing.assert_close(attention(dst[d], src[t], alone), batched[d], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(attention(src[t], dst[d], alone), batched[d], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("reading", ["dense", "sparse"])
@@ -107,13 +107,13 @@ def test_a_receiver_that_hears_nobody(reading: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), layout=reading)
     dst, src = inputs(edges)
-    out = attention(dst, src, edges)
+    out = attention(src, dst, edges)
     torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
     bare = RelationAttention(WIDTH, HEADS, output=False)
-    assert not bare(dst, src, edges)[1:].any()
+    assert not bare(src, dst, edges)[1:].any()
     # its own features cannot change anything, nor learn from it
     dst = dst.requires_grad_()
-    attention(dst, src, edges)[1:].sum().backward()
+    attention(src, dst, edges)[1:].sum().backward()
     assert not dst.grad.any()
 
 
@@ -136,10 +136,10 @@ def test_against_torch(reading: str) -> None:
         key_padding_mask=~edges.src.mask,
         average_attn_weights=False,
     )
-    torch.testing.assert_close(ours(dst, src, edges), edges.dst.to_flat(wanted), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(src, dst, edges), edges.dst.to_flat(wanted), atol=1e-5, rtol=1e-5)
     seen = []
     ours.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    ours(dst, src, edges)
+    ours(src, dst, edges)
     if reading == "dense":
         found = seen[0].transpose(1, 2)[edges.mask.any(-1)]
         torch.testing.assert_close(found, edges.dst.to_flat(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
@@ -155,7 +155,7 @@ def test_weights_are_a_distribution(reading: str) -> None:
     dst, src = inputs(edges)
     seen = []
     attention.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    attention(dst, src, edges.with_layout(reading))
+    attention(src, dst, edges.with_layout(reading))
     if reading == "dense":
         weights = seen[0]
         assert not weights.masked_select(~edges.mask[:, None] & edges.has_incoming[:, None, :, None]).any()
@@ -173,15 +173,15 @@ def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
     attention = RelationAttention(WIDTH, HEADS, dropout=0.5)
     without = RelationAttention(WIDTH, HEADS)
     without.load_state_dict(attention.state_dict())
-    torch.testing.assert_close(attention.eval()(dst, src, edges), without(dst, src, edges))
+    torch.testing.assert_close(attention.eval()(src, dst, edges), without(src, dst, edges))
     attention.train()
     kept = []
     attention.dropout.register_forward_hook(lambda module, args, out: kept.append((args[0], out)))
     torch.manual_seed(3)
-    first = attention(dst, src, edges)
+    first = attention(src, dst, edges)
     torch.manual_seed(3)
-    assert torch.equal(attention(dst, src, edges), first), "seeded"
-    assert not torch.allclose(attention(dst, src, edges), first)
+    assert torch.equal(attention(src, dst, edges), first), "seeded"
+    assert not torch.allclose(attention(src, dst, edges), first)
     before, after = kept[0]
     share = float((after == 0).float().mean())
     assert 0.4 < share < 0.6
@@ -200,12 +200,12 @@ def test_half_precision(reading: str) -> None:
     attention = RelationAttention(WIDTH, HEADS, value=False, output=False)
     edges = random_edges(layout(4, 2), layout(4, 3), 0.6).with_layout(reading)
     dst, src = inputs(edges)
-    wanted = attention(dst, src, edges)
+    wanted = attention(src, dst, edges)
     with torch.autocast("cpu", torch.bfloat16):
-        found = attention(dst, src, edges)
+        found = attention(src, dst, edges)
     torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.05)
 
 
 def test_heads_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="3 heads do not divide a width of 8"):
+    with pytest.raises(ValueError, match="3 heads do not divide a hidden size of 8"):
         RelationAttention(8, 3)

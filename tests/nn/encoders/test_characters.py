@@ -26,10 +26,10 @@ def graph_of(posts: list[Pair]) -> GraphState:
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: str(words.counts.tolist()))
 def test_convolution_against_the_equation(words: Layout, window: int) -> None:
     torch.manual_seed(0)
-    module = CharacterCNN(READS, WIDTH, window=window)
+    module = CharacterCNN(READS, WIDTH, kernel_size=window)
     characters = torch.randn(words.num_nodes, READS)
     found = module(characters, words)
-    assert found.shape == (words.num_graphs, module.width)
+    assert found.shape == (words.num_graphs, module.output_size)
     kernel, bias = module.convolution.weight, module.convolution.bias
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
         places = []
@@ -48,7 +48,7 @@ def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
     module = CharacterLSTM(READS, WIDTH)
     characters = torch.randn(words.num_nodes, READS)
     found = module(characters, words)
-    assert found.shape == (words.num_graphs, module.width) == (words.num_graphs, 2 * WIDTH)
+    assert found.shape == (words.num_graphs, module.output_size) == (words.num_graphs, 2 * WIDTH)
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
         states, _ = module.lstm.lstm(word[None])
         wanted = torch.cat([states[0, -1, :WIDTH], states[0, 0, WIDTH:]])
@@ -61,7 +61,7 @@ def test_a_word_is_spelled_alike_wherever_it_stands(reader: CharacterCNN | Chara
     posts = [*awkward_posts(), Pair(("x" * 300, "", "Paris", "\u200b"))]
     found = layer(graph_of(posts)).x["spelling"]
     words = [word for post in posts for word in post.words]
-    assert found.shape == (len(words), layer.width)
+    assert found.shape == (len(words), layer.output_size)
     first: dict[str, Tensor] = {}
     for word, row in zip(words, found, strict=True):
         alone = layer(graph_of([Pair((word,))])).x["spelling"][0]
@@ -84,4 +84,4 @@ def test_dropout_of_the_convolution_is_on_characters() -> None:
 
 def test_a_window_without_a_middle() -> None:
     with pytest.raises(ValueError, match="a window has a character in its middle, so it is odd, not 4"):
-        CharacterCNN(window=4)
+        CharacterCNN(kernel_size=4)

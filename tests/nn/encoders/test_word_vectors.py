@@ -43,16 +43,16 @@ def test_words_are_rows_of_the_table() -> None:
 
 def test_by_lstm_or_by_a_pretrained_encoder() -> None:
     encoder = vectors()
-    layers, width = word_encoder(encoder, 4, reader=CharacterCNN(3, 5))
+    layers, width = word_encoder(encoder, 4, character_encoder=CharacterCNN(3, 5))
     graph = torch.nn.Sequential(*layers)(graph_of(awkward_posts(), encoder))
     assert graph.x["token"].shape[1] == width == 8
     assert layers[-1].dropout.p == 0.5
     backbone = tiny(width=16, layers=1, heads=2)
-    layers, width = word_encoder(backbone, 4, reader=CharacterCNN(3, 5))
+    layers, width = word_encoder(backbone, 4, character_encoder=CharacterCNN(3, 5))
     assert [type(layer) for layer in layers] == [TextEncoder]
     assert width == 16
     assert layers[0].dropout.p == 0.1
-    assert word_encoder(backbone, 4, reader=CharacterCNN(), dropout=0.3)[0][0].dropout.p == 0.3
+    assert word_encoder(backbone, 4, character_encoder=CharacterCNN(), dropout=0.3)[0][0].dropout.p == 0.3
     assert len(bilstm_encoder(encoder, 4)) == 2
 
 

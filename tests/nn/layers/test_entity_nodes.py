@@ -140,14 +140,14 @@ def test_pool(how: str, edges: Edges) -> None:
     found = {}
     for reading in ("dense", "sparse"):
         read = edges.with_layout(reading)
-        torch.testing.assert_close(pool(dst, src, read), wanted, atol=1e-4, rtol=1e-5)
-        found[reading] = gradients(lambda d, s, read=read: pool(d, s, read), pool, dst, src)
+        torch.testing.assert_close(pool(src, dst, read), wanted, atol=1e-4, rtol=1e-5)
+        found[reading] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert torch.equal(dense, sparse)
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="how is max or sum, not 'mean'"):
+    with pytest.raises(ValueError, match="mode is max or sum, not 'mean'"):
         SpanPooling("mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"members are relations between entity and token, not \('entity', "):
         EntityNodes("BIO", [NAMES], in_key="found")

@@ -38,9 +38,9 @@ def test_gated_sum_against_the_equation(bias: bool) -> None:
             score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
             wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]
     for reading in ("dense", "sparse"):
-        torch.testing.assert_close(gated(dst, src, edges.with_layout(reading)), wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gated(src, dst, edges.with_layout(reading)), wanted, atol=1e-5, rtol=1e-5)
     heard = edges.dst.to_flat(edges.has_incoming)
-    assert not gated(dst, src, edges)[~heard].any()
+    assert not gated(src, dst, edges)[~heard].any()
     assert not heard.all()
 
 
@@ -54,14 +54,14 @@ def test_gated_sum_dense_is_sparse(edges: Edges, training: bool) -> None:
     for reading in ("dense", "sparse"):
         read = edges.with_layout(reading)
         found[reading] = [
-            gated(dst, src, read),
-            *gradients(lambda d, s, read=read: gated(d, s, read), gated, dst, src),
+            gated(src, dst, read),
+            *gradients(lambda d, s, read=read: gated(s, d, read), gated, dst, src),
         ]
     for dense, sparse in zip(*found.values(), strict=True):
         assert dense.isfinite().all()
         torch.testing.assert_close(dense, sparse, atol=1e-4, rtol=1e-4)
     chosen = "dense" if edges.density >= GATES_DENSE_ABOVE else "sparse"
-    assert torch.equal(gated(dst, src, edges), gated(dst, src, edges.with_layout(chosen)))
+    assert torch.equal(gated(src, dst, edges), gated(src, dst, edges.with_layout(chosen)))
 
 
 # --- gates of two readings of the same nodes

@@ -21,7 +21,7 @@ from fakes import (
     without_objects,
 )
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, HeteroConv, RGCNConv, SAGEConv, TransformerConv
+from torch_geometric.nn import GCNConv, HANConv, HeteroConv, HGTConv, RGCNConv, SAGEConv, TransformerConv, to_hetero
 
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.nn.conv.attention import RelationAttention
@@ -134,7 +134,7 @@ def test_relational_layer_by_hand(aggr: str, combine, posts: list) -> None:
     layer, graph = layer_of(aggr, combine), state(posts)
     messages: dict[str, list[Tensor]] = {"token": [], "object": []}
     for key, operator in zip(layer.relations, layer.operators, strict=True):
-        messages[key[2]].append(operator(graph.x[key[2]], graph.x[key[0]], graph.edges[key]))
+        messages[key[2]].append(operator(graph.x[key[0]], graph.x[key[2]], graph.edges[key]))
     found = layer(graph)
     for kind, made in messages.items():
         wanted = made[0]
@@ -142,7 +142,7 @@ def test_relational_layer_by_hand(aggr: str, combine, posts: list) -> None:
             wanted = torch.maximum(wanted, other) if aggr == "max" else wanted + other
         wanted = wanted / len(made) if aggr == "mean" else wanted
         if combine:
-            wanted = layer.combine[kind](graph.x[kind], wanted)
+            wanted = layer.residual[kind](graph.x[kind], wanted)
         torch.testing.assert_close(found.x[kind], wanted, atol=1e-5, rtol=1e-5)
     assert found.edges is graph.edges
 
@@ -267,5 +267,84 @@ def test_pyg_layer_is_the_relational_layer(posts: list) -> None:
 @SENDERS_ONLY
 def test_pyg_layer_refuses_a_missing_relation() -> None:
     layer = HeteroConvLayer(HeteroConv({("image", "tells", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
-    with pytest.raises(KeyError, match=r"\[\('image', 'tells', 'token'\)\] is not in the graph, which has"):
+    with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has"):
         layer(state([post(3, 2)]))
+
+
+# --- PyG's modules that read all relations at once
+
+NARROW = [TO_TOKENS, TO_OBJECTS, TOKENS]
+
+
+def metadata() -> tuple[list[str], list[tuple[str, str, str]]]:
+    return ["token", "object"], NARROW
+
+
+def arguments(graph) -> tuple[dict[str, Tensor], dict[tuple[str, str, str], Tensor]]:
+    x = {node_type: graph.x[node_type] for node_type in ("token", "object")}
+    return x, {key: graph.edges[key].index for key in NARROW}
+
+
+@SENDERS_ONLY
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+def test_rgcn_in_hetero_conv(posts: list) -> None:
+    torch.manual_seed(0)
+    graph = state(posts)
+    conv, sage = RGCNConv(WIDTH, WIDTH, len(SPATIAL_LABELS), aggr="add"), SAGEConv((WIDTH, WIDTH), WIDTH)
+    found = HeteroConvLayer(HeteroConv({AROUND: conv, TO_TOKENS: sage}))(graph)
+    edges = graph.edges[AROUND]
+    torch.testing.assert_close(found.x["object"], conv(graph.x["object"], edges.index, edges.type))
+    ours = HeteroLayer({AROUND: conv, TO_TOKENS: sage})(graph)
+    torch.testing.assert_close(found.x["token"], ours.x["token"])
+    torch.testing.assert_close(found.x["object"], ours.x["object"])
+
+
+@SENDERS_ONLY
+@pytest.mark.parametrize(
+    "make", [lambda conv: HeteroConvLayer(HeteroConv({TOKENS: conv})), lambda c: HeteroLayer({TOKENS: c})]
+)
+def test_rgcn_without_edge_types_says_what_to_use(make) -> None:
+    layer = make(RGCNConv(WIDTH, WIDTH, 3))
+    with pytest.raises(
+        ValueError, match=r"RGCNConv needs a type for every edge, and those of \('token', .*as Spatial does"
+    ):
+        layer(state([post(3, 2)]))
+
+
+@pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
+@pytest.mark.parametrize("kind", [HGTConv, HANConv])
+def test_convolutions_of_all_relations(kind: type[nn.Module], posts: list) -> None:
+    torch.manual_seed(0)
+    graph, conv = state(posts), kind(WIDTH, WIDTH, metadata(), heads=2).eval()
+    found, wanted = HeteroConvLayer(conv)(graph), conv(*arguments(graph))
+    for node_type, x in wanted.items():
+        if x is None:
+            assert found.x[node_type] is graph.x[node_type]
+        else:
+            torch.testing.assert_close(found.x[node_type], x)
+    assert wanted["token"] is not None
+    with pytest.raises(
+        ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; HeteroConvLayer"
+    ):
+        HeteroLayer({TOKENS: conv})
+
+
+class TwoSteps(nn.Module):
+    """A homogeneous network, as `to_hetero` takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = SAGEConv((WIDTH, WIDTH), WIDTH), SAGEConv((WIDTH, WIDTH), WIDTH)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+
+def test_what_to_hetero_returns() -> None:
+    torch.manual_seed(0)
+    graph, module = state(awkward_posts()), to_hetero(TwoSteps(), metadata())
+    found, wanted = HeteroConvLayer(module, relations=NARROW)(graph), module(*arguments(graph))
+    for node_type in ("token", "object"):
+        torch.testing.assert_close(found.x[node_type], wanted[node_type])
+    with pytest.raises(ValueError, match=r"does not keep the relations .*relations=schema.metadata"):
+        HeteroConvLayer(module)

@@ -40,11 +40,11 @@ def plain(module: PackedLSTM, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("rows", ROWS, ids=lambda rows: str(rows.counts.tolist()))
 def test_against_the_equation(rows: Layout, both: bool) -> None:
     torch.manual_seed(0)
-    module = PackedLSTM(WIDTH, HIDDEN, both=both)
+    module = PackedLSTM(WIDTH, HIDDEN, bidirectional=both)
     x = torch.randn(rows.num_nodes, WIDTH)
     states, last = module(x, rows)
-    assert states.shape == (rows.num_nodes, module.width)
-    assert last.shape == (rows.num_graphs, module.width)
+    assert states.shape == (rows.num_nodes, module.output_size)
+    assert last.shape == (rows.num_graphs, module.output_size)
     for place, sequence in enumerate(x.split(rows.counts.tolist())):
         wanted, wanted_last = plain(module, sequence)
         begin = int(rows.ptr[place])

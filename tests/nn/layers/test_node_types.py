@@ -27,7 +27,7 @@ posts_of_all_kinds = pytest.mark.parametrize("posts", POSTS, ids=["awkward", "no
 
 
 def merged(posts: list[Pair], *relations: str) -> GraphState:
-    return MergeNodeTypes("seen", PARTS, relations=relations)(state(posts, schema=PICTURE))
+    return MergeNodeTypes("seen", PARTS, relation_names=relations)(state(posts, schema=PICTURE))
 
 
 def plain_rows(graph: GraphState) -> dict[tuple[str, int], int]:
@@ -84,7 +84,7 @@ def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
     written = {
         key: Edges(edges.src, edges.dst, edges.index) if key in MEETS else edges for key, edges in start.edges.items()
     }
-    merge = MergeNodeTypes("seen", PARTS, relations=["attends"])
+    merge = MergeNodeTypes("seen", PARTS, relation_names=["attends"])
     whole, thin = merge(start), merge(GraphState(start.data, start.x, written, start.layouts))
     assert whole.edges[SEEN].complete
     assert not thin.edges[SEEN].complete
@@ -104,7 +104,9 @@ def test_one_softmax_over_both_types(posts: list[Pair]) -> None:
 def test_complete_among_some_is_not_complete_among_all() -> None:
     start = state([post(3, 2, seed=1)], schema=PICTURE)
     edges = {key: value for key, value in start.edges.items() if key != ("image", "attends", "image")}
-    found = MergeNodeTypes("seen", PARTS, relations=["attends"])(GraphState(start.data, start.x, edges, start.layouts))
+    found = MergeNodeTypes("seen", PARTS, relation_names=["attends"])(
+        GraphState(start.data, start.x, edges, start.layouts)
+    )
     pairs = {(i, j) for i in range(3) for j in range(3)} - {(0, 0)}
     assert sorted(map(tuple, found.edges[SEEN].index.t().tolist())) == sorted(pairs)
     assert found.edges[SEEN].type is None
@@ -113,7 +115,7 @@ def test_complete_among_some_is_not_complete_among_all() -> None:
 def test_gradients_pass_both_ways() -> None:
     graph = state(awkward_posts(), schema=PICTURE)
     x = {part: graph.x[part].clone().requires_grad_() for part in PARTS}
-    again = MergeNodeTypes("seen", PARTS, relations=["attends", "near"])(graph.update(**x))
+    again = MergeNodeTypes("seen", PARTS, relation_names=["attends", "near"])(graph.update(**x))
     assert {SEEN, AROUND} <= again.edges.keys()
     back = SplitNodeTypes("seen", {part: part for part in PARTS})(again.update(seen=again.x["seen"] ** 2))
     sum(back.x[part].sum() for part in PARTS).backward()
@@ -124,9 +126,9 @@ def test_gradients_pass_both_ways() -> None:
 def test_errors() -> None:
     graph = state([post(3, 2)], schema=PICTURE)
     with pytest.raises(KeyError, match=r"no relation tells among image, object is in the graph, which has \('tok"):
-        MergeNodeTypes("seen", PARTS, relations=["tells"])(graph)
+        MergeNodeTypes("seen", PARTS, relation_names=["tells"])(graph)
     with pytest.raises(ValueError, match="seen merges image, object of widths 3, 8; they must be alike"):
-        MergeNodeTypes("seen", PARTS, relations=["near"])(graph.update(image=torch.zeros(1, 3)))
+        MergeNodeTypes("seen", PARTS, relation_names=["near"])(graph.update(image=torch.zeros(1, 3)))
 
 
 # --- relations of the new type that the schema names
@@ -143,7 +145,7 @@ MERGED = SCHEMA | Schema(
 @pytest.mark.parametrize("of", [("image", "object"), ("object", "token", "image"), ("object",)])
 def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ...]) -> None:
     graph = state(posts, schema=MERGED)
-    merged = MergeNodeTypes("visual", of, later=[SHOWS])(graph)
+    merged = MergeNodeTypes("visual", of, empty_relations=[SHOWS])(graph)
     rows, counts = [], []
     for place in range(len(posts)):
         mine = [
@@ -170,7 +172,7 @@ def test_relations_that_the_schema_names_by_loops(posts: list, of: tuple[str, ..
 def test_gradients_go_back_to_the_parts() -> None:
     graph = state([post(2, 3, seed=1), post(3, 1, seed=2)], schema=MERGED)
     parts = {kind: graph.x[kind].requires_grad_() for kind in ("image", "object")}
-    merged = MergeNodeTypes("visual", ("image", "object"), later=[SHOWS])(graph).x["visual"]
+    merged = MergeNodeTypes("visual", ("image", "object"), empty_relations=[SHOWS])(graph).x["visual"]
     assert len(merged) == 2 + 4
     (merged * torch.arange(6.0)[:, None]).sum().backward()
     assert parts["image"].grad[:, 0].tolist() == [0, 4]
@@ -179,5 +181,5 @@ def test_gradients_go_back_to_the_parts() -> None:
 
 def test_relations_that_nobody_draws_are_refused() -> None:
     graph = state([post(2, 3)], schema=MERGED)
-    with pytest.raises(ValueError, match=r"growing visual nodes leaves \[\('visual', 'shows', 'token'\)\]"):
+    with pytest.raises(ValueError, match=r"replacing visual nodes leaves \[\('visual', 'shows', 'token'\)\]"):
         MergeNodeTypes("visual", ("image", "object"))(graph)

@@ -79,7 +79,7 @@ def test_against_the_equation(relation: EdgeType, posts: list[Pair]) -> None:
 def test_as_berts_layer() -> None:
     """With a GELU, another width inside and another eps, from and to features of other names."""
     part = block(
-        BACK, hidden=11, activation=F.gelu, eps=0.3, dst_key="states", src_key="blocks", out_key="visual"
+        BACK, intermediate_size=11, activation=F.gelu, eps=0.3, dst_key="states", src_key="blocks", out_key="visual"
     )  # fmt: skip
     graph = state(SHORT, schema=BOTH)
     tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
@@ -91,7 +91,9 @@ def test_as_berts_layer() -> None:
     assert part.feed_forward.inner.out_features == 11
     relu = plain(part, graph, graph.x["states"], graph.x["blocks"])
     assert not torch.allclose(relu, wanted, atol=1e-3)
-    sharp = block(BACK, hidden=11, activation=F.gelu, dst_key="states", src_key="blocks", out_key="visual")(graph)
+    sharp = block(BACK, intermediate_size=11, activation=F.gelu, dst_key="states", src_key="blocks", out_key="visual")(
+        graph
+    )
     assert not torch.allclose(sharp.x["visual"], wanted, atol=1e-3), "eps"
 
 
@@ -173,7 +175,7 @@ def test_mixed_precision(make: Callable[[], nn.Module]) -> None:
 def test_a_relation_that_is_not_there() -> None:
     with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token'"):
         block(("image", "tells", "token"))(state([post(3, 2)]))
-    with pytest.raises(ValueError, match=f"3 heads do not divide a width of {WIDTH}"):
+    with pytest.raises(ValueError, match=f"3 heads do not divide a hidden size of {WIDTH}"):
         TransformerLayer(TOKENS, WIDTH, 3)
 
 
@@ -187,7 +189,7 @@ def test_there_and_back(posts: list[Pair], words: str | None, other: str | None)
     graph = state(posts, schema=BOTH)
     tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
     graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
-    part = path(hidden=11, activation=F.gelu, eps=0.1, words=words, other=other)
+    part = path(intermediate_size=11, activation=F.gelu, eps=0.1, words=words, other=other)
     there, back = part
     assert [layer.feed_forward.inner.out_features for layer in part] == [11, 11]
     spoken = graph.x[words or "token"]
