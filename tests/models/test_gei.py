@@ -15,7 +15,7 @@ import torchcrf
 from equations import attention, norm, scatter, transformer
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Edges, collate
 from mnergraph.labels import LabelSet, boundary, spans
 from mnergraph.models import GEI, Tagger
@@ -66,7 +66,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 
 def encoder() -> TextEncoderModel:
     """Without dropout, so that training differs from evaluation in its entities alone."""
-    found = tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
+    found = tiny_encoder(["bob", "saw", "paris"], hidden_size=12, num_layers=1, heads=2)
     for part in found.model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -564,7 +564,7 @@ def test_arguments_that_contradict() -> None:
 
 
 def test_the_papers_numbers() -> None:
-    model = GEI(tiny(width=16, layers=1, heads=2), LABELS)
+    model = GEI(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     blocks = [layer for layer in model.layers if isinstance(layer, HeteroLayer) and TOKENS in layer.relations]
     assert len(blocks) == 6
     assert {part.heads for part in parts(model, RelationAttention)} == {8}
