@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
@@ -150,4 +150,4 @@ def random_encoder(width: int, layers: int, heads: int) -> TextEncoderModel:
         num_attention_heads=heads,
         intermediate_size=4 * width,
     )
-    return TextEncoderModel(BertModel(config, add_pooling_layer=False), tiny(WORDS).tokenizer, "random")
+    return TextEncoderModel(BertModel(config, add_pooling_layer=False), tiny_encoder(WORDS).tokenizer, "random")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import LABELS, WORDS, commit, some_posts
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors
 from mnergraph.graph import collate
@@ -154,7 +154,7 @@ def build(name: str, run: str) -> Tagger:
         arguments["nearest_words"] = NearestWords.from_table(WORDS, table, WORDS, progress=False)
     over_words = "BiLSTM" in name or run == "over words"
     words = [word for pair in posts(24, 0) for word in pair.words]
-    encoder = random_vectors(words, 10) if over_words else tiny(WORDS, width=16, layers=1, heads=2)
+    encoder = random_vectors(words, 10) if over_words else tiny_encoder(WORDS, hidden_size=16, num_layers=1, heads=2)
     return MODELS[name](encoder, LABELS, **arguments)
 
 

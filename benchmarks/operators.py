@@ -21,7 +21,7 @@ from torch_geometric.nn import RGCNConv, TransformerConv
 
 from benchmarks.common import LABELS, WORDS, allocated, flops, random_encoder, some_posts, timed
 from benchmarks.steps import training_calls
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Relation, Schema, collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 from mnergraph.models import UMGF
@@ -141,7 +141,7 @@ def building(repeats: int) -> dict[str, float]:
     posts = some_posts(2000)
     found = {}
     for name, schema in (("tokens and objects", complete), ("UMGF", complete | grounded)):
-        builder = GraphBuilder(schema, tokenizer=tiny(WORDS).tokenizer, labels=LABELS)
+        builder = GraphBuilder(schema, tokenizer=tiny_encoder(WORDS).tokenizer, labels=LABELS)
 
         def build(builder: GraphBuilder = builder) -> list[Any]:
             return builder.build_all(posts)

@@ -1,7 +1,7 @@
 from .explain import attention_graph as attention_graph
 from .explain import record_attention as record_attention
-from .features.text.encoder import pretrained as pretrained
-from .features.text.encoder import tiny as tiny
+from .features.text.encoder import load_encoder as load_encoder
+from .features.text.encoder import tiny_encoder as tiny_encoder
 from .graph import GraphBuilder as GraphBuilder
 from .graph import Relation as Relation
 from .graph import Schema as Schema

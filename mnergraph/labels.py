@@ -34,7 +34,7 @@ def is_tag(tag: str) -> bool:
     return tag == OUTSIDE or (tag[:2] in ("B-", "I-") and len(tag) > 2)
 
 
-def spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
+def tags_to_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
     """The spans that tags spell, in order.
 
     Lenient (what papers report, seqeval's default): an ``I-T`` that continues nothing opens a span.
@@ -51,7 +51,7 @@ def spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
     return found
 
 
-def to_tags(found: Iterable[tuple[int, int, str]], length: int) -> list[str]:
+def spans_to_tags(found: Iterable[tuple[int, int, str]], length: int) -> list[str]:
     """Spans back to BIO2 tags of a sentence with ``length`` words.
 
     Raises:
@@ -77,13 +77,13 @@ def invalid_inside_tags(tags: Sequence[str]) -> list[int]:
     ]
 
 
-def repair(tags: Sequence[str]) -> list[str]:
+def fix_bio(tags: Sequence[str]) -> list[str]:
     """Tags with every orphan ``I-T`` turned into ``B-T``; the lenient spans stay the same."""
     found = set(invalid_inside_tags(tags))
     return ["B" + tag[1:] if position in found else tag for position, tag in enumerate(tags)]
 
 
-def boundary(tag: str) -> str:
+def span_label(tag: str) -> str:
     """The span-detection label of a tag: its B, I or O without the type (UMT, section 2.4)."""
     return tag[0] if tag[:2] in ("B-", "I-") else tag
 
@@ -123,7 +123,7 @@ class LabelSet:
     @property
     def span_labels(self) -> LabelSet:
         """The labels of span detection, in the order of their first tag: ``O``, ``B``, ``I`` and the like."""
-        return LabelSet(tuple(dict.fromkeys(map(boundary, self.tags))))
+        return LabelSet(tuple(dict.fromkeys(map(span_label, self.tags))))
 
     def index(self, tag: str) -> int:
         """The place of a tag; a KeyError that lists the tags there are when it is none of them."""

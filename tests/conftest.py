@@ -38,13 +38,13 @@ def umgf() -> Callable[..., UMGF]:
     from fakes import LABELS
     from torch import nn
 
-    from mnergraph.features.text.encoder import tiny
+    from mnergraph.features.text.encoder import tiny_encoder
     from mnergraph.labels import SPECIAL_TAGS
     from mnergraph.models import UMGF
 
     def make(form: str = "paper") -> UMGF:
         torch.manual_seed(1)
-        encoder = tiny(["paris", "in", "the", "rain"], width=16, layers=1, heads=2)
+        encoder = tiny_encoder(["paris", "in", "the", "rain"], hidden_size=16, num_layers=1, heads=2)
         model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_dim=6, hidden=24)
         nn.init.normal_(model.tasks["tags"].scorer.transitions)
         with torch.no_grad():  # so that it finds entities

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnergraph.labels import LabelSet, Span, boundary, invalid_inside_tags, is_tag, repair, spans, to_tags
+from mnergraph.labels import (
+    LabelSet,
+    Span,
+    span_label,
+    invalid_inside_tags,
+    is_tag,
+    fix_bio,
+    tags_to_spans,
+    spans_to_tags,
+)
 
 TAGS = ("O", "B-A", "I-A", "B-B", "I-B")
 
@@ -33,39 +42,39 @@ def plain_spans(tags: tuple[str, ...], *, strict: bool) -> list[Span]:
 def test_spans_of_every_short_sequence(strict: bool) -> None:
     for length in range(5):
         for tags in itertools.product(TAGS, repeat=length):
-            assert spans(tags, strict=strict) == plain_spans(tags, strict=strict), tags
+            assert tags_to_spans(tags, strict=strict) == plain_spans(tags, strict=strict), tags
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12))
 def test_round_trip_and_repair(tags: list[str]) -> None:
-    mended = repair(tags)
+    mended = fix_bio(tags)
     assert invalid_inside_tags(mended) == []
-    assert spans(mended) == spans(mended, strict=True) == spans(tags)
-    assert to_tags(spans(tags), len(tags)) == mended
+    assert tags_to_spans(mended) == tags_to_spans(mended, strict=True) == tags_to_spans(tags)
+    assert spans_to_tags(tags_to_spans(tags), len(tags)) == mended
     assert (mended == tags) == (not invalid_inside_tags(tags))
 
 
 def test_orphans() -> None:
     assert invalid_inside_tags(["I-A", "I-A", "O", "I-B", "B-A", "I-B"]) == [0, 3, 5]
-    assert repair(["I-A", "I-A", "O", "B-B", "I-A"]) == ["B-A", "I-A", "O", "B-B", "B-A"]
+    assert fix_bio(["I-A", "I-A", "O", "B-B", "I-A"]) == ["B-A", "I-A", "O", "B-B", "B-A"]
 
 
 def test_is_tag_and_boundary() -> None:
     assert [is_tag(tag) for tag in ("O", "B-PER", "I-x", "B-", "I", "X", "", "E-PER", "o")] == (
         [True, True, True] + [False] * 6
     )
-    assert [boundary(tag) for tag in ("O", "B-PER", "I-LOC", "X", "[CLS]")] == ["O", "B", "I", "X", "[CLS]"]
+    assert [span_label(tag) for tag in ("O", "B-PER", "I-LOC", "X", "[CLS]")] == ["O", "B", "I", "X", "[CLS]"]
 
 
 @pytest.mark.parametrize("span", [(-1, 1, "A"), (1, 1, "A"), (2, 1, "A"), (0, 4, "A")])
 def test_spans_that_do_not_fit(span: tuple[int, int, str]) -> None:
     with pytest.raises(ValueError, match=rf"span {span[0]}:{span[1]} \(A\) does not fit a sentence of 3 words"):
-        to_tags([span], 3)
+        spans_to_tags([span], 3)
 
 
 def test_spans_that_overlap() -> None:
     with pytest.raises(ValueError, match=r"span 1:3 \(B\) overlaps another span"):
-        to_tags([(0, 2, "A"), (1, 3, "B")], 3)
+        spans_to_tags([(0, 2, "A"), (1, 3, "B")], 3)
 
 
 def test_labels() -> None:

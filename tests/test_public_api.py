@@ -27,8 +27,8 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
         for n in range(4)
     ]
     labels = mnergraph.LabelSet.from_data(pair.labels or () for pair in pairs)
-    encoder = mnergraph.tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
-    model = mnergraph.MODELS["UMGF"](encoder, labels, hidden_size=16, num_heads=2, layers=1)
+    encoder = mnergraph.tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
+    model = mnergraph.MODELS["UMGF"](encoder, labels, width=16, heads=2, layers=1)
     assert isinstance(model, mnergraph.Tagger)
     assert isinstance(model.schema, mnergraph.Schema)
 
@@ -54,11 +54,11 @@ def test_load(trained: Run) -> None:
 
 
 def test_an_encoder_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = mnergraph.tiny(["ann"], width=16, layers=1, heads=2)
+    small = mnergraph.tiny_encoder(["ann"], hidden_size=16, num_layers=1, heads=2)
     small.model.save_pretrained(tmp_path)
     small.tokenizer.tokenizer.save_pretrained(tmp_path)
     capsys.readouterr()
     shown = hf_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    assert mnergraph.pretrained(tmp_path).hidden_size == 16
+    assert mnergraph.load_encoder(tmp_path).hidden_size == 16
     assert capsys.readouterr() == ("", ""), "no bar for reading weights"
     assert (hf_logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == shown

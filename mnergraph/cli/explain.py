@@ -11,7 +11,7 @@ from mnergraph.data.datasets.base import PostDataset
 from mnergraph.explain.report.data import report_data
 from mnergraph.explain.report.html import write_report
 from mnergraph.inference.processor import Pipeline
-from mnergraph.labels import spans
+from mnergraph.labels import tags_to_spans
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
@@ -103,7 +103,7 @@ def _of_split(pipeline: Pipeline, posts: PostDataset, every: bool, most: int, pr
     for begin in range(0, len(pairs), pipeline.batch_size):
         some = pairs[begin : begin + pipeline.batch_size]
         for pair, tags in zip(some, pipeline.model.decode_tags(pipeline.model.forward_examples(some)), strict=True):
-            if spans(tags) != spans(pair.labels or ()):
+            if tags_to_spans(tags) != tags_to_spans(pair.labels or ()):
                 wrong.append(pair)
         if len(wrong) >= most:
             break

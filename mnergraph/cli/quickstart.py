@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 
 from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
-from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.inference.processor import Pipeline, record_of
 from mnergraph.labels import LabelSet
@@ -85,7 +85,7 @@ def _run(
     for name in ("BERT-CRF", "UMGF"):
         print(f"\nTraining {name} with the {TINY} encoder", flush=True)
         lightning.seed_everything(seed, verbose=False)
-        encoder = tiny(vocabulary())
+        encoder = tiny_encoder(vocabulary())
         model: Tagger = (
             BERTCRF(encoder, labels)
             if name == "BERT-CRF"

@@ -23,7 +23,7 @@ DATASETS: Registry[type[PostDataset]] = Registry(
         ),
         "Twitter2015": (
             "mnergraph.data.datasets.twitter:Twitter2015",
-            "Twitter-2015: 4000, 1000 and 3257 posts; PER, LOC, ORG, OTHER; with orphan I- tags (``repair``).",
+            "Twitter-2015: 4000, 1000 and 3257 posts; PER, LOC, ORG, OTHER; with orphan I- tags (``fix_bio``).",
         ),
         "Twitter2017": (
             "mnergraph.data.datasets.twitter:Twitter2017",

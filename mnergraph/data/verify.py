@@ -16,7 +16,7 @@ from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import check_image, image_path_of
 from mnergraph.features.vision.image_io import HANDLED, ImageIssue, checksum
-from mnergraph.labels import invalid_inside_tags, spans
+from mnergraph.labels import invalid_inside_tags, tags_to_spans
 from mnergraph.pair import Pair
 
 
@@ -66,7 +66,7 @@ class Report:
         found = list(self.faults)
         for name, split in self.splits.items():
             if split.orphans:
-                found.append(f"{name}: {split.orphans} orphan I- tags in {split.orphan_posts} posts (see repair)")
+                found.append(f"{name}: {split.orphans} orphan I- tags in {split.orphan_posts} posts (see fix_bio)")
         if self.text_leaks:
             other = sum(leak.differs for leak in self.text_leaks)
             what = f"{len(self.text_leaks)} texts in several splits, {other} with other labels"
@@ -195,8 +195,8 @@ def _counts(
         published=published(found),
         posts=len(pairs),
         words=sum(len(pair.words) for pair in pairs),
-        entities=Counter(span.type for labels in tags for span in spans(labels, strict=True)),
-        lenient=Counter(span.type for labels in tags for span in spans(labels)),
+        entities=Counter(span.type for labels in tags for span in tags_to_spans(labels, strict=True)),
+        lenient=Counter(span.type for labels in tags for span in tags_to_spans(labels)),
         orphans=sum(len(invalid_inside_tags(labels)) for labels in tags),
         orphan_posts=sum(bool(invalid_inside_tags(labels)) for labels in tags),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from mnergraph.labels import Span, spans
+from mnergraph.labels import Span, tags_to_spans
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *,
     _refuse_uneven(gold, predicted)
     rows = []
     for told, said in zip(gold, predicted, strict=True):
-        true, found = set(spans(told, strict=strict)), set(spans(said, strict=strict))
+        true, found = set(tags_to_spans(told, strict=strict)), set(tags_to_spans(said, strict=strict))
         rows.append((len(true & found), len(found), len(true)))
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
@@ -119,7 +119,7 @@ def _refuse_uneven(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 def _report(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool
 ) -> tuple[Score, dict[str, Score]]:
-    if not any(spans(tags, strict=strict) for tags in (*gold, *predicted)):
+    if not any(tags_to_spans(tags, strict=strict) for tags in (*gold, *predicted)):
         return Score(0.0, 0.0, 0.0, 0), {}  # seqeval's report needs an entity
     rows = classification_report(
         [list(tags) for tags in gold],

@@ -19,7 +19,7 @@ from mnergraph.graph.builder import CropReader, GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.node_stores import NO_LABEL, Tokenizer
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import LabelSet, Span, spans
+from mnergraph.labels import LabelSet, Span, tags_to_spans
 from mnergraph.models.decoding import Entity, decode_word_tags, span_marginal_product
 from mnergraph.models.hub import folder_of, load_saved, model_card, save
 from mnergraph.nn.encoders.crops import PixelEncoder
@@ -122,7 +122,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         they are pieces it is the product of the marginal probabilities of its words' tags.
         """
         decode_tags = self.decode_tags(graph)
-        found = [spans(of_post) for of_post in decode_tags]
+        found = [tags_to_spans(of_post) for of_post in decode_tags]
         scores = self.span_probabilities(graph, found, decode_tags)
         return [
             [Entity(*span, score) for span, score in zip(post, sure, strict=True)]

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 from safetensors.torch import load_model, save_model
 
 from mnergraph.features.pretrained import skip_pretrained
-from mnergraph.features.text.encoder import untrained
+from mnergraph.features.text.encoder import encoder_from_config
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.labels import LabelSet
 
@@ -150,7 +150,7 @@ def load_saved(folder: Path, wanted: type[Tagger], known: Mapping[str, type[Tagg
     if (folder / SIMILAR).is_file():
         settings["nearest_words"] = NearestWords.load(folder / SIMILAR)
     with skip_pretrained():
-        model = kind(encoder=untrained(folder / ENCODER), labels=labels, **settings)
+        model = kind(encoder=encoder_from_config(folder / ENCODER), labels=labels, **settings)
     load_model(model, folder / WEIGHTS, strict=True)
     model.metadata = config["record"]
     return model.eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.data.lookalikes.dataset import vocabulary
-from mnergraph.features.text.encoder import TINY, Encoder, pretrained, tiny
+from mnergraph.features.text.encoder import TINY, Encoder, load_encoder, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
 from mnergraph.features.vision.crops import RegionEncoder
@@ -84,10 +84,10 @@ def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
     The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
     """
     if name == TINY:
-        return tiny(vocabulary())
+        return tiny_encoder(vocabulary())
     words = (word for pair in train for word in pair.words)
     if found := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(found[1]))
     if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
         return read_vectors(name, words)
-    return pretrained(name)
+    return load_encoder(name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mnergraph.data import PostFolder, write_conll
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.pair import Pair
 
 NAMES = {"bob": "PER", "ann": "PER", "rome": "LOC", "oslo": "LOC", "acme": "ORG", "opus": "OTHER"}
@@ -65,7 +65,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny encoder, weights and all."""
     folder = tmp_path_factory.mktemp("encoder") / "small"
     torch.manual_seed(0)
-    backbone = tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2)
+    backbone = tiny_encoder([*NAMES, *FILLERS], hidden_size=16, num_layers=1, heads=2)
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.tokenizer.save_pretrained(folder)
     return folder

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
-from mnergraph.features.text.encoder import TextEncoderModel, pretrained
+from mnergraph.features.text.encoder import TextEncoderModel, load_encoder
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.pair import Pair
 
@@ -24,7 +24,7 @@ SMALL = partial(BackboneGrid, "resnet18", "random", size=64, pool_size=7)
 
 @pytest.fixture(scope="module")
 def reader(encoder: Path) -> TextEncoderModel:
-    return pretrained(encoder)
+    return load_encoder(encoder)
 
 
 def states(reader: TextEncoderModel, caption: str) -> tuple[Tensor, list[int]]:

@@ -17,7 +17,7 @@ from mnergraph.cli.evaluate import evaluate
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, Lookalikes, PostFolder, Twitter2017, verify, write_conll, write_features
-from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.image_io import checksum
 from mnergraph.labels import LabelSet
@@ -184,7 +184,7 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     assert sum(bool(pair.objects) for pair in pairs) > 30
     assert all(thing.box is None and thing.label for pair in pairs for thing in pair.objects)
     torch.manual_seed(0)
-    model = SMALL(tiny(width=16, layers=1, heads=2), LabelSet(posts.tags))
+    model = SMALL(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet(posts.tags))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     fit(model, pairs, pairs, tmp_path / "run", loop=replace(QUICK, batch_size=20, logger="none"))
     moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]

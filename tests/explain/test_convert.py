@@ -14,7 +14,7 @@ from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, post, state
 from growing import GROWN, OF, SHOWS, everything
 
 from mnergraph.explain import attention_graph, from_networkx, record_attention, to_networkx
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import GraphBuilder, collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.models import UMGF, Entity
@@ -72,7 +72,7 @@ def test_nodes_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_pieces_as_tokens_carry_their_word() -> None:
-    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny(["ann"]).tokenizer, tokens="pieces")(POST))
+    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny_encoder(["ann"]).tokenizer, tokens="pieces")(POST))
     words = [told.get("word") for _, told in graph.nodes(data=True) if told["type"] == "token"]
     assert words[0] is words[-1] is None
     assert list(dict.fromkeys(words[1:-1])) == list(POST.words)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.explain import from_networkx, plain, to_networkx
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import GraphBuilder
 from mnergraph.pair import DetectedObject, Pair
 
@@ -96,7 +96,7 @@ def test_by_way_of_graphml(data: HeteroData, tmp_path_factory: pytest.TempPathFa
 
 
 def builders() -> list[GraphBuilder]:
-    options = {"tokenizer": tiny(["paris"]).tokenizer, "labels": LABELS, "region_dim": 6, "image_dim": 5}
+    options = {"tokenizer": tiny_encoder(["paris"]).tokenizer, "labels": LABELS, "region_dim": 6, "image_dim": 5}
     return [GraphBuilder(SCHEMA), GraphBuilder(SCHEMA, **options)]
 
 

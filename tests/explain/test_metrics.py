@@ -10,7 +10,7 @@ from fakes import LABELS, TO_OBJECTS, TO_TOKENS, awkward_posts, post
 from scipy.stats import kendalltau
 
 from mnergraph.explain import faithfulness, image_ablation, occlusion, record_attention
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.models import BERTCRF, UMGF
 from mnergraph.pair import DetectedObject, Pair
 
@@ -55,7 +55,7 @@ def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
     model, pair = umgf(), post(6, 2, seed=2)
     with pytest.raises(ValueError, match=r"UMGF weighs nothing along \('token', 'guides', 'object'\) from objects"):
         faithfulness(model, pair, relation=TO_OBJECTS)
-    encoder = tiny(width=16, layers=1, heads=2)
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     blind = BERTCRF(encoder, LABELS)
     while not blind.predict([pair])[0]:
         blind.layers[-1].linear.reset_parameters()

@@ -12,7 +12,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_hetero_mask
 from torch_geometric.nn import SAGEConv
 
 from mnergraph.explain import PyGExplainerModel, without_relations
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.models import BERTCRF, UMGF, Tagger
 from mnergraph.nn import CRF, HeteroLayer, ObjectEncoder, RelationAttention, TaggingScores, Task, TextEncoder
@@ -86,7 +86,7 @@ def test_a_mask_of_zeros_silences(umgf: Make) -> None:
 
 def test_one_edge_masked_is_one_message_less() -> None:
     torch.manual_seed(0)
-    model = WithPyG(tiny(width=16, layers=1, heads=2), LABELS).eval()
+    model = WithPyG(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS).eval()
     adapter = PyGExplainerModel(model, PAIR)
     masks = {key: torch.ones(index.shape[1]) for key, index in adapter.edge_index_dict.items()}
     masks[TOKENS][0] = 0.0
@@ -129,7 +129,7 @@ def test_gnn_explainer_of_one_word(umgf: Make) -> None:
 
 def test_convolutions_of_pyg() -> None:
     torch.manual_seed(0)
-    model = WithPyG(tiny(width=16, layers=1, heads=2), LABELS).eval()
+    model = WithPyG(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS).eval()
     adapter = PyGExplainerModel(model, PAIR)
     assert set(adapter.edge_index_dict) == {TOKENS, TO_TOKENS}
     masks = {TOKENS: torch.ones(36), TO_TOKENS: torch.zeros(18)}
@@ -147,7 +147,7 @@ def test_only_what_a_mask_can_change(umgf: Make) -> None:
     explain(adapter)
     # objects hear words only in layers before the last; with one layer nobody passes it on
     torch.manual_seed(0)
-    encoder = tiny(width=16, layers=1, heads=2)
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     shallow = UMGF(encoder, LABELS, width=16, heads=4, layers=1, region_dim=6).eval()
     assert set(PyGExplainerModel(shallow, PAIR).edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
 
@@ -161,6 +161,6 @@ def test_from_a_later_layer_on(umgf: Make) -> None:
 
 
 def test_a_model_without_relations() -> None:
-    model = BERTCRF(tiny(width=16, layers=1, heads=2), LABELS)
+    model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     with pytest.raises(ValueError, match="BERTCRF has no layer along a relation, so no edge to explain"):
         PyGExplainerModel(model, PAIR)

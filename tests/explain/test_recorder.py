@@ -13,7 +13,7 @@ from growing import GROWN, HEADS, OF, SHOWS, WIDTH, everything
 from torch import Tensor, nn
 
 from mnergraph.explain import AttentionRecord, PairRecord, record_attention
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Edges, collate
 from mnergraph.models import BERTCRF, UMGF, Tagger
 from mnergraph.nn import (
@@ -266,7 +266,7 @@ def test_layers_of_a_model(umgf: Make) -> None:
 
 
 def test_a_model_without_relations() -> None:
-    model = BERTCRF(tiny(width=16, layers=1, heads=2), LABELS)
+    model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     with record_attention(model) as record:
         model.predict([post(3), post(1)])
     assert [(seen.weights, seen.gates) for seen in record.posts] == [((), ()), ((), ())]

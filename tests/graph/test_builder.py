@@ -8,14 +8,14 @@ import pytest
 import torch
 from fakes import LABELS, SCHEMA, awkward_posts, post
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph import Complete, GraphBuilder, Member, Relation, Schema, Windowed
 from mnergraph.graph.node_stores import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
-PIECES_OF = tiny(["paris", "in", "rain"], width=8).tokenizer
+PIECES_OF = tiny_encoder(["paris", "in", "rain"], hidden_size=8).tokenizer
 EVERYTHING = SCHEMA | Schema([Relation("entity", "of", "token", Member())], nodes=["image", "thought"])
 WITH_SPECIALS = LabelSet((*LABELS.tags, "X", "[CLS]", "[SEP]"))
 

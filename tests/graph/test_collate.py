@@ -9,14 +9,14 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, post, without_objects
 from torch_geometric.data import Batch, HeteroData
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import GraphBuilder, Schema, collate
 from mnergraph.graph.collate import layouts
 from mnergraph.pair import Pair
 
 BUILDER = GraphBuilder(
     SCHEMA | Schema(nodes=["image", "entity", "thought"]),
-    tokenizer=tiny(width=8).tokenizer,
+    tokenizer=tiny_encoder(hidden_size=8).tokenizer,
     labels=LABELS,
     region_dim=6,
     image_dim=5,

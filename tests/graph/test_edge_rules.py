@@ -12,7 +12,7 @@ import torch
 from fakes import awkward_posts
 from torch_geometric.data import HeteroData
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import (
     Complete,
     EdgeRule,
@@ -51,7 +51,7 @@ def joined(pair: Pair, relation: Relation, **settings: Any) -> set[tuple[int, in
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_grounded(pair: Pair, tokens: str) -> None:
-    pieces = tiny(["paris", "rain"], width=8).tokenizer
+    pieces = tiny_encoder(["paris", "rain"], hidden_size=8).tokenizer
     relations = Relation("token", "to", "object", Grounded()), Relation("object", "to", "token", Grounded())
     settings = {"tokenizer": pieces, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
@@ -72,7 +72,7 @@ def test_special_tokens_hear_general_objects_only() -> None:
     found = joined(
         pair,
         Relation("object", "to", "token", Grounded()),
-        tokenizer=tiny(width=8).tokenizer,
+        tokenizer=tiny_encoder(hidden_size=8).tokenizer,
         tokens="pieces",
     )
     assert found == {(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)}
@@ -109,7 +109,7 @@ def test_complete(objects: int) -> None:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
     pair = Pair(("Rio", "de", "Janeiro"), entities=entities)
-    settings = {"tokenizer": tiny(width=8).tokenizer, "tokens": tokens}
+    settings = {"tokenizer": tiny_encoder(hidden_size=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     wanted = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
     assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == wanted
@@ -121,7 +121,7 @@ def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, tokens: str) -> None:
     pair = Pair(("Rio", "de", "Janeiro", "!"), entities=entities, objects=(DetectedObject(),) * objects)
-    settings = {"tokenizer": tiny(width=8).tokenizer, "tokens": tokens}
+    settings = {"tokenizer": tiny_encoder(hidden_size=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
     wanted = {(o, t) for o in range(objects) for t in inside}
@@ -206,7 +206,7 @@ def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_resembles(pair: Pair, tokens: str) -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
-    settings = {"tokenizer": tiny(["in"], width=8).tokenizer, "tokens": tokens, "nearest_words": near}
+    settings = {"tokenizer": tiny_encoder(["in"], hidden_size=8).tokenizer, "tokens": tokens, "nearest_words": near}
     data = edges_of(pair, relation, **settings)
     rows, word, cosines = near(pair.words)
     of_token = data["token"].word.tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.labels import spans
+from mnergraph.labels import tags_to_spans
 from mnergraph.metrics.scores import Score, Scores, score
 
 
@@ -18,7 +18,7 @@ def by_hand(gold: list[list[str]], predicted: list[list[str]], *, strict: bool, 
         {
             (place, *span)
             for place, tags in enumerate(some)
-            for span in spans(tags, strict=strict)
+            for span in tags_to_spans(tags, strict=strict)
             if kind in (None, span.type)
         }
         for some in (gold, predicted)
@@ -141,8 +141,8 @@ def test_table_and_json() -> None:
 def test_real_gold_against_itself(shared: Path, name: str) -> None:
     gold = [list(pair.labels or ()) for pair in read_conll(shared / name / "test.txt")]
     found = score(gold, gold)
-    assert found.lenient == Score(1.0, 1.0, 1.0, sum(len(spans(tags)) for tags in gold))
-    assert found.strict == Score(1.0, 1.0, 1.0, sum(len(spans(tags, strict=True)) for tags in gold))
+    assert found.lenient == Score(1.0, 1.0, 1.0, sum(len(tags_to_spans(tags)) for tags in gold))
+    assert found.strict == Score(1.0, 1.0, 1.0, sum(len(tags_to_spans(tags, strict=True)) for tags in gold))
     # every tag one place to the right: little is right, and hands count the same
     moved = [tags[-1:] + tags[:-1] for tags in gold]
     assert near(score(gold, moved).lenient, by_hand(gold, moved, strict=False))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fakes import over_words, vectors_of
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
@@ -135,7 +135,7 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
 
     def make(kind: str, *, encoder: TextEncoderModel | None = None, dropout: float = 0.0) -> Tagger:
         torch.manual_seed(1)
-        encoder = encoder or tiny(["bob", "saw", "paris"], width=16, layers=1, heads=2)
+        encoder = encoder or tiny_encoder(["bob", "saw", "paris"], hidden_size=16, num_layers=1, heads=2)
         for part in encoder.model.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = dropout

@@ -14,7 +14,7 @@ import torch
 from fakes import over_words
 
 import mnergraph.models.hub
-from mnergraph.features.text.encoder import TINY, tiny
+from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.graph import Schema, collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
@@ -36,7 +36,9 @@ def saved(build: Build, tmp_path: Path) -> Path:
 def test_saved_and_loaded_is_the_same_to_the_bit(
     kind: str, build: Build, everything: list[Pair], awkward: dict[str, list[Pair]], tmp_path: Path
 ) -> None:
-    model = build(kind, encoder=tiny(["bob"], width=16, layers=1, heads=2, max_length=40), dropout=0.3).eval()
+    model = build(
+        kind, encoder=tiny_encoder(["bob"], hidden_size=16, num_layers=1, heads=2, max_length=40), dropout=0.3
+    ).eval()
     model.save_pretrained(tmp_path)
     torch.manual_seed(99)
     again = Tagger.from_pretrained(tmp_path)
@@ -100,7 +102,7 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
 
 def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
     labels = LabelSet.from_types(["PER"])
-    model = BERTCRF(tiny(width=16, layers=1, heads=2), labels, constrain=True, pooling="mean")
+    model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), labels, constrain=True, pooling="mean")
     assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
     model.save_pretrained(tmp_path)
     loaded = BERTCRF.from_pretrained(tmp_path)
@@ -216,6 +218,6 @@ def test_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.Mo
 
 
 def test_predict_reads_no_labels() -> None:
-    model = BERTCRF(tiny(), LabelSet.from_types(["PER"]))
+    model = BERTCRF(tiny_encoder(), LabelSet.from_types(["PER"]))
     strange = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
     assert model.predict([strange]) == model.predict([Pair(words=("a", "b"))])

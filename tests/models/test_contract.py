@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import mnergraph.models
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, UMGF, Tagger
@@ -79,7 +79,7 @@ def test_a_model_is_a_schema_and_a_stack() -> None:
 @every_model
 def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkward: dict[str, list[Pair]]) -> None:
     assert list(awkward) == AWKWARD
-    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train()
+    model = build(kind, encoder=tiny_encoder(hidden_size=16, num_layers=1, heads=2, max_length=max_length)).train()
     posts = awkward[case]
     graph = run(model, posts)
     loss = model.loss(graph)
@@ -117,7 +117,9 @@ def test_alone_equals_batched(
     awkward: dict[str, list[Pair]],
     everything: list[Pair],
 ) -> None:
-    model = build(kind, encoder=tiny(width=16, layers=1, heads=2, max_length=max_length)).train(mode == "train")
+    model = build(kind, encoder=tiny_encoder(hidden_size=16, num_layers=1, heads=2, max_length=max_length)).train(
+        mode == "train"
+    )
     posts = [post for batch in awkward.values() for post in batch] + everything
     together = run(model, posts)
     tags, losses = model.decode_tags(together), []
@@ -161,7 +163,7 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
         )
         for place, sentence in enumerate(sentences)
     ]
-    model = build(kind, encoder=tiny(words, width=16, layers=1, heads=2)).train()
+    model = build(kind, encoder=tiny_encoder(words, hidden_size=16, num_layers=1, heads=2)).train()
     batch = collate(model.builder.build_all(posts))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
     for _ in range(30):
@@ -219,4 +221,4 @@ def test_labels_that_are_not_in_the_set(build: Build) -> None:
 
 def test_form(labels: LabelSet) -> None:
     with pytest.raises(ValueError, match="form is paper or released, not 'both'"):
-        UMGF(tiny(), labels, form="both")  # type: ignore[arg-type]
+        UMGF(tiny_encoder(), labels, form="both")  # type: ignore[arg-type]

@@ -15,9 +15,9 @@ import torchcrf
 from equations import attention, norm, scatter, transformer
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Edges, collate
-from mnergraph.labels import LabelSet, boundary, spans
+from mnergraph.labels import LabelSet, span_label, tags_to_spans
 from mnergraph.models import GEI, Tagger
 from mnergraph.models.gei.layers import GatedMessage
 from mnergraph.models.gei.model import (
@@ -66,7 +66,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 
 def encoder() -> TextEncoderModel:
     """Without dropout, so that training differs from evaluation in its entities alone."""
-    found = tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
+    found = tiny_encoder(["bob", "saw", "paris"], hidden_size=12, num_layers=1, heads=2)
     for part in found.model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -166,11 +166,11 @@ class Paper:
         """Gold in training, else what an independent CRF decodes; read by the package's labels."""
         names = LABELS.span_labels.tags
         if self.model.training and post.labels is not None:
-            tags = [boundary(tag) for tag in post.labels]
+            tags = [span_label(tag) for tag in post.labels]
         else:
             whole = torch.ones(1, len(post.words), dtype=torch.bool)
             tags = [names[label] for label in self.crf.decode(emissions[None], whole)[0]]
-        return [(span.start, span.end) for span in spans(tags)]
+        return [(span.start, span.end) for span in tags_to_spans(tags)]
 
     def visual(self, post: Pair) -> list[Tensor]:
         """Eqs. 5-6: the picture, then its objects."""
@@ -285,7 +285,7 @@ def test_loss(posts: list[Pair]) -> None:
         crf.load_state_dict(model.tasks[task].scorer.state_dict())
         for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
             told = post.labels or ()
-            gold = torch.tensor([[names.index(tag if task == "tags" else boundary(tag)) for tag in told]])
+            gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in told]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
     torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
     assert list(gei(form="- span detection").tasks) == ["tags"]
@@ -296,7 +296,9 @@ def test_loss(posts: list[Pair]) -> None:
 
 def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) -> None:
     graph = run(gei().train(), posts)
-    wanted = [[(s.start, s.end) for s in spans([boundary(tag) for tag in post.labels or ()])] for post in posts]
+    wanted = [
+        [(s.start, s.end) for s in tags_to_spans([span_label(tag) for tag in post.labels or ()])] for post in posts
+    ]
     assert grown(graph) == wanted
     assert sum(map(len, wanted)) == graph.x["entity"].shape[0] == 16
     assert (graph.edges[POOLS].index.flip(0) == graph.edges[FILLS].index).all()
@@ -328,7 +330,7 @@ def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) 
     evaluated = run(model.eval(), posts)
     names = LABELS.span_labels.tags
     best = model.tasks["spans"].decode(evaluated).split([len(post.words) for post in posts])
-    wanted = [[(s.start, s.end) for s in spans([names[label] for label in row])] for row in best]
+    wanted = [[(s.start, s.end) for s in tags_to_spans([names[label] for label in row])] for row in best]
     assert grown(evaluated) == wanted
     assert 0 < sum(map(len, wanted)) < sum(len(post.words) for post in posts)
     assert grown(run(model.train(), posts)) != wanted
@@ -564,7 +566,7 @@ def test_arguments_that_contradict() -> None:
 
 
 def test_the_papers_numbers() -> None:
-    model = GEI(tiny(width=16, layers=1, heads=2), LABELS)
+    model = GEI(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     blocks = [layer for layer in model.layers if isinstance(layer, HeteroLayer) and TOKENS in layer.relations]
     assert len(blocks) == 6
     assert {part.num_heads for part in parts(model, RelationAttention)} == {8}

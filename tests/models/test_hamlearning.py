@@ -12,7 +12,7 @@ import torch
 import torchcrf
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import HamLearning
@@ -37,7 +37,7 @@ every_ablation = pytest.mark.parametrize("ablation", ABLATIONS)
 def ham(**options: Any) -> HamLearning:
     """A small model in which no tanh is saturated and no bias zero."""
     torch.manual_seed(4)
-    encoder: TextEncoderModel = tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+    encoder: TextEncoderModel = tiny_encoder(["bob", "saw", "paris"], hidden_size=WIDTH, num_layers=1, heads=2)
     given = {"heads": HEADS, "region_dim": REGION_FEATURES, "image_dim": IMAGE} | options
     model = HamLearning(encoder, LABELS, **given).eval()
     for part in model.modules():

@@ -16,7 +16,7 @@ from released import SPANS, TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES as COCO
 from mnergraph.graph import collate
@@ -52,7 +52,7 @@ both_forms = pytest.mark.parametrize("form", ["paper", "released"])
 
 def encoder() -> TextEncoderModel:
     torch.manual_seed(2)
-    return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+    return tiny_encoder(["bob", "saw", "paris"], hidden_size=WIDTH, num_layers=1, heads=2)
 
 
 def similar(**options: Any) -> NearestWords:

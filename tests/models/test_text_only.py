@@ -9,7 +9,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, Tagger
@@ -37,7 +37,7 @@ def hugging_face(model: Tagger, words: tuple[str, ...], pooling: str = "first") 
 @pytest.mark.parametrize("pooling", ["first", "mean", "sum"])
 def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
     torch.manual_seed(0)
-    model = BERT(tiny(["bob", "saw"], width=16), LABELS, pooling=pooling).eval()  # type: ignore[arg-type]
+    model = BERT(tiny_encoder(["bob", "saw"], hidden_size=16), LABELS, pooling=pooling).eval()  # type: ignore[arg-type]
     graph = model(collate(model.builder.build_all(POSTS)))
     linear = model.layers[-1].linear
     scores = [linear(hugging_face(model, post.words, pooling)) for post in POSTS]
@@ -64,7 +64,7 @@ def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
 
 def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
     torch.manual_seed(0)
-    model = BERTCRF(tiny(["bob", "saw"], width=16), LABELS).eval()
+    model = BERTCRF(tiny_encoder(["bob", "saw"], hidden_size=16), LABELS).eval()
     graph = model(collate(model.builder.build_all(POSTS)))
     theirs = torchcrf.CRF(len(LABELS), batch_first=True)
     theirs.load_state_dict(model.tasks["tags"].scorer.state_dict())
@@ -81,7 +81,7 @@ def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
 
 def test_constrained_tags_are_bio2() -> None:
     torch.manual_seed(0)
-    model = BERTCRF(tiny(["bob", "saw"], width=16), LABELS, constrain=True).eval()
+    model = BERTCRF(tiny_encoder(["bob", "saw"], hidden_size=16), LABELS, constrain=True).eval()
     with torch.no_grad():
         # I- tags would win everywhere
         model.layers[-1].linear.bias[[2, 4]] += 10

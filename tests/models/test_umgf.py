@@ -14,7 +14,7 @@ from equations import released_pieces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF
@@ -29,7 +29,7 @@ WIDTH, HEADS, REGION_FEATURES = 16, 4, 6
 
 
 def encoder() -> TextEncoderModel:
-    return tiny(["bob", "saw", "paris"], width=12, layers=1, heads=2)
+    return tiny_encoder(["bob", "saw", "paris"], hidden_size=12, num_layers=1, heads=2)
 
 
 def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> DetectedObject:

@@ -14,7 +14,7 @@ from released import TAGS, Layer, added, check, hand_over_head, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import MTBERTCRF, UMT, Tagger
@@ -40,7 +40,7 @@ ABLATIONS: list[dict[str, Any]] = [
 
 def encoder() -> TextEncoderModel:
     torch.manual_seed(2)
-    return tiny(["bob", "saw", "paris"], width=WIDTH, layers=1, heads=2)
+    return tiny_encoder(["bob", "saw", "paris"], hidden_size=WIDTH, num_layers=1, heads=2)
 
 
 def umt(seed: int = 0, **options: Any) -> UMT:
@@ -371,4 +371,4 @@ def test_every_form_has_its_own_numbers() -> None:
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}
         assert model.tasks["spans"].weight == 0.5
     with pytest.raises(ValueError, match=f"12 heads do not divide a hidden size of {WIDTH + 1}"):
-        UMT(tiny(width=WIDTH + 1, layers=1, heads=1), LABELS, image_dim=IMAGE)
+        UMT(tiny_encoder(hidden_size=WIDTH + 1, num_layers=1, heads=1), LABELS, image_dim=IMAGE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import DetectedObject, Pair
@@ -50,7 +50,7 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
         sampling = {"sampling_first": 0, "sampling_last": 1, "sampling_most": 0.5}
         options = {"width": 16, "heads": 2, "hidden": 16, "layers": 2, **sampling, **options}
     labels = LabelSet.from_types(["PER", "LOC"])
-    return MODELS[kind](tiny([*NAMES, *FILLERS], width=16, layers=1, heads=2), labels, **options)
+    return MODELS[kind](tiny_encoder([*NAMES, *FILLERS], hidden_size=16, num_layers=1, heads=2), labels, **options)
 
 
 def make_loop(**options: Any) -> TrainerConfig:

@@ -68,7 +68,7 @@ class PostDataset(Dataset, ABC):
         images: folder of the pictures; None for the folder of the layout, if there is one.
         evidence: evidence to attach; None for the files of the layout, with default settings.
         mapping: entity types to rename, such as ``{"OTHER": "MISC"}``.
-        repair: turn orphan I- tags into B- tags.
+        fix_bio: turn orphan I- tags into B- tags.
         builder: makes a pair a graph (``GraphBuilder(schema)``); without it only ``pairs`` can be read.
         force_reload: parse the text again.
     """
@@ -81,7 +81,7 @@ class PostDataset(Dataset, ABC):
         images: str | Path | None = None,
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
-        repair: bool = False,
+        fix_bio: bool = False,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
@@ -89,7 +89,7 @@ class PostDataset(Dataset, ABC):
             raise TypeError("PostDataset is abstract; your own folder of posts is PostFolder(root)")
         self.split = split_name(split)
         self.folder = Path(root).expanduser()
-        self.settings: dict[str, Any] = {"mapping": dict(mapping or {}), "repair": repair}
+        self.settings: dict[str, Any] = {"mapping": dict(mapping or {}), "fix_bio": fix_bio}
         self.builder = builder
         self._cache: Path | None = None
         super().__init__(str(self.folder), force_reload=force_reload)
@@ -185,7 +185,7 @@ class PostDataset(Dataset, ABC):
 
     def process(self) -> None:
         """Parse the text into one line of settings and checksum and one line per post."""
-        pairs = read_conll(self.raw_paths[0], mapping=self.settings["mapping"], repair=self.settings["repair"])
+        pairs = read_conll(self.raw_paths[0], mapping=self.settings["mapping"], fix_bio=self.settings["fix_bio"])
         if not pairs:
             raise ValueError(f"{self.raw_paths[0]}: no posts in it; right is IMGID:<id>, word<TAB>tag, blank line")
         save_posts(pairs, self._manifest(), Path(self.processed_paths[0]))

@@ -36,7 +36,7 @@ class TwitterBenchmark(PostDataset, ABC):
         pictures: download the pictures too, into ``root/raw/images``, unless a folder of pictures
             is there. Without, posts have the pictures that are there, or none.
         text_url: the folder that holds ``twitter2015/train.txt`` and so on; a mirror's, if need be.
-        images, evidence, mapping, repair, builder, force_reload: see ``PostDataset``.
+        images, evidence, mapping, fix_bio, builder, force_reload: see ``PostDataset``.
     """
 
     folder_name: ClassVar[str]
@@ -51,7 +51,7 @@ class TwitterBenchmark(PostDataset, ABC):
         images: str | Path | None = None,
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
-        repair: bool = False,
+        fix_bio: bool = False,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
         text_url: str = TEXT_URL,
@@ -67,7 +67,7 @@ class TwitterBenchmark(PostDataset, ABC):
             images=images,
             evidence=evidence,
             mapping=mapping,
-            repair=repair,
+            fix_bio=fix_bio,
             builder=builder,
             force_reload=force_reload,
         )
@@ -87,7 +87,7 @@ class TwitterBenchmark(PostDataset, ABC):
 
 
 class Twitter2015(TwitterBenchmark):
-    """Twitter-2015: 4000, 1000 and 3257 posts; PER, LOC, ORG, OTHER; with orphan I- tags (``repair``)."""
+    """Twitter-2015: 4000, 1000 and 3257 posts; PER, LOC, ORG, OTHER; with orphan I- tags (``fix_bio``)."""
 
     folder_name = "twitter2015"
     sha256: ClassVar[Mapping[str, str]] = {
@@ -118,7 +118,7 @@ class Twitter2017C(TwitterBenchmark):
         ids: the ids to keep, or a file with one per line; None to judge by the pictures.
         copies: a picture that stands this often in the folder, byte by byte, is a placeholder.
         placeholder_sha256: checksums of further placeholders.
-        root, split, pictures, images, evidence, mapping, repair, builder, force_reload, text_url: see
+        root, split, pictures, images, evidence, mapping, fix_bio, builder, force_reload, text_url: see
             ``TwitterBenchmark``.
     """
 
@@ -137,7 +137,7 @@ class Twitter2017C(TwitterBenchmark):
         images: str | Path | None = None,
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
-        repair: bool = False,
+        fix_bio: bool = False,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
         text_url: str = TEXT_URL,
@@ -152,7 +152,7 @@ class Twitter2017C(TwitterBenchmark):
             images=images,
             evidence=evidence,
             mapping=mapping,
-            repair=repair,
+            fix_bio=fix_bio,
             builder=builder,
             force_reload=force_reload,
             text_url=text_url,

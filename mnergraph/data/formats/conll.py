@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mnergraph.labels import is_tag
-from mnergraph.labels import repair as repaired
+from mnergraph.labels import fix_bio as repaired
 from mnergraph.pair import Pair
 
 HEADER = "IMGID:"
@@ -40,7 +40,7 @@ class ConllError(ValueError):
 def read_conll(
     path: str | Path,
     *,
-    repair: bool = False,
+    fix_bio: bool = False,
     mapping: Mapping[str, str] | None = None,
     labelled: bool = True,
 ) -> list[Pair]:
@@ -48,8 +48,8 @@ def read_conll(
 
     Args:
         path: the file, UTF-8.
-        repair: turn every orphan ``I-`` (one that continues nothing) into ``B-``; kept as it is otherwise.
-        mapping: entity types to rename, such as ``{"OTHER": "MISC"}``; applied before the repair.
+        fix_bio: turn every orphan ``I-`` (one that continues nothing) into ``B-``; kept as it is otherwise.
+        mapping: entity types to rename, such as ``{"OTHER": "MISC"}``; applied before ``fix_bio``.
         labelled: False for a file with one word per line and no tags; its posts have ``labels=None``.
 
     Raises:
@@ -66,7 +66,7 @@ def read_conll(
             return
         if not words:
             raise ConllError(f"{path}:{header[0]}: post {header[1]!r} has no words; its words follow on the next lines")
-        labels = tuple(repaired(tags) if repair else tags) if labelled else None
+        labels = tuple(repaired(tags) if fix_bio else tags) if labelled else None
         posts.append(Pair(tuple(words), labels, id=header[1]))
         header = None
         words.clear()

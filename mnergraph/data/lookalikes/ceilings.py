@@ -32,7 +32,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mnergraph.labels import Span, spans
+from mnergraph.labels import Span, tags_to_spans
 from mnergraph.pair import Pair
 
 
@@ -94,7 +94,7 @@ def best_f1(groups: Iterable[tuple[int, float]]) -> float:
 
 def _entities(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> list[tuple[Span, GroundTruth]]:
     """Every entity of the posts with the truth about its post."""
-    return [(span, truth[pair.id]) for pair in pairs for span in spans(pair.labels or ())]
+    return [(span, truth[pair.id]) for pair in pairs for span in tags_to_spans(pair.labels or ())]
 
 
 def _ceiling(entities: list[tuple[Span, GroundTruth]], *, pictures: bool) -> Ceiling:

@@ -25,7 +25,7 @@ from mnergraph.data.lookalikes.ceilings import GroundTruth
 from mnergraph.data.lookalikes.drawing import picture
 from mnergraph.data.lookalikes.grammar import Sentence
 from mnergraph.data.lookalikes.scenes import ImageRole
-from mnergraph.labels import to_tags
+from mnergraph.labels import spans_to_tags
 from mnergraph.pair import DetectedObject, Pair
 
 SPLITS = ("train", "valid", "test")
@@ -145,7 +145,7 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
             pairs = []
             for place, (sentence, fate) in enumerate(_posts(split, count, settings)):
                 name = f"{number}{place:06d}"
-                tags = to_tags(sentence.entities, len(sentence.words))
+                tags = spans_to_tags(sentence.entities, len(sentence.words))
                 pairs.append(Pair(sentence.words, tuple(tags), id=name))
                 truth.append({"id": name, **_truth(sentence, fate)})
                 if fate is not None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from mnergraph.explain.plots.style import COLOURS, DASHES, HATCHES, MARKERS, axes
-from mnergraph.labels import Span, spans
+from mnergraph.labels import Span, tags_to_spans
 
 #: How the confusion of types names what only one side has.
 NOTHING = "none"
@@ -93,7 +93,9 @@ def plot_type_confusion(
     Raises:
         ValueError: for another number of posts, or when there is no entity at all.
     """
-    pairs = [both for g, p in zip(gold, predicted, strict=True) for both in _aligned(spans(g), spans(p))]
+    pairs = [
+        both for g, p in zip(gold, predicted, strict=True) for both in _aligned(tags_to_spans(g), tags_to_spans(p))
+    ]
     names = sorted({name for both in pairs for name in both} - {NOTHING})
     if not names:
         raise ValueError("there is no entity, neither gold nor predicted, so no type can be confused")

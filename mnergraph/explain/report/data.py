@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import ImageError, open_image
-from mnergraph.labels import Span, spans
+from mnergraph.labels import Span, tags_to_spans
 from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.decoding import Entity
@@ -56,7 +56,7 @@ def report_data(
 
 
 def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[str, Any]:
-    gold = None if pair.labels is None else spans(pair.labels)
+    gold = None if pair.labels is None else tags_to_spans(pair.labels)
     said = [Span(found.start, found.end, found.type) for found in entities]
     wrong_gold, wrong_said = ([], ["right"] * len(said)) if gold is None else classify_errors(gold, said)
     picture, boxes = embedded_image(pair)

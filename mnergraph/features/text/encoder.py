@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from mnergraph.features.text.word_embeddings import VOCABULARY, WordVectors
-from mnergraph.features.text.word_embeddings import untrained as _untrained_vectors
+from mnergraph.features.text.word_embeddings import word_vectors_from_config as _untrained_vectors
 from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph import node_stores
 
@@ -76,7 +76,7 @@ class TextEncoderModel:
         (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
 
 
-def pretrained(name: str | os.PathLike[str]) -> TextEncoderModel:
+def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
     """Any Hugging Face encoder, by hub name or folder.
 
     Raises:
@@ -95,7 +95,7 @@ def pretrained(name: str | os.PathLike[str]) -> TextEncoderModel:
     return TextEncoderModel(_without_pooler(model), WordTokenizer(tokenizer), display_name)
 
 
-def _untrained_model(folder: str | os.PathLike[str]) -> TextEncoderModel:
+def _model_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel:
     """The encoder of a folder that `TextEncoderModel.save` wrote, with random weights, to load others into."""
     folder = Path(folder)
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
@@ -103,8 +103,8 @@ def _untrained_model(folder: str | os.PathLike[str]) -> TextEncoderModel:
     return TextEncoderModel(_without_pooler(model), WordTokenizer(AutoTokenizer.from_pretrained(folder)), name)
 
 
-def tiny(
-    words: Iterable[str] = (), *, width: int = 64, layers: int = 2, heads: int = 4, max_length: int = 512
+def tiny_encoder(
+    words: Iterable[str] = (), *, hidden_size: int = 64, num_layers: int = 2, heads: int = 4, max_length: int = 512
 ) -> TextEncoderModel:
     """A tiny randomly initialised BERT with its own vocabulary, for tests and the quickstart.
 
@@ -133,10 +133,10 @@ def tiny(
     )
     config = BertConfig(
         vocab_size=len(ids),
-        hidden_size=width,
-        num_hidden_layers=layers,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_layers,
         num_attention_heads=heads,
-        intermediate_size=2 * width,
+        intermediate_size=2 * hidden_size,
         max_position_embeddings=max_length,
     )
     return TextEncoderModel(BertModel(config, add_pooling_layer=False), WordTokenizer(tokenizer), TINY)
@@ -191,12 +191,12 @@ class Encoder(Protocol):
         """Features of what it gives each piece."""
 
     def save(self, folder: Path) -> None:
-        """Writes all but the weights, for `untrained`."""
+        """Writes all but the weights, for `encoder_from_config`."""
 
 
-def untrained(folder: str | os.PathLike[str]) -> TextEncoderModel | WordVectors:
+def encoder_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel | WordVectors:
     """The encoder of a folder that ``save`` wrote, whichever it was, to load weights into."""
     folder = Path(folder)
     if (folder / VOCABULARY).is_file():
         return _untrained_vectors(folder)
-    return _untrained_model(folder)
+    return _model_from_config(folder)

@@ -169,7 +169,7 @@ def read_vectors(
     return _assembled(counts, found, vectors.shape[1], at_least, Path(path).name)
 
 
-def untrained(folder: str | os.PathLike[str]) -> WordVectors:
+def word_vectors_from_config(folder: str | os.PathLike[str]) -> WordVectors:
     """The word vectors of a folder that `WordVectors.save` wrote, all zero, to load others into."""
     content = json.loads((Path(folder) / VOCABULARY).read_text(encoding="utf-8"))
     learned, width = content["learned"], content["width"]

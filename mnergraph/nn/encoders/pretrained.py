@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
         if not isinstance(backbone, TextEncoderModel):
             raise ValueError(
                 f"this model reads a Hugging Face encoder, and {backbone.name!r} are word vectors; right is "
-                "an encoder by name or folder (pretrained, tiny)"
+                "an encoder by name or folder (load_encoder, tiny_encoder)"
             )
         if pooling not in ("first", "mean", "sum"):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")

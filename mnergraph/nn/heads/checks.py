@@ -106,7 +106,7 @@ def _explain(
     before = f"after {names[int(tags[row, step - 1])]}" if step else "at the start"
     return ValueError(
         f"row {row}, step {step}: {names[tag]} {before} is no BIO2, and the scorer forbids it; "
-        "repair the tags (mnergraph.labels.repair) or set constrain=False"
+        "repair the tags (mnergraph.labels.fix_bio) or set constrain=False"
     )
 
 

@@ -43,7 +43,7 @@ class CRF(torchcrf.CRF):
         tags: the labels' names, in order.
         constrain: give what BIO2 forbids (``forbidden_transitions``) probability 0, in the loss and in decoding. Stored
             parameters are not touched, and the gradient of a forbidden one is 0. Gold tags that break BIO2
-            (Twitter-2015 has some) are then refused: repair them first.
+            (Twitter-2015 has some) are then refused: mnergraph.labels.fix_bio makes them valid.
     """
 
     def __init__(self, tags: Sequence[str], *, constrain: bool = False) -> None:

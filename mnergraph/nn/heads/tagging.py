@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.labels import LabelSet, boundary
+from mnergraph.labels import LabelSet, span_label
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.independent import IndependentTags
 from mnergraph.nn.layers.transformer import TransformerConfig
@@ -88,7 +88,7 @@ def conversion_matrix(labels: LabelSet) -> Tensor:
 
 def span_label_ids(labels: LabelSet) -> Tensor:
     """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
-    return torch.tensor([labels.span_labels.index(boundary(tag)) for tag in labels])
+    return torch.tensor([labels.span_labels.index(span_label(tag)) for tag in labels])
 
 
 class Task(nn.Module):

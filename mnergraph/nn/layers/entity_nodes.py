@@ -15,7 +15,7 @@ from mnergraph.nn.state import GraphState
 
 
 class SpanDecoder(nn.Module):
-    """The spans that B, I and O spell, as `mnergraph.labels.spans` reads them: an orphan I opens one.
+    """The spans that B, I and O spell, as `mnergraph.labels.tags_to_spans` reads them: an orphan I opens one.
 
     Args:
         labels: B, I and O, in the order that numbers them.

@@ -63,7 +63,7 @@ def test_without_a_builder_there_are_pairs_but_no_graphs(root: Path) -> None:
 
 def test_settings_reach_the_reader_and_key_the_cache(root: Path) -> None:
     plain = PostFolder(root)
-    repaired = PostFolder(root, repair=True, mapping={"LOC": "GPE"})
+    repaired = PostFolder(root, fix_bio=True, mapping={"LOC": "GPE"})
     assert repaired.pairs[1].labels == ("O", "B-GPE")
     assert plain.pairs[1].labels == ("O", "I-LOC")
     assert len(list((root / "processed").iterdir())) == 2
@@ -73,7 +73,7 @@ def test_the_cache_is_read_until_the_text_changes(root: Path) -> None:
     PostFolder(root)
     (cache,) = (root / "processed").iterdir()
     manifest = json.loads(cache.read_text().splitlines()[0])
-    assert (manifest["posts"], manifest["repair"], len(manifest["sha256"])) == (2, False, 64)
+    assert (manifest["posts"], manifest["fix_bio"], len(manifest["sha256"])) == (2, False, 64)
     written = cache.stat().st_mtime_ns
     PostFolder(root)
     assert cache.stat().st_mtime_ns == written

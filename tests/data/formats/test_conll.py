@@ -96,9 +96,9 @@ def test_types_keep_their_names_and_orphans_stay(tmp_path: Path) -> None:
     (plain,), (mapped,) = read_conll(path), read_conll(path, mapping={"OTHER": "MISC"})
     assert plain.labels == ("I-OTHER", "B-MISC", "I-OTHER")
     assert mapped.labels == ("I-MISC", "B-MISC", "I-MISC")
-    assert read_conll(path, repair=True)[0].labels == ("B-OTHER", "B-MISC", "B-OTHER")
+    assert read_conll(path, fix_bio=True)[0].labels == ("B-OTHER", "B-MISC", "B-OTHER")
     # The mapping comes first: c then continues b.
-    assert read_conll(path, repair=True, mapping={"OTHER": "MISC"})[0].labels == (
+    assert read_conll(path, fix_bio=True, mapping={"OTHER": "MISC"})[0].labels == (
         "B-MISC",
         "B-MISC",
         "I-MISC",
@@ -170,4 +170,4 @@ def test_orphans_of_2015(shared: Path) -> None:
     for split, count in {"train": 186, "valid": 53, "test": 135}.items():
         path = shared / "twitter2015" / f"{split}.txt"
         assert sum(len(invalid_inside_tags(pair.labels or ())) for pair in read_conll(path)) == count
-        assert not any(invalid_inside_tags(pair.labels or ()) for pair in read_conll(path, repair=True))
+        assert not any(invalid_inside_tags(pair.labels or ()) for pair in read_conll(path, fix_bio=True))

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
 from mnergraph.data.lookalikes.grammar import NAMES, TYPES
 from mnergraph.data.lookalikes.sketches import NEUTRAL, TELLING
-from mnergraph.labels import Span, spans
+from mnergraph.labels import Span, tags_to_spans
 from mnergraph.pair import Pair
 
 Made = dict[str, Lookalikes]
@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def ambiguous(data: Lookalikes) -> list[tuple[Pair, Span]]:
     """Every ambiguous name with its post."""
     known = data.truth
-    return [(p, s) for p in data.pairs for s in spans(p.labels or ()) if s[:2] in known[p.id].ambiguous]
+    return [(p, s) for p in data.pairs for s in tags_to_spans(p.labels or ()) if s[:2] in known[p.id].ambiguous]
 
 
 def test_splits_have_their_sizes_and_ids_of_their_own(made: Made) -> None:
@@ -52,10 +52,10 @@ def test_pictures_tell_what_the_truth_says(made: Made) -> None:
     data = made["train"]
     for pair in data.pairs:
         known = data.truth[pair.id]
-        told = {s.type for s in spans(pair.labels or ()) if s[:2] in known.told}
+        told = {s.type for s in tags_to_spans(pair.labels or ()) if s[:2] in known.told}
         assert {TYPE_OF[o.label] for o in pair.objects if o.label in TYPE_OF} == told
         grounded = {o.span: TYPE_OF[o.label] for o in pair.objects if o.span}
-        assert all(Span(*words, kind) in spans(pair.labels or ()) for words, kind in grounded.items() if words)
+        assert all(Span(*words, kind) in tags_to_spans(pair.labels or ()) for words, kind in grounded.items() if words)
         assert len(known.told) < 2 or len(grounded) == 2
         assert all(o.label in NEUTRAL or o.label in TYPE_OF for o in pair.objects)
         assert bool(pair.objects) == bool(pair.image_path) == bool(pair.caption)
@@ -110,7 +110,7 @@ def test_objects_tell_the_type(made: Made) -> None:
     model = make_pipeline(CountVectorizer(token_pattern=r"\S+"), LogisticRegression(max_iter=2000, C=10))
     model.fit([seen(p, s) for p, s in train], [s.type for _, s in train])
     right = (model.predict([seen(p, s) for p, s in test]) == [s.type for _, s in test]).sum()
-    entities = sum(len(spans(pair.labels or ())) for pair in data.pairs)
+    entities = sum(len(tags_to_spans(pair.labels or ())) for pair in data.pairs)
     reached = (entities - len(test) + right) / entities
     assert abs(reached - data.image_ceiling.accuracy) < 3 * data.image_ceiling.spread
     assert data.image_ceiling.accuracy > data.ceiling.lucky + 0.3
@@ -119,7 +119,7 @@ def test_objects_tell_the_type(made: Made) -> None:
 def test_ceilings_are_those_of_the_counts(made: Made) -> None:
     data = made["test"]
     unsure = len(ambiguous(data))
-    sure = sum(len(spans(pair.labels or ())) for pair in data.pairs) - unsure
+    sure = sum(len(tags_to_spans(pair.labels or ())) for pair in data.pairs) - unsure
     assert data.ceiling.accuracy == data.ceiling.f1 == (sure + unsure / 4) / (sure + unsure)
     assert data.ceiling.accuracy <= data.ceiling.lucky < data.ceiling.accuracy + 3 * data.ceiling.spread
 

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, XLNetConfig, XLNetModel
 
-from mnergraph.features.text.encoder import TINY, TextEncoderModel, pretrained, tiny, untrained
+from mnergraph.features.text.encoder import TINY, TextEncoderModel, encoder_from_config, load_encoder, tiny_encoder
 
 WORDS = ("Paris", "in", "the", "réin", "http://t.co/x", "\u200b", "😀")
 
@@ -21,28 +21,28 @@ def states(backbone: TextEncoderModel) -> torch.Tensor:
 
 def test_tiny() -> None:
     torch.manual_seed(0)
-    backbone = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
+    backbone = tiny_encoder(["Paris", "THE"], hidden_size=16, num_layers=1, heads=2, max_length=40)
     assert (backbone.name, backbone.hidden_size, backbone.max_length) == (TINY, 16, 40)
     assert "random" in TINY
     assert [len(word) for word in backbone.tokenizer(["paris", "PARIS", "the", "rain", "é"])] == [1, 1, 1, 4, 1]
     torch.manual_seed(0)
-    again = tiny(["Paris", "THE"], width=16, layers=1, heads=2, max_length=40)
+    again = tiny_encoder(["Paris", "THE"], hidden_size=16, num_layers=1, heads=2, max_length=40)
     assert torch.equal(states(backbone), states(again)), "torch's random state decides"
     assert getattr(backbone.model, "pooler", None) is None
 
 
 def test_tiny_spells_all_that_can_be_typed() -> None:
-    pieces = tiny(width=8).tokenizer
+    pieces = tiny_encoder(hidden_size=8).tokenizer
     for code in range(33, 127):
         for word in (chr(code), "x" + chr(code)):
             assert pieces.unknown not in pieces([word])[0], word
 
 
 def test_saved_and_rebuilt_untrained(tmp_path: Path) -> None:
-    backbone = tiny(["paris"], width=16, layers=1, heads=2, max_length=40)
+    backbone = tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2, max_length=40)
     backbone.save(tmp_path)
     assert not list(tmp_path.glob("*.safetensors")), "weights belong to the model"
-    again = untrained(tmp_path)
+    again = encoder_from_config(tmp_path)
     assert (again.name, again.hidden_size, again.max_length) == (TINY, 16, 40)
     assert again.tokenizer(WORDS) == backbone.tokenizer(WORDS)
     assert (again.tokenizer.start, again.tokenizer.end) == (backbone.tokenizer.start, backbone.tokenizer.end)
@@ -56,12 +56,12 @@ def test_saved_and_rebuilt_untrained(tmp_path: Path) -> None:
 
 
 def test_pretrained_from_a_folder(tmp_path: Path) -> None:
-    backbone = tiny(["paris"], width=16, layers=1, heads=2)
+    backbone = tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2)
     folder = tmp_path / "my-encoder"
     model = BertModel(backbone.model.config)  # with a pooler
     model.save_pretrained(folder)
     backbone.tokenizer.tokenizer.save_pretrained(folder)
-    found = pretrained(folder)
+    found = load_encoder(folder)
     assert found.name == "my-encoder"
     assert found.model.pooler is None, "nothing reads it, so it would never learn"
     assert next(found.model.parameters()).dtype == torch.float32
@@ -75,17 +75,17 @@ def test_pretrained_from_a_folder(tmp_path: Path) -> None:
 def test_no_such_encoder_offline(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match=f"no text encoder at '{name}': give the name of a Hugging Face encoder while"):
-        pretrained(name)
+        load_encoder(name)
 
 
 def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json \("):
-        pretrained(tmp_path)
+        load_encoder(tmp_path)
 
 
 def test_how_much_an_encoder_reads() -> None:
     """RoBERTa counts positions from behind its padding index; relative positions know no end."""
-    pieces = tiny(width=8, max_length=512).tokenizer
+    pieces = tiny_encoder(hidden_size=8, max_length=512).tokenizer
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     bert = TextEncoderModel(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")
     assert bert.max_length == 20

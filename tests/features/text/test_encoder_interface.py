@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnergraph.features.text.encoder import Encoder, TextEncoderModel, tiny, untrained
+from mnergraph.features.text.encoder import Encoder, TextEncoderModel, encoder_from_config, tiny_encoder
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 
 WORDS = ("Paris", "in", "\u200b")
@@ -15,13 +15,13 @@ WORDS = ("Paris", "in", "\u200b")
 @pytest.mark.parametrize(
     ("encoder", "kind"),
     [
-        (tiny(["paris"], width=16, layers=1, heads=2), TextEncoderModel),
+        (tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2), TextEncoderModel),
         (random_vectors(["paris", "in"], 16, at_least=1), WordVectors),
     ],
 )
 def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: Path) -> None:
     encoder.save(tmp_path)
-    again = untrained(tmp_path)
+    again = encoder_from_config(tmp_path)
     assert type(again) is type(encoder) is kind
     assert (again.name, again.hidden_size) == (encoder.name, encoder.hidden_size)
     assert again.tokenizer(WORDS) == encoder.tokenizer(WORDS)

@@ -17,7 +17,7 @@ from mnergraph.features.text.word_embeddings import (
     forms,
     random_vectors,
     read_vectors,
-    untrained,
+    word_vectors_from_config,
 )
 
 POSTS = ("Paris in 2017", "paris IN 1999", "Kawhi @user8 @User9", "once")
@@ -130,7 +130,7 @@ def test_saved_and_rebuilt_untrained(file: Path, tmp_path: Path) -> None:
     encoder = read_vectors(file, [*WORDS, "😀‍🔥"], at_least=1)
     encoder.save(tmp_path / "deep" / "encoder")
     assert [path.name for path in (tmp_path / "deep" / "encoder").iterdir()] == ["vocabulary.json"]
-    again = untrained(tmp_path / "deep" / "encoder")
+    again = word_vectors_from_config(tmp_path / "deep" / "encoder")
     assert (again.name, again.hidden_size) == (encoder.name, encoder.hidden_size)
     words = [*WORDS, "London", "never", "😀‍🔥"]
     assert again.tokenizer(words) == encoder.tokenizer(words)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mnergraph.features.text import word_pieces as text
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.word_pieces import WordTokenizer, best_windows, windows
 
 LINES = [
@@ -73,7 +73,7 @@ def unigram() -> PreTrainedTokenizerFast:
 
 @cache
 def word_piece() -> PreTrainedTokenizerFast:
-    return tiny(["paris", "rain", "été"], width=8).tokenizer.tokenizer
+    return tiny_encoder(["paris", "rain", "été"], hidden_size=8).tokenizer.tokenizer
 
 
 TOKENIZERS = pytest.mark.parametrize("make", [word_piece, byte_level, unigram])

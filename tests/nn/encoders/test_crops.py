@@ -10,7 +10,7 @@ import torch
 from torchvision.models import resnet18
 from wild import lying, noise
 
-from mnergraph.features.text.encoder import tiny
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph import Complete, GraphBuilder, Relation, Schema, collate
 from mnergraph.labels import LabelSet
@@ -151,7 +151,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
+    words = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
     model = UMGF(words, LABELS, width=16, heads=2, layers=1, resnet="resnet18", resnet_weights=str(weights))
     (layer,) = [part for part in model.modules() if isinstance(part, PixelEncoder)]
     first = torch.load(weights, weights_only=True)
@@ -181,7 +181,7 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
 
 def test_every_parameter_learns(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    words = tiny(["ann", "saw", "rome"], width=16, layers=1, heads=2)
+    words = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
     model = UMGF(words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random")
     model.loss(model.train()(collate(model.builder.build_all(posts)))).backward()
     backbone = [(name, w) for name, w in model.named_parameters() if ".backbone." in name]

@@ -9,7 +9,7 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, layout, post, state, without_objects
 from torch import Tensor, nn
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph import GraphBuilder, Layout, Schema, collate
 from mnergraph.nn.conv.pooling import segment_sum
@@ -24,7 +24,7 @@ WIDTH = 8
 
 def backbone(max_length: int = 512) -> TextEncoderModel:
     torch.manual_seed(0)
-    found = tiny(["paris", "rain"], width=WIDTH, layers=1, heads=2, max_length=max_length)
+    found = tiny_encoder(["paris", "rain"], hidden_size=WIDTH, num_layers=1, heads=2, max_length=max_length)
     found.model.eval()
     return found
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fakes import LABELS, SCHEMA, awkward_posts
 
-from mnergraph.features.text.encoder import TextEncoderModel, tiny
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import GraphBuilder, Schema, collate
 from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
@@ -47,7 +47,7 @@ def test_by_lstm_or_by_a_pretrained_encoder() -> None:
     graph = torch.nn.Sequential(*layers)(graph_of(awkward_posts(), encoder))
     assert graph.x["token"].shape[1] == width == 8
     assert layers[-1].dropout.p == 0.5
-    backbone = tiny(width=16, layers=1, heads=2)
+    backbone = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     layers, width = word_encoder(backbone, 4, character_encoder=CharacterCNN(3, 5))
     assert [type(layer) for layer in layers] == [TextEncoder]
     assert width == 16
@@ -57,7 +57,7 @@ def test_by_lstm_or_by_a_pretrained_encoder() -> None:
 
 
 def test_the_wrong_encoder() -> None:
-    backbone: TextEncoderModel = tiny(width=16, layers=1, heads=2)
+    backbone: TextEncoderModel = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     with pytest.raises(ValueError, match="this model reads word vectors, which 'tiny-random' does not give"):
         BiLSTMCRF(backbone, LABELS)
     with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):

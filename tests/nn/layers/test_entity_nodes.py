@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mnergraph.graph import Complete, Edges, InEntity, Member, Relation, Schema
-from mnergraph.labels import spans
+from mnergraph.labels import tags_to_spans
 from mnergraph.nn.conv.pooling import SpanPooling
 from mnergraph.nn.layers.entity_nodes import EntityEdges, EntityNodes, SpanDecoder
 from mnergraph.nn.state import GraphState
@@ -43,7 +43,7 @@ def of(sentences: list[str], labels: str) -> Tensor:
 def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -> None:
     words = layout(*map(len, sentences))
     word, span, places = SpanDecoder(order)(of(sentences, "".join(order)), words)
-    found = [spans(list(sentence)) for sentence in sentences]
+    found = [tags_to_spans(list(sentence)) for sentence in sentences]
     assert places.counts.tolist() == [len(some) for some in found]
     assert places.num_nodes == sum(map(len, found))
     wanted, number = [], 0
@@ -78,7 +78,7 @@ def test_grow_entities(sentences: list[str]) -> None:
     grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
     rows, members, counts = [], [], []
     for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
-        some = spans(list(sentence))
+        some = tags_to_spans(list(sentence))
         counts.append(len(some))
         for one in some:
             inside = range(start + one.start, start + one.end)
