@@ -24,8 +24,9 @@ either = pytest.mark.parametrize("kind", ["AdaCAN", "AdaCAN words"])
 def attend(operator: AdditiveAttention, asks: Tensor, answers: list[Tensor]) -> Tensor:
     w, out = operator.score.weight[0], torch.zeros_like(asks)
     scores = [w @ torch.tanh(operator.query(asks) + operator.key.weight @ x) for x in answers]
+    total = sum(score.exp() for score in scores)
     for score, x in zip(scores, answers, strict=True):
-        out = out + score.exp() / sum(other.exp() for other in scores) * x
+        out = out + score.exp() / total * x
     return out
 
 

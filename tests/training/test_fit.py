@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -259,15 +259,27 @@ def test_a_finished_run_resumes_to_its_result(
     assert same(weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done)
 
 
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `in_processes.py` has worked in."""
+@pytest.fixture(scope="module", autouse=True)
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.Popen[str]] | None]:
+    """`in_processes.py` and its folder. It starts with the first test here and runs while the others do."""
     if not hasattr(os, "fork"):
-        pytest.skip("needs a system that forks")
+        yield None
+        return
     folder = tmp_path_factory.mktemp("processes")
     command = [sys.executable, str(Path(__file__).parent / "in_processes.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        yield folder, process
+        process.kill()  # no test waited for it
+
+
+@pytest.fixture(scope="module")
+def processes(started: tuple[Path, subprocess.Popen[str]] | None) -> Path:
+    """The folder that `in_processes.py` has worked in."""
+    if started is None:
+        pytest.skip("needs a system that forks")
+    folder, process = started
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     return folder
 
 
