@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mnergraph.labels import (
     LabelSet,
     Span,
-    span_label,
+    fix_bio,
     invalid_inside_tags,
     is_tag,
-    fix_bio,
-    tags_to_spans,
+    span_label,
     spans_to_tags,
+    tags_to_spans,
 )
 
 TAGS = ("O", "B-A", "I-A", "B-B", "I-B")

@@ -19,8 +19,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mnergraph.labels import is_tag
 from mnergraph.labels import fix_bio as repaired
+from mnergraph.labels import is_tag
 from mnergraph.pair import Pair
 
 HEADER = "IMGID:"
