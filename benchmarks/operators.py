@@ -22,7 +22,7 @@ from torch_geometric.nn import RGCNConv, TransformerConv
 from benchmarks.common import LABELS, WORDS, allocated, flops, random_encoder, some_posts, timed
 from benchmarks.steps import training_calls
 from mnergraph.features.text.encoder import tiny_encoder
-from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Relation, Schema, collate
+from mnergraph.graph import Complete, Edges, GraphBuilder, Grounded, Layout, Objects, Relation, Schema, Tokens, collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 from mnergraph.models import UMGF
 from mnergraph.nn.conv.attention import RelationAttention
@@ -138,10 +138,10 @@ def building(repeats: int) -> dict[str, float]:
     torch.set_num_threads(1)
     complete = Schema([Relation("token", "a", "token", Complete()), Relation("object", "a", "object", Complete())])
     grounded = Schema([Relation("object", "g", "token", Grounded()), Relation("token", "g", "object", Grounded())])
-    posts = some_posts(2000)
+    posts, tokenizer = some_posts(2000), tiny_encoder(WORDS).tokenizer
     found = {}
     for name, schema in (("tokens and objects", complete), ("UMGF", complete | grounded)):
-        builder = GraphBuilder(schema, tokenizer=tiny_encoder(WORDS).tokenizer, labels=LABELS)
+        builder = GraphBuilder(schema, [Tokens(tokenizer, LABELS), Objects(tokenizer)])
 
         def build(builder: GraphBuilder = builder) -> list[Any]:
             return builder.build_all(posts)

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
-from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.graph import GraphBuilder, Schema, Tokens, collate
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.state import GraphState
@@ -116,7 +116,7 @@ def _read(
     texts: Sequence[Pair], reader: TextEncoderModel, shape: Shape, batch_size: int, progress: bool
 ) -> list[Tensor]:
     """The states of every text, by the encoder as it is, ``[1 or words, width]``."""
-    builder = GraphBuilder(Schema(), tokenizer=reader.tokenizer, tokens="pieces" if shape == "vector" else "words")
+    builder = GraphBuilder(Schema(), [Tokens(reader.tokenizer, unit="pieces" if shape == "vector" else "words")])
     encoder = TextEncoder(reader, pooling="mean").eval()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].words))
     rows: dict[int, Tensor] = {}

@@ -29,6 +29,16 @@ class Span(NamedTuple):
     type: str
 
 
+@dataclass(frozen=True)
+class Entity:
+    """Words ``start`` to ``end`` (not included) are an entity of this type; ``score`` is its probability, 0 to 1."""
+
+    start: int
+    end: int
+    type: str
+    score: float
+
+
 def is_tag(tag: str) -> bool:
     """Whether this is a BIO2 tag: ``O``, or ``B-`` or ``I-`` and a type."""
     return tag == OUTSIDE or (tag[:2] in ("B-", "I-") and len(tag) > 2)

@@ -49,6 +49,7 @@ class Pair:
         caption: one sentence on what the picture shows.
         image_features: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
+        extra: data of your own by name, which node types and heads of your own read.
     """
 
     words: tuple[str, ...]
@@ -60,6 +61,7 @@ class Pair:
     caption: str | None = None
     image_features: Tensor | None = field(default=None, compare=False, repr=False)
     entities: tuple[tuple[int, int], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.words:

@@ -46,7 +46,7 @@ def umgf() -> Callable[..., UMGF]:
         torch.manual_seed(1)
         encoder = tiny_encoder(["paris", "in", "the", "rain"], hidden_size=16, num_layers=1, heads=2)
         model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_dim=6, hidden=24)
-        nn.init.normal_(model.tasks["tags"].scorer.transitions)
+        nn.init.normal_(model.heads["tags"].decoder.transitions)
         with torch.no_grad():  # so that it finds entities
             for tag in model.labels.tags:
                 if tag in SPECIAL_TAGS:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,17 @@ from mnergraph.graph import (
     Spatial,
     Windowed,
     collate,
+)
+from mnergraph.graph.node_types import (
+    DEFAULT_NODE_TYPES,
+    CreatedNodes,
+    CropReader,
+    Images,
+    NearestWordLookup,
+    NearestWordNodes,
+    Objects,
+    Tokenizer,
+    Tokens,
 )
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS
@@ -101,9 +113,42 @@ def without_objects() -> list[Pair]:
     return [post(4, 0, seed=2), post(1, 0, seed=3, picture=False)]
 
 
+def make_builder(
+    schema: Schema,
+    *,
+    tokenizer: Tokenizer | None = None,
+    characters: Tokenizer | None = None,
+    labels: LabelSet | None = None,
+    tokens: Any = "words",
+    image_dim: int | None = None,
+    pool_image: bool = False,
+    nearest_words: NearestWordLookup | None = None,
+    region_dim: int | None = None,
+    object_classes: Sequence[str] | None = None,
+    add_placeholder_object: bool = False,
+    crop_reader: CropReader | None = None,
+) -> GraphBuilder:
+    """A builder of the package's node types with these options; what else a schema names, layers create."""
+    known = {
+        "token": Tokens(tokenizer, labels, unit=tokens, characters=characters),
+        "object": Objects(
+            tokenizer,
+            region_dim=region_dim,
+            classes=object_classes,
+            add_placeholder=add_placeholder_object,
+            crop_reader=crop_reader,
+        ),
+        "image": Images(image_dim, pool=pool_image),
+        "similar": NearestWordNodes(nearest_words),
+    }
+    subtypes = ("piece", "label_piece", "character")
+    others = [CreatedNodes(name) for name in schema.nodes if name not in (*DEFAULT_NODE_TYPES, *subtypes)]
+    return GraphBuilder(schema, [*(made for name, made in known.items() if name in schema.nodes), *others])
+
+
 def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> GraphState:
     """Posts as the graph before the first layer, with random features of one width on every node."""
-    graph = GraphState.from_batch(collate(GraphBuilder(schema).build_all(posts)), schema)
+    graph = GraphState.from_batch(collate(make_builder(schema).build_all(posts)), schema)
     generator = torch.Generator().manual_seed(seed)
     x = {kind: torch.randn(layout.num_nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
     return graph.update(**x)

@@ -70,7 +70,7 @@ def hand_over_head(
     model: Tagger, task: str, emit: TaggingScores, names: Sequence[str], linear: nn.Linear, crf: torchcrf.CRF
 ) -> None:
     """Copies a task's scores and CRF, from the order of their tags into that of ours."""
-    scorer = model.tasks[task].scorer
+    scorer = model.heads[task].decoder
     order = [names.index(tag) for tag in scorer.tags]
     emit.linear.weight.data, emit.linear.bias.data = linear.weight.data[order], linear.bias.data[order]
     scorer.start_transitions.data = crf.start_transitions.data[order]
@@ -103,7 +103,7 @@ def check(
     """That ours gives their scores of tags and spans, ``[posts, pieces, labels]``, their loss and tags."""
     graph = model(collate(model.builder.build_all(posts)))
     for task, scores, names in (("tags", tags, TAGS), ("spans", spans, SPANS)):
-        order = [names.index(tag) for tag in model.tasks[task].scorer.tags]
+        order = [names.index(tag) for tag in model.heads[task].decoder.tags]
         wanted = scores[ready.mask][:, order]
         torch.testing.assert_close(graph.emissions[task], wanted, rtol=1e-4, atol=1e-4)
     loss = -theirs.crf(tags, ready.gold, ready.mask, reduction="mean")

@@ -24,7 +24,7 @@ BELOW = {
     "graph": {"pair", "labels"},
     "features": {"graph", "pair", "labels", "registry"},
     "data": {"features", "graph", "pair", "labels", "registry"},
-    "nn": {"features", "graph", "pair", "labels"},
+    "nn": {"features", "graph", "pair", "labels", "metrics"},
     "metrics": {"labels"},
     "models": {"nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},
     "training": {"models", "nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},

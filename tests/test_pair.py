@@ -37,7 +37,7 @@ def test_to_json_and_back(pair: Pair) -> None:
 
 def test_nothing_but_vectors_is_left_out() -> None:
     left_out = {entry.name for entry in fields(Pair)} - FULL.to_dict().keys()
-    assert left_out == {"image_features"}
+    assert left_out == {"image_features", "extra"}
     assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
 
 

@@ -20,11 +20,19 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
-from mnergraph.graph.collate import EdgeType, fill
+from mnergraph.graph.collate import (
+    EdgeType,
+    graph_values,
+    pair_of,
+    set_pair,
+    set_store,
+    store_values,
+)
 from mnergraph.graph.edge_rules import EdgeRule, Spatial
+from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType
 from mnergraph.graph.schema import Schema
+from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
-from mnergraph.models.decoding import Entity
 from mnergraph.pair import Pair
 
 #: Of one attribute its dtype and the shape of a row; None for the number of nodes.
@@ -54,12 +62,12 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
         if "object" in dict(told["node_stores"]):
             left = [graph.nodes[node]["index"] for node in nodes.get("object", [])]
             pair = replace(pair, objects=tuple(pair.objects[place] for place in left))
-        data._global_store._mapping["pair"] = pair
+        set_pair(data, pair)
     place: dict[str, int] = {}
     for kind, shape in told["node_stores"]:
         mine = nodes.pop(kind, [])
         place |= {node: row for row, node in enumerate(mine)}
-        fill(data, kind, _tensors([graph.nodes[node] for node in mine], shape))
+        set_store(data, kind, _tensors([graph.nodes[node] for node in mine], shape))
     types = graph.nodes(data="type")
     edges = _by_index(
         ((types[edge[0]], row["relation"], types[edge[1]]), row["index"], edge)
@@ -69,7 +77,7 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
         mine = edges.pop(tuple(key), [])
         ends = [(place[sender], place[receiver]) for sender, receiver, _ in mine]
         index = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).t().contiguous()
-        fill(data, tuple(key), {"edge_index": index} | _tensors([graph.edges[edge] for edge in mine], shape))
+        set_store(data, tuple(key), {"edge_index": index} | _tensors([graph.edges[edge] for edge in mine], shape))
     strange = [*nodes, *(edges.keys() - set(map(tuple, told["complete"])))]
     if strange:
         raise ValueError(f"{', '.join(map(str, strange))} was not in the graph at first; its stores are unknown")
@@ -172,39 +180,47 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def describe_nodes(
-    data: HeteroData, kind: str, *, record: PairRecord | None = None, entities: Sequence[Entity] = ()
+    data: HeteroData,
+    node_type: str,
+    *,
+    node_types: Mapping[str, NodeType] | None = None,
+    record: PairRecord | None = None,
+    entities: Sequence[Entity] = (),
 ) -> list[dict[str, Any]]:
-    """For every node of a type what there is to say of it; nothing for types that nobody knows.
+    """Return for every node of a type what there is to say of it, as `NodeType.describe` does.
 
     Args:
-        data: the graph of one post, which holds its pair.
-        kind: the node type.
-        record: tells the spans of entities that the model grew, and what merged nodes stand for.
+        data: the graph of one post, with its pair.
+        node_type: the node type.
+        node_types: the model's node types, for those of your own; by default those of this package.
+        record: has the spans of entities that the model created, and what merged nodes were merged from.
         entities: the entities that a model found.
     """
-    pair: Pair = data.pair
-    if kind == "token":
-        return [_token(pair, word, entities) for word in data["token"].word.tolist()]
-    if kind == "object":
-        return [
-            _there(
-                label=thing.label or None,
-                box=None if thing.box is None else [float(side) for side in thing.box],
-                score=thing.score,
-                span=None if thing.span is None else list(thing.span),
-            )
-            for thing in pair.objects
+    pair = pair_of(data)
+    if node_type == "entity" and record is not None:
+        return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in record.spans()]
+    merged = [] if record is None else record.merged_slices(node_type)[1:]
+    if merged:
+        return [{"stands_for": f"{part} {index}"} for part, rows in merged for index in range(rows.stop - rows.start)]
+    known = node_types or {}
+    if node_type in known:
+        described = known[node_type].describe(data)
+    elif node_type in DEFAULT_NODE_TYPES:
+        described = DEFAULT_NODE_TYPES[node_type]().describe(data)
+    else:
+        described = [{} for _ in range(data[node_type].num_nodes)]
+    if node_type == "token":
+        described = [
+            values | _predicted(word, entities)
+            for values, word in zip(described, data["token"].word.tolist(), strict=True)
         ]
-    if kind == "image":
-        return [_there(picture=pair.image_path and str(pair.image_path))] * data["image"].num_nodes
-    if kind == "entity":
-        spans = pair.entities if record is None else record.spans()
-        return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in spans]
-    parts = [] if record is None else record.merged_slices(kind)[1:]
-    told: list[dict[str, Any]] = [
-        {"stands_for": f"{part} {place}"} for part, of in parts for place in range(of.stop - of.start)
-    ]
-    return told or [{}] * data[kind].num_nodes
+    return described
+
+
+def _predicted(word: int, entities: Sequence[Entity]) -> dict[str, Any]:
+    """The type and score of the entity that contains the word."""
+    inside = [entity for entity in entities if entity.start <= word < entity.end]
+    return {"entity": inside[-1].type, "entity_score": inside[-1].score} if inside else {}
 
 
 def describe_edge(kind: EdgeRule | None, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,20 +234,6 @@ def describe_edge(kind: EdgeRule | None, features: Mapping[str, Any]) -> dict[st
     return told
 
 
-def _token(pair: Pair, word: int, entities: Sequence[Entity]) -> dict[str, Any]:
-    if word < 0:  # [CLS], [SEP]
-        return {}
-    told = _there(word=pair.words[word], tag=pair.labels and pair.labels[word])
-    for found in entities:
-        if found.start <= word < found.end:
-            told |= {"entity": found.type, "entity_score": found.score}
-    return told
-
-
-def _there(**told: Any) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if value is not None}
-
-
 def attention_graph(model: Tagger, pair: Pair) -> nx.MultiDiGraph:
     """What the model sees of a post: every node and edge, what each layer weighs, and the entities found.
 
@@ -241,13 +243,16 @@ def attention_graph(model: Tagger, pair: Pair) -> nx.MultiDiGraph:
     """
     with record_attention(model) as record:
         (entities,) = model.predict([pair])
-    return to_networkx(model.builder(pair), model.schema, record=record.posts[0], entities=entities)
+    data = model.builder(pair)
+    node_types = model.builder.node_types
+    return to_networkx(data, model.schema, node_types=node_types, record=record.posts[0], entities=entities)
 
 
 def to_networkx(
     data: HeteroData,
     schema: Schema | None = None,
     *,
+    node_types: Mapping[str, NodeType] | None = None,
     record: PairRecord | None = None,
     entities: Sequence[Entity] = (),
 ) -> nx.MultiDiGraph:
@@ -258,7 +263,8 @@ def to_networkx(
 
     - every node: ``type``, ``index``; ``mean_gate``, by layer; ``features``, its row of the store's tensors
     - token: ``word``, ``tag`` (gold), ``entity`` and ``entity_score`` (predicted)
-    - object: ``label``, ``box``, ``score``, ``span`` (the words that ground it); image: ``picture``
+    - object: ``label``, ``box``, ``score``, ``span`` (the words that ground it); image: ``image_path``; a node type of
+      your own: what its `NodeType.describe` returns
     - entity: ``span``, ``word``; merged nodes: ``stands_for``, another node's name
     - every edge: ``relation``; ``index``, its place in the relation; ``kind``, such as ``"Complete"``;
       ``features``; of a spatial one ``label``, ``distance``, ``angle``
@@ -271,6 +277,7 @@ def to_networkx(
         data: the graph of one post, as `GraphBuilder` makes it.
         schema: names the relations' kinds, and says which are complete: those are not stored, and without
             the schema their edges are missing.
+        node_types: the model's node types (``model.builder.node_types``), which describe nodes of your own types.
         record: what a model weighed in this post. Nodes that it grew replace those of their type.
         entities: what it found.
 
@@ -278,7 +285,7 @@ def to_networkx(
         ValueError: for a batch, for the record of another post, or for what networkx could not carry back.
         KeyError: when the record weighs an edge that is not there.
     """
-    held = {} if isinstance(data, Batch) else data._global_store._mapping
+    held = {} if isinstance(data, Batch) else graph_values(data)
     if isinstance(data, Batch) or held.keys() - {"pair"}:
         what = "a batch" if isinstance(data, Batch) else f"a graph that itself holds {', '.join(held)}"
         raise ValueError(f"to_networkx takes the graph of one post, not {what}; GraphBuilder makes it")
@@ -292,14 +299,17 @@ def to_networkx(
 
     graph = nx.MultiDiGraph(
         pair=None if pair is None else pair.to_dict(),
-        node_stores=[[store._key, shapes(store._mapping)] for store in data.node_stores],
-        edge_stores=[[list(store._key), shapes(store._mapping)] for store in data.edge_stores],
+        node_stores=[[key, shapes(store_values(data, key))] for key in data.node_types],
+        edge_stores=[[list(key), shapes(store_values(data, key))] for key in data.edge_types],
         complete=[list(key) for key in complete],
     )
-    for store in data.node_stores:
-        _add_nodes(graph, data, store._key, record, entities)
-    for store in data.edge_stores:
-        _add_edges(graph, store._key, store._mapping, kinds)
+    for key in data.node_types:
+        told: list[dict[str, Any]] = [{} for _ in range(data[key].num_nodes)]
+        if pair is not None:
+            told = describe_nodes(data, key, node_types=node_types, record=record, entities=entities)
+        _add_nodes(graph, data, key, told)
+    for key in data.edge_types:
+        _add_edges(graph, key, store_values(data, key), kinds)
     for key, index in complete.items():
         _add_edges(graph, key, {"edge_index": index}, kinds)
     if record is not None:
@@ -308,19 +318,11 @@ def to_networkx(
 
 
 def _add_nodes(
-    graph: nx.MultiDiGraph,
-    data: HeteroData,
-    kind: str,
-    record: PairRecord | None,
-    entities: Sequence[Entity],
+    graph: nx.MultiDiGraph, data: HeteroData, node_type: str, described: Sequence[Mapping[str, Any]]
 ) -> None:
-    store = data[kind]
-    features = rows(store._mapping, store.num_nodes, kind)
-    told: list[dict[str, Any]] = [{}] * len(features)
-    if "pair" in data._global_store._mapping:
-        told = describe_nodes(data, kind, record=record, entities=entities)
-    for place, (words, row) in enumerate(zip(told, features, strict=True)):
-        graph.add_node(f"{kind} {place}", type=kind, index=place, **words, features=row)
+    features = rows(store_values(data, node_type), data[node_type].num_nodes, node_type)
+    for index, (values, row) in enumerate(zip(described, features, strict=True)):
+        graph.add_node(f"{node_type} {index}", type=node_type, index=index, **values, features=row)
 
 
 def _add_edges(
@@ -366,9 +368,9 @@ def _with_grown(data: HeteroData, record: PairRecord) -> HeteroData:
     grown = copy.copy(data)
     for kind, count in record.nodes.items():
         if kind not in data.node_types or data[kind].num_nodes != count:
-            fill(grown, kind, {"num_nodes": count})
+            set_store(grown, kind, {"num_nodes": count})
     for relation, index in record.dynamic_edges.items():
-        fill(grown, relation, {"edge_index": index})
+        set_store(grown, relation, {"edge_index": index})
     return grown
 
 

@@ -10,8 +10,8 @@ from scipy.stats import kendalltau
 from mnergraph.explain.occlusion import occlusion
 from mnergraph.explain.recorder import record_attention
 from mnergraph.graph.collate import EdgeType
+from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
-from mnergraph.models.decoding import Entity
 from mnergraph.pair import Pair
 
 

@@ -11,9 +11,8 @@ from torch import nn
 
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
-from mnergraph.labels import Span
+from mnergraph.labels import Entity, Span
 from mnergraph.models.base import Tagger
-from mnergraph.models.decoding import Entity
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 

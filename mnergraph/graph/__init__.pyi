@@ -43,6 +43,33 @@ from .layout import (
 from .layout import (
     Layout as Layout,
 )
+from .node_types import (
+    CreatedNodes as CreatedNodes,
+)
+from .node_types import (
+    Entities as Entities,
+)
+from .node_types import (
+    Images as Images,
+)
+from .node_types import (
+    NearestWordNodes as NearestWordNodes,
+)
+from .node_types import (
+    NodeType as NodeType,
+)
+from .node_types import (
+    Objects as Objects,
+)
+from .node_types import (
+    Sentences as Sentences,
+)
+from .node_types import (
+    Tokens as Tokens,
+)
+from .node_types import (
+    add_subtokens as add_subtokens,
+)
 from .schema import (
     Relation as Relation,
 )

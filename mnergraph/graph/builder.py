@@ -1,174 +1,97 @@
-"""A pair with its evidence becomes one HeteroData that holds every store of the schema, also empty ones."""
+"""A pair becomes one HeteroData that holds every store of the schema, also empty ones."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Literal, Protocol
+from collections.abc import Iterable, Mapping
 
-import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.collate import fill
-from mnergraph.graph.node_stores import (
-    CHARACTERS,
-    LABEL_PIECES,
-    NO_BOX,
-    NOTHING,
-    NearestWordLookup,
-    Tokenizer,
-    Tokens,
-    add_subtokens,
-    image_store,
-    object_store,
-    similar_store,
-)
-from mnergraph.graph.prefetch import prefetch
+from mnergraph.graph.collate import set_pair, set_store, store_values
+from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
 
-class CropReader(Protocol):
-    """What the builder needs to put pixels into object nodes; `mnergraph.features.vision.crops.CropPixels` is one."""
-
-    def boxed(self, pair: Pair) -> Pair:
-        """The pair, its whole picture an object where nothing else has a box."""
-
-    def __call__(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        """Pixels ``[objects, 3, size, size]`` and which objects have any, ``[objects]``."""
-
-
 class GraphBuilder:
-    """Makes the graph of a post.
+    """Makes the graph of a pair: the nodes of every type of the schema, then the edges of its relations.
 
-    Node stores, for the types that the schema names:
-
-    - ``token``: ``word`` (which word it belongs to, -1 for a special token), ``starts_word``, and ``y``
-      (label index, -1 where nobody annotated) when labels are given;
-    - ``piece``: ``input_ids``, joined to its token by ``(piece, part_of, token)``, when a tokenizer is given;
-    - ``character``: ``input_ids``, joined to its word by ``(character, part_of, token)``, when characters are
-      given;
-    - ``object``: ``box`` ``[n, 4]`` in pixels (NaN without one), and with ``region_dim`` also ``x``
-      ``[n, region_dim]`` with ``has_x``; ``label_piece`` holds the pieces of the objects' labels;
-      with ``classes`` also ``class_id``: the label's place among them from 1, one behind the last where it is
-      none of them, 0 for the object that stands for none;
-    - ``similar``: ``row`` (place among the vectors), ``word`` (the word that it resembles) and ``cosine``;
-    - ``image``: ``x`` ``[grid, image_dim]``; ``entity``: ``num_nodes`` alone;
-    - ``sentence``: one node, with ``picture_size`` ``[1, 2]``, width and height in pixels (NaN where nobody
-      knows them).
-
-    The pair itself is kept as ``data.pair``. Relations follow from the schema; complete ones are not stored.
+    Edges of fully connected relations are not stored. The pair is kept as ``data.pair``.
 
     Args:
         schema: the node types and relations.
-        tokenizer: turns words into pieces; without one there are no piece nodes.
-        characters: turns words into characters, for models that read spelling; without it there are none.
-        labels: the label set that ``y`` counts in.
-        tokens: ``"words"``, or ``"pieces"`` as the released codes have it: every piece is a token, [CLS] and
-            [SEP] among them, with X as the label of a word's later pieces.
-        region_dim: width of the objects' region vectors; None leaves them out.
-        image_dim: width of the picture's features; None leaves them out.
-        pool_image: whether a grid becomes one image node, its mean.
-        nearest_words: finds the words' neighbours in a table of vectors; without it there are no similar words.
-        object_classes: names of the classes that objects' labels are counted in; None leaves that out.
-        add_placeholder_object: whether a post without objects gets one that is nothing, without label, box or region.
-        crop_reader: cuts the objects' pixels out of the picture, for a backbone that learns with the model: object
-            nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are large, so `draft` leaves them
-            out and `finish` adds them, batch by batch, in the workers of a loader.
+        node_types: what makes the nodes of each type; for ``token``, ``object``, ``image``, ``entity``,
+            ``similar`` and ``sentence`` the defaults of `mnergraph.graph.node_types` fill in.
+
+    Attributes:
+        node_types: by name, in the order in which nodes are made.
 
     Raises:
-        ValueError: for a pair whose features have another width, or whose labels are not in the label set;
-            the message names the post.
+        ValueError: for a node type of the schema that nothing makes, or for two that make the same.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        *,
-        tokenizer: Tokenizer | None = None,
-        characters: Tokenizer | None = None,
-        labels: LabelSet | None = None,
-        tokens: Literal["words", "pieces"] = "words",
-        region_dim: int | None = None,
-        image_dim: int | None = None,
-        pool_image: bool = False,
-        nearest_words: NearestWordLookup | None = None,
-        object_classes: Sequence[str] | None = None,
-        add_placeholder_object: bool = False,
-        crop_reader: CropReader | None = None,
-    ) -> None:
-        if crop_reader is not None and region_dim is not None:
-            raise ValueError("objects have pixels or region vectors: give cuts or region_dim, not both")
-        self.crop_reader = crop_reader
-        if tokens == "pieces" and characters is not None:
-            raise ValueError("characters are those of words, so they can't go with tokens='pieces'")
-        self.characters = characters
-        self.schema, self.tokenizer, self.tokens = schema, tokenizer, tokens
-        self.region_dim, self.image_dim, self.pool_image = region_dim, image_dim, pool_image
-        self.nearest_words, self.add_placeholder_object = nearest_words, add_placeholder_object
-        self.object_classes = None
-        if object_classes is not None:
-            self.object_classes = {name.lower(): place for place, name in enumerate(object_classes, 1)}
-        self._tokens = Tokens(tokenizer, labels, tokens)
-        self._has = frozenset(schema.nodes)
-        self._grown = [kind for kind in schema.nodes if kind not in _MADE]
+    def __init__(self, schema: Schema, node_types: Iterable[NodeType] = ()) -> None:
+        given: dict[str, NodeType] = {}
+        for node_type in node_types:
+            if node_type.name in given:
+                raise ValueError(f"two node types make {node_type.name!r} nodes: give one")
+            given[node_type.name] = node_type
+        for name in schema.nodes:
+            if name in DEFAULT_NODE_TYPES:
+                given.setdefault(name, DEFAULT_NODE_TYPES[name]())
+        made = {*given, *(name for node_type in given.values() for name in node_type.subtypes)}
+        missing = [name for name in schema.nodes if name not in made]
+        if missing:
+            raise ValueError(
+                f"nothing makes the nodes of {', '.join(map(repr, missing))}: give node_types=[...] an object of your "
+                f"NodeType, or CreatedNodes({missing[0]!r}) if a layer creates them in the forward pass"
+            )
+        unknown = [name for name in given if name not in schema.nodes]
+        if unknown:
+            raise ValueError(
+                f"the schema has no {', '.join(map(repr, unknown))} nodes; it has {', '.join(schema.nodes)}. Name "
+                "them in a relation, or in Schema(nodes=[...])"
+            )
+        self.schema = schema
+        self.node_types: Mapping[str, NodeType] = {name: given[name] for name in schema.nodes if name in given}
+        self._types = list(self.node_types.values())
+        self._loaded = [t for t in self._types if type(t).load is not NodeType.load]
 
     def __call__(self, pair: Pair) -> HeteroData:
+        """Return the graph of a pair.
+
+        Raises:
+            ValueError: for features of another width than the node types expect, or a label that is not in the
+                label set; the message names the post.
+        """
         return self.load_image_tensors(self.build(pair))
 
-    def load_image_tensors(self, build: HeteroData) -> HeteroData:
-        """The graph with objects' pixels and the picture's features, if any; the draft stays as it is."""
-        cut = self.crop_reader is not None and "object" in self._has
-        shown = self.image_dim is not None and "image" in self._has
-        data = copy.copy(build) if cut or shown else build
-        if self.crop_reader is not None and cut:
-            pixels, has = self.crop_reader(build._global_store._mapping["pair"])
-            fill(data, "object", {**build["object"]._mapping, "pixels": pixels, "has_x": has})
-        if shown:
-            image = build["image"]._mapping
-            fill(data, "image", {**image, "x": prefetch(image["x"]).float()})
-        return data
-
     def build(self, pair: Pair) -> HeteroData:
-        """The graph of a post without its objects' pixels, its picture's features where and as they lie."""
+        """Return the graph without what `load_image_tensors` adds, which is too large to keep for many pairs."""
+        for node_type in self._types:
+            pair = node_type.prepare(pair)
         data = HeteroData()
-        if self.crop_reader is not None:
-            pair = self.crop_reader.boxed(pair)
-        data._global_store._mapping["pair"] = pair
-        self._tokens.add(data, pair)
-        if self.characters is not None:
-            add_subtokens(data, CHARACTERS, self.characters(pair.words))
-        if "object" in self._has:
-            self._add_objects(data, pair)
-        if "image" in self._has:
-            fill(data, "image", image_store(pair, self.image_dim, pool=self.pool_image))
-        if "entity" in self._has:
-            fill(data, "entity", {"num_nodes": len(pair.entities)})
-        if "sentence" in self._has:
-            size = torch.tensor([pair.size or NO_BOX[:2]], dtype=torch.float32)
-            fill(data, "sentence", {"picture_size": size, "num_nodes": 1})
-        if "similar" in self._has:
-            fill(data, "similar", similar_store(pair, self.nearest_words))
-        for kind in self._grown:
-            if kind not in data._node_store_dict:
-                fill(data, kind, {"num_nodes": 0})
+        set_pair(data, pair)
+        for node_type in self._types:
+            node_type.add_to(data, pair)
         self.schema.connect(data)
         return data
 
+    def load_image_tensors(self, data: HeteroData) -> HeteroData:
+        """Return the graph with objects' pixels and the image's features in memory; the given one is unchanged."""
+        loaded = {node_type.name: node_type.load(data) for node_type in self._loaded}
+        if not any(loaded.values()):
+            return data
+        complete = copy.copy(data)
+        for name, values in loaded.items():
+            if values:
+                set_store(complete, name, {**store_values(data, name), **values})
+        return complete
+
     def build_all(self, pairs: Iterable[Pair]) -> list[HeteroData]:
-        """The graphs of many posts."""
+        """Return the graphs of many pairs."""
         return [self(pair) for pair in pairs]
 
-    def _add_objects(self, data: HeteroData, pair: Pair) -> None:
-        objects = pair.objects or ((NOTHING,) if self.add_placeholder_object else ())
-        fill(data, "object", object_store(pair, objects, self.region_dim, self.object_classes))
-        if self.tokenizer is None:
-            return
-        pieces = [list(chain.from_iterable(self.tokenizer(thing.label.split()))) for thing in objects]
-        add_subtokens(data, LABEL_PIECES, pieces)
-
-
-_MADE = ("token", "object", "image", "entity", "sentence", "similar")
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        """Return what the node types read and the pair does not have; see `NodeType.missing`."""
+        return tuple(what for node_type in self._types for what in node_type.missing(pair))

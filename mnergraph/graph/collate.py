@@ -1,14 +1,11 @@
-"""Stores of a HeteroData, filled at once.
+"""Stores of a HeteroData and batches of graphs, through PyG's private attributes: the only file that uses them.
 
-The time of a small graph is PyG's attribute access: setting an attribute of a store costs more than
-making its tensor. Here a store is made with its attributes in one go, exactly as PyG would hold
-them; a test compares the two.
+Most of the time of a small graph is PyG's attribute access: setting an attribute of a store costs more than making
+its tensor. Here a store is set with all its attributes at once, exactly as PyG holds them; a test compares the two.
 
-Many graphs to one batch: the same HeteroDataBatch that PyG makes, without its cost per graph.
-
-PyG's collate takes node and edge types from the first graph: a type missing there is dropped, one missing
-later puts edges on the wrong sentence, both silently. Here every graph must hold the same stores with the
-same attributes, as all graphs of one builder do, or the post that differs is named.
+`collate` makes the same HeteroDataBatch as PyG. PyG's own takes node and edge types from the first graph: a type
+missing there is dropped, and one missing later puts edges on the wrong sentence, both silently. Here every graph must
+have the same stores with the same attributes, as all graphs of one builder do, or the post that differs is named.
 """
 
 from __future__ import annotations
@@ -24,24 +21,54 @@ from torch_geometric.data import Batch, HeteroData
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 
 from mnergraph.graph.layout import Layout
+from mnergraph.pair import Pair
 
 #: Source node type, name, target node type.
 EdgeType = tuple[str, str, str]
 
 
-def fill(data: HeteroData, kind: str | EdgeType, values: dict[str, Any]) -> None:
-    """Gives the graph a new store of this node or edge type that holds these attributes."""
-    if isinstance(kind, str):
+def set_store(data: HeteroData, key: str | EdgeType, values: dict[str, Any]) -> None:
+    """Set the store of a node or edge type to these attributes, replacing the store there was."""
+    if isinstance(key, str):
         store, stores = NodeStorage.__new__(NodeStorage), data._node_store_dict
     else:
         store, stores = EdgeStorage.__new__(EdgeStorage), data._edge_store_dict
-    store.__dict__.update(_mapping=values, _key=kind, _parent=weakref.ref(data))
-    stores[kind] = store
+    store.__dict__.update(_mapping=values, _key=key, _parent=weakref.ref(data))
+    stores[key] = store
 
 
-def count(data: HeteroData, kind: str) -> int:
-    """How many nodes of this type the graph of a post holds: ``data[kind].num_nodes``, without its cost."""
-    return data._node_store_dict[kind]._mapping["num_nodes"]
+def store_values(data: HeteroData, key: str | EdgeType) -> dict[str, Any]:
+    """Return the attributes of a node or edge type's store by name; not to be changed.
+
+    Raises:
+        KeyError: when the graph has no such store.
+    """
+    stores = data._node_store_dict if isinstance(key, str) else data._edge_store_dict
+    values: dict[str, Any] = stores[key]._mapping
+    return values
+
+
+def num_nodes(data: HeteroData, node_type: str) -> int:
+    """Return ``data[node_type].num_nodes`` of a pair's graph, at a fraction of its cost."""
+    count: int = data._node_store_dict[node_type]._mapping["num_nodes"]
+    return count
+
+
+def graph_values(data: HeteroData) -> dict[str, Any]:
+    """Return what the graph holds besides node and edge stores: its ``pair``."""
+    values: dict[str, Any] = data._global_store._mapping
+    return values
+
+
+def set_pair(data: HeteroData, pair: Pair) -> None:
+    """Set ``data.pair``."""
+    data._global_store._mapping["pair"] = pair
+
+
+def pair_of(data: HeteroData) -> Pair:
+    """Return ``data.pair``, at a fraction of its cost."""
+    pair: Pair = data._global_store._mapping["pair"]
+    return pair
 
 
 def collate(graphs: Sequence[HeteroData]) -> Batch:
@@ -85,7 +112,7 @@ def _collate_nodes(
     slices[kind], shifts[kind] = dict.fromkeys(tensors, ptr), dict.fromkeys(tensors)
     values["batch"] = torch.from_numpy(np.repeat(np.arange(len(graphs)), counts))
     values["ptr"] = ptr
-    fill(batch, kind, values)
+    set_store(batch, kind, values)
     # num_nodes is not sliced: this is where PyG looks when it takes a batch apart
     batch._node_store_dict[kind].__dict__["_num_nodes"] = counts
     return counts
@@ -105,7 +132,7 @@ def _collate_edges(
     values["edge_index"] += torch.from_numpy(np.repeat(start, counts, axis=1))
     slices[key], shifts[key] = dict.fromkeys(values, edge_ptr), dict.fromkeys(values)
     shifts[key]["edge_index"] = torch.from_numpy(start).t()[..., None]
-    fill(batch, key, values)
+    set_store(batch, key, values)
 
 
 def _running(counts: list[int]) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.box_geometry import spatial_edges
-from mnergraph.graph.collate import count
+from mnergraph.graph.collate import num_nodes, pair_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,10 @@ class Grounded(EdgeRule):
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
         if {src, dst} != {"token", "object"}:
             raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
-        pair = data._global_store._mapping["pair"]
+        pair = pair_of(data)
         spans = [thing.span for thing in pair.objects]
         if not any(spans):
-            return _everything(count(data, src), count(data, dst)).clone()
+            return _everything(num_nodes(data, src), num_nodes(data, dst)).clone()
         word = data["token"].word
         lows = torch.tensor([-1 if span is None else span[0] for span in spans])
         highs = torch.tensor([len(pair.words) if span is None else span[1] for span in spans])
@@ -195,7 +195,7 @@ class NearestWordOf(EdgeRule):
             raise ValueError(f"NearestWordOf joins similar to token, not {src} to {dst}")
         similar = data["similar"]
         begins = data["token"].starts_word.nonzero()[:, 0]
-        index = torch.stack([torch.arange(count(data, "similar")), begins[similar.word]])
+        index = torch.stack([torch.arange(num_nodes(data, "similar")), begins[similar.word]])
         return EdgeSet(index, edge_attr=similar.cosine[:, None])
 
 
@@ -211,7 +211,7 @@ class InEntity(EdgeRule):
         if (src == "token") == (dst == "token"):
             raise ValueError(f"InEntity joins token and another node type, not {src} and {dst}")
         words = _inside(data).any(0)
-        index = _everything(count(data, src if dst == "token" else dst), len(words))
+        index = _everything(num_nodes(data, src if dst == "token" else dst), len(words))
         index = index[:, words[index[1]]]
         return index if dst == "token" else index.flip(0)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.collate import EdgeType, fill
+from mnergraph.graph.collate import EdgeType, set_store, store_values
 from mnergraph.graph.edge_rules import EdgeRule, EdgeSet
 
 
@@ -158,9 +158,9 @@ class Schema:
             if mirror is None:
                 found = relation.connect(data)
             else:
-                found = EdgeSet(data._edge_store_dict[mirror]._mapping["edge_index"].flip(0))
+                found = EdgeSet(store_values(data, mirror)["edge_index"].flip(0))
             held = {"edge_index": found.edge_index, "edge_type": found.edge_type, "edge_attr": found.edge_attr}
-            fill(data, relation.key, {name: value for name, value in held.items() if value is not None})
+            set_store(data, relation.key, {name: value for name, value in held.items() if value is not None})
 
     def materialize(self, data: HeteroData) -> HeteroData:
         """A copy of one post's graph with every edge of every relation written out.

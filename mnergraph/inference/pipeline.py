@@ -20,8 +20,8 @@ from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
 from mnergraph.inference.output import NERResult
 from mnergraph.inference.processor import Pipeline
+from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
-from mnergraph.models.decoding import Entity
 from mnergraph.pair import Pair, Post
 
 #: What a post's words and its picture may be given as.

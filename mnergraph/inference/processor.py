@@ -259,10 +259,10 @@ class Pipeline:
         """Whether the model reads what is seen in pictures, and there is nothing of this post's."""
         if pair.image_path is None:
             return False
-        builder = self.model.builder
-        image = builder.image_dim is not None and pair.image_features is None
+        missing = self.model.builder.missing(pair)
+        image = "image features" in missing
         looked = seen.objects is not None or self.crops is not None
-        regions = builder.region_dim is not None and all(thing.region is None for thing in pair.objects)
+        regions = "region features" in missing
         nothing = bool(self.eyes.eyes) and not pair.objects and pair.image_features is None and pair.caption is None
         return image or (not looked and (regions or nothing))
 

@@ -4,9 +4,6 @@ from .adacan import (
 from .base import (
     Tagger as Tagger,
 )
-from .decoding import (
-    Entity as Entity,
-)
 from .gei.model import (
     GEI as GEI,
 )

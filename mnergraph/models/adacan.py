@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
 from mnergraph.graph.edge_rules import Complete
+from mnergraph.graph.node_types import Images, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -40,7 +41,7 @@ from mnergraph.nn.encoders.characters import CharacterCNN
 from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.encoders.word_vectors import word_encoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.layers.gates import Gate, GatedMix
 from mnergraph.nn.layers.hetero import FeatureModule, NodeTypeModule, RelationModule
 
@@ -111,9 +112,8 @@ class AdaCAN(Tagger):
                 FeatureModule(AdaptiveFusion(width), in_keys=("token", "seen", "told"), out_key="filtered"),
                 TaggingScores("tags", 2 * width, len(labels), in_keys=("token", "filtered")),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            characters=encoder.characters,
-            image_dim=image_dim,
+            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim)],
         )

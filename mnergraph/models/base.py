@@ -1,9 +1,9 @@
-"""What every model is: a schema, a stack, and tasks. Models assemble; nobody overrides forward."""
+"""What every model is: a schema, a stack of layers, and heads. Models assemble; forward is never overridden."""
 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,41 +15,37 @@ from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.text.encoder import Encoder
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.graph.builder import CropReader, GraphBuilder
+from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
-from mnergraph.graph.node_stores import NO_LABEL, Tokenizer
+from mnergraph.graph.node_types import CreatedNodes, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import LabelSet, Span, tags_to_spans
-from mnergraph.models.decoding import Entity, decode_word_tags, span_marginal_product
+from mnergraph.labels import Entity, LabelSet, Span
 from mnergraph.models.hub import folder_of, load_saved, model_card, save
 from mnergraph.nn.encoders.crops import PixelEncoder
-from mnergraph.nn.heads.tagging import Task
+from mnergraph.nn.heads.base import Head
+from mnergraph.nn.heads.tagging import TAGS, TaggingHead
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 
 class Tagger(nn.Module, ModelHubMixin, ABC):
-    """Base of all models. A subclass's constructor hands over the parts and does nothing else.
+    """Base of all models. A subclass's constructor passes the parts and does nothing else.
 
     Args:
-        schema: what is connected to what.
-        layers: from raw stores to emissions, each GraphState -> GraphState.
-        tasks: what is trained; the one named ``"tags"`` is the product.
-        encoder: the text encoder that the first layers hold.
-        labels: label set of the tags.
-        characters: turns words into characters, where the layers read them.
-        tokens: whether words or pieces are the graph's tokens.
-        region_dim: width of the region vectors that the objects carry, if any.
-        image_dim: width of the picture's features, if any.
-        pool_image: whether a grid of them becomes one image node.
-        nearest_words: the words' neighbours, if any; saved with the model.
-        object_classes: names of the classes that objects' labels are counted in, if any.
-        add_placeholder_object: whether a post without objects gets one that is nothing.
-        crop_reader: cuts the objects' pixels, where a `PixelEncoder` is among the layers.
-        reduction: whether the loss is the sentences' ``mean`` or ``sum``.
+        schema: the node types and relations.
+        layers: from node stores to scores, each GraphState -> GraphState.
+        heads: what is trained; the one named ``"tags"`` gives the entities.
+        encoder: the text encoder that the first layers contain.
+        labels: the label set of the tags.
+        node_types: what makes the nodes of each type; by default `Tokens` of words and, where the schema has
+            objects, `Objects` with their labels' pieces. Node types that a layer creates (its ``creates``) are
+            added.
+        nearest_words: the table that `NearestWordNodes` look words up in, if any; saved with the model.
+        reduction: whether the loss is the posts' ``mean`` or ``sum``.
 
     Attributes:
-        metadata: what is known of the weights (data, scores, evidence, versions), saved with them.
+        builder: makes the graphs that the model takes.
+        metadata: what is recorded of the weights (data, scores, evidence, versions); saved with them.
     """
 
     def __init__(
@@ -57,115 +53,101 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         *,
         schema: Schema,
         layers: Sequence[nn.Module],
-        tasks: Sequence[Task],
+        heads: Sequence[Head],
         encoder: Encoder,
         labels: LabelSet,
-        characters: Tokenizer | None = None,
-        tokens: Literal["words", "pieces"] = "words",
-        region_dim: int | None = None,
-        image_dim: int | None = None,
-        pool_image: bool = False,
+        node_types: Iterable[NodeType] = (),
         nearest_words: NearestWords | None = None,
-        object_classes: Sequence[str] | None = None,
-        add_placeholder_object: bool = False,
-        crop_reader: CropReader | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
         self.schema, self.encoder, self.labels, self.reduction = schema, encoder, labels, reduction
         self.layers = nn.Sequential(*layers)
-        self.tasks = nn.ModuleDict({task.name: task for task in tasks})
-        self.builder = GraphBuilder(
-            schema,
-            tokenizer=encoder.tokenizer,
-            characters=characters,
-            labels=labels,
-            tokens=tokens,
-            region_dim=region_dim,
-            image_dim=image_dim,
-            pool_image=pool_image,
-            nearest_words=nearest_words,
-            object_classes=object_classes,
-            add_placeholder_object=add_placeholder_object,
-            crop_reader=crop_reader,
-        )
+        self.heads = nn.ModuleDict({head.name: head for head in heads})
+        if len(self.heads) != len(heads):
+            raise ValueError(f"two heads have one name among {', '.join(head.name for head in heads)}")
+        given = {node_type.name: node_type for node_type in self._default_node_types()}
+        given |= {node_type.name: node_type for node_type in node_types}
+        self.builder = GraphBuilder(schema, given.values())
         self.nearest_words = nearest_words
         self.metadata: dict[str, Any] = {}
 
-    # --- one forward, read twice -----------------------------------------------------------------------
+    def _default_node_types(self) -> Iterable[NodeType]:
+        yield Tokens(self.encoder.tokenizer, self.labels)
+        if "object" in self.schema.nodes:
+            yield Objects(self.encoder.tokenizer)
+        created = dict.fromkeys(name for module in self.modules() for name in getattr(module, "creates", ()))
+        yield from (CreatedNodes(name) for name in created if name in self.schema.nodes and name != "entity")
+
+    # --- one forward, for loss and for decoding -----------------------------------------------------------
 
     def forward(self, data: HeteroData | Batch) -> GraphState:
-        """The last graph: every task's emissions are in it."""
+        """Return the last graph, with every head's scores."""
         return self.layers(GraphState.from_batch(data, self.schema))
 
     def loss(self, graph: GraphState) -> Tensor:
-        """The weighted loss of all tasks, reduced over the sentences.
+        """Return the weighted loss of all heads, reduced over the posts.
 
         Raises:
-            ValueError: when a post of the batch has no labels.
+            ValueError: when a post of the batch has no gold value that a head needs.
         """
-        gold = graph.data["token"].y
-        if gold.numel() and int(gold.min()) == NO_LABEL:
-            nobody = [pair.id for pair in graph.data.pair if pair.labels is None]
-            raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, nobody[:5]))}")
-        total = torch.stack([task.weight * task.loss(graph, gold) for task in map(self._task, self.tasks)]).sum(0)
+        losses = [head.weight * head.loss(graph) for head in self._heads()]
+        total = torch.stack(losses).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()
 
     def decode_tags(self, graph: GraphState) -> list[list[str]]:
-        """One tag for every word of every post; what stands for no word ([CLS], X) counts as outside."""
-        return decode_word_tags(graph, self._task("tags"), self.labels)
+        """Return one tag for every word of every post; special tags ([CLS], X) count as outside."""
+        return self.tagging_head.decode_tags(graph)
 
     def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
-        """The entities of every post, each with its probability under the tag task's scorer.
-
-        Where tokens are words this is the posterior mass of all label sequences that spell the entity. Where
-        they are pieces it is the product of the marginal probabilities of its words' tags.
-        """
-        decode_tags = self.decode_tags(graph)
-        found = [tags_to_spans(of_post) for of_post in decode_tags]
-        scores = self.span_probabilities(graph, found, decode_tags)
-        return [
-            [Entity(*span, score) for span, score in zip(post, sure, strict=True)]
-            for post, sure in zip(found, scores, strict=True)
-        ]
+        """Return the entities of every post, each with its probability; see `TaggingHead.decode`."""
+        return self.tagging_head.decode(graph)
 
     def span_probabilities(
-        self, graph: GraphState, found: Sequence[Sequence[Span]], decode_tags: Sequence[Sequence[str]]
+        self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """The probability of these spans, as `entities` tells it, be they the best ones of the graph or not.
+        """Return the probability of spans, be they the best ones or not; see `TaggingHead.span_probabilities`."""
+        return self.tagging_head.span_probabilities(graph, spans, tags)
 
-        Args:
-            graph: the last graph.
-            found: the spans of every post.
-            tags: one tag for every word of every post, which spell them.
+    def decode_heads(self, graph: GraphState) -> list[dict[str, Any]]:
+        """Return for every post what the heads of post labels and of your own predict, by the head's name.
+
+        Those of tags and of token labels that are trained beside them (span detection) are left out.
         """
-        task = self._task("tags")
-        if self.builder.tokens == "words":
-            return task.scorer.span_probability(*task.scores(graph), found)
-        return span_marginal_product(graph, task, self.labels, found, decode_tags)
+        others = {head.name: head.decode(graph) for head in self._heads() if head.shown}
+        return [{name: predicted[index] for name, predicted in others.items()} for index in range(graph.num_graphs)]
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        """The entities of these posts, in one batch, in evaluation mode; labels they have are not read."""
+        """Return the entities of these pairs, read as one batch in evaluation mode; labels are not read."""
         return self.decode_entities(self.forward_examples(pairs)) if pairs else []
 
     @torch.inference_mode()
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
-        """The last graph of these posts, one at least, as `predict` computes it."""
+        """Return the last graph of these pairs, one at least, as `predict` computes it."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
-            unread = [replace(pair, labels=None) for pair in pairs]
-            graph: GraphState = self(collate(self.builder.build_all(unread)).to(device))
+            unlabelled = [replace(pair, labels=None) for pair in pairs]
+            graph: GraphState = self(collate(self.builder.build_all(unlabelled)).to(device))
             return graph
         finally:
             self.train(was_training)
 
-    def _task(self, name: str) -> Task:
-        task = self.tasks[name]
-        assert isinstance(task, Task)
-        return task
+    @property
+    def tagging_head(self) -> TaggingHead:
+        """The head of entity tags.
+
+        Raises:
+            KeyError: when the model has none.
+        """
+        head = self.heads[TAGS]
+        assert isinstance(head, TaggingHead)
+        return head
+
+    def _heads(self) -> list[Head]:
+        return [head for head in self.heads.values() if isinstance(head, Head)]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Those of the text encoder and of a picture backbone: they learn at a rate of their own."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
 from mnergraph.graph.edge_rules import Complete
+from mnergraph.graph.node_types import Images, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -36,7 +37,7 @@ from mnergraph.nn.encoders.characters import CharacterLSTM
 from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.encoders.word_vectors import word_encoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.layers.gates import Gate
 from mnergraph.nn.layers.hetero import FeatureModule, RelationModule
 from mnergraph.nn.layers.lstm import BroadcastToTokens, SentenceLSTM
@@ -110,9 +111,8 @@ class GVATT(Tagger):
                 FeatureModule(ModulationGate(width), in_keys=("token", "seen"), out_key="token"),
                 TaggingScores("tags", width, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            characters=encoder.characters,
-            image_dim=image_dim,
+            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim)],
         )

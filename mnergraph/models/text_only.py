@@ -40,6 +40,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.node_types import Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -48,7 +49,7 @@ from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.word_vectors import bilstm_encoder
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.independent import IndependentTags
-from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import NodeTypeModule
 
 SCHEMA = Schema()
@@ -73,7 +74,7 @@ class BERT(Tagger):
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
                 TaggingScores("tags", encoder.hidden_size, len(labels)),
             ],
-            tasks=[Task("tags", IndependentTags(labels.tags))],
+            heads=[TaggingHead(IndependentTags(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
         )
@@ -105,7 +106,7 @@ class BERTCRF(Tagger):
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
                 TaggingScores("tags", encoder.hidden_size, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags, constrain=constrain))],
+            heads=[TaggingHead(CRF(labels.tags, constrain=constrain), labels)],
             encoder=encoder,
             labels=labels,
         )
@@ -128,7 +129,7 @@ class BiLSTMCRF(Tagger):
                 *bilstm_encoder(encoder, hidden, dropout=dropout),
                 TaggingScores("tags", 2 * hidden, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
         )
@@ -163,10 +164,10 @@ class CNNBiLSTMCRF(Tagger):
                 *bilstm_encoder(encoder, hidden, character_encoder=reader, dropout=dropout),
                 TaggingScores("tags", 2 * hidden, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            characters=encoder.characters,
+            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters)],
         )
 
 
@@ -200,8 +201,8 @@ class HBiLSTMCRF(Tagger):
                 NodeTypeModule({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
                 TaggingScores("tags", hidden, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            characters=encoder.characters,
+            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters)],
         )

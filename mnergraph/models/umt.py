@@ -36,6 +36,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete
+from mnergraph.graph.node_types import Images, Tokens, Unit
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -43,7 +44,13 @@ from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released,
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import LabelTransfer, TaggingScores, Task, span_scores, span_task
+from mnergraph.nn.heads.tagging import (
+    LabelTransfer,
+    SpanDetectionHead,
+    TaggingHead,
+    TaggingScores,
+    span_detection_scores,
+)
 from mnergraph.nn.heads.tagging import conversion_matrix as initial_matrix
 from mnergraph.nn.layers.gates import VisualGate
 from mnergraph.nn.layers.hetero import FeatureModule
@@ -84,10 +91,10 @@ class MTBERTCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_dim, labels)],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            image_dim=image_dim,
+            node_types=[Images(image_dim)],
         )
 
 
@@ -174,7 +181,7 @@ class UMT(Tagger):
         transformers = as_bert(transformers) if released else transformers
         layers = [
             # section 2.4: T = another transformer layer over C, and its scores
-            *span_scores(TOKENS, labels, transformers),
+            *span_detection_scores(TOKENS, labels, transformers),
             *multimodal(
                 transformers,
                 image_dim,
@@ -193,12 +200,12 @@ class UMT(Tagger):
             )
         if released:
             begin_as_bert(layers)
+        unit: Unit = "pieces" if released else "words"
         super().__init__(
             schema=SCHEMA if image_aware_words else SCHEMA.without(TO_IMAGE),
             layers=[TextEncoder(encoder, dropout=dropout), *layers],
-            tasks=[Task("tags", CRF(labels.tags)), span_task(labels, span_weight)],
+            heads=[TaggingHead(CRF(labels.tags), labels, unit=unit), SpanDetectionHead(labels, weight=span_weight)],
             encoder=encoder,
             labels=labels,
-            tokens="pieces" if released else "words",
-            image_dim=image_dim,
+            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), Images(image_dim)],
         )

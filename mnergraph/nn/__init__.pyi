@@ -37,11 +37,17 @@ from .encoders.visual import (
 from .encoders.word_vectors import (
     WordEncoder as WordEncoder,
 )
+from .heads.base import (
+    Head as Head,
+)
 from .heads.crf import (
     CRF as CRF,
 )
 from .heads.independent import (
     IndependentTags as IndependentTags,
+)
+from .heads.post_label import (
+    PostLabelHead as PostLabelHead,
 )
 from .heads.scheduled_sampling import (
     EpochAware as EpochAware,
@@ -53,19 +59,19 @@ from .heads.tagging import (
     LabelTransfer as LabelTransfer,
 )
 from .heads.tagging import (
-    TaggingScores as TaggingScores,
+    SpanDetectionHead as SpanDetectionHead,
 )
 from .heads.tagging import (
-    Task as Task,
+    TaggingHead as TaggingHead,
+)
+from .heads.tagging import (
+    TaggingScores as TaggingScores,
 )
 from .heads.tagging import (
     conversion_matrix as conversion_matrix,
 )
 from .heads.tagging import (
-    span_scores as span_scores,
-)
-from .heads.tagging import (
-    span_task as span_task,
+    span_detection_scores as span_detection_scores,
 )
 from .layers.entity_nodes import (
     EntityEdges as EntityEdges,

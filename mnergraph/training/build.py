@@ -62,7 +62,7 @@ def build_model(
                 raise ValueError("this model looks no words up; leave word_vectors out") from error
             given = {name: value for name, value in given.items() if name not in unread}
             continue
-        if tagger.builder.image_dim is not None and not seen:
+        if not seen and "image features" in tagger.builder.missing(train[0].without_image()):
             raise ValueError(
                 f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
                 "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"

@@ -10,14 +10,15 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, post, state
+from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, make_builder, post, state
 from growing import GROWN, OF, SHOWS, everything
 
 from mnergraph.explain import attention_graph, from_networkx, record_attention, to_networkx
 from mnergraph.features.text.encoder import tiny_encoder
-from mnergraph.graph import GraphBuilder, collate
+from mnergraph.graph import collate
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
-from mnergraph.models import UMGF, Entity
+from mnergraph.labels import Entity
+from mnergraph.models import UMGF
 from mnergraph.pair import DetectedObject, Pair
 
 Make = Callable[..., UMGF]
@@ -46,7 +47,7 @@ def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[
 def test_nodes_say_what_they_are(tmp_path: Path) -> None:
     pair = replace(POST, image_path=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
     schema = GROWN
-    graph = to_networkx(GraphBuilder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
+    graph = to_networkx(make_builder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
     words = [graph.nodes[f"token {place}"] for place in range(4)]
     assert [told["word"] for told in words] == list(pair.words)
     assert [told["tag"] for told in words] == list(pair.labels)
@@ -64,7 +65,7 @@ def test_nodes_say_what_they_are(tmp_path: Path) -> None:
     assert "box" not in third
     assert first["features"]["box"] == [1, 2, 11, 12]
     assert third["features"]["box"] == ["nan"] * 4
-    assert graph.nodes["image 0"]["picture"] == str(tmp_path / "x.jpg")
+    assert graph.nodes["image 0"]["image_path"] == str(tmp_path / "x.jpg")
     assert graph.nodes["entity 0"]["word"] == "Ann Lee"
     assert graph.nodes["entity 1"]["span"] == [3, 4]
     assert {told["type"] for _, told in graph.nodes(data=True)} == {"token", "object", "image", "entity"}
@@ -72,7 +73,7 @@ def test_nodes_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_pieces_as_tokens_carry_their_word() -> None:
-    graph = to_networkx(GraphBuilder(SCHEMA, tokenizer=tiny_encoder(["ann"]).tokenizer, tokens="pieces")(POST))
+    graph = to_networkx(make_builder(SCHEMA, tokenizer=tiny_encoder(["ann"]).tokenizer, tokens="pieces")(POST))
     words = [told.get("word") for _, told in graph.nodes(data=True) if told["type"] == "token"]
     assert words[0] is words[-1] is None
     assert list(dict.fromkeys(words[1:-1])) == list(POST.words)
@@ -80,7 +81,7 @@ def test_pieces_as_tokens_carry_their_word() -> None:
 
 
 def test_edges_say_what_they_are() -> None:
-    data = GraphBuilder(SCHEMA)(POST)
+    data = make_builder(SCHEMA)(POST)
     graph = to_networkx(data, SCHEMA)
     for relation in SCHEMA:
         found, index = edges(graph, relation.key), relation.connect(data).edge_index
@@ -95,7 +96,7 @@ def test_edges_say_what_they_are() -> None:
 
 
 def test_complete_relations_need_the_schema() -> None:
-    data = GraphBuilder(SCHEMA)(POST)
+    data = make_builder(SCHEMA)(POST)
     assert edges(to_networkx(data), TOKENS) == {}
     assert len(edges(to_networkx(data, SCHEMA), TOKENS)) == 16
     assert len(edges(to_networkx(SCHEMA.materialize(data)), TOKENS)) == 16
@@ -106,7 +107,7 @@ def test_weights_stand_on_their_edges() -> None:
     with record_attention(stack) as record:
         stack(state(posts, schema=GROWN))
     for pair, seen in zip(posts, record.posts, strict=True):
-        graph = to_networkx(GraphBuilder(GROWN)(pair), GROWN, record=seen)
+        graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=seen)
         count = 0
         for w in seen.weights:
             found = edges(graph, w.relation)
@@ -124,7 +125,7 @@ def test_weights_stand_on_their_edges() -> None:
             for place, value in enumerate(gates.values.tolist()):
                 told = graph.nodes[f"{gates.node_type} {place}"].get("mean_gate", {})
                 assert told.get(gates.layer) == (value if value == value else None)
-    told = edges(to_networkx(GraphBuilder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
+    told = edges(to_networkx(make_builder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
     every = [told["mean_gate"]["0"], *told["attention"]["2.0"]]
     assert told["weight"] == pytest.approx(sum(every) / 3)
 
@@ -133,7 +134,7 @@ def test_nodes_that_the_model_grew() -> None:
     stack, pair = everything().eval(), replace(post(7, 3, seed=1), entities=((0, 7),))
     with record_attention(stack) as record:
         stack(state([pair], schema=GROWN))
-    graph = to_networkx(GraphBuilder(GROWN)(pair), GROWN, record=record.posts[0])
+    graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=record.posts[0])
     found = {node: told for node, told in graph.nodes(data=True) if told["type"] == "entity"}
     assert [told["span"] for told in found.values()] == [[0, 2], [2, 4], [4, 6]]
     assert found["entity 1"]["word"] == " ".join(pair.words[2:4])

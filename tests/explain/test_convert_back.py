@@ -9,7 +9,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, post
+from fakes import LABELS, SCHEMA, awkward_posts, make_builder, post
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -97,7 +97,7 @@ def test_by_way_of_graphml(data: HeteroData, tmp_path_factory: pytest.TempPathFa
 
 def builders() -> list[GraphBuilder]:
     options = {"tokenizer": tiny_encoder(["paris"]).tokenizer, "labels": LABELS, "region_dim": 6, "image_dim": 5}
-    return [GraphBuilder(SCHEMA), GraphBuilder(SCHEMA, **options)]
+    return [make_builder(SCHEMA), make_builder(SCHEMA, **options)]
 
 
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
@@ -128,11 +128,11 @@ def test_order_is_kept_when_nodes_go() -> None:
 
 
 def test_what_was_not_there_at_first() -> None:
-    graph = to_networkx(GraphBuilder(SCHEMA)(post(3, 2)), SCHEMA)
+    graph = to_networkx(make_builder(SCHEMA)(post(3, 2)), SCHEMA)
     graph.add_edge("token 0", "object 1", "mine", relation="mine", index=0, features={})
     with pytest.raises(ValueError, match=re.escape("('token', 'mine', 'object') was not in the graph at first")):
         from_networkx(graph)
-    graph = to_networkx(GraphBuilder(SCHEMA)(post(3, 2)), SCHEMA)
+    graph = to_networkx(make_builder(SCHEMA)(post(3, 2)), SCHEMA)
     graph.add_node("mine 0", type="mine", index=0, features={})
     with pytest.raises(ValueError, match="mine was not in the graph at first"):
         from_networkx(graph)
@@ -141,7 +141,7 @@ def test_what_was_not_there_at_first() -> None:
 
 
 def test_attributes_that_have_no_row_for_each() -> None:
-    data = GraphBuilder(SCHEMA)(post(3, 2))
+    data = make_builder(SCHEMA)(post(3, 2))
     data["token"].mean = torch.zeros(2)
     with pytest.raises(ValueError, match="mean of token is not a tensor with a row for each of the 3"):
         to_networkx(data)
@@ -157,7 +157,7 @@ def test_attributes_that_have_no_row_for_each() -> None:
 )
 def test_hostile_words_in_graphml(words: list[str], label: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     pair = Pair(tuple(words), objects=(DetectedObject(label),))
-    graph = to_networkx(GraphBuilder(SCHEMA)(pair), SCHEMA)
+    graph = to_networkx(make_builder(SCHEMA)(pair), SCHEMA)
     again = through_graphml(graph, tmp_path_factory.mktemp("graphml") / "x.graphml")
     assert from_networkx(again).pair == pair
     for place, word in enumerate(words):

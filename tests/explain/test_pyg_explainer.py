@@ -15,7 +15,7 @@ from mnergraph.explain import PyGExplainerModel, without_relations
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.models import BERTCRF, UMGF, Tagger
-from mnergraph.nn import CRF, HeteroLayer, ObjectEncoder, RelationAttention, TaggingScores, Task, TextEncoder
+from mnergraph.nn import CRF, HeteroLayer, ObjectEncoder, RelationAttention, TaggingHead, TaggingScores, TextEncoder
 from mnergraph.pair import Pair
 
 Make = Callable[..., UMGF]
@@ -35,7 +35,7 @@ class WithPyG(Tagger):
                 HeteroLayer(speak),
                 TaggingScores("tags", 16, len(labels)),
             ],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, post
+from fakes import LABELS, SCHEMA, awkward_posts, make_builder, post
+from torch_geometric.data import HeteroData
 
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.word_embeddings import Alphabet
-from mnergraph.graph import Complete, GraphBuilder, Member, Relation, Schema, Windowed
-from mnergraph.graph.node_stores import CHARACTERS, LABEL_PIECES, PIECES
+from mnergraph.graph import Complete, CreatedNodes, EdgeRule, GraphBuilder, Member, NodeType, Relation, Schema, Windowed
+from mnergraph.graph.node_types import CHARACTERS, LABEL_PIECES, PIECES
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
@@ -22,7 +25,7 @@ WITH_SPECIALS = LabelSet((*LABELS.tags, "X", "[CLS]", "[SEP]"))
 
 def full(tokens: str = "words") -> GraphBuilder:
     labels = LABELS if tokens == "words" else WITH_SPECIALS
-    return GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_dim=6, image_dim=5)
+    return make_builder(EVERYTHING, tokenizer=PIECES_OF, labels=labels, tokens=tokens, region_dim=6, image_dim=5)
 
 
 @pytest.mark.filterwarnings("ignore:The node types")
@@ -51,7 +54,7 @@ def test_every_store_of_every_post(pair: Pair, tokens: str) -> None:
 
 def test_pieces_point_at_their_words() -> None:
     pair = Pair(("Paris", "zz", "\u200b", "in"))
-    data = GraphBuilder(Schema(), tokenizer=PIECES_OF)(pair)
+    data = make_builder(Schema(), tokenizer=PIECES_OF)(pair)
     ids = PIECES_OF(pair.words)
     assert [len(word) for word in ids] == [1, 2, 1, 1]
     assert data["piece"].input_ids.tolist() == [
@@ -81,7 +84,7 @@ def test_the_same_word_twice_starts_twice() -> None:
 
 
 def test_without_tokenizer_labels_or_widths() -> None:
-    data = GraphBuilder(EVERYTHING)(post(3, 2))
+    data = make_builder(EVERYTHING)(post(3, 2))
     assert set(data.node_types) == set(EVERYTHING.nodes)
     assert set(data["token"].keys()) == {"word", "starts_word", "num_nodes"}
     assert set(data["object"].keys()) == {"box", "num_nodes"}
@@ -89,7 +92,7 @@ def test_without_tokenizer_labels_or_widths() -> None:
 
 
 def test_text_alone() -> None:
-    data = GraphBuilder(Schema([Relation("token", "attends", "token", Complete())]), tokenizer=PIECES_OF)(post(3, 2))
+    data = make_builder(Schema([Relation("token", "attends", "token", Complete())]), tokenizer=PIECES_OF)(post(3, 2))
     assert set(data.node_types) == {"token", "piece"}
     assert data.edge_types == [PIECES]
 
@@ -120,7 +123,7 @@ def test_objects() -> None:
 
 def test_classes_of_labels() -> None:
     pair = Pair(("a",), objects=tuple(map(DetectedObject, ("hat", "Dog", "a dog", "DOG", ""))))
-    builder = GraphBuilder(EVERYTHING, tokenizer=PIECES_OF, object_classes=("dog", "Hat"))
+    builder = make_builder(EVERYTHING, tokenizer=PIECES_OF, object_classes=("dog", "Hat"))
     assert builder(pair)["object"].class_id.tolist() == [2, 1, 3, 1, 3]
     assert builder(Pair(("a",)))["object"].class_id.shape == (0,)
     assert "class_id" not in full()(pair)["object"]
@@ -129,7 +132,7 @@ def test_classes_of_labels() -> None:
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
 def test_an_object_that_stands_for_none(tokens: str) -> None:
     options = {"tokenizer": PIECES_OF, "tokens": tokens, "region_dim": 6, "object_classes": ("dog",)}
-    builder = GraphBuilder(EVERYTHING, add_placeholder_object=True, **options)
+    builder = make_builder(EVERYTHING, add_placeholder_object=True, **options)
     for bare in (pair for pair in awkward_posts() if not pair.objects):
         data = builder(bare)
         store = data["object"]
@@ -137,7 +140,7 @@ def test_an_object_that_stands_for_none(tokens: str) -> None:
         assert store.box.isnan().all()
         assert (data["label_piece"].num_nodes, data[LABEL_PIECES].edge_index.shape) == (0, (2, 0))
         assert data.pair.objects == ()
-        assert GraphBuilder(EVERYTHING, **options)(bare)["object"].num_nodes == 0
+        assert make_builder(EVERYTHING, **options)(bare)["object"].num_nodes == 0
     with_one = builder(Pair(("a",), objects=(DetectedObject("dog"),)))["object"]
     assert with_one.class_id.tolist() == [1]
 
@@ -151,26 +154,27 @@ def test_entities_and_grids() -> None:
 
 
 def test_characters_point_at_their_words() -> None:
-    data = GraphBuilder(Schema(), characters=Alphabet("abz"))(Pair(("ab", "", "zAa")))
+    data = make_builder(Schema(), characters=Alphabet("abz"))(Pair(("ab", "", "zAa")))
     assert set(data.node_types) == {"token", "character"}
     assert data["character"].input_ids.tolist() == [1, 2, 0, 3, 0, 1]
     assert data[CHARACTERS].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 2, 2]]
-    assert "character" not in GraphBuilder(Schema())(Pair(("ab",))).node_types, "only for who asks"
-    with pytest.raises(ValueError, match="characters are those of words, so they can't go with tokens='pie"):
-        GraphBuilder(Schema(), tokenizer=PIECES_OF, characters=Alphabet("a"), tokens="pieces")
+    assert "character" not in make_builder(Schema())(Pair(("ab",))).node_types, "only for who asks"
+    with pytest.raises(ValueError, match="characters are those of words, so they can't go with unit='pie"):
+        make_builder(Schema(), tokenizer=PIECES_OF, characters=Alphabet("a"), tokens="pieces")
 
 
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 def test_a_sentence_is_one_node(pair: Pair) -> None:
-    assert GraphBuilder(Schema(nodes=["sentence"]))(pair)["sentence"].num_nodes == 1
+    assert make_builder(Schema(nodes=["sentence"]))(pair)["sentence"].num_nodes == 1
 
 
 def test_a_schema_may_join_pieces() -> None:
     schema = Schema([Relation("piece", "near", "piece", Windowed(1))])
-    data = GraphBuilder(schema, tokenizer=PIECES_OF)(Pair(("in",)))
+    data = make_builder(schema, tokenizer=PIECES_OF)(Pair(("in",)))
     assert data["piece"].num_nodes == 3
     assert data["piece", "near", "piece"].edge_index.shape == (2, 7)
-    assert GraphBuilder(schema)(Pair(("in",)))["piece"].num_nodes == 0
+    with pytest.raises(ValueError, match="nothing makes the nodes of 'piece': give node_types"):
+        GraphBuilder(schema)
 
 
 def test_graphs_share_no_memory() -> None:
@@ -190,7 +194,7 @@ def tensors(data):
 
 
 def test_more_words_than_usual() -> None:
-    data = GraphBuilder(Schema())(Pair(("a",) * 5000))
+    data = make_builder(Schema())(Pair(("a",) * 5000))
     assert data["token"].word[-1] == 4999
 
 
@@ -204,11 +208,11 @@ def test_more_words_than_usual() -> None:
         ),
         (
             {"image_features": torch.ones(49, 4)},
-            r"post '9': the features of the picture are \[49, 4\], the builder expects \[49, 5\]",
+            r"post '9': the features of the image are \[49, 4\], the builder expects \[49, 5\]",
         ),
         (
             {"image_features": torch.ones(5)},
-            r"post '9': the features of the picture are \[5\], the builder expects \[5, 5\]",
+            r"post '9': the features of the image are \[5\], the builder expects \[5, 5\]",
         ),
     ],
 )
@@ -218,9 +222,9 @@ def test_errors_name_the_post(changes: dict, text: str) -> None:
 
 
 def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
-    with pytest.raises(ValueError, match="tokens='pieces' needs a tokenizer"):
-        GraphBuilder(Schema(), tokens="pieces")
-    builder = GraphBuilder(Schema(), tokenizer=PIECES_OF, labels=LABELS, tokens="pieces")
+    with pytest.raises(ValueError, match="unit='pieces' needs a tokenizer"):
+        make_builder(Schema(), tokens="pieces")
+    builder = make_builder(Schema(), tokenizer=PIECES_OF, labels=LABELS, tokens="pieces")
     with pytest.raises(ValueError, match=r"post '9': label '\[CLS\]' is not among the labels"):
         builder(Pair(("a",), ("O",), id="9"))
 
@@ -243,11 +247,11 @@ def test_pairs_that_contradict_themselves(arguments: dict, text: str) -> None:
 
 
 def test_sentence() -> None:
-    builder = GraphBuilder(Schema(nodes=["sentence"]))
+    builder = make_builder(Schema(nodes=["sentence"]))
     known, unknown = (builder(Pair(("a", "b"), size=size))["sentence"] for size in ((40, 30), None))
-    assert known.picture_size.tolist() == [[40, 30]]
-    assert unknown.picture_size.isnan().all()
-    assert unknown.picture_size.shape == (1, 2)
+    assert known.image_size.tolist() == [[40, 30]]
+    assert unknown.image_size.isnan().all()
+    assert unknown.image_size.shape == (1, 2)
     assert known.num_nodes == unknown.num_nodes == 1
 
 
@@ -260,8 +264,76 @@ def test_pooled_image() -> None:
         (None, grid[:0]),
     ):
         pair = Pair(("a",), id="9", image_features=rows)
-        store = GraphBuilder(Schema(nodes=["image"]), image_dim=5, pool_image=True)(pair)["image"]
+        store = make_builder(Schema(nodes=["image"]), image_dim=5, pool_image=True)(pair)["image"]
         assert torch.equal(store.x, wanted)
         assert store.num_nodes == len(wanted)
-    with pytest.raises(ValueError, match=r"post '9': the features of the picture are \[4, 5\], .* \[4, 6\]"):
-        GraphBuilder(Schema(nodes=["image"]), image_dim=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))
+    with pytest.raises(ValueError, match=r"post '9': the features of the image are \[4, 5\], .* \[4, 6\]"):
+        make_builder(Schema(nodes=["image"]), image_dim=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))
+
+
+# --- node types of one's own
+
+
+class Hashtags(NodeType):
+    """Words that begin with #, from the words; and what a file says of them."""
+
+    name, evidence_file = "hashtag", "hashtags.jsonl"
+
+    def store(self, pair: Pair) -> dict[str, Any]:
+        index = [place for place, word in enumerate(pair.words) if word.startswith("#")]
+        known = pair.extra.get("hashtag", {})
+        weight = torch.tensor([known.get(pair.words[place], 0.0) for place in index])
+        return {"word": torch.tensor(index, dtype=torch.long), "x": weight[:, None], "num_nodes": len(index)}
+
+    def describe(self, data: HeteroData) -> list[dict[str, Any]]:
+        return [{"label": data.pair.words[place]} for place in data["hashtag"].word.tolist()]
+
+    def parse(self, nodes: Any) -> dict[str, float]:
+        return {str(name): float(weight) for name, weight in nodes.items()}
+
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        return () if "hashtag" in pair.extra else ("hashtags",)
+
+
+@dataclasses.dataclass(frozen=True)
+class SameWord(EdgeRule):
+    """A hashtag and the token that it is."""
+
+    description = "every {src} and the {dst} that it is"
+
+    def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+        return torch.stack([torch.arange(data["hashtag"].num_nodes), data["hashtag"].word])
+
+
+TAGGED = Schema([Relation("hashtag", "is", "token", SameWord())])
+
+
+def test_a_node_type_of_ones_own() -> None:
+    builder = GraphBuilder(TAGGED, [Hashtags()])
+    pair = Pair(("a", "#b", "#c"), extra={"hashtag": {"#c": 0.5}})
+    data = builder(pair)
+    assert data["hashtag"].word.tolist() == [1, 2]
+    assert data["hashtag"].x.tolist() == [[0.0], [0.5]]
+    assert data["hashtag", "is", "token"].edge_index.tolist() == [[0, 1], [1, 2]]
+    assert builder(Pair(("a",)))["hashtag"].x.shape == (0, 1)
+    assert (builder.missing(pair), builder.missing(Pair(("a",)))) == ((), ("hashtags",))
+
+
+def test_evidence_of_a_node_type(tmp_path: Path) -> None:
+    file = tmp_path / "hashtags.jsonl"
+    file.write_text('{"id": "7", "nodes": {"#c": 0.5}}\n\n{"id": "8", "nodes": {}}\n', encoding="utf-8")
+    assert Hashtags().read_evidence(file) == {"7": {"#c": 0.5}, "8": {}}
+    for bad in ('{"id": "7"}', '{"id": "7", "nodes": {"#c": "x"}}', "{", '{"id": "7", "nodes": 3}'):
+        file.write_text(f'{{"id": "6", "nodes": {{}}}}\n{bad}\n', encoding="utf-8")
+        with pytest.raises(ValueError, match=r"hashtags.jsonl:2: .* a line of hashtags.jsonl is .*Hashtags.parse"):
+            Hashtags().read_evidence(file)
+
+
+def test_nodes_that_nothing_makes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"nothing makes the nodes of 'hashtag': give node_types=.* or CreatedNodes"):
+        GraphBuilder(TAGGED)
+    with pytest.raises(ValueError, match="the schema has no 'hashtag' nodes; it has token"):
+        GraphBuilder(Schema(), [Hashtags()])
+    with pytest.raises(ValueError, match="two node types make 'hashtag' nodes"):
+        GraphBuilder(TAGGED, [Hashtags(), Hashtags()])
+    assert GraphBuilder(Schema(nodes=["hashtag"]), [CreatedNodes("hashtag")]).build(Pair(("a",)))["hashtag"].num_nodes == 0

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, post, without_objects
+from fakes import LABELS, SCHEMA, awkward_posts, make_builder, post, without_objects
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.features.text.encoder import tiny_encoder
-from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.graph import Schema, collate
 from mnergraph.graph.collate import layouts
 from mnergraph.pair import Pair
 
-BUILDER = GraphBuilder(
+BUILDER = make_builder(
     SCHEMA | Schema(nodes=["image", "entity", "thought"]),
     tokenizer=tiny_encoder(hidden_size=8).tokenizer,
     labels=LABELS,
@@ -97,7 +97,7 @@ def test_graphs_stay_as_they_were() -> None:
 
 def test_a_type_missing_later_is_refused() -> None:
     """PyG puts the edges of later posts on the wrong sentence, and says nothing."""
-    graphs = [GraphBuilder(SCHEMA)(post(3, 2, seed=seed, grounded=0.0)) for seed in (1, 2, 3)]
+    graphs = [make_builder(SCHEMA)(post(3, 2, seed=seed, grounded=0.0)) for seed in (1, 2, 3)]
     del graphs[1]["object", "guides", "token"], graphs[1]["token", "guides", "object"]
     del graphs[1]["object", "around", "object"], graphs[1]["object"]
     wrong = Batch.from_data_list(graphs)
@@ -108,7 +108,7 @@ def test_a_type_missing_later_is_refused() -> None:
 
 def test_a_type_missing_first_is_refused() -> None:
     """PyG drops it from the whole batch."""
-    graphs = [GraphBuilder(Schema())(post(3)), GraphBuilder(SCHEMA)(post(3, 2, seed=5))]
+    graphs = [make_builder(Schema())(post(3)), make_builder(SCHEMA)(post(3, 2, seed=5))]
     assert "object" not in Batch.from_data_list(graphs).node_types
     with pytest.raises(
         ValueError,
@@ -120,7 +120,7 @@ def test_a_type_missing_first_is_refused() -> None:
 def test_an_attribute_missing_is_refused() -> None:
     graphs = [
         BUILDER(post(3, seed=1)),
-        GraphBuilder(BUILDER.schema, tokenizer=BUILDER.tokenizer)(post(2, seed=2)),
+        make_builder(BUILDER.schema, tokenizer=BUILDER.node_types["token"].tokenizer)(post(2, seed=2)),
     ]
     with pytest.raises(ValueError, match="post 'post-2' holds word, starts_word, num_nodes for token, "):
         collate(graphs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import awkward_posts
+from fakes import awkward_posts, make_builder
 from torch_geometric.data import HeteroData
 
 from mnergraph.features.text.encoder import tiny_encoder
@@ -17,7 +17,6 @@ from mnergraph.graph import (
     Complete,
     EdgeRule,
     EdgeSet,
-    GraphBuilder,
     Grounded,
     InEntity,
     Member,
@@ -35,7 +34,7 @@ from mnergraph.pair import DetectedObject, Pair
 
 def edges_of(pair: Pair, *relations: Relation, **settings: Any) -> HeteroData:
     schema = Schema(relations, nodes=("object", "image", "entity"))
-    return GraphBuilder(schema, **settings)(pair)
+    return make_builder(schema, **settings)(pair)
 
 
 def joined(pair: Pair, relation: Relation, **settings: Any) -> set[tuple[int, int]]:
@@ -97,7 +96,7 @@ def test_complete(objects: int) -> None:
     pair = Pair(("a", "b"), objects=(DetectedObject(),) * objects)
     relation = Relation("object", "to", "token", Complete())
     schema = Schema([relation])
-    data = GraphBuilder(schema)(pair)
+    data = make_builder(schema)(pair)
     assert relation.key not in data.edge_types
     index = schema.materialize(data)[relation.key].edge_index
     assert {tuple(edge) for edge in index.t().tolist()} == {(o, t) for o in range(objects) for t in range(2)}
@@ -222,7 +221,7 @@ def test_resembles(pair: Pair, tokens: str) -> None:
 
 def test_resembles_batched() -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
-    builder = GraphBuilder(Schema([relation]), nearest_words=near)
+    builder = make_builder(Schema([relation]), nearest_words=near)
     batch = collate(builder.build_all([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
     assert batch[relation.key].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 5, 5]]
     assert str(Schema([relation])).endswith("every similar word reaches the token that it resembles.")

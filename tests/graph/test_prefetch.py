@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import make_builder
 from safetensors.torch import safe_open, save_file
 
-from mnergraph.graph import Complete, GraphBuilder, Relation, Schema
+from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.graph import prefetch as mapped
 from mnergraph.graph.prefetch import prefetch
 from mnergraph.pair import Pair
@@ -40,12 +41,12 @@ def test_a_draft_holds_no_copy(tmp_path: Path) -> None:
     save_file({"a": torch.randn(49, 64).half()}, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         rows = file.get_tensor("a")
-    builder = GraphBuilder(SCHEMA, image_dim=64)
+    builder = make_builder(SCHEMA, image_dim=64)
     draft = builder.build(Pair(("hi",), image_features=rows))
     assert draft["image"].x.data_ptr() == rows.data_ptr()
     graph = builder.load_image_tensors(draft)
     assert graph["image"].x.dtype == torch.float32
     assert torch.equal(graph["image"].x, rows.float())
     assert draft["image"].x.dtype == torch.float16
-    pooled = GraphBuilder(SCHEMA, image_dim=64, pool_image=True)(Pair(("hi",), image_features=rows))
+    pooled = make_builder(SCHEMA, image_dim=64, pool_image=True)(Pair(("hi",), image_features=rows))
     torch.testing.assert_close(pooled["image"].x, rows.float().mean(0, keepdim=True))

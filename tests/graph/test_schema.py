@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from fakes import SCHEMA, awkward_posts, post
+from fakes import SCHEMA, awkward_posts, make_builder, post
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph import (
     Complete,
     EdgeRule,
-    GraphBuilder,
     Grounded,
     InEntity,
     Member,
@@ -99,7 +98,7 @@ def test_idle_follows_chains() -> None:
 
 
 def test_materialize() -> None:
-    builder = GraphBuilder(SCHEMA)
+    builder = make_builder(SCHEMA)
     for pair in awkward_posts():
         data = builder(pair)
         before = {key: data[key].edge_index.clone() for key in data.edge_types}
@@ -119,7 +118,7 @@ def test_materialize() -> None:
 
 
 def test_materialized_batches_are_the_batch_materialized() -> None:
-    graphs = GraphBuilder(SCHEMA).build_all(awkward_posts())
+    graphs = make_builder(SCHEMA).build_all(awkward_posts())
     whole, thin = (
         collate([SCHEMA.materialize(graph) for graph in graphs]),
         GraphState.from_batch(collate(graphs), SCHEMA),
@@ -174,7 +173,7 @@ def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: EdgeRule, end
     there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
     both = Schema([there, back])
     for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:
-        data = GraphBuilder(both)(pair)
+        data = make_builder(both)(pair)
         for relation in (there, back):
             drawn = relation.connect(data).edge_index
             stored = data[relation.key].edge_index

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.collate import fill
+from mnergraph.graph.collate import set_store
 
 
 def slowly() -> HeteroData:
@@ -21,9 +21,9 @@ def slowly() -> HeteroData:
 
 def at_once() -> HeteroData:
     data = HeteroData()
-    fill(data, "token", {"word": torch.arange(3), "num_nodes": 3})
-    fill(data, "object", {"num_nodes": 2})
-    fill(data, ("object", "guides", "token"), {"edge_index": torch.tensor([[0, 1], [2, 2]])})
+    set_store(data, "token", {"word": torch.arange(3), "num_nodes": 3})
+    set_store(data, "object", {"num_nodes": 2})
+    set_store(data, ("object", "guides", "token"), {"edge_index": torch.tensor([[0, 1], [2, 2]])})
     return data
 
 

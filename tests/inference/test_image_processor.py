@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tinies
 import torch
+from fakes import make_builder
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 from wild import noise
@@ -37,7 +38,6 @@ from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.grounding import PhraseGrounder
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
-from mnergraph.graph import GraphBuilder
 from mnergraph.inference.processor import Pipeline, record_of
 from mnergraph.models import SCHEMAS, UMT, Tagger
 from mnergraph.pair import DetectedObject, Pair
@@ -52,7 +52,7 @@ class Reads:
 
     def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
         self.metadata = {"evidence": json.loads(json.dumps(record_of(evidence, None)))}
-        self.builder = GraphBuilder(SCHEMAS["MGCMT"], image_dim=image, region_dim=region)
+        self.builder = make_builder(SCHEMAS["MGCMT"], image_dim=image, region_dim=region)
 
     def parameters(self) -> Iterator[torch.Tensor]:
         return iter([torch.zeros(1)])

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import make_builder
 from PIL import Image
 from runs import Run
 
 from mnergraph.data import Evidence
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.features.text.tweet_tokenizer import split_words
-from mnergraph.graph import Complete, GraphBuilder, Relation, Schema
+from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.inference.processor import Pipeline, record_of
-from mnergraph.models import Entity, Tagger
+from mnergraph.labels import Entity
+from mnergraph.models import Tagger
 from mnergraph.pair import DetectedObject, Pair, Post
 
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
@@ -27,7 +29,7 @@ TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Ar
 class EveryPair:
     """Stands for a model: every two neighbouring words are an entity; remembers what it saw."""
 
-    builder = GraphBuilder(Schema([Relation("object", "guides", "token", Complete())]))
+    builder = make_builder(Schema([Relation("object", "guides", "token", Complete())]))
 
     def parameters(self) -> Iterator[torch.Tensor]:
         return iter([torch.zeros(1)])

@@ -106,7 +106,7 @@ def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
     assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
     model.save_pretrained(tmp_path)
     loaded = BERTCRF.from_pretrained(tmp_path)
-    assert loaded.tasks["tags"].scorer.constrain
+    assert loaded.heads["tags"].decoder.constrain
     assert loaded.layers[0].pooling == "mean"
 
 

@@ -126,8 +126,8 @@ class Paper:
         self.model = model
         self.layers = list(model.layers)
         self.crf = torchcrf.CRF(3, batch_first=True)
-        if "spans" in model.tasks:
-            self.crf.load_state_dict(model.tasks["spans"].scorer.state_dict())
+        if "spans" in model.heads:
+            self.crf.load_state_dict(model.heads["spans"].decoder.state_dict())
 
     def first(self, kind: type[nn.Module]) -> Any:
         return next(layer for layer in self.layers if isinstance(layer, kind))
@@ -225,7 +225,7 @@ class Paper:
         else:
             # table 1: no entity nodes, so the words themselves ask the picture
             words = [i for i in range(len(t)) if any(start <= i < end for start, end in found)]
-            words = words if "spans" in self.model.tasks else list(range(len(t)))
+            words = words if "spans" in self.model.heads else list(range(len(t)))
             m_t = [self.mix(between, TO_TOKENS, x, d_v) if i in words else x for i, x in enumerate(d_t)]
             m_v = [self.mix(between, FROM_TOKENS, x, [d_t[i] for i in words]) for x in d_v]
         t = [forward(alone.types["token"], x) for x in m_t]
@@ -262,7 +262,7 @@ def forward(module: FeedForward, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_paper(posts: list[Pair], form: str, training: bool, layers: int) -> None:
     model = gei(form=form, layers=layers).train(training)
-    for part in (model.layers[1:], model.tasks):
+    for part in (model.layers[1:], model.heads):
         scatter(part, seed=8)
     graph, paper = run(model, posts), Paper(model)
     wanted = [paper(post) for post in posts]
@@ -282,13 +282,13 @@ def test_loss(posts: list[Pair]) -> None:
     graph, total = run(model, posts), torch.zeros(())
     for task, names in (("tags", LABELS), ("spans", LABELS.span_labels)):
         crf = torchcrf.CRF(len(names), batch_first=True)
-        crf.load_state_dict(model.tasks[task].scorer.state_dict())
+        crf.load_state_dict(model.heads[task].decoder.state_dict())
         for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
             told = post.labels or ()
             gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in told]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
     torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
-    assert list(gei(form="- span detection").tasks) == ["tags"]
+    assert list(gei(form="- span detection").heads) == ["tags"]
 
 
 # --- entities grown inside the model -----------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) 
     bare = [replace(post, labels=None) for post in posts]
     evaluated = run(model.eval(), posts)
     names = LABELS.span_labels.tags
-    best = model.tasks["spans"].decode(evaluated).split([len(post.words) for post in posts])
+    best = model.heads["spans"].decode_labels(evaluated).split([len(post.words) for post in posts])
     wanted = [[(s.start, s.end) for s in tags_to_spans([names[label] for label in row])] for row in best]
     assert grown(evaluated) == wanted
     assert 0 < sum(map(len, wanted)) < sum(len(post.words) for post in posts)
@@ -505,8 +505,8 @@ def test_between_gold_and_predicted(posts: list[Pair]) -> None:
     # a copy reads its own span detection
     twin = copy.deepcopy(model).eval()
     with torch.no_grad():
-        twin.tasks["spans"].scorer.start_transitions.fill_(0.0)
-        twin.tasks["spans"].scorer.transitions[:, LABELS.span_labels.index("B")] = 50.0
+        twin.heads["spans"].decoder.start_transitions.fill_(0.0)
+        twin.heads["spans"].decoder.transitions[:, LABELS.span_labels.index("B")] = 50.0
     assert [len(found) for found in grown(run(twin, posts))] != [len(found) for found in predicted]
     assert grown(run(model.eval(), posts)) == predicted
 
@@ -528,13 +528,13 @@ def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
     assert len(fills) == 3
     assert sizes(whole) - sizes(no_entities) == sum((sizes(part) for part in fills), Counter())
     assert not sizes(no_entities) - sizes(whole)
-    side = [no_entities.layers[1], no_entities.layers[2], no_entities.tasks["spans"]]
+    side = [no_entities.layers[1], no_entities.layers[2], no_entities.heads["spans"]]
     assert sizes(no_entities) - sizes(no_spans) == sum((sizes(part) for part in side), Counter())
     assert not sizes(no_spans) - sizes(no_entities)
     assert sizes(whole) - sizes(regions) == sizes(parts(whole, ObjectEncoder)[0])
     assert not sizes(regions) - sizes(whole)
     assert not parts(no_spans, ScheduledSampling, EntityNodes)
-    assert no_spans.tasks["tags"].weight == whole.tasks["tags"].weight == 0.5
+    assert no_spans.heads["tags"].weight == whole.heads["tags"].weight == 0.5
 
 
 def test_schemas_say_what_is_joined() -> None:
@@ -571,5 +571,5 @@ def test_the_papers_numbers() -> None:
     assert len(blocks) == 6
     assert {part.num_heads for part in parts(model, RelationAttention)} == {8}
     assert {part.dropout.p for part in parts(model, RelationAttention, AddNorm)} == {0.4}
-    assert {name: task.weight for name, task in model.tasks.items()} == {"tags": 0.5, "spans": 0.5}
+    assert {name: task.weight for name, task in model.heads.items()} == {"tags": 0.5, "spans": 0.5}
     assert model.layers[-1].linear.in_features == 512

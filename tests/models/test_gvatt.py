@@ -48,7 +48,7 @@ def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
     # gates
     rows = []
     for h in states:
-        m = torch.tanh(fusion.bidirectional(torch.cat([h, c])))
+        m = torch.tanh(fusion.both(torch.cat([h, c])))
         x = gate(fusion.word, h, c) * h + gate(fusion.visual, h, c) * m
         rows.append(model.layers[-1].linear(x))
     return torch.stack(rows)

@@ -251,7 +251,7 @@ def test_paper(posts: list[Pair], ablation: str, rounds: int) -> None:
     wanted = [paper(model, post, ablation, rounds) for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
     crf = torchcrf.CRF(len(LABELS), batch_first=True)
-    crf.load_state_dict(model.tasks["tags"].scorer.state_dict())
+    crf.load_state_dict(model.heads["tags"].decoder.state_dict())
     gold = [torch.tensor([[LABELS.index(tag) for tag in post.labels or ()]]) for post in posts]
     losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(wanted, gold, strict=True)]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)

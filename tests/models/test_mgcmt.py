@@ -142,7 +142,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
         return torch.stack(tags), torch.zeros(0, 3)
     # eq. 18
     emit = part["TaggingScores spans"].linear
-    spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerLayer spans"], h, h)]
+    spans = [emit.weight @ a + emit.bias for a in transformer(part["TransformerLayer span_states"], h, h)]
     return torch.stack(tags), torch.stack(spans)
 
 
@@ -227,13 +227,13 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
     found = graph.emissions
     torch.testing.assert_close(found["tags"], torch.cat([tags for tags, _ in wanted]), rtol=1e-5, atol=1e-5)
     losses = [
-        nll(model.tasks["tags"].scorer, list(LABELS), tags, list(post.labels or ()))
+        nll(model.heads["tags"].decoder, list(LABELS), tags, list(post.labels or ()))
         for post, (tags, _) in zip(posts, wanted, strict=True)
     ]
     if options.get("span_detection", True):
         spans = [spans for _, spans in wanted]
         torch.testing.assert_close(found["spans"], torch.cat(spans), rtol=1e-5, atol=1e-5)
-        scorer = model.tasks["spans"].scorer
+        scorer = model.heads["spans"].decoder
         # eq. 19
         losses = [
             loss + 0.7 * nll(scorer, ["O", "B", "I"], scores, [tag[0] for tag in post.labels or ()])
@@ -321,7 +321,7 @@ GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
     "SemAug": ({"NearestWordVectors", "HeteroLayer"}, {AUGMENTS}),
     "TextObj": ({"ObjectClasses", "FeatureModule S", *path("object", "TextObj")}, ends("object")),
     "TextImg": ({"ImageEncoder image", "FeatureModule S", *path("image", "TextImg")}, ends("image")),
-    "ESD": ({"TransformerLayer spans", "TaggingScores spans"}, set()),
+    "ESD": ({"TransformerLayer span_states", "TaggingScores spans"}, set()),
     "basic-level": (
         {f"{kind} {out}" for kind in ("TransformerLayer", "FeatureModule") for out in ("TextImg", "TextObj")},
         set(),
@@ -343,7 +343,7 @@ def test_an_ablation_takes_away_what_it_names(name: str) -> None:
     assert parts(without).keys() <= parts(full).keys()
     relations = set(full.schema.relations) - set(without.schema.relations)
     assert (parts(full).keys() - parts(without).keys(), relations) == GONE[name]
-    assert set(without.tasks) == ({"tags"} if name == "ESD" else {"tags", "spans"})
+    assert set(without.heads) == ({"tags"} if name == "ESD" else {"tags", "spans"})
 
 
 def neutral(name: str, full: MGCMT) -> None:
@@ -382,7 +382,7 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 
 @torch.no_grad()
 def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
-    assert mgcmt(text_img=False).builder.image_dim is None
+    assert "image" not in mgcmt(text_img=False).builder.node_types
     blind = [replace(post, image_features=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
     for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
@@ -470,7 +470,7 @@ class Released(nn.Module):
         """Copies these weights into ours."""
         part = parts(model)
         for ours, theirs in {
-            "TransformerLayer spans": self.self_attention,
+            "TransformerLayer span_states": self.self_attention,
             "TransformerLayer token": self.self_attention_v2,
             "TransformerLayer image, basic": self.img2img,
             "TransformerLayer image, superior": self.img2img_v2,
@@ -558,8 +558,8 @@ def test_every_form_has_its_own_numbers() -> None:
         assert len(blocks) == (10 if form == "paper" else 12)
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == inside
-        assert model.tasks["spans"].weight == 0.5
-        assert (model.builder.tokens, model.layers[0].pooling) == (
+        assert model.heads["spans"].weight == 0.5
+        assert (model.builder.node_types["token"].unit, model.layers[0].pooling) == (
             ("words", "sum") if form == "paper" else ("pieces", "first")
         )
         assert [relation.key for relation in model.schema][:2] == [TOKENS, AUGMENTS]

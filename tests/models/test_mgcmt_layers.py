@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from fakes import awkward_edges, gradients, layout, make_builder, neighbours, random_edges
 
-from mnergraph.graph import Edges, GraphBuilder, NearestWordOf, Relation, Schema, collate
+from mnergraph.graph import Edges, NearestWordOf, Relation, Schema, collate
 from mnergraph.models.mgcmt.layers import CosineSum, CosineWeights, NearestWordVectors, ObjectClasses
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
@@ -64,7 +64,7 @@ SCHEMA = Schema([Relation("similar", "augments", "token", NearestWordOf())], nod
 
 
 def graph(*pairs: Pair, **options: object) -> GraphState:
-    return GraphState.from_batch(collate(GraphBuilder(SCHEMA, **options).build_all(pairs)), SCHEMA)  # type: ignore[arg-type]
+    return GraphState.from_batch(collate(make_builder(SCHEMA, **options).build_all(pairs)), SCHEMA)  # type: ignore[arg-type]
 
 
 def test_similar_vectors() -> None:

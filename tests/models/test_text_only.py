@@ -67,7 +67,7 @@ def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:
     model = BERTCRF(tiny_encoder(["bob", "saw"], hidden_size=16), LABELS).eval()
     graph = model(collate(model.builder.build_all(POSTS)))
     theirs = torchcrf.CRF(len(LABELS), batch_first=True)
-    theirs.load_state_dict(model.tasks["tags"].scorer.state_dict())
+    theirs.load_state_dict(model.heads["tags"].decoder.state_dict())
     emissions = torch.zeros(2, 5, len(LABELS))
     gold, mask = torch.zeros(2, 5, dtype=torch.long), torch.zeros(2, 5, dtype=torch.bool)
     for row, post in enumerate(POSTS):

@@ -44,12 +44,12 @@ def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
     """What a word's characters say, one window or one end at a time."""
     known = model.encoder.characters.characters
     x = layer.embedding.weight[[known.find(character) + 1 for character in word]]
-    if isinstance(layer.reader, CharacterCNN):
-        kernel, bias = layer.reader.convolution.weight, layer.reader.convolution.bias
+    if isinstance(layer.encoder, CharacterCNN):
+        kernel, bias = layer.encoder.convolution.weight, layer.encoder.convolution.bias
         padded = torch.cat([torch.zeros(1, x.shape[1]), x, torch.zeros(1, x.shape[1])])
         windows = [torch.einsum("fck,kc->f", kernel, padded[t : t + 3]) for t in range(len(x))]
         return torch.stack([torch.tanh(seen + bias) for seen in windows]).amax(0)
-    states = run(layer.reader.lstm.lstm, x)[0]
+    states = run(layer.encoder.lstm.lstm, x)[0]
     size = states.shape[1] // 2
     return torch.cat([states[-1, :size], states[0, size:]])
 
@@ -64,13 +64,13 @@ def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
         if len(model.encoder.characters) and isinstance(model.layers[1], CharacterEncoder):
             vector = torch.cat([vector, spelled(model.layers[1], model, word)])
         found.append(vector)
-    lstm = model.layers[1 if model.builder.characters is None else 2].lstm.lstm
+    lstm = model.layers[1 if model.builder.node_types["token"].characters is None else 2].lstm.lstm
     return run(lstm, torch.stack(found))[0]
 
 
 @KINDS
 def test_emissions(kind: type[Tagger]) -> None:
-    model = kind(encoder(), LABELS, hidden_size=5, **SMALL[kind]).eval()
+    model = kind(encoder(), LABELS, hidden=5, **SMALL[kind]).eval()
     graph = model(collate(model.builder.build_all(POSTS)))
     found = graph.emissions["tags"].split([len(post.words) for post in POSTS])
     for post, scores in zip(POSTS, found, strict=True):
@@ -84,7 +84,7 @@ def test_emissions(kind: type[Tagger]) -> None:
 
 @KINDS
 def test_spelling_tells_words_apart_that_no_vector_knows(kind: type[Tagger]) -> None:
-    model = kind(encoder(), LABELS, hidden_size=5, **SMALL[kind]).eval()
+    model = kind(encoder(), LABELS, hidden=5, **SMALL[kind]).eval()
     one, other = (model(model.builder(Pair((word,)))).emissions["tags"] for word in ("Ann", "bar"))
     assert torch.equal(one, other) == (kind is BiLSTMCRF)
     assert ("character" in model.builder(POSTS[0]).node_types) == (kind is not BiLSTMCRF)
@@ -96,7 +96,7 @@ def test_widths_of_the_papers(kind: type[Tagger]) -> None:
     hidden = 100 if kind is HBiLSTMCRF else 200
     assert model.hparams()["hidden"] == hidden
     words = model.layers[1 if kind is BiLSTMCRF else 2].lstm
-    assert words.hidden_size == 2 * hidden
+    assert words.output_size == 2 * hidden
     assert {part.p for part in model.modules() if isinstance(part, nn.Dropout)} == {0.5}
     if kind is not BiLSTMCRF:
         characters = {CNNBiLSTMCRF: (30, 30), HBiLSTMCRF: (25, 50)}[kind]

@@ -162,7 +162,7 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
     assert not model.layers[5].operators[0].dst.bias, "eqs. 4 and 6 have no bias"
     # the CRF reads words only, its loss is the mean
     crf = torchcrf.CRF(len(LABELS), batch_first=True)
-    crf.load_state_dict(model.tasks["tags"].scorer.state_dict())
+    crf.load_state_dict(model.heads["tags"].decoder.state_dict())
     gold = [torch.tensor([[LABELS.index(tag) for tag in post.labels or ()]]) for post in posts]
     losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(wanted, gold, strict=True)]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
@@ -263,8 +263,8 @@ class Released(nn.Module):
         for part in self.stack:
             norm = part["norm"]
             xs = part["x"]
-            x = norm["x1"](x + xs["o"](self.num_heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
-            o = norm["o1"](o + self.num_heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0))
+            x = norm["x1"](x + xs["o"](self.heads(xs["q"](x), xs["k"](x), xs["v"](x), mask)))
+            o = norm["o1"](o + self.heads(part["o"]["q"](o), part["o"]["k"](o), o, torch.ones(o.shape[:2]) > 0))
             # [batch, pieces, crops, 2 width]
             pairs = torch.cat([x[:, :, None].expand(-1, -1, 4, -1), o[:, None].expand(-1, x.shape[1], -1, -1)], -1)
             to_x, to_o = torch.sigmoid(part["gate"]["x"](pairs)), torch.sigmoid(part["gate"]["o"](pairs))
@@ -322,7 +322,7 @@ class Released(nn.Module):
                 copy(alone.types[kind].outer, part["out"][name])
                 copy(alone.types[kind].residual.norm, part["norm"][f"{name}3"])
         copy(emit.linear, self.hidden2tag)
-        model.tasks["tags"].scorer.load_state_dict(self.crf.state_dict())
+        model.heads["tags"].decoder.load_state_dict(self.crf.state_dict())
 
 
 @pytest.fixture
@@ -392,8 +392,8 @@ def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]
     with torch.no_grad():
         model.layers[-1].linear.weight.mul_(5)
     graph = model(collate(model.builder.build_all(crops)))
-    task = model.tasks["tags"]
-    chances = graph.layouts["token"].to_flat(task.scorer.marginals(*task.scores(graph)))
+    task, layout = model.heads["tags"], graph.layouts["token"]
+    chances = graph.layouts["token"].to_flat(task.decoder.marginals(layout.to_dense(graph.emissions["tags"]), layout.mask))
     first = chances[graph.data["token"].starts_word].split([len(post.words) for post in crops])
     assert any(model.decode_entities(graph))
     for tags, entities, chance in zip(model.decode_tags(graph), model.decode_entities(graph), first, strict=True):

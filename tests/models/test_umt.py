@@ -118,7 +118,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
     if "TaggingScores spans" not in part:
         return torch.tensor(tags), None
     # section 2.4
-    t = transformer(part["TransformerLayer spans"], c, c)
+    t = transformer(part["TransformerLayer span_states"], c, c)
     emit = part["TaggingScores spans"].linear
     spans = [[float(emit.weight[z] @ t_i + emit.bias[z]) for z in range(len(SPANS))] for t_i in t]
     if "LabelTransfer" in part:
@@ -152,8 +152,8 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
     torch.testing.assert_close(graph.emissions["tags"], tags, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(graph.emissions["spans"], spans, rtol=1e-5, atol=1e-5)
     losses = [
-        nll(model.tasks["tags"].scorer, LABELS.tags, tags, list(post.labels))
-        + 0.7 * nll(model.tasks["spans"].scorer, tuple(SPANS), spans, [tag[0] for tag in post.labels])
+        nll(model.heads["tags"].decoder, LABELS.tags, tags, list(post.labels))
+        + 0.7 * nll(model.heads["spans"].decoder, tuple(SPANS), spans, [tag[0] for tag in post.labels])
         for post, (tags, spans) in zip(posts, wanted, strict=True)
     ]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
@@ -167,7 +167,7 @@ def test_mt_bert_crf(posts: list[Pair]) -> None:
     wanted = [paper(model, post)[0] for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
     losses = [
-        nll(model.tasks["tags"].scorer, LABELS.tags, scores, list(post.labels))
+        nll(model.heads["tags"].decoder, LABELS.tags, scores, list(post.labels))
         for post, scores in zip(posts, wanted, strict=True)
     ]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
@@ -236,8 +236,8 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
 def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     full = umt(conversion_matrix="none")
     without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
-    assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer spans"}
-    assert set(without.tasks) == {"tags"}
+    assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer span_states"}
+    assert set(without.heads) == {"tags"}
     hand_over(full, without)
     found = run(without, posts).emissions
     assert found.keys() == {"tags"}
@@ -257,7 +257,7 @@ def test_conversion_matrix() -> None:
         hint = parts(model)["LabelTransfer"]
         assert isinstance(hint.matrix, nn.Parameter) == learned
         assert (hint.target_weight, hint.source_weight) == ((0.5, 0.5) if released else (1.0, 1.0))
-        spans, matrix = model.tasks["spans"].scorer.tags, hint.matrix.tolist()
+        spans, matrix = model.heads["spans"].decoder.tags, hint.matrix.tolist()
         assert list(spans) == SPANS + (["PAD", "X", "[CLS]", "[SEP]"] if released else [])
         for z, span in enumerate(spans):
             for y, tag in enumerate(model.labels):
@@ -314,7 +314,7 @@ class Released(nn.Module):
     def hand_over(self, model: UMT) -> None:
         """Copies these weights into ours, tags and spans in our order."""
         part = parts(model)
-        self.self_attention.hand_over(part["TransformerLayer spans"])
+        self.self_attention.hand_over(part["TransformerLayer span_states"])
         self.self_attention_v2.hand_over(part["TransformerLayer token"])
         self.txt2img.hand_over(part["TransformerLayer visual"])
         for theirs, ours in zip((self.img2txt, self.txt2txt), part["CoAttention"], strict=True):
@@ -369,6 +369,6 @@ def test_every_form_has_its_own_numbers() -> None:
         assert len(blocks) == 5
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == {0.1}
-        assert model.tasks["spans"].weight == 0.5
+        assert model.heads["spans"].weight == 0.5
     with pytest.raises(ValueError, match=f"12 heads do not divide a hidden size of {WIDTH + 1}"):
         UMT(tiny_encoder(hidden_size=WIDTH + 1, num_layers=1, heads=1), LABELS, image_dim=IMAGE)

@@ -6,16 +6,16 @@ import dataclasses
 
 import pytest
 import torch
-from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, post, state
+from fakes import OBJECTS, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, layout, make_builder, post, state
 
-from mnergraph.graph import Complete, Edges, GraphBuilder, Member, Relation, Schema, collate
+from mnergraph.graph import Complete, Edges, Member, Relation, Schema, collate
 from mnergraph.nn import CopyFeatures, FeatureModule, GatedMix, TransformerLayer
 from mnergraph.nn.state import GraphState
 
 
 def test_of_a_batch() -> None:
     posts = awkward_posts()
-    batch = collate(GraphBuilder(SCHEMA).build_all(posts))
+    batch = collate(make_builder(SCHEMA).build_all(posts))
     graph = GraphState.from_batch(batch, SCHEMA)
     assert graph.data is batch
     assert graph.num_graphs == len(posts)
@@ -32,13 +32,13 @@ def test_of_a_batch() -> None:
 
 
 def test_of_one_post() -> None:
-    data = GraphBuilder(SCHEMA)(post(3, 2))
+    data = make_builder(SCHEMA)(post(3, 2))
     assert GraphState.from_batch(data, SCHEMA).num_graphs == 1
     assert GraphState.from_batch(data, SCHEMA).layouts["token"].counts.tolist() == [3]
 
 
 def test_of_less_than_the_schema() -> None:
-    data = GraphBuilder(SCHEMA)(post(3, 2))
+    data = make_builder(SCHEMA)(post(3, 2))
     with pytest.raises(KeyError, match="the batch has no entity; its node types are token, object"):
         GraphState.from_batch(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
     del data[TO_TOKENS]
@@ -111,7 +111,7 @@ def test_connect() -> None:
 
 def test_complete_relations_need_no_store() -> None:
     schema = Schema([Relation(*OBJECTS, Complete())])
-    graph = GraphState.from_batch(GraphBuilder(schema)(post(2, 3)), schema)
+    graph = GraphState.from_batch(make_builder(schema)(post(2, 3)), schema)
     assert graph.data.edge_types == []
     assert graph.edges[OBJECTS].index.shape == (2, 9)
 

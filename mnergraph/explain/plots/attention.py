@@ -24,7 +24,7 @@ from mnergraph.explain.plots.style import (
 from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.features.vision.image_io import open_image
 from mnergraph.graph.collate import EdgeType
-from mnergraph.models.decoding import Entity
+from mnergraph.labels import Entity
 
 
 def plot_attention_heads(

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from mnergraph.models.decoding import Entity
+from mnergraph.labels import Entity
 from mnergraph.pair import DetectedObject
 
 #: Okabe and Ito's colours (2008), which readers with any kind of colour vision tell apart, those first that

@@ -16,10 +16,9 @@ from tqdm.auto import tqdm
 from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import ImageError, open_image
-from mnergraph.labels import Span, tags_to_spans
+from mnergraph.labels import Entity, Span, tags_to_spans
 from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
-from mnergraph.models.decoding import Entity
 from mnergraph.pair import Pair
 
 #: Longest side of a picture in pixels, and JPEG's quality: two hundred posts stay well under 20 MB.

@@ -26,7 +26,7 @@ from transformers.utils import logging as hf_logging
 from mnergraph.features.text.word_embeddings import VOCABULARY, WordVectors
 from mnergraph.features.text.word_embeddings import word_vectors_from_config as _untrained_vectors
 from mnergraph.features.text.word_pieces import WordTokenizer
-from mnergraph.graph import node_stores
+from mnergraph.graph import node_types
 
 #: What stands wherever the tiny encoder appears: it knows nothing but what training teaches it.
 TINY = "tiny-random"
@@ -175,11 +175,11 @@ class Encoder(Protocol):
         """What is learned of it."""
 
     @property
-    def tokenizer(self) -> node_stores.Tokenizer:
+    def tokenizer(self) -> node_types.Tokenizer:
         """Words to the ids that the model reads."""
 
     @property
-    def characters(self) -> node_stores.Tokenizer | None:
+    def characters(self) -> node_types.Tokenizer | None:
         """Words to their characters, for models that read spelling; None where the pieces tell of it."""
 
     @property

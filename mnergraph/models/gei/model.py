@@ -25,15 +25,23 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete, EdgeRule, InEntity, Member
+from mnergraph.graph.node_types import Images, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.gei.layers import interacting_layer
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
+from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
-from mnergraph.nn.heads.tagging import TaggingScores, Task, span_label_ids, span_scores, span_task
+from mnergraph.nn.heads.tagging import (
+    SpanDetectionHead,
+    TaggingHead,
+    TaggingScores,
+    span_detection_scores,
+    span_label_ids,
+)
 from mnergraph.nn.layers.entity_nodes import EntityEdges, EntityNodes
 from mnergraph.nn.layers.hetero import NodeTypeModule
 from mnergraph.nn.layers.node_types import MergeNodeTypes
@@ -120,13 +128,13 @@ class GEI(Tagger):
         graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
         drawn = [relation.key for relation in graph if isinstance(relation.rule, Member | InEntity)]
         transformers = TransformerConfig(encoder.hidden_size, heads, dropout=dropout)
-        tasks = [Task("tags", CRF(labels.tags), weight=0.5)]
+        tasks: list[Head] = [TaggingHead(CRF(labels.tags), labels, weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
         if span_detection:
             # eqs. 2-4
-            side, spans = span_task(labels, weight=0.5), labels.span_labels.tags
+            side, spans = SpanDetectionHead(labels, weight=0.5), labels.span_labels.tags
             tasks.append(side)
-            stack += span_scores(TOKENS, labels, transformers)
+            stack += span_detection_scores(TOKENS, labels, transformers)
         stack.append(transformers.layer(TOKENS))  # eq. 1
         # eqs. 5-6, and the words' linear map after eq. 1
         if image_dim is not None:
@@ -141,7 +149,7 @@ class GEI(Tagger):
                 ScheduledSampling, start_epoch=sampling_first, end_epoch=sampling_last, max_ratio=sampling_most
             )
             find = EntityNodes if entity_level_interaction else EntityEdges
-            stack.append(sample(side.decode, span_label_ids(labels), out_key="found"))
+            stack.append(sample(side.decode_labels, span_label_ids(labels), out_key="found"))
             stack.append(find(spans, drawn, in_key="found"))
         between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
         members = (POOLS, FILLS) if entity_level_interaction else None
@@ -151,10 +159,11 @@ class GEI(Tagger):
         super().__init__(
             schema=graph,
             layers=[*stack, TaggingScores("tags", width, len(labels))],
-            tasks=tasks,
+            heads=tasks,
             encoder=encoder,
             labels=labels,
-            region_dim=region_dim,
-            image_dim=image_dim,
-            pool_image=not image_region,
+            node_types=[
+                *([Images(image_dim, pool=not image_region)] if "image" in sources else []),
+                *([Objects(encoder.tokenizer, region_dim=region_dim)] if "object" in sources else []),
+            ],
         )

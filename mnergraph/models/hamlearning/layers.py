@@ -77,7 +77,7 @@ class BoxFeatures(nn.Module):
     [x_c, y_c, h, w, v];  centre, height and width as shares of the picture: 1/2, 1/2, 1, 1 for the image
     itself, zeros for an object without a box or in a picture whose size nobody knows.
 
-    Reads the ``box`` of objects and the ``picture_size`` of sentences, so the schema needs both types.
+    Reads the ``box`` of objects and the ``image_size`` of sentences, so the schema needs both types.
     """
 
     #: How many features come before the others.
@@ -85,7 +85,7 @@ class BoxFeatures(nn.Module):
 
     def forward(self, graph: GraphState) -> GraphState:
         objects, image = graph.x["object"], graph.x["image"]
-        size = graph.data["sentence"].picture_size[graph.layouts["object"].graph_index]
+        size = graph.data["sentence"].image_size[graph.layouts["object"].graph_index]
         # [objects, 2] twice
         low, high = (graph.data["object"].box / size.repeat(1, 2)).split(2, -1)
         place = torch.cat([(low + high) / 2, (high - low).flip(-1)], -1).nan_to_num()

@@ -23,6 +23,7 @@ from torch import nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.graph.edge_rules import Complete, Spatial
+from mnergraph.graph.node_types import Images, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -31,7 +32,7 @@ from mnergraph.nn.conv.rgcn import RelationalConvolution
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.layers.gates import LinearMix
 from mnergraph.nn.layers.hetero import CopyFeatures, FeatureModule, HeteroLayer, NodeTypeModule
 from mnergraph.nn.layers.node_types import MergeNodeTypes, SplitNodeTypes
@@ -147,12 +148,10 @@ class HamLearning(Tagger):
         super().__init__(
             schema=SCHEMA.without(*idle),
             layers=[*stack, TaggingScores("tags", width, len(labels))],
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            region_dim=region_dim,
-            image_dim=image_dim,
-            pool_image=True,
+            node_types=[Images(image_dim, pool=True), Objects(encoder.tokenizer, region_dim=region_dim)],
         )
 
 

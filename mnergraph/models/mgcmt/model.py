@@ -29,6 +29,7 @@ from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES
 from mnergraph.graph.edge_rules import Complete, NearestWordOf
+from mnergraph.graph.node_types import Images, NearestWordNodes, Objects, Tokens, Unit
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -45,8 +46,9 @@ from mnergraph.models.mgcmt.layers import (
 from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released, released_labels
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
+from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import Task, span_scores, span_task
+from mnergraph.nn.heads.tagging import SpanDetectionHead, TaggingHead, span_detection_scores
 from mnergraph.nn.layers.hetero import NodeTypeModule
 from mnergraph.nn.layers.transformer import TransformerConfig, relations_used
 
@@ -123,7 +125,7 @@ class MGCMT(Tagger):
         nearest = semantic_augmentation(AUGMENTS, nearest_words.vectors, d, join) if nearest_words is not None else []
         # eqs. 9-12: h; A of eq. 18, and its scores
         block = [transformers.layer(TOKENS)] if uni_text else []
-        spans = span_scores(TOKENS, labels, transformers) if span_detection else []
+        spans = span_detection_scores(TOKENS, labels, transformers) if span_detection else []
         meet = [*spans, *block] if released else [*block, *spans]
         dropped = [NodeTypeModule({"token": nn.Dropout(dropout)})] if released else []
         layers: list[nn.Module] = [text, *nearest, *dropped, *meet]
@@ -146,16 +148,24 @@ class MGCMT(Tagger):
         layers += fused_tagging_scores(seen, d, len(labels), dropout=lost, after=after, extra=released)
         if released:
             begin_as_bert(layers[1:])
-        tasks = [Task("tags", CRF(labels.tags))]
+        unit: Unit = "pieces" if released else "words"
+        trained: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
+        if span_detection:
+            trained.append(SpanDetectionHead(labels, weight=span_weight))
+        classes = None if label_features else COCO_CLASSES
+        node_types = {
+            "token": Tokens(encoder.tokenizer, labels, unit=unit),
+            "image": Images(image_dim),
+            "object": Objects(encoder.tokenizer, classes=classes, add_placeholder=True),
+            "similar": NearestWordNodes(nearest_words),
+        }
+        schema = Schema(relation for relation in SCHEMA if relation.key in relations_used(layers))
         super().__init__(
-            schema=Schema(relation for relation in SCHEMA if relation.key in relations_used(layers)),
+            schema=schema,
             layers=layers,
-            tasks=[*tasks, span_task(labels, span_weight)] if span_detection else tasks,
+            heads=trained,
             encoder=encoder,
             labels=labels,
-            tokens="pieces" if released else "words",
-            image_dim=image_dim if text_img else None,
+            node_types=[node_type for name, node_type in node_types.items() if name in schema.nodes],
             nearest_words=nearest_words,
-            object_classes=None if label_features else COCO_CLASSES,
-            add_placeholder_object=True,
         )

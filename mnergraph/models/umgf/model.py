@@ -25,6 +25,7 @@ from mnergraph.features.pretrained import IMAGENET
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph.edge_rules import Complete, Grounded
+from mnergraph.graph.node_types import Images, NodeType, Objects, Tokens, Unit
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
@@ -34,7 +35,7 @@ from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TaggingScores, Task
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import Add, AddNorm, CopyFeatures, NodeTypeModule, PositionalEncoding
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
@@ -150,15 +151,17 @@ class UMGF(Tagger):
             stack += fusion(width, heads, hidden, dropout, last=place == layers - 1)
         states = ("encoded", "token") if released else ("token",)
         stack.append(TaggingScores("tags", text + width if released else width, len(labels), in_keys=states))
+        unit: Unit = "pieces" if released else "words"
+        seen_nodes: NodeType = Images(image_dim)
+        if targeted:
+            crops = CropPixels() if resnet else None
+            seen_nodes = Objects(encoder.tokenizer, region_dim=region_dim, crop_reader=crops)
         super().__init__(
             schema=schema if visual_correlation else schema.without(meets),
             layers=stack,
-            tasks=[Task("tags", CRF(labels.tags))],
+            heads=[TaggingHead(CRF(labels.tags), labels, unit=unit)],
             encoder=encoder,
             labels=labels,
-            tokens="pieces" if released else "words",
-            region_dim=region_dim if targeted else None,
-            image_dim=None if targeted else image_dim,
-            crop_reader=CropPixels() if resnet else None,
+            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), seen_nodes],
             reduction="sum" if released else "mean",
         )

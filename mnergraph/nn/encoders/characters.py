@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph.layout import Layout
-from mnergraph.graph.node_stores import CHARACTERS
+from mnergraph.graph.node_types import CHARACTERS
 from mnergraph.nn.layers.lstm import PackedLSTM
 from mnergraph.nn.state import GraphState
 

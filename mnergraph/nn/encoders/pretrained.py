@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph.layout import Layout
-from mnergraph.graph.node_stores import PIECES
+from mnergraph.graph.node_types import PIECES
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.state import GraphState
 

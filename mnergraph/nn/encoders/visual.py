@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnergraph.graph.node_stores import LABEL_PIECES
+from mnergraph.graph.node_types import LABEL_PIECES
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.state import GraphState
 

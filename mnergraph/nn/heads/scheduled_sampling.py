@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mnergraph.graph.node_stores import NO_LABEL
+from mnergraph.graph.node_types import NO_LABEL
 from mnergraph.nn.state import GraphState
 
 

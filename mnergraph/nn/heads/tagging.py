@@ -1,28 +1,37 @@
-"""Reading tags off the last graph: a task owns a label set and a scorer; a side task may hint at another."""
+"""Tagging heads: labels of tokens, read off scores in the last graph by a CRF or independently."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.labels import LabelSet, span_label
+from mnergraph.graph.node_types import NO_LABEL, Unit
+from mnergraph.labels import OUTSIDE, SPECIAL_TAGS, Entity, LabelSet, Span, span_label, tags_to_spans
+from mnergraph.metrics.scores import score
+from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.independent import IndependentTags
 from mnergraph.nn.layers.transformer import TransformerConfig
 from mnergraph.nn.state import GraphState
+from mnergraph.pair import Pair
+
+#: Name of the head, and of the scores, of entity tags.
+TAGS = "tags"
+#: Name of the head, and of the scores, of span detection; of the words' states that they are computed from.
+SPANS, SPAN_STATES = "spans", "span_states"
 
 
 class TaggingScores(nn.Module):
-    """Linear scores of a task's labels from the tokens' features; several features are concatenated first.
+    """Linear scores of a head's labels from the tokens' features, concatenated if there are several.
 
     Args:
-        task: under which name the scores go into the graph.
-        width: of the features, all together.
-        labels: how many labels.
-        read: names of the features.
+        task: the head's name, under which the graph keeps the scores.
+        hidden_size: of the features, all together.
+        num_labels: number of labels.
+        in_keys: names of the features.
     """
 
     def __init__(self, task: str, hidden_size: int, num_labels: int, *, in_keys: Sequence[str] = ("token",)) -> None:
@@ -31,7 +40,8 @@ class TaggingScores(nn.Module):
         self.linear = nn.Linear(hidden_size, num_labels)
 
     def forward(self, graph: GraphState) -> GraphState:
-        features = torch.cat([graph.x[name] for name in self.in_keys], -1)
+        """Return the graph with scores ``[tokens, num_labels]``."""
+        features = torch.cat([graph.x[key] for key in self.in_keys], -1)
         return graph.with_scores(self.task, self.linear(features))
 
 
@@ -91,59 +101,169 @@ def span_label_ids(labels: LabelSet) -> Tensor:
     return torch.tensor([labels.span_labels.index(span_label(tag)) for tag in labels])
 
 
-class Task(nn.Module):
-    """What a model is trained to tell of every token: a label set, a scorer and a weight in the loss.
+class TaggingHead(Head):
+    """Entity tags: the labels of words, and the entities that they mark.
 
     Args:
-        name: the emissions it reads.
-        scorer: a CRF or a softmax over the label set ``scorer.tags``.
-        weight: of its loss in the model's.
-        reads: for a side task, its own label of each of the tags, ``[tags]``; None where it reads the tags
-            themselves.
+        decoder: a CRF, or independent tags, over ``labels``.
+        labels: the label set.
+        weight: of the loss in the model's.
+        unit: whether tokens are words, or pieces of them of which the first of a word has the word's tag.
     """
 
-    reads: Tensor | None
+    shown = False  # as the post's entities
 
     def __init__(
-        self, name: str, scorer: CRF | IndependentTags, *, weight: float = 1.0, reads: Tensor | None = None
+        self,
+        decoder: CRF | IndependentTags,
+        labels: LabelSet,
+        *,
+        weight: float = 1.0,
+        unit: Unit = "words",
     ) -> None:
-        super().__init__()
-        self.name, self.scorer, self.weight = name, scorer, weight
-        self.register_buffer("reads", reads, persistent=False)
+        super().__init__(TAGS, weight=weight)
+        self.decoder, self.labels, self.unit = decoder, labels, unit
 
-    def loss(self, graph: GraphState, gold: Tensor) -> Tensor:
-        """Negative log-likelihood of every sentence, ``[sentences]``; ``gold`` is the tags, ``[tokens]``."""
-        layout = graph.layouts["token"]
-        if self.reads is not None:
-            gold = self.reads[gold]
-        emissions, mask = self.scores(graph)
-        return -self.scorer(emissions, layout.to_dense(gold), mask)
+    def loss(self, graph: GraphState) -> Tensor:
+        """Return the negative log-likelihood of every post's tags, ``[posts]``.
 
-    def decode(self, graph: GraphState) -> Tensor:
-        """The best label of every token, ``[tokens]``."""
-        return graph.layouts["token"].to_flat(self.scorer.decode(*self.scores(graph)))
+        Raises:
+            ValueError: for a post without labels.
+        """
+        return _negative_log_likelihood(graph, self.name, self.decoder, _gold_labels(graph))
 
-    def scores(self, graph: GraphState) -> tuple[Tensor, Tensor]:
-        """Padded emissions ``[sentences, slots, labels]`` and their mask ``[sentences, slots]``."""
-        layout = graph.layouts["token"]
-        return layout.to_dense(graph.emissions[self.name]), layout.mask
+    def decode(self, graph: GraphState) -> list[list[Entity]]:
+        """Return the entities of every post, each with its probability; see `span_probabilities`."""
+        tags = self.decode_tags(graph)
+        spans = [tags_to_spans(of_post) for of_post in tags]
+        scores = self.span_probabilities(graph, spans, tags)
+        return [
+            [Entity(*span, score) for span, score in zip(of_post, of_scores, strict=True)]
+            for of_post, of_scores in zip(spans, scores, strict=True)
+        ]
+
+    def decode_tags(self, graph: GraphState) -> list[list[str]]:
+        """Return one tag for every word of every post, its first token's; special tags count as outside."""
+        token, layout = graph.data["token"], graph.layouts["token"]
+        best = layout.to_flat(self.decoder.decode(*_padded_scores(graph, self.name)))[token.starts_word].tolist()
+        counts = torch.zeros_like(layout.counts).index_add(0, layout.graph_index, token.starts_word.long())
+        tags = (self.labels.tags[label] for label in best)
+        names = (OUTSIDE if tag in SPECIAL_TAGS else tag for tag in tags)
+        return [[next(names) for _ in range(count)] for count in counts.tolist()]
+
+    def span_probabilities(
+        self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Return the probability of spans, 0 to 1, be they the best ones or not.
+
+        Where tokens are words this is the posterior mass of all label sequences that mark the span. Where they are
+        pieces it is the product of the marginal probabilities of its words' tags.
+
+        Args:
+            graph: the last graph.
+            spans: the spans of every post.
+            tags: one tag for every word of every post, which mark them.
+        """
+        if self.unit == "words":
+            return self.decoder.span_probability(*_padded_scores(graph, self.name), spans)
+        return self._span_marginal_products(graph, spans, tags)
+
+    def gold(self, pair: Pair) -> tuple[str, ...] | None:
+        """Return the pair's tags."""
+        return pair.labels
+
+    def metrics(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Mapping[str, float]:
+        """Return lenient and strict F1, precision and recall of tags, 0 to 1."""
+        scores = score(gold, predicted)
+        return {
+            "f1": scores.lenient.f1,
+            "precision": scores.lenient.precision,
+            "recall": scores.lenient.recall,
+            "strict_f1": scores.strict.f1,
+        }
+
+    def _span_marginal_products(
+        self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        marginals = graph.layouts["token"].to_flat(self.decoder.marginals(*_padded_scores(graph, self.name)))
+        ids = [self.labels.index(tag) for of_post in tags for tag in of_post]
+        # [words]
+        of_words = marginals[graph.data["token"].starts_word].gather(
+            -1, torch.tensor(ids, device=marginals.device)[:, None]
+        )[:, 0]
+        return [
+            [words[span.start : span.end].prod().item() for span in post]
+            for words, post in zip(of_words.split(list(map(len, tags))), spans, strict=True)
+        ]
 
 
-def span_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerConfig) -> list[nn.Module]:
-    """Layers to the scores of `span_task` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
+class SpanDetectionHead(Head):
+    """Entity span detection: where entities begin and end, whatever their type (UMT, section 2.4).
 
-    A transformer layer of its own over the words as they are so far, which stay as they are, and a linear map
-    to B, I and O.
+    A CRF over B, I and O, trained beside the tags.
+
+    Args:
+        labels: the label set of the tags.
+        weight: of the loss in the model's.
+    """
+
+    shown = False
+    label_map: Tensor
+
+    def __init__(self, labels: LabelSet, *, weight: float = 1.0) -> None:
+        super().__init__(SPANS, weight=weight)
+        self.labels = labels.span_labels
+        self.decoder = CRF(self.labels.tags)
+        self.register_buffer("label_map", span_label_ids(labels), persistent=False)
+
+    def loss(self, graph: GraphState) -> Tensor:
+        """Return the negative log-likelihood of every post's span labels, ``[posts]``.
+
+        Raises:
+            ValueError: for a post without labels.
+        """
+        return _negative_log_likelihood(graph, self.name, self.decoder, self.label_map[_gold_labels(graph)])
+
+    def decode(self, graph: GraphState) -> list[list[str]]:
+        """Return B, I and O of every token of every post."""
+        names = [self.labels.tags[label] for label in self.decode_labels(graph).tolist()]
+        counts = graph.layouts["token"].counts.tolist()
+        ends = [sum(counts[: index + 1]) for index in range(len(counts))]
+        return [names[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def decode_labels(self, graph: GraphState) -> Tensor:
+        """Return the best label of every token, ``[tokens]``."""
+        return graph.layouts["token"].to_flat(self.decoder.decode(*_padded_scores(graph, self.name)))
+
+
+def span_detection_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerConfig) -> list[nn.Module]:
+    """Return layers to the scores of `SpanDetectionHead` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
+
+    A transformer layer of its own over the words' features, which stay as they are, and a linear map to B, I and O.
 
     Args:
         relation: among words.
-        labels: the tags' label set.
+        labels: the label set of the tags.
         transformers: makes the layer.
     """
-    block = transformers.layer(relation, out_key="spans")
-    return [block, TaggingScores("spans", transformers.hidden_size, len(labels.span_labels), in_keys=("spans",))]
+    layer = transformers.layer(relation, out_key=SPAN_STATES)
+    return [layer, TaggingScores(SPANS, transformers.hidden_size, len(labels.span_labels), in_keys=(SPAN_STATES,))]
 
 
-def span_task(labels: LabelSet, weight: float, *, name: str = "spans") -> Task:
-    """The side task itself: a CRF over B, I and O (UMT, section 2.4)."""
-    return Task(name, CRF(labels.span_labels.tags), weight=weight, reads=span_label_ids(labels))
+def _gold_labels(graph: GraphState) -> Tensor:
+    gold: Tensor = graph.data["token"].y
+    if gold.numel() and int(gold.min()) == NO_LABEL:
+        unlabelled = [pair.id for pair in graph.data.pair if pair.labels is None]
+        raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}")
+    return gold
+
+
+def _negative_log_likelihood(graph: GraphState, name: str, decoder: CRF | IndependentTags, gold: Tensor) -> Tensor:
+    scores, mask = _padded_scores(graph, name)
+    return -decoder(scores, graph.layouts["token"].to_dense(gold), mask)
+
+
+def _padded_scores(graph: GraphState, name: str) -> tuple[Tensor, Tensor]:
+    """Scores ``[posts, max tokens, labels]`` and their mask ``[posts, max tokens]``."""
+    layout = graph.layouts["token"]
+    return layout.to_dense(graph.emissions[name]), layout.mask

@@ -37,6 +37,8 @@ class MergeNodeTypes(nn.Module):
         super().__init__()
         self.node_type, self.parts, self.relation_names = node_type, tuple(parts), tuple(relation_names)
         self.empty_relations = tuple(empty_relations)
+        #: Node types whose nodes the layer creates.
+        self.creates = (node_type,)
 
     def forward(self, graph: GraphState) -> GraphState:
         """

@@ -24,7 +24,7 @@ from mnergraph.explain.plots import (
     plot_graph,
     plot_type_confusion,
 )
-from mnergraph.models import Entity
+from mnergraph.labels import Entity
 from mnergraph.pair import DetectedObject, Pair
 
 STORED = Path(__file__).with_name("baselines.json")

@@ -30,7 +30,8 @@ from mnergraph.explain.plots import (
 )
 from mnergraph.explain.plots.scores import read_log
 from mnergraph.explain.plots.style import COLOURS, ellipsize, right_to_left
-from mnergraph.models import UMGF, Entity
+from mnergraph.labels import Entity
+from mnergraph.models import UMGF
 from mnergraph.pair import Pair
 
 GUIDES = ("object", "guides", "token")

@@ -10,6 +10,7 @@ import pytest
 import tinies
 import torch
 import transformers as hf
+from fakes import make_builder
 from sights import RED_BOX, red_boxes, red_in, sighting
 from torch import Tensor, nn
 from wild import noise
@@ -177,10 +178,10 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, general=("person",))
     (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
     pair = seen.attach_to(Pair(words))
-    from mnergraph.graph import GraphBuilder, Relation, Schema
+    from mnergraph.graph import Relation, Schema
 
     key = ("object", "guides", "token")
-    graph = GraphBuilder(Schema([Relation(*key, Grounded())]))(pair)
+    graph = make_builder(Schema([Relation(*key, Grounded())]))(pair)
     source, target = graph[key].edge_index.tolist()
     for place, thing in enumerate(pair.objects):
         met = {token for object, token in zip(source, target, strict=True) if object == place}

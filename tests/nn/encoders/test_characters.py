@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import awkward_posts, layout
+from fakes import awkward_posts, layout, make_builder
 from torch import Tensor
 
 from mnergraph.features.text.word_embeddings import Alphabet
-from mnergraph.graph import GraphBuilder, Layout, Schema, collate
+from mnergraph.graph import Layout, Schema, collate
 from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder, CharacterLSTM
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -19,7 +19,7 @@ WORDS = [layout(3, 1, 60), layout(1), layout(2, 2, 2, 7)]
 
 
 def graph_of(posts: list[Pair]) -> GraphState:
-    return GraphState.from_batch(collate(GraphBuilder(Schema(), characters=LETTERS).build_all(posts)), Schema())
+    return GraphState.from_batch(collate(make_builder(Schema(), characters=LETTERS).build_all(posts)), Schema())
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])

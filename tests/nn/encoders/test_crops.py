@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import make_builder
 from torchvision.models import resnet18
 from wild import lying, noise
 
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder
-from mnergraph.graph import Complete, GraphBuilder, Relation, Schema, collate
+from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF, Tagger
 from mnergraph.nn import ObjectEncoder, PixelEncoder
@@ -23,7 +24,7 @@ from mnergraph.training import OptimizerConfig, TrainerConfig, fit
 from mnergraph.training.loader import GraphLoader
 
 SCHEMA = Schema([Relation("object", "guides", "token", Complete())])
-BUILDER = GraphBuilder(SCHEMA, crop_reader=CropPixels(32))
+BUILDER = make_builder(SCHEMA, crop_reader=CropPixels(32))
 CROPS = RegionEncoder(size=32, seed=3)
 LABELS = LabelSet.from_types(["PER", "LOC"])
 
@@ -72,10 +73,10 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
     assert whole["object"].box.tolist() == [[0, 0, 40, 30]]
     assert whole["object"].has_x.tolist() == [True]
     assert BUILDER(posts[2])["object"].has_x.tolist() == [False]
-    plain = GraphBuilder(SCHEMA)
+    plain = make_builder(SCHEMA)
     assert plain.load_image_tensors(draft) is draft
-    with pytest.raises(ValueError, match="objects have pixels or region vectors: give cuts or region_dim"):
-        GraphBuilder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
+    with pytest.raises(ValueError, match="objects have pixels or region vectors: give crop_reader or region_dim"):
+        make_builder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
 
 
 def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:

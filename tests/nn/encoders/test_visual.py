@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, layout, post, state, without_objects
+from fakes import LABELS, SCHEMA, awkward_posts, layout, make_builder, post, state, without_objects
 from torch import Tensor, nn
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_pieces import best_windows, windows
-from mnergraph.graph import GraphBuilder, Layout, Schema, collate
+from mnergraph.graph import Layout, Schema, collate
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
@@ -32,7 +32,7 @@ def backbone(max_length: int = 512) -> TextEncoderModel:
 def graph_of(
     posts: list[Pair], encoder: TextEncoderModel, *, tokens: str = "words", schema: Schema = SCHEMA
 ) -> GraphState:
-    builder = GraphBuilder(schema, tokenizer=encoder.tokenizer, region_dim=6, tokens=tokens)
+    builder = make_builder(schema, tokenizer=encoder.tokenizer, region_dim=6, tokens=tokens)
     return GraphState.from_batch(collate(builder.build_all(posts)), schema)
 
 
@@ -264,7 +264,7 @@ def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
     grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
     posts = [Pair(("paris",), image_features=grid) for grid in grids]
     schema = Schema(nodes=["image"])
-    graph = GraphState.from_batch(collate(GraphBuilder(schema, image_dim=5).build_all(posts)), schema)
+    graph = GraphState.from_batch(collate(make_builder(schema, image_dim=5).build_all(posts)), schema)
     layer = ImageEncoder(3, 5)
     again = ImageEncoder(3, 5, out_key="querying image")
     found = again(layer(graph)).x

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts
+from fakes import LABELS, SCHEMA, awkward_posts, make_builder
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
-from mnergraph.graph import GraphBuilder, Schema, collate
+from mnergraph.graph import Schema, collate
 from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
 from mnergraph.nn.encoders.characters import CharacterCNN
 from mnergraph.nn.encoders.pretrained import TextEncoder
@@ -24,7 +24,7 @@ def vectors() -> WordVectors:
 
 
 def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> GraphState:
-    builder = GraphBuilder(schema, tokenizer=encoder.tokenizer, characters=encoder.characters, region_dim=6)
+    builder = make_builder(schema, tokenizer=encoder.tokenizer, characters=encoder.characters, region_dim=6)
     return GraphState.from_batch(collate(builder.build_all(posts)), schema)
 
 

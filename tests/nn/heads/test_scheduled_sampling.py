@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, post
+from fakes import LABELS, SCHEMA, make_builder, post
 from torch import Tensor
 
-from mnergraph.graph import GraphBuilder, collate
+from mnergraph.graph import collate
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
 from mnergraph.nn.heads.tagging import span_label_ids
 from mnergraph.nn.state import GraphState
@@ -32,7 +32,7 @@ class Decoder:
 
 
 def graph_of(posts: list[Pair]) -> GraphState:
-    return GraphState.from_batch(collate(GraphBuilder(SCHEMA, labels=LABELS).build_all(posts)), SCHEMA)
+    return GraphState.from_batch(collate(make_builder(SCHEMA, labels=LABELS).build_all(posts)), SCHEMA)
 
 
 def gold(posts: list[Pair]) -> list[int]:

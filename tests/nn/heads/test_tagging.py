@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fakes import LABELS, awkward_posts, post, state, without_objects
 from torch import Tensor
 
-from mnergraph.labels import LabelSet
+from mnergraph.labels import LabelSet, tags_to_spans
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.independent import IndependentTags
-from mnergraph.nn.heads.tagging import LabelTransfer, TaggingScores, Task, conversion_matrix, span_task
+from mnergraph.nn.heads.tagging import (
+    LabelTransfer,
+    SpanDetectionHead,
+    TaggingHead,
+    TaggingScores,
+    conversion_matrix,
+)
 from mnergraph.nn.state import GraphState
 
 
@@ -25,36 +33,55 @@ def test_emit() -> None:
     assert found.keys() == {"spans"}
 
 
-@pytest.mark.parametrize("scorer", [CRF, IndependentTags])
+def with_gold(graph: GraphState, gold: Tensor) -> GraphState:
+    """The graph with these gold labels of its tokens."""
+    data = graph.data.clone()
+    data["token"].y = gold
+    return replace(graph, data=data)
+
+
+@pytest.mark.parametrize("decoder", [CRF, IndependentTags])
 @pytest.mark.parametrize("posts", [awkward_posts(), without_objects(), [post(1)]], ids=["awkward", "bare", "one"])
-def test_a_task_batched_is_a_task_alone(scorer: type[CRF | IndependentTags], posts: list) -> None:
+def test_batched_is_alone(decoder: type[CRF | IndependentTags], posts: list) -> None:
     torch.manual_seed(0)
-    task, emit = Task("tags", scorer(LABELS.tags)), TaggingScores("tags", 8, len(LABELS))
+    head, emit = TaggingHead(decoder(LABELS.tags), LABELS), TaggingScores("tags", 8, len(LABELS))
     graph = emit(state(posts))
     gold = torch.randint(len(LABELS), (graph.layouts["token"].num_nodes,))
-    losses, best = task.loss(graph, gold), task.decode(graph)
+    losses, tags = head.loss(with_gold(graph, gold)), head.decode_tags(graph)
+    entities = head.decode(graph)
     assert losses.shape == (len(posts),)
-    assert best.shape == gold.shape
-    emissions, mask = task.scores(graph)
-    assert emissions.shape == (*mask.shape, len(LABELS))
-    assert mask.sum(1).tolist() == [len(pair.words) for pair in posts]
+    assert [len(row) for row in tags] == [len(pair.words) for pair in posts]
     start = 0
     for s, pair in enumerate(posts):
         rows = slice(start, start := start + len(pair.words))
         alone = graph.emissions["tags"][rows][None]
         whole = torch.ones(1, len(pair.words), dtype=torch.bool)
-        torch.testing.assert_close(losses[s], -task.scorer(alone, gold[rows][None], whole)[0], atol=1e-4, rtol=1e-5)
-        assert torch.equal(best[rows], task.scorer.decode(alone, whole)[0])
+        torch.testing.assert_close(losses[s], -head.decoder(alone, gold[rows][None], whole)[0], atol=1e-4, rtol=1e-5)
+        best = head.decoder.decode(alone, whole)[0].tolist()
+        assert tags[s] == [LABELS.tags[label] for label in best]
+        spans = tags_to_spans(tags[s])
+        assert [(found.start, found.end, found.type) for found in entities[s]] == spans
+        wanted = head.decoder.span_probability(alone, whole, [spans])[0]
+        assert [found.score for found in entities[s]] == pytest.approx(wanted, abs=1e-5)
     losses.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in (*emit.parameters(), *task.parameters()))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in (*emit.parameters(), *head.parameters()))
 
 
-def test_labels_out_of_range_are_refused() -> None:
-    task = Task("tags", IndependentTags(LABELS.tags), weight=0.5)
-    graph = TaggingScores("tags", 8, len(LABELS))(state([post(2)]))
-    assert task.weight == 0.5
-    with pytest.raises(ValueError, match="tag -1 at row 0, step 1 is none of the 5 labels"):
-        task.loss(graph, torch.tensor([0, -1]))
+def test_posts_without_labels_are_refused() -> None:
+    head = TaggingHead(IndependentTags(LABELS.tags), LABELS, weight=0.5)
+    graph = TaggingScores("tags", 8, len(LABELS))(state([replace(post(2), labels=None, id="7")]))
+    assert (head.name, head.weight) == ("tags", 0.5)
+    with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: '7'"):
+        head.loss(with_gold(graph, torch.tensor([-1, -1])))
+
+
+def test_metrics_of_tags() -> None:
+    head, pairs = TaggingHead(CRF(LABELS.tags), LABELS), awkward_posts()
+    gold = [head.gold(pair) for pair in pairs]
+    assert gold == [pair.labels for pair in pairs]
+    assert head.metrics(gold, gold)["f1"] == head.metrics(gold, gold)["recall"] == 1.0
+    wrong = [("O",) * len(tags) for tags in gold]
+    assert head.metrics(gold, wrong) == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "strict_f1": 0.0}
 
 
 # --- span detection and its hint
@@ -125,19 +152,23 @@ def types_gone(gold: Tensor) -> Tensor:
 @pytest.mark.parametrize("posts", [awkward_posts(), [post(1)]], ids=["awkward", "one"])
 def test_span_detection_reads_the_tags_without_their_types(posts: list) -> None:
     torch.manual_seed(0)
-    task, graph = span_task(LABELS, 0.3), emitted(posts)
-    assert (task.name, task.weight, task.scorer.tags) == ("spans", 0.3, ("O", "B", "I"))
-    gold = torch.randint(len(LABELS), (graph.layouts["token"].num_nodes,))
-    emissions, mask = task.scores(graph)
-    wanted = -task.scorer(emissions, graph.layouts["token"].to_dense(types_gone(gold)), mask)
-    torch.testing.assert_close(task.loss(graph, gold), wanted)
+    head, graph = SpanDetectionHead(LABELS, weight=0.3), emitted(posts)
+    assert (head.name, head.weight, head.decoder.tags) == ("spans", 0.3, ("O", "B", "I"))
+    layout = graph.layouts["token"]
+    gold = torch.randint(len(LABELS), (layout.num_nodes,))
+    wanted = -head.decoder(layout.to_dense(graph.emissions["spans"]), layout.to_dense(types_gone(gold)), layout.mask)
+    torch.testing.assert_close(head.loss(with_gold(graph, gold)), wanted)
     # a type that is mistaken costs nothing, a border that is does
     others = {"B-PER": "B-LOC", "I-LOC": "I-PER"}
     mistaken = torch.tensor([LABELS.index(others.get(LABELS.tags[t], LABELS.tags[t])) for t in gold.tolist()])
-    assert torch.equal(task.loss(graph, mistaken), task.loss(graph, gold))
-    plain = Task("spans", task.scorer)
-    assert plain.reads is None
-    torch.testing.assert_close(plain.loss(graph, types_gone(gold)), wanted)
-    # what follows from the label set is not saved, so that checkpoints of both kinds load
-    assert task.state_dict().keys() == plain.state_dict().keys()
-    assert span_task(LABELS, 1.0, name="borders").name == "borders"
+    assert torch.equal(head.loss(with_gold(graph, mistaken)), head.loss(with_gold(graph, gold)))
+    moved = (gold + 1) % len(LABELS)
+    assert not torch.equal(head.loss(with_gold(graph, moved)), head.loss(with_gold(graph, gold)))
+    best = head.decode_labels(graph)
+    assert torch.equal(
+        best, layout.to_flat(head.decoder.decode(layout.to_dense(graph.emissions["spans"]), layout.mask))
+    )
+    assert [label for row in head.decode(graph) for label in row] == [head.labels.tags[label] for label in best]
+    assert [len(row) for row in head.decode(graph)] == layout.counts.tolist()
+    # what follows from the label set is not saved
+    assert set(head.state_dict()) == {f"decoder.{name}" for name in CRF(("O", "B", "I")).state_dict()}
