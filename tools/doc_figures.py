@@ -1,7 +1,7 @@
 """The pictures of these pages, drawn again from what the quickstart left and the results that are kept.
 
     uv run mnergraph quickstart --folder QUICKSTART
-    uv run python -m docs.make_pictures QUICKSTART
+    uv run python -m tools.doc_figures QUICKSTART
 
 The page is photographed where Chromium is installed, and left as it is elsewhere.
 """
@@ -35,10 +35,10 @@ from mnergraph.inference.processor import Pipeline
 from mnergraph.models import SCHEMAS
 from mnergraph.training import evaluate
 
-HERE = Path(__file__).parent
+PROJECT = Path(__file__).parents[1]
 #: A post of the test split: "cannot stop thinking about Victoria and then there is Fort Sutter".
 POST = 0
-RESULTS = HERE.parent / "benchmarks" / "results"
+RESULTS = PROJECT / "benchmarks" / "results"
 SYSTEMS = ("BERT-CRF", "UMT", "UMGF", "GEI", "MGCMT", "HamLearning")
 
 
@@ -120,7 +120,7 @@ def main(quickstart: Path) -> None:
         "types": lambda: plot_f1_by_type(results),
         "schemas": schemas,
     }
-    folder = HERE / "drawn"
+    folder = PROJECT / "docs" / "drawn"
     folder.mkdir(exist_ok=True)
     for name, figure in one_post(quickstart, pairs).items():
         keep_figure(figure, folder / f"{name}.png")
