@@ -8,7 +8,7 @@ the two differ by the data alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Scores:
     strict: Score
     lenient_by_type: dict[str, Score]
     strict_by_type: dict[str, Score]
+    heads: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def table(self) -> str:
         """A table in Markdown; figures in percent."""
@@ -50,6 +51,9 @@ class Scores:
         for name, *both in rows:
             cells = [f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both]
             lines.append(f"| {name} | {' | '.join(cells)} |")
+        for head, metrics in self.heads.items():
+            lines.append("")
+            lines.append(f"{head}: " + ", ".join(f"{name} {100 * value:.2f}" for name, value in metrics.items()))
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

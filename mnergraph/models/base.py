@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +116,28 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """
         others = {head.name: head.decode(graph) for head in self._heads() if head.shown}
         return [{name: predicted[index] for name, predicted in others.items()} for index in range(graph.num_graphs)]
+
+    def decode_with_gold(self, graph: GraphState) -> dict[str, list[tuple[Any, Any]]]:
+        """Return (gold, predicted) of the posts that have a gold value, for the heads of `decode_heads`."""
+        return {
+            head.name: [
+                (gold, predicted)
+                for pair, predicted in zip(graph.data.pair, head.decode(graph), strict=True)
+                if (gold := head.gold(pair)) is not None
+            ]
+            for head in self._heads()
+            if head.shown
+        }
+
+    def head_metrics(self, decoded: Iterable[Mapping[str, Sequence[tuple[Any, Any]]]]) -> dict[str, dict[str, float]]:
+        """Return the metrics by head, of what `decode_with_gold` returned for batches."""
+        batches = list(decoded)
+        metrics = {}
+        for head in self._heads():
+            both = [values for batch in batches for values in batch.get(head.name, ())]
+            if both:
+                metrics[head.name] = dict(head.metrics([gold for gold, _ in both], [found for _, found in both]))
+        return metrics
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:

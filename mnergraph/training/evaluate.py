@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -10,7 +12,7 @@ from tqdm.auto import tqdm
 from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
-from mnergraph.training.lightning_module import gold_and_predicted
+from mnergraph.training.lightning_module import decode_batch
 from mnergraph.training.loader import GraphLoader
 
 
@@ -18,21 +20,24 @@ from mnergraph.training.loader import GraphLoader
 def evaluate(
     model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = True
 ) -> tuple[Scores, list[list[str]]]:
-    """Scores of a model on labelled posts, and the tags it gives them, in the posts' order."""
+    """Return the scores of a model on labelled posts, and the tags that it predicts, in the posts' order."""
     _require_labels(pairs)
     drafts = [model.builder.build(pair) for pair in pairs]
     loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.load_image_tensors)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}
+    heads: list[dict[str, list[tuple[Any, Any]]]] = []
     model.eval()
     bar = tqdm(total=len(pairs), desc="evaluating", unit="post", disable=not progress)
     with bar:
         for places, batch in zip(loader.order, loader, strict=True):
-            _, tags = gold_and_predicted(model, batch.to(device))
-            predicted |= dict(zip(places, tags, strict=True))
+            decoded = decode_batch(model, batch.to(device))
+            heads.append(decoded.heads)
+            predicted |= dict(zip(places, decoded.tags, strict=True))
             bar.update(len(places))
     in_order = [predicted[place] for place in range(len(pairs))]
-    return score([pair.labels or () for pair in pairs], in_order), in_order
+    scores = score([pair.labels or () for pair in pairs], in_order)
+    return replace(scores, heads=model.head_metrics(heads)), in_order
 
 
 def _require_labels(pairs: Sequence[Pair]) -> None:

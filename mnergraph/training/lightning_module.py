@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -12,13 +13,28 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Batch
 
-from mnergraph.metrics.scores import Scores, score
+from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware
 from mnergraph.training.config import OptimizerConfig
 
 #: What decides which checkpoint is kept.
 DEV_F1 = "dev_f1"
+
+
+@dataclass(frozen=True)
+class DecodedBatch:
+    """What a model predicts of a batch.
+
+    Attributes:
+        gold: tags of every post.
+        tags: predicted tags of every post.
+        heads: (gold, predicted) of further heads, of the posts that have a gold value.
+    """
+
+    gold: list[list[str]]
+    tags: list[list[str]]
+    heads: dict[str, list[tuple[Any, Any]]]
 
 
 class LitTagger(lightning.LightningModule):
@@ -38,7 +54,7 @@ class LitTagger(lightning.LightningModule):
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             self, [name for name, _ in self.named_buffers()]
         )
-        self._seen: list[tuple[list[list[str]], list[list[str]]]] = []
+        self._decoded: list[DecodedBatch] = []
 
     def on_train_epoch_start(self) -> None:
         for layer in self.model.modules():
@@ -62,11 +78,15 @@ class LitTagger(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, place: int) -> None:
-        self._seen.append(gold_and_predicted(self.model, batch))
+        self._decoded.append(decode_batch(self.model, batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = _scored(_from_all_devices(self._seen))
-        self._seen = []
+        decoded = _from_all_devices(self._decoded)
+        self._decoded = []
+        scores = score([tags for batch in decoded for tags in batch.gold], [t for batch in decoded for t in batch.tags])
+        for name, metrics in self.model.head_metrics(batch.heads for batch in decoded).items():
+            for metric, value in metrics.items():
+                self.log(f"dev_{name}_{metric}", value, sync_dist=True)
         self.log(DEV_F1, scores.lenient.f1, prog_bar=True, sync_dist=True)
         self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
 
@@ -95,16 +115,11 @@ class LitTagger(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def gold_and_predicted(model: Tagger, batch: Batch) -> tuple[list[list[str]], list[list[str]]]:
-    """The gold and the predicted tags of every post of a batch."""
-    predicted = model.decode_tags(model(batch))
-    return [list(pair.labels or ()) for pair in batch.pair], predicted
-
-
-def _scored(seen: list[tuple[list[list[str]], list[list[str]]]]) -> Scores:
-    gold = [tags for batch, _ in seen for tags in batch]
-    predicted = [tags for _, batch in seen for tags in batch]
-    return score(gold, predicted)
+def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
+    """Return the gold and the predicted tags of every post of a batch, and what other heads predict."""
+    graph = model(batch)
+    gold = [list(pair.labels or ()) for pair in batch.pair]
+    return DecodedBatch(gold, model.decode_tags(graph), model.decode_with_gold(graph))
 
 
 def _from_all_devices(mine: list[Any]) -> list[Any]:

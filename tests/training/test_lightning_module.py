@@ -88,11 +88,11 @@ def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: py
     some = posts(9, 0)
     for begin in (0, 4, 8):
         module.validation_step(collate(module.model.builder.build_all(some[begin : begin + 4])), 0)
-    gold = [tags for told, _ in module._seen for tags in told]
+    gold = [tags for batch in module._decoded for tags in batch.gold]
     assert gold == [list(post.labels or ()) for post in some]
     module.on_validation_epoch_end()
     assert set(logged) == {"dev_f1", "dev_f1_strict"}
-    assert module._seen == [], "the next epoch starts afresh"
+    assert module._decoded == [], "the next epoch starts afresh"
 
 
 def test_several_devices_do_not_send_buffers_round(build: Build) -> None:
