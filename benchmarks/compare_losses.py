@@ -1,4 +1,4 @@
-r"""Losses, tags and graphs of every system, form and ablation under one seed, to compare two states of the code.
+r"""Losses, tags and graphs of every system, variant and ablation under one seed, to compare two states of the code.
 
     uv run python -m benchmarks.compare_losses --out before.json      # on one commit
     uv run python -m benchmarks.compare_losses --against before.json  # on another: exit status 1 if they differ
@@ -28,32 +28,33 @@ from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors
 from mnergraph.graph import collate
 from mnergraph.models import MODELS, Tagger
+from mnergraph.models.umt import UMTVariant
 from mnergraph.pair import Pair
 
 REGION_FEATURES, IMAGE, SIZE = 12, 10, (90, 60)
 STEPS, RATE = 5, 3e-3
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
-    "BiLSTM-CRF": {"hidden": 8},
-    "CNN-BiLSTM-CRF": {"hidden": 8, "char_dim": 6, "filters": 5},
-    "HBiLSTM-CRF": {"hidden": 8, "char_dim": 6, "char_hidden_size": 3},
+    "BiLSTM-CRF": {"hidden_size": 8},
+    "CNN-BiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
-    "MT-BERT-CRF": {"heads": 4, "image_dim": IMAGE},
-    "UMT": {"heads": 4, "image_dim": IMAGE},
+    "MT-BERT-CRF": {"num_heads": 4, "image_dim": IMAGE},
+    "UMT": {"num_heads": 4, "image_dim": IMAGE},
     "GVATT": {
-        "hidden": 8,
+        "hidden_size": 8,
         "char_dim": 6,
         "char_hidden_size": 3,
-        "query": 7,
-        "attention": 9,
+        "query_size": 7,
+        "attention_size": 9,
         "image_dim": IMAGE,
     },
-    "AdaCAN": {"hidden": 8, "char_dim": 6, "filters": 5, "attention": 9, "image_dim": IMAGE},
-    "MGCMT": {"heads": 4, "image_dim": IMAGE, "nearest_words": True},
-    "UMGF": {"width": 16, "heads": 4, "region_dim": REGION_FEATURES},
-    "GEI": {"width": 16, "heads": 4, "layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
-    "HamLearning": {"heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "MGCMT": {"num_heads": 4, "image_dim": IMAGE, "nearest_words": True},
+    "UMGF": {"hidden_size": 16, "num_heads": 4, "region_dim": REGION_FEATURES},
+    "GEI": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 #: What each run adds to these; a run without a name is the model as the paper has it.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -63,57 +64,57 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "AdaCAN": {"": {}, "over words": {}},
     "UMT": {
         "": {},
-        "w/o Conversion Matrix": {"conversion_matrix": "none"},
-        "fixed matrix": {"conversion_matrix": "fixed"},
-        "w/o Image-Aware WR": {"image_aware_words": False},
-        "w/o Visual Gate": {"visual_gate": False},
-        "released": {"form": "released"},
-        "released, w/o Image-Aware WR": {"form": "released", "image_aware_words": False},
-        "released, w/o Visual Gate": {"form": "released", "visual_gate": False},
+        "w/o Conversion Matrix": {"ablate": ["w/o Conversion Matrix"]},
+        "fixed matrix": {"variant": UMTVariant(conversion_matrix="fixed")},
+        "w/o Image-Aware WR": {"ablate": ["w/o Image-Aware WR"]},
+        "w/o Visual Gate": {"ablate": ["w/o Visual Gate"]},
+        "released": {"variant": "released"},
+        "released, w/o Image-Aware WR": {"variant": "released", "ablate": ["w/o Image-Aware WR"]},
+        "released, w/o Visual Gate": {"variant": "released", "ablate": ["w/o Visual Gate"]},
     },
     "UMGF": {
         "": {},
-        "w/o Tar.": {"targeted": False, "image_dim": IMAGE},
-        "w/o VCorr.": {"visual_correlation": False},
-        "w/o Ind.": {"independent": False},
+        "w/o Tar.": {"ablate": ["w/o Tar."], "image_dim": IMAGE},
+        "w/o VCorr.": {"ablate": ["w/o VCorr."]},
+        "w/o Ind.": {"ablate": ["w/o Ind."]},
         "regions alone": {"label_features": False},
         "labels alone": {"region_dim": None},
-        "released": {"form": "released", "layers": 3},
-        "released, regions alone": {"form": "released", "layers": 3, "label_features": False},
+        "released": {"variant": "released", "num_layers": 3},
+        "released, regions alone": {"variant": "released", "num_layers": 3, "label_features": False},
     },
     "GEI": {
         "": {},
-        "- Entity-level interaction": {"entity_level_interaction": False},
-        "- Span Detection": {"entity_level_interaction": False, "span_detection": False},
-        "+ Image Region": {"image_region": True},
+        "- Entity-level interaction": {"ablate": ["- Entity-level interaction"]},
+        "- Span Detection": {"ablate": ["- Span Detection"]},
+        "+ Image Region": {"ablate": ["+ Image Region"]},
         "no image": {"image_dim": None},
     },
     "MGCMT": {
         "": {},
-        "w/o SemAug": {"nearest_words": None},
-        "w/o TextObj": {"text_obj": False},
-        "w/o TextImg": {"text_img": False},
-        "w/o ESD": {"span_detection": False},
-        "w/o basic-level": {"basic_level": False},
-        "w/o super-level": {"super_level": False},
-        "w/o uni-text": {"uni_text": False},
-        "w/o uni-img": {"uni_img": False},
-        "w/o uni-obj": {"uni_obj": False},
+        "w/o SemAug": {"ablate": ["w/o SemAug"]},
+        "w/o TextObj": {"ablate": ["w/o TextObj"]},
+        "w/o TextImg": {"ablate": ["w/o TextImg"]},
+        "w/o ESD": {"ablate": ["w/o ESD"]},
+        "w/o basic-level": {"ablate": ["w/o basic-level"]},
+        "w/o super-level": {"ablate": ["w/o super-level"]},
+        "w/o uni-text": {"ablate": ["w/o uni-text"]},
+        "w/o uni-img": {"ablate": ["w/o uni-img"]},
+        "w/o uni-obj": {"ablate": ["w/o uni-obj"]},
         "labels in free text": {"label_features": True},
-        "released": {"form": "released"},
-        "released, w/o SemAug": {"form": "released", "nearest_words": None},
-        "released, w/o TextObj": {"form": "released", "text_obj": False},
-        "released, w/o TextImg": {"form": "released", "text_img": False},
-        "released, w/o ESD": {"form": "released", "span_detection": False},
-        "released, w/o basic-level": {"form": "released", "basic_level": False},
-        "released, w/o super-level": {"form": "released", "super_level": False},
+        "released": {"variant": "released"},
+        "released, w/o SemAug": {"variant": "released", "ablate": ["w/o SemAug"]},
+        "released, w/o TextObj": {"variant": "released", "ablate": ["w/o TextObj"]},
+        "released, w/o TextImg": {"variant": "released", "ablate": ["w/o TextImg"]},
+        "released, w/o ESD": {"variant": "released", "ablate": ["w/o ESD"]},
+        "released, w/o basic-level": {"variant": "released", "ablate": ["w/o basic-level"]},
+        "released, w/o super-level": {"variant": "released", "ablate": ["w/o super-level"]},
     },
     "HamLearning": {
         "": {},
-        "w/o RGCN": {"rgcn": False},
-        "w/o ViT": {"vit": False},
-        "w/o RM": {"relevance": False},
-        "L = 1": {"rounds": 1},
+        "w/o RGCN": {"ablate": ["w/o RGCN"]},
+        "w/o ViT": {"ablate": ["w/o ViT"]},
+        "w/o RM": {"ablate": ["w/o RM"]},
+        "L = 1": {"num_iterations": 1},
     },
 }
 

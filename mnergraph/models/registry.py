@@ -16,23 +16,23 @@ MODELS: Registry[type[Tagger]] = Registry(
     {
         "BiLSTM-CRF": (
             "mnergraph.models.text_only:BiLSTMCRF",
-            "Word vectors, an LSTM in both directions and a linear-chain CRF (Huang et al., 2015).",
+            "Word vectors, a bidirectional LSTM and a linear-chain CRF (Huang et al., 2015).",
         ),
         "CNN-BiLSTM-CRF": (
             "mnergraph.models.text_only:CNNBiLSTMCRF",
-            "BiLSTM-CRF whose word vectors are joined by a convolution over characters (Ma and Hovy, ACL 2016).",
+            "BiLSTM-CRF over word vectors and a convolution over characters (Ma and Hovy, ACL 2016).",
         ),
         "HBiLSTM-CRF": (
             "mnergraph.models.text_only:HBiLSTMCRF",
-            'BiLSTM-CRF whose word vectors are joined by an LSTM"s reading of characters (Lample et al., 2016).',
+            "BiLSTM-CRF over word vectors and an LSTM over characters (Lample et al., 2016).",
         ),
         "BERT": (
             "mnergraph.models.text_only:BERT",
-            'A text encoder and a softmax over every word"s labels (Devlin et al., 2019).',
+            "A text encoder and a softmax over every word's labels (Devlin et al., 2019).",
         ),
         "BERT-CRF": (
             "mnergraph.models.text_only:BERTCRF",
-            'A text encoder and a linear-chain CRF over the words (the papers" BERT-CRF).',
+            "A text encoder and a linear-chain CRF over the words (the papers' BERT-CRF).",
         ),
         "GVATT": (
             "mnergraph.models.gvatt:GVATT",
@@ -40,7 +40,7 @@ MODELS: Registry[type[Tagger]] = Registry(
         ),
         "AdaCAN": (
             "mnergraph.models.adacan:AdaCAN",
-            "Adaptive co-attention of words and picture (Zhang et al., AAAI 2018).",
+            "Adaptive co-attention of words and image (Zhang et al., AAAI 2018).",
         ),
         "MT-BERT-CRF": (
             "mnergraph.models.umt:MTBERTCRF",

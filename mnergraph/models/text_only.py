@@ -1,37 +1,33 @@
-"""The text baselines that the papers are measured against.
+"""The papers' text baselines, over a pretrained encoder or over word vectors.
 
-BERT: Devlin et al., 2019, a softmax per word. BERT-CRF: the same states read by a linear-chain CRF. Where
-the papers are silent we choose: a word is its first piece, dropout 0.1 on its state.
+Graph: tokens without edges; the encoder contextualizes them.
 
-Graph: tokens, nothing among them; the encoder has already let the words meet.
+Over a pretrained encoder. BERT: Devlin et al., 2019, a softmax for each word. BERT-CRF: the same states and a
+linear-chain CRF. Where the papers are silent we choose: a word is represented by its first piece, dropout 0.1
+on its state.
 
-The text baselines over word vectors that the papers are measured against.
-
-BiLSTM-CRF: Huang, Xu and Yu, 2015, "Bidirectional LSTM-CRF Models for Sequence Tagging", without hand-made
+Over word vectors. BiLSTM-CRF: Huang, Xu and Yu, 2015, "Bidirectional LSTM-CRF Models for Sequence Tagging", without hand-made
 features, as UMT describes its baseline (section 3.2). CNN-BiLSTM-CRF: Ma and Hovy, ACL 2016, "End-to-end
 Sequence Labeling via Bi-directional LSTM-CNNs-CRF". HBiLSTM-CRF: Lample et al., NAACL 2016, "Neural
 Architectures for Named Entity Recognition", its LSTM-CRF.
 
-Graph: tokens, nothing among them; the LSTM lets the words meet in their order. The latter two also read the
-characters that are part of each.
+The papers specify: characters encoded by a convolution and max pooling (Ma and Hovy, section 2.1), or by the
+last states of a bidirectional LSTM (Lample et al., section 4.1); dropout on characters, on the input of the
+words' LSTM and on its states (Ma and Hovy, section 3.2), or on its input (Lample et al.); a hidden layer with
+tanh before the CRF in Lample et al. alone.
 
-What the papers say of it: characters read by a convolution and the maximum over its places (Ma and Hovy,
-section 2.1), or by the last states of an LSTM in both directions (Lample et al., section 4.1); dropout on
-characters, on what the words' LSTM reads and on its states (Ma and Hovy, section 3.2), or on what it reads
-(Lample et al.); a hidden layer with tanh before the CRF in Lample et al. alone.
+Where the papers are silent or disagree we choose:
 
-What we choose, where the papers are silent or each says something else:
-
-- words are told apart in lower case with digits as 0, or as the file of vectors has them
-  (`features.wordvectors.forms`); characters keep their case;
-- words that no vector knows and the training posts hold but once share the unknown word's row (Lample et al.
+- words are looked up in lower case with digits as 0, or as the file of vectors has them
+  (`mnergraph.features.text.word_embeddings`); characters keep their case;
+- words without a vector that occur once in the training posts share the unknown word's row (Lample et al.
   replace such words by it at random);
-- the convolution sees three characters, with zeros around the word, and ends in a tanh;
-- dropout of 0.5 on what the words' LSTM reads and on its states, for all three;
-- forget gates begin open, other biases at 0;
+- the convolution has a window of three characters, with zeros around the word, and ends in a tanh;
+- dropout of 0.5 on the input of the words' LSTM and on its states, for all three;
+- forget gates are initialized open, other biases at 0;
 - states of each direction: 200 for Huang et al. and for Ma and Hovy, 100 for Lample et al.
 
-The papers train by plain gradient descent; here every model is trained by the same optimiser.
+The papers train by plain gradient descent; here every model is trained by the same optimizer.
 """
 
 from __future__ import annotations
@@ -49,7 +45,7 @@ from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.word_vectors import bilstm_encoder
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.independent import IndependentTags
-from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
+from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import NodeTypeModule
 
 SCHEMA = Schema()
@@ -59,10 +55,10 @@ class BERT(Tagger):
     """A text encoder and a softmax over every word's labels (Devlin et al., 2019).
 
     Args:
-        encoder: the text encoder.
-        labels: the label set.
+        encoder: text encoder.
+        labels: label set.
         dropout: on the words' states.
-        pooling: which of a word's pieces speak for it.
+        pooling: of a word's pieces.
     """
 
     def __init__(
@@ -72,7 +68,7 @@ class BERT(Tagger):
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                TaggingScores("tags", encoder.hidden_size, len(labels)),
+                TaggingScores(TAGS, encoder.hidden_size, len(labels)),
             ],
             heads=[TaggingHead(IndependentTags(labels.tags), labels)],
             encoder=encoder,
@@ -84,11 +80,11 @@ class BERTCRF(Tagger):
     """A text encoder and a linear-chain CRF over the words (the papers' BERT-CRF).
 
     Args:
-        encoder: the text encoder.
-        labels: the label set.
+        encoder: text encoder.
+        labels: label set.
         dropout: on the words' states.
-        pooling: which of a word's pieces speak for it.
-        constrain: forbid transitions that BIO2 does not know.
+        pooling: of a word's pieces.
+        constrain: forbid transitions that are invalid in BIO2.
     """
 
     def __init__(
@@ -104,7 +100,7 @@ class BERTCRF(Tagger):
             schema=SCHEMA,
             layers=[
                 TextEncoder(encoder, pooling=pooling, dropout=dropout),
-                TaggingScores("tags", encoder.hidden_size, len(labels)),
+                TaggingScores(TAGS, encoder.hidden_size, len(labels)),
             ],
             heads=[TaggingHead(CRF(labels.tags, constrain=constrain), labels)],
             encoder=encoder,
@@ -113,21 +109,21 @@ class BERTCRF(Tagger):
 
 
 class BiLSTMCRF(Tagger):
-    """Word vectors, an LSTM in both directions and a linear-chain CRF (Huang et al., 2015).
+    """Word vectors, a bidirectional LSTM and a linear-chain CRF (Huang et al., 2015).
 
     Args:
-        encoder: the word vectors.
-        labels: the label set.
-        hidden: states of each direction.
-        dropout: on what the LSTM reads and on its states.
+        encoder: word vectors.
+        labels: label set.
+        hidden_size: of the LSTM, for each direction.
+        dropout: on the LSTM's input and on its states.
     """
 
-    def __init__(self, encoder: WordVectors, labels: LabelSet, *, hidden: int = 200, dropout: float = 0.5) -> None:
+    def __init__(self, encoder: WordVectors, labels: LabelSet, *, hidden_size: int = 200, dropout: float = 0.5) -> None:
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *bilstm_encoder(encoder, hidden, dropout=dropout),
-                TaggingScores("tags", 2 * hidden, len(labels)),
+                *bilstm_encoder(encoder, hidden_size, dropout=dropout),
+                TaggingScores(TAGS, 2 * hidden_size, len(labels)),
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
@@ -136,15 +132,15 @@ class BiLSTMCRF(Tagger):
 
 
 class CNNBiLSTMCRF(Tagger):
-    """BiLSTM-CRF whose word vectors are joined by a convolution over characters (Ma and Hovy, ACL 2016).
+    """BiLSTM-CRF over word vectors and a convolution over characters (Ma and Hovy, ACL 2016).
 
     Args:
-        encoder: the word vectors.
-        labels: the label set.
-        hidden: states of each direction.
-        char_dim: of a character's embedding.
+        encoder: word vectors.
+        labels: label set.
+        hidden_size: of the LSTM, for each direction.
+        char_dim: dimension of a character's embedding.
         filters: of the convolution.
-        dropout: on characters, on what the LSTM reads and on its states.
+        dropout: on characters, on the LSTM's input and on its states.
     """
 
     def __init__(
@@ -152,7 +148,7 @@ class CNNBiLSTMCRF(Tagger):
         encoder: WordVectors,
         labels: LabelSet,
         *,
-        hidden: int = 200,
+        hidden_size: int = 200,
         char_dim: int = 30,
         filters: int = 30,
         dropout: float = 0.5,
@@ -161,8 +157,8 @@ class CNNBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *bilstm_encoder(encoder, hidden, character_encoder=reader, dropout=dropout),
-                TaggingScores("tags", 2 * hidden, len(labels)),
+                *bilstm_encoder(encoder, hidden_size, character_encoder=reader, dropout=dropout),
+                TaggingScores(TAGS, 2 * hidden_size, len(labels)),
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
@@ -172,15 +168,15 @@ class CNNBiLSTMCRF(Tagger):
 
 
 class HBiLSTMCRF(Tagger):
-    """BiLSTM-CRF whose word vectors are joined by an LSTM's reading of characters (Lample et al., 2016).
+    """BiLSTM-CRF over word vectors and an LSTM over characters (Lample et al., 2016).
 
     Args:
-        encoder: the word vectors.
-        labels: the label set.
-        hidden: states of each direction, of the LSTM over words, and the width of the layer before the CRF.
-        char_dim: of a character's embedding.
-        char_hidden_size: states of each direction, of the LSTM over characters.
-        dropout: on what the LSTM over words reads and on its states.
+        encoder: word vectors.
+        labels: label set.
+        hidden_size: of the LSTM over words, for each direction, and of the layer before the CRF.
+        char_dim: dimension of a character's embedding.
+        char_hidden_size: of the LSTM over characters, for each direction.
+        dropout: on the input of the LSTM over words and on its states.
     """
 
     def __init__(
@@ -188,7 +184,7 @@ class HBiLSTMCRF(Tagger):
         encoder: WordVectors,
         labels: LabelSet,
         *,
-        hidden: int = 100,
+        hidden_size: int = 100,
         char_dim: int = 25,
         char_hidden_size: int = 25,
         dropout: float = 0.5,
@@ -197,9 +193,9 @@ class HBiLSTMCRF(Tagger):
         super().__init__(
             schema=SCHEMA,
             layers=[
-                *bilstm_encoder(encoder, hidden, character_encoder=reader, dropout=dropout),
-                NodeTypeModule({"token": nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh())}),
-                TaggingScores("tags", hidden, len(labels)),
+                *bilstm_encoder(encoder, hidden_size, character_encoder=reader, dropout=dropout),
+                NodeTypeModule({"token": nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Tanh())}),
+                TaggingScores(TAGS, hidden_size, len(labels)),
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,

@@ -3,78 +3,119 @@ Transformer".
 
 Yu, Jiang, Yang and Xia, ACL 2020.
 
-Graph: that of MT-BERT-CRF (`mtbert`), whose layers and choices these are; span detection beside them finds
-where entities begin and end, and hints at their types.
+MT-BERT-CRF is the multimodal transformer of its sections 2.2 and 2.3, UMT without span detection; it is a row
+of tables 2 and 3. UMT adds span detection as an auxiliary task, whose scores are converted to scores of tags.
 
-``paper`` computes equations 1 to 7. Where the paper is silent we choose: W_c is learned.
+Graph: tokens (words) and the image as a grid of image nodes (7x7 for the paper's ResNet-152). All tokens are
+connected to one another, and every token to every image node in both directions. A post without an image has
+no image nodes, so its tokens receive nothing from them.
 
-``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags of
-their own (`released_labels`), which both CRFs read; two linear maps of the picture, one for each use; BERT's
-layers, with their GELU, norms and initial weights; W_c is fixed, and tags' scores and hint count half each.
-That code gives a post without a picture the picture of another, a training post; here it has none.
+Where the paper is silent we choose: words without [CLS] and [SEP]; a word is represented by its first piece;
+dropout on the encoder's states, on attention weights and on residuals; ReLU in the feed-forward layers, which
+are 4 times as wide as the nodes; a bias in the gate, as in all linear layers (footnote 1); W_c is learned. The
+ResNet is not trained: image features are computed beforehand.
 
-MT-BERT-CRF: the multimodal transformer, which is UMT without span detection.
-
-Yu, Jiang, Yang and Xia, ACL 2020, sections 2.2 and 2.3; a row of its tables 2 and 3.
-
-Graph: tokens (words) and the picture as a grid of image nodes (7x7 for the paper's ResNet-152). Tokens all
-meet, and every token meets every image node, in both directions. A post without a picture has no image nodes,
-and its words hear nothing from them.
-
-Where the paper is silent we choose: words without [CLS] and [SEP], a word is its first piece; dropout on the
-encoder's states, on attention weights and on residuals; a ReLU in the feed-forwards, 4 times as wide as the
-nodes; a bias in the gate, as everywhere (footnote 1). The ResNet is not trained: the picture's vectors are
-computed beforehand.
+The released code (`RELEASED`) differs in these points: tokens are word pieces, [CLS] and [SEP] among them, with
+tags of their own in both CRFs; the image features have two linear maps, one for each use; transformer layers
+are BERT's (GELU, layer norm epsilon, initial weights); W_c is fixed; the tags' own scores and the converted
+scores of spans count half each. That code gives a post without an image the image of a training post; here it
+has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete
-from mnergraph.graph.node_types import Images, Tokens, Unit
+from mnergraph.graph.node_types import Images, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
+from mnergraph.models.ablations import check_ablations
 from mnergraph.models.base import Tagger
-from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released, released_labels
+from mnergraph.models.variants import Variant, VariantName, select_variant
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder
+from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.tagging import (
+    SPANS,
+    TAGS,
     LabelTransfer,
     SpanDetectionHead,
     TaggingHead,
     TaggingScores,
     span_detection_scores,
 )
-from mnergraph.nn.heads.tagging import conversion_matrix as initial_matrix
+from mnergraph.nn.heads.tagging import conversion_matrix as initial_conversion_matrix
 from mnergraph.nn.layers.gates import VisualGate
 from mnergraph.nn.layers.hetero import FeatureModule
 from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig
 
 TOKENS = ("token", "attends", "token")
-
-
 TO_TOKENS, TO_IMAGE = ("image", "guides", "token"), ("token", "guides", "image")
-
-
 SCHEMA = Schema(Relation(*key, Complete()) for key in (TOKENS, TO_TOKENS, TO_IMAGE))
+
+#: Names of features: A, B (and Q before the gate), and the image nodes as queries where they have their own map.
+IMAGE_AWARE_WORDS, WORD_AWARE_IMAGE, QUERY_IMAGE = "image-aware words", "word-aware image", "query image"
+
+#: The rows of table 3.
+NO_SPAN_DETECTION, NO_CONVERSION, NO_IMAGE_AWARE_WORDS, NO_VISUAL_GATE = ABLATIONS = (
+    "w/o ESD Module",
+    "w/o Conversion Matrix",
+    "w/o Image-Aware WR",
+    "w/o Visual Gate",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UMTVariant(Variant):
+    """UMT as in the paper, by default, or as in the released code.
+
+    Args:
+        token_unit: see `Variant`.
+        bert_layers: see `Variant`.
+        separate_image_maps: one linear map of the image features for each of their two uses.
+        conversion_matrix: W_c, ``learned`` or ``fixed``.
+        tag_weight: factor of the tags' own scores in eq. 7.
+        span_score_weight: factor of the converted scores of spans in eq. 7.
+    """
+
+    separate_image_maps: bool = False
+    conversion_matrix: Literal["learned", "fixed"] = "learned"
+    tag_weight: float = 1.0
+    span_score_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.conversion_matrix not in ("learned", "fixed"):
+            raise ValueError(f"conversion_matrix is learned or fixed, not {self.conversion_matrix!r}")
+
+
+PAPER = UMTVariant()
+RELEASED = UMTVariant(
+    token_unit="pieces",
+    bert_layers=True,
+    separate_image_maps=True,
+    conversion_matrix="fixed",
+    tag_weight=0.5,
+    span_score_weight=0.5,
+)
 
 
 class MTBERTCRF(Tagger):
     """Multimodal transformer (Yu et al., ACL 2020, section 2.3); with span detection it is `UMT`.
 
     Args:
-        encoder: the text encoder; every node is as wide as its states, d.
-        labels: the label set.
-        image_dim: of the picture's vectors (2048 for a ResNet-152).
-        heads: of every attention.
-        hidden: inside the feed-forwards; by default 4 times the width.
-        dropout: of the encoder's states, attention weights and residuals.
+        encoder: text encoder; all nodes have its hidden size, d.
+        labels: label set.
+        image_dim: dimension of the image features (2048 for a ResNet-152).
+        num_heads: attention heads of every layer.
+        intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
+        dropout: on the encoder's states, attention weights and residuals.
     """
 
     def __init__(
@@ -83,14 +124,14 @@ class MTBERTCRF(Tagger):
         labels: LabelSet,
         *,
         image_dim: int = 2048,
-        heads: int = 12,
-        hidden: int | None = None,
+        num_heads: int = 12,
+        intermediate_size: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        transformers = TransformerConfig(encoder.hidden_size, heads, hidden, dropout)
+        transformers = TransformerConfig(encoder.hidden_size, num_heads, intermediate_size, dropout)
         super().__init__(
             schema=SCHEMA,
-            layers=[TextEncoder(encoder, dropout=dropout), *multimodal(transformers, image_dim, labels)],
+            layers=[TextEncoder(encoder, dropout=dropout), *multimodal_layers(transformers, image_dim, labels)],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
@@ -98,64 +139,64 @@ class MTBERTCRF(Tagger):
         )
 
 
-def multimodal(
+def multimodal_layers(
     transformers: TransformerConfig,
     image_dim: int,
     labels: LabelSet,
     *,
-    two_maps: bool = False,
-    image_aware_words: bool = True,
-    visual_gate: bool = True,
+    separate_image_maps: bool = False,
+    ablate: Collection[str] = (),
 ) -> Iterator[nn.Module]:
-    """Section 2.3: from the encoder's words C and the picture's vectors U to the tags' scores.
+    """Layers from the encoder's states C and the image features U to the tags' scores (section 2.3).
 
     Args:
-        transformers: makes the layers.
-        image_dim: width of the picture's vectors.
-        labels: the label set.
-        two_maps: whether the picture has a linear map for each of its two uses (UMT's released code).
-        image_aware_words: whether there are any, A; without, R takes their place.
-        visual_gate: whether Q passes it; without, B is Q.
+        transformers: settings of the transformer layers.
+        image_dim: dimension of the image features.
+        labels: label set.
+        separate_image_maps: one linear map of the image features for each of their two uses.
+        ablate: those of `UMT`; without A, R takes its place; without the gate, B is Q.
     """
     width = transformers.hidden_size
     # V = W_u U
     yield ImageEncoder(width, image_dim)
     # R
     yield transformers.layer(TOKENS)
-    # Q: words query the picture
-    yield transformers.layer(TO_TOKENS, out_key="visual")
+    # Q: tokens attend to the image
+    yield transformers.layer(TO_TOKENS, out_key=WORD_AWARE_IMAGE)
     words = "token"
-    if image_aware_words:
-        # eqs. 1-2, then A: the picture queries the words, and the words what it heard
-        words, picture = "aware", "image"
-        if two_maps:
-            picture = "querying image"
-            yield ImageEncoder(width, image_dim, out_key=picture)
-        yield CoAttention(TO_IMAGE, TO_TOKENS, transformers, other_key=picture, out_key=words)
-    if visual_gate:
+    if NO_IMAGE_AWARE_WORDS not in ablate:
+        # eqs. 1-2, then A: the image attends to the tokens, and the tokens to the result
+        words, image = IMAGE_AWARE_WORDS, "image"
+        if separate_image_maps:
+            image = QUERY_IMAGE
+            yield ImageEncoder(width, image_dim, out_key=image)
+        yield CoAttention(TO_IMAGE, TO_TOKENS, transformers, other_key=image, out_key=words)
+    if NO_VISUAL_GATE not in ablate:
         # eq. 3, B
-        yield FeatureModule(VisualGate(width, bias=True), in_keys=(words, "visual"), out_key="visual")
+        gate = VisualGate(width, bias=True)
+        yield FeatureModule(gate, in_keys=(words, WORD_AWARE_IMAGE), out_key=WORD_AWARE_IMAGE)
     # eq. 6: H = [A ; B]
-    yield TaggingScores("tags", 2 * width, len(labels), in_keys=(words, "visual"))
+    yield TaggingScores(TAGS, 2 * width, len(labels), in_keys=(words, WORD_AWARE_IMAGE))
 
 
 class UMT(Tagger):
     """Unified multimodal transformer (Yu et al., ACL 2020). Without span detection it is `MTBERTCRF`.
 
+    With ``ablate={"w/o ESD Module"}`` it computes what `MTBERTCRF` does, from parameters of the same names.
+
     Args:
-        encoder: the text encoder; every node is as wide as its states, d.
-        labels: the label set; the released form adds the tags it needs.
-        image_dim: width of the picture's vectors (2048 for a ResNet-152).
-        form: ``paper`` (equations 1 to 7) or ``released`` (what the authors' code computes).
-        conversion_matrix: W_c, ``learned`` or ``fixed``, by default learned (paper) or fixed (released);
-            ``none`` is the ablation: span detection is a side task alone.
-        image_aware_words: whether there are any, A; an ablation: R takes their place.
-        visual_gate: whether the word-aware picture passes it (eq. 3); an ablation: B is Q.
-        heads: of every attention.
-        hidden: inside the feed-forwards; by default 4 times the width.
-        dropout: of the encoder's states, attention weights and residuals.
-        span_weight: of span detection in the loss, lambda.
+        encoder: text encoder; all nodes have its hidden size, d.
+        labels: label set; a variant over pieces adds the tags it needs.
+        image_dim: dimension of the image features (2048 for a ResNet-152).
+        variant: ``paper`` (equations 1 to 7), ``released`` (the authors' code), or a `UMTVariant`.
+        ablate: rows of the paper's table 3, any of `UMT.ABLATIONS`.
+        num_heads: attention heads of every layer.
+        intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
+        dropout: on the encoder's states, attention weights and residuals.
+        span_weight: weight of span detection in the loss, lambda.
     """
+
+    ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
 
     def __init__(
         self,
@@ -163,48 +204,44 @@ class UMT(Tagger):
         labels: LabelSet,
         *,
         image_dim: int = 2048,
-        form: Form = "paper",
-        conversion_matrix: Literal["learned", "fixed", "none"] | None = None,
-        image_aware_words: bool = True,
-        visual_gate: bool = True,
-        heads: int = 12,
-        hidden: int | None = None,
+        variant: VariantName | UMTVariant = "paper",
+        ablate: Collection[str] = (),
+        num_heads: int = 12,
+        intermediate_size: int | None = None,
         dropout: float = 0.1,
         span_weight: float = 0.5,
     ) -> None:
-        released = is_released(form)
-        conversion_matrix = conversion_matrix or ("fixed" if released else "learned")
-        if conversion_matrix not in ("learned", "fixed", "none"):
-            raise ValueError(f"conversion_matrix is learned, fixed or none, not {conversion_matrix!r}")
-        labels = released_labels(labels) if released else labels
-        transformers = TransformerConfig(encoder.hidden_size, heads, hidden, dropout)
-        transformers = as_bert(transformers) if released else transformers
-        layers = [
-            # section 2.4: T = another transformer layer over C, and its scores
-            *span_detection_scores(TOKENS, labels, transformers),
-            *multimodal(
-                transformers,
-                image_dim,
-                labels,
-                two_maps=released,
-                image_aware_words=image_aware_words,
-                visual_gate=visual_gate,
-            ),
-        ]
-        if conversion_matrix != "none":
+        config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
+        ablate = check_ablations(ablate, self.ABLATIONS)
+        labels = config.label_set(labels)
+        transformers = TransformerConfig(encoder.hidden_size, num_heads, intermediate_size, dropout)
+        transformers = config.transformer_config(transformers)
+        span_detection = NO_SPAN_DETECTION not in ablate
+        # section 2.4: T = another transformer layer over C, and its scores
+        layers = span_detection_scores(TOKENS, labels, transformers) if span_detection else []
+        layers += multimodal_layers(
+            transformers, image_dim, labels, separate_image_maps=config.separate_image_maps, ablate=ablate
+        )
+        if span_detection and NO_CONVERSION not in ablate:
             # eq. 7
-            learned, share = conversion_matrix == "learned", 0.5 if released else 1.0
-            start = initial_matrix(labels)
-            layers.append(
-                LabelTransfer("spans", "tags", start, learned=learned, target_weight=share, source_weight=share)
+            transfer = LabelTransfer(
+                SPANS,
+                TAGS,
+                initial_conversion_matrix(labels),
+                learned=config.conversion_matrix == "learned",
+                target_weight=config.tag_weight,
+                source_weight=config.span_score_weight,
             )
-        if released:
-            begin_as_bert(layers)
-        unit: Unit = "pieces" if released else "words"
+            layers.append(transfer)
+        config.init_weights(layers)
+        unit = config.token_unit
+        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
+        if span_detection:
+            heads.append(SpanDetectionHead(labels, weight=span_weight))
         super().__init__(
-            schema=SCHEMA if image_aware_words else SCHEMA.without(TO_IMAGE),
+            schema=SCHEMA.without(TO_IMAGE) if NO_IMAGE_AWARE_WORDS in ablate else SCHEMA,
             layers=[TextEncoder(encoder, dropout=dropout), *layers],
-            heads=[TaggingHead(CRF(labels.tags), labels, unit=unit), SpanDetectionHead(labels, weight=span_weight)],
+            heads=heads,
             encoder=encoder,
             labels=labels,
             node_types=[Tokens(encoder.tokenizer, labels, unit=unit), Images(image_dim)],

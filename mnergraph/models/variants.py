@@ -1,41 +1,82 @@
-"""What the authors' released codes have in common: UMT's, and UMGF's and MGCMT's that were made from it."""
+"""A model as its paper describes it, and as its authors' released code computes it.
+
+A variant is a frozen dataclass whose fields are the points in which the two differ; the defaults are the
+paper's. ``PAPER`` and ``RELEASED`` of each model's module are its instances. UMGF's and MGCMT's released codes
+were made from UMT's, so that some points are common to all three: they are here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from torch import nn
 from torch.nn import functional as F
 
+from mnergraph.graph.node_types import Unit
 from mnergraph.labels import SPECIAL_TAGS, LabelSet
 from mnergraph.nn.layers.transformer import TransformerConfig
 
-Form = Literal["paper", "released"]
+VariantName = Literal["paper", "released"]
 
 
-def is_released(form: Form) -> bool:
-    """Whether a model is asked for as released, and not as its paper has it."""
-    if form not in ("paper", "released"):
-        raise ValueError(f"form is paper or released, not {form!r}")
-    return form == "released"
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The points that several papers have in common.
+
+    Args:
+        token_unit: ``words``, or ``pieces`` with [CLS] and [SEP] among them, which need tags of their own.
+        bert_layers: BERT's GELU, layer norm epsilon and initial weights instead of PyTorch's.
+    """
+
+    token_unit: Unit = "words"
+    bert_layers: bool = False
+
+    def label_set(self, labels: LabelSet) -> LabelSet:
+        """Return the tags that the CRF reads: the data's, and those of special pieces where there are any."""
+        return add_special_tags(labels) if self.token_unit == "pieces" else labels
+
+    def transformer_config(self, config: TransformerConfig) -> TransformerConfig:
+        """Return the settings of the transformer layers."""
+        return bert_config(config) if self.bert_layers else config
+
+    def init_weights(self, layers: Iterable[nn.Module]) -> None:
+        """Initialize these layers in place."""
+        if self.bert_layers:
+            init_bert_weights(layers)
 
 
-def released_labels(labels: LabelSet) -> LabelSet:
-    """A data set's labels with those behind them that stand for no word: PAD, X, [CLS] and [SEP]."""
+AnyVariant = TypeVar("AnyVariant", bound=Variant)
+
+
+def select_variant(variant: str | AnyVariant, variants: Mapping[str, AnyVariant]) -> AnyVariant:
+    """Return the variant of this name, or the variant itself where an object is given.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if isinstance(variant, Variant):
+        return variant
+    if variant not in variants:
+        raise ValueError(f"variant is {' or '.join(variants)}, not {variant!r}")
+    return variants[variant]
+
+
+def add_special_tags(labels: LabelSet) -> LabelSet:
+    """Return the label set with the tags of pieces that are no word behind it: PAD, X, [CLS] and [SEP]."""
     return LabelSet((*labels.tags, *(tag for tag in SPECIAL_TAGS if tag not in labels.tags)))
 
 
-def as_bert(transformers: TransformerConfig) -> TransformerConfig:
-    """The same layers as BERT has them, with its GELU and its norms."""
-    return replace(transformers, activation=F.gelu, eps=1e-12)
+def bert_config(config: TransformerConfig) -> TransformerConfig:
+    """Return the settings with BERT's activation and layer norm epsilon."""
+    return replace(config, activation=F.gelu, eps=1e-12)
 
 
-def begin_as_bert(layers: Iterable[nn.Module]) -> None:
-    """BERT's initial weights for linear maps and tables, N(0, 0.02) without bias."""
-    for part in (part for layer in layers for part in layer.modules()):
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+def init_bert_weights(layers: Iterable[nn.Module]) -> None:
+    """Initialize linear and embedding layers as BERT does: weights N(0, 0.02), biases 0."""
+    for module in (module for layer in layers for module in layer.modules()):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,3 @@
+"""GEI (Zhao et al., Findings of EMNLP 2022)."""
+
+from mnergraph.models.gei.model import GEI as GEI

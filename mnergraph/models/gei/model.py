@@ -2,24 +2,27 @@
 
 Zhao, Dong, Shi, Yan, Xu and Li, Findings of EMNLP 2022. No code was released.
 
-Graph: tokens (words); entities, grown inside the model where span detection finds them or gold labels have
-them (`ScheduledSampling`); visual nodes, the whole picture and its objects as one type ([I; O], eq. 5).
-Tokens all meet, visual nodes all meet, every entity meets every visual node and is joined with its words.
+Graph: tokens (words); entities, created in the forward pass where span detection finds them or gold labels have
+them (`ScheduledSampling`); visual nodes, the whole image and its objects as one node type ([I; O], eq. 5).
+Tokens are connected to one another, visual nodes to one another, every entity to every visual node and to its
+words.
 
-The picture reaches words through their entity alone (eqs. 11-12): no layer hands it to a word of no entity.
-Words then speak to one another (eq. 7), so what an entity's words have seen can reach other words by way of
-the text from the second layer on. That is the paper's equations, not a choice of ours.
+The image reaches words through their entity alone (eqs. 11-12): no layer connects it to a word outside all
+entities. Words attend to one another (eq. 7), so from the second layer on what an entity's words received can
+reach other words by way of the text. That is the paper's equations, not a choice of ours.
 
-Where the paper is silent we choose, beside what stands with `interacting_layer`: d_m = 512; Transformer-1 and
--2 are one layer each, ReLU inside, 4 times as wide as the nodes. The whole picture has a linear map of its
-own in eq. 6, as evidence may give it another width than objects; to share theirs, give it as an object with a
-region. A grid stands for the picture by its mean.
+Where the paper is silent we choose, in addition to the choices of `interacting_layer`: d_m = 512; Transformer-1
+and -2 are one layer each, with ReLU, 4 times as wide as the nodes. The whole image has a linear map of its own
+in eq. 6, as its features may have another dimension than the objects'; to share theirs, give it as an object
+with a region vector. A grid is represented by its mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import nn
 
@@ -28,6 +31,7 @@ from mnergraph.graph.edge_rules import Complete, EdgeRule, InEntity, Member
 from mnergraph.graph.node_types import Images, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
+from mnergraph.models.ablations import check_ablations
 from mnergraph.models.base import Tagger
 from mnergraph.models.gei.layers import interacting_layer
 from mnergraph.nn.encoders.pretrained import TextEncoder
@@ -36,6 +40,7 @@ from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
 from mnergraph.nn.heads.tagging import (
+    TAGS,
     SpanDetectionHead,
     TaggingHead,
     TaggingScores,
@@ -48,122 +53,148 @@ from mnergraph.nn.layers.node_types import MergeNodeTypes
 from mnergraph.nn.layers.transformer import TransformerConfig
 
 TOKENS, VISUALS = ("token", "attends", "token"), ("visual", "attends", "visual")
-
-
 POOLS, FILLS = ("token", "forms", "entity"), ("entity", "fills", "token")
-
-
 TO_ENTITIES, FROM_ENTITIES = ("visual", "shows", "entity"), ("entity", "names", "visual")
-
-
 TO_TOKENS, FROM_TOKENS = ("visual", "shows", "token"), ("token", "names", "visual")
-
-
-#: What becomes a visual node.
+#: The node types that become visual nodes.
 SOURCES = ("image", "object")
+
+#: Name of the span labels that entities are read from: gold or predicted, ``[tokens]``.
+SPAN_LABELS = "span labels"
+
+#: The rows of table 1. Entities come from span detection, so that without it there is no interaction either.
+NO_ENTITY_INTERACTION, NO_SPAN_DETECTION, IMAGE_REGION = ABLATIONS = (
+    "- Entity-level interaction",
+    "- Span Detection",
+    "+ Image Region",
+)
 
 
 def schema(*, entities: bool = True, spans: bool = True, sources: Sequence[str] = SOURCES) -> Schema:
-    """GEI's graph, or that of an ablation."""
-    inside = [Relation(*TOKENS, Complete()), Relation(*VISUALS, Complete())]
+    """Return GEI's schema, or that of an ablation.
+
+    Args:
+        entities: there are entity nodes.
+        spans: there is span detection; without entity nodes an entity's words are connected to visual nodes.
+        sources: node types that become visual nodes.
+    """
+    intra = [Relation(*TOKENS, Complete()), Relation(*VISUALS, Complete())]
     if entities:
-        between = [Relation(*TO_ENTITIES, Complete()), Relation(*FROM_ENTITIES, Complete())]
-        between += [Relation(*POOLS, Member()), Relation(*FILLS, Member())]
+        inter = [Relation(*TO_ENTITIES, Complete()), Relation(*FROM_ENTITIES, Complete())]
+        inter += [Relation(*POOLS, Member()), Relation(*FILLS, Member())]
     else:
-        kind: EdgeRule = InEntity() if spans else Complete()
-        between = [Relation(*TO_TOKENS, kind), Relation(*FROM_TOKENS, kind)]
-    return Schema(inside + between, nodes=sources)
+        rule: EdgeRule = InEntity() if spans else Complete()
+        inter = [Relation(*TO_TOKENS, rule), Relation(*FROM_TOKENS, rule)]
+    return Schema(intra + inter, nodes=sources)
 
 
 SCHEMA = schema()
+
+
+@dataclass(frozen=True)
+class ScheduledSamplingConfig:
+    """When training replaces gold entities by predicted ones; see `ScheduledSampling`.
+
+    Args:
+        start_epoch: the last epoch on gold entities alone, counted from 0.
+        end_epoch: the epoch from which on the ratio of predicted entities is constant.
+        max_ratio: that ratio, 0 to 1.
+    """
+
+    start_epoch: int = 2
+    end_epoch: int = 6
+    max_ratio: float = 0.9
 
 
 class GEI(Tagger):
     """Graph-based entity-level interaction (Zhao et al., Findings of EMNLP 2022).
 
     Args:
-        encoder: the text encoder.
-        labels: the label set.
-        entity_level_interaction: whether entities stand between; off, their words meet visual nodes directly.
-        span_detection: whether there is any; off, as entity_level_interaction must be, all words do.
-        image_region: whether the picture's grid alone becomes visual nodes.
-        region_dim: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
-        label_features: whether objects also speak by their label's embedding; the paper has regions alone.
-        image_dim: width of the picture's vectors; None when posts have none.
-        width: of the graph's nodes, d_m.
-        layers: interacting layers, L.
-        heads: of every attention.
-        hidden: inside the feed-forwards; by default 4 times the width.
-        dropout: of attention weights and residuals.
-        sampling_first: the last epoch on gold entities alone, counted from 0.
-        sampling_last: the epoch from which on the share of predicted entities no longer rises.
-        sampling_most: that share.
+        encoder: text encoder.
+        labels: label set.
+        ablate: rows of the paper's table 1, any of `GEI.ABLATIONS`: without entity-level interaction the words
+            of entities are connected to visual nodes, without span detection all words are; with image regions
+            the grid's nodes take the place of image and objects.
+        region_dim: dimension of the objects' region vectors (2048 for a ResNet-152); None without any.
+        label_features: the labels' embeddings are features of the objects, too; the paper has regions alone.
+        image_dim: dimension of the image features; None without any.
+        hidden_size: of the graph's nodes, d_m.
+        num_layers: interacting layers, L.
+        num_heads: attention heads.
+        intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
+        dropout: on attention weights and residuals.
+        scheduled_sampling: when predicted entities replace gold ones in training.
     """
+
+    ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
 
     def __init__(
         self,
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        entity_level_interaction: bool = True,
-        span_detection: bool = True,
-        image_region: bool = False,
+        ablate: Collection[str] = (),
         region_dim: int | None = None,
         label_features: bool = True,
         image_dim: int | None = None,
-        width: int = 512,
-        layers: int = 6,
-        heads: int = 8,
-        hidden: int | None = None,
+        hidden_size: int = 512,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        intermediate_size: int | None = None,
         dropout: float = 0.4,
-        sampling_first: int = 2,
-        sampling_last: int = 6,
-        sampling_most: float = 0.9,
+        scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig(),
     ) -> None:
-        if entity_level_interaction and not span_detection:
-            raise ValueError("entities come from span detection; turn entity_level_interaction off, too")
-        if image_region and image_dim is None:
-            raise ValueError("image_region needs image_dim, the width of the grid's vectors")
-        sources = ["image"] * (image_dim is not None) + ["object"] * (not image_region)
-        graph = schema(entities=entity_level_interaction, spans=span_detection, sources=sources)
-        drawn = [relation.key for relation in graph if isinstance(relation.rule, Member | InEntity)]
-        transformers = TransformerConfig(encoder.hidden_size, heads, dropout=dropout)
-        tasks: list[Head] = [TaggingHead(CRF(labels.tags), labels, weight=0.5)]
+        ablate = check_ablations(ablate, self.ABLATIONS)
+        regions, spans = IMAGE_REGION in ablate, NO_SPAN_DETECTION not in ablate
+        entities = spans and NO_ENTITY_INTERACTION not in ablate
+        if regions and image_dim is None:
+            raise ValueError(f"{IMAGE_REGION!r} needs image_dim, the dimension of the grid's vectors")
+        sources = ["image"] * (image_dim is not None) + ["object"] * (not regions)
+        graph = schema(entities=entities, spans=spans, sources=sources)
+        dynamic = [relation.key for relation in graph if isinstance(relation.rule, Member | InEntity)]
+        transformers = TransformerConfig(encoder.hidden_size, num_heads, dropout=dropout)
+        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, weight=0.5)]
         stack: list[nn.Module] = [TextEncoder(encoder)]
-        if span_detection:
+        if spans:
             # eqs. 2-4
-            side, spans = SpanDetectionHead(labels, weight=0.5), labels.span_labels.tags
-            tasks.append(side)
+            span_head = SpanDetectionHead(labels, weight=0.5)
+            heads.append(span_head)
             stack += span_detection_scores(TOKENS, labels, transformers)
-        stack.append(transformers.layer(TOKENS))  # eq. 1
+        # eq. 1
+        stack.append(transformers.layer(TOKENS))
         # eqs. 5-6, and the words' linear map after eq. 1
         if image_dim is not None:
-            stack.append(ImageEncoder(width, image_dim))
-        if not image_region:
-            named = encoder.hidden_size if label_features else None
-            stack.append(ObjectEncoder(width, region_dim=region_dim, label_dim=named))
-        stack.append(MergeNodeTypes("visual", sources, empty_relations=[key for key in drawn if "visual" in key]))
-        stack.append(NodeTypeModule({"token": nn.Linear(encoder.hidden_size, width), "visual": nn.ReLU()}))
-        if span_detection:
-            sample = partial(
-                ScheduledSampling, start_epoch=sampling_first, end_epoch=sampling_last, max_ratio=sampling_most
-            )
-            find = EntityNodes if entity_level_interaction else EntityEdges
-            stack.append(sample(side.decode_labels, span_label_ids(labels), out_key="found"))
-            stack.append(find(spans, drawn, in_key="found"))
-        between = (TO_ENTITIES, FROM_ENTITIES) if entity_level_interaction else (TO_TOKENS, FROM_TOKENS)
-        members = (POOLS, FILLS) if entity_level_interaction else None
-        layer = partial(interacting_layer, within=(TOKENS, VISUALS), between=between, members=members)
-        for place in range(layers):
-            stack += layer(width, heads, hidden or 4 * width, dropout, last=place == layers - 1)
+            stack.append(ImageEncoder(hidden_size, image_dim))
+        if not regions:
+            label_dim = encoder.hidden_size if label_features else None
+            stack.append(ObjectEncoder(hidden_size, region_dim=region_dim, label_dim=label_dim))
+        stack.append(MergeNodeTypes("visual", sources, empty_relations=[key for key in dynamic if "visual" in key]))
+        stack.append(NodeTypeModule({"token": nn.Linear(encoder.hidden_size, hidden_size), "visual": nn.ReLU()}))
+        if spans:
+            decode, sampling = span_head.decode_labels, asdict(scheduled_sampling)
+            stack.append(ScheduledSampling(decode, span_label_ids(labels), out_key=SPAN_LABELS, **sampling))
+            create = EntityNodes if entities else EntityEdges
+            stack.append(create(labels.span_labels.tags, dynamic, in_key=SPAN_LABELS))
+        layer = partial(
+            interacting_layer,
+            hidden_size,
+            num_heads,
+            intermediate_size or 4 * hidden_size,
+            dropout,
+            intra=(TOKENS, VISUALS),
+            inter=(TO_ENTITIES, FROM_ENTITIES) if entities else (TO_TOKENS, FROM_TOKENS),
+            membership=(POOLS, FILLS) if entities else None,
+        )
+        for index in range(num_layers):
+            stack += layer(is_last=index == num_layers - 1)
         super().__init__(
             schema=graph,
-            layers=[*stack, TaggingScores("tags", width, len(labels))],
-            heads=tasks,
+            layers=[*stack, TaggingScores(TAGS, hidden_size, len(labels))],
+            heads=heads,
             encoder=encoder,
             labels=labels,
             node_types=[
-                *([Images(image_dim, pool=not image_region)] if "image" in sources else []),
+                *([Images(image_dim, pool=not regions)] if "image" in sources else []),
                 *([Objects(encoder.tokenizer, region_dim=region_dim)] if "object" in sources else []),
             ],
         )

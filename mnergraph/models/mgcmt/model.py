@@ -3,25 +3,29 @@ Media".
 
 Liu, Wang, Li, Liu, Ren, Zhu and Sun, 2022.
 
-Graph: tokens (words), the picture as a grid of image nodes, objects, and for every word the words nearest to
-it in a table of word vectors, which reach it. Tokens, grid and objects all meet within themselves, and tokens
-meet all of the grid and of the objects, both ways.
+Graph: tokens (words), the image as a grid of image nodes, objects, and for every word its nearest words in a
+table of word vectors, connected to it. Tokens, grid and objects are each connected among themselves, and tokens
+to all of the grid and of the objects, in both directions.
 
-``paper`` computes equations 1 to 15. Where the paper is silent we choose: dropout on the words' states, on
-attention weights and on residuals; a ReLU in the feed-forwards, 4 times as wide as the nodes; words hear
-nothing of a picture that is not there. A post without objects has one of zeros (footnote 2). Detectors of
-other classes than COCO's, and labels in free text such as a caption's noun phrases, want ``label_features``.
+Where the paper is silent we choose: dropout on the words' states, on attention weights and on residuals; ReLU
+in the feed-forward layers, which are 4 times as wide as the nodes; tokens of a post without an image receive
+nothing from it. A post without objects has one of zeros (footnote 2). Detectors of other classes than COCO's,
+and labels in free text such as a caption's noun phrases, need ``label_features``.
 
-``released`` computes what the authors' code does: pieces as tokens, with tags of their own which both CRFs
-read (`released_labels`); the sum of similar words, random ones where the table lacks the word (``seed`` of
-`NearestWords.find`), is added to first pieces' states, dropout follows, and span detection reads the result,
-not h; each level has a linear map of the picture and self-attentions of its own; BERT's layers, with their
-GELU, norms and initial weights; the gate over objects weighs the superior level; see `fused_tagging_scores`, too.
+The released code (`RELEASED`) differs in these points: tokens are word pieces, [CLS] and [SEP] among them, with
+tags of their own in both CRFs; the sum of nearest words, random ones for a word that is not in the table
+(``seed`` of `NearestWords.find`), is projected and added to the states of first pieces, dropout follows, and
+span detection reads the result, not h; each level has a linear map of the image and self-attention of its own;
+transformer layers are BERT's (GELU, layer norm epsilon, initial weights); the gate over objects weights the
+superior level; see `fused_tagging_scores`, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -29,22 +33,27 @@ from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES
 from mnergraph.graph.edge_rules import Complete, NearestWordOf
-from mnergraph.graph.node_types import Images, NearestWordNodes, Objects, Tokens, Unit
+from mnergraph.graph.node_types import Images, NearestWordNodes, Objects, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
+from mnergraph.models.ablations import check_ablations
 from mnergraph.models.base import Tagger
 from mnergraph.models.mgcmt.layers import (
     LEVELS,
+    TEXT_IMG,
+    TEXT_OBJ,
+    Level,
     ObjectClasses,
     ProjectAndAdd,
     concat_linear,
     cross_modal_path,
     fused_tagging_scores,
+    level_key,
     path_relations,
     semantic_augmentation,
 )
-from mnergraph.models.variants import Form, as_bert, begin_as_bert, is_released, released_labels
-from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.models.variants import Variant, VariantName, select_variant
+from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
@@ -53,40 +62,93 @@ from mnergraph.nn.layers.hetero import NodeTypeModule
 from mnergraph.nn.layers.transformer import TransformerConfig, relations_used
 
 TOKENS, AUGMENTS = ("token", "attends", "token"), ("similar", "augments", "token")
-
-
 SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, NearestWordOf())])
-
-
 SCHEMA |= Schema(Relation(*key, Complete()) for kind in ("image", "object") for key in path_relations(kind))
+
+#: The rows of tables 4 to 6.
+NO_SEM_AUG, NO_TEXT_OBJ, NO_TEXT_IMG, NO_ESD, NO_BASIC, NO_SUPER, NO_UNI_TEXT, NO_UNI_OBJ, NO_UNI_IMG = ABLATIONS = (
+    "w/o SemAug",
+    "w/o TextObj",
+    "w/o TextImg",
+    "w/o ESD",
+    "w/o basic-level",
+    "w/o super-level",
+    "w/o uni-text",
+    "w/o uni-obj",
+    "w/o uni-img",
+)
+_LEVEL_ABLATIONS: dict[Level, str] = {"basic": NO_BASIC, "superior": NO_SUPER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MGCMTVariant(Variant):
+    """MGCMT as in the paper, by default, or as in the released code.
+
+    Args:
+        token_unit: see `Variant`.
+        bert_layers: see `Variant`.
+        pooling: of a word's pieces in the encoder.
+        augmentation: nearest words are concatenated to the words and projected (eq. 4), or projected and added.
+        dropout_after_augmentation: dropout follows the augmentation; otherwise it is on the encoder's states.
+        spans_before_attention: span detection reads the states before the tokens' self-attention.
+        separate_levels: each level has a linear map of the image and self-attention of its own.
+        learn_placeholder: the placeholder for no object is learned; otherwise it is zeros.
+        gated_level: the level that the gate over objects weights.
+        fusion_activation: a ReLU after eq. 15.
+        output_projection: one more linear map before the tags' scores.
+        fusion_dropout: on [S_v ; S_o], where the model is not given another.
+    """
+
+    pooling: Pooling = "sum"
+    augmentation: Literal["concat", "add"] = "concat"
+    dropout_after_augmentation: bool = False
+    spans_before_attention: bool = False
+    separate_levels: bool = False
+    learn_placeholder: bool = False
+    gated_level: Level = "basic"
+    fusion_activation: bool = False
+    output_projection: bool = False
+    fusion_dropout: float = 0.0
+
+
+PAPER = MGCMTVariant()
+RELEASED = MGCMTVariant(
+    token_unit="pieces",
+    bert_layers=True,
+    pooling="first",
+    augmentation="add",
+    dropout_after_augmentation=True,
+    spans_before_attention=True,
+    separate_levels=True,
+    learn_placeholder=True,
+    gated_level="superior",
+    fusion_activation=True,
+    output_projection=True,
+    fusion_dropout=0.5,
+)
 
 
 class MGCMT(Tagger):
     """Multi-granularity cross-modality transformer (Liu et al., 2022).
 
     Args:
-        encoder: the text encoder; every node is as wide as its states, d.
-        labels: the label set; the released form adds the tags it needs.
-        image_dim: width of the picture's vectors (2048 for a ResNet-152); None only without TextImg.
-        nearest_words: the words' nearest neighbours in a table of word vectors, saved with the model; words outside
-            its vocabulary have none. None is the ablation: no semantic augmentation.
-        form: ``paper`` (equations 1 to 15) or ``released`` (what the authors' code computes).
-        label_features: whether objects speak by the embedding of their label, in free text, and not by a
-            learned row for its class in COCO.
-        text_img: TextImg, the path over the picture's grid.
-        text_obj: TextObj, the path over objects.
-        span_detection: entity span detection as a side task (ESD).
-        basic_level: words query the visual side (S_1).
-        super_level: they do so after it has queried them (S_2).
-        uni_text: self-attention among words before the paths.
-        uni_img: self-attention in the grid.
-        uni_obj: self-attention among objects.
-        span_weight: of span detection in the loss, lambda.
-        heads: of every attention.
-        hidden: inside the feed-forwards; by default 4 times the width.
-        dropout: of words' states, attention weights and residuals.
-        fusion_dropout: on [S_v ; S_o]; by default none (paper) or 0.5 (released).
+        encoder: text encoder; all nodes have its hidden size, d.
+        labels: label set; a variant over pieces adds the tags it needs.
+        image_dim: dimension of the image features (2048 for a ResNet-152); None only with "w/o TextImg".
+        nearest_words: of each word in a table of word vectors, saved with the model; words outside its
+            vocabulary have none. None only with "w/o SemAug".
+        variant: ``paper`` (equations 1 to 15), ``released`` (the authors' code), or an `MGCMTVariant`.
+        ablate: rows of the paper's tables 4 to 6, any of `MGCMT.ABLATIONS`.
+        label_features: objects are encoded by the embedding of their label, in free text, instead of a learned
+            embedding of its COCO class.
+        span_weight: weight of span detection in the loss, lambda.
+        num_heads: attention heads of every layer.
+        intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
+        dropout: on the words' states, attention weights and residuals.
+        fusion_dropout: on [S_v ; S_o]; by default the variant's, 0 (paper) or 0.5 (released).
     """
+
+    ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
 
     def __init__(
         self,
@@ -95,77 +157,87 @@ class MGCMT(Tagger):
         *,
         image_dim: int | None = None,
         nearest_words: NearestWords | None = None,
-        form: Form = "paper",
+        variant: VariantName | MGCMTVariant = "paper",
+        ablate: Collection[str] = (),
         label_features: bool = False,
-        text_img: bool = True,
-        text_obj: bool = True,
-        span_detection: bool = True,
-        basic_level: bool = True,
-        super_level: bool = True,
-        uni_text: bool = True,
-        uni_img: bool = True,
-        uni_obj: bool = True,
         span_weight: float = 0.5,
-        heads: int = 12,
-        hidden: int | None = None,
+        num_heads: int = 12,
+        intermediate_size: int | None = None,
         dropout: float = 0.1,
         fusion_dropout: float | None = None,
     ) -> None:
-        released, d = is_released(form), encoder.hidden_size
-        if not (text_img or text_obj) or not (basic_level or super_level):
-            raise ValueError("without a path and a level nothing is left of the picture: take BERT-CRF")
-        if text_img and image_dim is None:
-            raise ValueError("TextImg reads the picture's features: give image_dim, or text_img=False")
-        labels = released_labels(labels) if released else labels
-        transformers = TransformerConfig(d, heads, hidden, dropout)
-        transformers = as_bert(transformers) if released else transformers
+        config, d = select_variant(variant, {"paper": PAPER, "released": RELEASED}), encoder.hidden_size
+        ablate = check_ablations(ablate, self.ABLATIONS)
+        levels = [level for level in LEVELS if _LEVEL_ABLATIONS[level] not in ablate]
+        if not levels or {NO_TEXT_IMG, NO_TEXT_OBJ} <= ablate:
+            raise ValueError("without both paths or both levels nothing of the image is left: take BERT-CRF")
+        if NO_TEXT_IMG not in ablate and image_dim is None:
+            raise ValueError(f"TextImg reads image features: give image_dim, or ablate {NO_TEXT_IMG!r}")
+        if NO_SEM_AUG not in ablate and nearest_words is None:
+            raise ValueError(f"SemAug reads nearest words: give nearest_words, or ablate {NO_SEM_AUG!r}")
+        image_dim = None if NO_TEXT_IMG in ablate else image_dim
+        nearest_words = None if NO_SEM_AUG in ablate else nearest_words
+        labels = config.label_set(labels)
+        transformers = TransformerConfig(d, num_heads, intermediate_size, dropout)
+        transformers = config.transformer_config(transformers)
         # eqs. 1-4
-        text = TextEncoder(encoder) if released else TextEncoder(encoder, pooling="sum", dropout=dropout)
-        join = ProjectAndAdd if released else concat_linear
-        nearest = semantic_augmentation(AUGMENTS, nearest_words.vectors, d, join) if nearest_words is not None else []
+        late = config.dropout_after_augmentation
+        layers: list[nn.Module] = [TextEncoder(encoder, pooling=config.pooling, dropout=0.0 if late else dropout)]
+        if nearest_words is not None:
+            combine = ProjectAndAdd if config.augmentation == "add" else concat_linear
+            layers += semantic_augmentation(AUGMENTS, nearest_words.vectors, d, combine)
+        if late:
+            layers.append(NodeTypeModule({"token": nn.Dropout(dropout)}))
         # eqs. 9-12: h; A of eq. 18, and its scores
-        block = [transformers.layer(TOKENS)] if uni_text else []
-        spans = span_detection_scores(TOKENS, labels, transformers) if span_detection else []
-        meet = [*spans, *block] if released else [*block, *spans]
-        dropped = [NodeTypeModule({"token": nn.Dropout(dropout)})] if released else []
-        layers: list[nn.Module] = [text, *nearest, *dropped, *meet]
-        levels = [level for level, asked in zip(LEVELS, (basic_level, super_level), strict=True) if asked]
-        path = partial(cross_modal_path, transformers=transformers, separate=released)
-        if text_img and image_dim is not None:
+        attention = [] if NO_UNI_TEXT in ablate else [transformers.layer(TOKENS)]
+        spans = [] if NO_ESD in ablate else span_detection_scores(TOKENS, labels, transformers)
+        layers += [*spans, *attention] if config.spans_before_attention else [*attention, *spans]
+        path = partial(cross_modal_path, transformers=transformers, separate_levels=config.separate_levels)
+        paths = []
+        if image_dim is not None:
             # eq. 6
-            sides = {level: f"image, {level}" if released else "image" for level in levels}
-            layers += [ImageEncoder(d, image_dim, out_key=name) for name in dict.fromkeys(sides.values())]
-            layers += path("image", sides, out="TextImg", unimodal=uni_img)
-        if text_obj:
+            keys = {level: level_key("image", level) if config.separate_levels else "image" for level in levels}
+            layers += [ImageEncoder(d, image_dim, out_key=key) for key in dict.fromkeys(keys.values())]
+            layers += path("image", keys, out_key=TEXT_IMG, self_attention=NO_UNI_IMG not in ablate)
+            paths.append(TEXT_IMG)
+        if NO_TEXT_OBJ not in ablate:
             # eqs. 7-8
-            table = partial(ObjectClasses, d, len(COCO_CLASSES), learn_nothing=released)
+            table = partial(ObjectClasses, d, len(COCO_CLASSES), learn_placeholder=config.learn_placeholder)
             layers.append(ObjectEncoder(d, label_dim=d) if label_features else table())
-            sides, weighed = dict.fromkeys(levels, "object"), levels[-1 if released else 0]
-            layers += path("object", sides, out="TextObj", unimodal=uni_obj, weighed=weighed)
-        seen = ["TextImg"] * text_img + ["TextObj"] * text_obj
-        lost = (0.5 if released else 0.0) if fusion_dropout is None else fusion_dropout
-        after = [nn.ReLU()] if released else []
-        layers += fused_tagging_scores(seen, d, len(labels), dropout=lost, after=after, extra=released)
-        if released:
-            begin_as_bert(layers[1:])
-        unit: Unit = "pieces" if released else "words"
-        trained: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
-        if span_detection:
-            trained.append(SpanDetectionHead(labels, weight=span_weight))
-        classes = None if label_features else COCO_CLASSES
-        node_types = {
-            "token": Tokens(encoder.tokenizer, labels, unit=unit),
-            "image": Images(image_dim),
-            "object": Objects(encoder.tokenizer, classes=classes, add_placeholder=True),
-            "similar": NearestWordNodes(nearest_words),
-        }
+            layers += path(
+                "object",
+                dict.fromkeys(levels, "object"),
+                out_key=TEXT_OBJ,
+                self_attention=NO_UNI_OBJ not in ablate,
+                gated_level=config.gated_level,
+            )
+            paths.append(TEXT_OBJ)
+        layers += fused_tagging_scores(
+            paths,
+            d,
+            len(labels),
+            dropout=config.fusion_dropout if fusion_dropout is None else fusion_dropout,
+            activation=[nn.ReLU()] if config.fusion_activation else [],
+            output_projection=config.output_projection,
+        )
+        config.init_weights(layers[1:])
+        unit, classes = config.token_unit, None if label_features else COCO_CLASSES
+        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
+        if NO_ESD not in ablate:
+            heads.append(SpanDetectionHead(labels, weight=span_weight))
         schema = Schema(relation for relation in SCHEMA if relation.key in relations_used(layers))
+        node_types = [
+            Tokens(encoder.tokenizer, labels, unit=unit),
+            Images(image_dim),
+            Objects(encoder.tokenizer, classes=classes, add_placeholder=True),
+            NearestWordNodes(nearest_words),
+        ]
         super().__init__(
             schema=schema,
             layers=layers,
-            heads=trained,
+            heads=heads,
             encoder=encoder,
             labels=labels,
-            node_types=[node_type for name, node_type in node_types.items() if name in schema.nodes],
+            node_types=[node_type for node_type in node_types if node_type.name in schema.nodes],
             nearest_words=nearest_words,
         )

@@ -1,4 +1,4 @@
-"""The layer in which words and objects meet: within each modality, between them, then node by node."""
+"""The multi-modal fusion layer: within each modality, between the two, then node by node."""
 
 from __future__ import annotations
 
@@ -14,56 +14,59 @@ from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTy
 
 
 def fusion_layer(
-    width: int,
-    heads: int,
-    hidden: int,
+    hidden_size: int,
+    num_heads: int,
+    intermediate_size: int,
     dropout: float,
     *,
-    within: Sequence[EdgeType],
-    between: tuple[EdgeType, EdgeType],
-    maps: bool,
-    bias: bool,
-    combine: Callable[[], nn.Module],
-    independent: bool,
-    last: bool,
+    intra: Sequence[EdgeType],
+    inter: tuple[EdgeType, EdgeType],
+    object_projections: bool,
+    gate_bias: bool,
+    residual: Callable[[], nn.Module],
+    shared: bool,
+    is_last: bool,
 ) -> Iterator[nn.Module]:
-    """One multi-modal fusion layer (UMGF, eqs. 1-8).
+    """Yield the modules of one multi-modal fusion layer (UMGF, eqs. 1-8).
 
     C_x, C_o = self-attention within each modality (eqs. 1-2);  R_x_i = C_x_i + sum over j of alpha_ij * C_o_j
-    and R_o likewise (eqs. 3-6);  H_x, H_o = feed-forwards of these (eqs. 7-8).
+    and R_o likewise (eqs. 3-6);  H_x, H_o = feed-forward layers of these (eqs. 7-8).
 
-    Where the paper is silent: residual and norm follow attention and feed-forward, which has a ReLU inside;
-    nothing but the sum follows the gates; dropout is on attention weights and residuals.
+    Where the paper is silent we choose: residual and layer norm after attention and feed-forward layers, which
+    have a ReLU; nothing but the sum after the gates; dropout on attention weights and residuals.
 
     Args:
-        width: of all nodes.
-        heads: of the attentions.
-        hidden: inside the feed-forwards.
-        dropout: of attention weights and residuals.
-        within: among words and, unless objects do not meet each other, among objects.
-        between: from objects to words and back.
-        maps: whether objects' attention has a value and an output map; not in the authors' code.
-        bias: whether gates have one, as in the authors' code.
-        combine: makes what joins nodes and gated sums: `Add`, or residual and norm as in the authors' code.
-        independent: whether each modality has parameters of its own.
-        last: whether no layer follows; then nothing is computed that objects receive after the words have
-            heard them, as it can reach no tag, and its parameters do not exist (`Schema.idle`).
+        hidden_size: of all nodes.
+        num_heads: attention heads.
+        intermediate_size: of the feed-forward layers.
+        dropout: on attention weights and residuals.
+        intra: edge types among tokens and, unless objects are not connected to one another, among objects.
+        inter: edge types from objects to tokens and back.
+        object_projections: value and output projections in the attention among objects.
+        gate_bias: a bias in the gates.
+        residual: makes the module that combines nodes and gated sums.
+        shared: both modalities use the same parameters.
+        is_last: no layer follows. Updates of the objects after the tokens have received from them cannot reach
+            the tags then, so they are left out with their parameters (`Schema.unreachable_relations`).
     """
     # eqs. 1-2
-    words, *objects = within
-    attention = {words: RelationAttention(width, heads, dropout=dropout)}
-    for key in objects:
-        own = partial(RelationAttention, width, heads, dropout=dropout, value=maps, output=maps)
-        attention[key] = own() if independent else attention[words]
-    yield HeteroLayer(attention, residual=partial(AddNorm, width, dropout))
-    # eqs. 3-4 and, unless nobody will hear it, 5-6
-    to_words, to_objects = between
-    gates = {to_words: GatedSum(width, bias=bias)}
-    if not last:
-        gates[to_objects] = GatedSum(width, bias=bias) if independent else gates[to_words]
-    yield HeteroLayer(gates, residual=combine)
+    tokens, *objects = intra
+    attention = {tokens: RelationAttention(hidden_size, num_heads, dropout=dropout)}
+    for edge_type in objects:
+        project = object_projections
+        own = partial(RelationAttention, hidden_size, num_heads, dropout=dropout, value=project, output=project)
+        attention[edge_type] = attention[tokens] if shared else own()
+    yield HeteroLayer(attention, residual=partial(AddNorm, hidden_size, dropout))
+    # eqs. 3-4 and, unless this is the last layer, 5-6
+    to_tokens, to_objects = inter
+    gates = {to_tokens: GatedSum(hidden_size, bias=gate_bias)}
+    if not is_last:
+        gates[to_objects] = gates[to_tokens] if shared else GatedSum(hidden_size, bias=gate_bias)
+    yield HeteroLayer(gates, residual=residual)
     # eqs. 7-8
-    alone = {to_words[2]: FeedForward(width, hidden, dropout)}
-    if not last:
-        alone[to_words[0]] = FeedForward(width, hidden, dropout) if independent else alone[to_words[2]]
-    yield NodeTypeModule(alone)
+    token, _, visual = to_objects
+    feed_forward = {token: FeedForward(hidden_size, intermediate_size, dropout)}
+    if not is_last:
+        own_feed_forward = partial(FeedForward, hidden_size, intermediate_size, dropout)
+        feed_forward[visual] = feed_forward[token] if shared else own_feed_forward()
+    yield NodeTypeModule(feed_forward)

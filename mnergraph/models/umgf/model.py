@@ -2,22 +2,27 @@
 
 Zhang, Wei, Li, Wu, Zhu and Zhou, AAAI 2021.
 
-Graph: tokens (words), which all meet, and objects, which all meet; the words of a noun phrase are joined with
-the object that it grounds, objects found by the general words with every word. Without objects it is text.
+Graph: tokens (words), all connected to one another, and objects, all connected to one another; the words of a
+noun phrase are connected to the object that it grounds, objects found by generic queries to every word. A post
+without objects is its text alone.
 
-``paper`` computes equations 1 to 8. Where the paper is silent we choose, beside what stands with
-`fusion_layer`: one linear map with ReLU as each MLP; sinusoidal positions; feed-forwards 4 times as wide.
+Where the paper is silent we choose, in addition to the choices of `fusion_layer`: one linear map with ReLU as
+each MLP; sinusoidal positions; feed-forward layers 4 times as wide as the nodes.
 
-``released`` computes what the authors' code does: pieces as tokens, [CLS] and [SEP] among them, with tags of
-their own (`released_labels`), which its CRF reads; every token joined to every object (the code knows exactly
-four crops); no positions, one linear map on the text without ReLU, two linear maps with ReLU on the objects
-behind another of the ResNet's width; what `fusion_layer` tells; emissions from the encoder's states beside
-the graph's; the loss is a sum. Weights of the release fit while `ObjectEncoder.observe` was not called.
+The released code (`RELEASED`) differs in these points: tokens are word pieces, [CLS] and [SEP] among them, with
+tags of their own in the CRF; every token is connected to every object (the code has exactly four crops); no
+positions; one linear map of the text without ReLU; two linear maps with ReLU of the objects, after another one
+of the ResNet's size; no value and output projections in the attention among objects; a bias in the gates, and
+residual and layer norm after them; scores from the encoder's states and the graph's; the loss is a sum.
+Weights of the release fit as long as `ObjectEncoder.fit_normalization` was not called.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -25,143 +30,212 @@ from mnergraph.features.pretrained import IMAGENET
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph.edge_rules import Complete, Grounded
-from mnergraph.graph.node_types import Images, NodeType, Objects, Tokens, Unit
+from mnergraph.graph.node_types import Images, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
+from mnergraph.models.ablations import check_ablations
 from mnergraph.models.base import Tagger
 from mnergraph.models.umgf.layers import fusion_layer
-from mnergraph.models.variants import Form, is_released, released_labels
+from mnergraph.models.variants import Variant, VariantName, select_variant
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
+from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import Add, AddNorm, CopyFeatures, NodeTypeModule, PositionalEncoding
 
 TOKENS, OBJECTS = ("token", "attends", "token"), ("object", "attends", "object")
-
-
 TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
-
-
 INTRA = Schema([Relation(*TOKENS, Complete()), Relation(*OBJECTS, Complete())])
-
-
 SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Grounded()), Relation(*TO_OBJECTS, Grounded())])
-
-
 RELEASED_SCHEMA = INTRA | Schema([Relation(*TO_TOKENS, Complete()), Relation(*TO_OBJECTS, Complete())])
-
-
-#: Without targeted objects: regions of the picture, each joined with every word.
+#: Without targeted objects: regions of the image, each connected to every word.
 IMAGES = ("image", "attends", "image"), ("image", "guides", "token"), ("token", "guides", "image")
-
-
 REGION_SCHEMA = Schema([Relation(*key, Complete()) for key in (TOKENS, *IMAGES)], nodes=["image"])
+
+#: Name of the encoder's states, kept for the scores of the released code.
+ENCODER_STATES = "encoder states"
+
+#: The rows of the paper's ablation table.
+NO_TARGETED_OBJECTS, NO_VISUAL_CORRELATION, NO_INDEPENDENCE = ABLATIONS = "w/o Tar.", "w/o VCorr.", "w/o Ind."
+
+
+@dataclass(frozen=True, kw_only=True)
+class UMGFVariant(Variant):
+    """UMGF as in the paper, by default, or as in the released code.
+
+    Args:
+        token_unit: see `Variant`.
+        bert_layers: see `Variant`; neither has them.
+        grounded: a phrase's words alone are connected to its object; otherwise every token to every object.
+        positions: sinusoidal positions are added to the encoder's states.
+        deep_object_map: objects have three linear maps, the first of the region vectors' size, and the text
+            one without ReLU; otherwise both have one linear map with ReLU.
+        object_projections: value and output projections in the attention among objects.
+        gate_bias: a bias in the gates.
+        gate_norm: residual with dropout and layer norm after the gated sums; otherwise the sum alone.
+        skip_connection: the tags' scores are computed from the encoder's states, too.
+        num_layers: fusion layers, L, where the model is not given another number.
+        intermediate_size: of the feed-forward layers; None for 4 times the hidden size.
+        dropout: where the model is not given another.
+        reduction: of the loss over the sentences.
+    """
+
+    grounded: bool = True
+    positions: bool = True
+    deep_object_map: bool = False
+    object_projections: bool = True
+    gate_bias: bool = False
+    gate_norm: bool = False
+    skip_connection: bool = False
+    num_layers: int = 2
+    intermediate_size: int | None = None
+    dropout: float = 0.5
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+PAPER = UMGFVariant()
+RELEASED = UMGFVariant(
+    token_unit="pieces",
+    grounded=False,
+    positions=False,
+    deep_object_map=True,
+    object_projections=False,
+    gate_bias=True,
+    gate_norm=True,
+    skip_connection=True,
+    num_layers=6,
+    intermediate_size=256,
+    dropout=0.4,
+    reduction="sum",
+)
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """A ResNet that is trained with the model on the objects' crops, as in paper and release.
+
+    Args:
+        name: torchvision's name.
+        weights: initial weights; see `RegionEncoder`.
+    """
+
+    name: str = "resnet152"
+    weights: str = IMAGENET
 
 
 class UMGF(Tagger):
     """Unified multi-modal graph fusion (Zhang et al., AAAI 2021).
 
     Args:
-        encoder: the text encoder.
-        labels: the label set; the released form adds the tags it needs.
-        form: ``paper`` (equations 1 to 8) or ``released`` (what the authors' code computes).
-        region_dim: width of the objects' region vectors (2048 for a ResNet-152); None when there are none.
-        resnet: torchvision's name of a ResNet that learns with the model on the objects' crops, as paper and
-            release have it (``resnet152``); without, region vectors are made beforehand, which is our choice.
-        resnet_weights: its first weights; see `RegionEncoder`.
-        label_features: whether objects speak by their label, too; paper and release have regions alone.
-        width: of every node, d.
-        layers: fusion layers, L; by default 2 (paper) or 6 (released).
-        heads: of every attention.
-        hidden: inside the feed-forwards; by default 4 times the width (paper) or 256 (released).
-        dropout: by default 0.5 (paper) or 0.4 (released).
-        targeted: off, regions of the picture stand in the objects' place (the paper's "w/o Tar.").
-        image_dim: width of those regions' vectors; read without targeted objects only.
-        visual_correlation: off, objects do not meet each other ("w/o VCorr.").
-        independent: off, both modalities share their parameters ("w/o Ind.").
+        encoder: text encoder.
+        labels: label set; a variant over pieces adds the tags it needs.
+        variant: ``paper`` (equations 1 to 8), ``released`` (the authors' code), or a `UMGFVariant`.
+        ablate: rows of the paper's ablation table, any of `UMGF.ABLATIONS`; of the paper's variant only.
+        region_dim: dimension of the objects' region vectors (2048 for a ResNet-152); None without any.
+        image_dim: dimension of the vectors of image regions, which take the place of objects with "w/o Tar.".
+        resnet: the ResNet to train on the objects' crops; by default region vectors are computed beforehand,
+            which is our choice.
+        label_features: the labels' embeddings are features of the objects, too; paper and release have none.
+        hidden_size: of all nodes, d.
+        num_layers: fusion layers, L; by default the variant's, 2 (paper) or 6 (released).
+        num_heads: attention heads.
+        dropout: by default the variant's, 0.5 (paper) or 0.4 (released).
     """
+
+    ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
 
     def __init__(
         self,
         encoder: TextEncoderModel,
         labels: LabelSet,
         *,
-        form: Form = "paper",
+        variant: VariantName | UMGFVariant = "paper",
+        ablate: Collection[str] = (),
         region_dim: int | None = None,
-        resnet: str | None = None,
-        resnet_weights: str = IMAGENET,
-        label_features: bool = True,
-        width: int = 512,
-        layers: int | None = None,
-        heads: int = 8,
-        hidden: int | None = None,
-        dropout: float | None = None,
-        targeted: bool = True,
         image_dim: int | None = None,
-        visual_correlation: bool = True,
-        independent: bool = True,
+        resnet: ResNetConfig | None = None,
+        label_features: bool = True,
+        hidden_size: int = 512,
+        num_layers: int | None = None,
+        num_heads: int = 8,
+        dropout: float | None = None,
     ) -> None:
-        released, text = is_released(form), encoder.hidden_size
-        if released and not (targeted and visual_correlation and independent):
-            raise ValueError("the ablations are the paper's: take form='paper'")
+        config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
+        ablate = check_ablations(ablate, self.ABLATIONS)
+        targeted, correlated = NO_TARGETED_OBJECTS not in ablate, NO_VISUAL_CORRELATION not in ablate
+        if ablate and not config.grounded:
+            raise ValueError("the ablations are those of the paper: take variant='paper'")
         if resnet and not targeted:
-            raise ValueError("resnet sees the objects' crops, and without targeted objects there are none")
-        labels = released_labels(labels) if released else labels
-        layers = layers or (6 if released else 2)
-        hidden = hidden or (256 if released else 4 * width)
-        dropout = (0.4 if released else 0.5) if dropout is None else dropout
-        pixels = [PixelEncoder(RegionEncoder(resnet, resnet_weights))] if resnet else []
+            raise ValueError(f"resnet encodes the objects' crops, and {NO_TARGETED_OBJECTS!r} leaves no objects")
+        if not targeted and image_dim is None:
+            raise ValueError(f"{NO_TARGETED_OBJECTS!r} needs image_dim, the dimension of the image regions' vectors")
+        labels = config.label_set(labels)
+        dropout = config.dropout if dropout is None else dropout
+        pixels = [PixelEncoder(RegionEncoder(resnet.name, resnet.weights))] if resnet else []
         region = pixels[0].out_channels if pixels else region_dim
-        stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
-        wide = region or width if released else width
         # "Multi-modal graph", last paragraph: H^(0)
+        object_size = region or hidden_size if config.deep_object_map else hidden_size
         if targeted:
-            named = text if label_features else None
-            seen: nn.Module = ObjectEncoder(wide, region_dim=region, label_dim=named)
-            visual, schema = "object", RELEASED_SCHEMA if released else SCHEMA
-        elif image_dim is None:
-            raise ValueError("without targeted objects regions of the picture speak: give image_dim")
-        else:
-            seen = ImageEncoder(width, image_dim)
-            visual, schema = "image", REGION_SCHEMA
-        if released:
-            steps = [nn.Linear(wide, width), nn.ReLU(), nn.Dropout(dropout)]
-            steps += [nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout)]
-            begin = {"token": nn.Linear(text, width), "object": nn.Sequential(*steps)}
-        else:
-            begin = {"token": nn.Sequential(nn.Linear(text, width), nn.ReLU()), visual: nn.ReLU()}
-        stack += [
-            CopyFeatures("token", "encoded") if released else PositionalEncoding(),
-            seen,
-            NodeTypeModule(begin),
-        ]
-        meets = (visual, "attends", visual)
-        fusion = partial(
-            fusion_layer,
-            within=[TOKENS, meets] if visual_correlation else [TOKENS],
-            between=((visual, "guides", "token"), ("token", "guides", visual)),
-            maps=not released,
-            bias=released,
-            combine=partial(AddNorm, width, dropout) if released else Add,
-            independent=independent,
-        )
-        for place in range(layers):
-            stack += fusion(width, heads, hidden, dropout, last=place == layers - 1)
-        states = ("encoded", "token") if released else ("token",)
-        stack.append(TaggingScores("tags", text + width if released else width, len(labels), in_keys=states))
-        unit: Unit = "pieces" if released else "words"
-        seen_nodes: NodeType = Images(image_dim)
-        if targeted:
+            label_dim = encoder.hidden_size if label_features else None
+            visual_encoder: nn.Module = ObjectEncoder(object_size, region_dim=region, label_dim=label_dim)
+            visual, schema = "object", SCHEMA if config.grounded else RELEASED_SCHEMA
             crops = CropPixels() if resnet else None
-            seen_nodes = Objects(encoder.tokenizer, region_dim=region_dim, crop_reader=crops)
+            visual_nodes: NodeType = Objects(encoder.tokenizer, region_dim=region_dim, crop_reader=crops)
+        else:
+            visual_encoder = ImageEncoder(hidden_size, image_dim or 0)
+            visual, schema, visual_nodes = "image", REGION_SCHEMA, Images(image_dim)
+        stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
+        if config.skip_connection:
+            stack.append(CopyFeatures("token", ENCODER_STATES))
+        if config.positions:
+            stack.append(PositionalEncoding())
+        maps = _deep_maps if config.deep_object_map else _shallow_maps
+        stack += [visual_encoder, NodeTypeModule(maps(encoder.hidden_size, object_size, hidden_size, dropout, visual))]
+        within = (visual, "attends", visual)
+        layer = partial(
+            fusion_layer,
+            hidden_size,
+            num_heads,
+            config.intermediate_size or 4 * hidden_size,
+            dropout,
+            intra=[TOKENS, within] if correlated else [TOKENS],
+            inter=((visual, "guides", "token"), ("token", "guides", visual)),
+            object_projections=config.object_projections,
+            gate_bias=config.gate_bias,
+            residual=_residual(config, hidden_size, dropout),
+            shared=NO_INDEPENDENCE in ablate,
+        )
+        num_layers = num_layers or config.num_layers
+        for index in range(num_layers):
+            stack += layer(is_last=index == num_layers - 1)
+        states, width = ["token"], hidden_size
+        if config.skip_connection:
+            states, width = [ENCODER_STATES, "token"], encoder.hidden_size + hidden_size
+        stack.append(TaggingScores(TAGS, width, len(labels), in_keys=states))
         super().__init__(
-            schema=schema if visual_correlation else schema.without(meets),
+            schema=schema if correlated else schema.without(within),
             layers=stack,
-            heads=[TaggingHead(CRF(labels.tags), labels, unit=unit)],
+            heads=[TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)],
             encoder=encoder,
             labels=labels,
-            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), seen_nodes],
-            reduction="sum" if released else "mean",
+            node_types=[Tokens(encoder.tokenizer, labels, unit=config.token_unit), visual_nodes],
+            reduction=config.reduction,
         )
+
+
+def _residual(config: UMGFVariant, hidden_size: int, dropout: float) -> Callable[[], nn.Module]:
+    """Return what makes the module after the gated sums."""
+    return partial(AddNorm, hidden_size, dropout) if config.gate_norm else Add
+
+
+def _shallow_maps(text: int, objects: int, out: int, dropout: float, visual: str) -> dict[str, nn.Module]:
+    """Return one linear map with ReLU for tokens; that of the visual nodes is in their encoder."""
+    return {"token": nn.Sequential(nn.Linear(text, out), nn.ReLU()), visual: nn.ReLU()}
+
+
+def _deep_maps(text: int, objects: int, out: int, dropout: float, visual: str) -> dict[str, nn.Module]:
+    """Return a linear map for tokens, and two with ReLU and dropout for the visual nodes."""
+    steps = [nn.Linear(objects, out), nn.ReLU(), nn.Dropout(dropout)]
+    steps += [nn.Linear(out, out), nn.ReLU(), nn.Dropout(dropout)]
+    return {"token": nn.Linear(text, out), visual: nn.Sequential(*steps)}
