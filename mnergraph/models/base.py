@@ -109,6 +109,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """Return the probability of spans, be they the best ones or not; see `TaggingHead.span_probabilities`."""
         return self.tagging_head.span_probabilities(graph, spans, tags)
 
+    @torch.inference_mode()
     def decode_heads(self, graph: GraphState) -> list[dict[str, Any]]:
         """Return for every post what the heads of post labels and of your own predict, by the head's name.
 
