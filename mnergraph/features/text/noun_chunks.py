@@ -105,9 +105,10 @@ class RuleChunker:
     at a determiner ("each day | the team"). A run of determiners alone is no phrase. An apostrophe with a
     noun on both sides stays inside ("james harden ' s beard").
 
-    >>> words = "a soccer player in action on the field".split()
-    >>> [" ".join(words[start:end]) for start, end in RuleChunker()(words)]
-    ['a soccer player', 'action', 'the field']
+    Examples:
+        >>> words = "a soccer player in action on the field".split()
+        >>> [" ".join(words[start:end]) for start, end in RuleChunker()(words)]
+        ['a soccer player', 'action', 'the field']
     """
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, int]]:

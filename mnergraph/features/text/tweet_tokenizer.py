@@ -58,8 +58,9 @@ def split_words(text: str, *, whole_hashtags: bool = True, whole_mentions: bool 
         whole_hashtags: keep ``#NBA`` as one word (2015); False gives ``#`` and ``NBA`` (2017).
         whole_mentions: keep ``@NBA`` as one word (2015); False gives ``@`` and ``NBA`` (2017).
 
-    >>> [word.text for word in split_words("RT @BBC: don't miss #NBA at 4:30 :-) http://t.co/x1")]
-    ['RT', '@BBC', ':', 'don', "'", 't', 'miss', '#NBA', 'at', '4', ':', '30', ':-)', 'http://t.co/x1']
+    Examples:
+        >>> [word.text for word in split_words("RT @BBC: don't miss #NBA at 4:30 :-) http://t.co/x1")]
+        ['RT', '@BBC', ':', 'don', "'", 't', 'miss', '#NBA', 'at', '4', ':', '30', ':-)', 'http://t.co/x1']
     """
     rules = [LINK, EMOTICON, ENTITY, NUMBER]
     rules += [r"[#＃]\w+"] if whole_hashtags else []
