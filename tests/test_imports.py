@@ -186,9 +186,6 @@ PYG_PRIVATE = {
     "_num_graphs",
 }
 
-#: Files whose accesses are still to be replaced by functions of graph/collate.py.
-STILL_OPEN = {"explain/convert.py", "graph/builder.py", "graph/edge_rules.py", "graph/schema.py"}
-
 
 def pyg_private_accesses(source: str) -> list[str]:
     """Line and name of every private attribute of PyG that a source reads or sets, on objects other than ``self``."""
@@ -207,4 +204,4 @@ def test_only_collate_uses_private_attributes_of_pyg() -> None:
     }
     users = {path: lines for path, lines in found.items() if lines}
     assert users.pop("graph/collate.py"), "if collate needs them no more, neither does this test"
-    assert users.keys() <= STILL_OPEN
+    assert users == {}

@@ -1,7 +1,6 @@
 """Lookalikes: the built-in drawn benchmark, where only the picture settles an ambiguous name's type.
 
-The sentences come from :mod:`~mnergraph.data.lookalikes.grammar`, the pictures from :mod:`~mnergraph.data.lookalikes.scenes` and
-:mod:`~mnergraph.data.lookalikes.drawing`; what a model can reach at best is derived in :mod:`~mnergraph.data.lookalikes.ceilings`.
+Sentences come from `grammar`, images from `scenes` and `drawing`; `ceilings` derives the best scores that a model can reach.
 """
 
 from __future__ import annotations
