@@ -1,6 +1,7 @@
 """Lookalikes: the built-in drawn benchmark, where only the picture settles an ambiguous name's type.
 
-Sentences come from `grammar`, images from `scenes` and `drawing`; `ceilings` derives the best scores that a model can reach.
+Sentences come from `grammar`, images from `scenes` and `drawing`; `ceilings` derives the best scores that a model can
+reach.
 """
 
 from __future__ import annotations
