@@ -25,9 +25,7 @@ class Relevance(nn.Module):
         measured: off, M is 1: the image as it is joins every object.
     """
 
-    def __init__(
-        self, image_key: str, object_key: str, view_dim: int, text_dim: int, *, measured: bool = True
-    ) -> None:
+    def __init__(self, image_key: str, object_key: str, view_dim: int, text_dim: int, *, measured: bool = True) -> None:
         super().__init__()
         self.image_key, self.object_key, self.measured = image_key, object_key, measured
         if measured:
