@@ -560,7 +560,7 @@ def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
 
 
 def test_arguments_that_contradict() -> None:
-    with pytest.raises(ValueError, match="'. Image Region' needs image_dim"):
+    with pytest.raises(ValueError, match="Image Region' needs image_dim"):
         gei(ablate=["+ Image Region"], image_dim=None)
 
 
