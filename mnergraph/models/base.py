@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -20,7 +20,8 @@ from mnergraph.graph.collate import collate
 from mnergraph.graph.node_types import CreatedNodes, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
-from mnergraph.models.hub import folder_of, load_saved, model_card, save
+from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, save
+from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead
@@ -47,6 +48,14 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         builder: makes the graphs that the model takes.
         metadata: what is recorded of the weights (data, scores, evidence, versions); saved with them.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        model = super().__new__(cls, *args, **kwargs)
+        #: What the constructor was called with, defaults included; saved with the model.
+        model.init_arguments = init_arguments(cls, args, kwargs)
+        return model
+
+    init_arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -180,11 +189,12 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     # --- to disk and back ------------------------------------------------------------------------------
 
     def hparams(self) -> dict[str, Any]:
-        """The constructor's plain arguments: with encoder and labels, what builds the model."""
-        kept = self._hub_mixin_config
-        assert kept is None or isinstance(kept, dict)
-        parts = ("encoder", "labels", "nearest_words")
-        return {name: value for name, value in (kept or {}).items() if name not in parts}
+        """Return the constructor's arguments as plain JSON values: with encoder and labels, what builds the model.
+
+        Raises:
+            ValueError: for an argument that cannot be saved.
+        """
+        return model_settings(self)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save(self, save_directory)
@@ -205,8 +215,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     ) -> Tagger:
         """The model of a folder that `save_pretrained` wrote, or of the hub, in evaluation mode.
 
-        On `Tagger` itself the saved class is looked up among the models known; on a model it must be that
-        one.
+        The folder names the class and its module, which is imported; on a subclass of `Tagger` it must be that one.
 
         Raises:
             FileNotFoundError: when there is no such folder, here or on the hub, or it holds no model.
@@ -214,11 +223,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """
         how = {"revision": revision, "token": token, "cache_dir": cache_dir}
         folder = folder_of(folder_or_name, local_files_only=local_files_only, **how)
-        return load_saved(folder, cls, {model.__name__: model for model in _models(Tagger)})
-
-
-def _models(base: type[Tagger]) -> list[type[Tagger]]:
-    return [model for kind in base.__subclasses__() for model in (kind, *_models(kind))]
+        return load_saved(folder, cls)
 
 
 load = Tagger.from_pretrained

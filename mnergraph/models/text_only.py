@@ -6,10 +6,9 @@ Over a pretrained encoder. BERT: Devlin et al., 2019, a softmax for each word. B
 linear-chain CRF. Where the papers are silent we choose: a word is represented by its first piece, dropout 0.1
 on its state.
 
-Over word vectors. BiLSTM-CRF: Huang, Xu and Yu, 2015, "Bidirectional LSTM-CRF Models for Sequence Tagging", without
-hand-made
-features, as UMT describes its baseline (section 3.2). CNN-BiLSTM-CRF: Ma and Hovy, ACL 2016, "End-to-end
-Sequence Labeling via Bi-directional LSTM-CNNs-CRF". HBiLSTM-CRF: Lample et al., NAACL 2016, "Neural
+Over word vectors. BiLSTM-CRF: Huang, Xu and Yu, 2015, "Bidirectional LSTM-CRF Models for Sequence Tagging",
+without hand-made features, as UMT describes its baseline (section 3.2). CNN-BiLSTM-CRF: Ma and Hovy, ACL 2016,
+"End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF". HBiLSTM-CRF: Lample et al., NAACL 2016, "Neural
 Architectures for Named Entity Recognition", its LSTM-CRF.
 
 The papers specify: characters encoded by a convolution and max pooling (Ma and Hovy, section 2.1), or by the

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.train import main, summary
 from mnergraph.features.vision.image_io import checksum
 
-UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={width: 16, heads: 2, layers: 1, hidden: 16}")
-GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query: 8, attention: 8}")
+UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
+GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
 #: Drawn posts, few and small.
 DRAWN = (
     "--data=Lookalikes",
@@ -79,7 +79,7 @@ def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: P
     caption = (*GVATT, "--encoder=random:8", "--image=grid", "--image_features=caption")
     with pytest.raises(ValueError, match="random:8 reads no captions: give --caption_encoder"):
         run(settings, root, tmp_path / "r.json", *caption)
-    small = "--arguments={hidden: 4, char_dim: 4, char_hidden_size: 2, query: 4, attention: 4}"
+    small = "--arguments={hidden_size: 4, char_dim: 4, char_hidden_size: 2, query_size: 4, attention_size: 4}"
     found = run(settings, root, tmp_path / "r.json", *caption, small, f"--caption_encoder={encoder}")
     assert found["evidence"]["test"]["image vectors"] == 10
 

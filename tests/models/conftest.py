@@ -23,33 +23,39 @@ SIMILAR = NearestWords.from_table(
 
 #: Each model's settings where they are not the defaults: small, and with all that it can read.
 SMALL: dict[str, dict[str, Any]] = {
-    "BiLSTM-CRF": {"hidden": 8},
-    "CNN-BiLSTM-CRF": {"hidden": 8, "char_dim": 6, "filters": 5},
-    "HBiLSTM-CRF": {"hidden": 8, "char_dim": 6, "char_hidden_size": 3},
+    "BiLSTM-CRF": {"hidden_size": 8},
+    "CNN-BiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "filters": 5},
+    "HBiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
-    "MT-BERT-CRF": {"heads": 4, "hidden": 24, "image_dim": IMAGE},
-    "UMT": {"heads": 4, "hidden": 24, "image_dim": IMAGE},
+    "MT-BERT-CRF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
+    "UMT": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "GVATT": {
-        "hidden": 8,
+        "hidden_size": 8,
         "char_dim": 6,
         "char_hidden_size": 3,
-        "query": 7,
-        "attention": 9,
+        "query_size": 7,
+        "attention_size": 9,
         "image_dim": IMAGE,
     },
-    "AdaCAN": {"hidden": 8, "char_dim": 6, "filters": 5, "attention": 9, "image_dim": IMAGE},
-    "MGCMT": {"heads": 4, "hidden": 24, "image_dim": IMAGE, "nearest_words": SIMILAR, "fusion_dropout": 0.0},
-    "UMGF": {"width": 16, "heads": 4, "layers": 2, "hidden": 24, "region_dim": REGION_FEATURES},
+    "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "MGCMT": {
+        "num_heads": 4,
+        "intermediate_size": 24,
+        "image_dim": IMAGE,
+        "nearest_words": SIMILAR,
+        "fusion_dropout": 0.0,
+    },
+    "UMGF": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES},
     "GEI": {
-        "width": 16,
-        "heads": 4,
-        "layers": 2,
-        "hidden": 24,
+        "hidden_size": 16,
+        "num_heads": 4,
+        "num_layers": 2,
+        "intermediate_size": 24,
         "region_dim": REGION_FEATURES,
         "image_dim": IMAGE,
     },
-    "HamLearning": {"heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 
 
@@ -139,8 +145,8 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
         for part in encoder.model.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = dropout
-        name, _, form = kind.partition(" ")
-        settings = SMALL[name] | ({"form": form} if form and form != "words" else {})
+        name, _, variant = kind.partition(" ")
+        settings = SMALL[name] | ({"variant": variant} if variant and variant != "words" else {})
         read = vectors_of(encoder) if over_words(kind) else encoder
         return MODELS[name](read, labels, dropout=dropout, **settings)
 

@@ -42,7 +42,7 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
         seen = attend(visual, h, regions)
         told = attend(textual, seen, list(states))
         # gated multimodal fusion
-        a, b = torch.tanh(fusion.seen(seen)), torch.tanh(fusion.told(told))
+        a, b = torch.tanh(fusion.visual(seen)), torch.tanh(fusion.textual(told))
         g = torch.sigmoid(fusion.fusion.a.weight @ a + fusion.fusion.b.weight @ b)
         m = g * a + (1 - g) * b
         # filtration gate

@@ -14,10 +14,12 @@ import torch
 from fakes import over_words
 
 import mnergraph.models.hub
-from mnergraph.features.text.encoder import TINY, tiny_encoder
+from mnergraph.features.text.encoder import TINY, Encoder, tiny_encoder
 from mnergraph.graph import Schema, collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
+from mnergraph.models.gei.model import ScheduledSamplingConfig as Sampling
+from mnergraph.models.umt import UMTVariant
 from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]
@@ -77,25 +79,21 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert {"model.safetensors", "config.json", "schema.json", "README.md", "encoder/config.json"} <= written
     assert not [name for name in written if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["model"] == "UMGF"
+    assert config["class"] == "mnergraph.models.umgf.model:UMGF"
     assert config["labels"] == list(model.labels.tags)
     assert config["encoder"] == TINY
     assert config["versions"].keys() == {"mnergraph", "torch", "torch-geometric", "transformers"}
     assert config["settings"] == {
-        "form": "paper",
+        "variant": "paper",
+        "ablate": [],
         "region_dim": 6,
-        "resnet": None,
-        "resnet_weights": "imagenet",
-        "label_features": True,
-        "width": 16,
-        "layers": 2,
-        "heads": 4,
-        "hidden": 24,
-        "dropout": 0.0,
-        "targeted": True,
         "image_dim": None,
-        "visual_correlation": True,
-        "independent": True,
+        "resnet": None,
+        "label_features": True,
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "dropout": 0.0,
     }
     assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
 
@@ -110,10 +108,67 @@ def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
     assert loaded.layers[0].pooling == "mean"
 
 
-def test_settings_hold_no_weights(build: Build) -> None:
-    """`ModelHubMixin` copies every argument that is a dataclass into them."""
-    for kind in ("UMGF", "BiLSTM-CRF"):
-        json.dumps(build(kind)._hub_mixin_config)
+class Deeper(BERTCRF):
+    """A model of one's own with an argument of any type."""
+
+    def __init__(self, encoder: Encoder, labels: LabelSet, *, extra: Any = None, sampling: Sampling = None) -> None:  # type: ignore[assignment]
+        super().__init__(encoder, labels)
+        self.sampling = sampling
+
+
+def own(**arguments: Any) -> Deeper:
+    return Deeper(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["PER"]), **arguments)
+
+
+def test_a_class_of_ones_own_is_found_by_its_module(tmp_path: Path) -> None:
+    own(sampling=Sampling(1, 3, 0.5), extra={"a": [1, None]}).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["class"] == f"{__name__}:Deeper"
+    again = Tagger.from_pretrained(tmp_path)
+    assert type(again) is Deeper
+    assert again.sampling == Sampling(1, 3, 0.5)
+    assert again.hparams() == config["settings"]
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1), {1: "a"}, [object()], Path("a")])
+def test_an_argument_that_cannot_be_saved(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"argument 'extra' of Deeper is a \w+, which can't be saved; take numbers"):
+        own(extra=value).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_name_of_another_class(tmp_path: Path) -> None:
+    class UMGF(BERTCRF):
+        """Not ours."""
+
+    UMGF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["PER"])).save_pretrained(tmp_path)
+    assert type(Tagger.from_pretrained(tmp_path)) is UMGF
+
+    first = UMGF
+
+    def again() -> type[Tagger]:
+        class UMGF(BERTCRF):
+            """Another one."""
+
+        UMGF.__qualname__ = first.__qualname__
+        return UMGF
+
+    kept = again()
+    with pytest.raises(ValueError, match=r"2 classes are named .*UMGF; give each a name of its own"):
+        Tagger.from_pretrained(tmp_path)
+    assert kept is not first
+
+
+def test_settings_of_dataclasses(labels: LabelSet, tmp_path: Path) -> None:
+    variant = UMTVariant(conversion_matrix="fixed", tag_weight=0.3)
+    ablate = {"w/o Visual Gate", "w/o Image-Aware WR"}
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
+    model = MODELS["UMT"](encoder, labels, image_dim=5, num_heads=2, variant=variant, ablate=ablate)
+    assert model.hparams()["ablate"] == ["w/o Image-Aware WR", "w/o Visual Gate"]
+    model.save_pretrained(tmp_path)
+    again = Tagger.from_pretrained(tmp_path)
+    assert again.init_arguments["variant"] == variant
+    assert again.hparams() == model.hparams()
 
 
 def test_card(build: Build, tmp_path: Path) -> None:
@@ -136,7 +191,7 @@ def test_card(build: Build, tmp_path: Path) -> None:
         "| all | 61.80 |",
         "B-PER",
         TINY,
-        "heads=4",
+        "num_heads=4",
     ):
         assert wanted in card
     assert "Not recorded" not in card
@@ -151,10 +206,18 @@ def test_another_class(saved: Path) -> None:
         BERT.from_pretrained(saved)
 
 
-def test_a_class_nobody_knows(saved: Path) -> None:
+@pytest.mark.parametrize("name", ["no_such_package.models:Sixth", "mnergraph.models:Sixth"])
+def test_a_class_that_cannot_be_imported(saved: Path, name: str) -> None:
     config = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps({**config, "model": "Sixth"}))
-    with pytest.raises(ValueError, match=r"model 'Sixth' is not known; known: .*BERT, BERTCRF.*UMGF"):
+    (saved / "config.json").write_text(json.dumps({**config, "class": name}))
+    with pytest.raises(ValueError, match=f"the model's class {name} can't be imported; put the folder of"):
+        Tagger.from_pretrained(saved)
+
+
+def test_a_class_that_is_no_model(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "class": "pathlib:Path"}))
+    with pytest.raises(ValueError, match="pathlib:Path is no Tagger"):
         Tagger.from_pretrained(saved)
 
 
@@ -162,7 +225,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
         Tagger.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="model None is not known"):
+    with pytest.raises(ValueError, match=r"config\.json names no class"):
         Tagger.from_pretrained(tmp_path)
 
 

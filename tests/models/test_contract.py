@@ -57,15 +57,10 @@ def test_no_model_is_left_out() -> None:
         if issubclass(kind, Tagger) and kind is not Tagger
     }
     assert defined == set(MODELS.values())
-    forms = {
-        f"{name} {form}"
-        for name in MODELS
-        for form in ("released",)
-        if "form" in inspect.signature(MODELS[name]).parameters
-    }
+    variants = {f"{name} released" for name in MODELS if "variant" in inspect.signature(MODELS[name]).parameters}
     readers = {name: str(inspect.signature(MODELS[name]).parameters["encoder"].annotation) for name in MODELS}
     words = {f"{name} words" for name, read in readers.items() if "|" in read}
-    assert {*MODELS, *forms, *words} == set(KINDS), "a model, a form or an encoder is not under contract"
+    assert {*MODELS, *variants, *words} == set(KINDS), "a model, a variant or an encoder is not under contract"
 
 
 def test_a_model_is_a_schema_and_a_stack() -> None:
@@ -219,6 +214,19 @@ def test_labels_that_are_not_in_the_set(build: Build) -> None:
         model.builder(Pair(("a",), ("B-MISC",), "x"))
 
 
-def test_form(labels: LabelSet) -> None:
-    with pytest.raises(ValueError, match="form is paper or released, not 'both'"):
-        UMGF(tiny_encoder(), labels, form="both")  # type: ignore[arg-type]
+def test_unknown_variant(labels: LabelSet) -> None:
+    with pytest.raises(ValueError, match="variant is paper or released, not 'both'"):
+        UMGF(tiny_encoder(), labels, variant="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_constructor_takes_more_than_a_dozen_arguments(name: str) -> None:
+    assert len(inspect.signature(MODELS[name]).parameters) <= 12
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "ablate" in inspect.signature(MODELS[name]).parameters])
+def test_ablations_are_checked(name: str, labels: LabelSet) -> None:
+    with pytest.raises(ValueError, match="there is no ablation 'w/o all'; there is '"):
+        MODELS[name](tiny_encoder(), labels, ablate=["w/o all"])
+    with pytest.raises(TypeError, match="ablate is a collection of names, not a string"):
+        MODELS[name](tiny_encoder(), labels, ablate="w/o all")

@@ -30,6 +30,7 @@ from mnergraph.models.gei.model import (
     TO_TOKENS,
     TOKENS,
     VISUALS,
+    ScheduledSamplingConfig,
 )
 from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.pooling import SpanPooling
@@ -46,22 +47,22 @@ from mnergraph.pair import DetectedObject, Pair
 LABELS = LabelSet.from_types(["PER", "LOC"])
 WIDTH, HEADS, REGION_FEATURES, IMAGE = 16, 4, 6, 5
 SMALL: dict[str, Any] = {
-    "width": WIDTH,
-    "heads": HEADS,
-    "hidden": 20,
-    "layers": 2,
+    "hidden_size": WIDTH,
+    "num_heads": HEADS,
+    "intermediate_size": 20,
+    "num_layers": 2,
     "region_dim": REGION_FEATURES,
     "image_dim": IMAGE,
     "dropout": 0.0,
 }
 #: The rows of table 1 as arguments.
-FORMS: dict[str, dict[str, bool]] = {
+ROWS: dict[str, dict[str, Any]] = {
     "GEI": {},
-    "- entity-level interaction": {"entity_level_interaction": False},
-    "- span detection": {"entity_level_interaction": False, "span_detection": False},
-    "+ image region": {"image_region": True},
+    "- entity-level interaction": {"ablate": ["- Entity-level interaction"]},
+    "- span detection": {"ablate": ["- Span Detection"]},
+    "+ image region": {"ablate": ["+ Image Region"]},
 }
-every_form = pytest.mark.parametrize("form", FORMS)
+every_row = pytest.mark.parametrize("row", ROWS)
 
 
 def encoder() -> TextEncoderModel:
@@ -73,9 +74,9 @@ def encoder() -> TextEncoderModel:
     return found
 
 
-def gei(seed: int = 0, *, form: str = "GEI", **options: Any) -> GEI:
+def gei(seed: int = 0, *, row: str = "GEI", **options: Any) -> GEI:
     torch.manual_seed(seed)
-    return GEI(encoder(), LABELS, **{**SMALL, **FORMS[form], **options})
+    return GEI(encoder(), LABELS, **{**SMALL, **ROWS[row], **options})
 
 
 def thing(label: str = "", *, region: bool = True) -> DetectedObject:
@@ -258,10 +259,10 @@ def forward(module: FeedForward, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("training", [True, False], ids=["gold", "predicted"])
-@every_form
+@every_row
 @torch.no_grad()
-def test_paper(posts: list[Pair], form: str, training: bool, layers: int) -> None:
-    model = gei(form=form, layers=layers).train(training)
+def test_paper(posts: list[Pair], row: str, training: bool, layers: int) -> None:
+    model = gei(row=row, num_layers=layers).train(training)
     for part in (model.layers[1:], model.heads):
         scatter(part, seed=8)
     graph, paper = run(model, posts), Paper(model)
@@ -288,7 +289,7 @@ def test_loss(posts: list[Pair]) -> None:
             gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in told]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
     torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
-    assert list(gei(form="- span detection").heads) == ["tags"]
+    assert list(gei(row="- span detection").heads) == ["tags"]
 
 
 # --- entities grown inside the model -----------------------------------------------------------------------
@@ -349,11 +350,11 @@ def test_entities_told_beforehand_are_not_read(posts: list[Pair]) -> None:
     assert other.data["entity"].num_nodes == 2 * len(posts)
 
 
-@every_form
+@every_row
 @pytest.mark.parametrize("training", [True, False])
-def test_half_precision(posts: list[Pair], form: str, training: bool) -> None:
+def test_half_precision(posts: list[Pair], row: str, training: bool) -> None:
     """Near full precision where entities are given; predicted ones may differ in a close call."""
-    model = gei(2, form=form).train(training)
+    model = gei(2, row=row).train(training)
     whole = run(model, posts)
     with torch.autocast("cpu", torch.bfloat16):
         half = run(model, posts)
@@ -365,10 +366,10 @@ def test_half_precision(posts: list[Pair], form: str, training: bool) -> None:
         torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.15)
 
 
-@every_form
+@every_row
 @pytest.mark.parametrize("training", [True, False])
-def test_alone_equals_batched(posts: list[Pair], form: str, training: bool) -> None:
-    model = gei(2, form=form, layers=3).train(training)
+def test_alone_equals_batched(posts: list[Pair], row: str, training: bool) -> None:
+    model = gei(2, row=row, num_layers=3).train(training)
     together = run(model, posts)
     whole = together.emissions["tags"].split([len(post.words) for post in posts])
     for scores, post in zip(whole, posts, strict=True):
@@ -377,11 +378,11 @@ def test_alone_equals_batched(posts: list[Pair], form: str, training: bool) -> N
     torch.testing.assert_close(model.loss(together), alone.mean(), rtol=1e-5, atol=1e-5)
 
 
-@every_form
+@every_row
 @pytest.mark.parametrize("which", ["all of them", "no entity", "no picture", "no picture, no entity"])
-def test_every_parameter_stays_in_the_computation(posts: list[Pair], form: str, which: str) -> None:
+def test_every_parameter_stays_in_the_computation(posts: list[Pair], row: str, which: str) -> None:
     some = posts if which == "all of them" else [post for post in posts if post.id == which] * 2
-    model = gei(form=form, layers=2).train()
+    model = gei(row=row, num_layers=2).train()
     model.loss(run(model, some)).backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
@@ -391,7 +392,7 @@ def test_every_parameter_stays_in_the_computation(posts: list[Pair], form: str, 
 
 
 def test_dead_parameters_do_not_exist() -> None:
-    model = gei(layers=3)
+    model = gei(num_layers=3)
     relations = [layer.relations for layer in model.layers if isinstance(layer, HeteroLayer)]
     inside, last = [TOKENS, VISUALS], [[TOKENS, VISUALS], [TO_ENTITIES], [FILLS]]
     assert relations == 2 * [inside, [TO_ENTITIES, FROM_ENTITIES], [FILLS], [POOLS]] + last
@@ -431,28 +432,28 @@ def inside(post: Pair) -> list[bool]:
     return [shown and tag != "O" for tag in post.labels or ()]
 
 
-@pytest.mark.parametrize("form", ["GEI", "- entity-level interaction", "+ image region"])
-def test_no_word_outside_every_entity_receives_anything_from_the_picture(posts: list[Pair], form: str) -> None:
-    if form == "+ image region":
+@pytest.mark.parametrize("row", ["GEI", "- entity-level interaction", "+ image region"])
+def test_no_word_outside_every_entity_receives_anything_from_the_picture(posts: list[Pair], row: str) -> None:
+    if row == "+ image region":
         posts = [replace(post, objects=()) for post in posts]
     wanted = [inside(post) for post in posts]
     # eqs. 8-12
-    assert reached(gei(1, form=form, layers=1), posts) == wanted
+    assert reached(gei(1, row=row, num_layers=1), posts) == wanted
     # at any depth the only way there leads from an entity's word to another, by the words' own attention
-    assert reached(gei(1, form=form, layers=3), posts, mute=True) == wanted
+    assert reached(gei(1, row=row, num_layers=3), posts, mute=True) == wanted
     spread = [[any(words)] * len(words) for words in wanted]
-    assert reached(gei(1, form=form, layers=3), posts) == spread
+    assert reached(gei(1, row=row, num_layers=3), posts) == spread
     assert spread[1] == [False] * 3, "and where there is no entity there is no way"
 
 
 def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) -> None:
     shown = [[bool(post.objects) or post.image_features is not None] * len(post.words) for post in posts]
-    assert reached(gei(1, form="- span detection", layers=1), posts) == shown
+    assert reached(gei(1, row="- span detection", num_layers=1), posts) == shown
 
 
 def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
     """The same proof on numbers, in evaluation, with predicted entities."""
-    model = gei(4, layers=1).eval()
+    model = gei(4, num_layers=1).eval()
     other = [
         replace(post, image_features=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts
     ]
@@ -480,7 +481,7 @@ def test_share_of_predicted_entities() -> None:
 
 
 def test_the_share_is_saved_and_loaded(posts: list[Pair], tmp_path: Path) -> None:
-    model = gei(sampling_first=0, sampling_last=2, sampling_most=0.6)
+    model = gei(scheduled_sampling=ScheduledSamplingConfig(0, 2, 0.6))
     sampling(model).on_epoch_start(1)
     model.save_pretrained(tmp_path)
     again = GEI.from_pretrained(tmp_path)
@@ -523,7 +524,7 @@ def parts(model: GEI, *kinds: type[nn.Module]) -> list[nn.Module]:
 
 
 def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
-    whole, no_entities, no_spans, regions = (gei(form=form, layers=3) for form in FORMS)
+    whole, no_entities, no_spans, regions = (gei(row=row, num_layers=3) for row in ROWS)
     fills = [part for part in parts(whole, GatedMessage) if isinstance(part.operator, SpanPooling)]
     assert len(fills) == 3
     assert sizes(whole) - sizes(no_entities) == sum((sizes(part) for part in fills), Counter())
@@ -538,7 +539,7 @@ def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
 
 
 def test_schemas_say_what_is_joined() -> None:
-    whole, no_entities, no_spans, regions = (gei(form=form).schema for form in FORMS)
+    whole, no_entities, no_spans, regions = (gei(row=row).schema for row in ROWS)
     assert whole == SCHEMA
     assert whole.nodes == ("token", "visual", "entity", "image", "object")
     assert regions.nodes == ("token", "visual", "entity", "image")
@@ -550,7 +551,7 @@ def test_schemas_say_what_is_joined() -> None:
 
 
 def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
-    model = gei(form="+ image region").eval()
+    model = gei(row="+ image region").eval()
     grid = [replace(post, image_features=torch.randn(49, IMAGE)) for post in posts]
     bare = [replace(post, objects=()) for post in grid]
     graph = run(model, grid)
@@ -559,10 +560,13 @@ def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
 
 
 def test_arguments_that_contradict() -> None:
-    with pytest.raises(ValueError, match="entities come from span detection; turn entity_level_interaction off"):
-        gei(span_detection=False)
-    with pytest.raises(ValueError, match="image_region needs image_dim"):
-        gei(image_region=True, image_dim=None)
+    with pytest.raises(ValueError, match="Image Region' needs image_dim"):
+        gei(ablate=["+ Image Region"], image_dim=None)
+
+
+def test_without_span_detection_there_is_no_interaction_either() -> None:
+    both = gei(ablate=["- Span Detection", "- Entity-level interaction"])
+    assert both.schema == gei(ablate=["- Span Detection"]).schema
 
 
 def test_the_papers_numbers() -> None:

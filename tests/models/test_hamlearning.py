@@ -26,10 +26,10 @@ LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, REGION_FEATURES, IMAGE = 12, 3, 6, 5
 ABLATIONS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "w/o RGCN": {"rgcn": False},
-    "w/o ViT": {"vit": False},
-    "w/o RM": {"relevance": False},
-    "w/o RGCN and RM": {"rgcn": False, "relevance": False},
+    "w/o RGCN": {"ablate": ["w/o RGCN"]},
+    "w/o ViT": {"ablate": ["w/o ViT"]},
+    "w/o RM": {"ablate": ["w/o RM"]},
+    "w/o RGCN and RM": {"ablate": ["w/o RGCN", "w/o RM"]},
 }
 every_ablation = pytest.mark.parametrize("ablation", ABLATIONS)
 
@@ -38,7 +38,7 @@ def ham(**options: Any) -> HamLearning:
     """A small model in which no tanh is saturated and no bias zero."""
     torch.manual_seed(4)
     encoder: TextEncoderModel = tiny_encoder(["bob", "saw", "paris"], hidden_size=WIDTH, num_layers=1, heads=2)
-    given = {"heads": HEADS, "region_dim": REGION_FEATURES, "image_dim": IMAGE} | options
+    given = {"num_heads": HEADS, "region_dim": REGION_FEATURES, "image_dim": IMAGE} | options
     model = HamLearning(encoder, LABELS, **given).eval()
     for part in model.modules():
         if isinstance(part, RelationalConvolution):
@@ -246,7 +246,7 @@ def _blend(blend: LinearMix, a: Tensor, b: Tensor) -> Tensor:
 @every_ablation
 @pytest.mark.parametrize("rounds", [1, 2, 3, 5])
 def test_paper(posts: list[Pair], ablation: str, rounds: int) -> None:
-    model = ham(rounds=rounds, **ABLATIONS[ablation])
+    model = ham(num_iterations=rounds, **ABLATIONS[ablation])
     graph = model(collate(model.builder.build_all(posts)))
     wanted = [paper(model, post, ablation, rounds) for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
@@ -271,7 +271,7 @@ def test_the_posts_try_every_label(posts: list[Pair]) -> None:
 @every_ablation
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_every_parameter_learns(posts: list[Pair], ablation: str, rounds: int) -> None:
-    model = ham(rounds=rounds, **ABLATIONS[ablation])
+    model = ham(num_iterations=rounds, **ABLATIONS[ablation])
     model.loss(model(collate(model.builder.build_all(posts)))).backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
@@ -287,7 +287,11 @@ def sizes(model: HamLearning) -> Counter[str]:
     """How many numbers each kind of part has to learn."""
     found: Counter[str] = Counter()
     for part in dict.fromkeys(model.layers):
-        view = part.relation[0] if isinstance(part, TransformerLayer) else getattr(part, "view", "")
+        view = (
+            part.relation[0]
+            if isinstance(part, TransformerLayer)
+            else getattr(part, "object_key", "").removesuffix(" object")
+        )
         found[f"{type(part).__name__} {view}".strip()] += sum(p.numel() for p in part.parameters())
     return +found
 
@@ -305,19 +309,19 @@ def test_an_ablation_leaves_out_what_it_names() -> None:
         wanted = {part: n for part, n in whole.items() if part not in parts} | {"TransformerLayer token": update}
         assert sizes(model) == wanted
     assert whole["TransformerLayer semantic"] == 4 * block == 4 * update
-    found = sizes(ham(relevance=False))
+    found = sizes(ham(ablate=["w/o RM"]))
     matrices = {"semantic": 3 * WIDTH**2, "spatial": 2 * WIDTH * (WIDTH + 4) + (WIDTH + 4) ** 2}
     assert whole - found == Counter({f"Relevance {view}": n for view, n in matrices.items()})
     # the schema says so too
     assert ham().schema == SCHEMA
-    assert ham(rgcn=False).schema == SCHEMA.without(*NEAR)
-    assert ham(vit=False).schema == SCHEMA.without(*PICTURE_MEETS)
-    assert ham(relevance=False).schema == SCHEMA.without(WEIGHS)
+    assert ham(ablate=["w/o RGCN"]).schema == SCHEMA.without(*NEAR)
+    assert ham(ablate=["w/o ViT"]).schema == SCHEMA.without(*PICTURE_MEETS)
+    assert ham(ablate=["w/o RM"]).schema == SCHEMA.without(WEIGHS)
 
 
 def test_rounds_are_iterations() -> None:
     """L changes no parameter, but for the updates of the views, which one round alone has no use for."""
-    one, *others = (sizes(ham(rounds=rounds)) for rounds in (1, 2, 3, 4, 5))
+    one, *others = (sizes(ham(num_iterations=rounds)) for rounds in (1, 2, 3, 4, 5))
     assert all(other == others[0] for other in others)
     assert others[0] - one == Counter({"TransformerLayer token": others[0]["TransformerLayer token"]})
 
@@ -376,7 +380,7 @@ def test_boxes_matter_to_the_spatial_view_alone(posts: list[Pair]) -> None:
 def test_without_relevance_the_sentence_weighs_nothing(posts: list[Pair]) -> None:
     """With M = 1 the objects depend on no word before the rounds begin."""
     for measured in (True, False):
-        model = ham(relevance=measured)
+        model = ham(ablate=[] if measured else ["w/o RM"])
         graphs = [model.builder(replace(posts[0], words=words, labels=None)) for words in (("a",), ("Paris", "b"))]
         upto = list(model.layers).index(next(p for p in model.layers if isinstance(p, FeatureModule)))
         found = [_upto(model, graph, upto) for graph in graphs]
@@ -399,7 +403,7 @@ def test_half_precision(posts: list[Pair]) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="words meet objects in one round at least, not in 0"):
-        ham(rounds=0)
-    with pytest.raises(ValueError, match="without R-GCN and without ViT no view of the picture is left"):
-        ham(rgcn=False, vit=False)
+    with pytest.raises(ValueError, match="num_iterations is at least 1, not 0"):
+        ham(num_iterations=0)
+    with pytest.raises(ValueError, match="without R-GCN and without ViT no view of the image is left"):
+        ham(ablate=["w/o RGCN", "w/o ViT"])

@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("measured", [True, False], ids=["weighed", "unwei
 
 def relevance(measured: bool) -> Relevance:
     torch.manual_seed(0)
-    return Relevance("seen", WIDTH, TEXT, measured=measured)
+    return Relevance("seen image", "seen object", WIDTH, TEXT, measured=measured)
 
 
 def seen(posts: list[Pair]) -> GraphState:
@@ -67,6 +67,6 @@ def test_gradients(measured: bool) -> None:
 def test_begins_unsaturated() -> None:
     """Eq. 8 sums over as many products as the text is wide."""
     torch.manual_seed(0)
-    part = Relevance("semantic", 768, 768)
+    part = Relevance("semantic image", "semantic object", 768, 768)
     h, v = torch.randn(2, 200, 768)
     assert torch.tanh((h * part.match(v)).sum(-1)).abs().mean() < 0.8

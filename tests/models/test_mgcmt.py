@@ -35,19 +35,19 @@ KNOWN = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
 TABLE = dict(zip(KNOWN, np.random.default_rng(0).normal(size=(8, VECTOR)).astype("f4"), strict=True))
 #: The paper's tables 4 to 6, by what is left out.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "SemAug": {"nearest_words": None},
-    "TextObj": {"text_obj": False},
-    "TextImg": {"text_img": False, "image_dim": None},
-    "ESD": {"span_detection": False},
-    "basic-level": {"basic_level": False},
-    "super-level": {"super_level": False},
-    "uni-text": {"uni_text": False},
-    "uni-img": {"uni_img": False},
-    "uni-obj": {"uni_obj": False},
+    "SemAug": {"ablate": ["w/o SemAug"], "nearest_words": None},
+    "TextObj": {"ablate": ["w/o TextObj"]},
+    "TextImg": {"ablate": ["w/o TextImg"], "image_dim": None},
+    "ESD": {"ablate": ["w/o ESD"]},
+    "basic-level": {"ablate": ["w/o basic-level"]},
+    "super-level": {"ablate": ["w/o super-level"]},
+    "uni-text": {"ablate": ["w/o uni-text"]},
+    "uni-img": {"ablate": ["w/o uni-img"]},
+    "uni-obj": {"ablate": ["w/o uni-obj"]},
 }
 EVERY = {"nothing": {}, **ABLATIONS, "labels as features": {"label_features": True}}
 each = pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
-both_forms = pytest.mark.parametrize("form", ["paper", "released"])
+both_variants = pytest.mark.parametrize("variant", ["paper", "released"])
 
 
 def encoder() -> TextEncoderModel:
@@ -62,7 +62,7 @@ def similar(**options: Any) -> NearestWords:
 
 def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
     """A small MGCMT with random weights everywhere outside the encoder."""
-    small = {"image_dim": IMAGE, "nearest_words": similar(), "heads": HEADS, "hidden": HIDDEN}
+    small = {"image_dim": IMAGE, "nearest_words": similar(), "num_heads": HEADS, "intermediate_size": HIDDEN}
     model = MGCMT(encoder(), LABELS, **(small | options)).eval()
     for part in model.layers[1:]:
         nothing = part.table.weight[0].clone() if isinstance(part, ObjectClasses) else None
@@ -134,7 +134,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
     s = seen[0]
     if len(seen) == 2:
         # eq. 15
-        linear = part["FeatureModule S"].module.module[1]
+        linear = part["FeatureModule fused"].module.module[1]
         s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*seen, strict=True)]
     emit = part["TaggingScores tags"].linear
     tags = [emit.weight @ torch.cat([h_i, s_i]) + emit.bias for h_i, s_i in zip(h, s, strict=True)]
@@ -230,7 +230,7 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
         nll(model.heads["tags"].decoder, list(LABELS), tags, list(post.labels or ()))
         for post, (tags, _) in zip(posts, wanted, strict=True)
     ]
-    if options.get("span_detection", True):
+    if "w/o ESD" not in options.get("ablate", ()):
         spans = [spans for _, spans in wanted]
         torch.testing.assert_close(found["spans"], torch.cat(spans), rtol=1e-5, atol=1e-5)
         scorer = model.heads["spans"].decoder
@@ -245,9 +245,9 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
 # --- what it knows of words and objects --------------------------------------------------------------------
 
 
-@both_forms
-def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list[Pair], form: str) -> None:
-    model = mgcmt(form=form)
+@both_variants
+def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list[Pair], variant: str) -> None:
+    model = mgcmt(variant=variant)
     data = model.builder(posts[0])
     token, near = data["token"], data["similar"]
     heard: dict[str, list[tuple[str, float]]] = {}
@@ -258,9 +258,9 @@ def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list
     assert heard == {word: model.nearest_words.neighbors(word) for word in WORDS if word in TABLE}
 
 
-@both_forms
-def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_path: Path) -> None:
-    model = mgcmt(form=form)
+@both_variants
+def test_similar_words_travel_with_the_model(posts: list[Pair], variant: str, tmp_path: Path) -> None:
+    model = mgcmt(variant=variant)
     assert not [name for name in model.state_dict() if "vectors" in name]
     assert not parts(model)["NearestWordVectors"].vectors.requires_grad
     model.save_pretrained(tmp_path)
@@ -270,7 +270,7 @@ def test_similar_words_travel_with_the_model(posts: list[Pair], form: str, tmp_p
     assert torch.equal(run(again, new).emissions["tags"], run(model, new).emissions["tags"])
     assert run(model, new[-1:]).layouts["similar"].num_nodes == 4
     # saved over another, nothing of that other stays
-    mgcmt(nearest_words=None).save_pretrained(tmp_path)
+    mgcmt(ablate=["w/o SemAug"]).save_pretrained(tmp_path)
     assert AUGMENTS not in Tagger.from_pretrained(tmp_path).schema.relations
 
 
@@ -282,24 +282,24 @@ def test_classes(posts: list[Pair]) -> None:
     assert len(COCO) == 80
 
 
-@both_forms
-def test_the_object_that_is_none(posts: list[Pair], form: str) -> None:
-    model = mgcmt(form=form).train()
+@both_variants
+def test_the_object_that_is_none(posts: list[Pair], variant: str) -> None:
+    model = mgcmt(variant=variant).train()
     table = parts(model)["ObjectClasses"].table
     model.loss(run(model, [posts[1], posts[4]])).backward()
     learns = table.weight.grad.any(1).tolist()
-    assert learns == [form == "released"] + [False] * 81
-    assert bool(table.weight[0].any()) == (form == "released")
+    assert learns == [variant == "released"] + [False] * 81
+    assert bool(table.weight[0].any()) == (variant == "released")
 
 
-@both_forms
-def test_labels_in_free_text(posts: list[Pair], form: str) -> None:
-    model = mgcmt(form=form, label_features=True)
+@both_variants
+def test_labels_in_free_text(posts: list[Pair], variant: str) -> None:
+    model = mgcmt(variant=variant, label_features=True)
     assert "class_id" not in model.builder(posts[0])["object"]
     named = [replace(posts[0], objects=(DetectedObject(label),)) for label in ("a tall tower", "a small tower", "dog")]
     tags = [run(model, [post]).emissions["tags"] for post in named]
     assert not torch.allclose(tags[0], tags[1], atol=1e-4)
-    by_class = mgcmt(form=form)
+    by_class = mgcmt(variant=variant)
     tags = [run(by_class, [post]).emissions["tags"] for post in named]
     assert torch.equal(tags[0], tags[1])
     assert not torch.allclose(tags[0], tags[2], atol=1e-4)
@@ -319,8 +319,8 @@ def path(kind: str, out: str) -> set[str]:
 #: The parts and the relations that each ablation takes away, from the paper form.
 GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
     "SemAug": ({"NearestWordVectors", "HeteroLayer"}, {AUGMENTS}),
-    "TextObj": ({"ObjectClasses", "FeatureModule S", *path("object", "TextObj")}, ends("object")),
-    "TextImg": ({"ImageEncoder image", "FeatureModule S", *path("image", "TextImg")}, ends("image")),
+    "TextObj": ({"ObjectClasses", "FeatureModule fused", *path("object", "TextObj")}, ends("object")),
+    "TextImg": ({"ImageEncoder image", "FeatureModule fused", *path("image", "TextImg")}, ends("image")),
     "ESD": ({"TransformerLayer span_states", "TaggingScores spans"}, set()),
     "basic-level": (
         {f"{kind} {out}" for kind in ("TransformerLayer", "FeatureModule") for out in ("TextImg", "TextObj")},
@@ -354,7 +354,7 @@ def neutral(name: str, full: MGCMT) -> None:
         linear.weight.copy_(torch.cat([one, torch.zeros(WIDTH, VECTOR)], 1))
         linear.bias.zero_()
     if name in ("TextObj", "TextImg"):
-        linear = part["FeatureModule S"].module.module[1]
+        linear = part["FeatureModule fused"].module.module[1]
         linear.weight.copy_(torch.cat([one, none] if name == "TextObj" else [none, one], 1))
         linear.bias.zero_()
     if name in ("basic-level", "super-level"):
@@ -382,27 +382,29 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 
 @torch.no_grad()
 def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
-    assert "image" not in mgcmt(text_img=False).builder.node_types
+    assert "image" not in mgcmt(ablate=["w/o TextImg"]).builder.node_types
     blind = [replace(post, image_features=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
-    for options, changed in (({"text_img": False}, blind), ({"text_obj": False}, bare)):
+    for options, changed in (({"ablate": ["w/o TextImg"]}, blind), ({"ablate": ["w/o TextObj"]}, bare)):
         model, full = mgcmt(**options), mgcmt()
         assert torch.equal(run(model, posts).emissions["tags"], run(model, changed).emissions["tags"])
         assert not torch.equal(run(full, posts).emissions["tags"], run(full, changed).emissions["tags"])
 
 
 def test_what_leaves_nothing_of_the_picture() -> None:
-    with pytest.raises(ValueError, match="TextImg reads the picture's features: give image_dim"):
+    with pytest.raises(ValueError, match="TextImg reads image features: give image_dim"):
         mgcmt(image_dim=None)
-    for options in ({"text_img": False, "text_obj": False}, {"basic_level": False, "super_level": False}):
-        with pytest.raises(ValueError, match="nothing is left of the picture: take BERT-CRF"):
-            mgcmt(**options)
+    with pytest.raises(ValueError, match="SemAug reads nearest words: give nearest_words"):
+        mgcmt(nearest_words=None)
+    for ablate in (["w/o TextImg", "w/o TextObj"], ["w/o basic-level", "w/o super-level"]):
+        with pytest.raises(ValueError, match="nothing of the image is left: take BERT-CRF"):
+            mgcmt(ablate=ablate)
 
 
-@both_forms
+@both_variants
 @each
-def test_every_parameter_of_an_ablation_learns(posts: list[Pair], options: dict[str, Any], form: str) -> None:
-    model = mgcmt(form=form, fusion_dropout=0.0, dropout=0.0, **options).train()
+def test_every_parameter_of_an_ablation_learns(posts: list[Pair], options: dict[str, Any], variant: str) -> None:
+    model = mgcmt(variant=variant, fusion_dropout=0.0, dropout=0.0, **options).train()
     model.loss(run(model, posts)).backward()
     still = [
         name
@@ -488,7 +490,7 @@ class Released(nn.Module):
             (part["HeteroLayer"].residual["token"].linear, self.maug_linear),
             (part["ImageEncoder image, basic"].linear, self.vismap2text),
             (part["ImageEncoder image, superior"].linear, self.vismap2text_v2),
-            (part["FeatureModule S"].module.module[1], self.fus3_linear),
+            (part["FeatureModule fused"].module.module[1], self.fus3_linear),
         ):
             linear.load_state_dict(theirs.state_dict())
         # their rows 81 to 84 stand for nothing, our row 81 for labels that are none of COCO's
@@ -510,7 +512,7 @@ def test_released(seed: int | None) -> None:
     things = (("person", "dog"), (), ("toothbrush",) * 5, ("cat", "person", "tv"))
     posts = [post(start, 6, str(start), 49, *labels) for start, labels in enumerate(things)]
     found = similar(seed=seed)
-    model = mgcmt(form="released", nearest_words=found, fusion_dropout=None)
+    model = mgcmt(variant="released", nearest_words=found, fusion_dropout=None)
     theirs = Released(model.encoder.model).eval()
     for name, part in theirs.named_children():
         if name != "text":
@@ -540,7 +542,7 @@ def test_released(seed: int | None) -> None:
 def test_the_released_form_starts_as_bert_does() -> None:
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
-    model = MGCMT(text, LABELS, image_dim=300, nearest_words=similar(), heads=HEADS, form="released")
+    model = MGCMT(text, LABELS, image_dim=300, nearest_words=similar(), num_heads=HEADS, variant="released")
     assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
     maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear | nn.Embedding)]
     assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
@@ -551,15 +553,15 @@ def test_the_released_form_starts_as_bert_does() -> None:
     assert {part.eps for part in norms} == {1e-12}
 
 
-def test_every_form_has_its_own_numbers() -> None:
-    for form, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
-        model = MGCMT(encoder(), LABELS, image_dim=IMAGE, nearest_words=similar(), heads=HEADS, form=form)  # type: ignore[arg-type]
+def test_every_variant_has_its_own_numbers() -> None:
+    for variant, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
+        model = MGCMT(encoder(), LABELS, image_dim=IMAGE, nearest_words=similar(), num_heads=HEADS, variant=variant)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
-        assert len(blocks) == (10 if form == "paper" else 12)
+        assert len(blocks) == (10 if variant == "paper" else 12)
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}
         assert {part.p for part in model.layers.modules() if isinstance(part, nn.Dropout)} == inside
         assert model.heads["spans"].weight == 0.5
         assert (model.builder.node_types["token"].unit, model.layers[0].pooling) == (
-            ("words", "sum") if form == "paper" else ("pieces", "first")
+            ("words", "sum") if variant == "paper" else ("pieces", "first")
         )
         assert [relation.key for relation in model.schema][:2] == [TOKENS, AUGMENTS]

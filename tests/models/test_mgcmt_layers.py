@@ -56,7 +56,7 @@ def test_weights_are_what_one_hooks() -> None:
 
 
 def test_a_relation_without_cosines() -> None:
-    with pytest.raises(ValueError, match="needs a relation that carries them, as NearestWordOf does"):
+    with pytest.raises(ValueError, match="needs a relation with cosines as edge attributes"):
         CosineWeights()(random_edges(layout(2), layout(2), 1.0))
 
 
@@ -81,9 +81,9 @@ def test_similar_vectors() -> None:
     assert layer(graph(Pair(("a",)))).x["similar"].shape == (0, 3)
 
 
-@pytest.mark.parametrize("learn_nothing", [False, True])
-def test_object_classes(learn_nothing: bool) -> None:
-    layer = ObjectClasses(4, 2, learn_nothing=learn_nothing)
+@pytest.mark.parametrize("learn_placeholder", [False, True])
+def test_object_classes(learn_placeholder: bool) -> None:
+    layer = ObjectClasses(4, 2, learn_placeholder=learn_placeholder)
     things = tuple(map(DetectedObject, ("hat", "Dog", "a dog", "dog", "")))
     state = layer(
         graph(Pair(("a",), objects=things), Pair(("b",)), object_classes=("dog", "hat"), add_placeholder_object=True)
@@ -91,6 +91,6 @@ def test_object_classes(learn_nothing: bool) -> None:
     assert state.data["object"].class_id.tolist() == [2, 1, 3, 1, 3, 0]
     one_hot = torch.eye(4)[[2, 1, 3, 1, 3, 0]]
     torch.testing.assert_close(state.x["object"], one_hot @ layer.table.weight)
-    assert bool(state.x["object"][-1].any()) == learn_nothing
+    assert bool(state.x["object"][-1].any()) == learn_placeholder
     state.x["object"].sum().backward()
-    assert layer.table.weight.grad.any(1).tolist() == [learn_nothing, True, True, True]
+    assert layer.table.weight.grad.any(1).tolist() == [learn_placeholder, True, True, True]

@@ -24,7 +24,7 @@ def kinds() -> Iterator[str]:
     """Every model, and its released form where it has one."""
     for name, model in MODELS.items():
         yield name
-        if "form" in inspect.signature(model).parameters:
+        if "variant" in inspect.signature(model).parameters:
             yield f"{name} released"
 
 

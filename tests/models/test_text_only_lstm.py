@@ -70,7 +70,7 @@ def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
 
 @KINDS
 def test_emissions(kind: type[Tagger]) -> None:
-    model = kind(encoder(), LABELS, hidden=5, **SMALL[kind]).eval()
+    model = kind(encoder(), LABELS, hidden_size=5, **SMALL[kind]).eval()
     graph = model(collate(model.builder.build_all(POSTS)))
     found = graph.emissions["tags"].split([len(post.words) for post in POSTS])
     for post, scores in zip(POSTS, found, strict=True):
@@ -84,7 +84,7 @@ def test_emissions(kind: type[Tagger]) -> None:
 
 @KINDS
 def test_spelling_tells_words_apart_that_no_vector_knows(kind: type[Tagger]) -> None:
-    model = kind(encoder(), LABELS, hidden=5, **SMALL[kind]).eval()
+    model = kind(encoder(), LABELS, hidden_size=5, **SMALL[kind]).eval()
     one, other = (model(model.builder(Pair((word,)))).emissions["tags"] for word in ("Ann", "bar"))
     assert torch.equal(one, other) == (kind is BiLSTMCRF)
     assert ("character" in model.builder(POSTS[0]).node_types) == (kind is not BiLSTMCRF)
@@ -94,7 +94,7 @@ def test_spelling_tells_words_apart_that_no_vector_knows(kind: type[Tagger]) -> 
 def test_widths_of_the_papers(kind: type[Tagger]) -> None:
     model = kind(encoder(), LABELS)
     hidden = 100 if kind is HBiLSTMCRF else 200
-    assert model.hparams()["hidden"] == hidden
+    assert model.hparams()["hidden_size"] == hidden
     words = model.layers[1 if kind is BiLSTMCRF else 2].lstm
     assert words.output_size == 2 * hidden
     assert {part.p for part in model.modules() if isinstance(part, nn.Dropout)} == {0.5}

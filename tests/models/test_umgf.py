@@ -18,7 +18,7 @@ from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF
-from mnergraph.models.umgf.model import OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS
+from mnergraph.models.umgf.model import OBJECTS, PAPER, RELEASED, TO_OBJECTS, TO_TOKENS, TOKENS, ResNetConfig
 from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.gated_sum import GatedSum
 from mnergraph.nn.layers.hetero import FeedForward, HeteroLayer, NodeTypeModule
@@ -147,10 +147,10 @@ def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
 def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
     torch.manual_seed(layers)
     options = {
-        "width": WIDTH,
-        "heads": HEADS,
-        "hidden": 20,
-        "layers": layers,
+        "variant": replace(PAPER, intermediate_size=20),
+        "hidden_size": WIDTH,
+        "num_heads": HEADS,
+        "num_layers": layers,
         "region_dim": REGION_FEATURES,
     }
     model = UMGF(encoder(), LABELS, label_features=labelled, **options).eval()
@@ -170,7 +170,7 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
 
 def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES).eval()
+    model = UMGF(encoder(), LABELS, hidden_size=WIDTH, num_heads=HEADS, region_dim=REGION_FEATURES).eval()
     bare = [replace(post, objects=()) for post in posts]
     found = model(collate(model.builder.build_all(bare))).emissions["tags"]
     wanted = []
@@ -199,7 +199,7 @@ def _torch_attention(a: RelationAttention, x: Tensor) -> Tensor:
 
 def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
     torch.manual_seed(0)
-    model = UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES, layers=1).eval()
+    model = UMGF(encoder(), LABELS, hidden_size=WIDTH, num_heads=HEADS, region_dim=REGION_FEATURES, num_layers=1).eval()
     post = replace(posts[0], objects=(thing("city", (4, 6)),))
     with_it = model(model.builder(post)).emissions["tags"]
     without = model(model.builder(replace(post, objects=()))).emissions["tags"]
@@ -207,9 +207,11 @@ def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
     assert same == [True, True, True, True, False, False]
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
-def test_dead_parameters_do_not_exist(form: str) -> None:
-    model = UMGF(encoder(), LABELS, form=form, width=WIDTH, heads=HEADS, layers=3, region_dim=REGION_FEATURES)  # type: ignore[arg-type]
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_dead_parameters_do_not_exist(variant: str) -> None:
+    model = UMGF(
+        encoder(), LABELS, variant=variant, hidden_size=WIDTH, num_heads=HEADS, num_layers=3, region_dim=REGION_FEATURES
+    )  # type: ignore[arg-type]
     gates = [part for part in model.layers if isinstance(part, HeteroLayer) and TO_TOKENS in part.relations]
     assert [part.relations for part in gates] == [[TO_TOKENS, TO_OBJECTS]] * 2 + [[TO_TOKENS]]
     alone = [part for part in model.layers if isinstance(part, NodeTypeModule)][1:]
@@ -339,13 +341,13 @@ def crops() -> list[Pair]:
 def released(layers: int = 2, dropout: float | None = None) -> UMGF:
     torch.manual_seed(6)
     options = {
-        "width": WIDTH,
-        "heads": HEADS,
-        "hidden": 20,
-        "layers": layers,
+        "variant": replace(RELEASED, intermediate_size=20),
+        "hidden_size": WIDTH,
+        "num_heads": HEADS,
+        "num_layers": layers,
         "region_dim": REGION_FEATURES,
     }
-    return UMGF(encoder(), LABELS, form="released", label_features=False, dropout=dropout, **options).eval()
+    return UMGF(encoder(), LABELS, label_features=False, dropout=dropout, **options).eval()
 
 
 @pytest.mark.parametrize("layers", [1, 2, 6])
@@ -415,9 +417,9 @@ def test_order_of_the_crops_does_not_matter(crops: list[Pair]) -> None:
     assert not torch.allclose(model(collate(model.builder.build_all(fewer))).emissions["tags"], one, atol=1e-3)
 
 
-def test_every_form_has_its_own_numbers() -> None:
-    small = {"width": WIDTH, "heads": HEADS, "region_dim": REGION_FEATURES}
-    paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, form="released", **small)
+def test_every_variant_has_its_own_numbers() -> None:
+    small = {"hidden_size": WIDTH, "num_heads": HEADS, "region_dim": REGION_FEATURES}
+    paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, variant="released", **small)
     for model, layers, hidden, dropout in ((paper_form, 2, 4 * WIDTH, 0.5), (code, 6, 256, 0.4)):
         forwards = [part for part in model.modules() if isinstance(part, FeedForward)]
         assert sum(isinstance(part, HeteroLayer) for part in model.layers) == 2 * layers
@@ -432,7 +434,7 @@ def test_every_form_has_its_own_numbers() -> None:
 
 def ablated(**settings: Any) -> UMGF:
     torch.manual_seed(5)
-    return UMGF(encoder(), LABELS, width=WIDTH, heads=HEADS, region_dim=REGION_FEATURES, **settings).eval()
+    return UMGF(encoder(), LABELS, hidden_size=WIDTH, num_heads=HEADS, region_dim=REGION_FEATURES, **settings).eval()
 
 
 def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
@@ -440,7 +442,7 @@ def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
 
 
 def test_without_visual_correlation(posts: list[Pair]) -> None:
-    whole, model = ablated(), ablated(visual_correlation=False)
+    whole, model = ablated(), ablated(ablate=["w/o VCorr."])
     gone = whole.state_dict().keys() - model.state_dict().keys()
     assert gone
     assert all("operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in gone)
@@ -452,7 +454,7 @@ def test_without_visual_correlation(posts: list[Pair]) -> None:
 
 
 def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> None:
-    model = ablated(independent=False)
+    model = ablated(ablate=["w/o Ind."])
     for layer in model.layers:
         if isinstance(layer, HeteroLayer):
             assert len({id(part) for part in layer.operators}) == 1
@@ -469,7 +471,7 @@ def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> No
 
 
 def test_without_targeted_objects(posts: list[Pair]) -> None:
-    model = ablated(targeted=False, image_dim=3)
+    model = ablated(ablate=["w/o Tar."], image_dim=3)
     assert "object" not in model.schema.nodes
     grids = [replace(post, image_features=torch.randn(4, 3)) for post in posts]
     found = emissions(model, grids)
@@ -482,9 +484,9 @@ def test_without_targeted_objects(posts: list[Pair]) -> None:
 
 
 def test_ablations_that_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="the ablations are the paper's: take form='paper'"):
-        ablated(form="released", independent=False)
-    with pytest.raises(ValueError, match="without targeted objects regions of the picture speak"):
-        ablated(targeted=False)
-    with pytest.raises(ValueError, match="without targeted objects there are none"):
-        ablated(targeted=False, image_dim=5, resnet="resnet18")
+    with pytest.raises(ValueError, match="the ablations are those of the paper: take variant='paper'"):
+        ablated(variant="released", ablate=["w/o Ind."])
+    with pytest.raises(ValueError, match="needs image_dim, the dimension of the image regions"):
+        ablated(ablate=["w/o Tar."])
+    with pytest.raises(ValueError, match="leaves no objects"):
+        ablated(ablate=["w/o Tar."], image_dim=5, resnet=ResNetConfig("resnet18"))

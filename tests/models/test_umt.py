@@ -18,7 +18,7 @@ from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import MTBERTCRF, UMT, Tagger
-from mnergraph.models.umt import SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS
+from mnergraph.models.umt import RELEASED, SCHEMA, TO_IMAGE, TO_TOKENS, TOKENS, UMTVariant
 from mnergraph.nn.heads.tagging import LabelTransfer
 from mnergraph.nn.layers.transformer import TransformerLayer
 from mnergraph.nn.state import GraphState
@@ -30,11 +30,11 @@ WIDTH, HEADS, HIDDEN, IMAGE = 12, 3, 20, 5
 #: The paper's table 3, its first line apart, which is MT-BERT-CRF.
 ABLATIONS: list[dict[str, Any]] = [
     {},
-    {"conversion_matrix": "fixed"},
-    {"conversion_matrix": "none"},
-    {"image_aware_words": False},
-    {"visual_gate": False},
-    {"conversion_matrix": "none", "image_aware_words": False, "visual_gate": False},
+    {"variant": UMTVariant(conversion_matrix="fixed")},
+    {"ablate": ["w/o Conversion Matrix"]},
+    {"ablate": ["w/o Image-Aware WR"]},
+    {"ablate": ["w/o Visual Gate"]},
+    {"ablate": ["w/o Conversion Matrix", "w/o Image-Aware WR", "w/o Visual Gate"]},
 ]
 
 
@@ -45,7 +45,7 @@ def encoder() -> TextEncoderModel:
 
 def umt(seed: int = 0, **options: Any) -> UMT:
     """A small UMT with random weights everywhere outside the encoder, the conversion matrix apart."""
-    model = UMT(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN, **options).eval()
+    model = UMT(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN, **options).eval()
     scatter(nn.ModuleList(part for part in model.layers[1:] if not isinstance(part, LabelTransfer)), seed)
     return model
 
@@ -99,11 +99,11 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
         a = transformer(back, r, p)
     else:
         a = r
-    q = transformer(part["TransformerLayer visual"], r, v)
+    q = transformer(part["TransformerLayer word-aware image"], r, v)
     b = q
-    if "FeatureModule visual" in part:
+    if "FeatureModule word-aware image" in part:
         # eq. 3, with the bias that footnote 1 leaves unwritten
-        gate = part["FeatureModule visual"].module
+        gate = part["FeatureModule word-aware image"].module
         g = [gate.a.weight @ a_i + gate.b.weight @ q_i + gate.a.bias for a_i, q_i in zip(a, q, strict=True)]
         b = [q_i / (1 + torch.exp(-g_i)) for g_i, q_i in zip(g, q, strict=True)]
     # eq. 6
@@ -161,7 +161,7 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def test_mt_bert_crf(posts: list[Pair]) -> None:
-    model = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    model = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN).eval()
     scatter(model.layers[1:])
     graph = run(model, posts)
     wanted = [paper(model, post)[0] for post in posts]
@@ -190,7 +190,7 @@ def hand_over(full: Tagger, to: Tagger) -> None:
 
 @torch.no_grad()
 def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: list[Pair]) -> None:
-    full, without = umt(), umt(1, conversion_matrix="none")
+    full, without = umt(), umt(1, ablate=["w/o Conversion Matrix"])
     assert gone(without) == {"LabelTransfer"}
     hand_over(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
@@ -202,11 +202,11 @@ def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: li
 
 @torch.no_grad()
 def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
-    full, without = umt(), umt(1, visual_gate=False)
-    assert gone(without) == {"FeatureModule visual"}
+    full, without = umt(), umt(1, ablate=["w/o Visual Gate"])
+    assert gone(without) == {"FeatureModule word-aware image"}
     hand_over(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
-    gate = parts(full)["FeatureModule visual"].module
+    gate = parts(full)["FeatureModule word-aware image"].module
     for weight in gate.parameters():
         weight.zero_()
     gate.a.bias.fill_(50.0)
@@ -217,7 +217,7 @@ def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
 
 @torch.no_grad()
 def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[Pair]) -> None:
-    full, without = umt(), umt(1, image_aware_words=False)
+    full, without = umt(), umt(1, ablate=["w/o Image-Aware WR"])
     assert gone(without) == {"CoAttention"}
     hand_over(full, without)
     torch.testing.assert_close(run(full, posts).emissions["spans"], run(without, posts).emissions["spans"])
@@ -234,8 +234,8 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
 
 @torch.no_grad()
 def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
-    full = umt(conversion_matrix="none")
-    without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, heads=HEADS, hidden=HIDDEN).eval()
+    full = umt(ablate=["w/o Conversion Matrix"])
+    without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN).eval()
     assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer span_states"}
     assert set(without.heads) == {"tags"}
     hand_over(full, without)
@@ -245,13 +245,28 @@ def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     assert without.schema == full.schema
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("further", [[], ["w/o Conversion Matrix"]])
+def test_the_ablation_of_span_detection_is_mt_bert_crf(posts: list[Pair], further: list[str]) -> None:
+    torch.manual_seed(1)
+    ablated = UMT(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, ablate=["w/o ESD Module", *further]).eval()
+    torch.manual_seed(1)
+    plain = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS).eval()
+    plain.load_state_dict(ablated.state_dict())
+    assert plain.schema == ablated.schema
+    assert plain.heads.keys() == ablated.heads.keys() == {"tags"}
+    graph, wanted = run(ablated, posts), run(plain, posts)
+    assert torch.equal(graph.emissions["tags"], wanted.emissions["tags"])
+    assert torch.equal(ablated.loss(graph), plain.loss(wanted))
+
+
 def test_conversion_matrix() -> None:
     """Every B-T gets a quarter of B, every I-T a quarter of I, O all of O, and nothing else anything."""
     for options, learned, released in (
         ({}, True, False),
-        ({"conversion_matrix": "fixed"}, False, False),
-        ({"form": "released"}, False, True),
-        ({"form": "released", "conversion_matrix": "learned"}, True, True),
+        ({"variant": UMTVariant(conversion_matrix="fixed")}, False, False),
+        ({"variant": "released"}, False, True),
+        ({"variant": replace(RELEASED, conversion_matrix="learned")}, True, True),
     ):
         model = umt(**options)
         hint = parts(model)["LabelTransfer"]
@@ -270,12 +285,12 @@ def test_the_matrix_learns_and_is_saved(posts: list[Pair]) -> None:
     model.loss(run(model, posts)).backward()
     name = f"layers.{len(model.layers) - 1}.matrix"
     assert dict(model.named_parameters())[name].grad.any()
-    assert name in umt(conversion_matrix="fixed").state_dict(), "fixed it is saved as well"
+    assert name in umt(variant=UMTVariant(conversion_matrix="fixed")).state_dict(), "fixed it is saved as well"
 
 
 def test_a_matrix_of_another_kind() -> None:
-    with pytest.raises(ValueError, match="conversion_matrix is learned, fixed or none, not 'free'"):
-        umt(conversion_matrix="free")
+    with pytest.raises(ValueError, match="conversion_matrix is learned or fixed, not 'free'"):
+        UMTVariant(conversion_matrix="free")  # type: ignore[arg-type]
 
 
 # --- the authors' code -------------------------------------------------------------------------------------
@@ -316,12 +331,12 @@ class Released(nn.Module):
         part = parts(model)
         self.self_attention.hand_over(part["TransformerLayer span_states"])
         self.self_attention_v2.hand_over(part["TransformerLayer token"])
-        self.txt2img.hand_over(part["TransformerLayer visual"])
+        self.txt2img.hand_over(part["TransformerLayer word-aware image"])
         for theirs, ours in zip((self.img2txt, self.txt2txt), part["CoAttention"], strict=True):
             theirs.hand_over(ours)
         part["ImageEncoder image"].linear.load_state_dict(self.vismap2text.state_dict())
-        part["ImageEncoder querying image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
-        gate = part["FeatureModule visual"].module
+        part["ImageEncoder query image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
+        gate = part["FeatureModule word-aware image"].module
         gate.a.weight.data, gate.b.weight.data = self.gate.weight.data.split(WIDTH, 1)
         gate.a.bias.data = self.gate.bias.data
         hand_over_head(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
@@ -334,7 +349,9 @@ def test_released() -> None:
     words = ("Bob", "and", "Annabel", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     posts = [Pair(words[start:], tags[start:], str(start), image_features=torch.randn(49, IMAGE)) for start in range(4)]
-    model = UMT(encoder(), LABELS, image_dim=IMAGE, form="released", heads=HEADS, hidden=HIDDEN).eval()
+    model = UMT(
+        encoder(), LABELS, image_dim=IMAGE, variant="released", num_heads=HEADS, intermediate_size=HIDDEN
+    ).eval()
     theirs = Released(model.encoder.model).eval()
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
     theirs.hand_over(model)
@@ -346,7 +363,7 @@ def test_released() -> None:
 
 @torch.no_grad()
 def test_the_released_form_starts_as_bert_does() -> None:
-    options = {"image_dim": 300, "heads": HEADS, "hidden": 400, "form": "released"}
+    options = {"image_dim": 300, "num_heads": HEADS, "intermediate_size": 400, "variant": "released"}
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
     model = UMT(text, LABELS, **options)
@@ -362,9 +379,9 @@ def test_the_released_form_starts_as_bert_does() -> None:
     assert model.labels.tags == (*LABELS.tags, "PAD", "X", "[CLS]", "[SEP]")
 
 
-def test_every_form_has_its_own_numbers() -> None:
-    for form in ("paper", "released"):
-        model = UMT(encoder(), LABELS, image_dim=IMAGE, form=form, heads=HEADS)  # type: ignore[arg-type]
+def test_every_variant_has_its_own_numbers() -> None:
+    for variant in ("paper", "released"):
+        model = UMT(encoder(), LABELS, image_dim=IMAGE, variant=variant, num_heads=HEADS)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
         assert len(blocks) == 5
         assert {part.feed_forward.inner.out_features for part in blocks} == {4 * WIDTH}

@@ -1,0 +1,81 @@
+"""Constructor arguments as plain JSON values, and back: what a saved model's settings are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+#: Arguments that are saved as files of their own.
+PARTS = ("encoder", "labels", "nearest_words")
+
+
+def init_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of the constructor by name, defaults included, without encoder and the like.
+
+    Empty for a call that the constructor does not take: calling it says why.
+    """
+    try:
+        bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
+    except TypeError:
+        return {}
+    bound.apply_defaults()
+    arguments = dict(list(bound.arguments.items())[1:])
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(name)
+    return {name: value for name, value in arguments.items() if name not in PARTS}
+
+
+def to_plain(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as plain JSON values; the order of ``ablate`` has no meaning, so it is sorted.
+
+    Raises:
+        ValueError: for one that is neither a plain value nor a frozen dataclass of plain values.
+    """
+    plain = {name: _plain(value, f"argument {name!r} of {cls.__name__}") for name, value in arguments.items()}
+    return plain | ({"ablate": sorted(plain["ablate"])} if "ablate" in plain else {})
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(item, where) for item in value)
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, where) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type) and value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return {field.name: _plain(getattr(value, field.name), where) for field in fields(value)}
+    raise ValueError(
+        f"{where} is a {type(value).__name__}, which can't be saved; take numbers, strings, lists, dicts or a frozen "
+        "dataclass of them, and build the rest in the constructor"
+    )
+
+
+def from_plain(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `to_plain` made these of; the constructor's annotations say which are dataclasses.
+
+    Raises:
+        ValueError: when an annotation names a type that is not imported at run time.
+    """
+    try:
+        hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError as error:
+        raise ValueError(
+            f"the annotations of {cls.__name__}'s constructor can't be read: {error}; import the type in the module "
+            "itself, not under TYPE_CHECKING"
+        ) from error
+    return {name: _restored(value, hints.get(name)) for name, value in settings.items()}
+
+
+def _restored(value: Any, hint: Any) -> Any:
+    for option in (hint, *get_args(hint)):
+        if isinstance(value, dict) and is_dataclass(option) and isinstance(option, type):
+            hints = get_type_hints(option)
+            return option(**{name: _restored(item, hints.get(name)) for name, item in value.items()})
+        if isinstance(value, list) and get_origin(option) is tuple:
+            return tuple(value)
+    return value

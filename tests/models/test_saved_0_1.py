@@ -1,0 +1,87 @@
+"""Models that version 0.1 saved give what they gave then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnergraph.models import Tagger
+from mnergraph.models.saved_0_1 import convert_config
+from mnergraph.pair import DetectedObject, Pair
+
+FOLDER = Path(__file__).parent / "saved_0_1"
+EXPECTED = json.loads((FOLDER / "expected.json").read_text())
+
+
+def pair(post: dict[str, Any]) -> Pair:
+    objects = [
+        DetectedObject(item["label"], tuple(item["box"]), span=item["words"] and tuple(item["words"]))
+        for item in post["objects"]
+    ]
+    regions = [torch.tensor(item["region"]) for item in post["objects"]]
+    return Pair(
+        tuple(post["words"]),
+        size=post["size"] and tuple(post["size"]),
+        objects=tuple(
+            DetectedObject(item.label, item.box, span=item.span, region=region)
+            for item, region in zip(objects, regions, strict=True)
+        ),
+        image_features=post["image"] and torch.tensor(post["image"]),
+    )
+
+
+@pytest.mark.parametrize("name", EXPECTED["models"])
+def test_the_same_scores_and_tags(name: str, tmp_path: Path) -> None:
+    model, wanted = Tagger.from_pretrained(FOLDER / name), EXPECTED["models"][name]
+    posts = [pair(post) for post in EXPECTED["posts"]]
+    graph = model.forward_examples(posts)
+    assert graph.emissions.keys() == wanted["emissions"].keys()
+    for head, scores in wanted["emissions"].items():
+        torch.testing.assert_close(graph.emissions[head], torch.tensor(scores), rtol=1e-6, atol=1e-6)
+    assert model.decode_tags(graph) == wanted["tags"]
+    assert model.metadata["data"] == {"name": "Lookalikes"}
+    # saved today it is loaded without conversion
+    model.save_pretrained(tmp_path)
+    assert "model" not in json.loads((tmp_path / "config.json").read_text())
+    again = Tagger.from_pretrained(tmp_path).forward_examples(posts)
+    assert torch.equal(again.emissions["tags"], graph.emissions["tags"])
+
+
+def old(model: str, **settings: Any) -> dict[str, Any]:
+    return {"model": model, "settings": settings, "labels": [], "record": {}}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "ablate"),
+    [
+        ("UMT", {"form": "released", "conversion_matrix": "none"}, ["w/o Conversion Matrix"]),
+        ("GEI", {"entity_level_interaction": False, "span_detection": False}, None),
+        ("MGCMT", {"text_img": False, "span_detection": False}, ["w/o ESD", "w/o SemAug", "w/o TextImg"]),
+        ("HamLearning", {"rgcn": False, "vit": True}, ["w/o RGCN"]),
+    ],
+)
+def test_ablations(model: str, settings: dict[str, Any], ablate: list[str] | None) -> None:
+    if model == "GEI":
+        settings |= {"sampling_first": 1, "sampling_last": 3, "sampling_most": 0.5}
+    found = convert_config(old(model, **settings), has_nearest_words=False)["settings"]
+    assert found["ablate"] == (ablate or ["- Entity-level interaction", "- Span Detection"])
+    if model == "GEI":
+        assert found["scheduled_sampling"] == {"start_epoch": 1, "end_epoch": 3, "max_ratio": 0.5}
+
+
+def test_variants() -> None:
+    fixed = convert_config(old("UMT", form="paper", conversion_matrix="fixed"), has_nearest_words=False)["settings"]
+    assert fixed["variant"]["conversion_matrix"] == "fixed"
+    settings = {"form": "released", "hidden": 16, "resnet": "resnet18", "resnet_weights": "random"}
+    umgf = convert_config(old("UMGF", **settings), has_nearest_words=False)["settings"]
+    assert (umgf["variant"]["intermediate_size"], umgf["variant"]["reduction"]) == (16, "sum")
+    assert umgf["resnet"] == {"name": "resnet18", "weights": "random"}
+
+
+def test_a_model_of_ones_own() -> None:
+    with pytest.raises(ValueError, match="saved the model 'Mine' without its module; known: "):
+        convert_config(old("Mine"), has_nearest_words=False)
