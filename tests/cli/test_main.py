@@ -21,7 +21,7 @@ from mnergraph.cli.main import COMMANDS, TRACEBACK, main
 from mnergraph.models import MODELS
 
 TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
-QUICK = ["--loop.epochs", "1", "--loop.accelerator", "cpu", "--loop.progress", "false"]
+QUICK = ["--trainer.epochs", "1", "--trainer.accelerator", "cpu", "--trainer.progress", "false"]
 
 ForwardRecord = Callable[..., tuple[str, str]]
 
@@ -75,7 +75,7 @@ def test_train_by_a_papers_name_then_resume(call: ForwardRecord, fault: Callable
     for word in ("GPU", "TPU", "Lightning", "Tip", "Loading", "Warning", "num_workers"):
         assert word not in printed + noise
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert (result["model"], result["data"]["train posts"], result["loop"]["epochs"]) == ("BERTCRF", 12, 1)
+    assert (result["model"], result["data"]["train posts"], result["trainer"]["epochs"]) == ("BERTCRF", 12, 1)
     assert set(result["scores"]) == {"valid", "test"}
 
     assert "last.ckpt is there from another run: resume it, or choose another folder" in fault(*job)
@@ -97,12 +97,12 @@ def test_train_by_a_config_that_the_command_line_overrides(
     assert (written["model"]["init_args"]["width"], written["regions"]["size"]) == (8, 16)
     assert not (tmp_path / "run").exists()
 
-    call("train", "--config", config, "--model.heads", "4", "--out", tmp_path / "other", "--loop.seed", "3")
+    call("train", "--config", config, "--model.heads", "4", "--out", tmp_path / "other", "--trainer.seed", "3")
     result = json.loads((tmp_path / "other" / "result.json").read_text())
     assert (result["model"], result["settings"]["width"], result["settings"]["heads"]) == ("UMGF", 8, 4)
-    assert (result["loop"]["seed"], result["loop"]["epochs"]) == (3, 1)
-    record = json.loads((tmp_path / "other" / "model" / "config.json").read_text())["record"]
-    assert record["evidence"]["regions"]["size"] == 16
+    assert (result["trainer"]["seed"], result["trainer"]["epochs"]) == (3, 1)
+    saved = json.loads((tmp_path / "other" / "model" / "processor_config.json").read_text())
+    assert saved["regions"]["size"] == 16
 
 
 def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str], tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
     )
     assert "invalid choice: 'tain' (choose from" in fault("tain")
     assert "required: train.root" in fault("train", "--data", "PostFolder", "--model", "UMGF", "--out", tmp_path)
-    assert "loop.epochs" in fault("train", "--data", "PostFolder", "--model", "UMGF", *job, "--loop.epochs", "many")
+    assert "loop.epochs" in fault("train", "--data", "PostFolder", "--model", "UMGF", *job, "--trainer.epochs", "many")
     told = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.width", "wide", *job)
     assert "width" in told
     assert "see mnergraph" in told
@@ -312,7 +312,7 @@ def test_things_that_are_not_there(
     assert "this model reads no regions of objects, so it can't have any; leave them out" in told
     told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
     assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
-    told = fault("train", *posts, "--model", "BERT", *out, "--loop.accelerator", "nonsense")
+    told = fault("train", *posts, "--model", "BERT", *out, "--trainer.accelerator", "nonsense")
     assert "nonsense" in told
     told = fault("evaluate", "--model", trained.model, *posts, "--split", "night")
     assert "no split 'night'; there is train, valid (also: dev, val) and test" in told
@@ -396,14 +396,14 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: ForwardRecord, tr
     posts = tmp_path / "posts.jsonl"
     posts.write_text('{"text": "Jordan wins", "id": "7"}\n{"text": "hi"}\n')
     assert [post["id"] for post in page("--posts", posts)["posts"]] == ["7", ""]
-    assert len(page("--posts", posts, "--most", "1")["posts"]) == 1
+    assert len(page("--posts", posts, "--max_posts", "1")["posts"]) == 1
 
     split = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
     wrong = page(*split)["posts"]
-    every = page(*split, "--every", "true")["posts"]
+    every = page(*split, "--errors_only", "false")["posts"]
     assert [post["id"] for post in wrong] == [post["id"] for post in every if post["errors"]]
     assert len(every) == 10
-    assert len(page(*split, "--most", "2", "--every", "true")["posts"]) == 2
+    assert len(page(*split, "--max_posts", "2", "--errors_only", "false")["posts"]) == 2
 
 
 def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:

@@ -336,4 +336,6 @@ def test_nodes_that_nothing_makes_are_refused() -> None:
         GraphBuilder(Schema(), [Hashtags()])
     with pytest.raises(ValueError, match="two node types make 'hashtag' nodes"):
         GraphBuilder(TAGGED, [Hashtags(), Hashtags()])
-    assert GraphBuilder(Schema(nodes=["hashtag"]), [CreatedNodes("hashtag")]).build(Pair(("a",)))["hashtag"].num_nodes == 0
+    assert (
+        GraphBuilder(Schema(nodes=["hashtag"]), [CreatedNodes("hashtag")]).build(Pair(("a",)))["hashtag"].num_nodes == 0
+    )

@@ -393,7 +393,9 @@ def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]
         model.layers[-1].linear.weight.mul_(5)
     graph = model(collate(model.builder.build_all(crops)))
     task, layout = model.heads["tags"], graph.layouts["token"]
-    chances = graph.layouts["token"].to_flat(task.decoder.marginals(layout.to_dense(graph.emissions["tags"]), layout.mask))
+    chances = graph.layouts["token"].to_flat(
+        task.decoder.marginals(layout.to_dense(graph.emissions["tags"]), layout.mask)
+    )
     first = chances[graph.data["token"].starts_word].split([len(post.words) for post in crops])
     assert any(model.decode_entities(graph))
     for tags, entities, chance in zip(model.decode_tags(graph), model.decode_entities(graph), first, strict=True):
