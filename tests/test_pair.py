@@ -36,7 +36,8 @@ def test_to_json_and_back(pair: Pair) -> None:
 
 
 def test_nothing_but_vectors_is_left_out() -> None:
-    full = replace(FULL, source=SourceText("Ann, é\u2028", ((0, 3), (5, 7))), extra={"tags": ["#a"], "x": torch.ones(1)})
+    source = SourceText("Ann, é\u2028", ((0, 3), (5, 7)))
+    full = replace(FULL, source=source, extra={"tags": ["#a"], "x": torch.ones(1)})
     assert {entry.name for entry in fields(Pair)} - full.to_dict().keys() == {"image_features"}
     assert full.to_dict()["extra"] == {"tags": ["#a"]}, "what is plain JSON"
     again = Pair.from_dict(json.loads(json.dumps(full.to_dict())))

@@ -20,7 +20,7 @@ def evaluate(
     split: str = "test",
     batch_size: int = 32,
     predictions: Path | None = None,
-    stores: StoreOptions = StoreOptions(),
+    sources: StoreOptions = StoreOptions(),
     progress: bool = True,
 ) -> Scores:
     """Score a saved model on a split, lenient and strict, over all and per type.
@@ -32,7 +32,7 @@ def evaluate(
         split: train, valid or test.
         batch_size: posts at once.
         predictions: file for the tags: a line per word with word, gold tag and predicted tag.
-        stores: where the features of images come from.
+        sources: where the features of images come from.
         progress: whether to show a progress bar.
     """
     from mnergraph.inference.processor import Pipeline
@@ -48,8 +48,8 @@ def evaluate(
             f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
             "types."
         )
-    folders = (*posts.evidence.stores, *stores.stores)
-    pipeline = Pipeline(tagger, stores=folders, run_extractors=stores.run_extractors)
+    folders = (*posts.evidence.stores, *sources.stores)
+    pipeline = Pipeline(tagger, stores=folders, run_extractors=sources.run_extractors)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:

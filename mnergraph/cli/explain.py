@@ -24,7 +24,7 @@ def explain(
     split: str = "test",
     errors_only: bool = True,
     max_posts: int = 200,
-    stores: StoreOptions = StoreOptions(),
+    sources: StoreOptions = StoreOptions(),
     batch_size: int = 32,
     progress: bool = True,
 ) -> None:
@@ -41,7 +41,7 @@ def explain(
         split: its split: train, valid or test.
         errors_only: whether to show those posts of the split alone in which the model errs.
         max_posts: how many posts the page shows at most, the first ones.
-        stores: where the features of their images come from.
+        sources: where the features of their images come from.
         batch_size: posts at once.
         progress: whether to show a progress bar.
     """
@@ -60,12 +60,10 @@ def explain(
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split) if data is not None and root is not None else None
     if posts is not None:
-        stores = replace(stores, stores=(*map(Path, posts.evidence.stores), *stores.stores))
-    pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores.stores, run_extractors=stores.run_extractors)
-    if posts is None:
-        pairs = pipeline.prepared(given)
-    else:
-        pairs = _of_split(pipeline, posts, errors_only, max_posts, progress)
+        sources = replace(sources, stores=(*map(Path, posts.evidence.stores), *sources.stores))
+    pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)
+    pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)
     size = write_report(content, out)
     print(f"{out}: {len(pairs)} posts, {size / 1e6:.2f} MB")

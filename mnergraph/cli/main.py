@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn, TextIO
 
 from mnergraph.cli.malloc import disable_malloc_trim
-from mnergraph.registry import Registry
+from mnergraph.registry import Registry, load_plugins
 
 #: Every command by name.
 COMMANDS: Registry[Callable[..., Any]] = Registry(
@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
             warnings.formatwarning, warnings.showwarning = _one_line, _above_bars
         from mnergraph.cli.parser import run
 
+        if given.command in ("train", "evaluate", "predict", "explain"):
+            load_plugins(given.modules)
         run(given.command, COMMANDS[given.command], given.options)
     except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
@@ -76,6 +78,14 @@ def _options() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"mnergraph {version('mnergraph')}")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module with models, data sets or chunkers of your own, imported before the command; repeatable",
+    )
     parser.add_argument("command", type=_command, metavar="command", help="one of those below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of the command; see mnergraph <command> --help")
     return parser

@@ -15,7 +15,7 @@ from mnergraph.cli.inputs import Inputs, StoreOptions
 from mnergraph.registry import Registry
 
 #: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
-FLATTENED = {"inputs": Inputs, "stores": StoreOptions}
+FLATTENED = {"inputs": Inputs, "sources": StoreOptions}
 
 #: The registry of each base class, as ``module:attribute``: a class is named on the command line as it is listed.
 REGISTRIES = {

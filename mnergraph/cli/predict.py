@@ -12,7 +12,7 @@ from mnergraph.cli.inputs import Inputs, StoreOptions
 def predict(
     model: Path,
     inputs: Inputs,
-    stores: StoreOptions = StoreOptions(),
+    sources: StoreOptions = StoreOptions(),
     out: Path | None = None,
     batch_size: int = 32,
     progress: bool = True,
@@ -22,7 +22,7 @@ def predict(
     Args:
         model: folder of a saved model, or its name on the hub.
         inputs: the posts.
-        stores: where the features of their images come from.
+        sources: where the features of their images come from.
         out: file for the result; without it, it is printed.
         batch_size: posts at once.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
@@ -34,7 +34,7 @@ def predict(
 
     pairs = inputs.load()
     tagger = Tagger.from_pretrained(model)
-    pipeline = Pipeline(tagger, batch_size=batch_size, stores=stores.stores, run_extractors=stores.run_extractors)
+    pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
         silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())

@@ -64,11 +64,11 @@ def build_model(
 def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a model's constructor, also behind `functools.partial`.
 
-    jsonargparse makes a partial of a function of its own, whose first argument is the class.
+    jsonargparse makes a partial of a function of its own, with the class among its arguments.
     """
     target: Any = model
     while isinstance(target, partial):
-        target = target.args[0] if target.args and inspect.isclass(target.args[0]) else target.func
+        target = next(filter(inspect.isclass, target.args), target.func)
     return inspect.signature(target).parameters
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import HeteroData
 
@@ -67,7 +68,7 @@ def fit(
     model.train()
     with _silence_lightning():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
-        lit_trainer = lightning.Trainer(
+        lit_trainer = _trainer(
             max_epochs=settings.epochs,
             precision=settings.precision,
             accelerator=settings.accelerator,
@@ -108,6 +109,14 @@ def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
         regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
         for encoder in encoders:
             encoder.fit_normalization(regions)
+
+
+def _trainer(**arguments: Any) -> lightning.Trainer:
+    """Lightning's trainer; what it does not accept is a ValueError, as any other wrong setting."""
+    try:
+        return lightning.Trainer(**arguments)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 def _logger(name: str, folder: Path) -> Logger | bool:

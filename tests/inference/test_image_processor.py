@@ -22,6 +22,7 @@ import mnergraph
 from mnergraph.cli.evaluate import evaluate
 from mnergraph.cli.explain import explain
 from mnergraph.cli.extract import features
+from mnergraph.cli.inputs import Inputs, StoreOptions
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
@@ -314,16 +315,17 @@ def test_from_the_picture_alone_as_from_the_store(
     model = tmp_path / "out" / "model"
     assert Tagger.from_pretrained(model).processor_config.stores == (vars(manifest_of(Colours())),)
 
-    def lines(job: Callable[..., None], *stores: Path) -> list[str]:
+    def lines(job: Callable[..., None], *stores: Path, run_extractors: bool = True) -> list[str]:
         out = tmp_path / "lines"
-        job(model, posts=tmp_path / "test.txt", images=images, stores=stores, out=out)
+        inputs = Inputs(posts=tmp_path / "test.txt", images=images)
+        job(model, inputs=inputs, sources=StoreOptions(stores, run_extractors), out=out)
         return out.read_text().splitlines()
 
     stored, looked = lines(predict, tmp_path / "store"), lines(predict)
     assert len(stored) == 4
     assert stored == looked
     with pytest.warns(UserWarning, match="4 posts have a picture"):
-        blind = lines(partial(predict, run_extractors=False))
+        blind = lines(predict, run_extractors=False)
     assert blind != stored, "the picture makes a difference"
     assert lines(explain, tmp_path / "store") == lines(explain)
 

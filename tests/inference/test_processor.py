@@ -92,7 +92,10 @@ def test_posts_come_in_order_and_in_batches() -> None:
 
 def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
     post = Pair.from_text("hi", caption="a man and a dog", objects=(DetectedObject("hat", box=(0, 0, 1, 1)),))
-    with_phrases, without = EveryPair(ProcessorConfig(caption_phrases=True)), EveryPair(ProcessorConfig(caption_phrases=False))
+    with_phrases, without = (
+        EveryPair(ProcessorConfig(caption_phrases=True)),
+        EveryPair(ProcessorConfig(caption_phrases=False)),
+    )
     for model in (with_phrases, without):
         list(Pipeline(model)([post]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
@@ -171,10 +174,10 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
     path = write("posts.jsonl", "\ufeff\n" + "\r\n\n".join(json.dumps(line) for line in lines))
     first, second, third = read_posts(path)
     assert first.text == "Kevin  wins"
-    assert first.pair == Pair(("Kevin", "wins"), id="7", image_path=path.parent / "1.png", caption="a man")
-    assert (second.text, second.pair) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
-    assert third.pair.size == (40, 30)
-    assert third.pair.objects == (
+    assert first == Pair.from_text("Kevin  wins", id="7", image_path=path.parent / "1.png", caption="a man")
+    assert (second.text, second) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
+    assert third.size == (40, 30)
+    assert third.objects == (
         DetectedObject("", (0, 2, 30, 20)),
         DetectedObject("hat", span=(0, 1)),
         DetectedObject("a"),
@@ -191,7 +194,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"text": "a", "words": ["a"]}', "a post is an object with either text or words"),
         (
             '{"text": "a", "picture": "1.png"}',
-            "picture is not among caption, height, id, image,",
+            "picture is not among caption, extra, height, id, image,",
         ),
         ('{"text": " \\t"}', "the text ' \\t' holds no word"),
         ('{"text": 3}', "text is 3, which is no text"),
@@ -246,10 +249,10 @@ def test_posts_of_the_conll_format(write: Callable[..., Path], tagged: bool) -> 
     (path.parent / "captions.jsonl").write_text('{"id": "2", "caption": "a dog"}\n')
     evidence = Evidence(captions=path.parent / "captions.jsonl", caption_phrases=False)
     first, second = read_posts(path, images=path.parent, evidence=evidence)
-    assert first.pair.words == ("no\u00a0break", "wins")
-    assert first.pair.labels == (("O", "O") if tagged else None)
-    assert first.pair.image_path == path.parent / "1.png"
-    assert (second.pair.image_path, second.pair.caption, second.pair.objects) == (None, "a dog", ())
+    assert first.words == ("no\u00a0break", "wins")
+    assert first.labels == (("O", "O") if tagged else None)
+    assert first.image_path == path.parent / "1.png"
+    assert (second.image_path, second.caption, second.objects) == (None, "a dog", ())
 
 
 def test_faults_of_the_conll_format(write: Callable[..., Path]) -> None:

@@ -137,9 +137,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
 
 def _text(model: HamLearning, post: Pair) -> list[Tensor]:
     """[CLS], then every word as the sum of its pieces."""
-    encoded = model.encoder.tokenizer.tokenizer(
-        [list(post.words)], is_split_into_words=True, return_tensors="pt"
-    )
+    encoded = model.encoder.tokenizer.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     words = [sum(s for s, o in zip(states, owner, strict=True) if o == word) for word in range(len(post.words))]
     return [states[0], *words]

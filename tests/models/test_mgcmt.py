@@ -148,9 +148,7 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
 
 def _words(model: Tagger, post: Pair) -> Iterator[Tensor]:
     """Eq. 1: E_B, the sum of a word's pieces."""
-    encoded = model.encoder.tokenizer.tokenizer(
-        [list(post.words)], is_split_into_words=True, return_tensors="pt"
-    )
+    encoded = model.encoder.tokenizer.tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
     states, owner = model.encoder.model(**encoded).last_hidden_state[0], encoded.word_ids(0)
     for word in range(len(post.words)):
         yield sum((state for state, own in zip(states, owner, strict=True) if own == word), torch.zeros(WIDTH))

@@ -24,9 +24,7 @@ POSTS = [
 
 def hugging_face(model: Tagger, words: tuple[str, ...], pooling: str = "first") -> Tensor:
     """States of the words, [words, width], by the tokenizer and the encoder alone."""
-    encoded = model.encoder.tokenizer.tokenizer(
-        [list(words)], is_split_into_words=True, return_tensors="pt"
-    )
+    encoded = model.encoder.tokenizer.tokenizer([list(words)], is_split_into_words=True, return_tensors="pt")
     states = model.encoder.model(**encoded).last_hidden_state[0]
     owner = encoded.word_ids(0)
     rows = [[place for place, word in enumerate(owner) if word == wanted] for wanted in range(len(words))]

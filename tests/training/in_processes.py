@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from conftest import FAST, make_loop, make_model, make_posts  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
 
-from mnergraph.training import evaluate, fit
+from mnergraph.training import evaluate, fit  # noqa: E402
 
 
 class Die(Callback):
