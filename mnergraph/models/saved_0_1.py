@@ -11,8 +11,10 @@ from typing import Any
 from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.models.registry import MODELS
 
+_SPACY = "mnergraph.features.text.noun_chunks:SpacyChunker"
 _RENAMED = {
     "image_width": "image_dim",
     "region_width": "region_dim",
@@ -97,6 +99,25 @@ def convert_config(config: Mapping[str, Any], *, has_nearest_words: bool) -> dic
         settings["ablate"] = sorted(ablate)
     rest = {key: value for key, value in config.items() if key not in ("model", "settings", "record")}
     return {**rest, "class": paths[model], "settings": settings, "metadata": config["record"]}
+
+
+def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
+    """Return the processor's settings, which version 0.1 kept in the metadata; None where there were none.
+
+    Version 0.1 did not keep the name of a spaCy chunker's model: it is the default one.
+    """
+    evidence = config["metadata"].get("evidence")
+    if evidence is None:
+        return None
+    chunker = None if evidence["chunker"] == "RuleChunker" else {"class": _SPACY, "settings": {}}
+    return ProcessorConfig(
+        top_objects=evidence["top_objects"],
+        caption_phrases=evidence["caption_phrases"],
+        chunker=chunker,
+        regions=evidence["regions"],
+        image_nodes=evidence["image"],
+        stores=tuple(evidence["stores"]),
+    )
 
 
 def _convert_variant(settings: dict[str, Any], ablate: list[str]) -> None:
