@@ -14,6 +14,7 @@ from benchmarks.experiment import Experiment
 from mnergraph.features.text.encoder import Encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
+from mnergraph.models.init_arguments import from_plain
 from mnergraph.pair import Pair
 from mnergraph.training.build import text_encoder, widths
 
@@ -92,7 +93,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         parser.parse_object(experiment.arguments)
     except ArgumentError as error:
         raise ValueError(f"arguments of {experiment.model}: {error}") from error
-    return experiment.arguments
+    return from_plain(MODELS[experiment.model], experiment.arguments)
 
 
 def _words(pairs: Iterable[Pair]) -> list[str]:
