@@ -13,6 +13,7 @@ from benchmarks.experiment import Experiment
 from mnergraph.features.text.encoder import Encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
+from mnergraph.models.init_arguments import from_plain
 from mnergraph.pair import Pair
 from mnergraph.training.build import build_model, parameters_of, text_encoder
 
@@ -75,7 +76,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         parser.parse_object(experiment.arguments)
     except ArgumentError as error:
         raise ValueError(f"arguments of {experiment.model}: {error}") from error
-    return experiment.arguments
+    return from_plain(MODELS[experiment.model], experiment.arguments)
 
 
 def _words(pairs: Iterable[Pair]) -> list[str]:

@@ -34,6 +34,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def umgf() -> Callable[..., UMGF]:
     """``umgf(form)``: a small model, the same at every call, in evaluation mode."""
+    from dataclasses import replace
+
     import torch
     from fakes import LABELS
     from torch import nn
@@ -41,11 +43,13 @@ def umgf() -> Callable[..., UMGF]:
     from mnergraph.features.text.encoder import tiny_encoder
     from mnergraph.labels import SPECIAL_TAGS
     from mnergraph.models import UMGF
+    from mnergraph.models.umgf.model import PAPER, RELEASED
 
-    def make(form: str = "paper") -> UMGF:
+    def make(variant: str = "paper") -> UMGF:
         torch.manual_seed(1)
         encoder = tiny_encoder(["paris", "in", "the", "rain"], hidden_size=16, num_layers=1, heads=2)
-        model = UMGF(encoder, LABELS, form=form, width=16, heads=4, layers=2, region_dim=6, hidden=24)
+        small = replace(PAPER if variant == "paper" else RELEASED, intermediate_size=24)
+        model = UMGF(encoder, LABELS, variant=small, hidden_size=16, num_heads=4, num_layers=2, region_dim=6)
         nn.init.normal_(model.heads["tags"].decoder.transitions)
         with torch.no_grad():  # so that it finds entities
             for tag in model.labels.tags:

@@ -148,7 +148,7 @@ def test_only_what_a_mask_can_change(umgf: Make) -> None:
     # objects hear words only in layers before the last; with one layer nobody passes it on
     torch.manual_seed(0)
     encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
-    shallow = UMGF(encoder, LABELS, width=16, heads=4, layers=1, region_dim=6).eval()
+    shallow = UMGF(encoder, LABELS, hidden_size=16, num_heads=4, num_layers=1, region_dim=6).eval()
     assert set(PyGExplainerModel(shallow, PAIR).edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
 
 

@@ -13,6 +13,7 @@ import torch
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
+from mnergraph.models.gei.model import ScheduledSamplingConfig
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training import OptimizerConfig, TrainerConfig
 
@@ -45,10 +46,11 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
     """A tiny model, the same at every call."""
     torch.manual_seed(seed)
     if kind == "UMGF":
-        options = {"width": 16, "heads": 2, "hidden": 16, "layers": 1, **options}
+        options = {"hidden_size": 16, "num_heads": 2, "num_layers": 1, **options}
     if kind == "GEI":
-        sampling = {"sampling_first": 0, "sampling_last": 1, "sampling_most": 0.5}
-        options = {"width": 16, "heads": 2, "hidden": 16, "layers": 2, **sampling, **options}
+        sampling = ScheduledSamplingConfig(start_epoch=0, end_epoch=1, max_ratio=0.5)
+        sizes = {"hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "num_layers": 2}
+        options = {**sizes, "scheduled_sampling": sampling, **options}
     labels = LabelSet.from_types(["PER", "LOC"])
     return MODELS[kind](tiny_encoder([*NAMES, *FILLERS], hidden_size=16, num_layers=1, heads=2), labels, **options)
 

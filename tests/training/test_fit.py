@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from mnergraph.metrics.scores import score
 from mnergraph.models import Tagger
+from mnergraph.models.gei.model import ScheduledSamplingConfig
 from mnergraph.pair import Pair
 from mnergraph.training import LitTagger, OptimizerConfig, TrainerConfig, evaluate, fit
 
@@ -121,7 +122,7 @@ def test_scheduled_layers_are_told_every_epoch(
         def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
             shares.extend(float(part.share) for part in module.modules() if hasattr(part, "share"))
 
-    model = build("GEI", sampling_first=2, sampling_last=6, sampling_most=0.9)
+    model = build("GEI", scheduled_sampling=ScheduledSamplingConfig())
     how = loop(epochs=9, lightning={"callbacks": [Look()]})
     fit(model, posts(4, 1), posts(4, 2), here, trainer=how)
     assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
