@@ -42,7 +42,7 @@ class TextEncoderModel:
 
     Args:
         model: a Hugging Face encoder; called with ``input_ids`` and ``attention_mask``.
-        pieces: its tokenizer, read word by word.
+        tokenizer: its tokenizer, read word by word.
         name: hub name, folder's name, or `TINY`.
     """
 

@@ -106,7 +106,7 @@ class WordVectors:
 
     Args:
         model: the table.
-        pieces: words to its rows.
+        tokenizer: words to its rows.
         characters: words to characters, for models that read spelling.
         name: the file's name, or ``random:WIDTH``.
     """

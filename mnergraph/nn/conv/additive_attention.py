@@ -48,8 +48,8 @@ class AdditiveAttention(nn.Module):
     The senders pass as they are; a receiver that hears nobody gets zeros.
 
     Args:
-        width: features of the senders, and so of the result.
-        hidden: of the layer that scores.
+        hidden_size: features of the senders, and so of the result.
+        attention_size: of the layer that scores.
         query_size: features of the receivers; by default as many.
     """
 

@@ -76,7 +76,7 @@ class RelationAttention(nn.Module):
     out_i = W_o [sum over j of alpha_ij^h W_v^h x_j]_h;  a receiver that hears nobody gets zeros before W_o.
 
     Args:
-        width: features of senders and receivers.
+        hidden_size: features of senders and receivers.
         num_heads: heads; they divide the width.
         dropout: share of the weights that is dropped in training.
         value: whether the senders pass a linear map; UMGF's released code has none over objects.

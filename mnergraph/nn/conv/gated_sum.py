@@ -29,7 +29,7 @@ class GatedSum(nn.Module):
     A receiver that hears nobody gets zeros.
 
     Args:
-        width: features of senders and receivers.
+        hidden_size: features of senders and receivers.
         bias: whether the gate has one; UMGF's released code does.
     """
 

@@ -25,7 +25,7 @@ class RelationalConvolution(nn.Module):
     edges gets b.
 
     Args:
-        width: features of senders, receivers and messages.
+        hidden_size: features of senders, receivers and messages.
         num_edge_types: how many labels ``edges.type`` counts.
     """
 

@@ -25,7 +25,7 @@ class ObjectEncoder(nn.Module):
     the vectors are those of its backbone.
 
     Args:
-        width: of the result.
+        hidden_size: of the result.
         region_dim: of the region vectors; None when only labels speak.
         label_dim: of the text encoder; None when only regions speak.
     """
@@ -71,7 +71,7 @@ class ImageEncoder(nn.Module):
     """The picture's vectors, one or a grid of them, by a linear map: ``image`` nodes (UMT, section 2.2).
 
     Args:
-        width: of the result.
+        hidden_size: of the result.
         image_dim: of the vectors that the posts carry.
         out_key: under which name the result is kept; a second map of the same vectors needs another.
     """

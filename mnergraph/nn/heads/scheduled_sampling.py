@@ -38,8 +38,8 @@ class ScheduledSampling(EpochAware):
         reads: the side task's label of each of the tags, ``[tags]``, as `Task.reads` holds it.
         out_key: under which name the labels are kept, ``[tokens]``, int64.
         start_epoch: the last epoch without predicted labels; epochs count from 0.
-        last: the epoch from which on their share no longer rises.
-        most: that share, 0 to 1.
+        end_epoch: the epoch from which on their share no longer rises.
+        max_ratio: that share, 0 to 1.
     """
 
     share: Tensor

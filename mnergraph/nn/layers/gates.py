@@ -11,7 +11,7 @@ class Gate(nn.Module):
     """How much of one thing joins another, feature by feature: sigmoid(W_a a + W_b b), with a bias if asked.
 
     Args:
-        width: of a and b.
+        hidden_size: of a and b.
         bias: whether the gate has one.
     """
 

@@ -26,7 +26,7 @@ class AddNorm(nn.Module):
     """LayerNorm(x + dropout(message)) (Vaswani et al., 2017, section 3.1).
 
     Args:
-        width: of both.
+        hidden_size: of both.
         dropout: on the message.
         eps: what the norm adds to the variance; BERT's layers have 1e-12.
     """
@@ -43,8 +43,8 @@ class FeedForward(nn.Module):
     """Position-wise: LayerNorm(x + dropout(W_2 f(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2).
 
     Args:
-        width: of the nodes.
-        hidden: inside.
+        hidden_size: of the nodes.
+        intermediate_size: inside.
         dropout: on the result, before the residual.
         activation: f, a ReLU as in Vaswani et al.; BERT's layers have a GELU.
         eps: of the norm, as in `AddNorm`.

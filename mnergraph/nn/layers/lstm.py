@@ -21,8 +21,8 @@ class PackedLSTM(nn.Module):
     Biases begin as 0 and those of f as 1 (Jozefowicz et al., 2015; Ma and Hovy, 2016, section 3.1).
 
     Args:
-        width: of the nodes.
-        hidden: of the states, of each direction.
+        input_size: of the nodes.
+        hidden_size: of the states, of each direction.
         bidirectional: whether another one reads backwards; their states are concatenated.
     """
 
@@ -54,8 +54,8 @@ class WordLSTM(nn.Module):
     """The words' states by an LSTM in both directions over their sentence (Huang et al., 2015).
 
     Args:
-        width: of what it reads of a word, all together.
-        hidden: of the states, of each direction.
+        input_size: of what it reads of a word, all together.
+        hidden_size: of the states, of each direction.
         in_keys: names of the words' features that are concatenated.
         dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
     """
@@ -76,8 +76,8 @@ class SentenceLSTM(nn.Module):
     """The ``sentence`` node: the last state of an LSTM that reads the words from left to right.
 
     Args:
-        width: of the words.
-        hidden: of the states, and so of the node.
+        input_size: of the words.
+        hidden_size: of the states, and so of the node.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

@@ -20,7 +20,7 @@ class MergeNodeTypes(nn.Module):
     by themselves. The parts stay as they are; `SplitNodeTypes` takes features back to them.
 
     Args:
-        kind: the new node type.
+        node_type: the new node type.
         parts: the node types that it holds.
         relation_names: names of relations among the parts; every ``(part, name, part)`` of the graph is taken.
         empty_relations: the schema's other relations of the new type: without edges until a later layer draws them.
@@ -93,7 +93,7 @@ class SplitNodeTypes(nn.Module):
     """Takes the features of merged nodes back to the types that they were merged from.
 
     Args:
-        kind: the merged node type.
+        node_type: the merged node type.
         into: for every part, in the order of `MergeNodeTypes`, under which name its features are kept.
     """
 

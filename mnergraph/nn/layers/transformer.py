@@ -24,8 +24,8 @@ class TransformerLayer(nn.Module):
 
     Args:
         relation: whose senders and receivers these are; the graph's schema must hold it.
-        width: of both.
-        heads: of the attention.
+        hidden_size: of both.
+        num_heads: of the attention.
         intermediate_size: inside the feed-forward; by default 4 times the width.
         dropout: of attention weights and of both residuals.
         activation: inside the feed-forward; BERT's layers have a GELU.
@@ -75,8 +75,8 @@ class TransformerConfig:
     """What all transformer layers of a model have in common; makes them.
 
     Args:
-        width: of all nodes.
-        heads: of the attentions.
+        hidden_size: of all nodes.
+        num_heads: of the attentions.
         intermediate_size: inside the feed-forwards; by default 4 times the width.
         dropout: of attention weights and residuals.
         activation: inside the feed-forwards; BERT's layers have a GELU.
