@@ -1,4 +1,4 @@
-"""WHAT IS CONNECTED TO WHAT. No parameters live here."""
+"""From pairs to graphs: node types, schemas and edge rules. Nothing here has parameters."""
 
 import lazy_loader as _lazy
 

@@ -35,7 +35,7 @@ from .edge_rules import (
     Windowed as Windowed,
 )
 from .edge_rules import (
-    pairs as pairs,
+    edge_index_from as edge_index_from,
 )
 from .layout import (
     Edges as Edges,

@@ -1,4 +1,4 @@
-"""How two boxes lie to each other: HamLearning's eleven labels (section 3.1, "Spatial Encoding", and A.1)."""
+"""Spatial relations between boxes: HamLearning's eleven labels (section 3.1, "Spatial Encoding", and A.1)."""
 
 from __future__ import annotations
 
@@ -7,55 +7,53 @@ import math
 import torch
 from torch import Tensor
 
-#: The eight directions divide the circle from 0 radians (to the right; y grows downwards) in equal parts.
+#: Number of directions, equal sectors of the circle from 0 radians (to the right; y grows downwards).
 DIRECTIONS = 8
 
-
-#: ``inside``: the sender contains the receiver; ``cover``: the receiver contains the sender; then ``overlap``
-#: and the eight directions.
-SPATIAL_LABELS = ("inside", "cover", "overlap", *(f"class{place + 1}" for place in range(DIRECTIONS)))
+#: Edge types: ``inside``, the source box contains the target box; ``cover``, the target box contains the source box;
+#: ``overlap``; and the eight directions.
+SPATIAL_LABELS = ("inside", "cover", "overlap", *(f"class{sector + 1}" for sector in range(DIRECTIONS)))
 
 
 def spatial_edges(
     src: Tensor, dst: Tensor, size: tuple[int, int] | None, *, same: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Labelled edges from boxes to boxes.
+    """Return edges between boxes, with their types, distances and angles.
 
-    "inside" if i contains j fully, "cover" if j contains i, else "overlap" if IoU > 0.5, else no edge if
-    the distance of the centres is over half the picture's diagonal, else one of eight classes by the angle
-    of the vector from i's centre to j's.
+    An edge from i to j is "inside" if i contains j, else "cover" if j contains i, else "overlap" if their IoU is above
+    0.5. Otherwise there is no edge if the distance of the centers is over half the image's diagonal, else one of eight
+    classes by the angle of the vector from i's center to j's.
 
     Args:
-        src: boxes of the senders, ``[senders, 4]``, xyxy in pixels; a row of NaN has no box and no edge.
-        dst: boxes of the receivers, ``[receivers, 4]``.
-        size: width and height of the picture in pixels; None means that nothing is known: no edge.
-        same: whether both are the same nodes; then none reaches itself.
+        src: boxes of the source nodes, ``[src nodes, 4]``, xyxy in pixels; a row of NaN is no box and has no edges.
+        dst: boxes of the target nodes, ``[dst nodes, 4]``.
+        size: width and height of the image in pixels; None if unknown, then there are no edges.
+        same: whether both are the same nodes; then there are no edges from a node to itself.
 
     Returns:
-        index ``[2, edges]``, label ``[edges]``, (distance, angle) ``[edges, 2]``: the distance as a share of
-        the diagonal, the angle in radians from -pi to pi.
+        edge index ``[2, edges]``; index into `SPATIAL_LABELS` ``[edges]``; and distance and angle ``[edges, 2]``, the
+        distance as a share of the diagonal, the angle in radians from -pi to pi.
     """
     diagonal = math.hypot(*size) if size else math.nan
-    # [senders, receivers, 4]
+    # [src nodes, dst nodes, 4]
     i, j = src[:, None], dst[None, :]
     contains = (i[..., :2] <= j[..., :2]).all(-1) & (i[..., 2:] >= j[..., 2:]).all(-1)
     covered = (j[..., :2] <= i[..., :2]).all(-1) & (j[..., 2:] >= i[..., 2:]).all(-1)
-    step = (j[..., :2] + j[..., 2:] - i[..., :2] - i[..., 2:]) / 2
-    distance = step.norm(dim=-1) / diagonal
-    angle = torch.atan2(step[..., 1], step[..., 0])
+    offset = (j[..., :2] + j[..., 2:] - i[..., :2] - i[..., 2:]) / 2
+    distance = offset.norm(dim=-1) / diagonal
+    angle = torch.atan2(offset[..., 1], offset[..., 0])
 
     turns = angle % (2 * math.pi) / (2 * math.pi)
-    # rounding may say that an angle just under a full turn is one
+    # an angle just under a full turn may be rounded to a full turn
     sector = (turns * DIRECTIONS).nan_to_num().long().clamp(max=DIRECTIONS - 1)
     from torchvision.ops import box_iou  # a second to import, and few models need it
 
     label = torch.where(box_iou(src, dst).nan_to_num() > 0.5, 2, 3 + sector)
     label = torch.where(covered, 1, label)
     label = torch.where(contains, 0, label)
-    # a comparison with NaN is false: where a box or the size is missing there is no edge
-    joined = (label < 3) & ~distance.isnan() | (distance <= 0.5)
+    # comparisons with NaN are false: no edge where a box or the image's size is missing
+    is_edge = (label < 3) & ~distance.isnan() | (distance <= 0.5)
     if same:
-        joined.fill_diagonal_(False)
-    rows, columns = joined.nonzero(as_tuple=True)
-    place = (rows, columns)
-    return torch.stack(place), label[place], torch.stack([distance[place], angle[place]], -1)
+        is_edge.fill_diagonal_(False)
+    edges = is_edge.nonzero(as_tuple=True)
+    return torch.stack(edges), label[edges], torch.stack([distance[edges], angle[edges]], -1)

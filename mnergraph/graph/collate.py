@@ -72,7 +72,7 @@ def pair_of(data: HeteroData) -> Pair:
 
 
 def collate(graphs: Sequence[HeteroData]) -> Batch:
-    """A batch of graphs, equal to ``Batch.from_data_list(graphs)``.
+    """Return a batch of graphs, equal to ``Batch.from_data_list(graphs)``.
 
     Raises:
         ValueError: for no graphs, or graphs with different stores or attributes.
@@ -84,10 +84,10 @@ def collate(graphs: Sequence[HeteroData]) -> Batch:
     shifts: dict[Any, Any] = {}
     counts: dict[str, list[int]] = {}
     first = graphs[0]
-    _refuse_others(graphs, first)
+    _check_same_types(graphs, first)
     for store in first.node_stores:
         counts[store._key] = _collate_nodes(graphs, store, batch, slices, shifts)
-    ptr = {kind: batch[kind].ptr for kind in counts}
+    ptr = {node_type: batch[node_type].ptr for node_type in counts}
     for store in first.edge_stores:
         _collate_edges(graphs, store, batch, ptr, slices, shifts)
     for key in first._global_store:
@@ -101,20 +101,20 @@ def collate(graphs: Sequence[HeteroData]) -> Batch:
 def _collate_nodes(
     graphs: Sequence[HeteroData], store: NodeStorage, batch: Batch, slices: dict, shifts: dict
 ) -> list[int]:
-    kind = store._key
-    stores = _alike(graphs, store)
+    node_type = store._key
+    stores = _matching_stores(graphs, store)
     counts = [s["num_nodes"] for s in stores]
-    ptr = _running(counts)
+    ptr = _ptr_of(counts)
     values: dict[str, Any] = {}
     for key in store._mapping:
         values[key] = sum(counts) if key == "num_nodes" else torch.cat([s[key] for s in stores])
     tensors = values.keys() - {"num_nodes"}
-    slices[kind], shifts[kind] = dict.fromkeys(tensors, ptr), dict.fromkeys(tensors)
+    slices[node_type], shifts[node_type] = dict.fromkeys(tensors, ptr), dict.fromkeys(tensors)
     values["batch"] = torch.from_numpy(np.repeat(np.arange(len(graphs)), counts))
     values["ptr"] = ptr
-    set_store(batch, kind, values)
+    set_store(batch, node_type, values)
     # num_nodes is not sliced: this is where PyG looks when it takes a batch apart
-    batch._node_store_dict[kind].__dict__["_num_nodes"] = counts
+    batch._node_store_dict[node_type].__dict__["_num_nodes"] = counts
     return counts
 
 
@@ -122,9 +122,9 @@ def _collate_edges(
     graphs: Sequence[HeteroData], store: EdgeStorage, batch: Batch, ptr: dict, slices: dict, shifts: dict
 ) -> None:
     key = store._key
-    stores = _alike(graphs, store)
+    stores = _matching_stores(graphs, store)
     counts = [s["edge_index"].shape[1] for s in stores]
-    edge_ptr = _running(counts)
+    edge_ptr = _ptr_of(counts)
     values = {
         name: torch.cat([s[name] for s in stores], dim=1 if name == "edge_index" else 0) for name in store._mapping
     }
@@ -135,15 +135,16 @@ def _collate_edges(
     set_store(batch, key, values)
 
 
-def _running(counts: list[int]) -> Tensor:
+def _ptr_of(counts: list[int]) -> Tensor:
+    """Return the cumulative counts from 0, ``[counts + 1]``."""
     return torch.from_numpy(np.concatenate([_ZERO, np.cumsum(counts)]))
 
 
 _ZERO = np.zeros(1, dtype=np.int64)
 
 
-def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
-    """An error that names the post with a node or edge type that the first graph lacks."""
+def _check_same_types(graphs: Sequence[HeteroData], first: HeteroData) -> None:
+    """Raise an error that names the first post with a node or edge type that the first graph lacks."""
     nodes, edges = first._node_store_dict.keys(), first._edge_store_dict.keys()
     for graph in graphs:
         if graph._node_store_dict.keys() == nodes and graph._edge_store_dict.keys() == edges:
@@ -156,24 +157,24 @@ def _refuse_others(graphs: Sequence[HeteroData], first: HeteroData) -> None:
             )
 
 
-def _alike(graphs: Sequence[HeteroData], like: BaseStorage) -> list[dict[str, Any]]:
-    """What the store of this type holds in every graph; an error that names the post whose store differs."""
-    kind = like._key
-    of_type = "_edge_store_dict" if isinstance(kind, tuple) else "_node_store_dict"
-    wanted = like._mapping.keys()
+def _matching_stores(graphs: Sequence[HeteroData], reference: BaseStorage) -> list[dict[str, Any]]:
+    """Return every graph's attributes of the store, checked to have the names of ``reference``."""
+    key = reference._key
+    attribute = "_edge_store_dict" if isinstance(key, tuple) else "_node_store_dict"
+    expected = reference._mapping.keys()
     stores = []
     for graph in graphs:
-        store = graph.__dict__[of_type].get(kind)
-        if store is None or store._mapping.keys() != wanted:
-            held = "nothing" if store is None else ", ".join(store.keys())
+        store = graph.__dict__[attribute].get(key)
+        if store is None or store._mapping.keys() != expected:
+            attributes = "nothing" if store is None else ", ".join(store.keys())
             raise ValueError(
-                f"post {graph.pair.id!r} holds {held} for {kind}, the batch's first post "
-                f"{', '.join(wanted)}; graphs of one batch come from one builder"
+                f"post {graph.pair.id!r} holds {attributes} for {key}, the batch's first post "
+                f"{', '.join(expected)}; graphs of one batch come from one builder"
             )
         stores.append(store._mapping)
     return stores
 
 
 def layouts(batch: Batch) -> dict[str, Layout]:
-    """The layout of every node type of a batch."""
+    """Return the layout of every node type of a batch."""
     return {store._key: Layout(store.ptr) for store in batch.node_stores}

@@ -1,14 +1,14 @@
-"""What a relation is: two node types, a name, and a kind, which draws the edges.
+"""Edge rules: which nodes of a post a relation connects.
 
-A kind of your own is a frozen dataclass with one method::
+A rule of your own is a frozen dataclass with one method::
 
     @dataclass(frozen=True)
-    class SameLabel(Kind):
-        sentence = "every {src} reaches the {dst}s of the same label"
+    class SameLabel(EdgeRule):
+        description = "every {src} reaches the {dst}s of the same label"
 
         def connect(self, data, src, dst):
-            labels = [thing.label for thing in data.pair.objects]
-            return pairs((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
+            labels = [obj.label for obj in data.pair.objects]
+            return edge_index_from((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from mnergraph.graph.collate import num_nodes, pair_of
 
 @dataclass(frozen=True, slots=True)
 class EdgeSet:
-    """Edges of one post: ``index [2, edges]``, their kind ``[edges]``, geometry ``[edges, numbers]``."""
+    """The edges of one relation in one post.
+
+    Args:
+        edge_index: ``[2, edges]``, int64; source row above target row.
+        edge_type: ``[edges]``, int64, the type of every edge; None for edges without types.
+        edge_attr: ``[edges, features]``, such as distance and angle; None for edges without features.
+    """
 
     edge_index: Tensor
     edge_type: Tensor | None = None
@@ -37,61 +43,70 @@ class EdgeSet:
 
 
 class EdgeRule(ABC):
-    """What is connected to what. Subclass it, as a frozen dataclass, with ``connect``."""
+    """Base class of edge rules. Subclass it, as a frozen dataclass, with `connect`."""
 
-    #: What `dataclasses.dataclass` adds to a kind; `Relation` refuses one without.
+    #: Added by `dataclasses.dataclass`; `Relation` refuses a rule without it.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-    #: How ``print(schema)`` says it; ``{src}``, ``{dst}`` and the kind's own fields are filled in.
-    description: ClassVar[str] = "{src}s and {dst}s are joined by a rule of its own"
-    #: Whether every pair is joined, so that no edge need ever be stored.
+    #: The text of ``print(schema)``; ``{src}``, ``{dst}`` and the rule's own fields are filled in.
+    description: ClassVar[str] = "{src}s and {dst}s are joined by a custom rule"
+    #: Whether every source node is connected to every target node, so that no edge needs to be stored.
     fully_connected: ClassVar[bool] = False
-    #: Whether the schema checks what ``connect`` returns; off for kinds that their own tests prove.
+    #: Whether `Relation.connect` checks what `connect` returns; off for the rules of this module, which are tested.
     validate: ClassVar[bool] = True
-    #: Whether the edges from dst to src are those from src to dst, turned, with neither kinds nor geometry: a
-    #: schema that has both draws them once.
+    #: Whether the edges from dst to src are those from src to dst reversed, without edge types and features. A
+    #: schema with both relations then computes them once.
     symmetric: ClassVar[bool] = False
 
     @abstractmethod
     def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet | Tensor:
-        """The edges of one post.
+        """Return the edges of one post.
 
         Args:
-            data: the post's graph, its nodes already there, ``data.pair`` the pair it was made from, and
-                ``data["token"].word`` the word each token belongs to (-1 for a special token).
-            src: node type of the senders.
-            dst: node type of the receivers.
+            data: the post's graph with all its nodes; ``data.pair`` is the pair it was made from, and
+                ``data["token"].word`` the index of each token's word (-1 for a special token).
+            src: source node type.
+            dst: target node type.
 
         Returns:
-            ``[2, edges]``, sender above receiver, no pair twice; or a Connection with kinds and geometry.
+            ``[2, edges]``, int64, source row above target row, no edge twice; or an `EdgeSet` with edge types and
+            features.
         """
 
 
-def pairs(found: Iterable[tuple[int, int]]) -> Tensor:
-    """``(sender, receiver)`` pairs as an index ``[2, edges]``, also when there are none."""
-    return torch.tensor(list(found), dtype=torch.long).reshape(-1, 2).t().contiguous()
+def edge_index_from(edges: Iterable[tuple[int, int]]) -> Tensor:
+    """Return ``(source, target)`` pairs as an edge index ``[2, edges]``, int64; ``[2, 0]`` for none."""
+    return torch.tensor(list(edges), dtype=torch.long).reshape(-1, 2).t().contiguous()
 
 
 @lru_cache(maxsize=4096)
-def _everything(senders: int, receivers: int) -> Tensor:
-    """Every sender joined to every receiver, ``[2, senders * receivers]``; shared, so callers copy it."""
-    return torch.cartesian_prod(torch.arange(senders), torch.arange(receivers)).t().contiguous()
+def _all_edges(num_src: int, num_dst: int) -> Tensor:
+    """Return every edge of a fully connected relation, ``[2, num_src * num_dst]``; cached, so callers copy it."""
+    return torch.cartesian_prod(torch.arange(num_src), torch.arange(num_dst)).t().contiguous()
 
 
 @dataclass(frozen=True)
 class Complete(EdgeRule):
-    """Every sender reaches every receiver of its post. Never stored: layouts alone say it."""
+    """Every source node reaches every target node of its post. Its edges are not stored."""
 
     description = "every {src} reaches every {dst}"
     fully_connected = True
     validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
-        return _everything(data[src].num_nodes, data[dst].num_nodes).clone()
+        """Return all ``[2, src nodes * dst nodes]`` edges."""
+        return _all_edges(data[src].num_nodes, data[dst].num_nodes).clone()
 
 
 @dataclass(frozen=True)
 class Windowed(EdgeRule):
-    """Senders reach receivers at most ``reach`` places away in the post's order, themselves included."""
+    """Source nodes reach target nodes at most ``reach`` positions away in the post's order, themselves included.
+
+    Args:
+        reach: the largest distance, 0 or more.
+
+    Raises:
+        ValueError: for a negative reach.
+    """
 
     reach: int
     description = "every {src} reaches the {dst}s at most {reach} places away"
@@ -99,19 +114,20 @@ class Windowed(EdgeRule):
 
     def __post_init__(self) -> None:
         if self.reach < 0:
-            raise ValueError(f"reach is a number of places, 0 or more, not {self.reach}")
+            raise ValueError(f"reach is a number of positions, 0 or more, not {self.reach}")
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        """Return the edges within the window, ``[2, edges]``."""
         distance = torch.arange(data[src].num_nodes)[:, None] - torch.arange(data[dst].num_nodes)
         return (distance.abs() <= self.reach).nonzero().t().contiguous()
 
 
 @dataclass(frozen=True)
 class Grounded(EdgeRule):
-    """A noun phrase's words and the objects it grounds; general objects and every word.
+    """Connects the words of a noun phrase to the objects detected for it (UMGF, "Edge Construction").
 
-    Joins tokens and objects, in either direction (UMGF, "Edge Construction"). Special tokens ([CLS], [SEP])
-    count as words of no phrase.
+    Objects without a phrase are connected to all tokens. Special tokens ([CLS], [SEP]) belong to no phrase. Joins
+    ``token`` and ``object``, in either direction.
     """
 
     description = "{src}s and {dst}s are joined where a phrase grounds the object, general objects with all"
@@ -119,105 +135,130 @@ class Grounded(EdgeRule):
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        """Return the edges between phrases and their objects, ``[2, edges]``.
+
+        Raises:
+            ValueError: for other node types.
+        """
         if {src, dst} != {"token", "object"}:
             raise ValueError(f"Grounded joins token and object, not {src} and {dst}")
         pair = pair_of(data)
-        spans = [thing.span for thing in pair.objects]
+        spans = [obj.span for obj in pair.objects]
         if not any(spans):
-            return _everything(num_nodes(data, src), num_nodes(data, dst)).clone()
+            return _all_edges(num_nodes(data, src), num_nodes(data, dst)).clone()
         word = data["token"].word
-        lows = torch.tensor([-1 if span is None else span[0] for span in spans])
-        highs = torch.tensor([len(pair.words) if span is None else span[1] for span in spans])
-        index = ((word[:, None] >= lows) & (word[:, None] < highs)).nonzero().t()
+        starts = torch.tensor([-1 if span is None else span[0] for span in spans])
+        ends = torch.tensor([len(pair.words) if span is None else span[1] for span in spans])
+        index = ((word[:, None] >= starts) & (word[:, None] < ends)).nonzero().t()
         return index if src == "token" else index.flip(0)
 
 
 @dataclass(frozen=True)
 class Spatial(EdgeRule):
-    """Eleven labelled, directed relations of boxes (HamLearning, section 3.1 and A.1).
+    """Eleven directed, typed relations between boxes (HamLearning, section 3.1 and A.1).
 
-    Joins objects with boxes, and the picture with every object that has a box: the picture contains them all,
-    so that what lies outside it is cut off. ``edge_type`` is the label's place in
-    `mnergraph.graph.box_geometry.SPATIAL_LABELS`; ``edge_attr`` is the distance of the centres as a share of the
-    picture's diagonal and the angle in radians, ``[edges, 2]``.
+    Joins objects with boxes, and the image with every object that has a box. The image is a box that contains all
+    objects; parts of boxes outside the image are cut off. ``edge_type`` is an index into
+    `mnergraph.graph.box_geometry.SPATIAL_LABELS`; ``edge_attr`` ``[edges, 2]`` is the distance of the centers as a
+    share of the image's diagonal, and the angle in radians.
     """
 
     description = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
     validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
+        """Return the edges with types and features.
+
+        Raises:
+            ValueError: for other node types, or more than one image node.
+        """
         if not {src, dst} <= {"object", "image"}:
             raise ValueError(f"Spatial joins object and image, not {src} and {dst}")
-        boxes = {kind: self._boxes(data, kind) for kind in {src, dst}}
+        boxes = {node_type: self._boxes(data, node_type) for node_type in {src, dst}}
         if len(boxes) == 2 and len(boxes["image"]):
             corner = boxes["image"][:, 2:].repeat(1, 2)
             boxes["object"] = boxes["object"].clamp(min=0).minimum(corner)
         return EdgeSet(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
 
     @staticmethod
-    def _boxes(data: HeteroData, kind: str) -> Tensor:
-        if kind == "object":
+    def _boxes(data: HeteroData, node_type: str) -> Tensor:
+        if node_type == "object":
             return data["object"].box
-        grid = data["image"].num_nodes
-        if grid > 1:
-            raise ValueError(f"Spatial takes one image node, post {data.pair.id!r} has a grid of {grid}")
+        num_images = data["image"].num_nodes
+        if num_images > 1:
+            raise ValueError(f"Spatial takes one image node, post {data.pair.id!r} has a grid of {num_images}")
         width, height = data.pair.size or (float("nan"), float("nan"))
-        return torch.tensor([[0.0, 0.0, width, height]])[:grid]
+        return torch.tensor([[0.0, 0.0, width, height]])[:num_images]
 
 
 @dataclass(frozen=True)
 class Member(EdgeRule):
-    """An entity and the words of its span, in either direction (GEI, "entity-token")."""
+    """Connects entities and the tokens of their spans, in either direction (GEI, "entity-token")."""
 
     description = "{src}s and {dst}s are joined where the word lies in the entity's span"
     validate = False
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        """Return the edges between entities and their tokens, ``[2, edges]``.
+
+        Raises:
+            ValueError: for other node types.
+        """
         if {src, dst} != {"entity", "token"}:
             raise ValueError(f"Member joins entity and token, not {src} and {dst}")
-        index = _inside(data).nonzero().t()
+        index = _tokens_in_entities(data).nonzero().t()
         return index if src == "entity" else index.flip(0)
 
 
 @dataclass(frozen=True)
 class NearestWordOf(EdgeRule):
-    """A similar word and the token with which the word it resembles begins (MGCMT, eq. 2).
+    """Connects similar words to the first token of the word that they are neighbors of (MGCMT, eq. 2).
 
-    ``edge_attr`` is the cosine of the two, ``[edges, 1]``.
+    ``edge_attr`` ``[edges, 1]`` is the cosine similarity of the two.
     """
 
     description = "every {src} word reaches the {dst} that it resembles"
     validate = False
 
     def connect(self, data: HeteroData, src: str, dst: str) -> EdgeSet:
+        """Return the edges from similar words to tokens, with cosines.
+
+        Raises:
+            ValueError: for other node types.
+        """
         if (src, dst) != ("similar", "token"):
             raise ValueError(f"NearestWordOf joins similar to token, not {src} to {dst}")
         similar = data["similar"]
-        begins = data["token"].starts_word.nonzero()[:, 0]
-        index = torch.stack([torch.arange(num_nodes(data, "similar")), begins[similar.word]])
+        first_tokens = data["token"].starts_word.nonzero()[:, 0]
+        index = torch.stack([torch.arange(num_nodes(data, "similar")), first_tokens[similar.word]])
         return EdgeSet(index, edge_attr=similar.cosine[:, None])
 
 
 @dataclass(frozen=True)
 class InEntity(EdgeRule):
-    """Everything and the words that lie in an entity (GEI without entity nodes), in either direction."""
+    """Connects all nodes of a type and the tokens that lie in an entity (GEI without entity nodes)."""
 
     description = "{src}s and {dst}s are joined where the word lies in an entity"
     validate = False
     symmetric = True
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Tensor:
+        """Return the edges between tokens in entities and all nodes of the other type, ``[2, edges]``.
+
+        Raises:
+            ValueError: unless exactly one of the node types is ``token``.
+        """
         if (src == "token") == (dst == "token"):
             raise ValueError(f"InEntity joins token and another node type, not {src} and {dst}")
-        words = _inside(data).any(0)
-        index = _everything(num_nodes(data, src if dst == "token" else dst), len(words))
-        index = index[:, words[index[1]]]
+        in_entity = _tokens_in_entities(data).any(0)
+        index = _all_edges(num_nodes(data, src if dst == "token" else dst), len(in_entity))
+        index = index[:, in_entity[index[1]]]
         return index if dst == "token" else index.flip(0)
 
 
-def _inside(data: HeteroData) -> Tensor:
-    """Which token lies in which entity of its post, ``[entities, tokens]``, bool."""
+def _tokens_in_entities(data: HeteroData) -> Tensor:
+    """Return which token lies in which entity of its post, ``[entities, tokens]``, bool."""
     spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
     word = data["token"].word
     return (word >= spans[:, :1]) & (word < spans[:, 1:])

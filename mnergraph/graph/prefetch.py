@@ -1,4 +1,4 @@
-"""Rows that lie in a mapped file: read from the disk at once, not page by page."""
+"""Reading rows of a memory-mapped file in one request instead of page by page."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import mmap
 
 from torch import Tensor
 
-#: Rows of fewer bytes are there after one fault or two.
-WORTH_IT = 65_536
+#: Fewer bytes are read by one or two page faults anyway.
+MIN_BYTES = 65_536
 
-
-# Absent where the system takes no such advice (Windows).
+# None on systems without madvise (Windows)
 _WILLNEED = getattr(mmap, "MADV_WILLNEED", None)
-
-
 _madvise = None if _WILLNEED is None else ctypes.CDLL(None).madvise
 
 
 def prefetch(rows: Tensor) -> Tensor:
-    """The same rows, which the system was told will be read now, all of them.
+    """Advise the operating system to load these memory-mapped rows in one request; return them unchanged.
 
-    Where they are mapped and not yet in memory they then come in one request. A thread that touches them
-    unannounced waits for fault after fault, and each reads what lies around it, too. It is advice: nothing
-    happens to rows that lie in memory, or elsewhere than on the CPU.
+    Without the advice every page is loaded by a page fault of its own. Rows that are in memory already, on another
+    device, not contiguous, or fewer than `MIN_BYTES` are left alone.
+
+    Args:
+        rows: the rows, contiguous on the CPU to be prefetched.
     """
-    if _madvise is not None and rows.nbytes >= WORTH_IT and rows.device.type == "cpu" and rows.is_contiguous():
+    if _madvise is not None and rows.nbytes >= MIN_BYTES and rows.device.type == "cpu" and rows.is_contiguous():
         begin = rows.data_ptr() - rows.data_ptr() % mmap.PAGESIZE
         length = rows.data_ptr() + rows.nbytes - begin
         _madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), _WILLNEED)

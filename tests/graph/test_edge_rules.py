@@ -1,4 +1,4 @@
-"""Every kind of relation against a brute-force reading of what it says, in both directions."""
+"""Every edge rule against a brute-force computation of its definition, in both directions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mnergraph.graph import (
     Spatial,
     Windowed,
     collate,
-    pairs,
+    edge_index_from,
 )
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.pair import DetectedObject, Pair
@@ -59,14 +59,14 @@ def test_grounded(pair: Pair, tokens: str) -> None:
     wanted = {
         (t, o)
         for t, w in enumerate(word)
-        for o, thing in enumerate(pair.objects)
-        if thing.span is None or thing.span[0] <= w < thing.span[1]
+        for o, obj in enumerate(pair.objects)
+        if obj.span is None or obj.span[0] <= w < obj.span[1]
     }
     assert joined(pair, relations[0], **settings) == wanted
     assert joined(pair, relations[1], **settings) == {(o, t) for t, o in wanted}
 
 
-def test_special_tokens_hear_general_objects_only() -> None:
+def test_special_tokens_are_joined_to_general_objects_only() -> None:
     pair = Pair(("a", "b"), objects=(DetectedObject(span=(0, 2)), DetectedObject()))
     found = joined(
         pair,
@@ -87,7 +87,7 @@ def test_windowed(reach: int, words: int) -> None:
 
 
 def test_windowed_needs_a_reach() -> None:
-    with pytest.raises(ValueError, match="reach is a number of places, 0 or more, not -1"):
+    with pytest.raises(ValueError, match="reach is a number of positions, 0 or more, not -1"):
         Windowed(-1)
 
 
@@ -100,7 +100,7 @@ def test_complete(objects: int) -> None:
     assert relation.key not in data.edge_types
     index = schema.materialize(data)[relation.key].edge_index
     assert {tuple(edge) for edge in index.t().tolist()} == {(o, t) for o in range(objects) for t in range(2)}
-    index += 1  # nobody else's index changes with it
+    index += 1  # the cached index does not change with it
     assert int(schema.materialize(data)[relation.key].edge_index.sum()) == sum(range(objects)) * 2 + objects
 
 
@@ -136,31 +136,31 @@ def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
     return {(i, j): name for (i, j), name in zip(store.edge_index.t().tolist(), names, strict=True)}
 
 
-def test_the_picture_contains_every_box() -> None:
+def test_the_image_contains_every_box() -> None:
     objects = (
         DetectedObject(box=(0, 0, 10, 10)),
         DetectedObject(),
-        DetectedObject(box=(-3, 50, 104, 60)),  # detectors leave the picture by a pixel or two
+        DetectedObject(box=(-3, 50, 104, 60)),  # detectors exceed the image by a pixel or two
         DetectedObject(box=(0, 0, 100, 60)),
         DetectedObject(box=(99, 59, 140, 99)),
     )
     pair = Pair(("a",), size=(100, 60), objects=objects, image_features=torch.zeros(1, 2))
     assert spatial(pair, "image", "object") == {(0, o): "inside" for o in (0, 2, 3, 4)}
     back = spatial(pair, "object", "image")
-    # what fills the picture contains it as much as it is contained
+    # a box of the image's size contains the image and is contained in it
     assert back == {(0, 0): "cover", (2, 0): "cover", (3, 0): "inside", (4, 0): "cover"}
     assert spatial(pair, "image", "image") == {}
 
 
 @pytest.mark.parametrize("size", [None, (100, 60)])
 @pytest.mark.parametrize("rows", [0, 1])
-def test_no_picture_no_edge(size: tuple[int, int] | None, rows: int) -> None:
+def test_no_image_no_edge(size: tuple[int, int] | None, rows: int) -> None:
     pair = Pair(("a",), size=size, objects=(DetectedObject(box=(1, 1, 9, 9)),), image_features=torch.zeros(rows, 2))
     assert len(spatial(pair, "image", "object")) == int(size is not None and rows == 1)
     assert spatial(pair, "object", "object") == {}
 
 
-def test_kinds_refuse_types_they_do_not_join() -> None:
+def test_rules_refuse_other_node_types() -> None:
     pair = Pair(("a",), id="7", objects=(DetectedObject(),), image_features=torch.zeros(49, 2))
     for kind, text in (
         (Grounded(), "Grounded joins token and object, not token and token"),
@@ -177,19 +177,19 @@ def test_kinds_refuse_types_they_do_not_join() -> None:
 
 @dataclass(frozen=True)
 class SameLabel(EdgeRule):
-    """A user's own kind, in one method."""
+    """A user's own rule, in one method."""
 
     def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
-        labels = [thing.label for thing in data.pair.objects]
-        return pairs((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
+        labels = [obj.label for obj in data.pair.objects]
+        return edge_index_from((i, j) for i, a in enumerate(labels) for j, b in enumerate(labels) if a == b)
 
 
 @dataclass(frozen=True)
 class Faulty(EdgeRule):
-    """Returns what it is told to."""
+    """Returns whatever `what` returns."""
 
     what: Callable[[], Any]
-    sentence = "faulty"
+    description = "faulty"
 
     def connect(self, data: HeteroData, src: str, dst: str) -> Any:
         return self.what()
@@ -203,7 +203,7 @@ def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
-def test_resembles(pair: Pair, tokens: str) -> None:
+def test_nearest_word_of(pair: Pair, tokens: str) -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
     settings = {"tokenizer": tiny_encoder(["in"], hidden_size=8).tokenizer, "tokens": tokens, "nearest_words": near}
     data = edges_of(pair, relation, **settings)
@@ -219,7 +219,7 @@ def test_resembles(pair: Pair, tokens: str) -> None:
     assert (bare["similar"].num_nodes, bare[relation.key].edge_attr.shape) == (0, (0, 1))
 
 
-def test_resembles_batched() -> None:
+def test_nearest_word_of_batched() -> None:
     relation = Relation("similar", "augments", "token", NearestWordOf())
     builder = make_builder(Schema([relation]), nearest_words=near)
     batch = collate(builder.build_all([Pair(("rain", "a", "or")), Pair(("b",)), Pair(("c", "tree"))]))
@@ -227,18 +227,18 @@ def test_resembles_batched() -> None:
     assert str(Schema([relation])).endswith("every similar word reaches the token that it resembles.")
 
 
-def test_a_kind_of_ones_own() -> None:
+def test_custom_rule() -> None:
     pair = Pair(("a",), objects=tuple(DetectedObject(label) for label in "aba"))
     relation = Relation("object", "twin", "object", SameLabel())
     assert joined(pair, relation) == {(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)}
     assert joined(Pair(("a",)), relation) == set()
     assert str(Schema([relation])).endswith(
-        "(object, twin, object): objects and objects are joined by a rule of its own. It cannot reach the tags."
+        "(object, twin, object): objects and objects are joined by a custom rule. It cannot reach the tags."
     )
 
 
-def test_a_kind_with_types_and_geometry() -> None:
-    made = EdgeSet(pairs([(0, 1), (1, 0)]), torch.tensor([4, 2]), torch.ones(2, 3))
+def test_rule_with_types_and_features() -> None:
+    made = EdgeSet(edge_index_from([(0, 1), (1, 0)]), torch.tensor([4, 2]), torch.ones(2, 3))
     store = edges_of(Pair(("a", "b")), Relation("token", "x", "token", Faulty(lambda: made)))["token", "x", "token"]
     assert store.edge_type.tolist() == [4, 2]
     assert store.edge_attr.shape == (2, 3)
@@ -247,20 +247,26 @@ def test_a_kind_with_types_and_geometry() -> None:
 @pytest.mark.parametrize(
     ("made", "text"),
     [
-        ([(0, 1)], r"expected int64 \[2, edges\], got a list; `pairs` makes it"),
-        (None, r"expected int64 \[2, edges\], got a NoneType"),
-        (torch.zeros(3, 2, dtype=torch.long), r"expected int64 \[2, edges\], got torch.int64 \[3, 2\]"),
-        (torch.zeros(2, dtype=torch.long), r"expected int64 \[2, edges\], got torch.int64 \[2\]"),
-        (torch.zeros(2, 1), r"expected int64 \[2, edges\], got torch.float32 \[2, 1\]"),
+        ([(0, 1)], r"expected int64 \[2, edges\], as edge_index_from returns, got a list"),
+        (None, r"expected int64 \[2, edges\], as edge_index_from returns, got a NoneType"),
+        (
+            torch.zeros(3, 2, dtype=torch.long),
+            r"expected int64 .* as edge_index_from returns, got torch.int64 \[3, 2\]",
+        ),
+        (
+            torch.zeros(2, dtype=torch.long),
+            r"expected int64 .* as edge_index_from returns, got torch.int64 \[2\]",
+        ),
+        (torch.zeros(2, 1), r"expected int64 .* as edge_index_from returns, got torch.float32 \[2, 1\]"),
         (torch.tensor([[0, 2], [0, 0]]), "rows 0 to 2, but 2 token nodes"),
         (torch.tensor([[-1, 0], [0, 0]]), "rows -1 to 0, but 2 token nodes"),
         (torch.tensor([[0, 1], [0, 1]]), "rows 0 to 1, but 1 object nodes"),
-        (torch.tensor([[0, 1, 0], [0, 0, 0]]), "a pair is joined twice"),
-        (EdgeSet(pairs([(0, 0)]), torch.tensor([1, 2])), "2 rows of type for 1 edges"),
-        (EdgeSet(pairs([]), edge_attr=torch.ones(1, 2)), "1 rows of attr for 0 edges"),
+        (torch.tensor([[0, 1, 0], [0, 0, 0]]), "an edge occurs twice"),
+        (EdgeSet(edge_index_from([(0, 0)]), torch.tensor([1, 2])), "2 rows of edge_type for 1 edges"),
+        (EdgeSet(edge_index_from([]), edge_attr=torch.ones(1, 2)), "1 rows of edge_attr for 0 edges"),
     ],
 )
-def test_what_a_kind_may_not_return(made: Any, text: str) -> None:
+def test_invalid_edges(made: Any, text: str) -> None:
     pair = Pair(("a", "b"), id="77", objects=(DetectedObject(),))
     relation = Relation("token", "x", "object", Faulty(lambda: made))
     where = r"Faulty.connect for \(token, x, object\), post '77': "
@@ -271,14 +277,14 @@ def test_what_a_kind_may_not_return(made: Any, text: str) -> None:
 def test_a_relation_needs_an_instance_of_a_dataclass() -> None:
     class Bare(EdgeRule):
         def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
-            return pairs([])
+            return edge_index_from([])
 
     for wrong in (Complete, Bare(), "complete"):
-        with pytest.raises(TypeError, match=r"the kind of \(a, x, b\) must be an instance of a frozen dataclass"):
+        with pytest.raises(TypeError, match=r"the rule of \(a, x, b\) must be an instance of a frozen dataclass"):
             Relation("a", "x", "b", wrong)
 
 
-def test_pairs() -> None:
-    assert pairs([(1, 2), (3, 4)]).tolist() == [[1, 3], [2, 4]]
-    assert pairs([]).shape == (2, 0)
-    assert pairs([]).dtype == torch.long
+def test_edge_index_from() -> None:
+    assert edge_index_from([(1, 2), (3, 4)]).tolist() == [[1, 3], [2, 4]]
+    assert edge_index_from([]).shape == (2, 0)
+    assert edge_index_from([]).dtype == torch.long

@@ -20,7 +20,7 @@ from mnergraph.graph import (
     Schema,
     Windowed,
     collate,
-    pairs,
+    edge_index_from,
 )
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.nn.state import GraphState
@@ -59,7 +59,7 @@ def test_union_refuses_conflicts() -> None:
         TEXT | other
     with pytest.raises(ValueError, match="one schema tags token, the other piece"):
         TEXT | Schema(tags="piece")
-    with pytest.raises(ValueError, match=r"a relation stands twice among \(token, attends, token\), "):
+    with pytest.raises(ValueError, match=r"a relation is given twice among \(token, attends, token\), "):
         Schema([*TEXT, *other])
 
 
@@ -82,7 +82,7 @@ def test_access_and_metadata() -> None:
         hash(TEXT)
 
 
-def test_idle_relations_of_umgf() -> None:
+def test_unreachable_relations_of_umgf() -> None:
     schema = TEXT | Schema([Relation("object", "attends", "object", Complete())]) | GUIDES | BACK
     assert [r.key for r in schema.unreachable_relations()] == [
         ("object", "attends", "object"),
@@ -92,7 +92,7 @@ def test_idle_relations_of_umgf() -> None:
     assert [r.key for r in (TEXT | BACK).unreachable_relations(5)] == [("token", "guides", "object")]
 
 
-def test_idle_follows_chains() -> None:
+def test_unreachable_relations_of_a_chain() -> None:
     chain = Schema([Relation(a, "to", b, Complete()) for a, b in (("d", "c"), ("c", "b"), ("b", "token"))])
     assert [[r.src for r in chain.unreachable_relations(rounds)] for rounds in range(4)] == [["d", "c"], ["d"], [], []]
 
@@ -131,14 +131,14 @@ def test_materialized_batches_are_the_batch_materialized() -> None:
 
 @dataclass(frozen=True)
 class Named(EdgeRule):
-    """A kind whose fields are called as a relation's own are."""
+    """A rule whose fields have names of a relation's."""
 
     name: str
     src: int = 0
-    sentence = "the {dst}s called so"
+    description = "the {dst}s called so"
 
     def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
-        return pairs([])
+        return edge_index_from([])
 
 
 def test_saved_and_loaded() -> None:
@@ -153,10 +153,63 @@ def test_saved_and_loaded() -> None:
     assert loaded["object", "x", "token"].rule == Named("dog", src=3)
 
 
-def test_unknown_kind() -> None:
+def test_unknown_rule() -> None:
     saved = TEXT.to_dict()
-    saved["relations"][0]["kind"] = "Telepathic"
-    with pytest.raises(ValueError, match=r"relation kind 'Telepathic' is not known; imported: .*Complete, .*Windowed"):
+    for key in ("rule", "kind"):
+        saved["relations"][0].pop("rule", None)
+        saved["relations"][0][key] = "Telepathic"
+        with pytest.raises(
+            ValueError, match=r"edge rule 'Telepathic' is not imported; imported: .*Complete, .*Windowed"
+        ):
+            Schema.from_dict(saved)
+
+
+def test_rules_are_saved_by_module_and_name() -> None:
+    schema = TEXT | Schema([Relation("object", "x", "token", Named("dog", src=3))])
+    rules = [entry["rule"] for entry in schema.to_dict()["relations"]]
+    assert rules == ["Complete", f"{__name__}:Named"]
+
+
+def test_a_rule_of_the_same_name_does_not_replace_ours() -> None:
+    @dataclass(frozen=True)
+    class Complete(EdgeRule):
+        def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+            return edge_index_from([])
+
+    saved = TEXT.to_dict()
+    assert Schema.from_dict(saved) == TEXT
+    assert type(Schema.from_dict(saved)["token", "attends", "token"].rule) is not Complete
+    own = Schema([Relation("token", "attends", "token", Complete())])
+    assert type(Schema.from_dict(own.to_dict())["token", "attends", "token"].rule) is Complete
+    assert own != TEXT
+
+
+def test_schemas_of_version_0_1() -> None:
+    schema = SCHEMA | Schema([Relation("object", "x", "token", Named("dog", src=3))])
+    saved = schema.to_dict()
+    for entry in saved["relations"]:
+        entry["kind"] = entry.pop("rule").rpartition(":")[2]
+    assert Schema.from_dict(saved) == schema
+
+
+def twin() -> type[EdgeRule]:
+    @dataclass(frozen=True)
+    class Twin(EdgeRule):
+        def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
+            return edge_index_from([])
+
+    return Twin
+
+
+def test_two_rules_of_one_name_are_an_error() -> None:
+    first, second = twin(), twin()
+    saved = Schema([Relation("token", "x", "token", first())]).to_dict()
+    assert second.__qualname__ == first.__qualname__
+    with pytest.raises(ValueError, match=r"rule .*Twin' is ambiguous: \d classes have the name .*rename all but one"):
+        Schema.from_dict(saved)
+    saved["relations"][0]["kind"] = "Twin"
+    del saved["relations"][0]["rule"]
+    with pytest.raises(ValueError, match="edge rule 'Twin' is ambiguous"):
         Schema.from_dict(saved)
 
 
@@ -169,7 +222,7 @@ def test_unknown_kind() -> None:
     ],
     ids=str,
 )
-def test_symmetric_kinds_are_drawn_once_and_equal_both_drawn(kind: EdgeRule, ends: tuple[str, str]) -> None:
+def test_edges_of_symmetric_rules_are_computed_once(kind: EdgeRule, ends: tuple[str, str]) -> None:
     there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
     both = Schema([there, back])
     for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:

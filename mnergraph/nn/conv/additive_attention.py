@@ -1,4 +1,4 @@
-"""Additive attention along any relation."""
+"""Additive attention along one relation."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mnergraph.nn.conv.attention import DENSE_ABOVE, aggregate, masked_softmax
 
 
 class AdditiveWeights(nn.Module):
-    """The weights of additive attention, and nothing learned: hooked as `AttentionWeights` are, of one head.
+    """The weights of additive attention. Has no parameters; a module of its own so that the weights can be hooked.
 
-    alpha_ij = softmax over the senders j that receiver i hears of  w . tanh(q_i + k_j)
+    alpha_ij = softmax over the source nodes j of target node i of  w . tanh(q_i + k_j)
     """
 
     def forward(
         self, query: Tensor, key: Tensor, edges: Edges, dense: bool, score: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Weights of one relation, shaped as `AttentionWeights` says.
+        """Return the weights of one relation, of one head, in the form of `AttentionWeights`.
 
         Args:
-            query: ``[dst nodes, 1, width]``.
-            key: ``[src nodes, 1, width]``.
-            edges: the relation.
-            dense: which reading to use.
-            score: the linear map w, ``[..., width]`` to ``[..., 1]``.
+            query: ``[dst nodes, 1, attention_size]``.
+            key: ``[src nodes, 1, attention_size]``.
+            edges: the relation's edges.
+            dense: whether to compute dense weights.
+            score: the linear map w, ``[..., attention_size]`` to ``[..., 1]``.
         """
         if not dense:
             src, dst = edges.index
             return masked_softmax(score(torch.tanh(query[dst] + key[src]))[..., 0], edges, dense)
-        # [sentences, heads, dst slots, src slots, width]
+        # [graphs, heads, max dst nodes, max src nodes, attention_size]
         hidden = torch.tanh(
             edges.dst.to_dense(query).transpose(1, 2)[:, :, :, None]
             + edges.src.to_dense(key).transpose(1, 2)[:, :, None]
@@ -41,16 +41,16 @@ class AdditiveWeights(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """Attention whose scores a hidden layer of both sides makes (Bahdanau et al., 2015, appendix A.1.2).
+    """Additive attention (Bahdanau et al., 2015, appendix A.1.2).
 
     out_i = sum over j of alpha_ij x_j,  alpha_ij = softmax_j w . tanh(W_q x_i + W_k x_j + b)
 
-    The senders pass as they are; a receiver that hears nobody gets zeros.
+    Source nodes have no value projection. A target node without incoming edges gets zeros.
 
     Args:
-        hidden_size: features of the senders, and so of the result.
-        attention_size: of the layer that scores.
-        query_size: features of the receivers; by default as many.
+        hidden_size: features of the source nodes, and so of the result.
+        attention_size: features of the hidden layer that computes the scores.
+        query_size: features of the target nodes; by default ``hidden_size``.
     """
 
     def __init__(self, hidden_size: int, attention_size: int, *, query_size: int | None = None) -> None:
@@ -61,7 +61,7 @@ class AdditiveAttention(nn.Module):
         self.weights = AdditiveWeights()
 
     def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
-        """``[src nodes, width]``, ``[dst nodes, queries]`` -> ``[dst nodes, width]``."""
+        """``[src nodes, hidden_size]``, ``[dst nodes, query_size]`` -> ``[dst nodes, hidden_size]``."""
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.weights(self.query(x_dst)[:, None], self.key(x_src)[:, None], edges, dense, score=self.score)
         return aggregate(weights.to(x_src.dtype), x_src[:, None], edges, dense).flatten(1)

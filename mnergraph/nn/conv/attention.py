@@ -1,4 +1,4 @@
-"""Multi-head attention along any relation, dense or sparse, with one set of parameters."""
+"""Multi-head attention along one relation, dense or sparse, with one set of parameters."""
 
 from __future__ import annotations
 
@@ -8,79 +8,88 @@ from torch_geometric.utils import softmax
 
 from mnergraph.graph.layout import Edges
 
-#: Dense from this share of joined pairs on; on a CPU the two meet near 0.05 to 0.1.
+#: Density from which dense weights are computed; on a CPU both take the same time at 0.05 to 0.1.
 DENSE_ABOVE = 0.1
 
 
 class AttentionWeights(nn.Module):
-    """The weights themselves, and nothing learned: what one hooks to look at attention.
+    """The weights of dot-product attention. Has no parameters; a module of its own so that the weights can be hooked.
 
-    alpha_ij = softmax over the senders j that receiver i hears of  q_i . k_j / sqrt(head width)
+    alpha_ij = softmax over the source nodes j of target node i of  q_i . k_j / sqrt(head_size)
     """
 
     def forward(self, query: Tensor, key: Tensor, edges: Edges, dense: bool) -> Tensor:
-        """Weights of one relation.
+        """Return the weights of one relation.
 
         Args:
-            query: ``[dst nodes, heads, head width]``.
-            key: ``[src nodes, heads, head width]``.
-            edges: the relation.
-            dense: which reading to use.
+            query: ``[dst nodes, heads, head_size]``.
+            key: ``[src nodes, heads, head_size]``.
+            edges: the relation's edges.
+            dense: whether to compute dense weights.
 
         Returns:
-            dense ``[sentences, heads, dst slots, src slots]``, anything where a receiver hears nobody;
+            dense ``[graphs, heads, max dst nodes, max src nodes]``, undefined for target nodes without incoming edges;
             sparse ``[edges, heads]``.
         """
         query = query * query.shape[-1] ** -0.5
         if not dense:
             src, dst = edges.index
             return masked_softmax((query[dst] * key[src]).sum(-1), edges, dense)
-        # [sentences, heads, dst, width] @ [sentences, heads, width, src]
+        # [graphs, heads, dst, head_size] @ [graphs, heads, head_size, src]
         return masked_softmax(
             edges.dst.to_dense(query).transpose(1, 2) @ edges.src.to_dense(key).permute(0, 2, 3, 1), edges, dense
         )
 
 
 def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
-    """Softmax over every receiver's senders, of scores shaped as the weights of `AttentionWeights` are."""
+    """Return the softmax over the source nodes of every target node.
+
+    Args:
+        scores: in the form of the weights that `AttentionWeights` returns.
+        edges: the relation's edges.
+        dense: whether the scores are dense.
+    """
     if not dense:
         return softmax(scores, edges.index[1], num_nodes=edges.dst.num_nodes)
-    unheard = ~edges.mask[:, None]
-    return scores.masked_fill(unheard, torch.finfo(scores.dtype).min).softmax(-1)
+    no_edge = ~edges.mask[:, None]
+    return scores.masked_fill(no_edge, torch.finfo(scores.dtype).min).softmax(-1)
 
 
 def aggregate(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tensor:
-    """Every receiver's senders, weighted and summed; zeros for a receiver that hears nobody.
+    """Return the weighted sum over the source nodes of every target node; zeros without incoming edges.
 
     Args:
         weights: as `AttentionWeights` returns them.
-        value: ``[src nodes, heads, head width]``.
-        edges: the relation.
-        dense: which reading the weights are in.
+        value: ``[src nodes, heads, head_size]``.
+        edges: the relation's edges.
+        dense: whether the weights are dense.
 
     Returns:
-        ``[dst nodes, heads, head width]``.
+        ``[dst nodes, heads, head_size]``.
     """
     if not dense:
-        senders, receivers = edges.index
-        nothing = value.new_zeros(edges.dst.num_nodes, *value.shape[1:])
-        return nothing.index_add(0, receivers, weights[..., None] * value[senders])
-    # [sentences, heads, dst, src] @ [sentences, heads, src, head width]
-    found = weights @ edges.src.to_dense(value).transpose(1, 2)
-    return edges.dst.to_flat(found.transpose(1, 2) * edges.has_incoming[:, :, None, None])
+        src, dst = edges.index
+        zeros = value.new_zeros(edges.dst.num_nodes, *value.shape[1:])
+        return zeros.index_add(0, dst, weights[..., None] * value[src])
+    # [graphs, heads, dst, src] @ [graphs, heads, src, head_size]
+    messages = weights @ edges.src.to_dense(value).transpose(1, 2)
+    return edges.dst.to_flat(messages.transpose(1, 2) * edges.has_incoming[:, :, None, None])
 
 
 class RelationAttention(nn.Module):
     """Scaled dot-product attention with several heads (Vaswani et al., 2017, section 3.2).
 
-    out_i = W_o [sum over j of alpha_ij^h W_v^h x_j]_h;  a receiver that hears nobody gets zeros before W_o.
+    out_i = W_o [sum over j of alpha_ij^h W_v^h x_j]_h;  zeros before W_o for a target node without incoming edges.
 
     Args:
-        hidden_size: features of senders and receivers.
-        num_heads: heads; they divide the width.
-        dropout: share of the weights that is dropped in training.
-        value: whether the senders pass a linear map; UMGF's released code has none over objects.
-        output: whether the heads pass one.
+        hidden_size: features of source and target nodes.
+        num_heads: number of heads; divides ``hidden_size``.
+        dropout: dropout rate of the attention weights.
+        value: whether there is a value projection W_v; UMGF's released code has none over objects.
+        output: whether there is an output projection W_o.
+
+    Raises:
+        ValueError: when the heads do not divide the hidden size.
     """
 
     def __init__(
@@ -97,11 +106,11 @@ class RelationAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
-        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
-        split = (self.num_heads, x_dst.shape[-1] // self.num_heads)
-        # [nodes, heads, head width]
-        query, key = self.query(x_dst).unflatten(-1, split), self.key(x_src).unflatten(-1, split)
-        value = self.value(x_src).unflatten(-1, split).to(query.dtype)
+        """``[src nodes, hidden_size]``, ``[dst nodes, hidden_size]`` -> ``[dst nodes, hidden_size]``."""
+        heads = (self.num_heads, x_dst.shape[-1] // self.num_heads)
+        # [nodes, heads, head_size]
+        query, key = self.query(x_dst).unflatten(-1, heads), self.key(x_src).unflatten(-1, heads)
+        value = self.value(x_src).unflatten(-1, heads).to(query.dtype)
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.dropout(self.weights(query, key, edges, dense)).to(value.dtype)
         return self.output(aggregate(weights, value, edges, dense).flatten(1))

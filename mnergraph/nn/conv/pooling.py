@@ -1,4 +1,4 @@
-"""Messages without parameters: the maximum, the sum or the mean of the senders."""
+"""Messages without parameters: the maximum, the sum or the mean of the source nodes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from mnergraph.graph.layout import Edges
 
 
 class SpanPooling(nn.Module):
-    """Every receiver takes the maximum or the sum of its senders, feature by feature; nothing is learned.
+    """The elementwise maximum or sum of the source nodes' features, such as span pooling (GEI, section 2.1).
 
-    From words to entities ``max`` is span pooling (GEI, section 2.1). Who hears nobody gets zeros.
+    A target node without incoming edges gets zeros.
+
+    Args:
+        mode: ``"max"`` or ``"sum"``.
+
+    Raises:
+        ValueError: for another mode.
     """
 
     def __init__(self, mode: Literal["max", "sum"]) -> None:
@@ -22,18 +28,28 @@ class SpanPooling(nn.Module):
         self.mode = mode
 
     def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges) -> Tensor:
-        """``[src nodes, width]``, ``[dst nodes, width]`` -> ``[dst nodes, width]``."""
-        senders, receivers = edges.index
-        sent, nodes = x_src.index_select(0, senders), edges.dst.num_nodes
+        """``[src nodes, hidden_size]``, ``[dst nodes, any]`` -> ``[dst nodes, hidden_size]``."""
+        src, dst = edges.index
+        messages, num_dst = x_src.index_select(0, src), edges.dst.num_nodes
         if self.mode == "sum":
-            return segment_sum(sent, receivers, nodes)
-        empty = sent.new_zeros(nodes, sent.shape[-1])
-        return empty.scatter_reduce(0, receivers[:, None].expand_as(sent), sent, "amax", include_self=False)
+            return segment_sum(messages, dst, num_dst)
+        zeros = messages.new_zeros(num_dst, messages.shape[-1])
+        return zeros.scatter_reduce(0, dst[:, None].expand_as(messages), messages, "amax", include_self=False)
 
 
-def segment_sum(x: Tensor, owner: Tensor, owners: int, *, mean: bool = False) -> Tensor:
-    """Rows summed, or averaged, by owner: ``[rows, width] -> [owners, width]``, zeros for owners of none."""
-    total = x.new_zeros(owners, x.shape[-1]).index_add(0, owner, x)
+def segment_sum(x: Tensor, index: Tensor, num_segments: int, *, mean: bool = False) -> Tensor:
+    """Return the sum, or the mean, of the rows of every segment; zeros for an empty segment.
+
+    Args:
+        x: ``[rows, features]``.
+        index: the segment of every row, ``[rows]``, int64.
+        num_segments: number of segments.
+        mean: return means.
+
+    Returns:
+        ``[num_segments, features]``.
+    """
+    total = x.new_zeros(num_segments, x.shape[-1]).index_add(0, index, x)
     if not mean:
         return total
-    return total / owner.bincount(minlength=owners).clamp(min=1)[:, None].to(x.dtype)
+    return total / index.bincount(minlength=num_segments).clamp(min=1)[:, None].to(x.dtype)
