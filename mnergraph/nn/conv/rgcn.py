@@ -43,7 +43,7 @@ class RelationalConvolution(nn.Module):
         """
         if edges.type is None:
             raise ValueError(
-                "RelationalConvolution needs edge types, and this relation's edges have none; use a rule such as Spatial"
+                "RelationalConvolution needs edge types, and this relation's edges have none; use Spatial"
             )
         src, dst = edges.index
         num_edge_types, num_dst = len(self.weight), edges.dst.num_nodes
