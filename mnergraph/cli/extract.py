@@ -16,7 +16,7 @@ from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.extractor import Extractor
-from mnergraph.features.vision.image_io import ImageIssue, open_image, summary
+from mnergraph.features.vision.image_io import ImageIssue, open_image, summarize_issues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ class ImageTask:
     @property
     def key(self) -> str:
         """Under which the store keeps it."""
-        return key_of(self.path, self.phrases)
+        return image_key(self.path, self.phrases)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ExtractionSummary:
         if self.elsewhere:
             parts.append(f"{self.elsewhere} in other shares")
         told = f"{self.pictures} pictures: {', '.join(parts)}"
-        return told + (f"\n{summary(self.faults)}" if self.faults else "")
+        return told + (f"\n{summarize_issues(self.faults)}" if self.faults else "")
 
 
 def features(
@@ -106,7 +106,7 @@ def features(
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
-    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.reads_phrases else None)
+    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.needs_phrases else None)
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
         plot_stored(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
@@ -150,17 +150,17 @@ def _extract(
         todo = list(reversed(by_key.values()))
         seen = extractor.extract(
             [one.path for one in todo],
-            [one.phrases or () for one in todo] if extractor.reads_phrases else None,
+            [one.phrases or () for one in todo] if extractor.needs_phrases else None,
             batch_size=batch_size,
-            workers=workers,
+            num_workers=workers,
             device=device,
             progress=progress,
         )
         faults = []
         for one, found in zip(todo, seen, strict=True):
-            writer.add(keys[one], *record_of(found))
-            if found.fault:
-                faults.append(found.fault)
+            writer.add(keys[one], *to_store_entry(found))
+            if found.issue:
+                faults.append(found.issue)
     return ExtractionSummary(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
 
 

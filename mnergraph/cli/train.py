@@ -118,5 +118,5 @@ def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
     return {
         "name": type(splits["train"]).__name__,
         **{f"{name} posts": len(posts) for name, posts in splits.items()},
-        **{f"{name} sha256": checksum(posts.raw_paths[0]) for name, posts in splits.items()},
+        **{f"{name} sha256": file_sha256(posts.raw_paths[0]) for name, posts in splits.items()},
     }

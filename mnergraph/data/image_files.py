@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from mnergraph.features.vision.image_io import ImageError, ImageIssue, checksum, open_image
+from mnergraph.features.vision.image_io import ImageError, ImageIssue, file_sha256, open_image
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
 
@@ -48,7 +48,7 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
     for paths in by_size.values():
         if len(paths) >= copies or sha256:
             for path in paths:
-                by_content[checksum(path)].append(path.stem)
+                by_content[file_sha256(path)].append(path.stem)
     return {
         name for content, names in by_content.items() if len(names) >= copies or content in sha256 for name in names
     }
@@ -57,6 +57,6 @@ def placeholders(folder: str | Path, *, copies: int = 10, sha256: Collection[str
 def check_image(path: Path, id: str) -> ImageIssue | None:
     """What is unusual about a picture, or None; decodes it, unless that would take too much memory."""
     try:
-        return open_image(path, id).fault
+        return open_image(path, id).issue
     except ImageError as error:
-        return error.fault
+        return error.issue

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text
-from mnergraph.data.datasets.twitter import TwitterBenchmark, published
+from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text_file
+from mnergraph.data.datasets.twitter import TwitterBenchmark, published_split
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import check_image, image_path_of
-from mnergraph.features.vision.image_io import HANDLED, ImageIssue, checksum
+from mnergraph.features.vision.image_io import HANDLED, ImageIssue, file_sha256
 from mnergraph.labels import invalid_inside_tags, tags_to_spans
 from mnergraph.pair import Pair
 
@@ -70,11 +70,11 @@ class Report:
         if self.text_leaks:
             other = sum(leak.differs for leak in self.text_leaks)
             what = f"{len(self.text_leaks)} texts in several splits, {other} with other labels"
-            found.append(_some(what, self.text_leaks))
+            found.append(_first_few(what, self.text_leaks))
         if self.id_leaks:
             other = sum(leak.differs for leak in self.id_leaks)
             what = f"{len(self.id_leaks)} ids in several splits, {other} with other words"
-            found.append(_some(what, self.id_leaks))
+            found.append(_first_few(what, self.id_leaks))
         return [*found, *self._pictures(harmless=False)]
 
     @property
@@ -83,10 +83,10 @@ class Report:
         return self._pictures(harmless=True)
 
     def _pictures(self, *, harmless: bool) -> list[str]:
-        chosen = [fault for fault in self.pictures if (fault.kind in HANDLED) == harmless]
+        chosen = [fault for fault in self.pictures if (fault.code in HANDLED) == harmless]
         return [
-            _some(f"{count} pictures {kind}", [fault.detail for fault in chosen if fault.kind == kind])
-            for kind, count in Counter(fault.kind for fault in chosen).items()
+            _first_few(f"{count} pictures {kind}", [fault.detail for fault in chosen if fault.code == kind])
+            for kind, count in Counter(fault.code for fault in chosen).items()
         ]
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Report:
         return "\n".join([str(self.folder), *lines, "problems:" if problems else "no problems", *problems])
 
 
-def _some(what: str, things: Sequence[object], most: int = 5) -> str:
+def _first_few(what: str, things: Sequence[object], most: int = 5) -> str:
     return f"{what}: {'; '.join(map(str, things[:most]))}{'; ...' if len(things) > most else ''}"
 
 
@@ -131,7 +131,7 @@ def verify(
     """
     folder = source.folder if isinstance(source, PostDataset) else Path(source).expanduser()
     raw = folder / "raw"
-    texts = {name: path for name in SPLITS if (path := find_text(folder, name) or find_text(raw, name))}
+    texts = {name: path for name in SPLITS if (path := find_text_file(folder, name) or find_text_file(raw, name))}
     if not texts:
         raise FileNotFoundError(f"no train.txt, valid.txt or test.txt in {folder} or {raw}")
     if isinstance(source, PostDataset):
@@ -139,11 +139,11 @@ def verify(
     places = [Path(images)] if images else [raw / "images", folder / "images"]
     place = next((path for path in places if path.is_dir()), None)
     faults = [f"{images} is no folder of pictures"] if images and not place else []
-    posts = {name: _posts(path, source, faults) for name, path in texts.items()}
-    splits = {name: _counts(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
+    posts = {name: _read_posts(path, source, faults) for name, path in texts.items()}
+    splits = {name: _split_report(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
     coverage, strangers = _coverage(evidence or Evidence.from_folder(raw, folder), posts, faults)
-    by_id = _shared(posts, lambda pair: pair.id, lambda pair: pair.words)
-    pictures = _pictures(place, posts, progress) if place else []
+    by_id = _shared_between_splits(posts, lambda pair: pair.id, lambda pair: pair.words)
+    pictures = _image_issues(place, posts, progress) if place else []
     return Report(folder, splits, leaks(posts), by_id, place, pictures, coverage, strangers, faults)
 
 
@@ -152,10 +152,10 @@ def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
 
     Also across data sets: ``leaks({"GMNER train": ..., "Twitter2017 test": ...})``.
     """
-    return _shared(posts, lambda pair: "".join(pair.words), lambda pair: pair.labels)
+    return _shared_between_splits(posts, lambda pair: "".join(pair.words), lambda pair: pair.labels)
 
 
-def _shared(
+def _shared_between_splits(
     posts: Mapping[str, Sequence[Pair]], key: Callable[[Pair], str], value: Callable[[Pair], object]
 ) -> list[Leak]:
     found: dict[str, list[tuple[str, Pair]]] = defaultdict(list)
@@ -169,7 +169,7 @@ def _shared(
     ]
 
 
-def _posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> list[Pair]:
+def _read_posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> list[Pair]:
     try:
         pairs = read_conll(path)
         return source.select(pairs) if isinstance(source, PostDataset) else pairs
@@ -178,10 +178,10 @@ def _posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> l
         return []
 
 
-def _counts(
+def _split_report(
     path: Path, name: str, pairs: list[Pair], source: PostDataset | str | Path, faults: list[str]
 ) -> SplitReport:
-    found = checksum(path)
+    found = file_sha256(path)
     if isinstance(source, TwitterBenchmark) and found != source.sha256[name]:
         kind = type(source).__name__
         faults.append(f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}")
@@ -192,7 +192,7 @@ def _counts(
     return SplitReport(
         path=path,
         sha256=found,
-        published=published(found),
+        published=published_split(found),
         posts=len(pairs),
         words=sum(len(pair.words) for pair in pairs),
         entities=Counter(span.type for labels in tags for span in tags_to_spans(labels, strict=True)),
@@ -220,7 +220,7 @@ def _coverage(
     return counted, strangers
 
 
-def _pictures(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:
+def _image_issues(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:
     ids = dict.fromkeys(pair.id for pairs in posts.values() for pair in pairs)
     found = []
     for id in tqdm(ids, desc="pictures", unit="picture", disable=not progress):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from mnergraph.features.text.encoder import without_bars
+from mnergraph.features.text.encoder import without_progress_bars
 
 #: Stands where weights are wanted that nobody trained.
 RANDOM: Final = "random"
@@ -32,7 +32,7 @@ IMAGENET, COCO = "imagenet", "coco"
 PRETRAINED: Final = "pretrained"
 
 
-_to_come = ContextVar("to_come", default=False)
+_skip_pretrained = ContextVar("to_come", default=False)
 
 
 def from_torchvision(
@@ -40,7 +40,7 @@ def from_torchvision(
     weights: str,
     build: Callable[..., nn.Module],
     *,
-    published: str,
+    published_alias: str,
     seed: int = 0,
     head: str | None = None,
 ) -> nn.Module:
@@ -51,7 +51,7 @@ def from_torchvision(
         weights: ``random``, the word for the published ones, the name of some of the published ones
             (``IMAGENET1K_V1``), or the path of a state dict.
         build: makes it, given published ``weights`` or None.
-        published: the word for torchvision's newest published weights.
+        published_alias: the word for torchvision's newest published weights.
         seed: of random weights.
         head: prefix of the weights of a classifier that is taken off; a file may hold them or not.
 
@@ -63,8 +63,8 @@ def from_torchvision(
 
     weights = RANDOM if _to_come.get() else weights
     kinds = torchvision.models.get_model_weights(name)
-    if weights == published or weights in kinds.__members__:
-        chosen = kinds.DEFAULT if weights == published else kinds[weights]
+    if weights == published_alias or weights in kinds.__members__:
+        chosen = kinds.DEFAULT if weights == published_alias else kinds[weights]
         try:
             net = build(weights=chosen)
         except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: a checksum that is wrong
@@ -75,31 +75,31 @@ def from_torchvision(
     else:
         if weights != RANDOM and not Path(weights).is_file():
             raise FileNotFoundError(
-                f"weights={weights!r} is neither {RANDOM!r}, {published!r} nor a file of weights; "
+                f"weights={weights!r} is neither {RANDOM!r}, {published_alias!r} nor a file of weights; "
                 f"torchvision has {', '.join(kind.name for kind in kinds)} of {name}, "
                 f"the newest at {kinds.DEFAULT.url}"
             )
         with seeded(seed):
             net = build(weights=None)
         if weights != RANDOM:
-            _load(net, Path(weights), name, head)
+            _load_state_dict(net, Path(weights), name, head)
     if head is not None:
         setattr(net, head, nn.Identity())
     return net.eval().requires_grad_(False)
 
 
 def from_transformers(
-    kind: Any, name: str, weights: str, *, what: str, seed: int = 0, spare: tuple[str, ...] = ()
+    auto_class: Any, name: str, weights: str, *, description: str, seed: int = 0, optional_parts: tuple[str, ...] = ()
 ) -> PreTrainedModel:
     """A model of transformers by hub name or folder, in evaluation mode and frozen.
 
     Args:
-        kind: an Auto class.
+        auto_class: an Auto class.
         name: hub name or folder; random weights need its ``config.json`` alone.
         weights: ``pretrained`` or ``random``.
-        what: what it is, for messages.
+        description: what it is, for messages.
         seed: of random weights.
-        spare: parts that it can do without: one that the weights found lack is taken off.
+        optional_parts: parts that it can do without: one that the weights found lack is taken off.
 
     Raises:
         OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
@@ -111,29 +111,29 @@ def from_transformers(
     try:
         if weights == RANDOM:
             with seeded(seed):
-                model = kind.from_config(AutoConfig.from_pretrained(name))
+                model = auto_class.from_config(AutoConfig.from_pretrained(name))
         else:
-            with without_bars(), _without_report():
-                model, told = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-            for part in spare:
+            with without_progress_bars(), _without_loading_report():
+                model, told = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+            for part in optional_parts:
                 if any(key.startswith(f"{part}.") for key in told["missing_keys"]):
                     setattr(model, part, None)
-            missing = sorted(key for key in told["missing_keys"] if key.split(".")[0] not in spare)
+            missing = sorted(key for key in told["missing_keys"] if key.split(".")[0] not in optional_parts)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"no {what} at {name!r}: give the name of one on the Hugging Face hub while online, or a "
+            f"no {description} at {name!r}: give the name of one on the Hugging Face hub while online, or a "
             "folder with its config.json, model.safetensors and preprocessor_config.json; weights='random' "
             f"needs no model.safetensors and says so in its name ({error})"
         ) from error
     if missing:
         raise ValueError(
             f"{name} has no weights for {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}: "
-            f"it is no {what}, or not whole"
+            f"it is no {description}, or not whole"
         )
     return model.eval().requires_grad_(False)
 
 
-def checksum(net: nn.Module) -> str:
+def state_dict_sha256(net: nn.Module) -> str:
     """SHA-256 of all weights and buffers by name: the same for the same weights, wherever they lie."""
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
@@ -148,7 +148,7 @@ def display_name(name: str) -> str:
     return path.resolve().name if path.is_dir() else path.stem if path.is_file() else name
 
 
-def named_weights(weights: str, seed: int) -> str:
+def weights_name(weights: str, seed: int) -> str:
     """What torchvision's weights are called in names; random ones tell their seed."""
     return f"{RANDOM}-seed{seed}" if weights == RANDOM else display_name(weights)
 
@@ -156,11 +156,11 @@ def named_weights(weights: str, seed: int) -> str:
 @contextmanager
 def skip_pretrained() -> Iterator[None]:
     """Inside, networks of torchvision are built with any weights, as others will be loaded into them."""
-    token = _to_come.set(True)
+    token = _skip_pretrained.set(True)
     try:
         yield
     finally:
-        _to_come.reset(token)
+        _skip_pretrained.reset(token)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
+def _without_loading_report() -> Iterator[None]:
     """Without transformers' table of missing and surplus weights, of which we make errors ourselves."""
     level = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
@@ -182,7 +182,7 @@ def _without_report() -> Iterator[None]:
         hf_logging.set_verbosity(level)
 
 
-def _load(net: nn.Module, path: Path, name: str, head: str | None) -> None:
+def _load_state_dict(net: nn.Module, path: Path, name: str, head: str | None) -> None:
     """Gives a network the weights of a file, those of its head left out where it will lose it."""
     try:
         state = (
@@ -205,26 +205,26 @@ def _load(net: nn.Module, path: Path, name: str, head: str | None) -> None:
         ) from error
 
 
-def named(model: str, weights: str, seed: int) -> str:
+def name_with_weights(model: str, weights: str, seed: int) -> str:
     """What a model is called in folders and records; where its weights are random, it says so."""
     return display_name(model).replace("/", "--") + (f"-random-seed{seed}" if weights == RANDOM else "")
 
 
-def processor(kind: Any, model: str) -> Any:
+def load_processor(auto_class: Any, model: str) -> Any:
     """The processor of a model of transformers, by hub name or folder.
 
     Args:
-        kind: AutoImageProcessor or AutoProcessor.
+        auto_class: AutoImageProcessor or AutoProcessor.
         model: hub name or folder.
 
     Raises:
         OSError: when it is not there; the message names the files that are wanted.
     """
     try:
-        return kind.from_pretrained(model)
+        return auto_class.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"no {kind.__name__} for {model!r}: beside the model lie preprocessor_config.json or "
+            f"no {auto_class.__name__} for {model!r}: beside the model lie preprocessor_config.json or "
             f"processor_config.json and, where it reads or writes text, its tokenizer's files ({error})"
         ) from error
 
@@ -237,6 +237,6 @@ def pixel_tensors(processor: Any, picture: Image.Image) -> dict[str, Tensor]:
     return wanted if mask is None or mask.all() else {**wanted, "pixel_mask": mask[0]}
 
 
-def facts(processor: Any) -> dict[str, Any]:
+def processor_settings(processor: Any) -> dict[str, Any]:
     """What a processor does to a picture, as plain JSON."""
     return json.loads(getattr(processor, "image_processor", processor).to_json_string())

@@ -65,7 +65,7 @@ def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
     Raises:
         ValueError: for a different number of sentences, or of tags in a sentence, which it names.
     """
-    _refuse_uneven(gold, predicted)
+    _check_lengths(gold, predicted)
     lenient, lenient_by_type = _report(gold, predicted, strict=False)
     strict, strict_by_type = _report(gold, predicted, strict=True)
     return Scores(lenient, strict, lenient_by_type, strict_by_type)
@@ -80,7 +80,7 @@ def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *,
     Raises:
         ValueError: as `score` does.
     """
-    _refuse_uneven(gold, predicted)
+    _check_lengths(gold, predicted)
     rows = []
     for told, said in zip(gold, predicted, strict=True):
         true, found = set(tags_to_spans(told, strict=strict)), set(tags_to_spans(said, strict=strict))
@@ -89,19 +89,21 @@ def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *,
 
 
 #: What can be wrong with an entity; what is not wrong is ``right``.
-ERRORS = ("missed", "spurious", "boundary", "type")
+ERROR_TYPES = ("missed", "spurious", "boundary", "type")
 
 
 def classify_errors(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
-    """For every gold and every predicted entity of a sentence ``right``, or one of `ERRORS`.
+    """For every gold and every predicted entity of a sentence ``right``, or one of `ERROR_TYPES`.
 
     ``type``: the other side has the same words with another type. ``boundary``: it has an entity that shares
     some of the words. Else a gold entity is ``missed``, and a predicted one ``spurious``.
     """
-    return [_kind(span, predicted, "missed") for span in gold], [_kind(span, gold, "spurious") for span in predicted]
+    return [_classify_error(span, predicted, "missed") for span in gold], [
+        _classify_error(span, gold, "spurious") for span in predicted
+    ]
 
 
-def _kind(span: Span, others: Sequence[Span], alone: str) -> str:
+def _classify_error(span: Span, others: Sequence[Span], alone: str) -> str:
     start, end, _ = span
     if any(tuple(other) == tuple(span) for other in others):
         return "right"
@@ -110,7 +112,7 @@ def _kind(span: Span, others: Sequence[Span], alone: str) -> str:
     return "boundary" if any(other.start < end and other.end > start for other in others) else alone
 
 
-def _refuse_uneven(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences of gold tags, {len(predicted)} of predicted ones")
     for place, (told, said) in enumerate(zip(gold, predicted, strict=True)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: Posts times trials that are drawn at once.
-AT_ONCE = 2**22
+CHUNK_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def compare(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed
         seed: of the draws.
     """
     low, high = bootstrap(first, second, trials=trials, seed=seed)
-    p = randomisation(first, second, trials=trials, seed=seed)
-    first, second = _paired(first, second)
+    p = randomization(first, second, trials=trials, seed=seed)
+    first, second = _check_paired(first, second)
     return Difference(float(_f1(first.sum(0)) - _f1(second.sum(0))), p, low, high)
 
 
-def randomisation(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0) -> float:
+def randomization(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value by approximate randomisation (Noreen, 1989; for F1: Yeh, COLING 2000, section 3.3).
 
     Each trial swaps the two systems' output on every post with probability one half. With n of N trials
@@ -56,12 +56,12 @@ def randomisation(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000
     Args:
         first, second, trials, seed: see `compare`.
     """
-    first, second = _paired(first, second)
+    first, second = _check_paired(first, second)
     apart, one, other = first - second, first.sum(0), second.sum(0)
     # swaps that tie in exact arithmetic must not differ by the order of a sum
     observed = abs(_f1(one) - _f1(other)) - 1e-12
     rng, extreme = np.random.default_rng(seed), 0
-    for some in _portions(trials, len(first)):
+    for some in _chunks(trials, len(first)):
         # [trials, 3]: what the swapped posts take from one system and give to the other
         moved = rng.integers(0, 2, (some, len(first))).astype(float) @ apart
         extreme += int((abs(_f1(one - moved) - _f1(other + moved)) >= observed).sum())
@@ -79,9 +79,9 @@ def bootstrap(
         first, second, trials, seed: see `compare`.
         level: the share of the trials' differences that lie in the interval, as many below it as above.
     """
-    first, second = _paired(first, second)
+    first, second = _check_paired(first, second)
     rng, posts, drawn = np.random.default_rng(seed), len(first), []
-    for some in _portions(trials, posts):
+    for some in _chunks(trials, posts):
         # [trials, posts]: how often each post was drawn
         times = rng.multinomial(posts, np.full(posts, 1 / posts), size=some).astype(float)
         drawn.append(_f1(times @ first) - _f1(times @ second))
@@ -95,7 +95,7 @@ def _f1(counts: np.ndarray) -> np.ndarray:
     return 2 * right / np.maximum(predicted + gold, 1e-9)
 
 
-def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean counts of the runs, ``[posts, 3]`` each."""
     both = [np.asarray(counts, dtype=float) for counts in (first, second)]
     one, other = (counts.mean(0) if counts.ndim == 3 else counts for counts in both)
@@ -109,10 +109,10 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return one, other
 
 
-def _portions(trials: int, posts: int) -> Iterator[int]:
+def _chunks(trials: int, posts: int) -> Iterator[int]:
     """Trials in portions that fit into memory."""
     if trials < 1:
         raise ValueError(f"a test needs at least one trial, not {trials}")
-    size = max(1, AT_ONCE // posts)
+    size = max(1, CHUNK_ELEMENTS // posts)
     for begin in range(0, trials, size):
         yield min(size, trials - begin)

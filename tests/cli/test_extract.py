@@ -14,7 +14,7 @@ from mnergraph.cli.extract import features, plot_stored
 from mnergraph.cli.main import main
 from mnergraph.data import Evidence, image_path_of, write_conll
 from mnergraph.explain.plots.detections import plot_detections
-from mnergraph.features.store.entries import from_store_entry, manifest_of, record_of
+from mnergraph.features.store.entries import from_store_entry, manifest_of, to_store_entry
 from mnergraph.features.store.manifest import StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
@@ -22,7 +22,7 @@ from mnergraph.features.text.noun_chunks import RuleChunker
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.features.vision.registry import EXTRACTORS
 from mnergraph.pair import DetectedObject, Pair
 
@@ -51,12 +51,12 @@ def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.Captur
     store = FeatureStore(tmp_path / "store", manifest_of(SMALL))
     for path in images.iterdir():
         (direct,) = SMALL.extract([path], progress=False)
-        stored = from_store_entry(store, checksum(path))
+        stored = from_store_entry(store, file_sha256(path))
         assert stored.size == direct.size
         if direct.grid is None:
             assert stored.grid is stored.pooled is None
-            assert stored.fault is not None
-            assert stored.fault.kind == "html"
+            assert stored.issue is not None
+            assert stored.issue.code == "html"
         else:
             torch.testing.assert_close(stored.grid, direct.grid)
             torch.testing.assert_close(stored.pooled, direct.pooled)
@@ -143,7 +143,7 @@ def test_everything_seen_comes_back(tmp_path: Path) -> None:
     nothing = ImageEvidence((40, 30), ())
     with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
         for key, seen in (("0" * 64, everything), ("1" * 64, nothing)):
-            writer.add(key, *record_of(seen))
+            writer.add(key, *to_store_entry(seen))
     store = FeatureStore(tmp_path)
     back = from_store_entry(store, "0" * 64)
     assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
@@ -164,7 +164,7 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
     assert [one.id for one in wanted(images, posts, None)] == ["a", "b"]
     asked = wanted(images, posts, RuleChunker())
     assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
-    assert asked[0].key != checksum(images / "a.png")
+    assert asked[0].key != file_sha256(images / "a.png")
     with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
         wanted(images, None, RuleChunker())
     with pytest.raises(FileNotFoundError, match=r"holds none of train\.txt, valid\.txt, test\.txt"):

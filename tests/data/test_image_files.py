@@ -57,7 +57,7 @@ def test_faults_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def kind(path: Path) -> str | None:
         fault = check_image(path, path.stem)
-        return fault and fault.kind
+        return fault and fault.code
 
     good = made("good.jpg", (64, 64), "JPEG")
     assert kind(good) is None

@@ -32,7 +32,7 @@ def test_a_report(root: Path) -> None:
     assert (train.orphans, train.orphan_posts, test.orphans) == (1, 1, 0)
     assert [(leak.places, leak.differs) for leak in report.text_leaks] == [((("train", "1"), ("test", "3")), True)]
     assert [(leak.places, leak.differs) for leak in report.id_leaks] == [((("train", "2"), ("test", "2")), True)]
-    assert [(fault.id, fault.kind) for fault in report.pictures] == [
+    assert [(fault.id, fault.code) for fault in report.pictures] == [
         ("1", "mislabelled"),
         ("2", "missing"),
         ("3", "missing"),
@@ -114,7 +114,7 @@ def test_the_papers_counts(shared: Path, name: str) -> None:
 
 def test_real_pictures_and_their_ids(shared: Path) -> None:
     report = verify(shared / "posts", progress=False)
-    assert {(fault.id, fault.kind) for fault in report.pictures} == {
+    assert {(fault.id, fault.code) for fault in report.pictures} == {
         ("t15_113", "mislabelled"),
         ("t15_33", "mislabelled"),
     }

@@ -18,7 +18,7 @@ from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import image_path_of
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
@@ -34,13 +34,13 @@ def split_name(split: str) -> str:
     raise ValueError(f"no split {split!r}; there is train, valid (also: dev, val) and test")
 
 
-def find_text(folder: str | Path, split: str) -> Path | None:
+def find_text_file(folder: str | Path, split: str) -> Path | None:
     """The text file of a split in a folder, or None."""
     paths = (Path(folder) / f"{name}.txt" for name in SPLITS[split_name(split)])
     return next((path for path in paths if path.is_file()), None)
 
 
-def listing(folder: Path) -> str:
+def describe_folder(folder: Path) -> str:
     """What lies in a folder, for a message."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
     if not names:
@@ -165,11 +165,11 @@ class PostDataset(Dataset, ABC):
     @property
     def raw_dir(self) -> str:
         """Where the text lies: root/raw, or root itself where the text of this split lies there."""
-        return str(self.folder if find_text(self.folder, self.split) else self.folder / "raw")
+        return str(self.folder if find_text_file(self.folder, self.split) else self.folder / "raw")
 
     @property
     def raw_file_names(self) -> list[str]:
-        found = find_text(self.raw_dir, self.split)
+        found = find_text_file(self.raw_dir, self.split)
         return [found.name if found else f"{self.split}.txt"]
 
     @property
@@ -194,14 +194,14 @@ class PostDataset(Dataset, ABC):
         # PyG's own keeps pickles beside the cache and does not see that the raw text changed.
         if not Path(self.raw_paths[0]).is_file():
             raise FileNotFoundError(
-                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; there is: {listing(self.folder)}"
+                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; there is: {describe_folder(self.folder)}"
             )
         path = Path(self.processed_paths[0])
         if self.force_reload or not path.is_file():
             self.process()
 
     def _manifest(self) -> dict[str, Any]:
-        return {"format": 1, "sha256": checksum(self.raw_paths[0]), **self.settings}
+        return {"format": 1, "sha256": file_sha256(self.raw_paths[0]), **self.settings}
 
     def _images(self, given: str | Path | None) -> Path | None:
         if given is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from mnergraph.pair import Pair
 
 #: Environment variable: the folder of caches whose data set lies in a read-only place.
-VARIABLE = "MNERGRAPH_CACHE"
+CACHE_VARIABLE = "MNERGRAPH_CACHE"
 
 
 def cache_folder(root: Path) -> Path:
@@ -23,7 +23,7 @@ def cache_folder(root: Path) -> Path:
     if _writable(root / "processed" if (root / "processed").exists() else root):
         folder = root / "processed"
     else:
-        base = Path(os.environ.get(VARIABLE) or "~/.cache/mnergraph").expanduser()
+        base = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mnergraph").expanduser()
         place = root.resolve()
         folder = base / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,13 @@ from urllib.error import HTTPError
 from torch_geometric.data import download_google_url, download_url, extract_zip
 
 from mnergraph.data.image_files import SUFFIXES
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 
 #: The providers' archive of the pictures of both benchmarks, as UMT's repository links it.
-PICTURES_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"
+IMAGES_DRIVE_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"
 
 
-PICTURES_URL = f"https://drive.google.com/file/d/{PICTURES_ID}/view"
+IMAGES_URL = f"https://drive.google.com/file/d/{IMAGES_DRIVE_ID}/view"
 
 
 YEARS = ("2015", "2017")
@@ -37,7 +37,7 @@ def fetch_text(url: str, target: Path, sha256: str) -> None:
             if isinstance(error, HTTPError):
                 error.close()
             raise ConnectionError(f"cannot download ({error}); {by_hand}") from error
-        found = checksum(got)
+        found = file_sha256(got)
         if found != sha256:
             raise ConnectionError(
                 f"{url} came torn or is another file: its sha256 is {found}, right is {sha256}; try again, or {by_hand}"
@@ -58,11 +58,11 @@ def fetch_images(root: Path, year: str) -> Path:
     for there in (target, root / "images"):
         if there.is_dir():
             return there
-    by_hand = f"fetch {PICTURES_URL} yourself and put its pictures of {year} into {target}"
+    by_hand = f"fetch {IMAGES_URL} yourself and put its pictures of {year} into {target}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         try:
-            archive = download_google_url(PICTURES_ID, folder, "pictures.zip")
+            archive = download_google_url(IMAGES_DRIVE_ID, folder, "pictures.zip")
         except (OSError, HTTPException) as error:
             raise ConnectionError(f"cannot download the pictures ({error}); {by_hand}") from error
         unpacked = Path(folder) / "unpacked"
@@ -75,7 +75,7 @@ def fetch_images(root: Path, year: str) -> Path:
             ) from error
         chosen = Path(folder) / "images"
         chosen.mkdir()
-        for picture in _pictures_of(unpacked, year):
+        for picture in _images_of_year(unpacked, year):
             picture.replace(chosen / picture.name)
         if not any(chosen.iterdir()):
             raise ConnectionError(f"the archive holds no pictures of {year}; {by_hand}")
@@ -92,7 +92,7 @@ def _check_names(archive: str) -> None:
                 raise zipfile.BadZipFile(f"it holds {name!r}, which leads out of its folder")
 
 
-def _pictures_of(folder: Path, year: str) -> list[Path]:
+def _images_of_year(folder: Path, year: str) -> list[Path]:
     """The pictures below a folder named after the year, or else below none named after any year."""
     pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     places = {path: str(path.parent.relative_to(folder)) for path in pictures}

@@ -86,7 +86,7 @@ def read_conll(
         else:
             word, tag = _columns(line, where, labelled)
             words.append(word)
-            tags.append(_renamed(tag, mapping or {}))
+            tags.append(_map_type(tag, mapping or {}))
     close()
     return posts
 
@@ -157,5 +157,5 @@ def _columns(line: str, where: str, labelled: bool) -> tuple[str, str]:
     return columns[0], columns[1] if labelled else "O"
 
 
-def _renamed(tag: str, mapping: Mapping[str, str]) -> str:
+def _map_type(tag: str, mapping: Mapping[str, str]) -> str:
     return tag if tag == "O" else tag[:2] + mapping.get(tag[2:], tag[2:])

@@ -22,13 +22,13 @@ from typing import Any
 
 from mnergraph.pair import Box, DetectedObject
 
-OBJECT_FORM = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
+OBJECT_EXAMPLE = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
 
 
-OBJECTS_FORM = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJECT_FORM}, ...]}}'
+OBJECTS_EXAMPLE = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJECT_EXAMPLE}, ...]}}'
 
 
-CAPTIONS_FORM = '{"id": "7", "caption": "a man on stage"}'
+CAPTION_EXAMPLE = '{"id": "7", "caption": "a man on stage"}'
 
 
 class EvidenceError(ValueError):
@@ -47,12 +47,12 @@ class Detections:
 def read_objects(path: str | Path) -> dict[str, Detections]:
     """Post id to what its picture shows; boxes clipped to the picture."""
     found = {}
-    for where, key, entry in _entries(Path(path), OBJECTS_FORM):
+    for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
         if not all(type(side) is int and side > 0 for side in size):
             raise EvidenceError(f"{where}: width and height are {size}; right are two whole numbers above 0")
         if not isinstance(entry.get("objects"), list):
-            raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_FORM}')
+            raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_EXAMPLE}')
         objects = (parse_object(raw, size, f"{where}: object {place}") for place, raw in enumerate(entry["objects"], 1))
         found[key] = Detections(size[0], size[1], tuple(objects))
     return found
@@ -75,9 +75,9 @@ def write_objects(sights: Mapping[str, Detections], path: str | Path) -> None:
 def read_captions(path: str | Path) -> dict[str, str]:
     """Post id to caption."""
     found = {}
-    for where, key, entry in _entries(Path(path), CAPTIONS_FORM):
+    for where, key, entry in _entries(Path(path), CAPTION_EXAMPLE):
         if not isinstance(entry.get("caption"), str):
-            raise EvidenceError(f'{where}: no text "caption"; right is {CAPTIONS_FORM}')
+            raise EvidenceError(f'{where}: no text "caption"; right is {CAPTION_EXAMPLE}')
         found[key] = entry["caption"]
     return found
 
@@ -111,7 +111,7 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
 def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
     """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
-        raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_FORM}')
+        raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_EXAMPLE}')
     score: Any = raw.get("score")
     words: Any = raw.get("words")
     if not _number(score) or not 0 <= score <= 1:

@@ -17,7 +17,7 @@ from mnergraph.data.datasets.base import PostDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.lookalikes import ceilings, grammar, scenes
 from mnergraph.data.lookalikes.ceilings import Ceiling, GroundTruth
-from mnergraph.data.lookalikes.generate import make, read_truth
+from mnergraph.data.lookalikes.generate import generate, read_truth
 from mnergraph.pair import Pair
 
 
@@ -33,9 +33,9 @@ class Lookalikes(PostDataset):
         split: "train", "valid" (or "dev", "val") or "test".
         seed: of every choice in words and pictures; the same seed gives the same posts and pixels.
         sizes: how many posts train, valid and test hold.
-        irrelevant: the share of the posts with a picture whose picture says nothing of any type.
-        no_picture: the share of posts without a picture.
-        misleading: let irrelevant pictures show objects of types drawn at random, not distractors alone.
+        image_irrelevant_ratio: the share of the posts with a picture whose picture says nothing of any type.
+        image_missing_ratio: the share of posts without a picture.
+        irrelevant_images_mislead: let irrelevant pictures show objects of types drawn at random, not distractors alone.
         size: width and height of a picture in pixels.
         evidence: evidence to attach; None for the drawn objects and the captions, whose phrases do not become
             objects: a model has to look.
@@ -51,22 +51,22 @@ class Lookalikes(PostDataset):
         *,
         seed: int = 0,
         sizes: tuple[int, int, int] = (1600, 200, 400),
-        irrelevant: float = 0.1,
-        no_picture: float = 0.1,
-        misleading: bool = False,
+        image_irrelevant_ratio: float = 0.1,
+        image_missing_ratio: float = 0.1,
+        irrelevant_images_mislead: bool = False,
         size: int = 160,
         evidence: Evidence | None = None,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
-        raw = make(
+        raw = generate(
             Path(root).expanduser(),
             seed=seed,
             sizes=sizes,
-            irrelevant=irrelevant,
-            no_picture=no_picture,
-            misleading=misleading,
+            image_irrelevant_ratio=image_irrelevant_ratio,
+            image_missing_ratio=image_missing_ratio,
+            irrelevant_images_mislead=irrelevant_images_mislead,
             size=size,
             progress=progress,
         )

@@ -16,7 +16,7 @@ from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
-from mnergraph.features.vision.image_io import ImageIssue, checksum
+from mnergraph.features.vision.image_io import ImageIssue, file_sha256
 from mnergraph.pair import DetectedObject, Pair
 
 
@@ -27,22 +27,22 @@ def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
     return Manifest(identity["extractor"], identity["version"], settings, identity["weights"], dtype)
 
 
-def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
+def image_key(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
     """Under which key a picture's features are kept: its content's SHA-256, and with phrases that of both."""
-    content = checksum(picture)
+    content = file_sha256(picture)
     if phrases is None:
         return content
     asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
     return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
 
 
-def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
+def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
     """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
     if pair.image_path is None or not stores:
         return [None] * len(stores)
-    keys = [key_of(pair.image_path)]
+    keys = [image_key(pair.image_path)]
     if any(keys[0] not in store for store in stores):
-        keys.append(key_of(pair.image_path, noun_phrases(pair.words, chunker)))
+        keys.append(image_key(pair.image_path, noun_phrases(pair.words, chunker)))
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
@@ -56,7 +56,7 @@ def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
     return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
 
 
-def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_store_entry(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
     features = {}
     if seen.grid is not None:
@@ -81,7 +81,7 @@ def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
             for thing in things
         ],
         "caption": seen.caption,
-        "fault": seen.fault and seen.fault._asdict(),
+        "fault": seen.issue and {"id": seen.issue.id, "kind": seen.issue.code, "detail": seen.issue.detail},
     }
     return features, facts
 
@@ -98,7 +98,7 @@ def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],
-        fault=facts["fault"] and ImageIssue(**facts["fault"]),
+        issue=facts["fault"] and ImageIssue(facts["fault"]["id"], facts["fault"]["kind"], facts["fault"]["detail"]),
     )
 
 

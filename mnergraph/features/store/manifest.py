@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 class StoreError(ValueError):
@@ -41,7 +41,7 @@ class Manifest:
 
     def differences(self, other: Manifest) -> list[str]:
         """Every entry in which the other differs: ``settings.top: 20 there, 10 here``."""
-        here, there = _flat(asdict(self)), _flat(asdict(other))
+        here, there = _flatten(asdict(self)), _flatten(asdict(other))
         return [
             f"{name}: {there.get(name, 'nothing')!r} there, {here.get(name, 'nothing')!r} here"
             for name in sorted(here.keys() | there.keys())
@@ -49,18 +49,65 @@ class Manifest:
         ]
 
     @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Manifest:
+        """Return the manifest of these entries; names of version 0.1 are replaced by today's.
+
+        Raises:
+            TypeError: when an entry is missing or unknown.
+        """
+        return cls(**rename_entries(entries))
+
+    @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of a store."""
-        path = folder / MANIFEST
+        path = folder / MANIFEST_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} is no feature store: it has no {MANIFEST}")
+            raise FileNotFoundError(f"{folder} is no feature store: it has no {MANIFEST_FILE}")
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is no manifest of a feature store: {error}") from None
 
 
-def require(folder: Path, there: Manifest, here: Manifest | None) -> None:
+#: Class names of extractors in version 0.1, and today's.
+RENAMED_EXTRACTORS = {
+    "Regions": "BackboneGrid",
+    "Tower": "VisionTower",
+    "RCNN": "RCNNDetector",
+    "QueryDetector": "DETRDetector",
+    "Grounder": "PhraseGrounder",
+    "Crops": "RegionEncoder",
+}
+
+
+#: By today's class name, the settings that version 0.1 called otherwise, and their names today.
+RENAMED_SETTINGS = {
+    "BackboneGrid": {"fit": "resize_mode", "cells": "pool_size"},
+    "RCNNDetector": {"top": "top_k"},
+    "DETRDetector": {"top": "top_k", "crops": "region_encoder"},
+    "PhraseGrounder": {"general": "generic_queries", "per_phrase": "top_k_per_phrase", "crops": "region_encoder"},
+    "Captioner": {"max_pieces": "max_new_tokens", "beams": "num_beams"},
+}
+
+
+def rename_entries(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a manifest, or of an extractor within one, under today's names."""
+    name = entries.get("extractor")
+    if not isinstance(name, str) or not isinstance(entries.get("settings", {}), dict):
+        return entries
+    extractor = RENAMED_EXTRACTORS.get(name, name)
+    renamed = RENAMED_SETTINGS.get(extractor, {})
+    settings: dict[str, Any] = {}
+    for key, value in entries.get("settings", {}).items():
+        if extractor == "RCNNDetector" and key == "sides":
+            settings["min_size"], settings["max_size"] = value or (None, None)
+        else:
+            nested = isinstance(value, dict) and "extractor" in value
+            settings[renamed.get(key, key)] = rename_entries(value) if nested else value
+    return {**entries, "extractor": extractor, "settings": settings}
+
+
+def check_manifest(folder: Path, there: Manifest, here: Manifest | None) -> None:
     """A StoreError that spells out the differences when a store was made with other settings."""
     found = here.differences(there) if here else []
     if found:
@@ -69,19 +116,19 @@ def require(folder: Path, there: Manifest, here: Manifest | None) -> None:
         )
 
 
-def dtype_of(manifest: Manifest) -> torch.dtype:
+def store_dtype(manifest: Manifest) -> torch.dtype:
     """What the store keeps floats as."""
     found = getattr(torch, manifest.dtype)
     assert isinstance(found, torch.dtype)
     return found
 
 
-def _flat(entries: dict[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(entries: dict[str, Any], above: str = "") -> dict[str, Any]:
     """Nested entries by dotted names."""
     found: dict[str, Any] = {}
     for name, value in entries.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{above}{name}.")
+            found |= _flatten(value, f"{above}{name}.")
         else:
             found[above + name] = value
     return found

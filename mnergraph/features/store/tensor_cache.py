@@ -31,16 +31,18 @@ def cached(path: Path | None, compute: Callable[[], dict[str, Tensor]]) -> dict[
     return found
 
 
-def key_of(pairs: Iterable[Pair], *facts: object) -> str:
+def cache_key(pairs: Iterable[Pair], *facts: object) -> str:
     """Changes with the facts, plain data, the posts' boxes, and the size and time of change of pictures."""
     told: list[object] = list(facts)
     for pair in pairs:
         boxes = [thing.box for thing in pair.objects]
-        told.append((pair.id, boxes, pair.size, pair.image_path and (str(pair.image_path), stamp(pair.image_path))))
+        told.append(
+            (pair.id, boxes, pair.size, pair.image_path and (str(pair.image_path), file_stamp(pair.image_path)))
+        )
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int] | None:
     """A file's size and time of change."""
     if not path.is_file():
         return None

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from mnergraph.features.text.word_embeddings import VOCABULARY, WordVectors
+from mnergraph.features.text.word_embeddings import VOCABULARY_FILE, WordVectors
 from mnergraph.features.text.word_embeddings import word_vectors_from_config as _untrained_vectors
 from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph import node_types
@@ -32,7 +32,7 @@ from mnergraph.graph import node_types
 TINY = "tiny-random"
 
 
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class TextEncoderModel:
@@ -83,7 +83,7 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
         OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
     """
     try:
-        with without_bars():
+        with without_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -113,7 +113,7 @@ def tiny_encoder(
     """
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     known = [word.lower() for word in words]
-    vocabulary = dict.fromkeys([*_SPECIAL, *characters, *("##" + c for c in characters), *known])
+    vocabulary = dict.fromkeys([*_SPECIAL_TOKENS, *characters, *("##" + c for c in characters), *known])
     ids = {piece: place for place, piece in enumerate(vocabulary)}
     inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=10_000))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -143,7 +143,7 @@ def tiny_encoder(
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Without transformers' bar for reading weights; downloads, which may take minutes, keep theirs."""
     if not hf_logging.is_progress_bar_enabled() or are_progress_bars_disabled():
         yield  # somebody chose what to see
@@ -197,6 +197,6 @@ class Encoder(Protocol):
 def encoder_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel | WordVectors:
     """The encoder of a folder that ``save`` wrote, whichever it was, to load weights into."""
     folder = Path(folder)
-    if (folder / VOCABULARY).is_file():
+    if (folder / VOCABULARY_FILE).is_file():
         return _untrained_vectors(folder)
     return _model_from_config(folder)

@@ -20,16 +20,16 @@ from mnergraph.features.pretrained import (
     RANDOM,
     from_torchvision,
     from_transformers,
-    named,
-    named_weights,
+    load_processor,
+    name_with_weights,
     pixel_tensors,
-    processor,
+    weights_name,
 )
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.crops import MEAN, normal
-from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.features.vision.crops import IMAGENET_MEAN, normalize
+from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
 
-Fit = Literal["squash", "crop", "letterbox"]
+ResizeMode = Literal["squash", "crop", "letterbox"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class BackboneGrid(Extractor):
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("image",)
+    provides: ClassVar[tuple[str, ...]] = ("image",)
     backbone: str = "resnet152"
     weights: str = RANDOM
     size: int = 224
-    resize_mode: Fit = "squash"
+    resize_mode: ResizeMode = "squash"
     stage: int = 4
     pool_size: int | None = None
     seed: int = 0
@@ -62,8 +62,8 @@ class BackboneGrid(Extractor):
         known = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
         if self.backbone not in known:
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
-        if self.resize_mode not in FITS:
-            raise ValueError(f"resize_mode is one of {', '.join(FITS)}, not {self.resize_mode!r}")
+        if self.resize_mode not in RESIZE_MODES:
+            raise ValueError(f"resize_mode is one of {', '.join(RESIZE_MODES)}, not {self.resize_mode!r}")
         if self.stage not in (1, 2, 3, 4):
             raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
         if self.backbone.startswith("vit_") and (self.stage, self.pool_size) != (4, None):
@@ -71,40 +71,40 @@ class BackboneGrid(Extractor):
 
     @property
     def name(self) -> str:
-        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.resize_mode]
+        parts = [self.backbone, weights_name(self.weights, self.seed), f"{self.size}px", self.resize_mode]
         parts += [f"stage{self.stage}"] * (self.stage != 4)
         return "-".join(parts + [f"{self.pool_size}x{self.pool_size}"] * (self.pool_size is not None))
 
     @cached_property
-    def net(self) -> nn.Module:
+    def network(self) -> nn.Module:
         vit = self.backbone.startswith("vit_")
         build = partial(torchvision.models.get_model, self.backbone)
         whole = from_torchvision(
             self.backbone,
             self.weights,
             partial(build, image_size=self.size) if vit else build,
-            published=IMAGENET,
+            published_alias=IMAGENET,
             seed=self.seed,
             head="heads" if vit else "fc",
         )
         return create_feature_extractor(whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"})
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        square = FITS[self.resize_mode](picture, (self.size, self.size))
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        square = RESIZE_MODES[self.resize_mode](image, (self.size, self.size))
         return {"pixels": pixels.pil_to_tensor(square)}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         # [pictures, 3, size, size]
-        found = self.net(normal(batch["pixels"]))
+        found = self.network(normalize(batch["pixels"]))
         if "states" in found:  # [pictures, 1 + patches, width], the class token first
-            return _seen(found["states"][:, 1:], found["states"][:, 0])
+            return _image_evidence(found["states"][:, 1:], found["states"][:, 0])
         # [pictures, width, rows, columns]
         cells = found["map"]
         pooled = cells.mean((2, 3))
         if self.pool_size is not None:
             cells = nn.functional.adaptive_avg_pool2d(cells, self.pool_size)
         # [pictures, rows x columns, width], row by row from the top left
-        return _seen(cells.flatten(2).transpose(1, 2), pooled)
+        return _image_evidence(cells.flatten(2).transpose(1, 2), pooled)
 
 
 @dataclass(frozen=True)
@@ -120,56 +120,56 @@ class VisionTower(Extractor):
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("image",)
+    provides: ClassVar[tuple[str, ...]] = ("image",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     seed: int = 0
 
     @property
     def name(self) -> str:
-        return named(self.model, self.weights, self.seed)
+        return name_with_weights(self.model, self.weights, self.seed)
 
     @cached_property
     def processor(self) -> Any:
         """What prepares pictures for the model."""
-        return processor(AutoImageProcessor, self.model)
+        return load_processor(AutoImageProcessor, self.model)
 
     @cached_property
-    def net(self) -> PreTrainedModel:
+    def network(self) -> PreTrainedModel:
         whole = from_transformers(
-            AutoModel, self.model, self.weights, what="vision model", seed=self.seed, spare=("pooler",)
+            AutoModel, self.model, self.weights, description="vision model", seed=self.seed, optional_parts=("pooler",)
         )
         return getattr(whole, "vision_model", whole)
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        return pixel_tensors(self.processor, picture)
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return pixel_tensors(self.processor, image)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
-        found = self.net(**batch)
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        found = self.network(**batch)
         states = found.last_hidden_state
         if states.dim() == 4:  # of a convolutional net, [pictures, width, rows, columns]
             states, before = states.flatten(2).transpose(1, 2), 0
         else:  # class and register tokens stand before the patches
             height, width = batch["pixel_values"].shape[-2:]
-            side = getattr(self.net.config, "patch_size", None)
+            side = getattr(self.network.config, "patch_size", None)
             patches = (height // side) * (width // side) if isinstance(side, int) else states.shape[1]
             before = max(0, states.shape[1] - patches)
         grid, pooled = states[:, before:], getattr(found, "pooler_output", None)
         if pooled is None:
             pooled = states[:, 0] if before else grid.mean(1)
-        return _seen(grid, pooled.flatten(1))
+        return _image_evidence(grid, pooled.flatten(1))
 
 
-def _seen(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
+def _image_evidence(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
     """One `ImageEvidence` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
     both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
     return [ImageEvidence(grid=of, pooled=one) for of, one in both]
 
 
-FITS: dict[str, Any] = {
-    "squash": lambda picture, size: picture.resize(size, Image.Resampling.BILINEAR),
-    "crop": lambda picture, size: ImageOps.fit(picture, size, Image.Resampling.BILINEAR),
-    "letterbox": lambda picture, size: ImageOps.pad(
-        picture, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in MEAN)
+RESIZE_MODES: dict[str, Any] = {
+    "squash": lambda image, size: image.resize(size, Image.Resampling.BILINEAR),
+    "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BILINEAR),
+    "letterbox": lambda image, size: ImageOps.pad(
+        image, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in IMAGENET_MEAN)
     ),
 }

@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mnergraph.features.pretrained import IMAGENET, RANDOM, checksum, display_name, from_torchvision
-from mnergraph.features.store.tensor_cache import cached, key_of, stamp
+from mnergraph.features.pretrained import IMAGENET, RANDOM, display_name, from_torchvision, state_dict_sha256
+from mnergraph.features.store.tensor_cache import cache_key, cached, file_stamp
 from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.pair import Box, DetectedObject, Pair
 
 #: Mean and deviation of ImageNet's channels, which torchvision's published weights expect.
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CropPixels:
 
     def boxed(self, pair: Pair) -> Pair:
         """The pair, its whole picture an object where nothing else has a box."""
-        return boxed(pair)
+        return with_image_box(pair)
 
     def __call__(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Pixels ``[objects, 3, size, size]``, 0 to 255, and which objects have any, ``[objects]``.
@@ -54,11 +54,11 @@ class CropPixels:
             return made, has & False
         boxes = [thing.box for thing in pair.objects if thing.box is not None]
         for place, box in zip(places, picture.boxes(boxes, pair.size), strict=True):
-            made[place] = cut(picture.image, box, self.size)
+            made[place] = crop_box(picture.image, box, self.size)
         return made, has
 
 
-def cut(picture: Image.Image, box: Box, size: int) -> Tensor:
+def crop_box(picture: Image.Image, box: Box, size: int) -> Tensor:
     """A box as a square ``[3, size, size]``, 0 to 255; it gets at least one pixel."""
     left = min(max(int(box[0]), 0), picture.width - 1)
     top = min(max(int(box[1]), 0), picture.height - 1)
@@ -69,14 +69,14 @@ def cut(picture: Image.Image, box: Box, size: int) -> Tensor:
     return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def normal(crops: Tensor) -> Tensor:
+def normalize(crops: Tensor) -> Tensor:
     """Pixels, 0 to 255, as a backbone of torchvision wants them."""
     from torchvision.transforms.v2 import functional as pixels
 
     return pixels.normalize(crops.float() / 255, MEAN, STD)
 
 
-def boxed(pair: Pair) -> Pair:
+def with_image_box(pair: Pair) -> Pair:
     """The pair, its whole picture an object where nothing else has a box; as it is without a picture."""
     if pair.image_path is None or any(thing.box is not None for thing in pair.objects):
         return pair
@@ -89,11 +89,11 @@ def boxed(pair: Pair) -> Pair:
 
 
 #: Changes when the same settings, boxes and pictures give other vectors than before.
-VERSION = 2
+REGION_ENCODER_VERSION = 2
 
 
 #: Pictures that are opened and cut at once.
-THREADS = 8
+CROP_THREADS = 8
 
 #: The backbones of `RegionEncoder`, by torchvision's names.
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -142,7 +142,7 @@ class RegionEncoder:
             self.backbone,
             self.weights,
             getattr(torchvision.models, self.backbone),
-            published=IMAGENET,
+            published_alias=IMAGENET,
             seed=self.seed,
             head="fc",
         )
@@ -155,7 +155,7 @@ class RegionEncoder:
 
     def __call__(self, picture: Image.Image, boxes: Sequence[Box]) -> Tensor:
         """``[boxes, width]``; boxes are xyxy in pixels and get at least one pixel."""
-        return self._encode([cut(picture, box, self.size) for box in boxes])
+        return self._encode([crop_box(picture, box, self.size) for box in boxes])
 
     def encode_images(
         self,
@@ -170,9 +170,9 @@ class RegionEncoder:
         self.model.to(device)
 
         def crops_of(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
-            return [cut(open_image(source).image, box, self.size) for box in boxes] if boxes else []
+            return [crop_box(open_image(source).image, box, self.size) for box in boxes] if boxes else []
 
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(CROP_THREADS) as pool:
             crops = list(pool.map(crops_of, sources, boxes))
         return list(self._encode([crop for some in crops for crop in some]).split([*map(len, crops)]))
 
@@ -182,9 +182,9 @@ class RegionEncoder:
         settings["weights"] = display_name(self.weights)
         return {
             "extractor": "RegionEncoder",
-            "version": VERSION,
+            "version": REGION_ENCODER_VERSION,
             "settings": settings,
-            "weights": checksum(self.model),
+            "weights": state_dict_sha256(self.model),
         }
 
     def __getstate__(self) -> dict[str, object]:
@@ -195,7 +195,7 @@ class RegionEncoder:
     def _encode(self, crops: list[Tensor]) -> Tensor:
         device = next(self.model.parameters()).device
         batches = [torch.stack(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
-        rows = [self.model(normal(batch.to(device))).cpu() for batch in batches]
+        rows = [self.model(normalize(batch.to(device))).cpu() for batch in batches]
         return torch.cat(rows) if rows else torch.zeros(0, self.out_channels)
 
     def attach(self, pairs: Sequence[Pair], cache: Path | None = None, *, progress: bool = True) -> list[Pair]:
@@ -209,8 +209,8 @@ class RegionEncoder:
             cache: folder that keeps the vectors; a later call with the same posts reads them.
             progress: whether to show a progress bar.
         """
-        seen = [boxed(pair) for pair in pairs]
-        key = cache and key_of(seen, VERSION, asdict(self), stamp(Path(self.weights)))
+        seen = [with_image_box(pair) for pair in pairs]
+        key = cache and cache_key(seen, REGION_ENCODER_VERSION, asdict(self), file_stamp(Path(self.weights)))
         path = cache / f"regions-{self.name}-{key}.safetensors" if cache else None
         rows = cached(path, lambda: self._compute(seen, progress))
         return [
@@ -241,7 +241,7 @@ class RegionEncoder:
             if not boxes:  # it became readable since
                 continue
             upright = picture.boxes(boxes, pair.size)
-            waiting[str(place)] = [cut(picture.image, box, self.size) for box in upright]
+            waiting[str(place)] = [crop_box(picture.image, box, self.size) for box in upright]
             if sum(map(len, waiting.values())) >= self.batch_size:
                 encode()
         encode()

@@ -21,7 +21,7 @@ class ImageEvidence:
         grid: features of the regions of the whole picture, row by row, ``[regions, width]``.
         pooled: features of the whole picture, ``[width]``.
         caption: one sentence on what it shows.
-        fault: what is unusual about the picture; one that is not usable gave nothing else of the above.
+        issue: what is unusual about the picture; one that is not usable gave nothing else of the above.
     """
 
     size: tuple[int, int] | None = None
@@ -29,7 +29,7 @@ class ImageEvidence:
     grid: Tensor | None = None
     pooled: Tensor | None = None
     caption: str | None = None
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
     def attach_to(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
         """The pair with this evidence: boxed objects, picture features and caption replace those it had.

@@ -23,38 +23,40 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mnergraph.features.pretrained import checksum, display_name, facts
+from mnergraph.features.pretrained import display_name, processor_settings, state_dict_sha256
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, open_image
 
 #: What a picture may be given as.
-Source = str | Path | Image.Image
+ImageSource = str | Path | Image.Image
 
 
-class Preparer(Protocol):
+class Preprocessor(Protocol):
     """What prepares pictures: an `Extractor`."""
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
         """A picture and its phrases as tensors."""
 
 
-class Opened(NamedTuple):
+class LoadResult(NamedTuple):
     """What a worker says of a picture: its place in the run, and what was found on opening it."""
 
-    place: int
+    position: int
     size: tuple[int, int] = (0, 0)
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
 
 #: A picture and its tensors, or None where it can't be used.
-Sample = tuple[Opened, dict[str, Tensor] | None]
+Sample = tuple[LoadResult, dict[str, Tensor] | None]
 
 
 class ImageDataset(Dataset[Sample]):
     """Pictures of a run, opened and prepared when asked for."""
 
-    def __init__(self, extractor: Preparer, sources: Sequence[Source], phrases: Sequence[Sequence[Phrase]]) -> None:
+    def __init__(
+        self, extractor: Preprocessor, sources: Sequence[ImageSource], phrases: Sequence[Sequence[Phrase]]
+    ) -> None:
         self.extractor, self.sources, self.phrases = extractor, sources, phrases
 
     def __len__(self) -> int:
@@ -66,16 +68,16 @@ class ImageDataset(Dataset[Sample]):
         try:
             picture = open_image(source, id)
         except ImageError as error:
-            return Opened(place, fault=error.fault), None
+            return LoadResult(place, issue=error.issue), None
         try:
-            tensors = self.extractor.prepare(picture.image, self.phrases[place])
+            tensors = self.extractor.preprocess(picture.image, self.phrases[place])
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
             detail = f"{id}: {picture.image.width} x {picture.image.height} pixels: {error}"
-            return Opened(place, fault=ImageIssue(id, "unfit", detail)), None
-        return Opened(place, picture.image.size, picture.fault), tensors
+            return LoadResult(place, issue=ImageIssue(id, "unfit", detail)), None
+        return LoadResult(place, picture.image.size, picture.issue), tensors
 
 
-def by_shape(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor] | None]]:
+def collate_by_shape(samples: list[Sample]) -> list[tuple[list[LoadResult], dict[str, Tensor] | None]]:
     """Samples grouped by the shapes of their tensors, which are stacked; those without any are one group."""
     groups: dict[Any, list[Sample]] = {}
     for opened, tensors in samples:
@@ -92,10 +94,10 @@ def by_shape(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor
     ]
 
 
-class Item(NamedTuple):
+class BatchImage(NamedTuple):
     """A picture of a batch: its source, its size in pixels when upright, and its phrases."""
 
-    source: Source
+    source: ImageSource
     size: tuple[int, int]
     phrases: Sequence[Phrase] = ()
 
@@ -109,14 +111,14 @@ class Extractor(ABC):
 
     Attributes:
         version: grows when the same settings and weights give other results than before.
-        reads_phrases: whether it looks for phrases.
+        needs_phrases: whether it looks for phrases.
         gives: what it may find, by the names of `Pair`'s fields.
         processor: what prepares pictures for a model of transformers; None elsewhere.
     """
 
     version: ClassVar[int] = 1
-    reads_phrases: ClassVar[bool] = False
-    gives: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
+    needs_phrases: ClassVar[bool] = False
+    provides: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
     processor: ClassVar[Any] = None
 
     @property
@@ -126,24 +128,24 @@ class Extractor(ABC):
 
     @cached_property
     @abstractmethod
-    def net(self) -> nn.Module:
+    def network(self) -> nn.Module:
         """The network, frozen, in evaluation mode, made when first asked for."""
 
     @abstractmethod
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
         """A picture (upright, RGB) and its phrases as tensors; runs in workers, where there is no device."""
 
     @abstractmethod
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         """What the network sees in prepared pictures, stacked, on the device; results are on the CPU."""
 
     def extract(
         self,
-        pictures: Sequence[Source],
+        images: Sequence[ImageSource],
         phrases: Sequence[Sequence[Phrase]] | None = None,
         *,
         batch_size: int = 16,
-        workers: int = 0,
+        num_workers: int = 0,
         device: str | torch.device = "cpu",
         progress: bool = True,
     ) -> Iterator[ImageEvidence]:
@@ -152,22 +154,22 @@ class Extractor(ABC):
         A picture that can't be used stops nothing: its `ImageEvidence` says why and holds nothing else.
 
         Args:
-            pictures: paths, or open pictures.
+            images: paths, or open pictures.
             phrases: of every picture's sentence, for an extractor that reads them.
             batch_size: pictures at once.
-            workers: processes that open and prepare pictures beside the model; 0 for none.
+            num_workers: processes that open and prepare pictures beside the model; 0 for none.
             device: where the model runs.
             progress: whether to show a progress bar.
 
         Raises:
             ValueError: for phrases that are not one sequence per picture, or that it would not read.
         """
-        if phrases is not None and not self.reads_phrases:
+        if phrases is not None and not self.needs_phrases:
             raise ValueError(f"{type(self).__name__} reads no phrases; a grounder does")
-        if phrases is not None and len(phrases) != len(pictures):
-            raise ValueError(f"{len(phrases)} sequences of phrases for {len(pictures)} pictures")
-        prepared = ImageDataset(self, pictures, phrases or [()] * len(pictures))
-        return self._run(prepared, batch_size, workers, torch.device(device), progress)
+        if phrases is not None and len(phrases) != len(images):
+            raise ValueError(f"{len(phrases)} sequences of phrases for {len(images)} pictures")
+        prepared = ImageDataset(self, images, phrases or [()] * len(images))
+        return self._run(prepared, batch_size, num_workers, torch.device(device), progress)
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as plain JSON: equal identities give equal features.
@@ -178,22 +180,22 @@ class Extractor(ABC):
         return {
             "extractor": type(self).__name__,
             "version": self.version,
-            "settings": settings(self),
-            "weights": checksum(self.net),
-            "processor": self.processor and facts(self.processor),
+            "settings": extractor_settings(self),
+            "weights": state_dict_sha256(self.network),
+            "processor": self.processor and processor_settings(self.processor),
         }
 
     @torch.no_grad()
     def _run(
         self, prepared: ImageDataset, batch_size: int, workers: int, device: torch.device, progress: bool
     ) -> Iterator[ImageEvidence]:
-        self.net.to(device)
+        self.network.to(device)
         _ = self.processor  # made here once, not in every worker
         loader: DataLoader[Any] = DataLoader(
             prepared,
             batch_size,
             num_workers=workers,
-            collate_fn=by_shape,
+            collate_fn=collate_by_shape,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from torch's own random state
         )
@@ -203,21 +205,24 @@ class Extractor(ABC):
                 found: dict[int, ImageEvidence] = {}
                 for opened, tensors in groups:
                     if tensors is None:
-                        found |= {one.place: ImageEvidence(fault=one.fault) for one in opened}
+                        found |= {one.position: ImageEvidence(issue=one.issue) for one in opened}
                         continue
-                    items = [Item(prepared.sources[one.place], one.size, prepared.phrases[one.place]) for one in opened]
+                    items = [
+                        BatchImage(prepared.sources[one.position], one.size, prepared.phrases[one.position])
+                        for one in opened
+                    ]
                     batch = {key: value.to(device, non_blocking=True) for key, value in tensors.items()}
-                    for one, seen in zip(opened, self.compute(batch, items), strict=True):
-                        found[one.place] = replace(seen, size=one.size, fault=one.fault)
+                    for one, seen in zip(opened, self.forward(batch, items), strict=True):
+                        found[one.position] = replace(seen, size=one.size, issue=one.issue)
                 bar.update(len(found))
                 yield from (found[place] for place in sorted(found))
 
     def __getstate__(self) -> dict[str, Any]:
         # a worker needs the settings and what prepares a picture, not the network
-        return {key: value for key, value in self.__dict__.items() if key != "net"}
+        return {key: value for key, value in self.__dict__.items() if key != "network"}
 
 
-def settings(extractor: Any) -> dict[str, Any]:
+def extractor_settings(extractor: Any) -> dict[str, Any]:
     """The fields of a dataclass of settings as plain JSON, paths by their own name, parts by theirs."""
     found: dict[str, Any] = {}
     for setting in fields(extractor):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 #: Phrases, or their pieces, are padded to a multiple of this: pictures with as many share a batch.
-STEP = 16
+PAD_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DinoPrompt:
             if ids:
                 rows[-1][0].extend([*ids, stop])
                 rows[-1][1].extend([*([number] * len(ids)), -1])
-        length = -(-(max(len(ids) for ids, _ in rows) + 1) // STEP) * STEP
+        length = -(-(max(len(ids) for ids, _ in rows) + 1) // PAD_MULTIPLE) * PAD_MULTIPLE
         pieces = torch.zeros(len(rows), length, dtype=torch.long)
         owners = torch.full((len(rows), length), -1)
         for row, (ids, numbers) in enumerate(rows):
@@ -99,7 +99,7 @@ class OwlPrompt:
     def encode(self, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask`` ``[phrases, 16]``; rows of zeros stand for no phrase."""
         length = min(16, tokenizer.model_max_length)
-        count = max(1, -(-len(texts) // STEP)) * STEP
+        count = max(1, -(-len(texts) // PAD_MULTIPLE)) * PAD_MULTIPLE
         ids, mask = (torch.zeros(count, length, dtype=torch.long) for _ in range(2))
         if texts:
             made = tokenizer(

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from mnergraph.pair import Box
 
 #: A picture with a side this long or longer is *large*.
-LARGE = 10_000
+LARGE_SIDE = 10_000
 
 
 #: Kinds of pictures that give nothing, and why.
@@ -32,7 +32,7 @@ UNUSABLE = {
 
 
 #: Kinds of pictures that are used although something is wrong with the file.
-ODD = {
+USABLE = {
     "mislabelled": "of another format than its suffix says; read by content",
     "tiny": "a side of one pixel; used as it is",
 }
@@ -44,50 +44,50 @@ HANDLED = {
     "animated": "the first frame is used",
     "transparent": "laid on white",
     "colours": "CMYK, palette, 16 bits and others; converted to RGB",
-    "large": f"a side of {LARGE:,} pixels or more; decoded whole and scaled down",
+    "large": f"a side of {LARGE_SIDE:,} pixels or more; decoded whole and scaled down",
 }
 
 
-KINDS = {**UNUSABLE, **ODD, **HANDLED}
+ISSUE_CODES = {**UNUSABLE, **USABLE, **HANDLED}
 
 
 class ImageIssue(NamedTuple):
-    """What is unusual about a picture; ``kind`` is one of `KINDS`, the first that applies in their order."""
+    """What is unusual about a picture; ``code`` is one of `ISSUE_CODES`, the first that applies in their order."""
 
     id: str
-    kind: str
+    code: str
     detail: str
 
     @property
     def usable(self) -> bool:
         """Whether the picture is used all the same."""
-        return self.kind not in UNUSABLE
+        return self.code not in UNUSABLE
 
 
 class ImageError(OSError):
-    """A picture that gives nothing, with its ``fault``."""
+    """A picture that gives nothing, with its ``issue``."""
 
-    def __init__(self, fault: ImageIssue) -> None:
-        super().__init__(f"{fault.id}: {fault.detail}")
-        self.fault = fault
+    def __init__(self, issue: ImageIssue) -> None:
+        super().__init__(f"{issue.id}: {issue.detail}")
+        self.issue = issue
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[ImageIssue]]:
-        return type(self), (self.fault,)
+        return type(self), (self.issue,)
 
 
-def summary(faults: Iterable[ImageIssue | None], most: int = 3) -> str:
-    """How many pictures are of each kind, in the order of `KINDS`; of those that give nothing, the first ids.
+def summarize_issues(faults: Iterable[ImageIssue | None], most: int = 3) -> str:
+    """How many pictures are of each kind, in the order of `ISSUE_CODES`; of those that give nothing, the first ids.
 
     >>> summary([None, ImageIssue("7", "html", "7.jpg is a web page")])
     '1 html (a web page saved as a picture): 7'
     """
     met = [fault for fault in faults if fault is not None]
-    counts = Counter(fault.kind for fault in met)
+    counts = Counter(fault.code for fault in met)
     lines = []
-    for kind in (kind for kind in KINDS if kind in counts):
-        line = f"{counts[kind]} {kind} ({KINDS[kind]})"
+    for kind in (kind for kind in ISSUE_CODES if kind in counts):
+        line = f"{counts[kind]} {kind} ({ISSUE_CODES[kind]})"
         if kind in UNUSABLE:
-            ids = [fault.id for fault in met if fault.kind == kind]
+            ids = [fault.id for fault in met if fault.code == kind]
             line += f": {', '.join(ids[:most])}{', ...' if len(ids) > most else ''}"
         lines.append(line)
     return "\n".join(lines)
@@ -102,18 +102,18 @@ OPENED = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO"
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """An opened picture: upright, in RGB.
 
     Args:
         image: the pixels.
         orientation: EXIF's number of how the file's pixels had to be turned; 1 for not at all.
-        fault: what is unusual about it, or None.
+        issue: what is unusual about it, or None.
     """
 
     image: Image.Image
     orientation: int = 1
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
     def boxes(self, boxes: Sequence[Box], size: tuple[int, int] | None) -> list[Box]:
         """Boxes given in pixels of a picture of this size, in pixels of this one.
@@ -127,13 +127,13 @@ class Picture:
             return list(boxes)
         width, height = size
         if self.orientation >= 5 and (width >= height) != (self.image.width >= self.image.height):
-            boxes = [_turned(box, width, height, self.orientation) for box in boxes]
+            boxes = [_rotate_box(box, width, height, self.orientation) for box in boxes]
             width, height = height, width
         x, y = self.image.width / width, self.image.height / height
         return [(left * x, top * y, right * x, bottom * y) for left, top, right, bottom in boxes]
 
 
-def open_image(source: str | Path | Image.Image, id: str | None = None) -> Picture:
+def open_image(source: str | Path | Image.Image, id: str | None = None) -> LoadedImage:
     """A picture by its content, whatever its file's suffix says.
 
     Args:
@@ -144,7 +144,7 @@ def open_image(source: str | Path | Image.Image, id: str | None = None) -> Pictu
         ImageError: an `OSError` that says which of `UNUSABLE` it is.
     """
     if isinstance(source, Image.Image):
-        return _upright(source, "" if id is None else id, None)
+        return _load_upright(source, "" if id is None else id, None)
     path, id = Path(source), str(source) if id is None else id
     try:
         with path.open("rb") as file:
@@ -163,14 +163,14 @@ def open_image(source: str | Path | Image.Image, id: str | None = None) -> Pictu
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_formats()) as picture:
                 picture.load()
-                return _upright(picture, id, path)
+                return _load_upright(picture, id, path)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(ImageIssue(id, "bomb", f"{path.name}: {error}")) from error
     except Exception as error:  # decoders raise whatever they stumble over
         raise ImageError(ImageIssue(id, "corrupt", f"{path.name}: {error}")) from error
 
 
-def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
+def _load_upright(picture: Image.Image, id: str, path: Path | None) -> LoadedImage:
     """The picture turned as EXIF says, in RGB, with the first thing that is unusual about it."""
     name = path.name if path else id
     unusual: dict[str, str] = {}
@@ -180,7 +180,7 @@ def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
     if min(picture.size) <= 1:
         unusual["tiny"] = f"{name} has {picture.width} x {picture.height} pixels"
     orientation = _orientation(picture)
-    if orientation in _METHODS:
+    if orientation in _TRANSPOSES:
         unusual["turned"] = f"{name} has EXIF orientation {orientation}"
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         unusual["animated"] = f"{name} has {getattr(picture, 'n_frames', 'several')} frames"
@@ -188,13 +188,13 @@ def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
         unusual["transparent"] = f"{name} is {picture.mode} with transparency"
     if picture.mode not in ("RGB", "RGBA", "L"):
         unusual["colours"] = f"{name} is {picture.mode}"
-    if max(picture.size) >= LARGE:
+    if max(picture.size) >= LARGE_SIDE:
         unusual["large"] = f"{name} has {picture.width} x {picture.height} pixels"
-    image = _rgb(picture)
-    if orientation in _METHODS:
-        image = image.transpose(_METHODS[orientation])
-    kind = next((kind for kind in KINDS if kind in unusual), None)
-    return Picture(image, orientation, ImageIssue(id, kind, unusual[kind]) if kind else None)
+    image = _to_rgb(picture)
+    if orientation in _TRANSPOSES:
+        image = image.transpose(_TRANSPOSES[orientation])
+    kind = next((kind for kind in ISSUE_CODES if kind in unusual), None)
+    return LoadedImage(image, orientation, ImageIssue(id, kind, unusual[kind]) if kind else None)
 
 
 @cache
@@ -204,7 +204,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(format for format in OPENED if format in Image.OPEN)
 
 
-_METHODS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -222,7 +222,7 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
@@ -231,7 +231,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _turned(box: Box, width: int, height: int, orientation: int) -> Box:
+def _rotate_box(box: Box, width: int, height: int, orientation: int) -> Box:
     """A box of a picture of this size as it lies in the file, in the upright picture of height x width."""
     left, top, right, bottom = box
     # transposed, (x, y) -> (y, x); then mirrored along the axes that the orientation names
@@ -243,7 +243,7 @@ def _turned(box: Box, width: int, height: int, orientation: int) -> Box:
     return x1, y1, x2, y2
 
 
-def checksum(path: str | Path) -> str:
+def file_sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal: what a picture's features are kept under."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from mnergraph.data.datasets.twitter import (
     Twitter2017,
     Twitter2017C,
     TwitterBenchmark,
-    published,
+    published_split,
 )
 
 TEXT = "".join(f"IMGID:17_{number}\nKevin\tB-PER\n\n" for number in range(6))
@@ -111,18 +111,18 @@ def test_pictures_are_downloaded_when_asked(root: Path, monkeypatch: pytest.Monk
         "d/2017/read.me": b"c",
     }
     monkeypatch.setattr(download, "download_google_url", archive(members))
-    pairs = Twitter2017(root, pictures=True).pairs
+    pairs = Twitter2017(root, download_images=True).pairs
     assert pairs[0].image_path == root / "raw" / "images" / "17_0.jpg"
     assert [path.name for path in (root / "raw").rglob("*")] == ["images", "17_0.jpg"]
     monkeypatch.setattr(download, "download_google_url", None)  # not asked again
-    assert Twitter2017(root, pictures=True).pairs == pairs
+    assert Twitter2017(root, download_images=True).pairs == pairs
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "/evil.jpg", "a\\..\\..\\evil.jpg", "C:/evil.jpg"])
 def test_an_archive_that_leads_out_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(download, "download_google_url", archive({name: b"x"}))
     with pytest.raises(ConnectionError, match="which leads out of its folder"):
-        Twitter2017(root, pictures=True)
+        Twitter2017(root, download_images=True)
     assert not [path for path in root.parent.rglob("*") if "evil" in path.name]
 
 
@@ -142,7 +142,7 @@ def test_pictures_that_cannot_be_had_are_told(root: Path, monkeypatch: pytest.Mo
     ):
         monkeypatch.setattr(download, "download_google_url", answer)
         with pytest.raises(ConnectionError, match=f"{told}.*{by_hand}"):
-            Twitter2017(root, pictures=True)
+            Twitter2017(root, download_images=True)
     assert not (root / "raw" / "images").exists()
 
 
@@ -175,6 +175,6 @@ def test_real_benchmarks(shared: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for kind, expected in counts.items():
         folder = shared / kind.folder_name
         assert tuple(len(kind(folder, split)) for split in ("train", "dev", "test")) == expected
-        assert published(kind.sha256["test"]) == f"{kind.__name__} test"
-    assert published("0") is None
+        assert published_split(kind.sha256["test"]) == f"{kind.__name__} test"
+    assert published_split("0") is None
     assert twitter.Twitter2017(shared / "twitter2017").tags[1::2] == ("B-LOC", "B-MISC", "B-ORG", "B-PER")

@@ -56,7 +56,7 @@ def test_objects_and_features(tmp_path: Path) -> None:
 
 def test_the_best_only_in_full_precision(tmp_path: Path) -> None:
     np.savez(tmp_path / "7.npz", **arrays())
-    convert_vinvl(tmp_path, tmp_path, top=2, dtype=torch.float32, progress=False)
+    convert_vinvl(tmp_path, tmp_path, top_k=2, dtype=torch.float32, progress=False)
     assert [thing.label for thing in read_objects(tmp_path / "objects.jsonl")["7"].objects] == ["hat", "dog"]
     with open_features(tmp_path / "features.safetensors") as features:
         rows = features.regions("7", 2)

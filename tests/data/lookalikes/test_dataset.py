@@ -128,7 +128,12 @@ def test_ceilings_are_those_of_the_counts(made: Made) -> None:
 def test_irrelevant_pictures_lift_no_ceiling(tmp_path: Path, misleading: bool) -> None:
     def test_split(name: str, irrelevant: float) -> Lookalikes:
         return Lookalikes(
-            tmp_path / name, "test", sizes=(1, 1, 120), irrelevant=irrelevant, size=64, misleading=misleading
+            tmp_path / name,
+            "test",
+            sizes=(1, 1, 120),
+            image_irrelevant_ratio=irrelevant,
+            size=64,
+            irrelevant_images_mislead=misleading,
         )
 
     usual, all_irrelevant = test_split("usual", 0.1), test_split("irrelevant", 1.0)

@@ -222,7 +222,7 @@ def test_a_torn_shard_is_named_and_redone(tmp_path: Path, damage: str, caplog: p
     with pytest.raises(StoreError, match=r"a torn shard: .*shard-0-000001\.safetensors .*again redoes it"):
         FeatureStore(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert len(FeatureStore(tmp_path, skip_torn=True)) == 3
+        assert len(FeatureStore(tmp_path, skip_corrupt=True)) == 3
         fill(tmp_path, range(4))
     assert "a torn shard, to be redone" in caplog.text
     check(FeatureStore(tmp_path), range(4))
