@@ -12,13 +12,13 @@ import torch
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.data import DATASETS, Evidence, PostDataset
+from mnergraph.data.datasets.base import SPLITS
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 from mnergraph.training.build import text_encoder
 
-SPLITS = ("train", "valid", "test")
 #: What Twitter-2015 calls OTHER is what Twitter-2017 calls MISC.
 SAME_TYPE = {"OTHER": "MISC", "MISC": "OTHER"}
 

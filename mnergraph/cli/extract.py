@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mnergraph.data.datasets.base import PostFolder
+from mnergraph.data.datasets.base import SPLITS, PostFolder, find_text_file
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import image_files, image_path_of
 from mnergraph.features.store.entries import from_store_entry, key_of, manifest_of, record_of
@@ -85,7 +85,7 @@ def features(
         images: folder of pictures, ``<id>.jpg`` or the like.
         store: folder of the store; it is made, or appended to if it was made with the same settings.
         extractor: what looks at the pictures.
-        posts: folder of posts (train.txt, valid.txt, test.txt): only their pictures, and for an extractor
+        posts: folder of posts (train.txt, valid.txt or dev.txt, test.txt): only their pictures, and for an extractor
             that reads phrases their sentences' noun phrases.
         chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
         shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
@@ -174,9 +174,10 @@ def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[I
 
 
 def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[ImageTask]:
-    splits = [split for split in SPLITS if (posts / f"{split}.txt").is_file()]
+    folders = posts, posts / "raw"
+    splits = [split for split in SPLITS if any(find_text_file(folder, split) for folder in folders)]
     if not splits:
-        raise FileNotFoundError(f"{posts} holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
+        raise FileNotFoundError(f"no train.txt, valid.txt (or dev.txt, val.txt) or test.txt in {posts} or its folder raw")
     for split in splits:
         for pair in PostFolder(posts, split, evidence=Evidence()).pairs:
             path = image_path_of(images, pair.id)

@@ -167,8 +167,20 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
     assert asked[0].key != file_sha256(images / "a.png")
     with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
         wanted(images, None, RuleChunker())
-    with pytest.raises(FileNotFoundError, match=r"holds none of train\.txt, valid\.txt, test\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no train\.txt, valid\.txt \(or dev\.txt, val\.txt\) or test\.txt in"):
         wanted(images, tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["dev.txt", "val.txt", "raw/dev.txt"])
+def test_the_images_of_a_validation_file_of_any_name(name: str, images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "posts" / name
+    path.parent.mkdir(parents=True)
+    write_conll([Pair(("A", "dog"), ("O", "O"), "b")], path)
+    write_conll([Pair(("A", "cat"), ("O", "O"), "a")], path.with_name("train.txt"))
+    assert [task.id for task in wanted(images, tmp_path / "posts", None)] == ["a", "b"]
+    done = features(images, tmp_path / "store", SMALL, tmp_path / "posts", progress=False)
+    assert done is not None
+    assert done.pictures == 2
 
 
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
-#: Split names and the other names, of splits and of files, that mean the same.
+#: The splits' names, each with all names by which an argument or a file may call it, the usual one first.
 SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
 
 

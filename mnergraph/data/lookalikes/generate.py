@@ -18,6 +18,7 @@ from uuid import uuid4
 from PIL import Image
 from tqdm import tqdm
 
+from mnergraph.data.datasets.base import SPLITS
 from mnergraph.data.formats.conll import write_conll
 from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
 from mnergraph.data.lookalikes import grammar, scenes
@@ -27,9 +28,6 @@ from mnergraph.data.lookalikes.grammar import Sentence
 from mnergraph.data.lookalikes.scenes import ImageRole
 from mnergraph.labels import spans_to_tags
 from mnergraph.pair import DetectedObject, Pair
-
-SPLITS = ("train", "valid", "test")
-
 
 #: Raised when the generator makes other posts from the same settings, so that older ones are made again.
 GENERATOR_VERSION = 1
