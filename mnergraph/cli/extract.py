@@ -1,4 +1,4 @@
-"""The job of the feature store: pictures in, features out, computed once, by one process or by many."""
+"""The job of the feature store: images in, features out, computed once, by one process or by many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class ImageTask:
-    """A picture to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
+    """An image to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
 
     id: str
     path: Path
@@ -40,17 +40,17 @@ class ImageTask:
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """What became of the pictures of a run.
+    """What became of the images of a run.
 
     Attributes:
-        pictures: files looked at.
+        num_images: files examined.
         extracted: those whose features were computed now.
         known: those that the store had, or that have the same content as another.
         elsewhere: those of another process's share.
         faults: what was unusual about those extracted now.
     """
 
-    pictures: int
+    num_images: int
     extracted: int
     known: int
     elsewhere: int
@@ -60,7 +60,7 @@ class ExtractionSummary:
         parts = [f"{self.extracted} extracted now", f"{self.known} known"]
         if self.elsewhere:
             parts.append(f"{self.elsewhere} in other shares")
-        told = f"{self.pictures} pictures: {', '.join(parts)}"
+        told = f"{self.num_images} images: {', '.join(parts)}"
         return told + (f"\n{summarize_issues(self.faults)}" if self.faults else "")
 
 
@@ -79,30 +79,30 @@ def features(
     inspect: str | None = None,
     out: Path | None = None,
 ) -> ExtractionSummary | None:
-    """Extracts the features of a folder's pictures into a store; what the store has is not done again.
+    """Extracts the features of a folder's images into a store; what the store has is not done again.
 
     Args:
-        images: folder of pictures, ``<id>.jpg`` or the like.
+        images: folder of images, ``<id>.jpg`` or the like.
         store: folder of the store; it is made, or appended to if it was made with the same settings.
-        extractor: what looks at the pictures.
-        posts: folder of posts (train.txt, valid.txt or dev.txt, test.txt): only their pictures, and for an extractor
+        extractor: what looks at the images.
+        posts: folder of posts (train.txt, valid.txt or dev.txt, test.txt): only their images, and for an extractor
             that reads phrases their sentences' noun phrases.
         chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
         shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
         dtype: what the store keeps features as.
-        batch_size: pictures at once.
-        workers: processes that open and prepare pictures.
+        batch_size: images at once.
+        workers: processes that open and prepare images.
         device: where the extractor runs.
         progress: whether to show a progress bar.
-        inspect: instead, draw what the store knows of the picture with this id.
+        inspect: instead, draw what the store knows of the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
 
     Returns:
-        what became of the pictures; None after drawing.
+        what became of the images; None after drawing.
 
     Raises:
         ValueError: for a store made with other settings, naming each difference.
-        FileNotFoundError: when there is no such folder or picture.
+        FileNotFoundError: when there is no such folder or image.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
@@ -124,10 +124,10 @@ def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Fi
 
     found = [one for one in wanted if one.id == id]
     if not found:
-        raise FileNotFoundError(f"there is no picture of {id!r}; there are {len(wanted)} others")
+        raise FileNotFoundError(f"there is no image of {id!r}; there are {len(wanted)} others")
     known = [one for one in found if one.key in store]
     if not known:
-        raise KeyError(f"the store {store.folder} knows nothing of picture {id!r}: extract it first")
+        raise KeyError(f"the store {store.folder} knows nothing of image {id!r}: extract it first")
     return plot_detections(open_image(known[0].path, id).image, from_store_entry(store, known[0].key), title=id)
 
 
@@ -165,7 +165,7 @@ def _extract(
 
 
 def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
-    """The pictures to look at; with posts only theirs, and with a chunker their noun phrases."""
+    """The images to look at; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:
             raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
@@ -177,7 +177,9 @@ def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Im
     folders = posts, posts / "raw"
     splits = [split for split in SPLITS if any(find_text_file(folder, split) for folder in folders)]
     if not splits:
-        raise FileNotFoundError(f"no train.txt, valid.txt (or dev.txt, val.txt) or test.txt in {posts} or its folder raw")
+        raise FileNotFoundError(
+            f"no train.txt, valid.txt (or dev.txt, val.txt) or test.txt in {posts} or its folder raw"
+        )
     for split in splits:
         for pair in PostFolder(posts, split, evidence=Evidence()).pairs:
             path = image_path_of(images, pair.id)

@@ -1,4 +1,4 @@
-"""Pictures to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
+"""Images to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = BackboneGrid("resnet18", size=32)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Seven pictures: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
+    """Seven images: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
     folder = tmp_path / "images"
     folder.mkdir()
     for place, name in enumerate(("a", "b", "c", "d", "e 😀")):
@@ -44,9 +44,9 @@ def images(tmp_path: Path) -> Path:
 def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = features(images, tmp_path / "store", SMALL, progress=False)
     assert done is not None
-    assert (done.pictures, done.extracted, done.known) == (7, 6, 1)
+    assert (done.num_images, done.extracted, done.known) == (7, 6, 1)
     assert capsys.readouterr().out == (
-        "7 pictures: 6 extracted now, 1 known\n1 html (a web page saved as a picture): page\n"
+        "7 images: 6 extracted now, 1 known\n1 html (a web page saved as an image): page\n"
     )
     store = FeatureStore(tmp_path / "store", manifest_of(SMALL))
     for path in images.iterdir():
@@ -180,7 +180,7 @@ def test_the_images_of_a_validation_file_of_any_name(name: str, images: Path, tm
     assert [task.id for task in wanted(images, tmp_path / "posts", None)] == ["a", "b"]
     done = features(images, tmp_path / "store", SMALL, tmp_path / "posts", progress=False)
     assert done is not None
-    assert done.pictures == 2
+    assert done.num_images == 2
 
 
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
@@ -213,10 +213,10 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with Image.open(target) as drawn:
         assert drawn.width > 500
     store = FeatureStore(tmp_path / "store")
-    with pytest.raises(FileNotFoundError, match="there is no picture of 'z'; there are 7 others"):
+    with pytest.raises(FileNotFoundError, match="there is no image of 'z'; there are 7 others"):
         plot_stored(store, wanted(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
-    with pytest.raises(KeyError, match="knows nothing of picture 'new': extract it first"):
+    with pytest.raises(KeyError, match="knows nothing of image 'new': extract it first"):
         plot_stored(store, wanted(images, None, None), "new")
 
 
@@ -238,7 +238,7 @@ def test_drawn_evidence_says_what_was_seen() -> None:
 def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = ["features", "--images", str(images), "--store", str(tmp_path / "store"), "--progress", "false"]
     main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "32"])
-    assert "7 pictures: 6 extracted now, 1 known" in capsys.readouterr().out
+    assert "7 images: 6 extracted now, 1 known" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
     assert "settings.size: 32 there, 48 here" in capsys.readouterr().err

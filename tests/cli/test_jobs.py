@@ -173,8 +173,8 @@ def test_real_pictures_all_have_regions(real: Path) -> None:
 
 def test_mislabelled_pictures_are_found(real: Path) -> None:
     report = verify(real, progress=False)
-    assert [fault.code for fault in report.pictures] == ["mislabelled", "mislabelled"]
-    assert "t15_113" in [fault.id for fault in report.pictures]
+    assert [fault.code for fault in report.image_issues] == ["mislabelled", "mislabelled"]
+    assert "t15_113" in [fault.id for fault in report.image_issues]
     assert any("lines of one id differ" in fault for fault in report.faults)
 
 

@@ -1,7 +1,7 @@
 """Twitter-2015 (Zhang et al., 2018) and Twitter-2017 (Lu et al., 2018), the benchmarks of multimodal NER.
 
 They take a local folder, or download: the text from the repository of UMT (Yu et al., 2020) at a pinned
-commit, and the pictures, when asked, from the link given there. Using the data means accepting the terms of
+commit, and the images, when asked, from the link given there. Using the data means accepting the terms of
 Twitter and of the data sets' providers. No file of them comes with this package.
 """
 
@@ -33,8 +33,8 @@ class TwitterBenchmark(PostDataset, ABC):
     Args:
         root: see ``PostDataset``; a text that is not there is downloaded into ``root/raw``.
         split: "train", "valid" or "test".
-        download_images: download the pictures too, into ``root/raw/images``, unless a folder of pictures
-            is there. Without, posts have the pictures that are there, or none.
+        download_images: download the images too, into ``root/raw/images``, unless a folder of images
+            is there. Without, posts have the images that are there, or none.
         text_url: the folder that holds ``twitter2015/train.txt`` and so on; a mirror's, if need be.
         images, evidence, mapping, fix_bio, builder, force_reload: see ``PostDataset``.
     """
@@ -109,14 +109,14 @@ class Twitter2017(TwitterBenchmark):
 
 
 class Twitter2017C(TwitterBenchmark):
-    """Twitter-2017 without the posts whose picture is missing or is the providers' placeholder.
+    """Twitter-2017 without the posts whose image is missing or is the providers' placeholder.
 
     The papers count 3075, 659 and 661 posts. Which ones cannot be told from the text: it takes the folder of
-    pictures, or a list of ids.
+    images, or a list of ids.
 
     Args:
-        ids: the ids to keep, or a file with one per line; None to judge by the pictures.
-        copies: a picture that stands this often in the folder, byte by byte, is a placeholder.
+        ids: the ids to keep, or a file with one per line; None to judge by the images.
+        copies: an image that stands this often in the folder, byte by byte, is a placeholder.
         placeholder_sha256: checksums of further placeholders.
         root, split, download_images, images, evidence, mapping, fix_bio, builder, force_reload, text_url: see
             ``TwitterBenchmark``.
@@ -159,7 +159,7 @@ class Twitter2017C(TwitterBenchmark):
         )
 
     def select(self, pairs: list[Pair]) -> list[Pair]:
-        """The posts of the listed ids, or those with a picture of their own."""
+        """The posts of the listed ids, or those with an image of their own."""
         if self._ids is not None:
             kept = [pair for pair in pairs if pair.id in self._ids]
         elif self.images is not None:
@@ -168,7 +168,7 @@ class Twitter2017C(TwitterBenchmark):
             kept = [pair for pair in found if pair.image_path and pair.image_path.stem not in stand_ins]
         else:
             raise ValueError(
-                "Twitter2017C is Twitter2017 without the posts whose picture is missing or a placeholder; "
+                "Twitter2017C is Twitter2017 without the posts whose image is missing or a placeholder; "
                 "the text does not tell which (the papers' 3075, 659 and 661 posts cannot be derived from "
                 f"it). Give images= (there is none in {self.folder}), download_images=True to download, or ids= "
                 "to keep"

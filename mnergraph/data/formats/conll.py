@@ -10,7 +10,7 @@ A post is a line ``IMGID:<id>``, one line ``word<TAB>tag`` per word, and a blank
 Read besides: spaces in place of the tab, CRLF, a byte order mark, runs of blank lines, a missing last newline
 or blank line, a post that begins right after another. Lines end at a line feed and nowhere else, and only tab
 and space part a word from its tag: words of real posts hold no-break spaces, U+0085 and zero-width
-characters. Two posts may share an id (two sentences about one picture); ``verify`` counts them.
+characters. Two posts may share an id (two sentences about one image); ``verify`` counts them.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Objects and captions of pictures, per post id, in plain JSON lines.
+"""Objects and captions of images, per post id, in plain JSON lines.
 
-``objects.jsonl``, one picture per line; boxes in pixels of a picture of this width and height::
+``objects.jsonl``, one image per line; boxes in pixels of an image of this width and height::
 
     {"id": "7", "width": 600, "height": 800, "objects": [{"label": "man", "score": 0.9, "box": [1, 2, 3, 4]}]}
 
 An object may carry ``"words": [start, end]``, the half-open span of the sentence that grounds it. Box edges
-may overhang the picture (detectors round); they are clipped to it. A box wholly outside, empty, or with its
+may overhang the image (detectors round); they are clipped to it. A box wholly outside, empty, or with its
 corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``. Further keys are
 ignored. An id stands once; where lines of one id differ (a feed that numbered its posts anew), the last line
-counts, as the last picture of that name is the one on disk, and a warning names the lines.
+counts, as the last image of that name is the one on disk, and a warning names the lines.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EvidenceError(ValueError):
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector saw in one picture: its size in pixels and the objects in the file's order."""
+    """What a detector saw in one image: its size in pixels and the objects in the file's order."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Detections:
 
 
 def read_objects(path: str | Path) -> dict[str, Detections]:
-    """Post id to what its picture shows; boxes clipped to the picture."""
+    """Post id to what its image shows; boxes clipped to the image."""
     found = {}
     for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
@@ -109,7 +109,7 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 
 def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
-    """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
+    """An object as JSON has it, in an image of this size; ``where`` begins the message of a fault."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
         raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_EXAMPLE}')
     score: Any = raw.get("score")
@@ -129,14 +129,14 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
 
 
 def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
-    right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in a picture of {size[0]} x {size[1]}"
+    right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in an image of {size[0]} x {size[1]}"
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
         raise EvidenceError(f"{where}: box {raw!r} is not four finite numbers; {right}")
     x1, y1, x2, y2 = map(float, raw)
     if x1 >= x2 or y1 >= y2:
         raise EvidenceError(f"{where}: box {raw!r} is empty or has its corners swapped; {right}")
     if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-        raise EvidenceError(f"{where}: box {raw!r} lies outside the picture; {right}")
+        raise EvidenceError(f"{where}: box {raw!r} lies outside the image; {right}")
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
 
 

@@ -1,4 +1,4 @@
-"""VinVL's and bottom-up attention's ``.npz`` files, one per picture, to our objects.jsonl and features."""
+"""VinVL's and bottom-up attention's ``.npz`` files, one per image, to our objects.jsonl and features."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def convert_vinvl(
 ) -> int:
     """Writes the objects of a folder of ``.npz`` files to objects.jsonl and features.safetensors.
 
-    ``7.jpg.npz`` speaks of picture 7. A file holds boxes (left, top, right, bottom in pixels), a feature row
-    each, how many of them count, width and height of the picture, and perhaps scores and labels; their names
+    ``7.jpg.npz`` speaks of image 7. A file holds boxes (left, top, right, bottom in pixels), a feature row
+    each, how many of them count, width and height of the image, and perhaps scores and labels; their names
     are those of `ARRAY_NAMES`. An array that needs unpickling is not read: unpickling runs what the file says.
 
     Args:
@@ -48,12 +48,12 @@ def convert_vinvl(
         out: folder for the two files; what is there of their names is replaced.
         names: what labels that are numbers stand for.
         labels: whether to read labels; without, objects have none.
-        top_k: as many objects of a picture as are kept, best score first; None for all, in the file's order.
-        dtype: of the features; in float16 those of 8,000 pictures with 36 objects take 1.2 GB of memory.
+        top_k: as many objects of an image as are kept, best score first; None for all, in the file's order.
+        dtype: of the features; in float16 those of 8,000 images with 36 objects take 1.2 GB of memory.
         progress: whether to show a progress bar.
 
     Returns:
-        the number of pictures.
+        the number of images.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -64,12 +64,12 @@ def convert_vinvl(
         raise FileNotFoundError(f"no .npz file in {folder}")
     sights: dict[str, Detections] = {}
     regions: dict[str, Tensor] = {}
-    for path in tqdm(paths, desc="converting", unit="picture", disable=not progress):
+    for path in tqdm(paths, desc="converting", unit="image", disable=not progress):
         id = path.stem
         for suffix in SUFFIXES:
             id = id.removesuffix(suffix)
         if id in sights:
-            raise EvidenceError(f"{path}: a second file for picture {id!r}")
+            raise EvidenceError(f"{path}: a second file for image {id!r}")
         sight, rows = _read(path, names, labels)
         order: Sequence[int] = range(len(rows))
         if top_k is not None:
@@ -86,7 +86,7 @@ def convert_vinvl(
 
 
 def _read(path: Path, names: Sequence[str] | None, labels: bool) -> tuple[Detections, Tensor]:
-    """The objects of one file that lie in its picture, and their features ``[objects, width]``."""
+    """The objects of one file that lie in its image, and their features ``[objects, width]``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             form = next((form for form in ARRAY_NAMES.values() if set(form.values()) <= set(file.files)), None)

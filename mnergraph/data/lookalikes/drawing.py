@@ -1,4 +1,4 @@
-"""Pictures of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
+"""Images of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
 Box = tuple[int, int, int, int]
 
 
-#: The square root of the area that an object's frame covers, relative to the picture's side.
+#: The square root of the area that an object's frame covers, relative to the image's side.
 SIDE_RANGE = (0.3, 0.46)
 
 
@@ -53,7 +53,7 @@ def background(size: int, rng: random.Random) -> Image.Image:
 
 
 def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[Box]]:
-    """A square picture that shows one object of every label, and their boxes in the order of the labels.
+    """A square image that shows one object of every label, and their boxes in the order of the labels.
 
     Boxes are left, top, right, bottom in pixels, right and bottom not included: exactly the pixels that
     an object coloured. Objects never overlap; where one finds no place it is drawn smaller.
@@ -65,7 +65,7 @@ def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Im
         drawn = sprite(label, right - left, bottom - top, rng)
         visible = drawn.getbbox()
         if visible is None:
-            raise ValueError(f"nothing is seen of {label!r} in a picture of {size} pixels; make it larger")
+            raise ValueError(f"nothing is seen of {label!r} in an image of {size} pixels; make it larger")
         canvas.paste(drawn, (left, top), drawn)
         boxes.append((left + visible[0], top + visible[1], left + visible[2], top + visible[3]))
     return canvas, boxes

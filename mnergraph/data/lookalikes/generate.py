@@ -1,7 +1,7 @@
-"""Makes Lookalikes: writes its posts, pictures and evidence to a folder, all of it or nothing.
+"""Makes Lookalikes: writes its posts, images and evidence to a folder, all of it or nothing.
 
-Sentences do not depend on the settings of the pictures: with the same seed and sizes, a data set with only
-irrelevant pictures holds the same posts word for word.
+Sentences do not depend on the settings of the images: with the same seed and sizes, a data set with only
+irrelevant images holds the same posts word for word.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def generate(
 
     Args:
         root: where ``raw`` goes.
-        seed: of every choice: words, pictures, boxes, scores, captions.
+        seed: of every choice: words, images, boxes, scores, captions.
         sizes: how many posts train, valid and test hold.
-        image_irrelevant_ratio: the share of the posts with a picture whose picture says nothing of any type.
-        image_missing_ratio: the share of posts without a picture.
-        irrelevant_images_mislead: let irrelevant pictures show objects of types drawn at random, not distractors alone.
-        size: width and height of a picture in pixels.
+        image_irrelevant_ratio: the share of the posts with an image whose image says nothing of any type.
+        image_missing_ratio: the share of posts without an image.
+        irrelevant_images_mislead: let irrelevant images show objects of types drawn at random, not distractors alone.
+        size: width and height of an image in pixels.
         progress: whether to show a progress bar.
 
     Raises:
@@ -75,7 +75,7 @@ def generate(
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is a share of posts, from 0 to 1, not {share}")
     if size < 64:
-        raise ValueError(f"nobody recognises objects in a picture of {size} pixels; size is 64 or more")
+        raise ValueError(f"nobody recognises objects in an image of {size} pixels; size is 64 or more")
     settings = {
         "version": GENERATOR_VERSION,
         "seed": seed,
@@ -165,7 +165,7 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
 
 
 def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:
-    """The sentences of a split, each with what its picture does for it; None for no picture."""
+    """The sentences of a split, each with what its image does for it; None for no image."""
     seed = settings["seed"]
     sentences = grammar.write(count, random.Random(f"{seed} {split} words"))
     without = round(settings["no_picture"] * count)
@@ -178,7 +178,7 @@ def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _draw_image(things: Sequence[scenes.SceneObject], size: int, rng: random.Random) -> tuple[Image.Image, Detections]:
-    """The picture of these things, and what a detector sees in it, best score first."""
+    """The image of these things, and what a detector sees in it, best score first."""
     image, boxes = draw_image([thing.label for thing in things], size, rng)
     seen = zip(things, boxes, scenes.scores(len(things), rng), strict=True)
     objects = (DetectedObject(thing.label, box, score, thing.words) for thing, box, score in seen)

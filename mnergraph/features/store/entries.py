@@ -1,4 +1,4 @@
-"""What an extractor saw, as a record of the feature store and back."""
+"""Convert image evidence to entries of the feature store and back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mnergraph.pair import DetectedObject, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
-    """What a store of this extractor's features says of itself."""
+    """Return the manifest of a store of this extractor's features."""
     identity = extractor.identity()
     settings = identity["settings"] | {"processor": identity["processor"]}
     return Manifest(identity["extractor"], identity["version"], settings, identity["weights"], dtype)
 
 
-def image_key(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
-    """Under which key a picture's features are kept: its content's SHA-256, and with phrases that of both."""
-    content = file_sha256(picture)
+def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
+    """Under which key an image's features are kept: its content's SHA-256, and with phrases that of both."""
+    content = file_sha256(path)
     if phrases is None:
         return content
     asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
@@ -37,7 +37,10 @@ def image_key(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
 
 
 def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
-    """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
+    """Return each store's evidence of a pair's image, or None.
+
+    Entries are keyed by the image's content, or by content and noun phrases (see `image_key`).
+    """
     if pair.image_path is None or not stores:
         return [None] * len(stores)
     keys = [image_key(pair.image_path)]
@@ -47,7 +50,7 @@ def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list
 
 
 def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
-    """What was seen as a store of this precision gives it back."""
+    """Return the evidence with its tensors in this dtype."""
 
     def kept(rows: Tensor | None) -> Tensor | None:
         return None if rows is None else rows.to(dtype)
@@ -57,7 +60,7 @@ def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
 
 
 def to_store_entry(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
+    """Return the tensors and the JSON data of evidence, for `StoreWriter.add`; boxes are JSON, in full precision."""
     features = {}
     if seen.grid is not None:
         features["grid"] = seen.grid
@@ -87,7 +90,7 @@ def to_store_entry(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
-    """What a record says was seen; features are views of the mapped file, in the store's precision."""
+    """Return the evidence of an entry; its tensors are views of the mapped file, in the store's dtype."""
     features, facts = store[key], store.info(key)
     regions = iter(features.get("regions", ()))
     things = facts["objects"]

@@ -1,4 +1,4 @@
-"""What made a feature store: its manifest, and how two of them differ."""
+"""The manifest of a feature store: which extractor, settings and weights made its features."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ MANIFEST_FILE = "manifest.json"
 
 
 class StoreError(ValueError):
-    """A store that is not what it should be; the message names the file and what to do."""
+    """An invalid or incompatible store; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What made a store's features; two stores with equal manifests hold interchangeable features.
+    """The origin of a store's features; stores with equal manifests hold interchangeable features.
 
     Args:
-        extractor: its name.
-        version: of the extractor's code; raised when its results change.
-        settings: its settings, plain JSON data.
-        weights: checksum of its weights, or how they were drawn (``random, seed 0``).
-        dtype: what floats are kept as: ``float32``, ``float16`` or ``bfloat16``.
+        extractor: class name of the extractor.
+        version: version of the extractor's code, raised when its results change.
+        settings: the extractor's settings, plain JSON data.
+        weights: checksum of the extractor's weights.
+        dtype: of stored floating point features: ``float32``, ``float16`` or ``bfloat16``.
     """
 
     extractor: str
@@ -37,10 +37,10 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"dtype is float32, float16 or bfloat16, not {self.dtype!r}")
-        json.dumps(self.settings)  # a TypeError names what is no plain data
+        json.dumps(self.settings)  # raises a TypeError for other than plain data
 
     def differences(self, other: Manifest) -> list[str]:
-        """Every entry in which the other differs: ``settings.top: 20 there, 10 here``."""
+        """Return every entry in which the other manifest differs: ``settings.top_k: 20 there, 10 here``."""
         here, there = _flatten(asdict(self)), _flatten(asdict(other))
         return [
             f"{name}: {there.get(name, 'nothing')!r} there, {here.get(name, 'nothing')!r} here"
@@ -59,7 +59,12 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """The manifest of a store."""
+        """Read the manifest of a store.
+
+        Raises:
+            FileNotFoundError: when the folder has none.
+            StoreError: when it is invalid.
+        """
         path = folder / MANIFEST_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no feature store: it has no {MANIFEST_FILE}")
@@ -108,27 +113,33 @@ def rename_entries(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, there: Manifest, here: Manifest | None) -> None:
-    """A StoreError that spells out the differences when a store was made with other settings."""
-    found = here.differences(there) if here else []
-    if found:
+    """Raise a StoreError that lists the differences if a store was made with other settings.
+
+    Args:
+        folder: of the store.
+        there: its manifest.
+        here: the expected manifest; None accepts any.
+    """
+    differences = here.differences(there) if here else []
+    if differences:
         raise StoreError(
-            f"{folder} was made with other settings: {'; '.join(found)}. Take another folder, or these settings"
+            f"{folder} was made with other settings: {'; '.join(differences)}. Take another folder, or these settings"
         )
 
 
 def store_dtype(manifest: Manifest) -> torch.dtype:
-    """What the store keeps floats as."""
-    found = getattr(torch, manifest.dtype)
-    assert isinstance(found, torch.dtype)
-    return found
+    """Return the torch dtype of the store's floating point features."""
+    dtype = getattr(torch, manifest.dtype)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def _flatten(entries: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested entries by dotted names."""
-    found: dict[str, Any] = {}
+    """Return nested entries by dotted names."""
+    flat: dict[str, Any] = {}
     for name, value in entries.items():
         if isinstance(value, dict) and value:
-            found |= _flatten(value, f"{above}{name}.")
+            flat |= _flatten(value, f"{above}{name}.")
         else:
-            found[above + name] = value
-    return found
+            flat[above + name] = value
+    return flat

@@ -1,4 +1,4 @@
-"""The feature store: what one extractor with one group of settings made of pictures, read at random.
+"""The feature store: what one extractor with one group of settings made of images, read at random.
 
 A folder::
 
@@ -80,7 +80,7 @@ class FeatureStore:
     Args:
         folder: of the store.
         manifest: what it must have been made with; None takes what is there.
-        skip_corrupt: do without a torn shard's pictures, with a warning that names it.
+        skip_corrupt: do without a torn shard's images, with a warning that names it.
 
     Raises:
         FileNotFoundError: where there is no store.
@@ -128,7 +128,7 @@ class FeatureStore:
         return (digest.hex() for digest in self._place)
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
-        """The features of a picture by name, views of the mapped file; `info` has what is no tensor."""
+        """The features of an image by name, views of the mapped file; `info` has what is no tensor."""
         tensors, record = self._find(key)
         found = {}
         for name, rows in tensors.items():
@@ -138,7 +138,7 @@ class FeatureStore:
         return found
 
     def info(self, key: str) -> Any:
-        """What the extractor told of a picture besides its features: its size, labels, scores."""
+        """What the extractor told of an image besides its features: its size, labels, scores."""
         tensors, record = self._find(key)
         start, end = tensors[INFO + PTR][record : record + 2].tolist()
         return json.loads(tensors[INFO][start:end].numpy().tobytes())
@@ -147,7 +147,7 @@ class FeatureStore:
         try:
             name, record = self._place[bytes.fromhex(key)]
         except KeyError:
-            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} pictures") from None
+            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} images") from None
         return self._open[name], record
 
     def verify(self) -> list[str]:

@@ -27,7 +27,7 @@ class StoreWriter:
     """Appends to a part of a store, made where it is not there yet; used in a ``with``.
 
     Opening it drops what a killed writer left behind: files that no list names, and torn shards, each named
-    in a warning, whose pictures count as missing again.
+    in a warning, whose images count as missing again.
 
     Args:
         folder: of the store.
@@ -86,11 +86,11 @@ class StoreWriter:
         return key in self._written or key in self._added
 
     def add(self, key: str, features: Mapping[str, Tensor], info: Any = None) -> None:
-        """One picture's features and what else is known of it.
+        """One image's features and what else is known of it.
 
         Args:
-            key: SHA-256 of the picture's content, 64 hexadecimal digits.
-            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that a picture
+            key: SHA-256 of the image's content, 64 hexadecimal digits.
+            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that an image
                 lacks while others of its shard have it is read back without rows.
             info: plain JSON data.
         """

@@ -78,7 +78,7 @@ POSSESSIVES = frozenset({"'s", "’s", "'", "’"})
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words to look for in a picture.
+    """Words to look for in an image.
 
     Args:
         text: the phrase.

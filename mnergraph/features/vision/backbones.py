@@ -1,4 +1,4 @@
-"""The whole picture as a grid of regions and as one vector: torchvision's backbones and vision towers."""
+"""Image features as a grid of regions and as one vector: torchvision's backbones and vision towers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ ResizeMode = Literal["squash", "crop", "letterbox"]
 
 @dataclass(frozen=True)
 class BackboneGrid(Extractor):
-    """The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
+    """Feature map of a torchvision ResNet (7 x 7 for 224 pixels) or patches of a ViT, and one pooled vector.
 
     The vector is the map's mean (ResNet) or the class token (ViT).
 
     Args:
-        backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
+        backbone: ``resnet18`` to ``resnet152``, or a ViT such as ``vit_b_16``.
         weights: see `mnergraph.features.vision.crops.RegionEncoder`.
-        size: side of the square that the picture becomes, in pixels.
-        resize_mode: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
-        stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
-            more, as deep ones wash the picture out.
-        pool_size: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
+        size: side of the square input, in pixels.
+        resize_mode: how the image is made square: ``squash`` (aspect ratio changes), ``crop`` (center) or
+            ``letterbox`` (padded with the mean color).
+        stage: stage of a ResNet whose feature map is used, 1 to 4. The papers take the last; with *random* weights
+            an early stage keeps more information.
+        pool_size: side of the grid to which a ResNet's map is average-pooled; None keeps its size.
         seed: of random weights.
     """
 
@@ -59,15 +60,15 @@ class BackboneGrid(Extractor):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
-        if self.backbone not in known:
-            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
+        supported = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
+        if self.backbone not in supported:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(supported)}")
         if self.resize_mode not in RESIZE_MODES:
             raise ValueError(f"resize_mode is one of {', '.join(RESIZE_MODES)}, not {self.resize_mode!r}")
         if self.stage not in (1, 2, 3, 4):
             raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
         if self.backbone.startswith("vit_") and (self.stage, self.pool_size) != (4, None):
-            raise ValueError(f"stage and cells are a ResNet's; {self.backbone} has patches")
+            raise ValueError(f"stage and pool_size apply to a ResNet; {self.backbone} has patches")
 
     @property
     def name(self) -> str:
@@ -94,29 +95,29 @@ class BackboneGrid(Extractor):
         return {"pixels": pixels.pil_to_tensor(square)}
 
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
-        # [pictures, 3, size, size]
+        # [images, 3, size, size]
         found = self.network(normalize(batch["pixels"]))
-        if "states" in found:  # [pictures, 1 + patches, width], the class token first
+        if "states" in found:  # [images, 1 + patches, width], the class token first
             return _image_evidence(found["states"][:, 1:], found["states"][:, 0])
-        # [pictures, width, rows, columns]
+        # [images, width, rows, columns]
         cells = found["map"]
         pooled = cells.mean((2, 3))
         if self.pool_size is not None:
             cells = nn.functional.adaptive_avg_pool2d(cells, self.pool_size)
-        # [pictures, rows x columns, width], row by row from the top left
+        # [images, rows x columns, width], row by row from the top left
         return _image_evidence(cells.flatten(2).transpose(1, 2), pooled)
 
 
 @dataclass(frozen=True)
 class VisionTower(Extractor):
-    """The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
+    """Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
 
-    Pictures are prepared by the model's own processor. The vector is the model's pooled output, else its
-    class token, else the mean of the patches.
+    Images are preprocessed by the model's own processor. The vector is the model's pooled output, or else its class
+    token, or else the mean of the patches.
 
     Args:
-        model: hub name or folder; of a model of pictures and text only the vision tower is used.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
+        model: hub name or folder; of a vision-language model only the vision tower is used.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
         seed: of random weights.
     """
 
@@ -131,7 +132,7 @@ class VisionTower(Extractor):
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures for the model."""
+        """The image processor of the model."""
         return load_processor(AutoImageProcessor, self.model)
 
     @cached_property
@@ -147,7 +148,7 @@ class VisionTower(Extractor):
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         found = self.network(**batch)
         states = found.last_hidden_state
-        if states.dim() == 4:  # of a convolutional net, [pictures, width, rows, columns]
+        if states.dim() == 4:  # of a convolutional net, [images, width, rows, columns]
             states, before = states.flatten(2).transpose(1, 2), 0
         else:  # class and register tokens stand before the patches
             height, width = batch["pixel_values"].shape[-2:]
@@ -161,7 +162,7 @@ class VisionTower(Extractor):
 
 
 def _image_evidence(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
-    """One `ImageEvidence` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
+    """Return one `ImageEvidence` per image of ``[images, regions, width]`` and ``[images, width]``."""
     both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
     return [ImageEvidence(grid=of, pooled=one) for of, one in both]
 

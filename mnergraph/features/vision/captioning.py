@@ -1,4 +1,4 @@
-"""Captions by an image-to-text model of transformers: one sentence on what the picture shows."""
+"""Captions by an image-to-text model of transformers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvid
 
 @dataclass(frozen=True)
 class Captioner(Extractor):
-    """What BLIP, BLIP-2, GIT or another model that writes about a picture alone says of it.
+    """Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.
 
-    Without sampling: the same picture gets the same caption.
+    Decoding is deterministic: beam search without sampling.
 
     Args:
         model: hub name or folder, such as ``Salesforce/blip-image-captioning-base``.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
-        max_new_tokens: of a caption, after which it is cut off.
-        num_beams: of the search; 1 for greedy.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
+        max_new_tokens: maximum length of a caption in tokens.
+        num_beams: beams of the search; 1 is greedy decoding.
         seed: of random weights.
     """
 
@@ -49,7 +49,7 @@ class Captioner(Extractor):
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures for the model and spells what it writes."""
+        """The image processor and tokenizer of the model."""
         return load_processor(AutoProcessor, self.model)
 
     @cached_property
@@ -62,9 +62,9 @@ class Captioner(Extractor):
         return pixel_tensors(self.processor.image_processor, image)
 
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
-        # [pictures, pieces]
-        written = self.network.generate(
+        # [images, pieces]
+        token_ids = self.network.generate(
             **batch, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams, do_sample=False
         )
-        texts = self.processor.batch_decode(written, skip_special_tokens=True)
+        texts = self.processor.batch_decode(token_ids, skip_special_tokens=True)
         return [ImageEvidence(caption=" ".join(text.split())) for text in texts]

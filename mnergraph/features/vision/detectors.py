@@ -1,4 +1,4 @@
-"""Objects by torchvision's Faster R-CNN and Mask R-CNN, with the features of the boxes they end with."""
+"""Objects by torchvision's Faster R-CNN and Mask R-CNN, with box features of the final boxes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mnergraph.features.vision.crops import IMAGENET_MEAN, IMAGENET_STD
 from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
 from mnergraph.pair import DetectedObject
 
-#: The 80 classes of COCO by torchvision's numbers, 0 for the background.
+#: Names of COCO's classes by torchvision's label index; 0 is the background.
 COCO_LABELS: tuple[str, ...] = tuple(detection.FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"])
 
 
-#: The same without the background and numbers that no class has.
+#: COCO's 80 classes, without the background and unused indices.
 COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background__", "N/A"))
 
 
@@ -35,19 +35,19 @@ COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background_
 class RCNNDetector(Extractor):
     """Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.
 
-    The detector's own features are those of its proposals; here they are pooled anew for the boxes that it
-    ends with, and go through its box head: ``[objects, 1024]``. Masks are not computed.
+    The region vectors are the outputs of the box head for the final boxes (torchvision computes them only for the
+    proposals): ``[objects, 1024]``. Masks are not computed.
 
     Args:
         detector: ``fasterrcnn_resnet50_fpn_v2``, ``maskrcnn_resnet50_fpn_v2``,
             ``fasterrcnn_mobilenet_v3_large_320_fpn`` (for CPUs) or another of torchvision's.
         weights: ``random`` (seeded, for trying things out), ``coco`` (torchvision's newest weights,
             downloaded when first used), the name of some of its weights, or the path of a state dict.
-        threshold: the score that a box must exceed.
-        top_k: as many boxes as are kept, best first.
+        threshold: minimum score of a box (exclusive).
+        top_k: maximum number of boxes, by score.
         min_size: pixels to which the image's shorter side is scaled; None for the detector's own.
         max_size: pixels that the longer side may not exceed; None for the detector's own.
-        labels: of classes 1, 2, ... where weights of your own know others than COCO's.
+        labels: names of classes 1, 2, ... of weights trained on other classes than COCO's.
         seed: of random weights.
     """
 
@@ -73,7 +73,7 @@ class RCNNDetector(Extractor):
 
     @cached_property
     def transform(self) -> GeneralizedRCNNTransform:
-        """Normalises and scales a picture, and pads it to a multiple of 32 pixels."""
+        """Normalizes and resizes an image and pads it to a multiple of 32 pixels."""
         min_size, max_size = (320, 640) if "_320_" in self.detector else (800, 1333)
         if self.min_size is not None:
             min_size = self.min_size

@@ -1,4 +1,4 @@
-"""Objects by DETR and its heirs: transformers' object detection, in which every query may find one."""
+"""Objects by DETR and similar detectors of transformers, which predict one object per query."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class DETRDetector(Extractor):
 
     Args:
         model: hub name or folder, such as ``facebook/detr-resnet-50``.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
-        threshold: the score that a box must exceed.
-        top_k: as many boxes as are kept, best first.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
+        threshold: minimum score of a box (exclusive).
+        top_k: maximum number of boxes, by score.
         region_encoder: gives the box's crop as its vector (GEI: ResNet-152); None for the last state of the query
             that found it.
         seed: of random weights.
@@ -55,7 +55,7 @@ class DETRDetector(Extractor):
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures for the model and reads its boxes off."""
+        """The image processor of the model, which also decodes its outputs."""
         return load_processor(AutoImageProcessor, self.model)
 
     @cached_property
@@ -68,16 +68,16 @@ class DETRDetector(Extractor):
         return pixel_tensors(self.processor, image)
 
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
-        said = self.network(**batch)
-        # [pictures, queries, 4], of a picture of 1 x 1
-        boxes, queries = to_xyxy(said.pred_boxes), said.pred_boxes.shape[1]
-        # YOLOS keeps its queries behind the patches
-        states = said.last_hidden_state[:, -queries:].cpu()
-        # Each family scores and picks in its own way, and tells boxes but not whose they are. Given the
-        # number of the query as the left edge of each box, it tells that.
-        said.pred_boxes = torch.zeros_like(said.pred_boxes)
-        said.pred_boxes[..., 0] = torch.arange(queries, device=boxes.device)
-        picked = self.processor.post_process_object_detection(said, threshold=self.threshold)
+        outputs = self.network(**batch)
+        # [images, queries, 4], of an image of 1 x 1
+        boxes, queries = to_xyxy(outputs.pred_boxes), outputs.pred_boxes.shape[1]
+        # YOLOS appends its queries to the patches
+        states = outputs.last_hidden_state[:, -queries:].cpu()
+        # Each model's post-processing selects and scores boxes without returning the query indices, so the index
+        # is passed as the left edge of each box.
+        outputs.pred_boxes = torch.zeros_like(outputs.pred_boxes)
+        outputs.pred_boxes[..., 0] = torch.arange(queries, device=boxes.device)
+        picked = self.processor.post_process_object_detection(outputs, threshold=self.threshold)
         found = []
         for one, item, own, of in zip(picked, items, boxes.cpu(), states, strict=True):
             query = one["boxes"][:, 0].round().long().cpu()

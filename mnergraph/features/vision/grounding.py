@@ -1,4 +1,4 @@
-"""Phrases to the boxes they speak of, by transformers' zero-shot detection: Grounding DINO and OWL (UMGF)."""
+"""Phrase grounding by zero-shot detectors of transformers: Grounding DINO and OWL (UMGF)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvid
 from mnergraph.features.vision.grounding_prompts import DinoPrompt, OwlPrompt
 from mnergraph.pair import DetectedObject
 
-#: The words with which UMGF looks for objects that no phrase names ("Edge Construction").
+#: Queries by which UMGF detects objects that no phrase names ("Edge Construction").
 GENERIC_QUERIES = ("miscellaneous", "person", "location", "organization")
 
 
-#: How phrases are put to a model, and its scores read, by the type in its configuration.
+#: The prompt format of a model, by the model type in its configuration.
 PROMPTS: dict[str, Callable[[Any], DinoPrompt | OwlPrompt]] = {
     "grounding-dino": lambda config: DinoPrompt(config.max_text_len),
     "mm-grounding-dino": lambda config: DinoPrompt(config.max_text_len),
@@ -41,18 +41,18 @@ PROMPTS: dict[str, Callable[[Any], DinoPrompt | OwlPrompt]] = {
 
 @dataclass(frozen=True)
 class PhraseGrounder(Extractor):
-    """The boxes that each phrase of the sentence grounds, and those of the general words.
+    """Boxes of the noun phrases of the sentence and of generic queries, by zero-shot detection.
 
-    An object is a phrase and a box: its label is the phrase, its ``words`` the phrase's span, None for a
-    general word. A box that two phrases ground is two objects.
+    The label of an object is its phrase, its ``span`` that of the phrase, None for a generic query. A box that is
+    selected for two phrases gives two objects.
 
     Args:
         model: hub name or folder, such as ``IDEA-Research/grounding-dino-tiny`` or
             ``google/owlv2-base-patch16-ensemble``.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
-        generic_queries: words to look for in every picture.
-        threshold: the score that a box must exceed.
-        top_k_per_phrase: as many boxes as a phrase keeps, best first.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
+        generic_queries: queries for every image, independent of the sentence.
+        threshold: minimum score of a box (exclusive).
+        top_k_per_phrase: maximum number of boxes of a phrase, by score.
         region_encoder: gives a box's crop as its region vector; None for objects without.
         seed: of random weights.
     """
@@ -74,7 +74,7 @@ class PhraseGrounder(Extractor):
 
     @cached_property
     def prompt(self) -> DinoPrompt | OwlPrompt:
-        """How this model is asked."""
+        """The prompt format of this model."""
         config = load_processor(AutoConfig, self.model)
         if config.model_type not in PROMPTS:
             known = ", ".join(PROMPTS)
@@ -83,7 +83,7 @@ class PhraseGrounder(Extractor):
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures and phrases for the model."""
+        """The image processor and tokenizer of the model."""
         return load_processor(AutoProcessor, self.model)
 
     @cached_property
@@ -95,30 +95,30 @@ class PhraseGrounder(Extractor):
             description="zero-shot object detector",
             seed=self.seed,
         )
-        _ = self.prompt  # says so before the first picture if it can't be asked
+        _ = self.prompt  # raises for an unsupported model before the first image
         return net
 
     def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
-        texts = [phrase.text for phrase in self._asked(phrases)]
+        texts = [phrase.text for phrase in self._queries(phrases)]
         return {
             **pixel_tensors(self.processor.image_processor, image),
             **self.prompt.encode(self.processor.tokenizer, texts),
         }
 
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
-        asked = [self._asked(item.phrases) for item in items]
-        most = max(map(len, asked), default=0)
+        queries = [self._queries(item.phrases) for item in items]
+        most = max(map(len, queries), default=0)
         device = batch["pixel_values"].device
         if most == 0:
             return evidence_of_objects([()] * len(items), items, self.region_encoder, device)
-        # [pictures, phrases, boxes], [pictures, phrases, boxes, 4]
+        # [images, phrases, boxes], [images, phrases, boxes, 4]
         scores, boxes = self.prompt.predict(self.network, batch, most)
         top = scores.topk(min(self.top_k_per_phrase, scores.shape[-1]))
-        # [pictures, phrases, per phrase], [pictures, phrases, per phrase, 4]
+        # [images, phrases, per phrase], [images, phrases, per phrase, 4]
         values = top.values.cpu()
         chosen = to_xyxy(boxes.gather(2, top.indices[..., None].expand(-1, -1, -1, 4))).cpu()
         found = []
-        for phrases, item, sure, where in zip(asked, items, values, chosen, strict=True):
+        for phrases, item, sure, where in zip(queries, items, values, chosen, strict=True):
             scale = torch.tensor(self.prompt.frame(item.size) * 2)
             objects = [
                 DetectedObject(phrase.text, box, score, phrase.words)
@@ -129,5 +129,5 @@ class PhraseGrounder(Extractor):
             found.append(best_objects(objects))
         return evidence_of_objects(found, items, self.region_encoder, device)
 
-    def _asked(self, phrases: Sequence[Phrase]) -> list[Phrase]:
+    def _queries(self, phrases: Sequence[Phrase]) -> list[Phrase]:
         return [*phrases, *(Phrase(word) for word in self.generic_queries)]

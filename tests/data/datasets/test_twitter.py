@@ -134,11 +134,11 @@ def test_pictures_that_cannot_be_had_are_told(root: Path, monkeypatch: pytest.Mo
     def offline(id: str, folder: str, filename: str) -> str:
         raise OSError("no network")
 
-    by_hand = r"fetch https://drive.google.com/file/d/\w+/view yourself and put its pictures of 2017 into "
+    by_hand = r"fetch https://drive.google.com/file/d/\w+/view yourself and put its images of 2017 into "
     for answer, told in (
         (page, "web page"),
         (offline, "no network"),
-        (archive({"2015/1.jpg": b""}), "no pictures of"),
+        (archive({"2015/1.jpg": b""}), "no images of"),
     ):
         monkeypatch.setattr(download, "download_google_url", answer)
         with pytest.raises(ConnectionError, match=f"{told}.*{by_hand}"):

@@ -1,4 +1,4 @@
-"""Lookalikes: the words leave the types of names open, the pictures settle them."""
+"""Lookalikes: the words leave the types of names open, the images settle them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPE_OF = {label: kind for kind, labels in TELLING.items() for label in labels}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The default benchmark, in small pictures."""
+    """The default benchmark, in small images."""
     folder = tmp_path_factory.mktemp("lookalikes")
     return {name: Lookalikes(folder, name, size=64) for name in ("train", "valid", "test")}
 

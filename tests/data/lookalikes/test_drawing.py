@@ -1,4 +1,4 @@
-"""Drawn pictures: exact boxes, nothing overlapping, classes that can be told apart."""
+"""Drawn images: exact boxes, nothing overlapping, classes that can be told apart."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_what_is_written_is_read(tmp_path: Path, shard_bytes: int) -> None:
     store = FeatureStore(tmp_path / "store", MADE_BY)
     check(store, range(7))
     assert key(99) not in store
-    with pytest.raises(KeyError, match=f"holds nothing of {key(99)}; it has 7 pictures"):
+    with pytest.raises(KeyError, match=f"holds nothing of {key(99)}; it has 7 images"):
         store[key(99)]
     assert store.verify() == []
     check(pickle.loads(pickle.dumps(store)), range(7))

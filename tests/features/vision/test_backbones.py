@@ -1,4 +1,4 @@
-"""Whole pictures: grids and pooled vectors equal what the models say when called directly."""
+"""Whole images: grids and pooled vectors equal what the models say when called directly."""
 
 from __future__ import annotations
 

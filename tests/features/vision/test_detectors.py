@@ -55,7 +55,7 @@ def test_final_boxes_and_their_features(name: str) -> None:
         torch.testing.assert_close(boxes, said["boxes"], atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), said["scores"])
         assert [thing.label for thing in seen.objects] == [COCO_LABELS[label] for label in said["labels"]]
-        # the same boxes, scaled to the picture as the net sees it, pooled from its maps
+        # the same boxes, scaled to the image as the net sees it, pooled from its maps
         images, _ = net.transform([image])
         maps = net.backbone(images.tensors)
         height, width = images.image_sizes[0]
@@ -101,7 +101,7 @@ def test_threshold_and_top() -> None:
 
 
 class Finder(nn.Module):
-    """In place of a detector's network: its final box is where the picture that it gets is red."""
+    """In place of a detector's network: its final box is where the image that it gets is red."""
 
     def __init__(self) -> None:
         super().__init__()

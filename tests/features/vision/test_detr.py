@@ -75,7 +75,7 @@ def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -
 def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
     extractor = DETRDetector(folders[kind], threshold=0.05, top_k=5)
     pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
-    if kind == "yolos":  # a tiny one knows pictures of one shape
+    if kind == "yolos":  # a tiny one knows images of one shape
         pictures = PICTURES
     for picture, seen in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
         (alone,) = extractor.extract([picture], progress=False)
@@ -116,13 +116,13 @@ def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> No
     (nothing,) = replace(extractor, threshold=0.999).extract(paths[:1], progress=False)
     assert nothing.objects == ()
     assert extractor.name.endswith("detr-top3-resnet18-random-seed2-32px")
-    told = extractor.identity()["settings"]["crops"]
+    told = extractor.identity()["settings"]["region_encoder"]
     assert told == crops.identity()
     assert "batch_size" not in told["settings"]
 
 
 class Finder(nn.Module):
-    """In place of a detector: one query finds where the picture that it gets is red, the others nothing."""
+    """In place of a detector: one query finds where the image that it gets is red, the others nothing."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The interface: every picture has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
+"""The interface: every image has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = BackboneGrid("resnet18", size=32)
 
 @dataclass(frozen=True)
 class Means(Extractor):
-    """The mean colour of a picture in its own size; one caption per phrase."""
+    """The mean colour of an image in its own size; one caption per phrase."""
 
     needs_phrases = True
     scale: float = 1.0
@@ -70,7 +70,7 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
                     sides = set(picture.size)
                 assert set(one.size) == sides
         told = summarize_issues(one.issue for one in found)
-        assert "3 corrupt (truncated, or no picture at all): truncated, text, program\n" in told
+        assert "3 corrupt (truncated, or no image at all): truncated, text, program\n" in told
         assert "1 unfit" in told
 
 
@@ -136,7 +136,7 @@ def test_on_a_gpu() -> None:
 def test_phrases_where_they_fit() -> None:
     with pytest.raises(ValueError, match="BackboneGrid reads no phrases; a grounder does"):
         SMALL.extract([noise()], [[]])
-    with pytest.raises(ValueError, match="2 sequences of phrases for 1 pictures"):
+    with pytest.raises(ValueError, match="2 sequences of phrases for 1 images"):
         Means().extract([noise()], [[], []])
 
 

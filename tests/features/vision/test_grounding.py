@@ -189,7 +189,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
 
 
 class Finder(nn.Module):
-    """In place of OWL: its second patch finds, for every phrase, where the picture that it gets is red."""
+    """In place of OWL: its second patch finds, for every phrase, where the image that it gets is red."""
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
         height, width = pixel_values.shape[-2:]

@@ -1,4 +1,4 @@
-"""Pictures in the wild: every kind has its declared outcome, and boxes follow the pixels."""
+"""Images in the wild: every kind has its declared outcome, and boxes follow the pixels."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_verify_data_lists_every_one(tmp_path: Path) -> None:
     posts = "\n\n".join(f"IMGID:{id}\nword\tO" for id in kinds)
     (tmp_path / "train.txt").write_text(posts + "\n", encoding="utf-8")
     report = verify(tmp_path, progress=False)
-    assert {fault.id: fault.code for fault in report.pictures} == {id: kind for id, kind in kinds.items() if kind}
+    assert {fault.id: fault.code for fault in report.image_issues} == {id: kind for id, kind in kinds.items() if kind}
     listed = {line.split()[2].rstrip(":") for line in report.notes}
     assert listed == set(HANDLED)
-    assert not any(f"pictures {kind}" in line for kind in HANDLED for line in report.problems)
+    assert not any(f"images {kind}" in line for kind in HANDLED for line in report.problems)
     assert "\nhandled:\n- " in str(report)
 
 
@@ -76,7 +76,7 @@ def test_the_summary_counts_them() -> None:
     faults = [ImageIssue(str(i), "html", "a page") for i in range(4)]
     told = summarize_issues([None, ImageIssue("9", "turned", "on its side"), *faults])
     assert told.split("\n") == [
-        "4 html (a web page saved as a picture): 0, 1, 2, ...",
+        "4 html (a web page saved as an image): 0, 1, 2, ...",
         f"1 turned ({ISSUE_CODES['turned']})",
     ]
     assert summarize_issues([None]) == ""
@@ -144,7 +144,7 @@ def test_boxes_turn_with_the_picture_to_the_pixel(tmp_path: Path, orientation: i
     opened = open_image(path)
     assert opened.boxes([found], size) == [(3, 5, 17, 21)]
     assert opened.boxes([(3, 5, 17, 21)], (40, 30)) == [(3, 5, 17, 21)]
-    # given of a picture of twice the size, lying as the file does
+    # given of an image of twice the size, lying as the file does
     double = tuple(2 * float(edge) for edge in found)
     assert opened.boxes([double], (60, 80)) == [(3, 5, 17, 21)]  # type: ignore[list-item]
 
