@@ -64,7 +64,7 @@ def test_download(tmp_path: Path, mirror: str, known: None) -> None:
 
 
 def test_another_file_is_not_kept(tmp_path: Path, mirror: str) -> None:
-    with pytest.raises(ConnectionError, match=r"came torn or is another file: its sha256 is \w{64}, right is 801e149"):
+    with pytest.raises(ConnectionError, match=r"is incomplete or another file: its sha256 is \w{64}, right is 801e149"):
         Twitter2017(tmp_path / "new", text_url=mirror)
     assert not list((tmp_path / "new" / "raw").iterdir())
 

@@ -99,7 +99,7 @@ def test_names_and_settings() -> None:
     with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
         BackboneGrid(stage=5)
     for given in ({"stage": 1}, {"pool_size": 7}):
-        with pytest.raises(ValueError, match="stage and cells are a ResNet's; vit_b_16 has patches"):
+        with pytest.raises(ValueError, match="stage and pool_size apply to a ResNet; vit_b_16 has patches"):
             BackboneGrid("vit_b_16", **given)
 
 
