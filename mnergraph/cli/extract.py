@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from mnergraph.data.datasets.base import SPLITS, PostFolder, find_text_file
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import image_files, image_path_of
-from mnergraph.features.store.entries import from_store_entry, key_of, manifest_of, record_of
+from mnergraph.features.store.entries import from_store_entry, image_key, manifest_of, to_store_entry
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
@@ -20,8 +20,6 @@ from mnergraph.features.vision.image_io import ImageIssue, open_image, summarize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)

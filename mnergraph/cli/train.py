@@ -113,7 +113,7 @@ def train(
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
     """Which posts these were: what a result must say."""
-    from mnergraph.features.vision.image_io import checksum
+    from mnergraph.features.vision.image_io import file_sha256
 
     return {
         "name": type(splits["train"]).__name__,

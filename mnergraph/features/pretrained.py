@@ -61,7 +61,7 @@ def from_torchvision(
     """
     import torchvision
 
-    weights = RANDOM if _to_come.get() else weights
+    weights = RANDOM if _skip_pretrained.get() else weights
     kinds = torchvision.models.get_model_weights(name)
     if weights == published_alias or weights in kinds.__members__:
         chosen = kinds.DEFAULT if weights == published_alias else kinds[weights]

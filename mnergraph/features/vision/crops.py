@@ -63,7 +63,7 @@ def crop_box(image: Image.Image, box: Box, size: int) -> Tensor:
     left = min(max(int(box[0]), 0), image.width - 1)
     top = min(max(int(box[1]), 0), image.height - 1)
     right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
-    crop = picture.crop((left, top, min(right, picture.width), min(bottom, picture.height)))
+    crop = image.crop((left, top, min(right, image.width), min(bottom, image.height)))
     from torchvision.transforms.v2 import functional as pixels
 
     return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR))
@@ -73,7 +73,7 @@ def normalize(crops: Tensor) -> Tensor:
     """Pixels, 0 to 255, as a backbone of torchvision wants them."""
     from torchvision.transforms.v2 import functional as pixels
 
-    return pixels.normalize(crops.float() / 255, MEAN, STD)
+    return pixels.normalize(crops.float() / 255, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def with_image_box(pair: Pair) -> Pair:

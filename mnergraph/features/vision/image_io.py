@@ -26,7 +26,7 @@ UNUSABLE = {
     "empty": "the file has no bytes",
     "html": "a web page saved as an image",
     "bomb": "more pixels than Pillow's limit (Image.MAX_IMAGE_PIXELS); it is not decoded",
-    "corrupt": "truncated, or no image at all",
+    "corrupt": "truncated, or not an image",
     "unfit": "the extractor's own preprocessing can't take it (a strip of 12,000 x 1 pixels, for a detector)",
 }
 

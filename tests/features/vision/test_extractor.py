@@ -70,7 +70,7 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
                     sides = set(picture.size)
                 assert set(one.size) == sides
         told = summarize_issues(one.issue for one in found)
-        assert "3 corrupt (truncated, or no image at all): truncated, text, program\n" in told
+        assert "3 corrupt (truncated, or not an image): truncated, text, program\n" in told
         assert "1 unfit" in told
 
 
