@@ -85,7 +85,7 @@ class Experiment:
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
         similar: how many of a table's nearest words each word gets (MGCMT), if any.
-        data_options: further arguments of the data set, such as Lookalikes' ``irrelevant``.
+        data_options: further arguments of the data set, such as Lookalikes' ``image_irrelevant_ratio``.
         reported: the paper's figures on this data set, if it has any.
         transferred: figures on other data sets of what was trained on this one, by their names.
         ablations: the paper's, by the names it gives them.

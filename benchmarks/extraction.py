@@ -32,7 +32,7 @@ from benchmarks.common import commit, machine
 from mnergraph.features.vision.backbones import BackboneGrid, VisionTower
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.detr import DETRDetector
-from mnergraph.features.vision.extractor import Extractor, Item
+from mnergraph.features.vision.extractor import BatchImage, Extractor
 from mnergraph.features.vision.image_io import open_image
 
 
@@ -80,37 +80,37 @@ def photographs(folder: Path, count: int, width: int, height: int) -> list[Path]
 
 def opening_rate(extractor: Extractor, paths: Sequence[Path]) -> float:
     """Pictures per second from files to prepared tensors, in one process."""
-    extractor.prepare(open_image(paths[0]).image, ())
+    extractor.preprocess(open_image(paths[0]).image, ())
     began = time.perf_counter()
     for path in paths[1:]:
-        extractor.prepare(open_image(path).image, ())
+        extractor.preprocess(open_image(path).image, ())
     return (len(paths) - 1) / (time.perf_counter() - began)
 
 
 @torch.no_grad()
 def forward_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, device: str) -> float:
     """Pictures per second of the network on batches that lie prepared."""
-    extractor.net.to(device)
-    batches: list[tuple[dict[str, Tensor], list[Item]]] = []
+    extractor.network.to(device)
+    batches: list[tuple[dict[str, Tensor], list[BatchImage]]] = []
     for begin in range(0, len(paths), batch_size):
         some = paths[begin : begin + batch_size]
         prepared, items = [], []
         for path in some:
             picture = open_image(path).image
-            prepared.append(extractor.prepare(picture, ()))
-            items.append(Item(path, picture.size))
+            prepared.append(extractor.preprocess(picture, ()))
+            items.append(BatchImage(path, picture.size))
         batch = {key: torch.stack([one[key] for one in prepared]).to(device) for key in prepared[0]}
         batches.append((batch, items))
-    extractor.compute(*batches[0])
+    extractor.forward(*batches[0])
     began = time.perf_counter()
     for batch, items in batches[1:]:
-        extractor.compute(batch, items)
+        extractor.forward(batch, items)
     return (len(paths) - batch_size) / (time.perf_counter() - began)
 
 
 def extraction_rate(extractor: Extractor, paths: Sequence[Path], batch_size: int, workers: int, device: str) -> float:
     """Pictures per second from files to features, after the first batch."""
-    run = extractor.extract(paths, batch_size=batch_size, workers=workers, device=device, progress=False)
+    run = extractor.extract(paths, batch_size=batch_size, num_workers=workers, device=device, progress=False)
     for _ in range(batch_size):
         next(run)
     began = time.perf_counter()

@@ -69,7 +69,7 @@ def _look(pairs: Sequence[Pair], by: Extractor, shape: Shape, progress: bool) ->
     pictures = {place: pair.image_path for place, pair in enumerate(pairs) if pair.image_path is not None}
     how: dict[str, Any] = {"device": "cuda" if torch.cuda.is_available() else "cpu", "progress": progress}
     seen = dict(zip(pictures, by.extract(list(pictures.values()), **how), strict=True))
-    faults = [one.fault for one in seen.values() if one.fault is not None and not one.fault.usable]
+    faults = [one.issue for one in seen.values() if one.issue is not None and not one.issue.usable]
     if faults:
         told = "; ".join(f"{fault.id}: {fault.detail}" for fault in faults[:5])
         warnings.warn(f"{len(faults)} pictures can't be used; their posts have none: {told}", stacklevel=3)

@@ -12,13 +12,13 @@ import torch
 from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.data import DATASETS, Evidence, PostDataset
+from mnergraph.data.datasets.base import SPLITS
 from mnergraph.features.text.encoder import TextEncoderModel
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 from mnergraph.training.build import text_encoder
 
-SPLITS = ("train", "valid", "test")
 #: What Twitter-2015 calls OTHER is what Twitter-2017 calls MISC.
 SAME_TYPE = {"OTHER": "MISC", "MISC": "OTHER"}
 
@@ -80,7 +80,7 @@ def load(experiment: Experiment, files: Files, *, test_data: str | None = None, 
         found["test"] = _split(experiment, test_data, test, "test", {"mapping": mapping})
     cache = Path(found["train"][0].processed_dir)
     splits = _seen(experiment, {name: pairs for name, (_, pairs) in found.items()}, cache)
-    checksums = {name: checksum(data.raw_paths[0]) for name, (data, _) in found.items()}
+    checksums = {name: file_sha256(data.raw_paths[0]) for name, (data, _) in found.items()}
     return Posts(splits, labels, checksums, cache)
 
 

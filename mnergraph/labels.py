@@ -1,4 +1,4 @@
-"""Tags, the spans they spell, and the ordered label set of a task.
+"""BIO2 tags, the spans that they encode, and the ordered label set of a task.
 
 The scheme is BIO2 (Tjong Kim Sang and Veenstra, 1999): ``B-T`` opens a span of type T, ``I-T`` continues it,
 ``O`` is outside. Spans are half-open: ``Span(2, 4, "PER")`` covers words 2 and 3.
@@ -14,13 +14,13 @@ from typing import NamedTuple
 OUTSIDE = "O"
 
 
-#: Tags that some released codes give to [CLS], [SEP], padding and the later pieces of a word. They name no
-#: entity: where one is predicted for a word, the word counts as outside.
+#: Tags that some released codes assign to [CLS], [SEP], padding and the later pieces of a word. A word predicted as
+#: one of these counts as outside.
 SPECIAL_TAGS = ("PAD", "X", "[CLS]", "[SEP]")
 
 
 class Span(NamedTuple):
-    """Words ``start`` to ``end`` (not included) form an entity of this type."""
+    """An entity: its type and the half-open range of its words."""
 
     start: int
     end: int
@@ -38,15 +38,17 @@ class Entity:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether this is a BIO2 tag: ``O``, or ``B-`` or ``I-`` and a type."""
+    """Return whether this is a BIO2 tag: ``O``, or ``B-`` or ``I-`` and a type."""
     return tag == OUTSIDE or (tag[:2] in ("B-", "I-") and len(tag) > 2)
 
 
 def tags_to_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
-    """The spans that tags spell, in order.
+    """Return the spans of a tag sequence, in order.
 
-    Lenient (what papers report, seqeval's default): an ``I-T`` that continues nothing opens a span.
-    Strict: such an orphan belongs to no span, and only ``B-T`` opens one.
+    Args:
+        tags: BIO2 tags of one sentence.
+        strict: if False (seqeval's default, what papers report), an ``I-T`` that continues no span opens one; if
+            True, only ``B-T`` opens a span and such an ``I-T`` belongs to none.
     """
     found: list[Span] = []
     for position, tag in enumerate(tags):
@@ -57,24 +59,24 @@ def tags_to_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
     return found
 
 
-def spans_to_tags(found: Iterable[tuple[int, int, str]], length: int) -> list[str]:
-    """Spans back to BIO2 tags of a sentence with ``length`` words.
+def spans_to_tags(spans: Iterable[tuple[int, int, str]], length: int) -> list[str]:
+    """Return the BIO2 tags of a sentence with ``length`` words and these spans.
 
     Raises:
         ValueError: when a span leaves the sentence or overlaps another.
     """
     tags = [OUTSIDE] * length
-    for start, end, kind in found:
+    for start, end, entity_type in spans:
         if not 0 <= start < end <= length:
-            raise ValueError(f"span {start}:{end} ({kind}) does not fit a sentence of {length} words")
+            raise ValueError(f"span {start}:{end} ({entity_type}) does not fit a sentence of {length} words")
         if any(tag != OUTSIDE for tag in tags[start:end]):
-            raise ValueError(f"span {start}:{end} ({kind}) overlaps another span")
-        tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
+            raise ValueError(f"span {start}:{end} ({entity_type}) overlaps another span")
+        tags[start:end] = [f"B-{entity_type}"] + [f"I-{entity_type}"] * (end - start - 1)
     return tags
 
 
 def invalid_inside_tags(tags: Sequence[str]) -> list[int]:
-    """Positions of ``I-T`` tags that follow neither ``B-T`` nor ``I-T``."""
+    """Return the positions of ``I-T`` tags that follow neither ``B-T`` nor ``I-T``."""
     before = [OUTSIDE, *tags]
     return [
         position
@@ -84,21 +86,21 @@ def invalid_inside_tags(tags: Sequence[str]) -> list[int]:
 
 
 def fix_bio(tags: Sequence[str]) -> list[str]:
-    """Tags with every orphan ``I-T`` turned into ``B-T``; the lenient spans stay the same."""
-    found = set(invalid_inside_tags(tags))
-    return ["B" + tag[1:] if position in found else tag for position, tag in enumerate(tags)]
+    """Return the tags with every invalid ``I-T`` replaced by ``B-T``; the lenient spans stay the same."""
+    invalid = set(invalid_inside_tags(tags))
+    return ["B" + tag[1:] if position in invalid else tag for position, tag in enumerate(tags)]
 
 
 def span_label(tag: str) -> str:
-    """The span-detection label of a tag: its B, I or O without the type (UMT, section 2.4)."""
+    """Return the span-detection label of a tag: B, I or O without the type (UMT, section 2.4)."""
     return tag[0] if tag[:2] in ("B-", "I-") else tag
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """An ordered label set: a tag's index is its place.
+    """An ordered label set that maps tags to class indices.
 
-    >>> labels = Labels.of_types(["PER", "LOC"])
+    >>> labels = LabelSet.from_types(["PER", "LOC"])
     >>> labels.tags
     ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC')
     >>> labels.index("B-LOC")
@@ -109,21 +111,21 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if len(set(self.tags)) != len(self.tags):
-            raise ValueError(f"a label stands twice in {list(self.tags)}")
+            raise ValueError(f"labels must be unique, but one occurs twice in {list(self.tags)}")
 
     @classmethod
     def from_types(cls, types: Iterable[str]) -> LabelSet:
-        """O, then B and I of every type in the order given."""
-        return cls((OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
+        """Return the label set ``O``, then B and I of every type, in the order given."""
+        return cls((OUTSIDE, *(f"{prefix}-{entity_type}" for entity_type in types for prefix in "BI")))
 
     @classmethod
     def from_data(cls, sequences: Iterable[Sequence[str]]) -> LabelSet:
-        """The label set of a data set: O, then B and I of every type that occurs, types in sorted order."""
+        """Return the label set of tagged sentences: ``O``, then B and I of every type that occurs, types sorted."""
         return cls.from_types(sorted({tag[2:] for tags in sequences for tag in tags if tag != OUTSIDE}))
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Entity types in the order of their first tag."""
+        """The entity types, in the order of their first tag."""
         return tuple(dict.fromkeys(tag[2:] for tag in self.tags if tag[:2] in ("B-", "I-")))
 
     @property
@@ -132,15 +134,19 @@ class LabelSet:
         return LabelSet(tuple(dict.fromkeys(map(span_label, self.tags))))
 
     def index(self, tag: str) -> int:
-        """The place of a tag; a KeyError that lists the tags there are when it is none of them."""
+        """Return the class index of a tag.
+
+        Raises:
+            KeyError: for a tag that is not in the set; the message lists those that are.
+        """
         try:
-            return self._places[tag]
+            return self._index[tag]
         except KeyError:
             raise KeyError(f"{tag!r} is not among the labels {', '.join(self.tags)}") from None
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {tag: place for place, tag in enumerate(self.tags)}
+    def _index(self) -> dict[str, int]:
+        return {tag: index for index, tag in enumerate(self.tags)}
 
     def __len__(self) -> int:
         return len(self.tags)

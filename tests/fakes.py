@@ -222,4 +222,4 @@ def over_words(kind: str) -> bool:
 def vectors_of(encoder: TextEncoderModel, width: int = 16) -> WordVectors:
     """Random vectors for the words that a tiny encoder knows, and an alphabet of its characters."""
     known = [piece for piece in encoder.tokenizer.tokenizer.get_vocab() if not piece.startswith("##")]
-    return random_vectors(sorted(known), width, at_least=1)
+    return random_vectors(sorted(known), width, min_count=1)

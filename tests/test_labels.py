@@ -108,7 +108,7 @@ def test_boundaries() -> None:
 
 
 def test_label_errors() -> None:
-    with pytest.raises(ValueError, match="a label stands twice in"):
+    with pytest.raises(ValueError, match="labels must be unique, but one occurs twice in"):
         LabelSet(("O", "B-A", "O"))
     with pytest.raises(KeyError, match="'B-ORG' is not among the labels O, B-PER, I-PER"):
         LabelSet.from_types(["PER"]).index("B-ORG")

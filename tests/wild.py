@@ -1,4 +1,4 @@
-"""Pictures as they are in the wild: every kind in `mnergraph.features.vision.image_io.KINDS`, and good ones."""
+"""Pictures as they are in the wild: every kind in `mnergraph.features.vision.image_io.ISSUE_CODES`, and good ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job of the feature store: pictures in, features out, computed once, by one process or by many."""
+"""The job of the feature store: images in, features out, computed once, by one process or by many."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mnergraph.data.datasets.base import PostFolder
+from mnergraph.data.datasets.base import SPLITS, PostFolder, find_text_file
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import image_files, image_path_of
-from mnergraph.features.store.entries import from_store_entry, key_of, manifest_of, record_of
+from mnergraph.features.store.entries import from_store_entry, image_key, manifest_of, to_store_entry
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.extractor import Extractor
-from mnergraph.features.vision.image_io import ImageIssue, open_image, summary
+from mnergraph.features.vision.image_io import ImageIssue, open_image, summarize_issues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPLITS = ("train", "valid", "test")
-
 
 @dataclass(frozen=True)
 class ImageTask:
-    """A picture to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
+    """An image to extract: its id, its file, and its sentence's phrases where the extractor reads them."""
 
     id: str
     path: Path
@@ -35,22 +33,22 @@ class ImageTask:
     @property
     def key(self) -> str:
         """Under which the store keeps it."""
-        return key_of(self.path, self.phrases)
+        return image_key(self.path, self.phrases)
 
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """What became of the pictures of a run.
+    """What became of the images of a run.
 
     Attributes:
-        pictures: files looked at.
+        num_images: files examined.
         extracted: those whose features were computed now.
         known: those that the store had, or that have the same content as another.
         elsewhere: those of another process's share.
         faults: what was unusual about those extracted now.
     """
 
-    pictures: int
+    num_images: int
     extracted: int
     known: int
     elsewhere: int
@@ -60,8 +58,8 @@ class ExtractionSummary:
         parts = [f"{self.extracted} extracted now", f"{self.known} known"]
         if self.elsewhere:
             parts.append(f"{self.elsewhere} in other shares")
-        told = f"{self.pictures} pictures: {', '.join(parts)}"
-        return told + (f"\n{summary(self.faults)}" if self.faults else "")
+        told = f"{self.num_images} images: {', '.join(parts)}"
+        return told + (f"\n{summarize_issues(self.faults)}" if self.faults else "")
 
 
 def features(
@@ -79,34 +77,34 @@ def features(
     inspect: str | None = None,
     out: Path | None = None,
 ) -> ExtractionSummary | None:
-    """Extracts the features of a folder's pictures into a store; what the store has is not done again.
+    """Extracts the features of a folder's images into a store; what the store has is not done again.
 
     Args:
-        images: folder of pictures, ``<id>.jpg`` or the like.
+        images: folder of images, ``<id>.jpg`` or the like.
         store: folder of the store; it is made, or appended to if it was made with the same settings.
-        extractor: what looks at the pictures.
-        posts: folder of posts (train.txt, valid.txt, test.txt): only their pictures, and for an extractor
+        extractor: what looks at the images.
+        posts: folder of posts (train.txt, valid.txt or dev.txt, test.txt): only their images, and for an extractor
             that reads phrases their sentences' noun phrases.
         chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
         shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
         dtype: what the store keeps features as.
-        batch_size: pictures at once.
-        workers: processes that open and prepare pictures.
+        batch_size: images at once.
+        workers: processes that open and prepare images.
         device: where the extractor runs.
         progress: whether to show a progress bar.
-        inspect: instead, draw what the store knows of the picture with this id.
+        inspect: instead, draw what the store knows of the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
 
     Returns:
-        what became of the pictures; None after drawing.
+        what became of the images; None after drawing.
 
     Raises:
         ValueError: for a store made with other settings, naming each difference.
-        FileNotFoundError: when there is no such folder or picture.
+        FileNotFoundError: when there is no such folder or image.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
-    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.reads_phrases else None)
+    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.needs_phrases else None)
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
         plot_stored(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
@@ -124,10 +122,10 @@ def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Fi
 
     found = [one for one in wanted if one.id == id]
     if not found:
-        raise FileNotFoundError(f"there is no picture of {id!r}; there are {len(wanted)} others")
+        raise FileNotFoundError(f"there is no image of {id!r}; there are {len(wanted)} others")
     known = [one for one in found if one.key in store]
     if not known:
-        raise KeyError(f"the store {store.folder} knows nothing of picture {id!r}: extract it first")
+        raise KeyError(f"the store {store.folder} knows nothing of image {id!r}: extract it first")
     return plot_detections(open_image(known[0].path, id).image, from_store_entry(store, known[0].key), title=id)
 
 
@@ -150,22 +148,22 @@ def _extract(
         todo = list(reversed(by_key.values()))
         seen = extractor.extract(
             [one.path for one in todo],
-            [one.phrases or () for one in todo] if extractor.reads_phrases else None,
+            [one.phrases or () for one in todo] if extractor.needs_phrases else None,
             batch_size=batch_size,
-            workers=workers,
+            num_workers=workers,
             device=device,
             progress=progress,
         )
         faults = []
         for one, found in zip(todo, seen, strict=True):
-            writer.add(keys[one], *record_of(found))
-            if found.fault:
-                faults.append(found.fault)
+            writer.add(keys[one], *to_store_entry(found))
+            if found.issue:
+                faults.append(found.issue)
     return ExtractionSummary(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
 
 
 def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
-    """The pictures to look at; with posts only theirs, and with a chunker their noun phrases."""
+    """The images to look at; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:
             raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
@@ -174,9 +172,12 @@ def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[I
 
 
 def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[ImageTask]:
-    splits = [split for split in SPLITS if (posts / f"{split}.txt").is_file()]
+    folders = posts, posts / "raw"
+    splits = [split for split in SPLITS if any(find_text_file(folder, split) for folder in folders)]
     if not splits:
-        raise FileNotFoundError(f"{posts} holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
+        raise FileNotFoundError(
+            f"no train.txt, valid.txt (or dev.txt, val.txt) or test.txt in {posts} or its folder raw"
+        )
     for split in splits:
         for pair in PostFolder(posts, split, evidence=Evidence()).pairs:
             path = image_path_of(images, pair.id)

@@ -40,8 +40,8 @@ def quickstart(
     seed: int = 0,
     sizes: tuple[int, int, int] = (1600, 200, 400),
     epochs: int = 10,
-    irrelevant: float = 0.1,
-    no_picture: float = 0.1,
+    image_irrelevant_ratio: float = 0.1,
+    image_missing_ratio: float = 0.1,
     progress: bool = True,
 ) -> dict[str, float]:
     """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, prints both beside the ceilings.
@@ -54,15 +54,15 @@ def quickstart(
         seed: of posts, weights and order.
         sizes: how many posts train, valid and test hold.
         epochs: passes over the training posts.
-        irrelevant: share of the pictures that say nothing of any type.
-        no_picture: share of the posts without a picture.
+        image_irrelevant_ratio: share of the pictures that say nothing of any type.
+        image_missing_ratio: share of the posts without a picture.
         progress: whether to show progress bars.
 
     Returns:
         lenient F1 on test by model, and the two ceilings.
     """
     with tempfile.TemporaryDirectory() as spare:
-        return _run(folder or Path(spare), seed, sizes, epochs, irrelevant, no_picture, progress)
+        return _run(folder or Path(spare), seed, sizes, epochs, image_irrelevant_ratio, image_missing_ratio, progress)
 
 
 def _run(
@@ -70,12 +70,19 @@ def _run(
     seed: int,
     sizes: tuple[int, int, int],
     epochs: int,
-    irrelevant: float,
-    no_picture: float,
+    image_irrelevant_ratio: float,
+    image_missing_ratio: float,
     progress: bool,
 ) -> dict[str, float]:
     root = folder / "lookalikes"
-    draw = partial(Lookalikes, root, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
+    draw = partial(
+        Lookalikes,
+        root,
+        seed=seed,
+        sizes=sizes,
+        image_irrelevant_ratio=image_irrelevant_ratio,
+        image_missing_ratio=image_missing_ratio,
+    )
     splits = {name: draw(split=name, progress=progress) for name in ("train", "valid", "test")}
     processor = Processor(ProcessorConfig.of(splits["train"].evidence, CROPS))
     pairs = {

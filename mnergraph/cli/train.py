@@ -113,10 +113,10 @@ def train(
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
     """Which posts these were: what a result must say."""
-    from mnergraph.features.vision.image_io import checksum
+    from mnergraph.features.vision.image_io import file_sha256
 
     return {
         "name": type(splits["train"]).__name__,
         **{f"{name} posts": len(posts) for name, posts in splits.items()},
-        **{f"{name} sha256": checksum(posts.raw_paths[0]) for name, posts in splits.items()},
+        **{f"{name} sha256": file_sha256(posts.raw_paths[0]) for name, posts in splits.items()},
     }

@@ -1,4 +1,4 @@
-"""Where pairs come from: files of posts, the Twitter benchmarks, and evidence about pictures."""
+"""Where pairs come from: files of posts, the Twitter benchmarks, and evidence about images."""
 
 import lazy_loader as _lazy
 

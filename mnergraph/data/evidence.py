@@ -10,7 +10,7 @@ from typing import Literal
 
 from mnergraph.data.formats.evidence_jsonl import Detections, read_captions, read_objects
 from mnergraph.data.formats.feature_file import Features, open_features
-from mnergraph.features.store.entries import known
+from mnergraph.features.store.entries import lookup
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
@@ -112,7 +112,7 @@ class Evidence:
         return bool(self.stores) and sight is not None and not sight.objects
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
-        for seen in filter(None, known(stores, pair, self.noun_chunker)):
+        for seen in filter(None, lookup(stores, pair, self.noun_chunker)):
             pair = seen.attach_to(pair, image=self.image_nodes)
             if seen.caption is not None and self.caption_phrases:
                 boxed = tuple(thing for thing in pair.objects if thing.box)

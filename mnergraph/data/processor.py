@@ -14,8 +14,8 @@ import torch
 
 from mnergraph.data.chunker_config import chunker_config, make_chunker
 from mnergraph.data.evidence import Evidence
-from mnergraph.features.store.entries import cast, known
-from mnergraph.features.store.manifest import Manifest, StoreError, dtype_of, require
+from mnergraph.features.store.entries import cast, lookup
+from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest, store_dtype
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, noun_phrases
 from mnergraph.features.vision.crops import RegionEncoder
@@ -130,7 +130,7 @@ class Processor:
             chunker=make_chunker(config.chunker) if config.chunker else None,
             image_nodes=config.image_nodes,
         )
-        self.extractors = [StoreBackedExtractor(Manifest(**manifest)) for manifest in config.stores]
+        self.extractors = [StoreBackedExtractor(Manifest.from_dict(manifest)) for manifest in config.stores]
         self.run_extractors = run_extractors
         for folder in dict.fromkeys(map(Path, stores)):
             self._add_store(folder)
@@ -198,7 +198,7 @@ class Processor:
                 f"from {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
             )
         nearest = min(self.extractors, key=lambda extractor: len(extractor.manifest.differences(there)))
-        require(folder, there, nearest.manifest)
+        check_manifest(folder, there, nearest.manifest)
         nearest.stores.append(FeatureStore(folder))
 
     def _misses(self, pair: Pair, seen: ImageEvidence, builder: GraphBuilder) -> bool:
@@ -248,7 +248,7 @@ class StoreBackedExtractor:
     ) -> list[ImageEvidence | None]:
         """What is seen in these posts' pictures; None where nobody looked, or nothing is lacking."""
         found: list[ImageEvidence | None] = [
-            next(filter(None, known(self.stores, pair, chunker)), None) if _has_file(pair) else None for pair in pairs
+            next(filter(None, lookup(self.stores, pair, chunker)), None) if _has_file(pair) else None for pair in pairs
         ]
         if extract:
             places = [place for place, seen in enumerate(found) if seen is None and self._helps(pairs[place])]
@@ -262,9 +262,9 @@ class StoreBackedExtractor:
         phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
         pictures = [pair.image_path for pair in pairs if pair.image_path is not None]
         found = self.extractor.extract(
-            pictures, phrases if self.extractor.reads_phrases else None, device=device, progress=False
+            pictures, phrases if self.extractor.needs_phrases else None, device=device, progress=False
         )
-        return [cast(seen, dtype_of(self.manifest)) for seen in found]
+        return [cast(seen, store_dtype(self.manifest)) for seen in found]
 
     def _helps(self, pair: Pair) -> bool:
         """Whether there is a picture, and the pair lacks something that the extractor may find in it."""
@@ -273,7 +273,7 @@ class StoreBackedExtractor:
             "image": pair.image_features is not None,
             "caption": pair.caption is not None,
         }
-        gives = EXTRACTORS.get(self.manifest.extractor, Extractor).gives
+        gives = EXTRACTORS.get(self.manifest.extractor, Extractor).provides
         return pair.image_path is not None and not all(has[kind] for kind in gives)
 
 
@@ -290,7 +290,7 @@ def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEviden
 def _name(pair: Pair, seen: ImageEvidence) -> str:
     """The name of a post without its image's features, and why if the image is to blame."""
     name = pair.id or (pair.image_path.name if pair.image_path else "")
-    return f"{name} ({seen.fault.detail})" if seen.fault and not seen.fault.usable else name
+    return f"{name} ({seen.issue.detail})" if seen.issue and not seen.issue.usable else name
 
 
 def warn_of(missing: Sequence[str]) -> None:

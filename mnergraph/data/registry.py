@@ -31,7 +31,7 @@ DATASETS: Registry[type[PostDataset]] = Registry(
         ),
         "Twitter2017C": (
             "mnergraph.data.datasets.twitter:Twitter2017C",
-            'Twitter-2017 without the posts whose picture is missing or is the providers" placeholder.',
+            'Twitter-2017 without the posts whose image is missing or is the providers" placeholder.',
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Check a data set: counts, checksums, label faults, leaks between splits, pictures, evidence."""
+"""Check a data set: counts, checksums, label faults, leaks between splits, images, evidence."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text
-from mnergraph.data.datasets.twitter import TwitterBenchmark, published
+from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text_file
+from mnergraph.data.datasets.twitter import TwitterBenchmark, published_split
 from mnergraph.data.evidence import Coverage, Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import check_image, image_path_of
-from mnergraph.features.vision.image_io import HANDLED, ImageIssue, checksum
+from mnergraph.features.vision.image_io import HANDLED, ImageIssue, file_sha256
 from mnergraph.labels import invalid_inside_tags, tags_to_spans
 from mnergraph.pair import Pair
 
@@ -55,9 +55,9 @@ class Report:
     text_leaks: list[Leak]
     id_leaks: list[Leak]
     images: Path | None
-    pictures: list[ImageIssue]
+    image_issues: list[ImageIssue]
     coverage: dict[str, Coverage]
-    strangers: int
+    unmatched_ids: int
     faults: list[str]
 
     @property
@@ -70,23 +70,23 @@ class Report:
         if self.text_leaks:
             other = sum(leak.differs for leak in self.text_leaks)
             what = f"{len(self.text_leaks)} texts in several splits, {other} with other labels"
-            found.append(_some(what, self.text_leaks))
+            found.append(_first_few(what, self.text_leaks))
         if self.id_leaks:
             other = sum(leak.differs for leak in self.id_leaks)
             what = f"{len(self.id_leaks)} ids in several splits, {other} with other words"
-            found.append(_some(what, self.id_leaks))
-        return [*found, *self._pictures(harmless=False)]
+            found.append(_first_few(what, self.id_leaks))
+        return [*found, *self._issue_lines(harmless=False)]
 
     @property
     def notes(self) -> list[str]:
-        """Pictures that need care and get it (see `HANDLED`), a line per kind; nothing is wrong with them."""
-        return self._pictures(harmless=True)
+        """Images that need care and get it (see `HANDLED`), a line per kind; nothing is wrong with them."""
+        return self._issue_lines(harmless=True)
 
-    def _pictures(self, *, harmless: bool) -> list[str]:
-        chosen = [fault for fault in self.pictures if (fault.kind in HANDLED) == harmless]
+    def _issue_lines(self, *, harmless: bool) -> list[str]:
+        chosen = [fault for fault in self.image_issues if (fault.code in HANDLED) == harmless]
         return [
-            _some(f"{count} pictures {kind}", [fault.detail for fault in chosen if fault.kind == kind])
-            for kind, count in Counter(fault.kind for fault in chosen).items()
+            _first_few(f"{count} images {kind}", [fault.detail for fault in chosen if fault.code == kind])
+            for kind, count in Counter(fault.code for fault in chosen).items()
         ]
 
     def __str__(self) -> str:
@@ -103,14 +103,14 @@ class Report:
             rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images)), known]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.append(f"pictures: {self.images or 'no folder'}; ids with evidence and without post: {self.strangers}")
+        lines.append(f"images: {self.images or 'no folder'}; ids with evidence and without post: {self.unmatched_ids}")
         problems = [f"- {problem}" for problem in self.problems]
         notes = [f"- {note}" for note in self.notes]
         lines += ["handled:", *notes] if notes else []
         return "\n".join([str(self.folder), *lines, "problems:" if problems else "no problems", *problems])
 
 
-def _some(what: str, things: Sequence[object], most: int = 5) -> str:
+def _first_few(what: str, things: Sequence[object], most: int = 5) -> str:
     return f"{what}: {'; '.join(map(str, things[:most]))}{'; ...' if len(things) > most else ''}"
 
 
@@ -124,27 +124,27 @@ def verify(
     """Check all splits of a data set or of a folder laid out like one; faults are reported, not raised.
 
     Args:
-        source: a data set (all its splits are looked at, with its pictures and evidence), or a folder.
-        images: folder of pictures; None for the source's.
+        source: a data set (all its splits are looked at, with its images and evidence), or a folder.
+        images: folder of images; None for the source's.
         evidence: files of evidence; None for the source's.
-        progress: show a bar while pictures are decoded.
+        progress: show a bar while images are decoded.
     """
     folder = source.folder if isinstance(source, PostDataset) else Path(source).expanduser()
     raw = folder / "raw"
-    texts = {name: path for name in SPLITS if (path := find_text(folder, name) or find_text(raw, name))}
+    texts = {name: path for name in SPLITS if (path := find_text_file(folder, name) or find_text_file(raw, name))}
     if not texts:
         raise FileNotFoundError(f"no train.txt, valid.txt or test.txt in {folder} or {raw}")
     if isinstance(source, PostDataset):
         images, evidence = images or source.images, evidence or source.evidence
     places = [Path(images)] if images else [raw / "images", folder / "images"]
     place = next((path for path in places if path.is_dir()), None)
-    faults = [f"{images} is no folder of pictures"] if images and not place else []
-    posts = {name: _posts(path, source, faults) for name, path in texts.items()}
-    splits = {name: _counts(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
-    coverage, strangers = _coverage(evidence or Evidence.from_folder(raw, folder), posts, faults)
-    by_id = _shared(posts, lambda pair: pair.id, lambda pair: pair.words)
-    pictures = _pictures(place, posts, progress) if place else []
-    return Report(folder, splits, leaks(posts), by_id, place, pictures, coverage, strangers, faults)
+    faults = [f"{images} is no folder of images"] if images and not place else []
+    posts = {name: _read_posts(path, source, faults) for name, path in texts.items()}
+    splits = {name: _split_report(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
+    coverage, unmatched_ids = _coverage(evidence or Evidence.from_folder(raw, folder), posts, faults)
+    by_id = _shared_between_splits(posts, lambda pair: pair.id, lambda pair: pair.words)
+    image_issues = _image_issues(place, posts, progress) if place else []
+    return Report(folder, splits, leaks(posts), by_id, place, image_issues, coverage, unmatched_ids, faults)
 
 
 def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
@@ -152,10 +152,10 @@ def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
 
     Also across data sets: ``leaks({"GMNER train": ..., "Twitter2017 test": ...})``.
     """
-    return _shared(posts, lambda pair: "".join(pair.words), lambda pair: pair.labels)
+    return _shared_between_splits(posts, lambda pair: "".join(pair.words), lambda pair: pair.labels)
 
 
-def _shared(
+def _shared_between_splits(
     posts: Mapping[str, Sequence[Pair]], key: Callable[[Pair], str], value: Callable[[Pair], object]
 ) -> list[Leak]:
     found: dict[str, list[tuple[str, Pair]]] = defaultdict(list)
@@ -169,7 +169,7 @@ def _shared(
     ]
 
 
-def _posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> list[Pair]:
+def _read_posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> list[Pair]:
     try:
         pairs = read_conll(path)
         return source.select(pairs) if isinstance(source, PostDataset) else pairs
@@ -178,10 +178,10 @@ def _posts(path: Path, source: PostDataset | str | Path, faults: list[str]) -> l
         return []
 
 
-def _counts(
+def _split_report(
     path: Path, name: str, pairs: list[Pair], source: PostDataset | str | Path, faults: list[str]
 ) -> SplitReport:
-    found = checksum(path)
+    found = file_sha256(path)
     if isinstance(source, TwitterBenchmark) and found != source.sha256[name]:
         kind = type(source).__name__
         faults.append(f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}")
@@ -192,7 +192,7 @@ def _counts(
     return SplitReport(
         path=path,
         sha256=found,
-        published=published(found),
+        published=published_split(found),
         posts=len(pairs),
         words=sum(len(pair.words) for pair in pairs),
         entities=Counter(span.type for labels in tags for span in tags_to_spans(labels, strict=True)),
@@ -212,18 +212,18 @@ def _coverage(
             everything = [pair for pairs in posts.values() for pair in pairs]
             evidence.attach(everything)
             counted = {name: evidence.coverage(pairs) for name, pairs in posts.items()}
-            strangers = evidence.coverage(everything).unmatched_ids
+            unmatched_ids = evidence.coverage(everything).unmatched_ids
         except ValueError as error:
             faults.append(str(error))
-            counted, strangers = {name: Coverage(len(pairs)) for name, pairs in posts.items()}, 0
+            counted, unmatched_ids = {name: Coverage(len(pairs)) for name, pairs in posts.items()}, 0
     faults.extend(dict.fromkeys(str(warning.message) for warning in told))
-    return counted, strangers
+    return counted, unmatched_ids
 
 
-def _pictures(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:
+def _image_issues(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:
     ids = dict.fromkeys(pair.id for pairs in posts.values() for pair in pairs)
     found = []
-    for id in tqdm(ids, desc="pictures", unit="picture", disable=not progress):
+    for id in tqdm(ids, desc="images", unit="image", disable=not progress):
         try:
             path = image_path_of(folder, id)
         except ValueError as error:

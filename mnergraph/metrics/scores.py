@@ -1,8 +1,7 @@
-"""Span-level scores by seqeval, lenient as papers report them and strict, each under its name.
+"""Span-level precision, recall and F1 by seqeval, lenient (as papers report them) and strict.
 
-Works on plain tag sequences. Lenient is seqeval's default: an ``I-T`` that continues nothing opens an
-entity. Strict is its strict IOB2 mode: only ``B-T`` does. Twitter-2015's gold has orphan I- tags, so there
-the two differ by the data alone.
+Lenient is seqeval's default: an ``I-T`` that continues no entity opens one. Strict is its strict IOB2 mode: only
+``B-T`` does. The gold tags of Twitter-2015 contain invalid I- tags, so there the two differ by the data alone.
 """
 
 from __future__ import annotations
@@ -37,15 +36,17 @@ class Scores:
     heads: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def table(self) -> str:
-        """A table in Markdown; figures in percent."""
+        """Return the scores as a Markdown table, in percent."""
         lines = [
             "| type | P | R | F1 | gold | strict P | R | F1 | gold |",
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         rows = [("all", self.lenient, self.strict)]
         empty = Score(0.0, 0.0, 0.0, 0)
-        for kind in sorted({*self.lenient_by_type, *self.strict_by_type}):
-            rows.append((kind, self.lenient_by_type.get(kind, empty), self.strict_by_type.get(kind, empty)))
+        for entity_type in sorted({*self.lenient_by_type, *self.strict_by_type}):
+            rows.append(
+                (entity_type, self.lenient_by_type.get(entity_type, empty), self.strict_by_type.get(entity_type, empty))
+            )
         for name, *both in rows:
             cells = [f"{100 * s.precision:.2f} | {100 * s.recall:.2f} | {100 * s.f1:.2f} | {s.gold}" for s in both]
             lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -55,53 +56,55 @@ class Scores:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as plain JSON data."""
+        """Return the scores as plain JSON data."""
         return asdict(self)
 
 
 def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
-    """Scores of predicted tags against gold tags, one sequence per sentence.
+    """Return the scores of predicted tags against gold tags, one sequence per sentence.
 
     Raises:
-        ValueError: for a different number of sentences, or of tags in a sentence, which it names.
+        ValueError: when the numbers of sentences differ, or those of tags in a sentence, which the message names.
     """
-    _refuse_uneven(gold, predicted)
+    _check_lengths(gold, predicted)
     lenient, lenient_by_type = _report(gold, predicted, strict=False)
     strict, strict_by_type = _report(gold, predicted, strict=True)
     return Scores(lenient, strict, lenient_by_type, strict_by_type)
 
 
 def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = False) -> np.ndarray:
-    """Entities of every sentence: right ones, predicted ones, gold ones, ``[sentences, 3]``.
+    """Return the numbers of correct, predicted and gold entities of every sentence, ``[sentences, 3]``.
 
-    Summed over the sentences they give the micro-averaged scores of `score`; kept apart they are what
-    `mnergraph.metrics.significance` draws from.
+    Their sums give the micro-averaged scores of `score`; `mnergraph.metrics.significance` resamples the rows.
 
     Raises:
         ValueError: as `score` does.
     """
-    _refuse_uneven(gold, predicted)
+    _check_lengths(gold, predicted)
     rows = []
-    for told, said in zip(gold, predicted, strict=True):
-        true, found = set(tags_to_spans(told, strict=strict)), set(tags_to_spans(said, strict=strict))
-        rows.append((len(true & found), len(found), len(true)))
+    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
+        expected = set(tags_to_spans(gold_tags, strict=strict))
+        returned = set(tags_to_spans(predicted_tags, strict=strict))
+        rows.append((len(expected & returned), len(returned), len(expected)))
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-#: What can be wrong with an entity; what is not wrong is ``right``.
-ERRORS = ("missed", "spurious", "boundary", "type")
+#: Types of errors; a correct entity is ``right``.
+ERROR_TYPES = ("missed", "spurious", "boundary", "type")
 
 
 def classify_errors(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
-    """For every gold and every predicted entity of a sentence ``right``, or one of `ERRORS`.
+    """Return, for every gold and every predicted entity of a sentence, ``right`` or one of `ERROR_TYPES`.
 
     ``type``: the other side has the same words with another type. ``boundary``: it has an entity that shares
     some of the words. Else a gold entity is ``missed``, and a predicted one ``spurious``.
     """
-    return [_kind(span, predicted, "missed") for span in gold], [_kind(span, gold, "spurious") for span in predicted]
+    return [_classify_error(span, predicted, "missed") for span in gold], [
+        _classify_error(span, gold, "spurious") for span in predicted
+    ]
 
 
-def _kind(span: Span, others: Sequence[Span], alone: str) -> str:
+def _classify_error(span: Span, others: Sequence[Span], alone: str) -> str:
     start, end, _ = span
     if any(tuple(other) == tuple(span) for other in others):
         return "right"
@@ -110,12 +113,12 @@ def _kind(span: Span, others: Sequence[Span], alone: str) -> str:
     return "boundary" if any(other.start < end and other.end > start for other in others) else alone
 
 
-def _refuse_uneven(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences of gold tags, {len(predicted)} of predicted ones")
-    for place, (told, said) in enumerate(zip(gold, predicted, strict=True)):
-        if len(told) != len(said):
-            raise ValueError(f"sentence {place}: {len(told)} gold tags, {len(said)} predicted ones")
+    for index, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
+        if len(gold_tags) != len(predicted_tags):
+            raise ValueError(f"sentence {index}: {len(gold_tags)} gold tags, {len(predicted_tags)} predicted ones")
 
 
 def _report(

@@ -1,8 +1,8 @@
-"""Whether one system's F1 is above another's by more than the choice of posts explains.
+"""Significance tests of the difference in F1 between two systems.
 
-Both tests look at the same posts tagged by both systems and know of each post only how many entities were
-right, predicted and gold (`mnergraph.metrics.scores.counts`). Several runs of a system count as their mean: the
-tests speak of the posts that test happens to hold, not of the seeds; those have their deviation.
+Both tests take, for the same posts tagged by both systems, the numbers of correct, predicted and gold entities of
+each post (`mnergraph.metrics.scores.counts`). The counts of several runs of a system are averaged: the tests cover
+the variation due to the sample of posts, not that due to seeds.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Posts times trials that are drawn at once.
-AT_ONCE = 2**22
+#: Elements (posts times trials) of the matrices that are drawn at once.
+CHUNK_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
 class Difference:
-    """F1 of one system less another's, 0 to 1.
+    """The difference in F1 of two systems, -1 to 1.
 
     Attributes:
         f1: the difference.
-        p: how probable one as large, either way, is when it does not matter which system tagged which post.
-        low, high: the interval that holds 95% of the differences on posts drawn anew.
+        p: two-sided p-value of the approximate randomization test.
+        low, high: 95% confidence interval by paired bootstrap.
     """
 
     f1: float
@@ -33,22 +33,22 @@ class Difference:
 
 
 def compare(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0) -> Difference:
-    """The difference of two systems on the same posts, with both tests.
+    """Return the difference in F1 of two systems on the same posts, with both tests.
 
     Args:
         first: counts of one system, ``[posts, 3]``, or of its runs, ``[runs, posts, 3]``.
         second: the same of the other, the posts in the same order.
-        trials: how often each test draws.
-        seed: of the draws.
+        trials: samples drawn by each test.
+        seed: of the random samples.
     """
     low, high = bootstrap(first, second, trials=trials, seed=seed)
-    p = randomisation(first, second, trials=trials, seed=seed)
-    first, second = _paired(first, second)
+    p = randomization(first, second, trials=trials, seed=seed)
+    first, second = _check_paired(first, second)
     return Difference(float(_f1(first.sum(0)) - _f1(second.sum(0))), p, low, high)
 
 
-def randomisation(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p-value by approximate randomisation (Noreen, 1989; for F1: Yeh, COLING 2000, section 3.3).
+def randomization(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0) -> float:
+    """Return the two-sided p-value by approximate randomization (Noreen, 1989; for F1: Yeh, COLING 2000, section 3.3).
 
     Each trial swaps the two systems' output on every post with probability one half. With n of N trials
     giving a difference at least as large as the observed one, p = (n + 1) / (N + 1).
@@ -56,14 +56,14 @@ def randomisation(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000
     Args:
         first, second, trials, seed: see `compare`.
     """
-    first, second = _paired(first, second)
+    first, second = _check_paired(first, second)
     apart, one, other = first - second, first.sum(0), second.sum(0)
     # swaps that tie in exact arithmetic must not differ by the order of a sum
     observed = abs(_f1(one) - _f1(other)) - 1e-12
     rng, extreme = np.random.default_rng(seed), 0
-    for some in _portions(trials, len(first)):
+    for chunk in _chunks(trials, len(first)):
         # [trials, 3]: what the swapped posts take from one system and give to the other
-        moved = rng.integers(0, 2, (some, len(first))).astype(float) @ apart
+        moved = rng.integers(0, 2, (chunk, len(first))).astype(float) @ apart
         extreme += int((abs(_f1(one - moved) - _f1(other + moved)) >= observed).sum())
     return (extreme + 1) / (trials + 1)
 
@@ -71,7 +71,7 @@ def randomisation(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000
 def bootstrap(
     first: np.ndarray, second: np.ndarray, *, trials: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of the difference in F1 by paired bootstrap (Koehn, EMNLP 2004, sections 3 and 4).
+    """Return the confidence interval of the difference in F1 by paired bootstrap (Koehn, EMNLP 2004, sections 3 and 4).
 
     Each trial draws as many posts as there are, with replacement, and scores both systems on them.
 
@@ -79,24 +79,24 @@ def bootstrap(
         first, second, trials, seed: see `compare`.
         level: the share of the trials' differences that lie in the interval, as many below it as above.
     """
-    first, second = _paired(first, second)
+    first, second = _check_paired(first, second)
     rng, posts, drawn = np.random.default_rng(seed), len(first), []
-    for some in _portions(trials, posts):
+    for chunk in _chunks(trials, posts):
         # [trials, posts]: how often each post was drawn
-        times = rng.multinomial(posts, np.full(posts, 1 / posts), size=some).astype(float)
+        times = rng.multinomial(posts, np.full(posts, 1 / posts), size=chunk).astype(float)
         drawn.append(_f1(times @ first) - _f1(times @ second))
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:
-    """F1 of right, predicted and gold entities in the last axis; 0 where there are none."""
+    """Return F1 from counts ``[..., 3]`` of correct, predicted and gold entities; 0 without entities."""
     right, predicted, gold = np.moveaxis(counts, -1, 0)
     return 2 * right / np.maximum(predicted + gold, 1e-9)
 
 
-def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean counts of the runs, ``[posts, 3]`` each."""
+def _check_paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts averaged over runs, ``[posts, 3]`` each, after checking that both cover the same posts."""
     both = [np.asarray(counts, dtype=float) for counts in (first, second)]
     one, other = (counts.mean(0) if counts.ndim == 3 else counts for counts in both)
     if one.shape != other.shape or one.ndim != 2 or one.shape[1] != 3 or not len(one):
@@ -109,10 +109,10 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return one, other
 
 
-def _portions(trials: int, posts: int) -> Iterator[int]:
-    """Trials in portions that fit into memory."""
+def _chunks(trials: int, posts: int) -> Iterator[int]:
+    """Yield the sizes of chunks of trials that fit into memory."""
     if trials < 1:
         raise ValueError(f"a test needs at least one trial, not {trials}")
-    size = max(1, AT_ONCE // posts)
+    size = max(1, CHUNK_ELEMENTS // posts)
     for begin in range(0, trials, size):
         yield min(size, trials - begin)

@@ -139,7 +139,7 @@ def test_tables_hold_what_compares(folders: tuple[Path, Path]) -> None:
         b=result("UMT, w/o all", runs),
         c=result("UMT", runs, **{"test data": "Twitter2017"}),
         d=result("UMT", runs, experiment={"encoder": "bert-base-cased"}),
-        e=result("UMT", runs, experiment={"data_options": {"irrelevant": 1.0}}),
+        e=result("UMT", runs, experiment={"data_options": {"image_irrelevant_ratio": 1.0}}),
     )
     parts = table(results, settings, against="UMT, w/o all", trials=10).split("\n\n### ")
     heads = [part.removeprefix("### ").splitlines()[0] for part in parts]
@@ -147,7 +147,7 @@ def test_tables_hold_what_compares(folders: tuple[Path, Path]) -> None:
         "Twitter2015; text encoder small",
         "Twitter2015 -> Twitter2017; text encoder small",
         "Twitter2015; text encoder bert-base-cased",
-        "Twitter2015, irrelevant 1.0; text encoder small",
+        "Twitter2015, image_irrelevant_ratio 1.0; text encoder small",
     ]
     assert cells(parts[0], "UMT, w/o all")["reported F1"] == "50.50"
     assert cells(parts[1], "UMT")["reported F1"] == "60.00"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from benchmarks.train import main, summary
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
 #: Drawn posts, few and small.
 DRAWN = (
     "--data=Lookalikes",
-    "--data_options={sizes: [16, 6, 8], size: 64, irrelevant: 1.0}",
+    "--data_options={sizes: [16, 6, 8], size: 64, image_irrelevant_ratio: 1.0}",
     "--encoder=tiny-random",
     "--trainer.epochs=1",
 )
@@ -33,7 +33,7 @@ def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
     assert found["benchmark"] == "train"
     assert (found["system"], found["data"], found["test data"]) == ("BERT-CRF", "PostFolder", "PostFolder")
     assert found["posts"] == {"train": 40, "valid": 12, "test": 15}
-    assert found["checksums"]["test"] == checksum(root / "test.txt")
+    assert found["checksums"]["test"] == file_sha256(root / "test.txt")
     assert found["experiment"]["loop"]["epochs"] == 2
     assert found["evidence"]["test"]["captions"] == 10
     assert found["evidence"]["test"]["objects"] == 0  # unless caption_phrases asks for them
@@ -118,8 +118,8 @@ def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., 
     assert here["OTHER"]["gold"] > 0
     found = run(settings, other, tmp_path / "s.json", "--test_data=PostFolder", f"--test.root={root}")
     assert set(found["seeds"]["0"]["test"]["lenient_by_type"]) == {"PER", "LOC", "ORG", "MISC"}
-    assert found["checksums"]["test"] == checksum(root / "test.txt")
-    assert found["checksums"]["valid"] == checksum(other / "valid.txt")
+    assert found["checksums"]["test"] == file_sha256(root / "test.txt")
+    assert found["checksums"]["valid"] == file_sha256(other / "valid.txt")
     with pytest.raises(ValueError, match=r"test_data, the other data set, and test.root, its folder"):
         run(settings, root, tmp_path / "t.json", "--test_data=PostFolder")
 
@@ -127,7 +127,7 @@ def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., 
 def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
     regions = "--regions={backbone: resnet18, weights: random, size: 32}"
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *DRAWN, *UMGF, regions)
-    assert found["experiment"]["data_options"]["irrelevant"] == 1.0
+    assert found["experiment"]["data_options"]["image_irrelevant_ratio"] == 1.0
     assert found["evidence"]["train"]["region vectors"] == found["evidence"]["train"]["pictures"] == 14
 
 

@@ -1,4 +1,4 @@
-"""Pictures to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
+"""Images to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnergraph.cli.extract import features, plot_stored
 from mnergraph.cli.main import main
 from mnergraph.data import Evidence, image_path_of, write_conll
 from mnergraph.explain.plots.detections import plot_detections
-from mnergraph.features.store.entries import from_store_entry, manifest_of, record_of
+from mnergraph.features.store.entries import from_store_entry, manifest_of, to_store_entry
 from mnergraph.features.store.manifest import StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
@@ -22,7 +22,7 @@ from mnergraph.features.text.noun_chunks import RuleChunker
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.features.vision.registry import EXTRACTORS
 from mnergraph.pair import DetectedObject, Pair
 
@@ -31,7 +31,7 @@ SMALL = BackboneGrid("resnet18", size=32)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Seven pictures: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
+    """Seven images: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
     folder = tmp_path / "images"
     folder.mkdir()
     for place, name in enumerate(("a", "b", "c", "d", "e 😀")):
@@ -44,19 +44,19 @@ def images(tmp_path: Path) -> Path:
 def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = features(images, tmp_path / "store", SMALL, progress=False)
     assert done is not None
-    assert (done.pictures, done.extracted, done.known) == (7, 6, 1)
+    assert (done.num_images, done.extracted, done.known) == (7, 6, 1)
     assert capsys.readouterr().out == (
-        "7 pictures: 6 extracted now, 1 known\n1 html (a web page saved as a picture): page\n"
+        "7 images: 6 extracted now, 1 known\n1 html (a web page saved as an image): page\n"
     )
     store = FeatureStore(tmp_path / "store", manifest_of(SMALL))
     for path in images.iterdir():
         (direct,) = SMALL.extract([path], progress=False)
-        stored = from_store_entry(store, checksum(path))
+        stored = from_store_entry(store, file_sha256(path))
         assert stored.size == direct.size
         if direct.grid is None:
             assert stored.grid is stored.pooled is None
-            assert stored.fault is not None
-            assert stored.fault.kind == "html"
+            assert stored.issue is not None
+            assert stored.issue.code == "html"
         else:
             torch.testing.assert_close(stored.grid, direct.grid)
             torch.testing.assert_close(stored.pooled, direct.pooled)
@@ -143,7 +143,7 @@ def test_everything_seen_comes_back(tmp_path: Path) -> None:
     nothing = ImageEvidence((40, 30), ())
     with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
         for key, seen in (("0" * 64, everything), ("1" * 64, nothing)):
-            writer.add(key, *record_of(seen))
+            writer.add(key, *to_store_entry(seen))
     store = FeatureStore(tmp_path)
     back = from_store_entry(store, "0" * 64)
     assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
@@ -164,11 +164,23 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
     assert [one.id for one in wanted(images, posts, None)] == ["a", "b"]
     asked = wanted(images, posts, RuleChunker())
     assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
-    assert asked[0].key != checksum(images / "a.png")
+    assert asked[0].key != file_sha256(images / "a.png")
     with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
         wanted(images, None, RuleChunker())
-    with pytest.raises(FileNotFoundError, match=r"holds none of train\.txt, valid\.txt, test\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no train\.txt, valid\.txt \(or dev\.txt, val\.txt\) or test\.txt in"):
         wanted(images, tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["dev.txt", "val.txt", "raw/dev.txt"])
+def test_the_images_of_a_validation_file_of_any_name(name: str, images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "posts" / name
+    path.parent.mkdir(parents=True)
+    write_conll([Pair(("A", "dog"), ("O", "O"), "b")], path)
+    write_conll([Pair(("A", "cat"), ("O", "O"), "a")], path.with_name("train.txt"))
+    assert [task.id for task in wanted(images, tmp_path / "posts", None)] == ["a", "b"]
+    done = features(images, tmp_path / "store", SMALL, tmp_path / "posts", progress=False)
+    assert done is not None
+    assert done.num_images == 2
 
 
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
@@ -201,10 +213,10 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with Image.open(target) as drawn:
         assert drawn.width > 500
     store = FeatureStore(tmp_path / "store")
-    with pytest.raises(FileNotFoundError, match="there is no picture of 'z'; there are 7 others"):
+    with pytest.raises(FileNotFoundError, match="there is no image of 'z'; there are 7 others"):
         plot_stored(store, wanted(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
-    with pytest.raises(KeyError, match="knows nothing of picture 'new': extract it first"):
+    with pytest.raises(KeyError, match="knows nothing of image 'new': extract it first"):
         plot_stored(store, wanted(images, None, None), "new")
 
 
@@ -226,7 +238,7 @@ def test_drawn_evidence_says_what_was_seen() -> None:
 def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = ["features", "--images", str(images), "--store", str(tmp_path / "store"), "--progress", "false"]
     main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "32"])
-    assert "7 pictures: 6 extracted now, 1 known" in capsys.readouterr().out
+    assert "7 images: 6 extracted now, 1 known" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
     assert "settings.size: 32 there, 48 here" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from mnergraph.cli.train import train
 from mnergraph.data import Evidence, Lookalikes, PostFolder, Twitter2017, verify, write_conll, write_features
 from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
 from mnergraph.pair import Pair
@@ -51,7 +51,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
     assert result["settings"]["region_dim"] == 512
     assert result["data"]["name"] == "Lookalikes"
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [30, 10, 10]
-    assert result["data"]["test sha256"] == checksum(trained.root / "raw" / "test.txt")
+    assert result["data"]["test sha256"] == file_sha256(trained.root / "raw" / "test.txt")
     assert sorted(path.name for path in trained.out.iterdir()) == [
         "checkpoints",
         "logs",
@@ -173,8 +173,8 @@ def test_real_pictures_all_have_regions(real: Path) -> None:
 
 def test_mislabelled_pictures_are_found(real: Path) -> None:
     report = verify(real, progress=False)
-    assert [fault.kind for fault in report.pictures] == ["mislabelled", "mislabelled"]
-    assert "t15_113" in [fault.id for fault in report.pictures]
+    assert [fault.code for fault in report.image_issues] == ["mislabelled", "mislabelled"]
+    assert "t15_113" in [fault.id for fault in report.image_issues]
     assert any("lines of one id differ" in fault for fault in report.faults)
 
 

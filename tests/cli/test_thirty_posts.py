@@ -89,12 +89,14 @@ def test_objects_of_a_detector(call: ForwardRecord, posts: Path, tmp_path: Path)
     detector = (
         "--extractor.detector",
         "fasterrcnn_mobilenet_v3_large_320_fpn",
-        "--extractor.sides",
-        "[64, 128]",
+        "--extractor.min_size",
+        "64",
+        "--extractor.max_size",
+        "128",
     )
     call(
         *("features", "--images", bare / "images", "--posts", bare, "--store", tmp_path / "store"),
-        *("--extractor", "RCNNDetector", "--extractor.threshold", "0", "--extractor.top", "3", *detector),
+        *("--extractor", "RCNNDetector", "--extractor.threshold", "0", "--extractor.top_k", "3", *detector),
     )
     of_posts = ("--data", "PostFolder", "--root", bare, "--data.mapping", "{OTHER: MISC}")
     stores = ("--stores", json.dumps([str(tmp_path / "store")]))

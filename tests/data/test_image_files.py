@@ -36,7 +36,7 @@ def test_ids_that_lead_out_are_refused(images: Path, id: str) -> None:
 
 def test_links_that_lead_out_are_refused(images: Path) -> None:
     (images / "9.jpg").symlink_to(images.parent / "secret.jpg")
-    with pytest.raises(ValueError, match="picture of post '9' is a link out of"):
+    with pytest.raises(ValueError, match="image of post '9' is a link out of"):
         image_path_of(images, "9")
     (images / "8.jpg").symlink_to(images / "1.jpg")
     assert image_path_of(images, "8") == images / "8.jpg"
@@ -57,7 +57,7 @@ def test_faults_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def kind(path: Path) -> str | None:
         fault = check_image(path, path.stem)
-        return fault and fault.kind
+        return fault and fault.code
 
     good = made("good.jpg", (64, 64), "JPEG")
     assert kind(good) is None

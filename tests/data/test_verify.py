@@ -32,13 +32,13 @@ def test_a_report(root: Path) -> None:
     assert (train.orphans, train.orphan_posts, test.orphans) == (1, 1, 0)
     assert [(leak.places, leak.differs) for leak in report.text_leaks] == [((("train", "1"), ("test", "3")), True)]
     assert [(leak.places, leak.differs) for leak in report.id_leaks] == [((("train", "2"), ("test", "2")), True)]
-    assert [(fault.id, fault.kind) for fault in report.pictures] == [
+    assert [(fault.id, fault.code) for fault in report.image_issues] == [
         ("1", "mislabelled"),
         ("2", "missing"),
         ("3", "missing"),
         ("../x", "refused"),
     ]
-    assert (report.coverage["train"].captions, report.coverage["test"].captions, report.strangers) == (
+    assert (report.coverage["train"].captions, report.coverage["test"].captions, report.unmatched_ids) == (
         1,
         0,
         1,
@@ -49,8 +49,8 @@ def test_a_report(root: Path) -> None:
         r"^- train: 1 orphan I- tags in 1 posts",
         r"^- 1 texts in several splits, 1 with other labels: train 1 = test 3$",
         r"^- 1 ids in several splits, 1 with other words: train 2 = test 2$",
-        r"^- 1 pictures mislabelled: 1.jpg is PNG inside$",
-        r"^- 2 pictures missing: 2; 3$",
+        r"^- 1 images mislabelled: 1.jpg is PNG inside$",
+        r"^- 2 images missing: 2; 3$",
     ):
         assert re.search(part, text, re.MULTILINE), part
 
@@ -60,7 +60,7 @@ def test_faults_are_reported_not_raised(root: Path) -> None:
     (root / "captions.jsonl").write_text("{")
     problems = verify(root, images=root / "pics", progress=False).problems
     assert len(problems) == 3
-    assert "pics is no folder of pictures" in problems[0]
+    assert "pics is no folder of images" in problems[0]
     assert "train.txt:2: unknown tag 'B-'" in problems[1]
     assert "captions.jsonl:1: not JSON" in problems[2]
     with pytest.raises(FileNotFoundError, match=r"no train.txt, valid.txt or test.txt in"):
@@ -114,7 +114,7 @@ def test_the_papers_counts(shared: Path, name: str) -> None:
 
 def test_real_pictures_and_their_ids(shared: Path) -> None:
     report = verify(shared / "posts", progress=False)
-    assert {(fault.id, fault.kind) for fault in report.pictures} == {
+    assert {(fault.id, fault.code) for fault in report.image_issues} == {
         ("t15_113", "mislabelled"),
         ("t15_33", "mislabelled"),
     }

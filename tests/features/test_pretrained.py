@@ -31,7 +31,7 @@ def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert fetched.count("model.safetensors") == 1
         assert (tmp_path / "cache" / "models--tiny--siglip").is_dir()
         with pytest.raises(OSError, match=r"no vision model at 'tiny/none': give the name of one on the Hug"):
-            _ = VisionTower("tiny/none").net
+            _ = VisionTower("tiny/none").network
     assert found.grid is not None
     torch.testing.assert_close(found.grid, wanted.grid)
     torch.testing.assert_close(found.pooled, wanted.pooled)
@@ -42,4 +42,4 @@ def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert again.grid is not None
     assert torch.equal(again.grid, found.grid)
     with pytest.raises(OSError, match=r"no vision model at 'tiny/other': give the name of one on the Hugging"):
-        _ = VisionTower("tiny/other").net
+        _ = VisionTower("tiny/other").network

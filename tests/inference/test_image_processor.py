@@ -87,11 +87,11 @@ def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pyte
         "BackboneGrid": lambda: BackboneGrid("resnet18", size=48, resize_mode="crop", seed=2),
         "VisionTower": lambda: VisionTower(tinies.tower("clip", Path("model"))),
         "RCNNDetector": lambda: RCNNDetector(
-            "fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), labels=("hat", "dog")
+            "fasterrcnn_mobilenet_v3_large_320_fpn", min_size=32, max_size=64, labels=("hat", "dog")
         ),
-        "DETRDetector": lambda: DETRDetector(tinies.detector("detr", Path("model")), crops=crops),
-        "PhraseGrounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), general=("hat",)),
-        "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), beams=2),
+        "DETRDetector": lambda: DETRDetector(tinies.detector("detr", Path("model")), region_encoder=crops),
+        "PhraseGrounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), generic_queries=("hat",)),
+        "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), num_beams=2),
     }[kind]()
     told = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
     assert extractor_of(Manifest(**told)) == extractor
@@ -210,7 +210,7 @@ def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
 
 
 def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -> None:
-    detector = RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", sides=(32, 64), threshold=1.0)
+    detector = RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", min_size=32, max_size=64, threshold=1.0)
     features(images, tmp_path / "store", detector, progress=False)
     evidence = Evidence(stores=(tmp_path / "store",))
     assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
@@ -226,8 +226,10 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
 
 
 def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
-    grounder = PhraseGrounder(tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, crops=RegionEncoder(size=32))
-    captioner = Captioner(tinies.captioner("git", tmp_path / "c"), max_pieces=9)
+    grounder = PhraseGrounder(
+        tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, region_encoder=RegionEncoder(size=32)
+    )
+    captioner = Captioner(tinies.captioner("git", tmp_path / "c"), max_new_tokens=9)
     write_conll(posts(images), tmp_path / "train.txt")
     for name, extractor in (("regions", SMALL), ("boxes", grounder), ("told", captioner)):
         features(images, tmp_path / name, extractor, posts=tmp_path, progress=False)
@@ -283,14 +285,14 @@ class Colours(Extractor):
         return "colours"
 
     @cached_property
-    def net(self) -> nn.Module:
+    def network(self) -> nn.Module:
         return nn.AdaptiveAvgPool2d(self.side)
 
-    def prepare(self, picture: Any, phrases: Any) -> dict[str, torch.Tensor]:
-        return {"pixels": pil_to_tensor(picture.resize((8, 8)))}
+    def preprocess(self, image: Any, phrases: Any) -> dict[str, torch.Tensor]:
+        return {"pixels": pil_to_tensor(image.resize((8, 8)))}
 
-    def compute(self, batch: Any, items: Any) -> list[ImageEvidence]:
-        return [ImageEvidence(grid=rows) for rows in self.net(batch["pixels"] / 255).flatten(2).mT.cpu()]
+    def forward(self, batch: Any, items: Any) -> list[ImageEvidence]:
+        return [ImageEvidence(grid=rows) for rows in self.network(batch["pixels"] / 255).flatten(2).mT.cpu()]
 
 
 # --- a trained model, on disk and back ------------------------------------------------------------------

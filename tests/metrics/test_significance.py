@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnergraph.metrics.scores import counts, score
-from mnergraph.metrics.significance import bootstrap, compare, randomisation
+from mnergraph.metrics.significance import bootstrap, compare, randomization
 
 #: Right, predicted and gold entities of two systems on seven posts.
 FIRST = np.array([[2, 2, 2], [1, 2, 1], [1, 1, 2], [0, 0, 0], [1, 1, 1], [2, 3, 3], [1, 1, 1]])
@@ -29,7 +29,7 @@ def test_randomisation_against_all_swaps() -> None:
         extreme.append(abs(f1(one) - f1(other)) >= observed - 1e-12)
     exact = sum(extreme) / len(extreme)
     assert 0.05 < exact < 0.5  # else the case would not tell much
-    assert randomisation(FIRST, SECOND, trials=40_000) == pytest.approx(exact, abs=0.01)
+    assert randomization(FIRST, SECOND, trials=40_000) == pytest.approx(exact, abs=0.01)
 
 
 def test_bootstrap_against_all_draws() -> None:
@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same() -> None:
 
 def test_portions_change_nothing_but_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compare(FIRST, SECOND, trials=20_000)
-    monkeypatch.setattr("mnergraph.metrics.significance.AT_ONCE", 1000)
+    monkeypatch.setattr("mnergraph.metrics.significance.CHUNK_ELEMENTS", 1000)
     cut = compare(FIRST, SECOND, trials=20_000)
     assert cut.p == pytest.approx(whole.p, abs=0.02)
     assert cut.f1 == whole.f1
@@ -84,7 +84,7 @@ def test_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="different numbers of gold entities"):
         compare(FIRST, SECOND[::-1])
     with pytest.raises(ValueError, match="at least one trial, not 0"):
-        randomisation(FIRST, SECOND, trials=0)
+        randomization(FIRST, SECOND, trials=0)
 
 
 def test_counts_add_up_to_the_scores() -> None:

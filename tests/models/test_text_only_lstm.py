@@ -32,7 +32,7 @@ KINDS = pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
 
 def encoder() -> WordVectors:
     torch.manual_seed(0)
-    return random_vectors(["bob", "saw", "paris", "in", "0000", "B"], 6, at_least=1)
+    return random_vectors(["bob", "saw", "paris", "in", "0000", "B"], 6, min_count=1)
 
 
 def run(lstm: nn.LSTM, x: Tensor) -> Tensor:

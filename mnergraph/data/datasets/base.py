@@ -1,4 +1,4 @@
-"""Data sets of posts as PyG datasets: raw text -> parsed posts, cached -> pairs with evidence -> graphs."""
+"""Data sets of posts as PyG data sets: raw text -> parsed posts (cached) -> pairs with evidence -> graphs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import image_path_of
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
-#: Split names and the other names, of splits and of files, that mean the same.
+#: The splits' names, each with all names by which an argument or a file may call it, the usual one first.
 SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
 
 
 def split_name(split: str) -> str:
-    """The split's name for any of its names."""
+    """Return the canonical name of a split (``dev`` and ``val`` are ``valid``)."""
     for name, aliases in SPLITS.items():
         if split in aliases:
             return name
     raise ValueError(f"no split {split!r}; there is train, valid (also: dev, val) and test")
 
 
-def find_text(folder: str | Path, split: str) -> Path | None:
-    """The text file of a split in a folder, or None."""
+def find_text_file(folder: str | Path, split: str) -> Path | None:
+    """Return the text file of a split in a folder under any of its names, or None."""
     paths = (Path(folder) / f"{name}.txt" for name in SPLITS[split_name(split)])
     return next((path for path in paths if path.is_file()), None)
 
 
-def listing(folder: Path) -> str:
-    """What lies in a folder, for a message."""
+def describe_folder(folder: Path) -> str:
+    """Return the names in a folder, for an error message."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
     if not names:
         return "nothing"
@@ -65,11 +65,11 @@ class PostDataset(Dataset, ABC):
     Args:
         root: the folder.
         split: "train", "valid" (or "dev", "val") or "test".
-        images: folder of the pictures; None for the folder of the layout, if there is one.
+        images: folder of the images; None for the folder of the layout, if there is one.
         evidence: evidence to attach; None for the files of the layout, with default settings.
         mapping: entity types to rename, such as ``{"OTHER": "MISC"}``.
-        fix_bio: turn orphan I- tags into B- tags.
-        builder: makes a pair a graph (``GraphBuilder(schema)``); without it only ``pairs`` can be read.
+        fix_bio: replace invalid I- tags (that continue no entity) by B- tags.
+        builder: converts a pair to a graph (``GraphBuilder(schema)``); without it only ``pairs`` is available.
         force_reload: parse the text again.
     """
 
@@ -101,7 +101,7 @@ class PostDataset(Dataset, ABC):
     @property
     def pairs(self) -> list[Pair]:
         """The posts with their evidence, in the order of the file, or of this selection of them."""
-        return [self._pairs[place] for place in self.indices()]
+        return [self._pairs[index] for index in self.indices()]
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -122,13 +122,13 @@ class PostDataset(Dataset, ABC):
         return self.builder(self._pairs[idx])
 
     def with_builder(self, builder: Callable[[Pair], HeteroData]) -> PostDataset:
-        """The same posts, made graphs by this builder."""
+        """Return the same posts with this builder for their graphs."""
         other = copy.copy(self)
         other.builder = builder
         return other
 
     def with_stores(self, *folders: str | Path) -> PostDataset:
-        """The same posts with feature stores (`mnergraph features`), over which their files hold."""
+        """Return the same posts with evidence of feature stores; files of evidence take precedence over stores."""
         if not folders:
             return self
         other = copy.copy(self)
@@ -137,39 +137,39 @@ class PostDataset(Dataset, ABC):
         return other
 
     def with_image(self, pair: Pair) -> Pair:
-        """The pair with the path of its picture, if there is one.
+        """Return the pair with the path of its image, if there is one.
 
         Raises:
-            ValueError: when the id, or a link of its name, leads out of the folder of pictures.
+            ValueError: when the id, or a link of its name, leads out of the folder of images.
         """
-        found = image_path_of(self.images, pair.id) if self.images else None
-        return pair if found is None else replace(pair, image_path=found)
+        path = image_path_of(self.images, pair.id) if self.images else None
+        return pair if path is None else replace(pair, image_path=path)
 
     def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
-        """The pairs with their pictures; a warning counts the refused ids, whose posts stay without."""
-        found, refused = [], []
+        """Return the pairs with the paths of their images; a warning counts ids that lead out of the folder."""
+        with_images, refused = [], []
         for pair in pairs:
             try:
-                found.append(self.with_image(pair))
+                with_images.append(self.with_image(pair))
             except ValueError as error:
-                found.append(pair)
+                with_images.append(pair)
                 refused.append(str(error))
         if refused:
-            warnings.warn(f"{len(refused)} posts are without picture: {'; '.join(refused[:5])}", stacklevel=3)
-        return found
+            warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=3)
+        return with_images
 
     def select(self, pairs: list[Pair]) -> list[Pair]:
-        """The posts that belong to the data set, of those in the file; all, by default."""
+        """Return the posts of the file that belong to the data set; by default all."""
         return pairs
 
     @property
     def raw_dir(self) -> str:
-        """Where the text lies: root/raw, or root itself where the text of this split lies there."""
-        return str(self.folder if find_text(self.folder, self.split) else self.folder / "raw")
+        """The folder of the text: root if it holds the text of this split, else root/raw."""
+        return str(self.folder if find_text_file(self.folder, self.split) else self.folder / "raw")
 
     @property
     def raw_file_names(self) -> list[str]:
-        found = find_text(self.raw_dir, self.split)
+        found = find_text_file(self.raw_dir, self.split)
         return [found.name if found else f"{self.split}.txt"]
 
     @property
@@ -194,14 +194,15 @@ class PostDataset(Dataset, ABC):
         # PyG's own keeps pickles beside the cache and does not see that the raw text changed.
         if not Path(self.raw_paths[0]).is_file():
             raise FileNotFoundError(
-                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; there is: {listing(self.folder)}"
+                f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; "
+                f"there is: {describe_folder(self.folder)}"
             )
         path = Path(self.processed_paths[0])
         if self.force_reload or not path.is_file():
             self.process()
 
     def _manifest(self) -> dict[str, Any]:
-        return {"format": 1, "sha256": checksum(self.raw_paths[0]), **self.settings}
+        return {"format": 1, "sha256": file_sha256(self.raw_paths[0]), **self.settings}
 
     def _images(self, given: str | Path | None) -> Path | None:
         if given is not None:

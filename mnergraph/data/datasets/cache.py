@@ -1,4 +1,4 @@
-"""Parsed posts on disk: one line of settings, then one line of JSON per post."""
+"""Cache of parsed posts on disk: one line of settings, then one JSON line per post."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ from typing import Any
 
 from mnergraph.pair import Pair
 
-#: Environment variable: the folder of caches whose data set lies in a read-only place.
-VARIABLE = "MNERGRAPH_CACHE"
+#: Environment variable with the folder of caches of data sets in read-only folders.
+CACHE_VARIABLE = "MNERGRAPH_CACHE"
 
 
 def cache_folder(root: Path) -> Path:
-    """``root/processed``, or a folder of root's own in the user's cache where root is read-only.
+    """Return ``root/processed``, or, if root is read-only, a folder for root in the user's cache.
 
     A folder without any write bit counts as read-only for the superuser too.
     """
     if _writable(root / "processed" if (root / "processed").exists() else root):
         folder = root / "processed"
     else:
-        base = Path(os.environ.get(VARIABLE) or "~/.cache/mnergraph").expanduser()
-        place = root.resolve()
-        folder = base / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+        base = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mnergraph").expanduser()
+        absolute = root.resolve()
+        folder = base / f"{absolute.name}-{hashlib.sha256(str(absolute).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def save_posts(pairs: Sequence[Pair], manifest: Mapping[str, Any], path: Path) -> None:
-    """Write words, labels and ids, so that a reader finds the whole file or none."""
+    """Write words, labels and ids of posts atomically."""
     lines: list[Any] = [{**manifest, "posts": len(pairs)}]
     lines += [[pair.id, pair.words, pair.labels] for pair in pairs]
-    torn = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with torn.open("w", encoding="utf-8", newline="\n") as file:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
             for line in lines:
                 file.write(json.dumps(line) + "\n")
-        torn.replace(path)
+        partial.replace(path)
     finally:
-        torn.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def load_posts(path: Path) -> list[Pair]:
-    """The posts that ``save_posts`` wrote."""
+    """Return the posts written by ``save_posts``.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
     try:
         manifest, *rows = map(json.loads, path.read_bytes().splitlines())
         pairs = [Pair(tuple(words), None if tags is None else tuple(tags), id=id) for id, words, tags in rows]

@@ -1,4 +1,4 @@
-"""Fetching the benchmarks: nothing torn or altered is kept, and a failure says what to do by hand."""
+"""Download the benchmarks; incomplete or altered files are discarded, errors say how to proceed by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.error import HTTPError
 from torch_geometric.data import download_google_url, download_url, extract_zip
 
 from mnergraph.data.image_files import SUFFIXES
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 
-#: The providers' archive of the pictures of both benchmarks, as UMT's repository links it.
-PICTURES_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"
+#: The providers' archive of the images of both benchmarks, as UMT's repository links it.
+IMAGES_DRIVE_ID = "1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g"
 
 
-PICTURES_URL = f"https://drive.google.com/file/d/{PICTURES_ID}/view"
+IMAGES_URL = f"https://drive.google.com/file/d/{IMAGES_DRIVE_ID}/view"
 
 
 YEARS = ("2015", "2017")
@@ -27,7 +27,7 @@ def fetch_text(url: str, target: Path, sha256: str) -> None:
     """Download a file to ``target`` if it has this checksum.
 
     Raises:
-        ConnectionError: when it cannot be had whole, with the address and the place to put it by hand.
+        ConnectionError: when the download fails, with the address and the target path.
     """
     by_hand = f"fetch {url} yourself and put it at {target}"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
@@ -37,54 +37,54 @@ def fetch_text(url: str, target: Path, sha256: str) -> None:
             if isinstance(error, HTTPError):
                 error.close()
             raise ConnectionError(f"cannot download ({error}); {by_hand}") from error
-        found = checksum(got)
+        found = file_sha256(got)
         if found != sha256:
             raise ConnectionError(
-                f"{url} came torn or is another file: its sha256 is {found}, right is {sha256}; try again, or {by_hand}"
+                f"{url} is incomplete or another file: its sha256 is {found}, right is {sha256}; retry, or {by_hand}"
             )
         got.replace(target)
 
 
 def fetch_images(root: Path, year: str) -> Path:
-    """The folder of a benchmark's pictures: one that is there, or ``root/raw/images``, downloaded.
+    """Return the folder of a benchmark's images; if there is none, download them to ``root/raw/images``.
 
-    The archive holds both years; the pictures of ``year`` are kept. It has no published checksum; that it is
-    a whole archive with pictures in it is all that can be checked.
+    The archive holds both years; the images of ``year`` are kept. It has no published checksum; that it is
+    a whole archive with images in it is all that can be checked.
 
     Raises:
-        ConnectionError: when the archive cannot be had whole.
+        ConnectionError: when the archive cannot be downloaded completely.
     """
     target = root / "raw" / "images"
     for there in (target, root / "images"):
         if there.is_dir():
             return there
-    by_hand = f"fetch {PICTURES_URL} yourself and put its pictures of {year} into {target}"
+    by_hand = f"fetch {IMAGES_URL} yourself and put its images of {year} into {target}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         try:
-            archive = download_google_url(PICTURES_ID, folder, "pictures.zip")
+            archive = download_google_url(IMAGES_DRIVE_ID, folder, "pictures.zip")
         except (OSError, HTTPException) as error:
-            raise ConnectionError(f"cannot download the pictures ({error}); {by_hand}") from error
+            raise ConnectionError(f"cannot download the images ({error}); {by_hand}") from error
         unpacked = Path(folder) / "unpacked"
         try:
             _check_names(archive)
             extract_zip(archive, str(unpacked))
         except zipfile.BadZipFile as error:
             raise ConnectionError(
-                f"the pictures came torn, or as a web page in place of an archive ({error}); {by_hand}"
+                f"the download is incomplete, or a web page in place of an archive ({error}); {by_hand}"
             ) from error
         chosen = Path(folder) / "images"
         chosen.mkdir()
-        for picture in _pictures_of(unpacked, year):
-            picture.replace(chosen / picture.name)
+        for path in _images_of_year(unpacked, year):
+            path.replace(chosen / path.name)
         if not any(chosen.iterdir()):
-            raise ConnectionError(f"the archive holds no pictures of {year}; {by_hand}")
+            raise ConnectionError(f"the archive holds no images of {year}; {by_hand}")
         chosen.replace(target)
     return target
 
 
 def _check_names(archive: str) -> None:
-    """Refuse an archive with names that lead out of the folder it is unpacked into."""
+    """Raise BadZipFile for an archive with paths outside the folder that it is extracted to."""
     with zipfile.ZipFile(archive) as file:
         for name in file.namelist():
             path = PurePosixPath(name.replace("\\", "/"))
@@ -92,9 +92,9 @@ def _check_names(archive: str) -> None:
                 raise zipfile.BadZipFile(f"it holds {name!r}, which leads out of its folder")
 
 
-def _pictures_of(folder: Path, year: str) -> list[Path]:
-    """The pictures below a folder named after the year, or else below none named after any year."""
-    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    places = {path: str(path.parent.relative_to(folder)) for path in pictures}
-    own = [path for path in pictures if year in places[path]]
-    return own or [path for path in pictures if not any(other in places[path] for other in YEARS)]
+def _images_of_year(folder: Path, year: str) -> list[Path]:
+    """The images below a folder named after the year, or else below none named after any year."""
+    images = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    places = {path: str(path.parent.relative_to(folder)) for path in images}
+    own = [path for path in images if year in places[path]]
+    return own or [path for path in images if not any(other in places[path] for other in YEARS)]

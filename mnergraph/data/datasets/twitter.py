@@ -1,7 +1,7 @@
 """Twitter-2015 (Zhang et al., 2018) and Twitter-2017 (Lu et al., 2018), the benchmarks of multimodal NER.
 
 They take a local folder, or download: the text from the repository of UMT (Yu et al., 2020) at a pinned
-commit, and the pictures, when asked, from the link given there. Using the data means accepting the terms of
+commit, and the images, when asked, from the link given there. Using the data means accepting the terms of
 Twitter and of the data sets' providers. No file of them comes with this package.
 """
 
@@ -19,7 +19,7 @@ from mnergraph.data.datasets.base import PostDataset
 from mnergraph.data.datasets.download import fetch_images, fetch_text
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import placeholders
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.pair import Pair
 
 TEXT_URL = "https://raw.githubusercontent.com/jefferyYu/UMT/f2e9574abb8f557b1a364692e0bef059512c31de/data"
@@ -33,8 +33,8 @@ class TwitterBenchmark(PostDataset, ABC):
     Args:
         root: see ``PostDataset``; a text that is not there is downloaded into ``root/raw``.
         split: "train", "valid" or "test".
-        pictures: download the pictures too, into ``root/raw/images``, unless a folder of pictures
-            is there. Without, posts have the pictures that are there, or none.
+        download_images: download the images too, into ``root/raw/images``, unless a folder of images
+            is there. Without, posts have the images that are there, or none.
         text_url: the folder that holds ``twitter2015/train.txt`` and so on; a mirror's, if need be.
         images, evidence, mapping, fix_bio, builder, force_reload: see ``PostDataset``.
     """
@@ -47,7 +47,7 @@ class TwitterBenchmark(PostDataset, ABC):
         root: str | Path,
         split: str = "train",
         *,
-        pictures: bool = False,
+        download_images: bool = False,
         images: str | Path | None = None,
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
@@ -59,7 +59,7 @@ class TwitterBenchmark(PostDataset, ABC):
         if not hasattr(self, "sha256"):
             raise TypeError(f"TwitterBenchmark is abstract; there is {', '.join(c.__name__ for c in BENCHMARKS)}")
         self.text_url = text_url
-        if pictures and images is None:
+        if download_images and images is None:
             images = fetch_images(Path(root).expanduser(), self.folder_name[-4:])
         super().__init__(
             root,
@@ -71,7 +71,7 @@ class TwitterBenchmark(PostDataset, ABC):
             builder=builder,
             force_reload=force_reload,
         )
-        found = checksum(self.raw_paths[0])
+        found = file_sha256(self.raw_paths[0])
         if found != self.sha256[self.split]:
             warnings.warn(
                 f"{self.raw_paths[0]} is not the {self.split} split of {type(self).__name__} as published: "
@@ -109,16 +109,16 @@ class Twitter2017(TwitterBenchmark):
 
 
 class Twitter2017C(TwitterBenchmark):
-    """Twitter-2017 without the posts whose picture is missing or is the providers' placeholder.
+    """Twitter-2017 without the posts whose image is missing or is the providers' placeholder.
 
     The papers count 3075, 659 and 661 posts. Which ones cannot be told from the text: it takes the folder of
-    pictures, or a list of ids.
+    images, or a list of ids.
 
     Args:
-        ids: the ids to keep, or a file with one per line; None to judge by the pictures.
-        copies: a picture that stands this often in the folder, byte by byte, is a placeholder.
+        ids: the ids to keep, or a file with one per line; None to judge by the images.
+        copies: an image that stands this often in the folder, byte by byte, is a placeholder.
         placeholder_sha256: checksums of further placeholders.
-        root, split, pictures, images, evidence, mapping, fix_bio, builder, force_reload, text_url: see
+        root, split, download_images, images, evidence, mapping, fix_bio, builder, force_reload, text_url: see
             ``TwitterBenchmark``.
     """
 
@@ -133,7 +133,7 @@ class Twitter2017C(TwitterBenchmark):
         ids: str | Path | Iterable[str] | None = None,
         copies: int = 10,
         placeholder_sha256: Collection[str] = (),
-        pictures: bool = False,
+        download_images: bool = False,
         images: str | Path | None = None,
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
@@ -148,7 +148,7 @@ class Twitter2017C(TwitterBenchmark):
         super().__init__(
             root,
             split,
-            pictures=pictures,
+            download_images=download_images,
             images=images,
             evidence=evidence,
             mapping=mapping,
@@ -159,7 +159,7 @@ class Twitter2017C(TwitterBenchmark):
         )
 
     def select(self, pairs: list[Pair]) -> list[Pair]:
-        """The posts of the listed ids, or those with a picture of their own."""
+        """The posts of the listed ids, or those with an image of their own."""
         if self._ids is not None:
             kept = [pair for pair in pairs if pair.id in self._ids]
         elif self.images is not None:
@@ -168,9 +168,9 @@ class Twitter2017C(TwitterBenchmark):
             kept = [pair for pair in found if pair.image_path and pair.image_path.stem not in stand_ins]
         else:
             raise ValueError(
-                "Twitter2017C is Twitter2017 without the posts whose picture is missing or a placeholder; "
+                "Twitter2017C is Twitter2017 without the posts whose image is missing or a placeholder; "
                 "the text does not tell which (the papers' 3075, 659 and 661 posts cannot be derived from "
-                f"it). Give images= (there is none in {self.folder}), pictures=True to download, or ids= "
+                f"it). Give images= (there is none in {self.folder}), download_images=True to download, or ids= "
                 "to keep"
             )
         if not kept:
@@ -181,7 +181,7 @@ class Twitter2017C(TwitterBenchmark):
 BENCHMARKS: tuple[type[TwitterBenchmark], ...] = (Twitter2015, Twitter2017, Twitter2017C)
 
 
-def published(sha256: str) -> str | None:
+def published_split(sha256: str) -> str | None:
     """The benchmark and split whose text has this checksum, such as "Twitter2015 train"."""
     known = {
         value: f"{kind.__name__} {split}" for kind in (Twitter2015, Twitter2017) for split, value in kind.sha256.items()

@@ -10,7 +10,7 @@ A post is a line ``IMGID:<id>``, one line ``word<TAB>tag`` per word, and a blank
 Read besides: spaces in place of the tab, CRLF, a byte order mark, runs of blank lines, a missing last newline
 or blank line, a post that begins right after another. Lines end at a line feed and nowhere else, and only tab
 and space part a word from its tag: words of real posts hold no-break spaces, U+0085 and zero-width
-characters. Two posts may share an id (two sentences about one picture); ``verify`` counts them.
+characters. Two posts may share an id (two sentences about one image); ``verify`` counts them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def read_conll(
         else:
             word, tag = _columns(line, where, labelled)
             words.append(word)
-            tags.append(_renamed(tag, mapping or {}))
+            tags.append(_map_type(tag, mapping or {}))
     close()
     return posts
 
@@ -157,5 +157,5 @@ def _columns(line: str, where: str, labelled: bool) -> tuple[str, str]:
     return columns[0], columns[1] if labelled else "O"
 
 
-def _renamed(tag: str, mapping: Mapping[str, str]) -> str:
+def _map_type(tag: str, mapping: Mapping[str, str]) -> str:
     return tag if tag == "O" else tag[:2] + mapping.get(tag[2:], tag[2:])

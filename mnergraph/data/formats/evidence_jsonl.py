@@ -1,14 +1,14 @@
-"""Objects and captions of pictures, per post id, in plain JSON lines.
+"""Objects and captions of images, per post id, in plain JSON lines.
 
-``objects.jsonl``, one picture per line; boxes in pixels of a picture of this width and height::
+``objects.jsonl``, one image per line; boxes in pixels of an image of this width and height::
 
     {"id": "7", "width": 600, "height": 800, "objects": [{"label": "man", "score": 0.9, "box": [1, 2, 3, 4]}]}
 
 An object may carry ``"words": [start, end]``, the half-open span of the sentence that grounds it. Box edges
-may overhang the picture (detectors round); they are clipped to it. A box wholly outside, empty, or with its
+may overhang the image (detectors round); they are clipped to it. A box wholly outside, empty, or with its
 corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``. Further keys are
 ignored. An id stands once; where lines of one id differ (a feed that numbered its posts anew), the last line
-counts, as the last picture of that name is the one on disk, and a warning names the lines.
+counts, as the last image of that name is the one on disk, and a warning names the lines.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 
 from mnergraph.pair import Box, DetectedObject
 
-OBJECT_FORM = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
+OBJECT_EXAMPLE = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
 
 
-OBJECTS_FORM = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJECT_FORM}, ...]}}'
+OBJECTS_EXAMPLE = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJECT_EXAMPLE}, ...]}}'
 
 
-CAPTIONS_FORM = '{"id": "7", "caption": "a man on stage"}'
+CAPTION_EXAMPLE = '{"id": "7", "caption": "a man on stage"}'
 
 
 class EvidenceError(ValueError):
@@ -37,7 +37,7 @@ class EvidenceError(ValueError):
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector saw in one picture: its size in pixels and the objects in the file's order."""
+    """What a detector saw in one image: its size in pixels and the objects in the file's order."""
 
     width: int
     height: int
@@ -45,14 +45,14 @@ class Detections:
 
 
 def read_objects(path: str | Path) -> dict[str, Detections]:
-    """Post id to what its picture shows; boxes clipped to the picture."""
+    """Post id to what its image shows; boxes clipped to the image."""
     found = {}
-    for where, key, entry in _entries(Path(path), OBJECTS_FORM):
+    for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
         if not all(type(side) is int and side > 0 for side in size):
             raise EvidenceError(f"{where}: width and height are {size}; right are two whole numbers above 0")
         if not isinstance(entry.get("objects"), list):
-            raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_FORM}')
+            raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_EXAMPLE}')
         objects = (parse_object(raw, size, f"{where}: object {place}") for place, raw in enumerate(entry["objects"], 1))
         found[key] = Detections(size[0], size[1], tuple(objects))
     return found
@@ -75,9 +75,9 @@ def write_objects(sights: Mapping[str, Detections], path: str | Path) -> None:
 def read_captions(path: str | Path) -> dict[str, str]:
     """Post id to caption."""
     found = {}
-    for where, key, entry in _entries(Path(path), CAPTIONS_FORM):
+    for where, key, entry in _entries(Path(path), CAPTION_EXAMPLE):
         if not isinstance(entry.get("caption"), str):
-            raise EvidenceError(f'{where}: no text "caption"; right is {CAPTIONS_FORM}')
+            raise EvidenceError(f'{where}: no text "caption"; right is {CAPTION_EXAMPLE}')
         found[key] = entry["caption"]
     return found
 
@@ -109,9 +109,9 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 
 def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
-    """An object as JSON has it, in a picture of this size; ``where`` begins the message of a fault."""
+    """An object as JSON has it, in an image of this size; ``where`` begins the message of a fault."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
-        raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_FORM}')
+        raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_EXAMPLE}')
     score: Any = raw.get("score")
     words: Any = raw.get("words")
     if not _number(score) or not 0 <= score <= 1:
@@ -129,14 +129,14 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
 
 
 def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
-    right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in a picture of {size[0]} x {size[1]}"
+    right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in an image of {size[0]} x {size[1]}"
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
         raise EvidenceError(f"{where}: box {raw!r} is not four finite numbers; {right}")
     x1, y1, x2, y2 = map(float, raw)
     if x1 >= x2 or y1 >= y2:
         raise EvidenceError(f"{where}: box {raw!r} is empty or has its corners swapped; {right}")
     if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-        raise EvidenceError(f"{where}: box {raw!r} lies outside the picture; {right}")
+        raise EvidenceError(f"{where}: box {raw!r} lies outside the image; {right}")
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
 
 

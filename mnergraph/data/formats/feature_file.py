@@ -23,7 +23,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def write_features(regions: Mapping[str, Tensor], images: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write region vectors and picture features by post id, for ``Features`` to read."""
+    """Write region vectors and image features by post id, for ``Features`` to read."""
     named = {f"objects/{key}": rows for key, rows in regions.items()}
     named |= {f"image/{key}": rows for key, rows in images.items()}
     save_file({name: rows.contiguous() for name, rows in named.items()}, Path(path))
@@ -56,7 +56,7 @@ class Features:
         return rows
 
     def image(self, key: str) -> Tensor | None:
-        """Features of a post's whole picture or its grid, ``[grid, features]``, or None."""
+        """Features of a post's whole image or its grid, ``[grid, features]``, or None."""
         return self._read(f"image/{key}") if f"image/{key}" in self._keys else None
 
     def _read(self, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""VinVL's and bottom-up attention's ``.npz`` files, one per picture, to our objects.jsonl and features."""
+"""VinVL's and bottom-up attention's ``.npz`` files, one per image, to our objects.jsonl and features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnergraph.data.formats.feature_file import write_features
 from mnergraph.data.image_files import SUFFIXES
 
 #: What the arrays of a file are called: as GMNER distributes VinVL's, and as bottom-up attention writes them.
-FORMS: dict[str, dict[str, str]] = {
+ARRAY_NAMES: dict[str, dict[str, str]] = {
     "VinVL": {"boxes": "bounding_boxes", "features": "box_features", "count": "num_boxes"},
     "bottom-up attention": {"boxes": "bbox", "features": "x", "count": "num_bbox"},
 }
@@ -33,27 +33,27 @@ def convert_vinvl(
     *,
     names: Sequence[str] | None = None,
     labels: bool = True,
-    top: int | None = None,
+    top_k: int | None = None,
     dtype: torch.dtype = torch.float16,
     progress: bool = True,
 ) -> int:
     """Writes the objects of a folder of ``.npz`` files to objects.jsonl and features.safetensors.
 
-    ``7.jpg.npz`` speaks of picture 7. A file holds boxes (left, top, right, bottom in pixels), a feature row
-    each, how many of them count, width and height of the picture, and perhaps scores and labels; their names
-    are those of `FORMS`. An array that needs unpickling is not read: unpickling runs what the file says.
+    ``7.jpg.npz`` speaks of image 7. A file holds boxes (left, top, right, bottom in pixels), a feature row
+    each, how many of them count, width and height of the image, and perhaps scores and labels; their names
+    are those of `ARRAY_NAMES`. An array that needs unpickling is not read: unpickling runs what the file says.
 
     Args:
         folder: holds the files.
         out: folder for the two files; what is there of their names is replaced.
         names: what labels that are numbers stand for.
         labels: whether to read labels; without, objects have none.
-        top: as many objects of a picture as are kept, best score first; None for all, in the file's order.
-        dtype: of the features; in float16 those of 8,000 pictures with 36 objects take 1.2 GB of memory.
+        top_k: as many objects of an image as are kept, best score first; None for all, in the file's order.
+        dtype: of the features; in float16 those of 8,000 images with 36 objects take 1.2 GB of memory.
         progress: whether to show a progress bar.
 
     Returns:
-        the number of pictures.
+        the number of images.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -64,16 +64,16 @@ def convert_vinvl(
         raise FileNotFoundError(f"no .npz file in {folder}")
     sights: dict[str, Detections] = {}
     regions: dict[str, Tensor] = {}
-    for path in tqdm(paths, desc="converting", unit="picture", disable=not progress):
+    for path in tqdm(paths, desc="converting", unit="image", disable=not progress):
         id = path.stem
         for suffix in SUFFIXES:
             id = id.removesuffix(suffix)
         if id in sights:
-            raise EvidenceError(f"{path}: a second file for picture {id!r}")
+            raise EvidenceError(f"{path}: a second file for image {id!r}")
         sight, rows = _read(path, names, labels)
         order: Sequence[int] = range(len(rows))
-        if top is not None:
-            order = sorted(order, key=lambda place: -sight.objects[place].score)[:top]
+        if top_k is not None:
+            order = sorted(order, key=lambda place: -sight.objects[place].score)[:top_k]
         objects = tuple(sight.objects[place] for place in order)
         sights[id] = Detections(sight.width, sight.height, objects)
         regions[id] = rows[list(order)].to(dtype)
@@ -86,12 +86,12 @@ def convert_vinvl(
 
 
 def _read(path: Path, names: Sequence[str] | None, labels: bool) -> tuple[Detections, Tensor]:
-    """The objects of one file that lie in its picture, and their features ``[objects, width]``."""
+    """The objects of one file that lie in its image, and their features ``[objects, width]``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            form = next((form for form in FORMS.values() if set(form.values()) <= set(file.files)), None)
+            form = next((form for form in ARRAY_NAMES.values() if set(form.values()) <= set(file.files)), None)
             if form is None or not {WIDTH, HEIGHT} <= set(file.files):
-                wanted = " or ".join(", ".join([*form.values(), WIDTH, HEIGHT]) for form in FORMS.values())
+                wanted = " or ".join(", ".join([*form.values(), WIDTH, HEIGHT]) for form in ARRAY_NAMES.values())
                 raise EvidenceError(f"{path} holds {', '.join(file.files)}; right is {wanted}")
             count = int(file[form["count"]])
             size = int(file[WIDTH]), int(file[HEIGHT])

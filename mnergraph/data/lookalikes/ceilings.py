@@ -1,4 +1,4 @@
-r"""The best that any model can expect on Lookalikes, with the words alone and with the pictures.
+r"""The best that any model can expect on Lookalikes, with the words alone and with the images.
 
 Every span can be found from the words (names and settling words are lists without overlap), so a model's
 only question is which type to give, or whether to stay silent. Sort the entities of a split into groups:
@@ -15,7 +15,7 @@ entities typed right.
 * With the words alone: u unambiguous entities with p = 1, a ambiguous ones with p = 1/4. Answering for all
   gives (u + a/4) / (u + a), which is the ceiling while a >= 2u (so in the default settings); where ambiguous
   names are rarer, silence about them scores more, 2u / (2u + a).
-* With the pictures: names that a telling object stands for are right, the others stay at 1/4. Where
+* With the images: names that a telling object stands for are right, the others stay at 1/4. Where
   misleading objects were asked for, they cannot be told from telling ones: of s names that an object stands
   for, t of them truthfully, the object gives t + (s - t)/4 right.
 
@@ -42,8 +42,8 @@ class GroundTruth:
 
     Args:
         ambiguous: the words cannot tell their type.
-        shown: an object in the picture stands for them, truthfully or not.
-        told: an object in the picture tells their type; the same as ``shown`` unless misleading pictures were
+        shown: an object in the image stands for them, truthfully or not.
+        told: an object in the image tells their type; the same as ``shown`` unless misleading images were
             asked for.
     """
 
@@ -71,12 +71,12 @@ class Ceiling:
 
 def ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
     """The ceiling of any model that reads only the words of these posts."""
-    return _ceiling(_entities(pairs, truth), pictures=False)
+    return _ceiling(_entities(pairs, truth), with_images=False)
 
 
 def image_ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
-    """The ceiling of a model that reads the words and sees the pictures of these posts."""
-    return _ceiling(_entities(pairs, truth), pictures=True)
+    """The ceiling of a model that reads the words and sees the images of these posts."""
+    return _ceiling(_entities(pairs, truth), with_images=True)
 
 
 def best_f1(groups: Iterable[tuple[int, float]]) -> float:
@@ -97,15 +97,15 @@ def _entities(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> list[t
     return [(span, truth[pair.id]) for pair in pairs for span in tags_to_spans(pair.labels or ())]
 
 
-def _ceiling(entities: list[tuple[Span, GroundTruth]], *, pictures: bool) -> Ceiling:
-    """The ceiling over entities, when the pictures are seen or not."""
+def _ceiling(entities: list[tuple[Span, GroundTruth]], *, with_images: bool) -> Ceiling:
+    """The ceiling over entities, when the images are seen or not."""
     undecided = [(span, known) for span, known in entities if span[:2] in known.ambiguous]
-    shown = [(span, known) for span, known in undecided if pictures and span[:2] in known.shown]
+    shown = [(span, known) for span, known in undecided if with_images and span[:2] in known.shown]
     told = sum(span[:2] in known.told for span, known in shown)
     sure = len(entities) - len(undecided)
     trust = (told + (len(shown) - told) / 4) / len(shown) if shown else 0.0
     if trust > 0.25:
-        blind = [span for span, known in undecided if not (pictures and span[:2] in known.shown)]
+        blind = [span for span, known in undecided if not (with_images and span[:2] in known.shown)]
     else:
         shown, blind = [], [span for span, _ in undecided]
     groups = [(sure, 1.0), (len(shown), trust), (len(blind), 0.25)]

@@ -1,4 +1,4 @@
-"""Lookalikes: the built-in drawn benchmark, where only the picture settles an ambiguous name's type.
+"""Lookalikes: a generated benchmark in which only the image determines the type of an ambiguous name.
 
 Sentences come from `grammar`, images from `scenes` and `drawing`; `ceilings` derives the best scores that a model can
 reach.
@@ -17,7 +17,7 @@ from mnergraph.data.datasets.base import PostDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.lookalikes import ceilings, grammar, scenes
 from mnergraph.data.lookalikes.ceilings import Ceiling, GroundTruth
-from mnergraph.data.lookalikes.generate import make, read_truth
+from mnergraph.data.lookalikes.generate import generate, read_truth
 from mnergraph.pair import Pair
 
 
@@ -25,18 +25,18 @@ class Lookalikes(PostDataset):
     """Drawn posts, made on the spot: seconds, no download. Ten kilobytes a post.
 
     An ambiguous name ("Jordan") is a PER, LOC, ORG or MISC with equal chances, whatever the words around it;
-    in the picture one object of a class that belongs to the type stands among distractors. ``ceiling`` and
-    ``image_ceiling`` say what a model without and with pictures can reach on these posts.
+    in the image one object of a class that belongs to the type stands among distractors. ``ceiling`` and
+    ``image_ceiling`` say what a model without and with images can reach on these posts.
 
     Args:
         root: the folder; the posts are made in ``root/raw``, unless they are there with the same settings.
         split: "train", "valid" (or "dev", "val") or "test".
-        seed: of every choice in words and pictures; the same seed gives the same posts and pixels.
+        seed: of every choice in words and images; the same seed gives the same posts and pixels.
         sizes: how many posts train, valid and test hold.
-        irrelevant: the share of the posts with a picture whose picture says nothing of any type.
-        no_picture: the share of posts without a picture.
-        misleading: let irrelevant pictures show objects of types drawn at random, not distractors alone.
-        size: width and height of a picture in pixels.
+        image_irrelevant_ratio: the share of the posts with an image whose image says nothing of any type.
+        image_missing_ratio: the share of posts without an image.
+        irrelevant_images_mislead: let irrelevant images show objects of types drawn at random, not distractors alone.
+        size: width and height of an image in pixels.
         evidence: evidence to attach; None for the drawn objects and the captions, whose phrases do not become
             objects: a model has to look.
         builder: makes a pair a graph; without it only ``pairs`` can be read.
@@ -51,22 +51,22 @@ class Lookalikes(PostDataset):
         *,
         seed: int = 0,
         sizes: tuple[int, int, int] = (1600, 200, 400),
-        irrelevant: float = 0.1,
-        no_picture: float = 0.1,
-        misleading: bool = False,
+        image_irrelevant_ratio: float = 0.1,
+        image_missing_ratio: float = 0.1,
+        irrelevant_images_mislead: bool = False,
         size: int = 160,
         evidence: Evidence | None = None,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
-        raw = make(
+        raw = generate(
             Path(root).expanduser(),
             seed=seed,
             sizes=sizes,
-            irrelevant=irrelevant,
-            no_picture=no_picture,
-            misleading=misleading,
+            image_irrelevant_ratio=image_irrelevant_ratio,
+            image_missing_ratio=image_missing_ratio,
+            irrelevant_images_mislead=irrelevant_images_mislead,
             size=size,
             progress=progress,
         )
@@ -91,7 +91,7 @@ class Lookalikes(PostDataset):
 
     @property
     def image_ceiling(self) -> Ceiling:
-        """The best that a model can expect that reads the words and sees the pictures of these posts."""
+        """The best that a model can expect that reads the words and sees the images of these posts."""
         return ceilings.image_ceiling(self.pairs, self.truth)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
+"""Images of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
 Box = tuple[int, int, int, int]
 
 
-#: The square root of the area that an object's frame covers, relative to the picture's side.
-SIDES = (0.3, 0.46)
+#: The square root of the area that an object's frame covers, relative to the image's side.
+SIDE_RANGE = (0.3, 0.46)
 
 
 #: So many objects still have room at that size; where there are more, all are smaller.
-ROOMY = 3
+MAX_FULL_SIZE_OBJECTS = 3
 
 
 #: Pixels left free between two objects.
 MARGIN = 2
 
 
-def extent(label: str, side: float) -> tuple[int, int]:
+def object_size(label: str, side: float) -> tuple[int, int]:
     """Width and height of an object of this label that covers about ``side`` times ``side`` pixels.
 
     Raises:
@@ -52,38 +52,38 @@ def background(size: int, rng: random.Random) -> Image.Image:
     return canvas
 
 
-def picture(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[Box]]:
-    """A square picture that shows one object of every label, and their boxes in the order of the labels.
+def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[Box]]:
+    """A square image that shows one object of every label, and their boxes in the order of the labels.
 
     Boxes are left, top, right, bottom in pixels, right and bottom not included: exactly the pixels that
     an object coloured. Objects never overlap; where one finds no place it is drawn smaller.
     """
     canvas, boxes = background(size, rng), list[Box]()
     for label in labels:
-        side = size * rng.uniform(*SIDES) * min(1, (ROOMY / len(labels)) ** 0.5)
-        left, top, right, bottom = _free(label, side, boxes, size, rng)
+        side = size * rng.uniform(*SIDE_RANGE) * min(1, (MAX_FULL_SIZE_OBJECTS / len(labels)) ** 0.5)
+        left, top, right, bottom = _free_box(label, side, boxes, size, rng)
         drawn = sprite(label, right - left, bottom - top, rng)
         visible = drawn.getbbox()
         if visible is None:
-            raise ValueError(f"nothing is seen of {label!r} in a picture of {size} pixels; make it larger")
+            raise ValueError(f"nothing is seen of {label!r} in an image of {size} pixels; make it larger")
         canvas.paste(drawn, (left, top), drawn)
         boxes.append((left + visible[0], top + visible[1], left + visible[2], top + visible[3]))
     return canvas, boxes
 
 
-def _free(label: str, side: float, taken: Sequence[Box], size: int, rng: random.Random) -> Box:
+def _free_box(label: str, side: float, taken: Sequence[Box], size: int, rng: random.Random) -> Box:
     """A place for this object: of the size wished for, smaller whenever forty guesses hit other objects."""
     while True:
-        width, height = extent(label, side)
+        width, height = object_size(label, side)
         for _ in range(40):
             left, top = int(rng.random() * (size - width + 1)), int(rng.random() * (size - height + 1))
             place = (left, top, left + width, top + height)
-            if not any(_touch(place, other) for other in taken):
+            if not any(_overlap(place, other) for other in taken):
                 return place
         side *= 0.9
 
 
-def _touch(one: Box, other: Box) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     """Whether two boxes overlap or come closer than the margin."""
     return (
         one[0] < other[2] + MARGIN

@@ -1,7 +1,7 @@
-"""Makes Lookalikes: writes its posts, pictures and evidence to a folder, all of it or nothing.
+"""Makes Lookalikes: writes its posts, images and evidence to a folder, all of it or nothing.
 
-Sentences do not depend on the settings of the pictures: with the same seed and sizes, a data set with only
-irrelevant pictures holds the same posts word for word.
+Sentences do not depend on the settings of the images: with the same seed and sizes, a data set with only
+irrelevant images holds the same posts word for word.
 """
 
 from __future__ import annotations
@@ -18,34 +18,32 @@ from uuid import uuid4
 from PIL import Image
 from tqdm import tqdm
 
+from mnergraph.data.datasets.base import SPLITS
 from mnergraph.data.formats.conll import write_conll
 from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
 from mnergraph.data.lookalikes import grammar, scenes
 from mnergraph.data.lookalikes.ceilings import GroundTruth
-from mnergraph.data.lookalikes.drawing import picture
+from mnergraph.data.lookalikes.drawing import draw_image
 from mnergraph.data.lookalikes.grammar import Sentence
 from mnergraph.data.lookalikes.scenes import ImageRole
 from mnergraph.labels import spans_to_tags
 from mnergraph.pair import DetectedObject, Pair
 
-SPLITS = ("train", "valid", "test")
-
-
 #: Raised when the generator makes other posts from the same settings, so that older ones are made again.
-VERSION = 1
+GENERATOR_VERSION = 1
 
 
-SETTINGS = "settings.json"
+SETTINGS_FILE = "settings.json"
 
 
-def make(
+def generate(
     root: str | Path,
     *,
     seed: int = 0,
     sizes: tuple[int, int, int] = (1600, 200, 400),
-    irrelevant: float = 0.1,
-    no_picture: float = 0.1,
-    misleading: bool = False,
+    image_irrelevant_ratio: float = 0.1,
+    image_missing_ratio: float = 0.1,
+    irrelevant_images_mislead: bool = False,
     size: int = 160,
     progress: bool = True,
 ) -> Path:
@@ -56,12 +54,12 @@ def make(
 
     Args:
         root: where ``raw`` goes.
-        seed: of every choice: words, pictures, boxes, scores, captions.
+        seed: of every choice: words, images, boxes, scores, captions.
         sizes: how many posts train, valid and test hold.
-        irrelevant: the share of the posts with a picture whose picture says nothing of any type.
-        no_picture: the share of posts without a picture.
-        misleading: let irrelevant pictures show objects of types drawn at random, not distractors alone.
-        size: width and height of a picture in pixels.
+        image_irrelevant_ratio: the share of the posts with an image whose image says nothing of any type.
+        image_missing_ratio: the share of posts without an image.
+        irrelevant_images_mislead: let irrelevant images show objects of types drawn at random, not distractors alone.
+        size: width and height of an image in pixels.
         progress: whether to show a progress bar.
 
     Raises:
@@ -70,25 +68,28 @@ def make(
     """
     if len(sizes) != len(SPLITS) or min(sizes) < 0:
         raise ValueError(f"sizes are how many posts train, valid and test hold, not {sizes}")
-    for name, share in (("irrelevant", irrelevant), ("no_picture", no_picture)):
+    for name, share in (
+        ("image_irrelevant_ratio", image_irrelevant_ratio),
+        ("image_missing_ratio", image_missing_ratio),
+    ):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is a share of posts, from 0 to 1, not {share}")
     if size < 64:
-        raise ValueError(f"nobody recognises objects in a picture of {size} pixels; size is 64 or more")
+        raise ValueError(f"nobody recognises objects in an image of {size} pixels; size is 64 or more")
     settings = {
-        "version": VERSION,
+        "version": GENERATOR_VERSION,
         "seed": seed,
         "sizes": list(sizes),
-        "irrelevant": irrelevant,
-        "no_picture": no_picture,
-        "misleading": misleading,
+        "irrelevant": image_irrelevant_ratio,
+        "no_picture": image_missing_ratio,
+        "misleading": irrelevant_images_mislead,
         "size": size,
     }
     raw = Path(root) / "raw"
     if _is_made(raw, settings):
         return raw
     making = raw.with_name(f".making-{uuid4().hex}")
-    _sweep(raw.parent)
+    _remove_stale(raw.parent)
     try:
         _write(making, settings, progress)
         if not _is_made(raw, settings):  # by another process, in the meantime
@@ -110,14 +111,14 @@ def read_truth(raw: str | Path) -> dict[str, GroundTruth]:
 
 def _is_made(raw: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the folder holds the benchmark with these settings; FileExistsError when it is another's."""
-    if (raw / SETTINGS).exists():
-        return json.loads((raw / SETTINGS).read_text(encoding="utf-8")) == settings
+    if (raw / SETTINGS_FILE).exists():
+        return json.loads((raw / SETTINGS_FILE).read_text(encoding="utf-8")) == settings
     if raw.exists() and any(raw.iterdir()):
         raise FileExistsError(f"{raw} holds files that Lookalikes did not make; give it a folder of its own")
     return False
 
 
-def _sweep(root: Path) -> None:
+def _remove_stale(root: Path) -> None:
     """Remove what killed runs left: folders in the making that are over an hour old."""
     for left in root.glob(".making-*"):
         if time.time() - left.stat().st_mtime > 3600:
@@ -151,7 +152,7 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
                 if fate is not None:
                     rng = random.Random(f"{settings['seed']} {name}")
                     things = scenes.compose(sentence, fate, rng)
-                    image, sights[name] = _draw(things, settings["size"], rng)
+                    image, sights[name] = _draw_image(things, settings["size"], rng)
                     image.save(folder / "images" / f"{name}.jpg", quality=85)
                     captions[name] = scenes.caption([thing.label for thing in things], rng)
                 bar.update()
@@ -160,11 +161,11 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     write_captions(captions, folder / "captions.jsonl")
     lines = "".join(json.dumps(record) + "\n" for record in truth)
     (folder / "truth.jsonl").write_text(lines, encoding="utf-8")
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:
-    """The sentences of a split, each with what its picture does for it; None for no picture."""
+    """The sentences of a split, each with what its image does for it; None for no image."""
     seed = settings["seed"]
     sentences = grammar.write(count, random.Random(f"{seed} {split} words"))
     without = round(settings["no_picture"] * count)
@@ -176,9 +177,9 @@ def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tupl
     return zip(sentences, fates, strict=True)
 
 
-def _draw(things: Sequence[scenes.SceneObject], size: int, rng: random.Random) -> tuple[Image.Image, Detections]:
-    """The picture of these things, and what a detector sees in it, best score first."""
-    image, boxes = picture([thing.label for thing in things], size, rng)
+def _draw_image(things: Sequence[scenes.SceneObject], size: int, rng: random.Random) -> tuple[Image.Image, Detections]:
+    """The image of these things, and what a detector sees in it, best score first."""
+    image, boxes = draw_image([thing.label for thing in things], size, rng)
     seen = zip(things, boxes, scenes.scores(len(things), rng), strict=True)
     objects = (DetectedObject(thing.label, box, score, thing.words) for thing, box, score in seen)
     return image, Detections(size, size, tuple(objects))

@@ -1,4 +1,4 @@
-"""What the picture beside a sentence shows, and a caption that names it."""
+"""What the image beside a sentence shows, and a caption that names it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from mnergraph.data.lookalikes.grammar import TYPES, Sentence
 from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TELLING
 
-#: What a picture does for the names of its post. "misleading": it stands for them with types drawn at random.
+#: What an image does for the names of its post. "misleading": it stands for them with types drawn at random.
 ImageRole = Literal["telling", "irrelevant", "misleading"]
 
 
@@ -40,9 +40,9 @@ class SceneObject:
 
 
 def compose(sentence: Sentence, fate: ImageRole, rng: random.Random) -> list[SceneObject]:
-    """The objects of a picture beside this sentence, in random order.
+    """The objects of an image beside this sentence, in random order.
 
-    A telling (or misleading) picture shows one object for every ambiguous name; every picture shows one to
+    A telling (or misleading) image shows one object for every ambiguous name; every image shows one to
     four distractors, an irrelevant one a further distractor for each object that it does not show.
     """
     shown: list[SceneObject] = []

@@ -64,6 +64,6 @@ def _told(seen: ImageEvidence, title: str, most: int) -> str:
         told.append(f"grid {list(seen.grid.shape)}")
     if seen.objects is not None and len(seen.objects) > most:
         told.append(f"{len(seen.objects) - most} more objects")
-    if seen.fault:
-        told.append(f"{seen.fault.kind}: {seen.fault.detail}")
+    if seen.issue:
+        told.append(f"{seen.issue.code}: {seen.issue.detail}")
     return "\n".join(told)

@@ -1,4 +1,4 @@
-"""What an extractor saw, as a record of the feature store and back."""
+"""Convert image evidence to entries of the feature store and back."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
-from mnergraph.features.vision.image_io import ImageIssue, checksum
+from mnergraph.features.vision.image_io import ImageIssue, file_sha256
 from mnergraph.pair import DetectedObject, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
-    """What a store of this extractor's features says of itself."""
+    """Return the manifest of a store of this extractor's features."""
     identity = extractor.identity()
     settings = identity["settings"] | {"processor": identity["processor"]}
     return Manifest(identity["extractor"], identity["version"], settings, identity["weights"], dtype)
 
 
-def key_of(picture: Path, phrases: Sequence[Phrase] | None = None) -> str:
-    """Under which key a picture's features are kept: its content's SHA-256, and with phrases that of both."""
-    content = checksum(picture)
+def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
+    """Under which key an image's features are kept: its content's SHA-256, and with phrases that of both."""
+    content = file_sha256(path)
     if phrases is None:
         return content
     asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
     return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
 
 
-def known(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
-    """What each store knows of a pair's picture, by its content alone or with the sentence's noun phrases."""
+def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
+    """Return each store's evidence of a pair's image, or None.
+
+    Entries are keyed by the image's content, or by content and noun phrases (see `image_key`).
+    """
     if pair.image_path is None or not stores:
         return [None] * len(stores)
-    keys = [key_of(pair.image_path)]
+    keys = [image_key(pair.image_path)]
     if any(keys[0] not in store for store in stores):
-        keys.append(key_of(pair.image_path, noun_phrases(pair.words, chunker)))
+        keys.append(image_key(pair.image_path, noun_phrases(pair.words, chunker)))
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
 def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
-    """What was seen as a store of this precision gives it back."""
+    """Return the evidence with its tensors in this dtype."""
 
     def kept(rows: Tensor | None) -> Tensor | None:
         return None if rows is None else rows.to(dtype)
@@ -56,8 +59,8 @@ def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
     return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
 
 
-def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Features and other facts of what was seen, for `StoreWriter.add`; boxes are facts, at full length."""
+def to_store_entry(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the JSON data of evidence, for `StoreWriter.add`; boxes are JSON, in full precision."""
     features = {}
     if seen.grid is not None:
         features["grid"] = seen.grid
@@ -81,13 +84,13 @@ def record_of(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
             for thing in things
         ],
         "caption": seen.caption,
-        "fault": seen.fault and seen.fault._asdict(),
+        "fault": seen.issue and {"id": seen.issue.id, "kind": seen.issue.code, "detail": seen.issue.detail},
     }
     return features, facts
 
 
 def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
-    """What a record says was seen; features are views of the mapped file, in the store's precision."""
+    """Return the evidence of an entry; its tensors are views of the mapped file, in the store's dtype."""
     features, facts = store[key], store.info(key)
     regions = iter(features.get("regions", ()))
     things = facts["objects"]
@@ -98,7 +101,7 @@ def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],
-        fault=facts["fault"] and ImageIssue(**facts["fault"]),
+        issue=facts["fault"] and ImageIssue(facts["fault"]["id"], facts["fault"]["kind"], facts["fault"]["detail"]),
     )
 
 

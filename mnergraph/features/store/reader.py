@@ -1,4 +1,4 @@
-"""The feature store: what one extractor with one group of settings made of pictures, read at random.
+"""The feature store: what one extractor with one group of settings made of images, read at random.
 
 A folder::
 
@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mnergraph.features.store.manifest import Manifest, StoreError, require
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest
+from mnergraph.features.vision.image_io import file_sha256
 
 log = logging.getLogger(__name__)
 
 
-LISTS = "shards-*.jsonl"
+SHARD_LISTS = "shards-*.jsonl"
 
 
 KEY, INFO, PTR = "key", "info", ".ptr"
@@ -45,7 +45,7 @@ class Shard(NamedTuple):
     records: int
 
 
-def listed(path: Path) -> list[Shard]:
+def read_shard_list(path: Path) -> list[Shard]:
     """The shards of one list; a last line that was cut off counts as never written."""
     *lines, _cut_off = path.read_bytes().split(b"\n")
     shards = []
@@ -57,7 +57,7 @@ def listed(path: Path) -> list[Shard]:
     return shards
 
 
-def is_corrupt(folder: Path, shard: Shard) -> str | None:
+def find_corruption(folder: Path, shard: Shard) -> str | None:
     """What is wrong with a shard's file, or None; looks at its size and its header, not at every byte."""
     path = folder / shard.name
     if not path.is_file():
@@ -80,32 +80,32 @@ class FeatureStore:
     Args:
         folder: of the store.
         manifest: what it must have been made with; None takes what is there.
-        skip_torn: do without a torn shard's pictures, with a warning that names it.
+        skip_corrupt: do without a torn shard's images, with a warning that names it.
 
     Raises:
         FileNotFoundError: where there is no store.
         StoreError: when it was made otherwise, naming each difference, or a shard is torn, naming it.
     """
 
-    def __init__(self, folder: str | Path, manifest: Manifest | None = None, *, skip_torn: bool = False) -> None:
-        self.folder, self.skip_torn = Path(folder), skip_torn
+    def __init__(self, folder: str | Path, manifest: Manifest | None = None, *, skip_corrupt: bool = False) -> None:
+        self.folder, self.skip_corrupt = Path(folder), skip_corrupt
         self.manifest = Manifest.read(self.folder)
-        require(self.folder, self.manifest, manifest)
+        check_manifest(self.folder, self.manifest, manifest)
         self._open: dict[str, dict[str, Tensor]] = {}
         self._place: dict[bytes, tuple[str, int]] = {}
         self.refresh()
 
     def refresh(self) -> FeatureStore:
         """Sees what has been written since; returns itself."""
-        for path in sorted(self.folder.glob(LISTS)):
-            for shard in listed(path):
+        for path in sorted(self.folder.glob(SHARD_LISTS)):
+            for shard in read_shard_list(path):
                 if shard.name not in self._open:
                     self._add(shard)
         return self
 
     def _add(self, shard: Shard) -> None:
-        fault = is_corrupt(self.folder, shard)
-        if fault and self.skip_torn:
+        fault = find_corruption(self.folder, shard)
+        if fault and self.skip_corrupt:
             log.warning("a torn shard, to be redone: %s", fault)
             return
         if fault:
@@ -128,7 +128,7 @@ class FeatureStore:
         return (digest.hex() for digest in self._place)
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
-        """The features of a picture by name, views of the mapped file; `info` has what is no tensor."""
+        """The features of an image by name, views of the mapped file; `info` has what is no tensor."""
         tensors, record = self._find(key)
         found = {}
         for name, rows in tensors.items():
@@ -138,7 +138,7 @@ class FeatureStore:
         return found
 
     def info(self, key: str) -> Any:
-        """What the extractor told of a picture besides its features: its size, labels, scores."""
+        """What the extractor told of an image besides its features: its size, labels, scores."""
         tensors, record = self._find(key)
         start, end = tensors[INFO + PTR][record : record + 2].tolist()
         return json.loads(tensors[INFO][start:end].numpy().tobytes())
@@ -147,18 +147,18 @@ class FeatureStore:
         try:
             name, record = self._place[bytes.fromhex(key)]
         except KeyError:
-            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} pictures") from None
+            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} images") from None
         return self._open[name], record
 
     def verify(self) -> list[str]:
         """Reads every byte: the name of each shard whose content is no longer what was written."""
-        shards = [shard for path in sorted(self.folder.glob(LISTS)) for shard in listed(path)]
+        shards = [shard for path in sorted(self.folder.glob(SHARD_LISTS)) for shard in read_shard_list(path)]
         return [
             shard.name
             for shard in shards
-            if is_corrupt(self.folder, shard) or checksum(self.folder / shard.name) != shard.sha256
+            if find_corruption(self.folder, shard) or file_sha256(self.folder / shard.name) != shard.sha256
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process maps the files anew."""
-        return partial(FeatureStore, skip_torn=self.skip_torn), (self.folder, self.manifest)
+        return partial(FeatureStore, skip_corrupt=self.skip_corrupt), (self.folder, self.manifest)

@@ -1,4 +1,4 @@
-"""Tensors that were computed from posts' pictures, kept in a file until what they come from changes."""
+"""Cache tensors computed from posts' images in a file, keyed by what they depend on."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ from mnergraph.pair import Pair
 
 
 def cached(path: Path | None, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of a file, or those computed, which are then written there, whole or not at all.
+    """Return the tensors of a file if it exists, else compute them and write them there atomically.
 
     Args:
-        path: of the file; without one they are computed.
-        compute: makes them; nothing is written where there are none.
+        path: of the file; None computes without a cache.
+        compute: returns the tensors by name; an empty result is not written.
     """
     if path is not None and path.is_file():
         return load_file(path)
-    found = compute()
-    if path is not None and found:
+    tensors = compute()
+    if path is not None and tensors:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        save_file(found, part)
+        save_file(tensors, part)
         part.replace(path)
-    return found
+    return tensors
 
 
-def key_of(pairs: Iterable[Pair], *facts: object) -> str:
-    """Changes with the facts, plain data, the posts' boxes, and the size and time of change of pictures."""
-    told: list[object] = list(facts)
+def cache_key(pairs: Iterable[Pair], *facts: object) -> str:
+    """Return a hash of the facts (plain data), the posts' boxes, and the sizes and modification times of images."""
+    content: list[object] = list(facts)
     for pair in pairs:
-        boxes = [thing.box for thing in pair.objects]
-        told.append((pair.id, boxes, pair.size, pair.image_path and (str(pair.image_path), stamp(pair.image_path))))
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        boxes = [obj.box for obj in pair.objects]
+        content.append(
+            (pair.id, boxes, pair.size, pair.image_path and (str(pair.image_path), file_stamp(pair.image_path)))
+        )
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
-    """A file's size and time of change."""
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Return a file's size in bytes and modification time in nanoseconds; None if there is no file."""
     if not path.is_file():
         return None
     stat = path.stat()

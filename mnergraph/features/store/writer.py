@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mnergraph.features.store.manifest import MANIFEST, Manifest, StoreError, dtype_of, require
-from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, is_corrupt, listed
-from mnergraph.features.vision.image_io import checksum
+from mnergraph.features.store.manifest import MANIFEST_FILE, Manifest, StoreError, check_manifest, store_dtype
+from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, find_corruption, read_shard_list
+from mnergraph.features.vision.image_io import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class StoreWriter:
     """Appends to a part of a store, made where it is not there yet; used in a ``with``.
 
     Opening it drops what a killed writer left behind: files that no list names, and torn shards, each named
-    in a warning, whose pictures count as missing again.
+    in a warning, whose images count as missing again.
 
     Args:
         folder: of the store.
@@ -66,31 +66,31 @@ class StoreWriter:
 
     def _prepare(self) -> None:
         try:
-            require(self.folder, Manifest.read(self.folder), self.manifest)
+            check_manifest(self.folder, Manifest.read(self.folder), self.manifest)
         except FileNotFoundError:
-            replace(self.folder / MANIFEST, json.dumps(vars(self.manifest), indent=2).encode() + b"\n")
-        shards = listed(self.list) if self.list.is_file() else []
-        faults = [is_corrupt(self.folder, shard) for shard in shards]
+            write_atomically(self.folder / MANIFEST_FILE, json.dumps(vars(self.manifest), indent=2).encode() + b"\n")
+        shards = read_shard_list(self.list) if self.list.is_file() else []
+        faults = [find_corruption(self.folder, shard) for shard in shards]
         for fault in filter(None, faults):
             log.warning("a torn shard, to be redone: %s", fault)
         whole = [shard for shard, fault in zip(shards, faults, strict=True) if not fault]
-        replace(self.list, b"".join(_line(shard) for shard in whole))
+        write_atomically(self.list, b"".join(_shard_line(shard) for shard in whole))
         names = {shard.name for shard in whole}
         for path in self.folder.glob(f"shard-{self.part}-*"):
             if path.name not in names:
                 path.unlink()
         self._next = 1 + max((int(name.split("-")[2][:6]) for name in names), default=-1)
-        self._written = FeatureStore(self.folder, skip_torn=True)
+        self._written = FeatureStore(self.folder, skip_corrupt=True)
 
     def __contains__(self, key: str) -> bool:
         return key in self._written or key in self._added
 
     def add(self, key: str, features: Mapping[str, Tensor], info: Any = None) -> None:
-        """One picture's features and what else is known of it.
+        """One image's features and what else is known of it.
 
         Args:
-            key: SHA-256 of the picture's content, 64 hexadecimal digits.
-            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that a picture
+            key: SHA-256 of the image's content, 64 hexadecimal digits.
+            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that an image
                 lacks while others of its shard have it is read back without rows.
             info: plain JSON data.
         """
@@ -101,7 +101,7 @@ class StoreWriter:
         for name, rows in features.items():
             if name in (KEY, INFO) or name.endswith(PTR) or not rows.dim():
                 raise ValueError(f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}")
-            kept[name] = rows.to("cpu", dtype_of(self.manifest) if rows.is_floating_point() else rows.dtype)
+            kept[name] = rows.to("cpu", store_dtype(self.manifest) if rows.is_floating_point() else rows.dtype)
             tail = self._tails.setdefault(name, rows.shape[1:])
             if rows.shape[1:] != tail:
                 raise ValueError(f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}")
@@ -119,17 +119,17 @@ class StoreWriter:
         tensors = {KEY: torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)}
         for name in dict.fromkeys(chain.from_iterable(features)):
             like = next(one[name] for one in features if name in one)
-            tensors |= _joined(name, [one.get(name, like[:0]) for one in features])
-        tensors |= _joined(INFO, [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in infos])
+            tensors |= _concatenate(name, [one.get(name, like[:0]) for one in features])
+        tensors |= _concatenate(INFO, [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in infos])
         name = f"shard-{self.part}-{self._next:06d}.safetensors"
         path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"
         save_file(tensors, unfinished)
-        shard = Shard(name, unfinished.stat().st_size, checksum(unfinished), len(digests))
-        _to_disk(unfinished)
+        shard = Shard(name, unfinished.stat().st_size, file_sha256(unfinished), len(digests))
+        _fsync(unfinished)
         unfinished.replace(path)
-        _to_disk(self.folder)
+        _fsync(self.folder)
         with self.list.open("ab") as file:
-            file.write(_line(shard))
+            file.write(_shard_line(shard))
             file.flush()
             os.fsync(file.fileno())
         self._next += 1
@@ -145,24 +145,24 @@ class StoreWriter:
             self._lock.release()
 
 
-def replace(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """A file's new content, on disk at once and whole."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_bytes(content)
-    _to_disk(unfinished)
+    _fsync(unfinished)
     unfinished.replace(path)
 
 
-def _joined(name: str, rows: list[Tensor]) -> dict[str, Tensor]:
+def _concatenate(name: str, rows: list[Tensor]) -> dict[str, Tensor]:
     counts = torch.tensor([0, *map(len, rows)])
     return {name: torch.cat(rows), name + PTR: counts.cumsum(0)}
 
 
-def _line(shard: Shard) -> bytes:
+def _shard_line(shard: Shard) -> bytes:
     return json.dumps(shard._asdict()).encode() + b"\n"
 
 
-def _to_disk(path: Path) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

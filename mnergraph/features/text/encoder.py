@@ -1,4 +1,4 @@
-"""A text encoder and its tokenizer: pretrained by name or folder, or tiny and randomly initialised."""
+"""Text encoders and their tokenizers: pretrained, loaded by name or folder, or tiny and randomly initialized."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from mnergraph.features.text.word_embeddings import VOCABULARY, WordVectors
+from mnergraph.features.text.word_embeddings import VOCABULARY_FILE, WordVectors
 from mnergraph.features.text.word_embeddings import word_vectors_from_config as _untrained_vectors
 from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph import node_types
 
-#: What stands wherever the tiny encoder appears: it knows nothing but what training teaches it.
+#: Name of the tiny encoder with random weights.
 TINY = "tiny-random"
 
 
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class TextEncoderModel:
-    """A text encoder, its tokenizer and the name it goes by.
+    """A Hugging Face encoder with its tokenizer and its name.
 
-    No dataclass: `ModelHubMixin` would copy its weights into every model's settings.
+    Not a dataclass, since `ModelHubMixin` would copy its weights into every model's settings.
 
     Args:
-        model: a Hugging Face encoder; called with ``input_ids`` and ``attention_mask``.
-        tokenizer: its tokenizer, read word by word.
-        name: hub name, folder's name, or `TINY`.
+        model: a Hugging Face encoder, called with ``input_ids`` and ``attention_mask``.
+        tokenizer: its tokenizer, which splits words one by one.
+        name: hub name, name of the folder, or `TINY`.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: WordTokenizer, name: str) -> None:
@@ -51,39 +51,39 @@ class TextEncoderModel:
 
     @property
     def characters(self) -> None:
-        """It has no alphabet: its pieces tell of a word's spelling."""
+        """None: the word pieces encode the spelling."""
 
     @property
     def hidden_size(self) -> int:
-        """Width of the states that it gives every piece."""
+        """Size of the hidden state of a word piece."""
         return self.model.config.hidden_size
 
     @property
     def max_length(self) -> int:
-        """Pieces that it reads at once, special ones included."""
+        """Maximum length of an input in word pieces, special ones included."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         limit = self.tokenizer.tokenizer.model_max_length
         if not positions or positions < 0:
             return limit
-        # RoBERTa and its kin count positions from behind the padding index
+        # RoBERTa numbers positions from padding_idx + 1
         skipped = getattr(getattr(self.model, "embeddings", None), "padding_idx", -1) + 1
         return min(positions - skipped, limit)
 
     def save(self, folder: Path) -> None:
-        """Writes configuration and tokenizer, not the weights: those belong to the model that uses them."""
+        """Write configuration and tokenizer; the weights are saved with the model that uses them."""
         self.model.config.save_pretrained(folder)
         self.tokenizer.tokenizer.save_pretrained(folder)
         (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
 
 
 def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
-    """Any Hugging Face encoder, by hub name or folder.
+    """Load a Hugging Face encoder by hub name or folder.
 
     Raises:
-        OSError: when it is neither a folder nor to be had from the hub; the message says what to do.
+        OSError: when it is neither a folder nor available from the hub; the message says what to give.
     """
     try:
-        with without_bars():
+        with without_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -96,7 +96,7 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
 
 
 def _model_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel:
-    """The encoder of a folder that `TextEncoderModel.save` wrote, with random weights, to load others into."""
+    """Return the encoder saved in a folder by `TextEncoderModel.save`, with random weights."""
     folder = Path(folder)
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     name = (folder / "name.txt").read_text(encoding="utf-8").strip()
@@ -106,15 +106,15 @@ def _model_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel:
 def tiny_encoder(
     words: Iterable[str] = (), *, hidden_size: int = 64, num_layers: int = 2, heads: int = 4, max_length: int = 512
 ) -> TextEncoderModel:
-    """A tiny randomly initialised BERT with its own vocabulary, for tests and the quickstart.
+    """Return a tiny randomly initialized BERT with its own vocabulary, for tests and the quickstart.
 
-    Its vocabulary is the printable ASCII characters, as whole words and as pieces, and the words given, in
-    lower case; so it spells what it does not know. Torch's random state decides its weights.
+    The vocabulary holds the printable ASCII characters, as words and as continuation pieces, and the given words in
+    lower case; other words are split into characters. The weights depend on torch's random state.
     """
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-    known = [word.lower() for word in words]
-    vocabulary = dict.fromkeys([*_SPECIAL, *characters, *("##" + c for c in characters), *known])
-    ids = {piece: place for place, piece in enumerate(vocabulary)}
+    lowered = [word.lower() for word in words]
+    vocabulary = dict.fromkeys([*_SPECIAL_TOKENS, *characters, *("##" + c for c in characters), *lowered])
+    ids = {piece: index for index, piece in enumerate(vocabulary)}
     inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=10_000))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -143,13 +143,13 @@ def tiny_encoder(
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Without transformers' bar for reading weights; downloads, which may take minutes, keep theirs."""
+def without_progress_bars() -> Iterator[None]:
+    """Disable transformers' progress bar for loading weights; downloads keep theirs."""
     if not hf_logging.is_progress_bar_enabled() or are_progress_bars_disabled():
-        yield  # somebody chose what to see
+        yield  # the caller has configured progress bars
         return
     hf_logging.disable_progress_bar()
-    enable_progress_bars()  # of huggingface_hub, which the line above has switched off too
+    enable_progress_bars()  # of huggingface_hub, which the line above disables too
     try:
         yield
     finally:
@@ -157,46 +157,45 @@ def without_bars() -> Iterator[None]:
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """The model less the pooling layer that some carry: nothing reads it, so it would never learn."""
+    """Remove the pooling layer, whose output is unused, so that it has no parameters without gradient."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
 
 
 class Encoder(Protocol):
-    """What every model needs of its text encoder; `TextEncoderModel` and `WordVectors` are the two.
+    """Interface of text encoders; `TextEncoderModel` and `WordVectors` implement it.
 
-    Which of them a model takes, the layer says that reads it: `TextEncoder` a Backbone, `WordEncoder` word
-    vectors.
+    The layer `TextEncoder` takes a `TextEncoderModel`, `WordEncoder` takes `WordVectors`.
     """
 
     @property
     def model(self) -> nn.Module:
-        """What is learned of it."""
+        """The trainable module."""
 
     @property
     def tokenizer(self) -> node_types.Tokenizer:
-        """Words to the ids that the model reads."""
+        """Maps words to the input ids of the model."""
 
     @property
     def characters(self) -> node_types.Tokenizer | None:
-        """Words to their characters, for models that read spelling; None where the pieces tell of it."""
+        """Maps words to character ids for character-level encoders; None for word-piece encoders."""
 
     @property
     def name(self) -> str:
-        """What it is called in records."""
+        """Name in metadata and results."""
 
     @property
     def hidden_size(self) -> int:
-        """Features of what it gives each piece."""
+        """Size of the vector of a token."""
 
     def save(self, folder: Path) -> None:
-        """Writes all but the weights, for `encoder_from_config`."""
+        """Write everything but the weights, for `encoder_from_config`."""
 
 
 def encoder_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel | WordVectors:
-    """The encoder of a folder that ``save`` wrote, whichever it was, to load weights into."""
+    """Return the encoder saved in a folder by ``save``, of either class, with weights yet to be loaded."""
     folder = Path(folder)
-    if (folder / VOCABULARY).is_file():
+    if (folder / VOCABULARY_FILE).is_file():
         return _untrained_vectors(folder)
     return _model_from_config(folder)

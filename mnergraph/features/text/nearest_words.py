@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mnergraph.features.store.tensor_cache import stamp
+from mnergraph.features.store.tensor_cache import file_stamp
 from mnergraph.features.text.word2vec_io import read_embeddings
 
 #: Vectors whose neighbours are searched at once.
-CHUNK = 256
+CHUNK_SIZE = 256
 
 
-def nearest(
+def k_nearest(
     vectors: np.ndarray, rows: Sequence[int], k: int, *, progress: bool = True
 ) -> dict[int, list[tuple[int, float]]]:
     """For each of these rows the k nearest others by cosine, nearest first: their places and cosines.
@@ -40,8 +40,8 @@ def nearest(
     search = NearestNeighbors(n_neighbors=min(k + 1, len(vectors)), metric="cosine").fit(vectors)
     found: dict[int, list[tuple[int, float]]] = {}
     with tqdm(total=len(rows), desc="nearest words", unit="word", disable=not progress) as bar:
-        for begin in range(0, len(rows), CHUNK):
-            some = rows[begin : begin + CHUNK]
+        for begin in range(0, len(rows), CHUNK_SIZE):
+            some = rows[begin : begin + CHUNK_SIZE]
             distances, neighbours = search.kneighbors(vectors[list(some)])
             for row, distance, other in zip(some, distances, neighbours, strict=True):
                 others = zip(other.tolist(), (1.0 - distance).tolist(), strict=True)
@@ -117,7 +117,7 @@ class NearestWords:
         table, words = Path(table), sorted(set(words))
         path = None
         if cache is not None and table.is_file():
-            facts = [table.name, stamp(table), words, k, lower, seed]
+            facts = [table.name, file_stamp(table), words, k, lower, seed]
             key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
             path = cache / f"similar-{table.stem}-{key}.safetensors"
             if path.is_file():
@@ -154,7 +154,7 @@ class NearestWords:
         known = sorted({row for row in own.values() if row is not None})
         if not known:
             raise ValueError(f"none of the {len(words)} words has a vector, such as {list(words[:5])}")
-        near = nearest(vectors.numpy(), known, k, progress=progress)
+        near = k_nearest(vectors.numpy(), known, k, progress=progress)
         # the rows that somebody has as a neighbour, and behind them random ones
         kept = sorted({row for found in near.values() for row, _ in found})
         compact = {row: new for new, row in enumerate(kept)}
@@ -205,7 +205,7 @@ class NearestWords:
         found = self._entries.get(word)
         if found is None and self.lower:
             found = self._entries.get(word.lower())
-        return _NONE if found is None else found
+        return _NO_ENTRIES if found is None else found
 
     def __repr__(self) -> str:
         return f"NearestWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
@@ -231,7 +231,7 @@ class NearestWords:
             raise ValueError(f"{path} holds no similar words ({error}); delete it to find them anew") from None
 
 
-_NONE = range(0)
+_NO_ENTRIES = range(0)
 
 
 _TENSORS = ("counts", "rows", "cosines", "vectors")

@@ -25,7 +25,7 @@ DETERMINERS = _words(
 
 
 # Prepositions, conjunctions, pronouns, auxiliaries and adverbs, which never stand inside a phrase.
-CLOSED = _words(
+CLOSED_CLASS_WORDS = _words(
     """
     of in on with and at to for from by over around about after into during through against near as
     behind under outside inside off between among above below across along beside besides before beneath
@@ -42,7 +42,7 @@ CLOSED = _words(
 
 
 # Verbs that captions use; those that are as often nouns ("show", "play", "dress", "stand") count as nouns.
-VERBS = _words(
+CAPTION_VERBS = _words(
     """
     says say said shows shown showed see sees seen saw take takes took taken make makes made get gets got
     give gives gave given go goes went gone come comes came put puts sit sits sat stands stood lies lay
@@ -70,7 +70,7 @@ NOUNS_IN_ING = _words(
 
 
 #: Words that mean "unknown" to a caption model.
-UNKNOWN = frozenset({"<unk>", "[unk]", "unk"})
+UNKNOWN_TOKENS = frozenset({"<unk>", "[unk]", "unk"})
 
 
 POSSESSIVES = frozenset({"'s", "’s", "'", "’"})
@@ -78,7 +78,7 @@ POSSESSIVES = frozenset({"'s", "’s", "'", "’"})
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words to look for in a picture.
+    """Words to look for in an image.
 
     Args:
         text: the phrase.
@@ -131,12 +131,12 @@ class RuleChunker:
         word = words[position]
         if word in POSSESSIVES:
             return start < position < len(words) - 1 and words[position - 1] not in DETERMINERS
-        if word in CLOSED or word in UNKNOWN or not re.search(r"\w", word):
+        if word in CLOSED_CLASS_WORDS or word in UNKNOWN_TOKENS or not re.search(r"\w", word):
             return False
         if word == "front" and start == position and words[position - 1 : position] == ["in"]:
             return False
         before = [other for other in words[start:position] if other not in DETERMINERS]
-        if word in VERBS and (before or start == position):
+        if word in CAPTION_VERBS and (before or start == position):
             return False
         participle = word.endswith("ing") and len(word) > 4 and word not in NOUNS_IN_ING
         # "a smiling man": between determiner and noun an -ing word describes; elsewhere it is the verb.
@@ -203,5 +203,5 @@ def phrase_labels(caption: str, chunker: Chunker) -> list[str]:
     for start, end in chunker(words):
         while start < end and words[start].lower() in DETERMINERS:
             start += 1
-        labels.append(" ".join(word for word in words[start:end] if word.lower() not in UNKNOWN).strip("'’"))
+        labels.append(" ".join(word for word in words[start:end] if word.lower() not in UNKNOWN_TOKENS).strip("'’"))
     return list(dict.fromkeys(label for label in labels if label))

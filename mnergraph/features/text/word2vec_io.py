@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 def read_embeddings(
     path: str | os.PathLike[str],
     *,
-    wanted: Container[str] = (),
-    first: int | None = None,
+    always_keep: Container[str] = (),
+    max_words: int | None = None,
     progress: bool = False,
 ) -> tuple[list[str], Tensor]:
     """The words of a file and their vectors ``[words, width]``, float32, in the file's order.
@@ -31,8 +31,8 @@ def read_embeddings(
 
     Args:
         path: the file, UTF-8.
-        wanted: words to keep wherever they stand.
-        first: how many of the file's words to keep besides, from its beginning, where the frequent ones
+        always_keep: words to keep wherever they stand.
+        max_words: how many of the file's words to keep besides, from its beginning, where the frequent ones
             stand; None keeps all.
         progress: whether to show a progress bar.
 
@@ -44,7 +44,7 @@ def read_embeddings(
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of word vectors {path}")
     packed = path.suffix == ".gz"
-    entries = _binary if (path.with_suffix("") if packed else path).suffix == ".bin" else _text
+    entries = _binary_entries if (path.with_suffix("") if packed else path).suffix == ".bin" else _text_entries
     known: dict[str, None] = {}
     numbers = bytearray()
     width = 0
@@ -54,7 +54,7 @@ def read_embeddings(
             for entry in found:
                 width = len(entry.numbers)
                 word = entry.spelled()
-                if word not in known and (first is None or len(known) < first or word in wanted):
+                if word not in known and (max_words is None or len(known) < max_words or word in always_keep):
                     known[word] = None
                     numbers += entry.vector().tobytes()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -88,14 +88,14 @@ class _Entry(NamedTuple):
         return vector
 
     def fault(self, why: str) -> ValueError:
-        return ValueError(f"{self.where}: {self.told[:40]!r} is not {_right(len(self.numbers))} ({why})")
+        return ValueError(f"{self.where}: {self.told[:40]!r} is not {_expected(len(self.numbers))} ({why})")
 
 
-def _right(width: int | None) -> str:
+def _expected(width: int | None) -> str:
     return f"a word and {width or 'its'} finite numbers, with spaces between them, in UTF-8"
 
 
-def _text(file: IO[bytes], path: Path) -> Iterator[_Entry]:
+def _text_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
     width, promised, given = 0, None, 0
     for number, raw in enumerate(file, 1):
         line = raw.rstrip(b" \r\n")
@@ -108,13 +108,13 @@ def _text(file: IO[bytes], path: Path) -> Iterator[_Entry]:
         word, *numbers = line.rsplit(b" ", width) if width else [line]
         # a word may hold spaces, but what stands before the numbers is no further number
         if not word or not numbers or len(numbers) < width or _is_number(word.partition(b" ")[2]):
-            raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_right(width)}")
+            raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_expected(width)}")
         yield _Entry(f"{path}:{number}", line, word, numbers)
         given += 1
     _check_count(path, promised, given, width)
 
 
-def _binary(file: IO[bytes], path: Path) -> Iterator[_Entry]:
+def _binary_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
     header = file.readline(100).split()
     if len(header) != 2 or not all(map(bytes.isdigit, header)) or not int(header[1]):
         raise ValueError(
@@ -136,7 +136,7 @@ def _binary(file: IO[bytes], path: Path) -> Iterator[_Entry]:
 
 def _check_count(path: Path, promised: int | None, given: int, width: int) -> None:
     if not given:
-        raise ValueError(f"{path} holds no vector; right is {_right(width)} in each line")
+        raise ValueError(f"{path} holds no vector; right is {_expected(width)} in each line")
     if promised not in (None, given):
         raise ValueError(f"{path}: the first line promises {promised} words, and there are {given} or more")
 

@@ -1,4 +1,4 @@
-"""The whole picture as a grid of regions and as one vector: torchvision's backbones and vision towers."""
+"""Image features as a grid of regions and as one vector: torchvision's backbones and vision towers."""
 
 from __future__ import annotations
 
@@ -20,156 +20,157 @@ from mnergraph.features.pretrained import (
     RANDOM,
     from_torchvision,
     from_transformers,
-    named,
-    named_weights,
+    load_processor,
+    name_with_weights,
     pixel_tensors,
-    processor,
+    weights_name,
 )
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.crops import MEAN, normal
-from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.features.vision.crops import IMAGENET_MEAN, normalize
+from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
 
-Fit = Literal["squash", "crop", "letterbox"]
+ResizeMode = Literal["squash", "crop", "letterbox"]
 
 
 @dataclass(frozen=True)
 class BackboneGrid(Extractor):
-    """The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.
+    """Feature map of a torchvision ResNet (7 x 7 for 224 pixels) or patches of a ViT, and one pooled vector.
 
     The vector is the map's mean (ResNet) or the class token (ViT).
 
     Args:
-        backbone: ``resnet18`` to ``resnet152``, ``vit_b_16`` and its kin.
+        backbone: ``resnet18`` to ``resnet152``, or a ViT such as ``vit_b_16``.
         weights: see `mnergraph.features.vision.crops.RegionEncoder`.
-        size: side of the square that the picture becomes, in pixels.
-        resize_mode: how: ``squash`` it (all of it is seen), ``crop`` its middle, or ``letterbox`` it (grey rims).
-        stage: whose map of a ResNet, 1 to 4. The papers take the last; of a *random* ResNet an early one says
-            more, as deep ones wash the picture out.
-        pool_size: along each side of the grid to which a ResNet's map is averaged; None leaves it as it comes.
+        size: side of the square input, in pixels.
+        resize_mode: how the image is made square: ``squash`` (aspect ratio changes), ``crop`` (center) or
+            ``letterbox`` (padded with the mean color).
+        stage: stage of a ResNet whose feature map is used, 1 to 4. The papers take the last; with *random* weights
+            an early stage keeps more information.
+        pool_size: side of the grid to which a ResNet's map is average-pooled; None keeps its size.
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("image",)
+    provides: ClassVar[tuple[str, ...]] = ("image",)
     backbone: str = "resnet152"
     weights: str = RANDOM
     size: int = 224
-    resize_mode: Fit = "squash"
+    resize_mode: ResizeMode = "squash"
     stage: int = 4
     pool_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
-        if self.backbone not in known:
-            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
-        if self.resize_mode not in FITS:
-            raise ValueError(f"resize_mode is one of {', '.join(FITS)}, not {self.resize_mode!r}")
+        supported = [name for name in torchvision.models.list_models() if name.startswith(("resnet", "vit_"))]
+        if self.backbone not in supported:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(supported)}")
+        if self.resize_mode not in RESIZE_MODES:
+            raise ValueError(f"resize_mode is one of {', '.join(RESIZE_MODES)}, not {self.resize_mode!r}")
         if self.stage not in (1, 2, 3, 4):
             raise ValueError(f"a ResNet has stages 1 to 4, not {self.stage}")
         if self.backbone.startswith("vit_") and (self.stage, self.pool_size) != (4, None):
-            raise ValueError(f"stage and cells are a ResNet's; {self.backbone} has patches")
+            raise ValueError(f"stage and pool_size apply to a ResNet; {self.backbone} has patches")
 
     @property
     def name(self) -> str:
-        parts = [self.backbone, named_weights(self.weights, self.seed), f"{self.size}px", self.resize_mode]
+        parts = [self.backbone, weights_name(self.weights, self.seed), f"{self.size}px", self.resize_mode]
         parts += [f"stage{self.stage}"] * (self.stage != 4)
         return "-".join(parts + [f"{self.pool_size}x{self.pool_size}"] * (self.pool_size is not None))
 
     @cached_property
-    def net(self) -> nn.Module:
+    def network(self) -> nn.Module:
         vit = self.backbone.startswith("vit_")
         build = partial(torchvision.models.get_model, self.backbone)
         whole = from_torchvision(
             self.backbone,
             self.weights,
             partial(build, image_size=self.size) if vit else build,
-            published=IMAGENET,
+            published_alias=IMAGENET,
             seed=self.seed,
             head="heads" if vit else "fc",
         )
         return create_feature_extractor(whole, {"encoder": "states"} if vit else {f"layer{self.stage}": "map"})
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        square = FITS[self.resize_mode](picture, (self.size, self.size))
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        square = RESIZE_MODES[self.resize_mode](image, (self.size, self.size))
         return {"pixels": pixels.pil_to_tensor(square)}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
-        # [pictures, 3, size, size]
-        found = self.net(normal(batch["pixels"]))
-        if "states" in found:  # [pictures, 1 + patches, width], the class token first
-            return _seen(found["states"][:, 1:], found["states"][:, 0])
-        # [pictures, width, rows, columns]
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        # [images, 3, size, size]
+        found = self.network(normalize(batch["pixels"]))
+        if "states" in found:  # [images, 1 + patches, width], the class token first
+            return _image_evidence(found["states"][:, 1:], found["states"][:, 0])
+        # [images, width, rows, columns]
         cells = found["map"]
         pooled = cells.mean((2, 3))
         if self.pool_size is not None:
             cells = nn.functional.adaptive_avg_pool2d(cells, self.pool_size)
-        # [pictures, rows x columns, width], row by row from the top left
-        return _seen(cells.flatten(2).transpose(1, 2), pooled)
+        # [images, rows x columns, width], row by row from the top left
+        return _image_evidence(cells.flatten(2).transpose(1, 2), pooled)
 
 
 @dataclass(frozen=True)
 class VisionTower(Extractor):
-    """The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
+    """Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
 
-    Pictures are prepared by the model's own processor. The vector is the model's pooled output, else its
-    class token, else the mean of the patches.
+    Images are preprocessed by the model's own processor. The vector is the model's pooled output, or else its class
+    token, or else the mean of the patches.
 
     Args:
-        model: hub name or folder; of a model of pictures and text only the vision tower is used.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
+        model: hub name or folder; of a vision-language model only the vision tower is used.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("image",)
+    provides: ClassVar[tuple[str, ...]] = ("image",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
     seed: int = 0
 
     @property
     def name(self) -> str:
-        return named(self.model, self.weights, self.seed)
+        return name_with_weights(self.model, self.weights, self.seed)
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures for the model."""
-        return processor(AutoImageProcessor, self.model)
+        """The image processor of the model."""
+        return load_processor(AutoImageProcessor, self.model)
 
     @cached_property
-    def net(self) -> PreTrainedModel:
+    def network(self) -> PreTrainedModel:
         whole = from_transformers(
-            AutoModel, self.model, self.weights, what="vision model", seed=self.seed, spare=("pooler",)
+            AutoModel, self.model, self.weights, description="vision model", seed=self.seed, optional_parts=("pooler",)
         )
         return getattr(whole, "vision_model", whole)
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        return pixel_tensors(self.processor, picture)
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return pixel_tensors(self.processor, image)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
-        found = self.net(**batch)
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        found = self.network(**batch)
         states = found.last_hidden_state
-        if states.dim() == 4:  # of a convolutional net, [pictures, width, rows, columns]
+        if states.dim() == 4:  # of a convolutional net, [images, width, rows, columns]
             states, before = states.flatten(2).transpose(1, 2), 0
         else:  # class and register tokens stand before the patches
             height, width = batch["pixel_values"].shape[-2:]
-            side = getattr(self.net.config, "patch_size", None)
+            side = getattr(self.network.config, "patch_size", None)
             patches = (height // side) * (width // side) if isinstance(side, int) else states.shape[1]
             before = max(0, states.shape[1] - patches)
         grid, pooled = states[:, before:], getattr(found, "pooler_output", None)
         if pooled is None:
             pooled = states[:, 0] if before else grid.mean(1)
-        return _seen(grid, pooled.flatten(1))
+        return _image_evidence(grid, pooled.flatten(1))
 
 
-def _seen(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
-    """One `ImageEvidence` per picture of ``[pictures, regions, width]`` and ``[pictures, width]``."""
+def _image_evidence(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
+    """Return one `ImageEvidence` per image of ``[images, regions, width]`` and ``[images, width]``."""
     both = zip(grid.contiguous().cpu(), pooled.cpu(), strict=True)
     return [ImageEvidence(grid=of, pooled=one) for of, one in both]
 
 
-FITS: dict[str, Any] = {
-    "squash": lambda picture, size: picture.resize(size, Image.Resampling.BILINEAR),
-    "crop": lambda picture, size: ImageOps.fit(picture, size, Image.Resampling.BILINEAR),
-    "letterbox": lambda picture, size: ImageOps.pad(
-        picture, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in MEAN)
+RESIZE_MODES: dict[str, Any] = {
+    "squash": lambda image, size: image.resize(size, Image.Resampling.BILINEAR),
+    "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BILINEAR),
+    "letterbox": lambda image, size: ImageOps.pad(
+        image, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in IMAGENET_MEAN)
     ),
 }

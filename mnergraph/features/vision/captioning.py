@@ -1,4 +1,4 @@
-"""Captions by an image-to-text model of transformers: one sentence on what the picture shows."""
+"""Captions by an image-to-text model of transformers."""
 
 from __future__ import annotations
 
@@ -11,52 +11,60 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from mnergraph.features.pretrained import PRETRAINED, from_transformers, named, pixel_tensors, processor
+from mnergraph.features.pretrained import (
+    PRETRAINED,
+    from_transformers,
+    load_processor,
+    name_with_weights,
+    pixel_tensors,
+)
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
 
 
 @dataclass(frozen=True)
 class Captioner(Extractor):
-    """What BLIP, BLIP-2, GIT or another model that writes about a picture alone says of it.
+    """Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.
 
-    Without sampling: the same picture gets the same caption.
+    Decoding is deterministic: beam search without sampling.
 
     Args:
         model: hub name or folder, such as ``Salesforce/blip-image-captioning-base``.
-        weights: ``pretrained``, or ``random`` for the model's configuration with weights nobody trained.
-        max_pieces: of a caption, after which it is cut off.
-        beams: of the search; 1 for greedy.
+        weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
+        max_new_tokens: maximum length of a caption in tokens.
+        num_beams: beams of the search; 1 is greedy decoding.
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("caption",)
+    provides: ClassVar[tuple[str, ...]] = ("caption",)
     model: str
     weights: Literal["pretrained", "random"] = PRETRAINED
-    max_pieces: int = 30
-    beams: int = 1
+    max_new_tokens: int = 30
+    num_beams: int = 1
     seed: int = 0
 
     @property
     def name(self) -> str:
-        return f"{named(self.model, self.weights, self.seed)}-{self.beams}-beams"
+        return f"{name_with_weights(self.model, self.weights, self.seed)}-{self.num_beams}-beams"
 
     @cached_property
     def processor(self) -> Any:
-        """What prepares pictures for the model and spells what it writes."""
-        return processor(AutoProcessor, self.model)
+        """The image processor and tokenizer of the model."""
+        return load_processor(AutoProcessor, self.model)
 
     @cached_property
-    def net(self) -> Any:
+    def network(self) -> Any:
         return from_transformers(
-            AutoModelForImageTextToText, self.model, self.weights, what="image-to-text model", seed=self.seed
+            AutoModelForImageTextToText, self.model, self.weights, description="image-to-text model", seed=self.seed
         )
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        return pixel_tensors(self.processor.image_processor, picture)
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        return pixel_tensors(self.processor.image_processor, image)
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
-        # [pictures, pieces]
-        written = self.net.generate(**batch, max_new_tokens=self.max_pieces, num_beams=self.beams, do_sample=False)
-        texts = self.processor.batch_decode(written, skip_special_tokens=True)
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        # [images, pieces]
+        token_ids = self.network.generate(
+            **batch, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams, do_sample=False
+        )
+        texts = self.processor.batch_decode(token_ids, skip_special_tokens=True)
         return [ImageEvidence(caption=" ".join(text.split())) for text in texts]

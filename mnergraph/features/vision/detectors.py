@@ -1,4 +1,4 @@
-"""Objects by torchvision's Faster R-CNN and Mask R-CNN, with the features of the boxes they end with."""
+"""Objects by torchvision's Faster R-CNN and Mask R-CNN, with box features of the final boxes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as pixels
 
-from mnergraph.features.pretrained import COCO, RANDOM, from_torchvision, named_weights
+from mnergraph.features.pretrained import COCO, RANDOM, from_torchvision, weights_name
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.boxes import within
-from mnergraph.features.vision.crops import MEAN, STD
-from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
+from mnergraph.features.vision.boxes import clip_boxes
+from mnergraph.features.vision.crops import IMAGENET_MEAN, IMAGENET_STD
+from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
 from mnergraph.pair import DetectedObject
 
-#: The 80 classes of COCO by torchvision's numbers, 0 for the background.
+#: Names of COCO's classes by torchvision's label index; 0 is the background.
 COCO_LABELS: tuple[str, ...] = tuple(detection.FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"])
 
 
-#: The same without the background and numbers that no class has.
+#: COCO's 80 classes, without the background and unused indices.
 COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background__", "N/A"))
 
 
@@ -35,28 +35,29 @@ COCO_CLASSES = tuple(name for name in COCO_LABELS if name not in ("__background_
 class RCNNDetector(Extractor):
     """Boxes of a Faster or Mask R-CNN, each with its label, score and region vector.
 
-    The detector's own features are those of its proposals; here they are pooled anew for the boxes that it
-    ends with, and go through its box head: ``[objects, 1024]``. Masks are not computed.
+    The region vectors are the outputs of the box head for the final boxes (torchvision computes them only for the
+    proposals): ``[objects, 1024]``. Masks are not computed.
 
     Args:
         detector: ``fasterrcnn_resnet50_fpn_v2``, ``maskrcnn_resnet50_fpn_v2``,
             ``fasterrcnn_mobilenet_v3_large_320_fpn`` (for CPUs) or another of torchvision's.
         weights: ``random`` (seeded, for trying things out), ``coco`` (torchvision's newest weights,
             downloaded when first used), the name of some of its weights, or the path of a state dict.
-        threshold: the score that a box must exceed.
-        top: as many boxes as are kept, best first.
-        sides: the picture is scaled until its shorter side has the first, unless its longer side would
-            exceed the second; None for the detector's own.
-        labels: of classes 1, 2, ... where weights of your own know others than COCO's.
+        threshold: minimum score of a box (exclusive).
+        top_k: maximum number of boxes, by score.
+        min_size: pixels to which the image's shorter side is scaled; None for the detector's own.
+        max_size: pixels that the longer side may not exceed; None for the detector's own.
+        labels: names of classes 1, 2, ... of weights trained on other classes than COCO's.
         seed: of random weights.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("objects",)
+    provides: ClassVar[tuple[str, ...]] = ("objects",)
     detector: str = "fasterrcnn_resnet50_fpn_v2"
     weights: str = RANDOM
     threshold: float = 0.5
-    top: int = 10
-    sides: tuple[int, int] | None = None
+    top_k: int = 10
+    min_size: int | None = None
+    max_size: int | None = None
     labels: tuple[str, ...] = ()
     seed: int = 0
 
@@ -68,39 +69,43 @@ class RCNNDetector(Extractor):
 
     @property
     def name(self) -> str:
-        return f"{self.detector}-{named_weights(self.weights, self.seed)}-top{self.top}"
+        return f"{self.detector}-{weights_name(self.weights, self.seed)}-top{self.top_k}"
 
     @cached_property
     def transform(self) -> GeneralizedRCNNTransform:
-        """Normalises and scales a picture, and pads it to a multiple of 32 pixels."""
-        own = (320, 640) if "_320_" in self.detector else (800, 1333)
-        return GeneralizedRCNNTransform(*(self.sides or own), MEAN, STD).eval()
+        """Normalizes and resizes an image and pads it to a multiple of 32 pixels."""
+        min_size, max_size = (320, 640) if "_320_" in self.detector else (800, 1333)
+        if self.min_size is not None:
+            min_size = self.min_size
+        if self.max_size is not None:
+            max_size = self.max_size
+        return GeneralizedRCNNTransform(min_size, max_size, IMAGENET_MEAN, IMAGENET_STD).eval()
 
     @cached_property
-    def net(self) -> Any:
+    def network(self) -> Any:
         build = partial(
             torchvision.models.get_model,
             self.detector,
             weights_backbone=None,
             box_score_thresh=self.threshold,
-            box_detections_per_img=self.top,
+            box_detections_per_img=self.top_k,
         )
         if self.labels:
             build = partial(build, num_classes=1 + len(self.labels))
-        net = from_torchvision(self.detector, self.weights, build, published=COCO, seed=self.seed)
+        net = from_torchvision(self.detector, self.weights, build, published_alias=COCO, seed=self.seed)
         for part in ("mask_roi_pool", "mask_head", "mask_predictor"):
             setattr(net.roi_heads, part, None)
         return net
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
-        images, _ = self.transform([pixels.pil_to_tensor(picture).float() / 255])
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        images, _ = self.transform([pixels.pil_to_tensor(image).float() / 255])
         return {"pixels": images.tensors[0], "inner": torch.tensor(images.image_sizes[0])}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         inner = [(height, width) for height, width in batch["inner"].tolist()]
-        images, heads = ImageList(batch["pixels"], inner), self.net.roi_heads
-        maps = self.net.backbone(images.tensors)
-        proposals, _ = self.net.rpn(images, maps)
+        images, heads = ImageList(batch["pixels"], inner), self.network.roi_heads
+        maps = self.network.backbone(images.tensors)
+        proposals, _ = self.network.rpn(images, maps)
         found, _ = heads(maps, proposals, inner)
         counts = [len(one["boxes"]) for one in found]
         # [objects, 1024]
@@ -114,7 +119,7 @@ class RCNNDetector(Extractor):
                     DetectedObject(names[label], box, score, region=row)
                     for label, box, score, row in zip(
                         one["labels"].tolist(),
-                        within(one["boxes"], item.size),
+                        clip_boxes(one["boxes"], item.size),
                         one["scores"].tolist(),
                         rows,
                         strict=True,

@@ -1,4 +1,4 @@
-"""What an extractor saw in a picture, and how that becomes evidence of a pair."""
+"""The output of an extractor for one image, and how it is attached to a pair."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mnergraph.pair import DetectedObject, Pair
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """What an extractor saw in one picture. What it does not look for is None; what it did not find is empty.
+    """The output of an extractor for one image; None for evidence that it does not compute, empty if it finds none.
 
     Args:
-        size: width and height of the upright picture in pixels.
-        objects: with boxes in pixels of the upright picture, best first.
-        grid: features of the regions of the whole picture, row by row, ``[regions, width]``.
-        pooled: features of the whole picture, ``[width]``.
-        caption: one sentence on what it shows.
-        fault: what is unusual about the picture; one that is not usable gave nothing else of the above.
+        size: width and height of the upright image in pixels.
+        objects: with boxes in pixels of the upright image, best first.
+        grid: features of the regions of the whole image, row by row, ``[regions, width]``.
+        pooled: features of the whole image, ``[width]``.
+        caption: one sentence that describes the image.
+        issue: what is unusual about the image; an unusable image has no other evidence.
     """
 
     size: tuple[int, int] | None = None
@@ -29,22 +29,22 @@ class ImageEvidence:
     grid: Tensor | None = None
     pooled: Tensor | None = None
     caption: str | None = None
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
     def attach_to(self, pair: Pair, *, image: Literal["grid", "pooled"] = "grid") -> Pair:
-        """The pair with this evidence: boxed objects, picture features and caption replace those it had.
+        """Return the pair with this evidence: boxed objects, image features and caption replace those it had.
 
         Args:
-            pair: the post; its objects without boxes, of which a caption told, stay.
-            image: whether its picture becomes one node per region or one for all.
+            pair: the post; its objects without boxes (phrases of a caption) are kept.
+            image: whether the image becomes one node per region (``grid``) or a single node (``pooled``).
         """
-        told = tuple(thing for thing in pair.objects if thing.box is None)
+        without_box = tuple(obj for obj in pair.objects if obj.box is None)
         pooled = None if self.pooled is None else self.pooled[None]
         features = self.grid if image == "grid" else pooled
         return replace(
             pair,
             size=self.size or pair.size,
-            objects=pair.objects if self.objects is None else (*self.objects, *told),
+            objects=pair.objects if self.objects is None else (*self.objects, *without_box),
             image_features=pair.image_features if features is None else features,
             caption=pair.caption if self.caption is None else self.caption,
         )

@@ -1,10 +1,8 @@
-"""Pictures on their way to a network: opened and prepared, by loader workers if asked, and stacked.
+"""The interface of image extractors, and the data set that loads and preprocesses images for them.
 
-Pictures in, evidence out: the one interface of all extractors.
-
-``extractor.extract(pictures, phrases)`` gives a `Seen` for every picture, in order. What an extractor is
-stands in its settings, the fields of a frozen dataclass; `Extractor.identity` tells them with the checksum
-of its weights. How it runs (device, workers, batches) changes no result and stands in the call.
+``extractor.extract(images, phrases)`` yields an `ImageEvidence` for every image, in order. The settings of an
+extractor are the fields of a frozen dataclass; `Extractor.identity` returns them with the checksum of the weights.
+Device, workers and batch size do not change the results and are arguments of the call.
 """
 
 from __future__ import annotations
@@ -23,38 +21,40 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mnergraph.features.pretrained import checksum, display_name, facts
+from mnergraph.features.pretrained import display_name, processor_settings, state_dict_sha256
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, open_image
 
-#: What a picture may be given as.
-Source = str | Path | Image.Image
+#: An image: path or open Pillow image.
+ImageSource = str | Path | Image.Image
 
 
-class Preparer(Protocol):
-    """What prepares pictures: an `Extractor`."""
+class Preprocessor(Protocol):
+    """Converts an image to tensors; implemented by `Extractor`."""
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
-        """A picture and its phrases as tensors."""
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+        """Return an image and its phrases as tensors."""
 
 
-class Opened(NamedTuple):
-    """What a worker says of a picture: its place in the run, and what was found on opening it."""
+class LoadResult(NamedTuple):
+    """The result of loading an image: its index in the run, its size in pixels, and what is unusual about it."""
 
-    place: int
+    position: int
     size: tuple[int, int] = (0, 0)
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
 
-#: A picture and its tensors, or None where it can't be used.
-Sample = tuple[Opened, dict[str, Tensor] | None]
+#: A loaded image and its tensors; None if it cannot be used.
+Sample = tuple[LoadResult, dict[str, Tensor] | None]
 
 
 class ImageDataset(Dataset[Sample]):
-    """Pictures of a run, opened and prepared when asked for."""
+    """Data set of images, which are opened and preprocessed on access."""
 
-    def __init__(self, extractor: Preparer, sources: Sequence[Source], phrases: Sequence[Sequence[Phrase]]) -> None:
+    def __init__(
+        self, extractor: Preprocessor, sources: Sequence[ImageSource], phrases: Sequence[Sequence[Phrase]]
+    ) -> None:
         self.extractor, self.sources, self.phrases = extractor, sources, phrases
 
     def __len__(self) -> int:
@@ -64,19 +64,19 @@ class ImageDataset(Dataset[Sample]):
         source = self.sources[place]
         id = str(place) if isinstance(source, Image.Image) else Path(source).stem
         try:
-            picture = open_image(source, id)
+            loaded = open_image(source, id)
         except ImageError as error:
-            return Opened(place, fault=error.fault), None
+            return LoadResult(place, issue=error.issue), None
         try:
-            tensors = self.extractor.prepare(picture.image, self.phrases[place])
+            tensors = self.extractor.preprocess(loaded.image, self.phrases[place])
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            detail = f"{id}: {picture.image.width} x {picture.image.height} pixels: {error}"
-            return Opened(place, fault=ImageIssue(id, "unfit", detail)), None
-        return Opened(place, picture.image.size, picture.fault), tensors
+            detail = f"{id}: {loaded.image.width} x {loaded.image.height} pixels: {error}"
+            return LoadResult(place, issue=ImageIssue(id, "unfit", detail)), None
+        return LoadResult(place, loaded.image.size, loaded.issue), tensors
 
 
-def by_shape(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor] | None]]:
-    """Samples grouped by the shapes of their tensors, which are stacked; those without any are one group."""
+def collate_by_shape(samples: list[Sample]) -> list[tuple[list[LoadResult], dict[str, Tensor] | None]]:
+    """Group samples by the shapes of their tensors and stack each group; samples without tensors form one group."""
     groups: dict[Any, list[Sample]] = {}
     for opened, tensors in samples:
         shapes = tensors and tuple((key, value.shape) for key, value in tensors.items())
@@ -92,10 +92,10 @@ def by_shape(samples: list[Sample]) -> list[tuple[list[Opened], dict[str, Tensor
     ]
 
 
-class Item(NamedTuple):
-    """A picture of a batch: its source, its size in pixels when upright, and its phrases."""
+class BatchImage(NamedTuple):
+    """An image of a batch: its source, its upright size (width, height) in pixels, and its phrases."""
 
-    source: Source
+    source: ImageSource
     size: tuple[int, int]
     phrases: Sequence[Phrase] = ()
 
@@ -103,128 +103,136 @@ class Item(NamedTuple):
 class Extractor(ABC):
     """Base of all extractors. A subclass is a frozen dataclass whose fields are its settings.
 
-    It says how a picture becomes tensors, which happens in loader workers, and what its network makes of a
-    batch of these. Pictures whose tensors have the same shapes go through the network together: nothing is
-    padded to its neighbour's size, and a picture's features do not depend on the others.
+    It implements `preprocess`, which runs in loader workers, and `forward`, which runs the network on a batch. Only
+    images whose tensors have the same shapes share a batch: nothing is padded to the size of others, and an image's
+    features do not depend on the rest of the batch.
 
     Attributes:
-        version: grows when the same settings and weights give other results than before.
-        reads_phrases: whether it looks for phrases.
+        version: raised when the same settings and weights give other results than before.
+        needs_phrases: whether it takes the noun phrases of the sentence.
         gives: what it may find, by the names of `Pair`'s fields.
-        processor: what prepares pictures for a model of transformers; None elsewhere.
+        processor: image processor of a model of transformers; None for others.
     """
 
     version: ClassVar[int] = 1
-    reads_phrases: ClassVar[bool] = False
-    gives: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
+    needs_phrases: ClassVar[bool] = False
+    provides: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
     processor: ClassVar[Any] = None
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What it is in a word, for folders and records; it says so where weights are random."""
+        """Short name for folders and metadata; it contains ``random`` where the weights are."""
 
     @cached_property
     @abstractmethod
-    def net(self) -> nn.Module:
-        """The network, frozen, in evaluation mode, made when first asked for."""
+    def network(self) -> nn.Module:
+        """The network, frozen, in evaluation mode, built on first access."""
 
     @abstractmethod
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
-        """A picture (upright, RGB) and its phrases as tensors; runs in workers, where there is no device."""
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+        """Return an upright RGB image and its phrases as CPU tensors; runs in loader workers."""
 
     @abstractmethod
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
-        """What the network sees in prepared pictures, stacked, on the device; results are on the CPU."""
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        """Return the evidence of a batch of preprocessed images, one per item, with CPU tensors.
+
+        Args:
+            batch: the stacked tensors of `preprocess`, on the device.
+            items: the images of the batch.
+        """
 
     def extract(
         self,
-        pictures: Sequence[Source],
+        images: Sequence[ImageSource],
         phrases: Sequence[Sequence[Phrase]] | None = None,
         *,
         batch_size: int = 16,
-        workers: int = 0,
+        num_workers: int = 0,
         device: str | torch.device = "cpu",
         progress: bool = True,
     ) -> Iterator[ImageEvidence]:
-        """What it sees in every picture, in their order, batch by batch as it is read.
+        """Yield the evidence of every image, in order, computed batch by batch.
 
-        A picture that can't be used stops nothing: its `ImageEvidence` says why and holds nothing else.
+        The `ImageEvidence` of an image that cannot be used holds its ``issue`` and nothing else.
 
         Args:
-            pictures: paths, or open pictures.
-            phrases: of every picture's sentence, for an extractor that reads them.
-            batch_size: pictures at once.
-            workers: processes that open and prepare pictures beside the model; 0 for none.
-            device: where the model runs.
+            images: paths, or open Pillow images.
+            phrases: noun phrases of every image's sentence, for extractors with ``needs_phrases``.
+            batch_size: images at once.
+            num_workers: worker processes that load and preprocess images; 0 uses the main process.
+            device: device of the network.
             progress: whether to show a progress bar.
 
         Raises:
-            ValueError: for phrases that are not one sequence per picture, or that it would not read.
+            ValueError: when the number of phrase sequences is not that of images, or the extractor takes no phrases.
         """
-        if phrases is not None and not self.reads_phrases:
+        if phrases is not None and not self.needs_phrases:
             raise ValueError(f"{type(self).__name__} reads no phrases; a grounder does")
-        if phrases is not None and len(phrases) != len(pictures):
-            raise ValueError(f"{len(phrases)} sequences of phrases for {len(pictures)} pictures")
-        prepared = ImageDataset(self, pictures, phrases or [()] * len(pictures))
-        return self._run(prepared, batch_size, workers, torch.device(device), progress)
+        if phrases is not None and len(phrases) != len(images):
+            raise ValueError(f"{len(phrases)} sequences of phrases for {len(images)} images")
+        prepared = ImageDataset(self, images, phrases or [()] * len(images))
+        return self._run(prepared, batch_size, num_workers, torch.device(device), progress)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results, as plain JSON: equal identities give equal features.
+        """Return everything that determines the results, as plain JSON data: equal identities give equal features.
 
-        Class, version, settings, what the processor of a model of transformers does, and the SHA-256 of the
-        weights; folders and files by their own name alone, as their content is in the checksum.
+        It holds class, version, settings, those of the image processor, and the SHA-256 of the weights; of paths only
+        the last part, since the checksum covers their content.
         """
         return {
             "extractor": type(self).__name__,
             "version": self.version,
-            "settings": settings(self),
-            "weights": checksum(self.net),
-            "processor": self.processor and facts(self.processor),
+            "settings": extractor_settings(self),
+            "weights": state_dict_sha256(self.network),
+            "processor": self.processor and processor_settings(self.processor),
         }
 
     @torch.no_grad()
     def _run(
         self, prepared: ImageDataset, batch_size: int, workers: int, device: torch.device, progress: bool
     ) -> Iterator[ImageEvidence]:
-        self.net.to(device)
-        _ = self.processor  # made here once, not in every worker
+        self.network.to(device)
+        _ = self.processor  # build it once, not in every worker
         loader: DataLoader[Any] = DataLoader(
             prepared,
             batch_size,
             num_workers=workers,
-            collate_fn=by_shape,
+            collate_fn=collate_by_shape,
             pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else it would draw from torch's own random state
+            generator=torch.Generator(),  # leaves torch's global random state unchanged
         )
-        bar = tqdm(total=len(prepared), desc=self.name, unit="picture", disable=not progress, mininterval=0.5)
+        bar = tqdm(total=len(prepared), desc=self.name, unit="image", disable=not progress, mininterval=0.5)
         with bar:
             for groups in loader:
-                found: dict[int, ImageEvidence] = {}
+                results: dict[int, ImageEvidence] = {}
                 for opened, tensors in groups:
                     if tensors is None:
-                        found |= {one.place: ImageEvidence(fault=one.fault) for one in opened}
+                        results |= {image.position: ImageEvidence(issue=image.issue) for image in opened}
                         continue
-                    items = [Item(prepared.sources[one.place], one.size, prepared.phrases[one.place]) for one in opened]
+                    items = [
+                        BatchImage(prepared.sources[one.position], one.size, prepared.phrases[one.position])
+                        for one in opened
+                    ]
                     batch = {key: value.to(device, non_blocking=True) for key, value in tensors.items()}
-                    for one, seen in zip(opened, self.compute(batch, items), strict=True):
-                        found[one.place] = replace(seen, size=one.size, fault=one.fault)
-                bar.update(len(found))
-                yield from (found[place] for place in sorted(found))
+                    for image, evidence in zip(opened, self.forward(batch, items), strict=True):
+                        results[image.position] = replace(evidence, size=image.size, issue=image.issue)
+                bar.update(len(results))
+                yield from (results[index] for index in sorted(results))
 
     def __getstate__(self) -> dict[str, Any]:
-        # a worker needs the settings and what prepares a picture, not the network
-        return {key: value for key, value in self.__dict__.items() if key != "net"}
+        # workers need settings and image processor, not the network
+        return {key: value for key, value in self.__dict__.items() if key != "network"}
 
 
-def settings(extractor: Any) -> dict[str, Any]:
-    """The fields of a dataclass of settings as plain JSON, paths by their own name, parts by theirs."""
-    found: dict[str, Any] = {}
+def extractor_settings(extractor: Any) -> dict[str, Any]:
+    """Return the fields of an extractor as plain JSON data, of paths only the last part."""
+    values: dict[str, Any] = {}
     for setting in fields(extractor):
         value = getattr(extractor, setting.name)
         if hasattr(value, "identity"):
             value = value.identity()
         elif isinstance(value, str) and setting.name in ("model", "weights"):
             value = display_name(value)
-        found[setting.name] = value
-    return json.loads(json.dumps(found))
+        values[setting.name] = value
+    return json.loads(json.dumps(values))

@@ -1,4 +1,4 @@
-"""How phrases are put to a zero-shot detector, and how its scores are read off for each of them."""
+"""Prompt formats of zero-shot detectors: encode phrases, and compute scores and boxes per phrase."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Phrases, or their pieces, are padded to a multiple of this: pictures with as many share a batch.
-STEP = 16
+#: Phrases, or their word pieces, are padded to a multiple of this, so that more images share a batch.
+PAD_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class DinoPrompt:
     """Grounding DINO reads all phrases in one text, "a hat. the crowd."; a query scores every piece of it.
 
     A phrase's score is that of its best piece. What is longer than the model reads becomes several texts,
-    each read with the picture.
+    each read with the image.
 
     Args:
         longest: pieces that the model reads at once.
@@ -41,7 +41,7 @@ class DinoPrompt:
             if ids:
                 rows[-1][0].extend([*ids, stop])
                 rows[-1][1].extend([*([number] * len(ids)), -1])
-        length = -(-(max(len(ids) for ids, _ in rows) + 1) // STEP) * STEP
+        length = -(-(max(len(ids) for ids, _ in rows) + 1) // PAD_MULTIPLE) * PAD_MULTIPLE
         pieces = torch.zeros(len(rows), length, dtype=torch.long)
         owners = torch.full((len(rows), length), -1)
         for row, (ids, numbers) in enumerate(rows):
@@ -51,8 +51,8 @@ class DinoPrompt:
         return {"input_ids": pieces, "attention_mask": mask.long(), "owners": owners}
 
     def predict(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
-        """Scores ``[pictures, phrases, boxes]`` and boxes ``[pictures, phrases, boxes, 4]``, in 0 to 1."""
-        picture = {key: batch[key] for key in ("pixel_values", "pixel_mask") if key in batch}
+        """Scores ``[images, phrases, boxes]`` and boxes ``[images, phrases, boxes, 4]``, in 0 to 1."""
+        pixel_inputs = {key: batch[key] for key in ("pixel_values", "pixel_mask") if key in batch}
         scores: Tensor | None = None
         boxes: Tensor | None = None
         for row in range(batch["input_ids"].shape[1]):
@@ -60,20 +60,20 @@ class DinoPrompt:
             said = net(
                 input_ids=batch["input_ids"][:, row],
                 attention_mask=batch["attention_mask"][:, row],
-                **picture,
+                **pixel_inputs,
             )
-            # [pictures, queries, pieces]; the model pads its own to the longest text it reads
+            # [images, queries, pieces]; the model pads its own to the longest text it reads
             sure = said.logits.sigmoid()[..., : owners.shape[1]]
             # a phrase's score is that of its best piece; what belongs to no phrase goes to the first column
             best = sure.new_zeros(*sure.shape[:2], phrases + 1)
             best = best.scatter_reduce(2, 1 + owners[:, None].expand_as(sure), sure, "amax")
-            # [pictures, phrases, queries], [pictures, phrases, queries, 4]
+            # [images, phrases, queries], [images, phrases, queries, 4]
             best = best[..., 1:].transpose(1, 2)
             here = said.pred_boxes[:, None].expand(-1, phrases, -1, -1)
             if scores is None or boxes is None:
                 scores, boxes = best, here
                 continue
-            # [pictures, phrases]: whether this text holds the phrase
+            # [images, phrases]: whether this text holds the phrase
             held = (owners[:, None] == torch.arange(phrases, device=owners.device)[:, None]).any(-1)
             scores = best.where(held[..., None], scores)
             boxes = here.where(held[..., None, None], boxes)
@@ -88,10 +88,10 @@ class DinoPrompt:
 
 @dataclass(frozen=True)
 class OwlPrompt:
-    """OWL reads every phrase by itself; every patch of the picture scores each.
+    """OWL reads every phrase by itself; every patch of the image scores each.
 
     Args:
-        square: whether pictures are letterboxed to a square, below or on the right (OWLv2).
+        square: whether images are letterboxed to a square, below or on the right (OWLv2).
     """
 
     square: bool = False
@@ -99,7 +99,7 @@ class OwlPrompt:
     def encode(self, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask`` ``[phrases, 16]``; rows of zeros stand for no phrase."""
         length = min(16, tokenizer.model_max_length)
-        count = max(1, -(-len(texts) // STEP)) * STEP
+        count = max(1, -(-len(texts) // PAD_MULTIPLE)) * PAD_MULTIPLE
         ids, mask = (torch.zeros(count, length, dtype=torch.long) for _ in range(2))
         if texts:
             made = tokenizer(
@@ -114,13 +114,13 @@ class OwlPrompt:
         return {"input_ids": ids, "attention_mask": mask}
 
     def predict(self, net: Any, batch: Mapping[str, Tensor], phrases: int) -> tuple[Tensor, Tensor]:
-        """Scores ``[pictures, phrases, boxes]`` and boxes ``[pictures, phrases, boxes, 4]``, in 0 to 1."""
+        """Scores ``[images, phrases, boxes]`` and boxes ``[images, phrases, boxes, 4]``, in 0 to 1."""
         said = net(
             pixel_values=batch["pixel_values"],
             input_ids=batch["input_ids"].flatten(0, 1),
             attention_mask=batch["attention_mask"].flatten(0, 1),
         )
-        # [pictures, patches, phrases] -> [pictures, phrases, patches]
+        # [images, patches, phrases] -> [images, phrases, patches]
         scores = said.logits.sigmoid().transpose(1, 2)[:, :phrases]
         return scores, said.pred_boxes[:, None].expand(-1, phrases, -1, -1)
 

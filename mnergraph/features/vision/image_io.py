@@ -1,4 +1,4 @@
-"""What may be unusual about a picture, and what becomes of it: every kind has a declared outcome."""
+"""Open images and report what is unusual about them; every issue has a code and a declared outcome."""
 
 from __future__ import annotations
 
@@ -15,136 +15,136 @@ from PIL import ExifTags, Image
 
 from mnergraph.pair import Box
 
-#: A picture with a side this long or longer is *large*.
-LARGE = 10_000
+#: Length of a side in pixels from which an image has the issue ``large``.
+LARGE_SIDE = 10_000
 
 
-#: Kinds of pictures that give nothing, and why.
+#: Codes of images that cannot be used, and why.
 UNUSABLE = {
     "missing": "there is no such file, or it can't be read",
-    "refused": "the id, or a link of its name, leads out of the folder of pictures",
+    "refused": "the id, or a link of its name, leads out of the folder of images",
     "empty": "the file has no bytes",
-    "html": "a web page saved as a picture",
+    "html": "a web page saved as an image",
     "bomb": "more pixels than Pillow's limit (Image.MAX_IMAGE_PIXELS); it is not decoded",
-    "corrupt": "truncated, or no picture at all",
+    "corrupt": "truncated, or not an image",
     "unfit": "the extractor's own preprocessing can't take it (a strip of 12,000 x 1 pixels, for a detector)",
 }
 
 
-#: Kinds of pictures that are used although something is wrong with the file.
-ODD = {
+#: Codes of images that are used although something is wrong with the file.
+USABLE = {
     "mislabelled": "of another format than its suffix says; read by content",
     "tiny": "a side of one pixel; used as it is",
 }
 
 
-#: Kinds of pictures that need care and get it.
+#: Codes of images that are converted on loading.
 HANDLED = {
     "turned": "EXIF says it lies on its side or is mirrored; turned upright first, boxes are of the upright",
     "animated": "the first frame is used",
     "transparent": "laid on white",
     "colours": "CMYK, palette, 16 bits and others; converted to RGB",
-    "large": f"a side of {LARGE:,} pixels or more; decoded whole and scaled down",
+    "large": f"a side of {LARGE_SIDE:,} pixels or more; decoded whole and scaled down",
 }
 
 
-KINDS = {**UNUSABLE, **ODD, **HANDLED}
+ISSUE_CODES = {**UNUSABLE, **USABLE, **HANDLED}
 
 
 class ImageIssue(NamedTuple):
-    """What is unusual about a picture; ``kind`` is one of `KINDS`, the first that applies in their order."""
+    """What is unusual about an image; ``code`` is one of `ISSUE_CODES`, the first that applies in their order."""
 
     id: str
-    kind: str
+    code: str
     detail: str
 
     @property
     def usable(self) -> bool:
-        """Whether the picture is used all the same."""
-        return self.kind not in UNUSABLE
+        """Whether the image can be used."""
+        return self.code not in UNUSABLE
 
 
 class ImageError(OSError):
-    """A picture that gives nothing, with its ``fault``."""
+    """An image that gives nothing, with its ``issue``."""
 
-    def __init__(self, fault: ImageIssue) -> None:
-        super().__init__(f"{fault.id}: {fault.detail}")
-        self.fault = fault
+    def __init__(self, issue: ImageIssue) -> None:
+        super().__init__(f"{issue.id}: {issue.detail}")
+        self.issue = issue
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[ImageIssue]]:
-        return type(self), (self.fault,)
+        return type(self), (self.issue,)
 
 
-def summary(faults: Iterable[ImageIssue | None], most: int = 3) -> str:
-    """How many pictures are of each kind, in the order of `KINDS`; of those that give nothing, the first ids.
+def summarize_issues(issues: Iterable[ImageIssue | None], max_ids: int = 3) -> str:
+    """Return a line per code with its number of images, in the order of `ISSUE_CODES`; for unusable ones with ids.
 
     >>> summary([None, ImageIssue("7", "html", "7.jpg is a web page")])
-    '1 html (a web page saved as a picture): 7'
+    '1 html (a web page saved as an image): 7'
     """
-    met = [fault for fault in faults if fault is not None]
-    counts = Counter(fault.kind for fault in met)
+    present = [issue for issue in issues if issue is not None]
+    counts = Counter(issue.code for issue in present)
     lines = []
-    for kind in (kind for kind in KINDS if kind in counts):
-        line = f"{counts[kind]} {kind} ({KINDS[kind]})"
-        if kind in UNUSABLE:
-            ids = [fault.id for fault in met if fault.kind == kind]
-            line += f": {', '.join(ids[:most])}{', ...' if len(ids) > most else ''}"
+    for code in (code for code in ISSUE_CODES if code in counts):
+        line = f"{counts[code]} {code} ({ISSUE_CODES[code]})"
+        if code in UNUSABLE:
+            ids = [issue.id for issue in present if issue.code == code]
+            line += f": {', '.join(ids[:max_ids])}{', ...' if len(ids) > max_ids else ''}"
         lines.append(line)
     return "\n".join(lines)
 
 
-#: What a picture of each suffix is inside; MPO is the JPEG of some telephones.
+#: What an image of each suffix is inside; MPO is the JPEG of some telephones.
 FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",)}
 
 
-#: The formats that are opened, whatever the suffix; others (EPS runs a program) are not pictures here.
+#: The formats that are opened, whatever the suffix; others (EPS runs a program) are not images here.
 OPENED = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "ICO", "PPM")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An opened picture: upright, in RGB.
+class LoadedImage:
+    """An image in memory: upright, in RGB.
 
     Args:
         image: the pixels.
-        orientation: EXIF's number of how the file's pixels had to be turned; 1 for not at all.
-        fault: what is unusual about it, or None.
+        orientation: EXIF orientation of the file; 1 if the pixels were not transposed.
+        issue: what is unusual about it, or None.
     """
 
     image: Image.Image
     orientation: int = 1
-    fault: ImageIssue | None = None
+    issue: ImageIssue | None = None
 
     def boxes(self, boxes: Sequence[Box], size: tuple[int, int] | None) -> list[Box]:
-        """Boxes given in pixels of a picture of this size, in pixels of this one.
+        """Return boxes given in pixels of an image of this size in pixels of this image.
 
-        They are scaled where the picture was resized since. Tools that do not know EXIF give boxes of the
-        picture as it lies in the file: where the size they give is that of a picture on its side, the boxes
-        are turned with it. (Turned by half, mirrored, or square pictures do not show it: their boxes are
+        They are scaled where the image was resized since. Tools that do not know EXIF give boxes of the
+        image as it lies in the file: where the size they give is that of an image on its side, the boxes
+        are turned with it. (Turned by half, mirrored, or square images do not show it: their boxes are
         taken as upright.)
         """
         if size is None or size == self.image.size:
             return list(boxes)
         width, height = size
         if self.orientation >= 5 and (width >= height) != (self.image.width >= self.image.height):
-            boxes = [_turned(box, width, height, self.orientation) for box in boxes]
+            boxes = [_rotate_box(box, width, height, self.orientation) for box in boxes]
             width, height = height, width
         x, y = self.image.width / width, self.image.height / height
         return [(left * x, top * y, right * x, bottom * y) for left, top, right, bottom in boxes]
 
 
-def open_image(source: str | Path | Image.Image, id: str | None = None) -> Picture:
-    """A picture by its content, whatever its file's suffix says.
+def open_image(source: str | Path | Image.Image, id: str | None = None) -> LoadedImage:
+    """Open an image by its content, whatever the suffix of its file.
 
     Args:
-        source: its path, or a picture that is open already.
-        id: what messages and its fault call it; by default its path.
+        source: path, or an open Pillow image.
+        id: name in messages and issues; by default the path.
 
     Raises:
-        ImageError: an `OSError` that says which of `UNUSABLE` it is.
+        ImageError: an `OSError` with an issue of `UNUSABLE`.
     """
     if isinstance(source, Image.Image):
-        return _upright(source, "" if id is None else id, None)
+        return _load_upright(source, "" if id is None else id, None)
     path, id = Path(source), str(source) if id is None else id
     try:
         with path.open("rb") as file:
@@ -155,46 +155,46 @@ def open_image(source: str | Path | Image.Image, id: str | None = None) -> Pictu
     if size == 0:
         raise ImageError(ImageIssue(id, "empty", f"{path.name} has no bytes"))
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        detail = f"{path.name} is a web page that was saved as a picture"
+        detail = f"{path.name} is a web page that was saved as an image"
         raise ImageError(ImageIssue(id, "html", detail))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as picture:
-                picture.load()
-                return _upright(picture, id, path)
+            with Image.open(path, formats=_formats()) as opened:
+                opened.load()
+                return _load_upright(opened, id, path)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(ImageIssue(id, "bomb", f"{path.name}: {error}")) from error
-    except Exception as error:  # decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise many types
         raise ImageError(ImageIssue(id, "corrupt", f"{path.name}: {error}")) from error
 
 
-def _upright(picture: Image.Image, id: str, path: Path | None) -> Picture:
-    """The picture turned as EXIF says, in RGB, with the first thing that is unusual about it."""
+def _load_upright(opened: Image.Image, id: str, path: Path | None) -> LoadedImage:
+    """Return the image in RGB, transposed as EXIF says, with its first issue in the order of `ISSUE_CODES`."""
     name = path.name if path else id
     unusual: dict[str, str] = {}
     expected = FORMATS.get(path.suffix.lower()) if path else None
-    if expected and picture.format not in expected:
-        unusual["mislabelled"] = f"{name} is {picture.format} inside"
-    if min(picture.size) <= 1:
-        unusual["tiny"] = f"{name} has {picture.width} x {picture.height} pixels"
-    orientation = _orientation(picture)
-    if orientation in _METHODS:
+    if expected and opened.format not in expected:
+        unusual["mislabelled"] = f"{name} is {opened.format} inside"
+    if min(opened.size) <= 1:
+        unusual["tiny"] = f"{name} has {opened.width} x {opened.height} pixels"
+    orientation = _orientation(opened)
+    if orientation in _TRANSPOSES:
         unusual["turned"] = f"{name} has EXIF orientation {orientation}"
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        unusual["animated"] = f"{name} has {getattr(picture, 'n_frames', 'several')} frames"
-    if picture.has_transparency_data:
-        unusual["transparent"] = f"{name} is {picture.mode} with transparency"
-    if picture.mode not in ("RGB", "RGBA", "L"):
-        unusual["colours"] = f"{name} is {picture.mode}"
-    if max(picture.size) >= LARGE:
-        unusual["large"] = f"{name} has {picture.width} x {picture.height} pixels"
-    image = _rgb(picture)
-    if orientation in _METHODS:
-        image = image.transpose(_METHODS[orientation])
-    kind = next((kind for kind in KINDS if kind in unusual), None)
-    return Picture(image, orientation, ImageIssue(id, kind, unusual[kind]) if kind else None)
+    if getattr(opened, "is_animated", False) and opened.format != "MPO":
+        unusual["animated"] = f"{name} has {getattr(opened, 'n_frames', 'several')} frames"
+    if opened.has_transparency_data:
+        unusual["transparent"] = f"{name} is {opened.mode} with transparency"
+    if opened.mode not in ("RGB", "RGBA", "L"):
+        unusual["colours"] = f"{name} is {opened.mode}"
+    if max(opened.size) >= LARGE_SIDE:
+        unusual["large"] = f"{name} has {opened.width} x {opened.height} pixels"
+    image = _to_rgb(opened)
+    if orientation in _TRANSPOSES:
+        image = image.transpose(_TRANSPOSES[orientation])
+    kind = next((kind for kind in ISSUE_CODES if kind in unusual), None)
+    return LoadedImage(image, orientation, ImageIssue(id, kind, unusual[kind]) if kind else None)
 
 
 @cache
@@ -204,7 +204,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(format for format in OPENED if format in Image.OPEN)
 
 
-_METHODS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -215,24 +215,24 @@ _METHODS = {
 }
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF does not cost a good picture
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block does not make the image unusable
         return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    if picture.mode.startswith("I"):  # Pillow cuts off at 255 what has 16 bits
-        return picture.convert("I").point(lambda value: value / 257).convert("RGB")
-    return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    if image.mode.startswith("I"):  # Pillow clips 16-bit values at 255
+        return image.convert("I").point(lambda value: value / 257).convert("RGB")
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
 
 
-def _turned(box: Box, width: int, height: int, orientation: int) -> Box:
-    """A box of a picture of this size as it lies in the file, in the upright picture of height x width."""
+def _rotate_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """A box of an image of this size as it lies in the file, in the upright image of height x width."""
     left, top, right, bottom = box
     # transposed, (x, y) -> (y, x); then mirrored along the axes that the orientation names
     x1, y1, x2, y2 = top, left, bottom, right
@@ -243,7 +243,7 @@ def _turned(box: Box, width: int, height: int, orientation: int) -> Box:
     return x1, y1, x2, y2
 
 
-def checksum(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal: what a picture's features are kept under."""
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; the key of an image's features."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

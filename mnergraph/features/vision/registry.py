@@ -1,4 +1,4 @@
-"""All extractors by name, and one made again from what the manifest of a store says of it."""
+"""Registry of the extractors, and the extractor of a store's manifest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
     {
         "BackboneGrid": (
             "mnergraph.features.vision.backbones:BackboneGrid",
-            "The map of a torchvision ResNet, 7 x 7 for 224 pixels, or the patches of its ViT; and one vector.",
+            "Feature map of a torchvision ResNet (7 x 7 for 224 pixels) or patches of a ViT, and one pooled vector.",
         ),
         "VisionTower": (
             "mnergraph.features.vision.backbones:VisionTower",
-            "The patches and the pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...",
+            "Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...",
         ),
         "RCNNDetector": (
             "mnergraph.features.vision.detectors:RCNNDetector",
@@ -32,26 +32,26 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
         ),
         "PhraseGrounder": (
             "mnergraph.features.vision.grounding:PhraseGrounder",
-            "The boxes that each phrase of the sentence grounds, and those of the general words.",
+            "Boxes of the noun phrases of the sentence and of generic queries, by zero-shot detection.",
         ),
         "Captioner": (
             "mnergraph.features.vision.captioning:Captioner",
-            "What BLIP, BLIP-2, GIT or another model that writes about a picture alone says of it.",
+            "Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.",
         ),
     },
 )
 
 
 def extractor_of(manifest: Manifest) -> Extractor:
-    """The extractor that a manifest tells of: the same class, settings and weights.
+    """Return the extractor of a manifest: the same class, settings and weights.
 
-    A manifest knows folders and files of weights by their own name alone, so an extractor with such weights
-    can be made again only where that name leads to them.
+    A manifest holds only the last part of the path of weights, so they must be reachable under that name from the
+    working directory.
 
     Raises:
         ValueError: for a class that is not in `EXTRACTORS`, settings that it does not have, or an extractor
             that turns out another one, naming each difference.
-        OSError: when its weights are not to be had here.
+        OSError: when its weights are not available.
     """
     from mnergraph.features.store.entries import manifest_of
 
@@ -60,9 +60,9 @@ def extractor_of(manifest: Manifest) -> Extractor:
             f"there is no extractor {manifest.extractor!r}; there is {', '.join(EXTRACTORS)}, and one of "
             "your own once it stands in mnergraph.features.vision.registry.EXTRACTORS"
         )
-    told = {name: value for name, value in manifest.settings.items() if name != "processor"}
+    settings = {name: value for name, value in manifest.settings.items() if name != "processor"}
     try:
-        extractor = EXTRACTORS[manifest.extractor](**{name: _setting(value) for name, value in told.items()})
+        extractor = EXTRACTORS[manifest.extractor](**{name: _setting(value) for name, value in settings.items()})
     except TypeError as error:
         raise ValueError(f"{manifest.extractor} has other settings in this version: {error}") from error
     differences = manifest.differences(manifest_of(extractor, manifest.dtype))
@@ -72,7 +72,7 @@ def extractor_of(manifest: Manifest) -> Extractor:
 
 
 def _setting(value: Any) -> Any:
-    """A setting as the class has it: lists as tuples, and what was told of region vectors as `RegionEncoder`."""
+    """Return a JSON value as the class takes it: lists as tuples, the identity of a `RegionEncoder` as one."""
     if isinstance(value, list):
         return tuple(map(_setting, value))
     if isinstance(value, dict) and value.get("extractor") == "RegionEncoder":

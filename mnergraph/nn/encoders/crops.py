@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mnergraph.features.vision.crops import RegionEncoder, normal
+from mnergraph.features.vision.crops import RegionEncoder, normalize
 from mnergraph.nn.encoders.visual import REGION_FEATURES
 from mnergraph.nn.state import GraphState
 
@@ -31,7 +31,7 @@ class PixelEncoder(nn.Module):
     def forward(self, graph: GraphState) -> GraphState:
         store = graph.data["object"]
         # [objects with pixels, width]
-        seen = self.backbone(normal(store.pixels[store.has_x]))
+        seen = self.backbone(normalize(store.pixels[store.has_x]))
         vectors = seen.new_zeros(graph.layouts["object"].num_nodes, self.out_channels)
         return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), seen), nodes_of="object")
 

@@ -138,7 +138,7 @@ def test_an_id_that_leads_out_of_the_pictures_gets_none(root: Path) -> None:
     (root / "images").mkdir()
     (root / "1.jpg").write_bytes(b"not ours to read")
     (root / "train.txt").write_text(TEXT.replace("IMGID:1", "IMGID:../1"))
-    with pytest.warns(UserWarning, match=re.escape("1 posts are without picture: post id '../1' leads out")):
+    with pytest.warns(UserWarning, match=re.escape("1 posts have no image: post id '../1' leads out")):
         posts = PostFolder(root)
     assert posts.pairs[0].id == "../1"
     assert posts.pairs[0].image_path is None

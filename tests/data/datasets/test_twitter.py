@@ -14,7 +14,7 @@ from mnergraph.data.datasets.twitter import (
     Twitter2017,
     Twitter2017C,
     TwitterBenchmark,
-    published,
+    published_split,
 )
 
 TEXT = "".join(f"IMGID:17_{number}\nKevin\tB-PER\n\n" for number in range(6))
@@ -64,7 +64,7 @@ def test_download(tmp_path: Path, mirror: str, known: None) -> None:
 
 
 def test_another_file_is_not_kept(tmp_path: Path, mirror: str) -> None:
-    with pytest.raises(ConnectionError, match=r"came torn or is another file: its sha256 is \w{64}, right is 801e149"):
+    with pytest.raises(ConnectionError, match=r"is incomplete or another file: its sha256 is \w{64}, right is 801e149"):
         Twitter2017(tmp_path / "new", text_url=mirror)
     assert not list((tmp_path / "new" / "raw").iterdir())
 
@@ -111,18 +111,18 @@ def test_pictures_are_downloaded_when_asked(root: Path, monkeypatch: pytest.Monk
         "d/2017/read.me": b"c",
     }
     monkeypatch.setattr(download, "download_google_url", archive(members))
-    pairs = Twitter2017(root, pictures=True).pairs
+    pairs = Twitter2017(root, download_images=True).pairs
     assert pairs[0].image_path == root / "raw" / "images" / "17_0.jpg"
     assert [path.name for path in (root / "raw").rglob("*")] == ["images", "17_0.jpg"]
     monkeypatch.setattr(download, "download_google_url", None)  # not asked again
-    assert Twitter2017(root, pictures=True).pairs == pairs
+    assert Twitter2017(root, download_images=True).pairs == pairs
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "/evil.jpg", "a\\..\\..\\evil.jpg", "C:/evil.jpg"])
 def test_an_archive_that_leads_out_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(download, "download_google_url", archive({name: b"x"}))
     with pytest.raises(ConnectionError, match="which leads out of its folder"):
-        Twitter2017(root, pictures=True)
+        Twitter2017(root, download_images=True)
     assert not [path for path in root.parent.rglob("*") if "evil" in path.name]
 
 
@@ -134,15 +134,15 @@ def test_pictures_that_cannot_be_had_are_told(root: Path, monkeypatch: pytest.Mo
     def offline(id: str, folder: str, filename: str) -> str:
         raise OSError("no network")
 
-    by_hand = r"fetch https://drive.google.com/file/d/\w+/view yourself and put its pictures of 2017 into "
+    by_hand = r"fetch https://drive.google.com/file/d/\w+/view yourself and put its images of 2017 into "
     for answer, told in (
         (page, "web page"),
         (offline, "no network"),
-        (archive({"2015/1.jpg": b""}), "no pictures of"),
+        (archive({"2015/1.jpg": b""}), "no images of"),
     ):
         monkeypatch.setattr(download, "download_google_url", answer)
         with pytest.raises(ConnectionError, match=f"{told}.*{by_hand}"):
-            Twitter2017(root, pictures=True)
+            Twitter2017(root, download_images=True)
     assert not (root / "raw" / "images").exists()
 
 
@@ -175,6 +175,6 @@ def test_real_benchmarks(shared: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for kind, expected in counts.items():
         folder = shared / kind.folder_name
         assert tuple(len(kind(folder, split)) for split in ("train", "dev", "test")) == expected
-        assert published(kind.sha256["test"]) == f"{kind.__name__} test"
-    assert published("0") is None
+        assert published_split(kind.sha256["test"]) == f"{kind.__name__} test"
+    assert published_split("0") is None
     assert twitter.Twitter2017(shared / "twitter2017").tags[1::2] == ("B-LOC", "B-MISC", "B-ORG", "B-PER")

@@ -63,7 +63,7 @@ def test_overhanging_boxes_are_clipped_and_further_keys_ignored(tmp_path: Path) 
         (line(objects=[GOOD | {"box": [1, 2, 3, 10**400]}]), "is not four finite numbers"),
         (line(objects=[GOOD | {"box": [3, 2, 1, 4]}]), "is empty or has its corners swapped"),
         (line(objects=[GOOD | {"box": [1, 2, 1, 4]}]), "is empty or has its corners swapped"),
-        (line(objects=[GOOD | {"box": [10, 2, 12, 4]}]), "lies outside the picture; right is"),
+        (line(objects=[GOOD | {"box": [10, 2, 12, 4]}]), "lies outside the image; right is"),
         (line(objects=[GOOD | {"words": [1]}]), ":1: object 1: words [1]; right is [start, end]"),
     ],
 )

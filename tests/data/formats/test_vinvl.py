@@ -42,7 +42,7 @@ def test_objects_and_features(tmp_path: Path) -> None:
     assert (seen.width, seen.height) == (64, 48)
     assert [thing.label for thing in seen.objects] == ["man", "hat", "dog", "sky"]
     assert [thing.score for thing in seen.objects] == pytest.approx([0.2, 0.9, 0.5, 0.4])
-    assert seen.objects[2].box == (5, 5, 64, 48), "clipped to the picture"
+    assert seen.objects[2].box == (5, 5, 64, 48), "clipped to the image"
     assert sights["17_06_1"].objects == ()
     with open_features(tmp_path / "out" / "features.safetensors") as features:
         rows = features.regions("7", 4)
@@ -56,7 +56,7 @@ def test_objects_and_features(tmp_path: Path) -> None:
 
 def test_the_best_only_in_full_precision(tmp_path: Path) -> None:
     np.savez(tmp_path / "7.npz", **arrays())
-    convert_vinvl(tmp_path, tmp_path, top=2, dtype=torch.float32, progress=False)
+    convert_vinvl(tmp_path, tmp_path, top_k=2, dtype=torch.float32, progress=False)
     assert [thing.label for thing in read_objects(tmp_path / "objects.jsonl")["7"].objects] == ["hat", "dog"]
     with open_features(tmp_path / "features.safetensors") as features:
         rows = features.regions("7", 2)
@@ -122,5 +122,5 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "7.npz").unlink()
     for name in ("7.jpg.npz", "7.png.npz"):
         np.savez(tmp_path / name, **arrays())
-    with pytest.raises(EvidenceError, match=r"7.png.npz: a second file for picture '7'"):
+    with pytest.raises(EvidenceError, match=r"7.png.npz: a second file for image '7'"):
         convert_vinvl(tmp_path, tmp_path, progress=False)

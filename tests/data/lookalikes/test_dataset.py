@@ -1,4 +1,4 @@
-"""Lookalikes: the words leave the types of names open, the pictures settle them."""
+"""Lookalikes: the words leave the types of names open, the images settle them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPE_OF = {label: kind for kind, labels in TELLING.items() for label in labels}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The default benchmark, in small pictures."""
+    """The default benchmark, in small images."""
     folder = tmp_path_factory.mktemp("lookalikes")
     return {name: Lookalikes(folder, name, size=64) for name in ("train", "valid", "test")}
 
@@ -128,7 +128,12 @@ def test_ceilings_are_those_of_the_counts(made: Made) -> None:
 def test_irrelevant_pictures_lift_no_ceiling(tmp_path: Path, misleading: bool) -> None:
     def test_split(name: str, irrelevant: float) -> Lookalikes:
         return Lookalikes(
-            tmp_path / name, "test", sizes=(1, 1, 120), irrelevant=irrelevant, size=64, misleading=misleading
+            tmp_path / name,
+            "test",
+            sizes=(1, 1, 120),
+            image_irrelevant_ratio=irrelevant,
+            size=64,
+            irrelevant_images_mislead=misleading,
         )
 
     usual, all_irrelevant = test_split("usual", 0.1), test_split("irrelevant", 1.0)

@@ -1,4 +1,4 @@
-"""Drawn pictures: exact boxes, nothing overlapping, classes that can be told apart."""
+"""Drawn images: exact boxes, nothing overlapping, classes that can be told apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from mnergraph.data.lookalikes import drawing
-from mnergraph.data.lookalikes.drawing import background, extent, picture, sprite
+from mnergraph.data.lookalikes.drawing import background, draw_image, object_size, sprite
 from mnergraph.data.lookalikes.grammar import TYPES
 from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TELLING
 
@@ -25,7 +25,7 @@ def test_every_type_has_several_classes_and_no_class_serves_twice() -> None:
 
 
 def test_same_seed_same_pixels_other_seed_other_pixels() -> None:
-    images = [picture(LABELS[:4], 160, random.Random(seed))[0].tobytes() for seed in (1, 1, 2)]
+    images = [draw_image(LABELS[:4], 160, random.Random(seed))[0].tobytes() for seed in (1, 1, 2)]
     assert images[0] == images[1] != images[2]
 
 
@@ -34,7 +34,7 @@ def test_a_box_is_exactly_the_pixels_of_its_object(label: str, monkeypatch: pyte
     # A background in a colour that no sketch has shows every pixel that was touched.
     monkeypatch.setattr(drawing, "background", lambda size, rng: Image.new("RGB", (size, size), (1, 254, 1)))
     for seed in range(8):
-        image, (box,) = picture([label], 160, random.Random(seed))
+        image, (box,) = draw_image([label], 160, random.Random(seed))
         drawn = (np.asarray(image) != (1, 254, 1)).any(axis=2)
         columns, rows = drawn.any(axis=0).nonzero()[0], drawn.any(axis=1).nonzero()[0]
         assert box == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
@@ -44,7 +44,7 @@ def test_a_box_is_exactly_the_pixels_of_its_object(label: str, monkeypatch: pyte
 def test_boxes_lie_inside_the_picture_and_apart(size: int) -> None:
     for seed in range(60):
         rng = random.Random(seed)
-        image, boxes = picture(rng.sample(LABELS, rng.randint(1, 6)), size, rng)
+        image, boxes = draw_image(rng.sample(LABELS, rng.randint(1, 6)), size, rng)
         assert image.size == (size, size)
         taken = np.zeros((size, size), dtype=int)
         for left, top, right, bottom in boxes:
@@ -57,7 +57,7 @@ def test_boxes_lie_inside_the_picture_and_apart(size: int) -> None:
 
 def test_an_unknown_label_is_refused_with_those_there_are() -> None:
     with pytest.raises(KeyError, match="no sketch of 'unicorn'; there are man, woman"):
-        picture(["unicorn"], 160, random.Random(0))
+        draw_image(["unicorn"], 160, random.Random(0))
 
 
 def test_backgrounds_are_pale_and_differ() -> None:
@@ -72,7 +72,7 @@ def test_classes_are_told_apart_by_their_pixels() -> None:
         for seed in seeds:
             for label in LABELS:
                 rng = random.Random(f"{seed} {label}")
-                image, (box,) = picture([label], 160, rng)
+                image, (box,) = draw_image([label], 160, rng)
                 pixels.append(np.asarray(image.crop(box).resize((12, 12))).ravel() / 255)
                 labels.append(label)
         return pixels, labels
@@ -83,7 +83,7 @@ def test_classes_are_told_apart_by_their_pixels() -> None:
 
 def test_a_sprite_fills_its_frame() -> None:
     for label in LABELS:
-        width, height = extent(label, 60)
+        width, height = object_size(label, 60)
         box = sprite(label, width, height, random.Random(0)).getbbox()
         assert box is not None
         assert box[2] - box[0] >= 0.8 * width

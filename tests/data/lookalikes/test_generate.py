@@ -10,7 +10,7 @@ import pytest
 
 from mnergraph.data.lookalikes import generate as making
 from mnergraph.data.lookalikes.dataset import Lookalikes
-from mnergraph.data.lookalikes.generate import make, read_truth
+from mnergraph.data.lookalikes.generate import generate, read_truth
 
 SMALL = (30, 8, 12)
 
@@ -20,25 +20,27 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_same_seed_same_bytes_other_seed_others(tmp_path: Path) -> None:
-    one, two, other = (make(tmp_path / name, seed=seed, sizes=SMALL) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    one, two, other = (
+        generate(tmp_path / name, seed=seed, sizes=SMALL) for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
     assert files(one) == files(two)
     assert (one / "train.txt").read_bytes() != (other / "train.txt").read_bytes()
     assert sorted(path.name for path in tmp_path.joinpath("a").iterdir()) == ["raw"]
 
 
 def test_no_pictures_at_all(tmp_path: Path) -> None:
-    data = Lookalikes(tmp_path, "valid", sizes=SMALL, no_picture=1.0)
+    data = Lookalikes(tmp_path, "valid", sizes=SMALL, image_missing_ratio=1.0)
     assert not any(pair.image_path or pair.objects or pair.caption for pair in data.pairs)
 
 
 @pytest.mark.parametrize("progress", [True, False])
 def test_the_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], progress: bool) -> None:
-    make(tmp_path, sizes=(2, 1, 1), progress=progress)
+    generate(tmp_path, sizes=(2, 1, 1), progress=progress)
     assert ("drawing Lookalikes: 100%" in capsys.readouterr().err) is progress
 
 
 def test_other_settings_make_it_again_and_the_same_do_not(tmp_path: Path) -> None:
-    text = make(tmp_path, sizes=SMALL) / "train.txt"
+    text = generate(tmp_path, sizes=SMALL) / "train.txt"
     before = text.stat().st_mtime_ns
     assert len(Lookalikes(tmp_path, sizes=SMALL)) == 30
     assert text.stat().st_mtime_ns == before
@@ -56,12 +58,12 @@ def test_a_run_killed_midway_leaves_the_old_or_nothing(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(making, "write_objects", killed)
         with pytest.raises(KeyboardInterrupt):
-            make(tmp_path, sizes=SMALL)
+            generate(tmp_path, sizes=SMALL)
         assert not list(tmp_path.iterdir())
-    before = files(make(tmp_path, sizes=SMALL))
+    before = files(generate(tmp_path, sizes=SMALL))
     monkeypatch.setattr(making, "write_conll", killed)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, sizes=SMALL, seed=1)
+        generate(tmp_path, sizes=SMALL, seed=1)
     assert files(tmp_path / "raw") == before
 
 
@@ -69,7 +71,7 @@ def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "train.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="did not make"):
-        make(tmp_path, sizes=SMALL)
+        generate(tmp_path, sizes=SMALL)
     assert (tmp_path / "raw" / "train.txt").read_text() == "mine"
 
 
@@ -78,19 +80,19 @@ def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
     [
         ({"sizes": (1, 2)}, "sizes are how many"),
         ({"sizes": (1, -2, 3)}, "sizes are how many"),
-        ({"irrelevant": 1.2}, "irrelevant is a share of posts, from 0 to 1, not 1.2"),
-        ({"no_picture": -1}, "no_picture is a share"),
+        ({"image_irrelevant_ratio": 1.2}, "image_irrelevant_ratio is a share of posts, from 0 to 1, not 1.2"),
+        ({"image_missing_ratio": -1}, "image_missing_ratio is a share"),
         ({"size": 20}, "size is 64 or more"),
     ],
 )
 def test_settings_without_sense_are_refused(tmp_path: Path, wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(tmp_path, **wrong)
+        generate(tmp_path, **wrong)
     assert not list(tmp_path.iterdir())
 
 
 def test_truth_knows_every_post(tmp_path: Path) -> None:
-    known = read_truth(make(tmp_path, sizes=SMALL))
+    known = read_truth(generate(tmp_path, sizes=SMALL))
     splits = (Lookalikes(tmp_path, name, sizes=SMALL) for name in ("train", "valid", "test"))
     assert {pair.id for data in splits for pair in data.pairs} == set(known)
     assert all(truth.told == truth.shown <= truth.ambiguous for truth in known.values())
@@ -101,5 +103,5 @@ def test_what_killed_runs_left_is_swept_and_running_ones_stay(tmp_path: Path) ->
     left.mkdir()
     running.mkdir()
     os.utime(left, (0, 0))
-    make(tmp_path, sizes=SMALL)
+    generate(tmp_path, sizes=SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".making-2", "raw"]

@@ -16,7 +16,7 @@ WORDS = ("Paris", "in", "\u200b")
     ("encoder", "kind"),
     [
         (tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2), TextEncoderModel),
-        (random_vectors(["paris", "in"], 16, at_least=1), WordVectors),
+        (random_vectors(["paris", "in"], 16, min_count=1), WordVectors),
     ],
 )
 def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: Path) -> None:

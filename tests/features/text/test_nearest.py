@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnergraph.features.text.nearest_words import CHUNK, nearest
+from mnergraph.features.text.nearest_words import CHUNK_SIZE, k_nearest
 
 
 @pytest.mark.parametrize("k", [1, 4, 400])
 def test_nearest(k: int) -> None:
-    vectors = np.random.default_rng(1).normal(size=(CHUNK + 50, 6)).astype(np.float32)
+    vectors = np.random.default_rng(1).normal(size=(CHUNK_SIZE + 50, 6)).astype(np.float32)
     rows = list(range(len(vectors)))
-    found = nearest(vectors, rows, k, progress=False)
+    found = k_nearest(vectors, rows, k, progress=False)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
@@ -27,18 +27,18 @@ def test_nearest(k: int) -> None:
 
 def test_nearest_among_equals() -> None:
     vectors = np.array([[1, 1]] * 6 + [[1, -1]], dtype=np.float32)
-    found = nearest(vectors, [0, 6], 3, progress=False)
+    found = k_nearest(vectors, [0, 6], 3, progress=False)
     assert len({place for place, _ in found[0]} - {0, 6}) == 3
     assert [cosine for _, cosine in found[0]] == pytest.approx([1, 1, 1])
     assert [cosine for _, cosine in found[6]] == pytest.approx([0, 0, 0], abs=1e-6)
-    assert nearest(vectors[:1], [0], 3, progress=False) == {0: []}
+    assert k_nearest(vectors[:1], [0], 3, progress=False) == {0: []}
     with pytest.raises(ValueError, match="k is a number of neighbours, 1 or more, not 0"):
-        nearest(vectors, [0], 0)
+        k_nearest(vectors, [0], 0)
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     vectors = np.eye(3, dtype=np.float32)
-    nearest(vectors, [0, 1], 2)
+    k_nearest(vectors, [0, 1], 2)
     assert "nearest words: 100%" in capsys.readouterr().err
-    nearest(vectors, [0, 1], 2, progress=False)
+    k_nearest(vectors, [0, 1], 2, progress=False)
     assert capsys.readouterr().err == ""

@@ -36,11 +36,11 @@ def test_a_number_is_a_word_where_a_vector_follows(file: Path) -> None:
 
 def test_what_is_kept(file: Path) -> None:
     file.write_text("a 1\nb 2\nc 3\nd 4\ne 5\n")
-    assert read_embeddings(file, first=2)[0] == ["a", "b"]
-    words, vectors = read_embeddings(file, wanted={"d", "a", "z"}, first=2)
+    assert read_embeddings(file, max_words=2)[0] == ["a", "b"]
+    words, vectors = read_embeddings(file, always_keep={"d", "a", "z"}, max_words=2)
     assert words == ["a", "b", "d"]
     assert vectors[:, 0].tolist() == [1, 2, 4]
-    words, vectors = read_embeddings(file, wanted={"z"}, first=0)
+    words, vectors = read_embeddings(file, always_keep={"z"}, max_words=0)
     assert words == []
     assert vectors.shape == (0, 1)
     assert read_embeddings(file)[0] == ["a", "b", "c", "d", "e"]
@@ -94,7 +94,7 @@ def test_binary(tmp_path: Path, name: str, between: bytes) -> None:
     assert words == list(WORDS)
     assert vectors.dtype == torch.float32
     assert torch.equal(vectors, VECTORS)
-    assert read_embeddings(path, wanted={"#é🇫🇷"}, first=1)[0] == ["the", "#é🇫🇷"]
+    assert read_embeddings(path, always_keep={"#é🇫🇷"}, max_words=1)[0] == ["the", "#é🇫🇷"]
 
 
 def test_gzipped_text(tmp_path: Path) -> None:

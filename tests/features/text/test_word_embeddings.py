@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from mnergraph.features.text.word_embeddings import (
-    UNKNOWN,
+    UNKNOWN_ID,
     Alphabet,
     Vocabulary,
     WordTable,
     WordVectors,
-    forms,
+    lookup_forms,
     random_vectors,
     read_vectors,
     word_vectors_from_config,
@@ -30,13 +30,13 @@ def vector(encoder: WordVectors, word: str) -> list[float]:
 
 
 def test_forms() -> None:
-    assert forms("ÉTÉ2017") == ("ÉTÉ2017", "été2017", "été0000")
+    assert lookup_forms("ÉTÉ2017") == ("ÉTÉ2017", "été2017", "été0000")
 
 
 def test_a_word_is_looked_up_as_written_first() -> None:
     pieces = Vocabulary(["Paris", "paris", "0000", "2017", "in"])
     words = ["Paris", "PARIS", "paris", "1999", "2017", "In", "London"]
-    assert pieces(words) == [(1,), (2,), (2,), (3,), (4,), (5,), (UNKNOWN,)]
+    assert pieces(words) == [(1,), (2,), (2,), (3,), (4,), (5,), (UNKNOWN_ID,)]
     assert pieces([]) == []
     assert (pieces.start, pieces.end) == ((), ())
 
@@ -44,7 +44,7 @@ def test_a_word_is_looked_up_as_written_first() -> None:
 def test_alphabet_keeps_case() -> None:
     letters = Alphabet("abA")
     assert len(letters) == 4
-    assert letters(["aAb", "a?", ""]) == [(1, 3, 2), (1, UNKNOWN), (UNKNOWN,)]
+    assert letters(["aAb", "a?", ""]) == [(1, 3, 2), (1, UNKNOWN_ID), (UNKNOWN_ID,)]
 
 
 def test_random_vectors() -> None:
@@ -54,7 +54,7 @@ def test_random_vectors() -> None:
     assert encoder.hidden_size == 12
     # seen twice: paris, in, 0000, @user0
     assert sorted(encoder.tokenizer.words) == ["0000", "@user0", "in", "paris"]
-    assert encoder.tokenizer(["Kawhi", "once", "never"]) == [(UNKNOWN,)] * 3
+    assert encoder.tokenizer(["Kawhi", "once", "never"]) == [(UNKNOWN_ID,)] * 3
     assert vector(encoder, "PARIS") == vector(encoder, "paris") != vector(encoder, "in")
     assert vector(encoder, "2042") == vector(encoder, "1999")
     table = encoder.model.learned
@@ -63,7 +63,7 @@ def test_random_vectors() -> None:
     assert 0.5 * math.sqrt(3 / 12) < table.abs().max() <= math.sqrt(3 / 12)
     torch.manual_seed(0)
     assert torch.equal(random_vectors(WORDS, 12).model.learned, table), "torch's random state decides"
-    assert len(random_vectors(WORDS, 4, at_least=1).tokenizer.words) == 6
+    assert len(random_vectors(WORDS, 4, min_count=1).tokenizer.words) == 6
     with pytest.raises(ValueError, match="a vector is at least 1 wide, not 0"):
         random_vectors(WORDS, 0)
 
@@ -71,7 +71,7 @@ def test_random_vectors() -> None:
 def test_the_alphabet_is_that_of_the_training_words() -> None:
     characters = random_vectors(["ab", "aB", "b", "aa"], 4).characters.characters
     assert characters == "ab", "B stands there but once"
-    assert random_vectors(["ab", "aB"], 4, at_least=1).characters.characters == "Bab"
+    assert random_vectors(["ab", "aB"], 4, min_count=1).characters.characters == "Bab"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_vectors_of_a_file(file: Path) -> None:
-    encoder = read_vectors(file, WORDS, first=5)
+    encoder = read_vectors(file, WORDS, max_words=5)
     assert (encoder.name, encoder.hidden_size) == ("glove.txt", 2)
     for word, wanted in {
         "Paris": 2,
@@ -94,9 +94,9 @@ def test_vectors_of_a_file(file: Path) -> None:
     }.items():
         assert vector(encoder, word) == [wanted, wanted], word
     for word in ("rare", "once", "never"):
-        assert encoder.tokenizer([word]) == [(UNKNOWN,)], word
+        assert encoder.tokenizer([word]) == [(UNKNOWN_ID,)], word
     for word in ("in", "@user5"):
-        assert encoder.tokenizer([word]) != [(UNKNOWN,)], "the file lacks it, two posts do not"
+        assert encoder.tokenizer([word]) != [(UNKNOWN_ID,)], "the file lacks it, two posts do not"
 
 
 def test_rows_that_training_can_reach_learn(file: Path) -> None:
@@ -104,7 +104,7 @@ def test_rows_that_training_can_reach_learn(file: Path) -> None:
     table = encoder.model
     rows = [row for (row,) in encoder.tokenizer(WORDS)]
     others = [row for (row,) in encoder.tokenizer(["the", "london", "rare"])]
-    assert sorted(set(rows) | {UNKNOWN}) == list(range(len(table.learned)))
+    assert sorted(set(rows) | {UNKNOWN_ID}) == list(range(len(table.learned)))
     assert min(others) == len(table.learned)
     table(torch.tensor(others)).sum().backward()
     assert not table.learned.grad.any()
@@ -127,7 +127,7 @@ def test_table_against_one_table(fixed: int) -> None:
 
 
 def test_saved_and_rebuilt_untrained(file: Path, tmp_path: Path) -> None:
-    encoder = read_vectors(file, [*WORDS, "😀‍🔥"], at_least=1)
+    encoder = read_vectors(file, [*WORDS, "😀‍🔥"], min_count=1)
     encoder.save(tmp_path / "deep" / "encoder")
     assert [path.name for path in (tmp_path / "deep" / "encoder").iterdir()] == ["vocabulary.json"]
     again = word_vectors_from_config(tmp_path / "deep" / "encoder")

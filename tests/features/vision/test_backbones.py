@@ -1,4 +1,4 @@
-"""Whole pictures: grids and pooled vectors equal what the models say when called directly."""
+"""Whole images: grids and pooled vectors equal what the models say when called directly."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 from wild import noise
 
-from mnergraph.features.vision.backbones import BackboneGrid, Fit, VisionTower
-from mnergraph.features.vision.crops import MEAN, STD
+from mnergraph.features.vision.backbones import BackboneGrid, ResizeMode, VisionTower
+from mnergraph.features.vision.crops import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = BackboneGrid("resnet18", size=64)
 
@@ -38,13 +38,13 @@ def test_a_resnets_map_and_vector(backbone: str) -> None:
         torch.manual_seed(3)
         net = torchvision.models.get_model(backbone, weights=None).eval()
     squashed = [picture.resize((64, 64), Image.Resampling.BILINEAR) for picture in pictures]
-    x = pixels.normalize(torch.stack([pixels.pil_to_tensor(p) for p in squashed]) / 255, MEAN, STD)
+    x = pixels.normalize(torch.stack([pixels.pil_to_tensor(p) for p in squashed]) / 255, IMAGENET_MEAN, IMAGENET_STD)
     wanted = nn.Sequential(*list(net.children())[:-2])(x)
     assert wanted.shape[2:] == (2, 2)
     torch.testing.assert_close(together(found, "grid"), wanted.flatten(2).mT, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(together(found, "pooled"), wanted.mean((2, 3)), atol=1e-5, rtol=1e-4)
     assert [one.size for one in found] == [(50, 40)] * 3
-    assert all(one.objects is None and one.caption is None and one.fault is None for one in found)
+    assert all(one.objects is None and one.caption is None and one.issue is None for one in found)
 
 
 @torch.no_grad()
@@ -56,9 +56,9 @@ def test_a_vits_patches_and_class_token() -> None:
     extractor = BackboneGrid("vit_b_16", size=32)
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    extractor.__dict__["net"] = create_feature_extractor(net, {"encoder": "states"})
+    extractor.__dict__["network"] = create_feature_extractor(net, {"encoder": "states"})
     (found,) = extractor.extract([noise(32, 32)], progress=False)
-    x = pixels.normalize(pixels.pil_to_tensor(noise(32, 32))[None] / 255, MEAN, STD)
+    x = pixels.normalize(pixels.pil_to_tensor(noise(32, 32))[None] / 255, IMAGENET_MEAN, IMAGENET_STD)
     states = net.encoder(torch.cat([net.class_token, net._process_input(x)], 1))
     assert found.grid is not None
     assert found.grid.shape == (16, 16)
@@ -75,10 +75,10 @@ def test_a_real_vit_is_built_for_its_size() -> None:
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "letterbox"])
-def test_ways_to_make_a_square(fit: Fit) -> None:
+def test_ways_to_make_a_square(fit: ResizeMode) -> None:
     tall = Image.new("RGB", (20, 80), "white")
     tall.paste((255, 0, 0), (0, 30, 20, 50))
-    made = replace(SMALL, resize_mode=fit).prepare(tall)["pixels"]
+    made = replace(SMALL, resize_mode=fit).preprocess(tall)["pixels"]
     assert made.shape == (3, 64, 64)
     red = (made[0] > 200) & (made[1] < 50)
     # of 80 rows 20 are red; the middle 20 of a crop are all red; letterboxed to 16 columns
@@ -99,15 +99,15 @@ def test_names_and_settings() -> None:
     with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):
         BackboneGrid(stage=5)
     for given in ({"stage": 1}, {"pool_size": 7}):
-        with pytest.raises(ValueError, match="stage and cells are a ResNet's; vit_b_16 has patches"):
+        with pytest.raises(ValueError, match="stage and pool_size apply to a ResNet; vit_b_16 has patches"):
             BackboneGrid("vit_b_16", **given)
 
 
 def test_weights_that_are_not_there() -> None:
     with pytest.raises(FileNotFoundError, match=r"weights='w.pth' is neither 'random', 'imagenet' nor a file"):
-        _ = BackboneGrid("resnet18", "w.pth").net
+        _ = BackboneGrid("resnet18", "w.pth").network
     with pytest.raises(FileNotFoundError, match=r"torchvision has IMAGENET1K_V1 of resnet18, the newest at ht"):
-        _ = BackboneGrid("resnet18", "w.pth").net
+        _ = BackboneGrid("resnet18", "w.pth").network
 
 
 # --- transformers ----------------------------------------------------------------------------------------
@@ -160,9 +160,9 @@ def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
     (more,) = VisionTower(folder, weights="random", seed=5).extract([noise()], progress=False)
     assert torch.equal(one.grid, more.grid)
     with pytest.raises(OSError, match=r"no vision model at '.*siglip-tiny': give the name of one on the Hugging"):
-        _ = VisionTower(folder).net
+        _ = VisionTower(folder).network
     with pytest.raises(ValueError, match="right is 'pretrained' or 'random'"):
-        _ = VisionTower(folder, weights="none").net  # type: ignore[arg-type]
+        _ = VisionTower(folder, weights="none").network  # type: ignore[arg-type]
 
 
 def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:
     del state["layernorm.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"has no weights for layernorm.weight: it is no vision model, or not"):
-        _ = VisionTower(str(folder)).net
+        _ = VisionTower(str(folder)).network
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(OSError, match=r"no AutoImageProcessor for '.*dino': beside the model lie preprocessor"):
         _ = VisionTower(str(folder)).processor

@@ -22,7 +22,7 @@ PICTURES = [noise(50, 40, seed) for seed in range(3)]
 @torch.no_grad()
 def test_a_caption_is_what_the_model_writes(kind: str, beams: int, tmp_path: Path) -> None:
     folder = tinies.captioner(kind, tmp_path / kind)
-    extractor = Captioner(folder, max_pieces=6, beams=beams)
+    extractor = Captioner(folder, max_new_tokens=6, num_beams=beams)
     found = list(extractor.extract(PICTURES, progress=False))
     model = hf.AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = hf.AutoProcessor.from_pretrained(folder)
@@ -33,7 +33,7 @@ def test_a_caption_is_what_the_model_writes(kind: str, beams: int, tmp_path: Pat
         assert seen.caption
         assert seen.objects is None
         assert seen.attach_to(Pair(("a",))).caption == seen.caption
-    shorter = replace(extractor, max_pieces=2).extract(PICTURES[:1], progress=False)
+    shorter = replace(extractor, max_new_tokens=2).extract(PICTURES[:1], progress=False)
     assert len(next(shorter).caption or "") < len(found[0].caption or "")
 
 
@@ -41,4 +41,4 @@ def test_names(tmp_path: Path) -> None:
     drawn = Captioner("Salesforce/blip", weights="random")
     assert drawn.name == "Salesforce--blip-random-seed0-1-beams"
     with pytest.raises(OSError, match=r"no image-to-text model at '.*nowhere': give the name"):
-        _ = Captioner(str(tmp_path / "nowhere")).net
+        _ = Captioner(str(tmp_path / "nowhere")).network

@@ -1,4 +1,4 @@
-"""Region vectors: what the backbone says of a crop, kept on disk, whatever the pictures are."""
+"""Region vectors: what the backbone says of a crop, kept on disk, whatever the images are."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_the_cache_gives_the_same_and_misses_what_changed(tmp_path: Path, counte
     assert len(counted) == 4, "other settings"
     noise(seed=9).save(path, compress_level=0)
     changed = CROPS.attach(posts, cache, progress=False)
-    assert len(counted) == 5, "another picture"
+    assert len(counted) == 5, "another image"
     assert not torch.allclose(regions(changed)[0], regions(first)[0])  # type: ignore[arg-type]
 
 
@@ -170,11 +170,11 @@ def test_other_weights_in_the_same_file_miss_the_cache(tmp_path: Path, counted: 
     assert len(counted) == 2
 
 
-# --- awkward pictures ------------------------------------------------------------------------------------
+# --- awkward images ------------------------------------------------------------------------------------
 
 
 def faulty(folder: Path) -> dict[str, Path]:
-    """Files that are no pictures, or should not be opened, by what is wrong."""
+    """Files that are no images, or should not be opened, by what is wrong."""
     whole = picture(folder, "whole.png").read_bytes()
     noise().save(folder / "whole.jpg")
     contents = {
@@ -197,7 +197,7 @@ def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
     bad = [pair(path, BOXES[0], id=name) for name, path in paths.items()]
     good = pair(picture(tmp_path), BOXES[0], id="good")
     for cache in (None, tmp_path / "cache"):
-        with pytest.warns(UserWarning, match=rf"^{len(bad)} pictures can't be read; .* no region vector") as told:
+        with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read; .* no region vector") as told:
             found = CROPS.attach([*bad, good], cache, progress=False)
         assert "truncated (" in str(told[0].message)
         assert [row is None for row in regions(found)] == [True] * len(bad) + [False]
@@ -206,7 +206,7 @@ def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
 
 def test_unreadable_pictures_without_boxes_are_counted_too(tmp_path: Path) -> None:
     bad = [pair(path, id=name) for name, path in faulty(tmp_path).items()]
-    with pytest.warns(UserWarning, match=rf"^{len(bad)} pictures can't be read"):
+    with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read"):
         assert CROPS.attach(bad, progress=False) == bad
 
 
@@ -216,12 +216,12 @@ def test_a_decompression_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(OSError, match=r"1.png: .*decompression bomb"):
             open_image(path)
-        with pytest.warns(UserWarning, match=r"^1 pictures can't be read.*decompression bomb"):
+        with pytest.warns(UserWarning, match=r"^1 images can't be read.*decompression bomb"):
             CROPS.attach([pair(path, BOXES[0])], progress=False)
 
 
 def awkward(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Unusual pictures that can be read."""
+    """Unusual images that can be read."""
     for mode, suffix in (("RGBA", "png"), ("P", "gif"), ("CMYK", "jpg"), ("L", "png"), ("1", "png")):
         path = folder / f"{mode}.{suffix}"
         noise(mode=mode).save(path)
@@ -264,7 +264,7 @@ def test_a_wrong_suffix_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_boxes_follow_a_picture_on_its_side(tmp_path: Path, orientation: int) -> None:
-    """Boxes of the upright picture, of the picture as it lies in the file, and of one twice as large."""
+    """Boxes of the upright image, of the image as it lies in the file, and of one twice as large."""
     lying(noise(), tmp_path / "lying.png", orientation)
     (wanted,) = CROPS(noise(), [(3, 5, 17, 21)])
     given: list[tuple[Box, tuple[int, int]]] = [((3, 5, 17, 21), (40, 30)), ((6, 10, 34, 42), (80, 60))]

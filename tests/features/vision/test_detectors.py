@@ -20,7 +20,7 @@ from mnergraph.features.vision.detectors import COCO_LABELS, RCNNDetector
 from mnergraph.features.vision.extractor import ImageEvidence
 
 SMALL = {
-    name: RCNNDetector(name, sides=(32, 64), threshold=0.0, top=4)
+    name: RCNNDetector(name, min_size=32, max_size=64, threshold=0.0, top_k=4)
     for name in (
         "fasterrcnn_mobilenet_v3_large_320_fpn",
         "fasterrcnn_resnet50_fpn_v2",
@@ -55,7 +55,7 @@ def test_final_boxes_and_their_features(name: str) -> None:
         torch.testing.assert_close(boxes, said["boxes"], atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), said["scores"])
         assert [thing.label for thing in seen.objects] == [COCO_LABELS[label] for label in said["labels"]]
-        # the same boxes, scaled to the picture as the net sees it, pooled from its maps
+        # the same boxes, scaled to the image as the net sees it, pooled from its maps
         images, _ = net.transform([image])
         maps = net.backbone(images.tensors)
         height, width = images.image_sizes[0]
@@ -86,13 +86,13 @@ def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
 
 
 def test_threshold_and_top() -> None:
-    (seen,) = replace(MOBILE, top=50).extract([noise()], progress=False)
+    (seen,) = replace(MOBILE, top_k=50).extract([noise()], progress=False)
     everything = seen.objects
     assert everything is not None
     scores = [thing.score for thing in everything]
     assert scores == sorted(scores, reverse=True)
     middle = (scores[0] + scores[-1]) / 2
-    (few,) = replace(MOBILE, top=50, threshold=middle).extract([noise()], progress=False)
+    (few,) = replace(MOBILE, top_k=50, threshold=middle).extract([noise()], progress=False)
     assert few.objects is not None
     assert 0 < len(few.objects) < len(everything)
     assert [thing.score for thing in few.objects] == [score for score in scores if score > middle]
@@ -101,7 +101,7 @@ def test_threshold_and_top() -> None:
 
 
 class Finder(nn.Module):
-    """In place of a detector's network: its final box is where the picture that it gets is red."""
+    """In place of a detector's network: its final box is where the image that it gets is red."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,8 +133,8 @@ class Finder(nn.Module):
 @pytest.mark.parametrize("case", sighting())
 def test_boxes_survive_scaling_rotation_and_padding_to_the_pixel(case: str, tmp_path: Path) -> None:
     path = sighting()[case](tmp_path)
-    extractor = RCNNDetector(sides=(120, 400))  # 40 x 30 becomes 160 x 120, and that is padded to 160 x 128
-    extractor.__dict__["net"] = Finder()
+    extractor = RCNNDetector(min_size=120, max_size=400)  # 40 x 30 becomes 160 x 120, and that is padded to 160 x 128
+    extractor.__dict__["network"] = Finder()
     (seen,) = extractor.extract([path], progress=False)
     assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
 
@@ -145,21 +145,21 @@ def test_names_labels_and_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="detector 'yolo' is not among fasterrcnn_mobilenet_v3_large_320_fpn"):
         RCNNDetector("yolo")
     own = replace(MOBILE, labels=("hat",), seed=1)
-    torch.save({**own.net.state_dict()}, tmp_path / "own.pth")
+    torch.save({**own.network.state_dict()}, tmp_path / "own.pth")
     loaded = replace(own, weights=str(tmp_path / "own.pth"))
     (seen,), (again,) = (list(e.extract([noise()], progress=False)) for e in (own, loaded))
     assert_alike(seen, again)
     assert {thing.label for thing in seen.objects or ()} == {"hat"}
     assert loaded.identity()["weights"] == own.identity()["weights"]
     with pytest.raises(ValueError, match="are not those of fasterrcnn_mobilenet_v3_large_320_fpn"):
-        _ = replace(loaded, labels=()).net
+        _ = replace(loaded, labels=()).network
     with pytest.raises(FileNotFoundError, match=r"neither 'random', 'coco' nor a file of weights; torchvision ha"):
-        _ = RCNNDetector(weights="mine.pth").net
+        _ = RCNNDetector(weights="mine.pth").network
 
 
 def test_a_strip_is_unfit() -> None:
     seen = list(MOBILE.extract([Image.new("RGB", (12_000, 1)), noise()], progress=False))
-    assert seen[0].fault is not None
-    assert seen[0].fault.kind == "unfit"
-    assert "12000 x 1 pixels" in seen[0].fault.detail
+    assert seen[0].issue is not None
+    assert seen[0].issue.code == "unfit"
+    assert "12000 x 1 pixels" in seen[0].issue.detail
     assert seen[1].objects

@@ -44,7 +44,7 @@ def alike(one: ImageEvidence, other: ImageEvidence) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -> None:
-    extractor = DETRDetector(folders[kind], threshold=0.05, top=100)
+    extractor = DETRDetector(folders[kind], threshold=0.05, top_k=100)
     found = list(extractor.extract(PICTURES, progress=False))
     model = hf.AutoModelForObjectDetection.from_pretrained(folders[kind]).eval()
     processor = hf.AutoImageProcessor.from_pretrained(folders[kind])
@@ -73,9 +73,9 @@ def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
-    extractor = DETRDetector(folders[kind], threshold=0.05, top=5)
+    extractor = DETRDetector(folders[kind], threshold=0.05, top_k=5)
     pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
-    if kind == "yolos":  # a tiny one knows pictures of one shape
+    if kind == "yolos":  # a tiny one knows images of one shape
         pictures = PICTURES
     for picture, seen in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
         (alone,) = extractor.extract([picture], progress=False)
@@ -85,13 +85,13 @@ def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
 
 
 def test_threshold_and_top(folders: dict[str, str]) -> None:
-    everything = DETRDetector(folders["detr"], threshold=0.0, top=100)
+    everything = DETRDetector(folders["detr"], threshold=0.0, top_k=100)
     (seen,) = everything.extract(PICTURES[:1], progress=False)
     assert seen.objects is not None
     scores = [thing.score for thing in seen.objects]
     assert len(scores) == 7
     assert scores == sorted(scores, reverse=True)
-    (few,) = replace(everything, top=3).extract(PICTURES[:1], progress=False)
+    (few,) = replace(everything, top_k=3).extract(PICTURES[:1], progress=False)
     alike(few, replace(seen, objects=seen.objects[:3]))
     (sure,) = replace(everything, threshold=(scores[3] + scores[4]) / 2).extract(PICTURES[:1], progress=False)
     alike(sure, replace(seen, objects=seen.objects[:4]))
@@ -101,12 +101,12 @@ def test_threshold_and_top(folders: dict[str, str]) -> None:
 
 def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> None:
     crops = RegionEncoder(size=32, seed=2)
-    extractor = DETRDetector(folders["detr"], threshold=0.05, top=3, crops=crops)
+    extractor = DETRDetector(folders["detr"], threshold=0.05, top_k=3, region_encoder=crops)
     paths = []
     for place, picture in enumerate(PICTURES):
         picture.save(tmp_path / f"{place}.png")
         paths.append(tmp_path / f"{place}.png")
-    plain = DETRDetector(folders["detr"], threshold=0.05, top=3).extract(paths, progress=False)
+    plain = DETRDetector(folders["detr"], threshold=0.05, top_k=3).extract(paths, progress=False)
     for picture, seen, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
         assert seen.objects == bare.objects
         assert seen.objects
@@ -116,13 +116,13 @@ def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> No
     (nothing,) = replace(extractor, threshold=0.999).extract(paths[:1], progress=False)
     assert nothing.objects == ()
     assert extractor.name.endswith("detr-top3-resnet18-random-seed2-32px")
-    told = extractor.identity()["settings"]["crops"]
+    told = extractor.identity()["settings"]["region_encoder"]
     assert told == crops.identity()
     assert "batch_size" not in told["settings"]
 
 
 class Finder(nn.Module):
-    """In place of a detector: one query finds where the picture that it gets is red, the others nothing."""
+    """In place of a detector: one query finds where the image that it gets is red, the others nothing."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Finder(nn.Module):
 @pytest.mark.parametrize("case", sighting())
 def test_boxes_survive_scaling_and_rotation_to_the_pixel(case: str, folders: dict[str, str], tmp_path: Path) -> None:
     extractor = DETRDetector(folders["detr"])
-    extractor.__dict__["net"] = Finder(extractor.net.config)
+    extractor.__dict__["network"] = Finder(extractor.network.config)
     # 40 x 30 becomes 85 x 64
     (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
     assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
@@ -159,15 +159,15 @@ def test_boxes_survive_scaling_and_rotation_to_the_pixel(case: str, folders: dic
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"):
-        _ = DETRDetector(str(tmp_path / "nowhere")).net
+        _ = DETRDetector(str(tmp_path / "nowhere")).network
     tower = tinies.tower("clip", tmp_path / "clip")
     with pytest.raises(OSError, match="no object detector at"):
-        _ = DETRDetector(tower).net
+        _ = DETRDetector(tower).network
 
 
 def test_a_strip_stops_nothing(folders: dict[str, str]) -> None:
     extractor = DETRDetector(folders["detr"], threshold=0.0)
     strip, good = extractor.extract([Image.new("RGB", (12_000, 1)), PICTURES[0]], progress=False)
-    assert strip.fault is not None
-    assert strip.fault.kind in ("unfit", "tiny")
+    assert strip.issue is not None
+    assert strip.issue.code in ("unfit", "tiny")
     assert good.objects

@@ -1,4 +1,4 @@
-"""The interface: every picture has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
+"""The interface: every image has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from wild import noise, wild
 
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.backbones import BackboneGrid
-from mnergraph.features.vision.extractor import Extractor, ImageEvidence, Item
-from mnergraph.features.vision.image_io import UNUSABLE, summary
+from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
+from mnergraph.features.vision.image_io import UNUSABLE, summarize_issues
 from mnergraph.pair import DetectedObject, Pair
 
 SMALL = BackboneGrid("resnet18", size=32)
@@ -27,9 +27,9 @@ SMALL = BackboneGrid("resnet18", size=32)
 
 @dataclass(frozen=True)
 class Means(Extractor):
-    """The mean colour of a picture in its own size; one caption per phrase."""
+    """The mean colour of an image in its own size; one caption per phrase."""
 
-    reads_phrases = True
+    needs_phrases = True
     scale: float = 1.0
 
     @property
@@ -37,17 +37,17 @@ class Means(Extractor):
         return "means"
 
     @cached_property
-    def net(self) -> nn.Module:
+    def network(self) -> nn.Module:
         return nn.Identity()
 
-    def prepare(self, picture: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
-        if picture.width > 10_000:
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase]) -> dict[str, Tensor]:
+        if image.width > 10_000:
             raise ValueError("too wide for me")
-        return {"pixels": pixels.pil_to_tensor(picture)}
+        return {"pixels": pixels.pil_to_tensor(image)}
 
-    def compute(self, batch: Mapping[str, Tensor], items: Sequence[Item]) -> list[ImageEvidence]:
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         assert len({item.size for item in items}) == 1
-        means = self.net(batch["pixels"].float()).mean((2, 3)) * self.scale
+        means = self.network(batch["pixels"].float()).mean((2, 3)) * self.scale
         told = [" ".join(phrase.text for phrase in item.phrases) for item in items]
         return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, told, strict=True)]
 
@@ -57,20 +57,20 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
     names = {path.stem: path for path in (tmp_path / "images").iterdir()}
     paths = [names.get(id, tmp_path / "images" / f"{id}.jpg") for id in kinds]
     for workers in (0, 2):
-        found = list(Means().extract(paths, batch_size=3, workers=workers, progress=False))
+        found = list(Means().extract(paths, batch_size=3, num_workers=workers, progress=False))
         kinds["wide"] = "unfit"
-        assert [one.fault and one.fault.kind for one in found] == list(kinds.values())
+        assert [one.issue and one.issue.code for one in found] == list(kinds.values())
         for path, one, kind in zip(paths, found, kinds.values(), strict=True):
             if kind in UNUSABLE:
-                assert one == ImageEvidence(fault=one.fault)
+                assert one == ImageEvidence(issue=one.issue)
             else:
                 assert one.size is not None
                 assert one.pooled is not None
                 with Image.open(path) as picture:
                     sides = set(picture.size)
                 assert set(one.size) == sides
-        told = summary(one.fault for one in found)
-        assert "3 corrupt (truncated, or no picture at all): truncated, text, program\n" in told
+        told = summarize_issues(one.issue for one in found)
+        assert "3 corrupt (truncated, or not an image): truncated, text, program\n" in told
         assert "1 unfit" in told
 
 
@@ -93,7 +93,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{seed}.png")
     paths[2] = str(paths[2])
     alone = list(SMALL.extract(paths, batch_size=2, progress=False))
-    beside = list(SMALL.extract(paths, batch_size=2, workers=2, progress=False))
+    beside = list(SMALL.extract(paths, batch_size=2, num_workers=2, progress=False))
     for one, other in zip(alone, beside, strict=True):
         torch.testing.assert_close(one.grid, other.grid)
         torch.testing.assert_close(one.pooled, other.pooled)
@@ -114,7 +114,7 @@ def test_results_can_be_trained_on() -> None:
     assert found.grid is not None
     assert not found.grid.is_inference()
     (found.grid * torch.ones(512, requires_grad=True)).sum().backward()
-    assert not any(weight.requires_grad for weight in SMALL.net.parameters())
+    assert not any(weight.requires_grad for weight in SMALL.network.parameters())
 
 
 def test_the_bar_counts_pictures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +136,7 @@ def test_on_a_gpu() -> None:
 def test_phrases_where_they_fit() -> None:
     with pytest.raises(ValueError, match="BackboneGrid reads no phrases; a grounder does"):
         SMALL.extract([noise()], [[]])
-    with pytest.raises(ValueError, match="2 sequences of phrases for 1 pictures"):
+    with pytest.raises(ValueError, match="2 sequences of phrases for 1 images"):
         Means().extract([noise()], [[], []])
 
 
@@ -171,7 +171,7 @@ def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
 
 def test_a_worker_gets_no_network() -> None:
     extractor = BackboneGrid("resnet18", size=32)
-    assert extractor.net is not None
+    assert extractor.network is not None
     assert len(pickle.dumps(extractor)) < 1000
     assert pickle.loads(pickle.dumps(extractor)) == extractor
 

@@ -18,7 +18,7 @@ from wild import noise
 from mnergraph.features.text.noun_chunks import Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.extractor import ImageEvidence
-from mnergraph.features.vision.grounding import GENERAL, PhraseGrounder
+from mnergraph.features.vision.grounding import GENERIC_QUERIES, PhraseGrounder
 from mnergraph.graph import Grounded
 from mnergraph.pair import Pair
 
@@ -62,7 +62,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
     """Phrase, span, score and box by a plain call of the model with a plain text."""
     processor = hf.AutoProcessor.from_pretrained(folder)
     model = hf.AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
-    asked = [*phrases, *(Phrase(word) for word in GENERAL)]
+    asked = [*phrases, *(Phrase(word) for word in GENERIC_QUERIES)]
     found = []
     if kind == "grounding dino":
         texts = [phrase.text.lower().strip(".?") for phrase in asked]
@@ -97,7 +97,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("most", [1, 3])
 def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, str]) -> None:
-    extractor = PhraseGrounder(folders[kind], threshold=0.0, per_phrase=most)
+    extractor = PhraseGrounder(folders[kind], threshold=0.0, top_k_per_phrase=most)
     found = list(extractor.extract(PICTURES[:3], PHRASES[:3], progress=False))
     for picture, phrases, seen in zip(PICTURES, PHRASES, found, strict=False):
         wanted = plain(kind, folders[kind], picture, phrases, most)
@@ -126,7 +126,7 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
     """The tiny model reads 32 pieces: with the general words, six phrases of ten letters are three texts."""
     many = [Phrase(letter * 10, (place, place + 1)) for place, letter in enumerate("uvwxyz")]
     extractor = PhraseGrounder(folders["grounding dino"], threshold=0.0)
-    made = extractor.prepare(PICTURES[0], many)
+    made = extractor.preprocess(PICTURES[0], many)
     assert made["input_ids"].shape == (3, 32)
     owners = made["owners"]
     assert sorted(set(owners.flatten().tolist())) == [-1, *range(10)]
@@ -137,8 +137,8 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
     assert {thing.span for thing in seen.objects} <= {(n, n + 1) for n in range(6)} | {None}
     # what a text of its own says of the phrases that stand in it
     for row in held:
-        texts = [[*many, *map(Phrase, GENERAL)][number] for number in sorted(row)]
-        (own,) = replace(extractor, general=()).extract(PICTURES[:1], [texts], progress=False)
+        texts = [[*many, *map(Phrase, GENERIC_QUERIES)][number] for number in sorted(row)]
+        (own,) = replace(extractor, generic_queries=()).extract(PICTURES[:1], [texts], progress=False)
         assert own.objects is not None
         mine = {thing.label: thing for thing in own.objects}
         for thing in seen.objects:
@@ -146,11 +146,11 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
                 assert thing.score == pytest.approx(mine[thing.label].score, abs=1e-5)
                 assert thing.box == pytest.approx(mine[thing.label].box, abs=1e-3)
     (endless,) = extractor.extract(PICTURES[:1], [[Phrase("v" * 99, (0, 1))]], progress=False)
-    assert endless.fault is None
+    assert endless.issue is None
 
 
 def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: Path) -> None:
-    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, crops=RegionEncoder(size=32))
+    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, region_encoder=RegionEncoder(size=32))
     PICTURES[0].save(tmp_path / "1.png")
     (seen,) = extractor.extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
     assert seen.objects is not None
@@ -162,11 +162,11 @@ def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: P
     middle = (scores[1] + scores[2]) / 2
     (few,) = replace(extractor, threshold=middle).extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
     assert few.objects == seen.objects[:2]
-    (bare,) = replace(extractor, general=()).extract([tmp_path / "1.png"], progress=False)
+    (bare,) = replace(extractor, generic_queries=()).extract([tmp_path / "1.png"], progress=False)
     assert bare.objects == ()
     (general,) = extractor.extract([tmp_path / "1.png"], progress=False)
     assert general.objects is not None
-    assert {thing.label for thing in general.objects} <= set(GENERAL)
+    assert {thing.label for thing in general.objects} <= set(GENERIC_QUERIES)
     assert all(thing.span is None for thing in general.objects)
 
 
@@ -175,7 +175,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     words = ("a", "dog", "and", "the", "crowd")
     phrases = noun_phrases(words, RuleChunker())
     assert [phrase.words for phrase in phrases] == [(0, 2), (3, 5)]
-    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, general=("person",))
+    extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, generic_queries=("person",))
     (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
     pair = seen.attach_to(Pair(words))
     from mnergraph.graph import Relation, Schema
@@ -189,7 +189,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
 
 
 class Finder(nn.Module):
-    """In place of OWL: its second patch finds, for every phrase, where the picture that it gets is red."""
+    """In place of OWL: its second patch finds, for every phrase, where the image that it gets is red."""
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
         height, width = pixel_values.shape[-2:]
@@ -205,8 +205,8 @@ class Finder(nn.Module):
 def test_boxes_survive_letterboxing_and_rotation_to_the_pixel(
     case: str, folders: dict[str, str], tmp_path: Path
 ) -> None:
-    extractor = PhraseGrounder(folders["owlv2"], general=("hat",))
-    extractor.__dict__["net"] = Finder()
+    extractor = PhraseGrounder(folders["owlv2"], generic_queries=("hat",))
+    extractor.__dict__["network"] = Finder()
     # 40 x 30 lies in a square of 40, which becomes 64
     (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
     assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.7)]
@@ -217,5 +217,5 @@ def test_what_does_not_ground(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is of type detr; what grounds is of grounding-dino, mm-grounding"):
         _ = PhraseGrounder(detector).prompt
     with pytest.raises(OSError, match="no zero-shot object detector at"):
-        _ = PhraseGrounder(str(tmp_path / "nowhere")).net
+        _ = PhraseGrounder(str(tmp_path / "nowhere")).network
     assert PhraseGrounder("google/owlv2-base").name == "google--owlv2-base-1-per-phrase"

@@ -1,4 +1,4 @@
-"""Pictures in the wild: every kind has its declared outcome, and boxes follow the pixels."""
+"""Images in the wild: every kind has its declared outcome, and boxes follow the pixels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from wild import lying, noise, wild
 from mnergraph.data import check_image, image_path_of, verify
 from mnergraph.features.vision.image_io import (
     HANDLED,
-    KINDS,
-    ODD,
+    ISSUE_CODES,
     UNUSABLE,
+    USABLE,
     ImageError,
     ImageIssue,
-    Picture,
+    LoadedImage,
     open_image,
-    summary,
+    summarize_issues,
 )
 
 
@@ -30,7 +30,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 def test_every_wild_picture_has_its_outcome(tmp_path: Path) -> None:
     kinds = wild(tmp_path / "images")
-    assert {kind for kind in kinds.values() if kind} | {"unfit"} == set(KINDS)
+    assert {kind for kind in kinds.values() if kind} | {"unfit"} == set(ISSUE_CODES)
     for id, kind in kinds.items():
         if kind == "refused":
             with pytest.raises(ValueError, match="leads out of"):
@@ -40,15 +40,15 @@ def test_every_wild_picture_has_its_outcome(tmp_path: Path) -> None:
         if kind in UNUSABLE:
             with pytest.raises(ImageError) as caught:
                 open_image(path, id)
-            fault: ImageIssue | None = caught.value.fault
+            fault: ImageIssue | None = caught.value.issue
             assert isinstance(caught.value, OSError)
-            assert not caught.value.fault.usable
+            assert not caught.value.issue.usable
         else:
             opened = open_image(path, id)
-            fault = opened.fault
+            fault = opened.issue
             assert opened.image.mode == "RGB"
             assert fault is None or fault.usable
-        assert (fault and fault.kind) == kind, id
+        assert (fault and fault.code) == kind, id
         assert check_image(path, id) == fault
         assert fault is None or fault.id == id
 
@@ -58,35 +58,35 @@ def test_verify_data_lists_every_one(tmp_path: Path) -> None:
     posts = "\n\n".join(f"IMGID:{id}\nword\tO" for id in kinds)
     (tmp_path / "train.txt").write_text(posts + "\n", encoding="utf-8")
     report = verify(tmp_path, progress=False)
-    assert {fault.id: fault.kind for fault in report.pictures} == {id: kind for id, kind in kinds.items() if kind}
+    assert {fault.id: fault.code for fault in report.image_issues} == {id: kind for id, kind in kinds.items() if kind}
     listed = {line.split()[2].rstrip(":") for line in report.notes}
     assert listed == set(HANDLED)
-    assert not any(f"pictures {kind}" in line for kind in HANDLED for line in report.problems)
+    assert not any(f"images {kind}" in line for kind in HANDLED for line in report.problems)
     assert "\nhandled:\n- " in str(report)
 
 
 def test_the_documents_table_is_the_codes() -> None:
     page = (Path(__file__).parents[3] / "docs" / "features.md").read_text(encoding="utf-8")
-    outcomes = {"gives nothing": UNUSABLE, "used, and told": ODD, "handled": HANDLED}
+    outcomes = {"gives nothing": UNUSABLE, "used, and told": USABLE, "handled": HANDLED}
     rows = [f"| {kind} | {outcome} | {why} |" for outcome, of in outcomes.items() for kind, why in of.items()]
     assert "\n".join(["|---|---|---|", *rows, ""]) in page
 
 
 def test_the_summary_counts_them() -> None:
     faults = [ImageIssue(str(i), "html", "a page") for i in range(4)]
-    told = summary([None, ImageIssue("9", "turned", "on its side"), *faults])
+    told = summarize_issues([None, ImageIssue("9", "turned", "on its side"), *faults])
     assert told.split("\n") == [
-        "4 html (a web page saved as a picture): 0, 1, 2, ...",
-        f"1 turned ({KINDS['turned']})",
+        "4 html (a web page saved as an image): 0, 1, 2, ...",
+        f"1 turned ({ISSUE_CODES['turned']})",
     ]
-    assert summary([None]) == ""
+    assert summarize_issues([None]) == ""
 
 
 def test_an_error_survives_the_way_out_of_a_worker(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "none.png", "7")
     again = pickle.loads(pickle.dumps(caught.value))
-    assert again.fault == caught.value.fault
+    assert again.issue == caught.value.issue
     assert str(again) == str(caught.value)
     with pytest.raises(ImageError, match="null"):
         open_image("a\0b")
@@ -116,7 +116,7 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
 
 def test_damaged_exif_costs_nothing(tmp_path: Path) -> None:
     noise().save(tmp_path / "1.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert open_image(tmp_path / "1.jpg").fault is None
+    assert open_image(tmp_path / "1.jpg").issue is None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -124,7 +124,7 @@ def test_upright(tmp_path: Path, orientation: int) -> None:
     opened = open_image(lying(noise(), tmp_path / "1.png", orientation))
     assert opened.orientation == orientation
     assert np.array_equal(pixels(opened.image), pixels(noise()))
-    assert (opened.fault and opened.fault.kind) == (None if orientation == 1 else "turned")
+    assert (opened.issue and opened.issue.code) == (None if orientation == 1 else "turned")
 
 
 # --- boxes -----------------------------------------------------------------------------------------------
@@ -144,12 +144,12 @@ def test_boxes_turn_with_the_picture_to_the_pixel(tmp_path: Path, orientation: i
     opened = open_image(path)
     assert opened.boxes([found], size) == [(3, 5, 17, 21)]
     assert opened.boxes([(3, 5, 17, 21)], (40, 30)) == [(3, 5, 17, 21)]
-    # given of a picture of twice the size, lying as the file does
+    # given of an image of twice the size, lying as the file does
     double = tuple(2 * float(edge) for edge in found)
     assert opened.boxes([double], (60, 80)) == [(3, 5, 17, 21)]  # type: ignore[list-item]
 
 
 def test_boxes_of_another_size_are_scaled() -> None:
-    opened = Picture(noise(40, 30))
+    opened = LoadedImage(noise(40, 30))
     assert opened.boxes([(8, 10, 40, 60)], (80, 60)) == [(4, 5, 20, 30)]
     assert opened.boxes([(8, 10, 40, 60)], None) == [(8, 10, 40, 60)]

@@ -20,7 +20,7 @@ from mnergraph.pair import Pair
 
 def vectors() -> WordVectors:
     torch.manual_seed(0)
-    return random_vectors(["Paris", "in", "rain", "person", "é"], 6, at_least=1)
+    return random_vectors(["Paris", "in", "rain", "person", "é"], 6, min_count=1)
 
 
 def graph_of(posts: list[Pair], encoder: WordVectors, schema: Schema = SCHEMA) -> GraphState:
