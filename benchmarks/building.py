@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ from mnergraph.features.text.encoder import Encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import Pair
-from mnergraph.training.build import text_encoder, widths
+from mnergraph.training.build import build_model, parameters_of, text_encoder
 
 
 def build(
@@ -40,9 +39,10 @@ def build(
     if experiment.model not in MODELS:
         raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
     kind = cast(Callable[..., Tagger], MODELS[experiment.model])
-    arguments = from_data(kind, splits["train"])
-    if experiment.object_labels is not None and "label_features" in inspect.signature(kind).parameters:
-        arguments["label_features"] = experiment.object_labels
+    arguments = checked(experiment)
+    if experiment.object_labels is not None and "label_features" in parameters_of(kind):
+        arguments = {"label_features": experiment.object_labels, **arguments}
+    nearest_words = None
     if experiment.similar:
         if word_vectors is None:
             raise ValueError(
@@ -51,32 +51,15 @@ def build(
             )
         from mnergraph.features.text.nearest_words import NearestWords
 
-        arguments["nearest_words"] = NearestWords.from_file(
+        nearest_words = NearestWords.from_file(
             word_vectors,
             _words(chain.from_iterable(splits.values())),
             k=experiment.similar,
             cache=cache,
-            progress=experiment.loop.progress,
+            progress=experiment.trainer.progress,
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
-    return kind(encoder, labels, **{**arguments, **checked(experiment)})
-
-
-def from_data(kind: Callable[..., Tagger], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The arguments of a model that follow from the posts it learns from, as far as it takes them.
-
-    ``image_dim`` is the width of the pictures' vectors and ``region_dim`` that of the objects'.
-
-    Raises:
-        ValueError: when the model needs one that no post has.
-    """
-    takes, there = inspect.signature(kind).parameters, widths(pairs)
-    found = {name: width for name, width in there.items() if name in takes}
-    for name in ("image_dim", "region_dim"):
-        if name in takes and name not in found and takes[name].default is not None:
-            what = "vector of its picture" if name == "image_dim" else "region vector"
-            raise ValueError(f"{kind.__name__} needs {name}, and no post to learn from has a {what}")
-    return found
+    return build_model(kind, encoder, labels, splits["train"], nearest_words=nearest_words, arguments=arguments)
 
 
 def checked(experiment: Experiment) -> dict[str, Any]:

@@ -69,9 +69,9 @@ class Experiment:
         source: where the hyper-parameters and the reported figures stand.
         encoder: name or folder of the text encoder, or tiny-random; for the models that read word vectors, a
             file of them, or random:WIDTH.
-        arguments: of the model, beside those that follow from the data (`benchmarks.building.from_data`).
-        optimisation: how weights learn.
-        loop: how long and on what; its seed is replaced by each seed in turn.
+        arguments: of the model, beside those that follow from the data (`mnergraph.training.build.build_model`).
+        optimizer: how weights learn.
+        trainer: how long and on what; its seed is replaced by each seed in turn.
         image: what the model gets of the whole picture: nothing, one ``vector``, or a ``grid`` of vectors.
         image_features: what these are: of the ``file`` features.safetensors; of a ``backbone`` (see ``map``);
             or of the ``caption``, read by a frozen text encoder before training (its embedding is the
@@ -97,8 +97,8 @@ class Experiment:
     source: str
     encoder: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    optimisation: OptimizerConfig = OptimizerConfig()
-    loop: TrainerConfig = TrainerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    trainer: TrainerConfig = TrainerConfig()
     image: Literal["none", "vector", "grid"] = "none"
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None

@@ -42,7 +42,7 @@ def main(
     tagger = MODELS[model](random_encoder(*SHAPES[shape]), LABELS).eval()
     pairs = some_posts(posts)
     reader = mnergraph.pipeline(tagger, batch_size=batch)
-    silent = mnergraph.pipeline(tagger, batch_size=batch, support=False)
+    silent = mnergraph.pipeline(tagger, batch_size=batch, return_boxes=False)
 
     def bare(size: int) -> None:
         for begin in range(0, posts, size):

@@ -104,7 +104,7 @@ def _split(
 
 def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) -> dict[str, list[Pair]]:
     """The posts with the region vectors and the picture's vectors that the experiment asks for."""
-    progress = experiment.loop.progress
+    progress = experiment.trainer.progress
     if experiment.regions is not None:
         if all(pair.image_path is None for pair in splits["train"]):
             raise ValueError(

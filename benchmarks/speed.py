@@ -171,7 +171,7 @@ def posts_for(experiment: Experiment, count: int, lengths: Sequence[int]) -> lis
 
 def model_for(experiment: Experiment, posts: Sequence[Pair], size: tuple[int, int, int]) -> Tagger:
     """The system over a random text encoder of this shape, or over word vectors where it reads such."""
-    quiet = replace(experiment, loop=replace(experiment.loop, progress=False))
+    quiet = replace(experiment, trainer=replace(experiment.trainer, progress=False))
     words = experiment.encoder.startswith("random:")
     encoder = text_encoder(experiment.encoder, posts) if words else random_encoder(*size)
     with tempfile.TemporaryDirectory() as folder:

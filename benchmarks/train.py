@@ -88,18 +88,17 @@ def train(
 def one_run(experiment: Experiment, posts: Posts, seed: int, word_vectors: Path | None = None) -> dict[str, Any]:
     """Trains with one seed; scores on dev and test, and the entities of every test post."""
     began = time.perf_counter()
-    splits, loop = posts.splits, replace(experiment.loop, seed=seed)
+    splits, trainer = posts.splits, replace(experiment.trainer, seed=seed)
     lightning.seed_everything(seed, verbose=False)
     model = build(experiment, splits, posts.labels, word_vectors=word_vectors, cache=posts.cache)
     with tempfile.TemporaryDirectory() as folder:
-        how = {"optimisation": experiment.optimisation, "loop": loop}
-        fit(model, splits["train"], splits["valid"], Path(folder), **how)
+        fit(model, splits["train"], splits["valid"], Path(folder), optimizer=experiment.optimizer, trainer=trainer)
     trained = time.perf_counter()
-    if torch.cuda.is_available() and loop.accelerator != "cpu":
+    if torch.cuda.is_available() and trainer.accelerator != "cpu":
         model.to("cuda")
     found: dict[str, Scores] = {}
     for name in ("valid", "test"):
-        found[name], tags = evaluate(model, splits[name], progress=loop.progress)
+        found[name], tags = evaluate(model, splits[name], progress=trainer.progress)
     right, predicted, gold = counts([pair.labels or () for pair in splits["test"]], tags).T
     print(f"{experiment.data} {experiment.system} seed {seed}:\n{found['test'].table()}", flush=True)
     return {
@@ -137,7 +136,7 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     for name in ("source", "reported", "transferred", "ablations"):
         del kept[name]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
-        del kept["loop"][name]
+        del kept["trainer"][name]
     return kept
 
 

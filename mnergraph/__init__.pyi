@@ -15,8 +15,9 @@ from .models.base import load as load
 from .models.registry import MODELS as MODELS
 from .pair import DetectedObject as DetectedObject
 from .pair import Pair as Pair
-from .pair import Post as Post
 from .training import OptimizerConfig as OptimizerConfig
 from .training import TrainerConfig as TrainerConfig
 from .training import evaluate as evaluate
 from .training import fit as fit
+
+__version__: str

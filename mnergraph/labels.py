@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from seqeval.metrics.sequence_labeling import get_entities
-
 OUTSIDE = "O"
 
 
@@ -50,14 +48,12 @@ def tags_to_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
     Lenient (what papers report, seqeval's default): an ``I-T`` that continues nothing opens a span.
     Strict: such an orphan belongs to no span, and only ``B-T`` opens one.
     """
-    if not strict:
-        return [Span(start, end + 1, kind) for kind, start, end in get_entities(list(tags))]
     found: list[Span] = []
     for position, tag in enumerate(tags):
-        if tag.startswith("B-"):
-            found.append(Span(position, position + 1, tag[2:]))
-        elif tag.startswith("I-") and found and found[-1][1:] == (position, tag[2:]):
+        if tag.startswith("I-") and found and found[-1][1:] == (position, tag[2:]):
             found[-1] = found[-1]._replace(end=position + 1)
+        elif tag.startswith("B-") or (tag.startswith("I-") and not strict):
+            found.append(Span(position, position + 1, tag[2:]))
     return found
 
 

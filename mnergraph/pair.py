@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
+from mnergraph.features.text.tweet_tokenizer import split_words
 
-from mnergraph.features.text.tweet_tokenizer import Word, split_words
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Box = tuple[float, float, float, float]
 
@@ -35,6 +37,13 @@ class DetectedObject:
     region: Tensor | None = field(default=None, compare=False, repr=False)
 
 
+class SourceText(NamedTuple):
+    """The plain text that words were split from, and each word's half-open span of characters in it."""
+
+    text: str
+    offsets: tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Pair:
     """A post: its words, and any, all or none of labels, picture, objects, caption and features.
@@ -49,7 +58,8 @@ class Pair:
         caption: one sentence on what the picture shows.
         image_features: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
-        extra: data of your own by name, which node types and heads of your own read.
+        source: the text that the words were split from; None where there is none but the words.
+        extra: further data under names of one's own, for node types, heads and results of one's own.
     """
 
     words: tuple[str, ...]
@@ -61,6 +71,7 @@ class Pair:
     caption: str | None = None
     image_features: Tensor | None = field(default=None, compare=False, repr=False)
     entities: tuple[tuple[int, int], ...] = ()
+    source: SourceText | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,60 +83,84 @@ class Pair:
         for start, end in (*spans, *self.entities):
             if not 0 <= start < end <= len(self.words):
                 raise ValueError(f"post {self.id!r}: span {start}:{end} leaves its {len(self.words)} words")
+        if self.source is not None:
+            text, offsets = self.source
+            if tuple(text[start:end] for start, end in offsets) != self.words:
+                raise ValueError(f"post {self.id!r}: its source {text!r} does not have its words at {offsets}")
+
+    @classmethod
+    def from_text(cls, text: str, **evidence: Any) -> Pair:
+        """Return the pair of a plain text, split into words as the Twitter benchmarks are.
+
+        Args:
+            text: the text.
+            evidence: the pair's other fields.
+
+        Raises:
+            ValueError: when the text holds no word.
+        """
+        words = split_words(text)
+        if not words:
+            raise ValueError(f"post {evidence.get('id', '')!r}: the text {text!r} holds no word")
+        source = SourceText(text, tuple((word.start, word.end) for word in words))
+        return cls(tuple(word.text for word in words), source=source, **evidence)
+
+    @classmethod
+    def from_words(cls, words: Sequence[str], **evidence: Any) -> Pair:
+        """Return the pair of a sentence that is split into words; ``evidence`` are its other fields."""
+        return cls(tuple(words), **evidence)
+
+    @property
+    def text(self) -> str:
+        """The text that the words were split from, or else the words with single spaces between them."""
+        return " ".join(self.words) if self.source is None else self.source.text
+
+    @property
+    def word_offsets(self) -> tuple[tuple[int, int], ...]:
+        """Start and end (exclusive) of every word in `text`, in characters."""
+        if self.source is not None:
+            return self.source.offsets
+        ends = [len(word) for word in self.words]
+        for position in range(1, len(ends)):
+            ends[position] += ends[position - 1] + 1
+        return tuple((end - len(word), end) for word, end in zip(self.words, ends, strict=True))
 
     def without_image(self) -> Pair:
         """The same sentence as a post that has no picture, and nothing that tells of one."""
         return replace(self, image_path=None, size=None, objects=(), caption=None, image_features=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The pair as plain JSON data, without its vectors."""
-        told = _told(self) | {"objects": [_told(thing) for thing in self.objects]}
-        return told | {"image_path": None if self.image_path is None else str(self.image_path)}
+        """Return the pair as plain JSON data, without its tensors and what of ``extra`` is not JSON."""
+        data = _plain_fields(self) | {"objects": [_plain_fields(item) for item in self.objects]}
+        extra = {name: value for name, value in self.extra.items() if _is_json(value)}
+        image = None if self.image_path is None else str(self.image_path)
+        return data | {"image_path": image} | ({"extra": extra} if extra else {})
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Pair:
-        """The pair of `to_dict`."""
-        told = {name: _to_tuples(value) for name, value in saved.items() if name != "objects"}
-        things = [{name: _to_tuples(value) for name, value in thing.items()} for thing in saved["objects"]]
-        told["image_path"] = None if saved["image_path"] is None else Path(saved["image_path"])
-        return cls(**told, objects=tuple(DetectedObject(**thing) for thing in things))
+        """Return the pair of `to_dict`."""
+        data = {name: _to_tuples(value) for name, value in saved.items() if name not in ("objects", "extra")}
+        objects = [{name: _to_tuples(value) for name, value in item.items()} for item in saved["objects"]]
+        data["image_path"] = None if saved["image_path"] is None else Path(saved["image_path"])
+        if data.get("source") is not None:
+            data["source"] = SourceText(*data["source"])
+        return cls(**data, objects=tuple(DetectedObject(**item) for item in objects), extra=saved.get("extra", {}))
 
 
-def _told(thing: DetectedObject | Pair) -> dict[str, Any]:
-    """The fields that are no vectors."""
-    return {entry.name: getattr(thing, entry.name) for entry in fields(thing) if entry.compare}
+def _plain_fields(item: DetectedObject | Pair) -> dict[str, Any]:
+    """The fields that are neither tensors nor extra data, without a source text that is not there."""
+    values = {entry.name: getattr(item, entry.name) for entry in fields(item) if entry.compare}
+    return {name: value for name, value in values.items() if name != "source" or value is not None}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _to_tuples(value: Any) -> Any:
     """Lists, as JSON has them, as the tuples that they were."""
     return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-@dataclass(frozen=True)
-class Post:
-    """A pair and the text it was made from, with the place of each word in it."""
-
-    pair: Pair
-    text: str
-    words: tuple[Word, ...]
-
-    @classmethod
-    def of_text(cls, text: str, **evidence: Any) -> Post:
-        """A post of plain text, split into words the way the Twitter data is.
-
-        Raises:
-            ValueError: when the text holds no word.
-        """
-        words = tuple(split_words(text))
-        if not words:
-            raise ValueError(f"post {evidence.get('id', '')!r}: the text {text!r} holds no word")
-        return cls(Pair(words=tuple(word.text for word in words), **evidence), text, words)
-
-    @classmethod
-    def of_words(cls, pair: Pair) -> Post:
-        """A post that is words already; its text is the words with single spaces between them."""
-        words, start = [], 0
-        for word in pair.words:
-            words.append(Word(word, start, start + len(word)))
-            start += len(word) + 1
-        return cls(pair, " ".join(pair.words), tuple(words))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, MutableMapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -98,3 +100,21 @@ class Registry(MutableMapping[str, Item], Generic[Item]):
 
 def _short(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+#: The group of entry points whose modules are imported before a command runs.
+PLUGINS = "mnergraph.plugins"
+
+
+def load_plugins(modules: Iterable[str] = ()) -> None:
+    """Import modules by name, the current folder among the places they are looked for, and all entry points.
+
+    Raises:
+        ImportError: for a module that is not there.
+    """
+    for entry in entry_points(group=PLUGINS):
+        entry.load()
+    for module in modules:
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        import_module(module)

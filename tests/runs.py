@@ -30,6 +30,6 @@ def tiny_run(folder: Path) -> Run:
         partial(UMGF, width=16, heads=2, layers=1),
         folder / "out",
         regions=RegionEncoder(size=32),
-        loop=TrainerConfig(epochs=1, batch_size=10, accelerator="cpu", progress=False),
+        trainer=TrainerConfig(epochs=1, batch_size=10, accelerator="cpu", progress=False),
     )
     return Run(folder / "posts", folder / "out", folder / "out" / "model", result)

@@ -45,6 +45,13 @@ def test_spans_of_every_short_sequence(strict: bool) -> None:
             assert tags_to_spans(tags, strict=strict) == plain_spans(tags, strict=strict), tags
 
 
+def test_lenient_spans_are_seqevals() -> None:
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    for tags in itertools.product(TAGS, repeat=5):
+        assert tags_to_spans(tags) == [(start, end + 1, kind) for kind, start, end in get_entities(list(tags))], tags
+
+
 @given(st.lists(st.sampled_from(TAGS), max_size=12))
 def test_round_trip_and_repair(tags: list[str]) -> None:
     mended = fix_bio(tags)

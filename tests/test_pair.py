@@ -10,7 +10,7 @@ import pytest
 import torch
 from fakes import awkward_posts, post
 
-from mnergraph.pair import DetectedObject, Pair
+from mnergraph.pair import DetectedObject, Pair, SourceText
 
 FULL = Pair(
     words=("Ann", "é\u2028"),
@@ -36,8 +36,12 @@ def test_to_json_and_back(pair: Pair) -> None:
 
 
 def test_nothing_but_vectors_is_left_out() -> None:
-    left_out = {entry.name for entry in fields(Pair)} - FULL.to_dict().keys()
-    assert left_out == {"image_features", "extra"}
+    source = SourceText("Ann, é\u2028", ((0, 3), (5, 7)))
+    full = replace(FULL, source=source, extra={"tags": ["#a"], "x": torch.ones(1)})
+    assert {entry.name for entry in fields(Pair)} - full.to_dict().keys() == {"image_features"}
+    assert full.to_dict()["extra"] == {"tags": ["#a"]}, "what is plain JSON"
+    again = Pair.from_dict(json.loads(json.dumps(full.to_dict())))
+    assert (again, dict(again.extra)) == (full, {"tags": ["#a"]})
     assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
 
 
@@ -48,3 +52,17 @@ def test_without_its_picture() -> None:
     assert post(3, 2).without_image() == replace(
         post(3, 0, picture=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}
     )
+
+
+def test_text_and_where_its_words_are() -> None:
+    pair = Pair.from_text("  Ann  saw\tRome! ", id="7", extra={"lines": 2})
+    assert (pair.words, pair.id, pair.extra) == (("Ann", "saw", "Rome", "!"), "7", {"lines": 2})
+    assert [pair.text[start:end] for start, end in pair.word_offsets] == list(pair.words)
+    assert pair.text == "  Ann  saw\tRome! "
+    plain = Pair.from_words(["Ann", "é", "Rome"])
+    assert plain.text == "Ann é Rome"
+    assert plain.word_offsets == ((0, 3), (4, 5), (6, 10))
+    with pytest.raises(ValueError, match="holds no word"):
+        Pair.from_text(" ")
+    with pytest.raises(ValueError, match="does not have its words at"):
+        replace(pair, words=("Ann",))

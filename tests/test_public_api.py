@@ -33,7 +33,7 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     assert isinstance(model.schema, mnergraph.Schema)
 
     loop = TrainerConfig(epochs=1, accelerator="cpu", logger="none", progress=False)
-    fitted = mnergraph.fit(model, pairs, pairs, tmp_path / "run", loop=loop)
+    fitted = mnergraph.fit(model, pairs, pairs, tmp_path / "run", trainer=loop)
     scores, tags = mnergraph.evaluate(fitted, pairs, progress=False)
     assert [len(found) for found in tags] == [3] * 4
     assert mnergraph.score([pair.labels or () for pair in pairs], tags) == scores
@@ -42,7 +42,7 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     assert mnergraph.collate(graphs).num_graphs == 4
     fitted.save_pretrained(tmp_path / "model")
     again = mnergraph.load(tmp_path / "model")
-    posts = [mnergraph.Post.of_text("Ann saw Rome")]
+    posts = [mnergraph.Pair.from_text("Ann saw Rome")]
     assert list(mnergraph.Pipeline(again)(posts)) == list(mnergraph.Pipeline(fitted)(posts))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mnergraph.data.datasets.base import PostDataset
-from mnergraph.inference.processor import Pipeline
-from mnergraph.metrics.scores import Scores
-from mnergraph.models.base import Tagger
-from mnergraph.training.evaluate import evaluate as score_posts
+from mnergraph.cli.inputs import StoreOptions
+
+if TYPE_CHECKING:
+    from mnergraph.data.datasets.base import PostDataset
+    from mnergraph.metrics.scores import Scores
 
 
 def evaluate(
@@ -19,11 +20,10 @@ def evaluate(
     split: str = "test",
     batch_size: int = 32,
     predictions: Path | None = None,
-    stores: tuple[Path, ...] = (),
-    extract: bool = True,
+    sources: StoreOptions = StoreOptions(),
     progress: bool = True,
 ) -> Scores:
-    """Scores a saved model on a split, lenient and strict, over all and per type.
+    """Score a saved model on a split, lenient and strict, over all and per type.
 
     Args:
         model: folder of a saved model, or its name on the hub.
@@ -32,20 +32,24 @@ def evaluate(
         split: train, valid or test.
         batch_size: posts at once.
         predictions: file for the tags: a line per word with word, gold tag and predicted tag.
-        stores: folders of feature stores in which pictures are looked up, made as those of the training were.
-        extract: whether to run the training's extractors on pictures that no store knows.
+        sources: where the features of images come from.
         progress: whether to show a progress bar.
     """
+    from mnergraph.inference.processor import Pipeline
+    from mnergraph.models.base import Tagger
+    from mnergraph.training.evaluate import evaluate as score_posts
+
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split)
-    strange = sorted(set(posts.tags) - set(tagger.labels.tags))
-    if strange:
+    unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
+    if unknown:
         raise ValueError(
-            f"the posts have labels that the model does not know: {', '.join(strange)}; it knows "
+            f"the posts have labels that the model does not know: {', '.join(unknown)}; it knows "
             f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
             "types."
         )
-    pipeline = Pipeline(tagger, stores=(*posts.evidence.stores, *stores), extract=extract)
+    folders = (*posts.evidence.stores, *sources.stores)
+    pipeline = Pipeline(tagger, stores=folders, run_extractors=sources.run_extractors)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:

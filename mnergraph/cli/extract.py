@@ -6,20 +6,20 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Literal
 
 from mnergraph.data.datasets.base import PostFolder
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import image_files, image_path_of
-from mnergraph.explain.plots.detections import plot_detections
 from mnergraph.features.store.entries import from_store_entry, key_of, manifest_of, record_of
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.image_io import ImageIssue, open_image, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SPLITS = ("train", "valid", "test")
 
@@ -120,6 +120,8 @@ def features(
 
 def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Figure:
     """The picture with this id and what the store knows of it: boxes, labels, scores, groundings."""
+    from mnergraph.explain.plots.detections import plot_detections
+
     found = [one for one in wanted if one.id == id]
     if not found:
         raise FileNotFoundError(f"there is no picture of {id!r}; there are {len(wanted)} others")

@@ -1,42 +1,84 @@
-"""Posts that a command is given: one text, or a file with what lies beside it."""
+"""What several commands are given, as one dataclass each: posts, and stores of their images' features."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mnergraph.data.evidence import Evidence
-from mnergraph.data.formats.jsonl import read_posts, require_file
-from mnergraph.pair import Post
+if TYPE_CHECKING:
+    from mnergraph.pair import Pair
 
 
-def load_inputs(
-    text: str | None = None,
-    *,
-    image: Path | None = None,
-    caption: str | None = None,
-    posts: Path | None = None,
-    images: Path | None = None,
-    objects: Path | None = None,
-    captions: Path | None = None,
-    features: Path | None = None,
-) -> list[Post]:
-    """The posts that a command was given: a text and what belongs to it, or a file and what lies beside it.
+@dataclass(frozen=True)
+class Inputs:
+    """The posts of a command: a text and what belongs to it, or a file and what lies in the same folder.
 
-    Raises:
-        ValueError: for neither or both, and for what can't go with the one given.
-        FileNotFoundError: for a file that is not there.
+    Args:
+        text: one post's text.
+        image: its image.
+        caption: one sentence on what the image shows.
+        posts: a file of posts instead: .jsonl, or the CoNLL format.
+        images: folder of the images of a CoNLL file.
+        objects: objects.jsonl of a CoNLL file.
+        captions: captions.jsonl of a CoNLL file.
+        features: features.safetensors of a CoNLL file.
     """
-    if (text is None) == (posts is None):
-        raise ValueError("give either text, with image and caption if there are any, or posts, a file of them")
-    beside_text = {"image": image, "caption": caption}
-    beside_posts = {"images": images, "objects": objects, "captions": captions, "features": features}
-    idle = [name for name, given in (beside_posts if posts is None else beside_text).items() if given is not None]
-    if idle:
-        raise ValueError(f"{', '.join(idle)} can't go with {'text' if posts is None else 'posts'}")
-    if posts is None:
-        picture = None if image is None else require_file(image)
-        return [Post.of_text(text or "", image_path=picture, caption=caption)]
-    if posts.suffix == ".jsonl" and any(beside_posts.values()):
-        raise ValueError(f"images and files of evidence go with the CoNLL format; {posts} names its own in each line")
-    evidence = Evidence(captions, objects, features, caption_phrases=False)
-    return read_posts(posts, images=images, evidence=evidence)
+
+    text: str | None = None
+    image: Path | None = None
+    caption: str | None = None
+    posts: Path | None = None
+    images: Path | None = None
+    objects: Path | None = None
+    captions: Path | None = None
+    features: Path | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that were given."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def load(self) -> list[Pair]:
+        """Return the posts.
+
+        Raises:
+            ValueError: for neither or both, and for what can't go with the one given.
+            FileNotFoundError: for a file that is not there.
+        """
+        from mnergraph.data.evidence import Evidence
+        from mnergraph.data.formats.jsonl import read_posts, require_file
+        from mnergraph.pair import Pair
+
+        if (self.text is None) == (self.posts is None):
+            raise ValueError("give either text, with image and caption if there are any, or posts, a file of them")
+        main, others = ("text", ("image", "caption")) if self.posts is None else ("posts", _CONLL)
+        unused = [name for name in self.given if name != main and name not in others]
+        if unused:
+            raise ValueError(f"{', '.join(unused)} can't go with {main}")
+        if self.text is not None:
+            image = None if self.image is None else require_file(self.image)
+            return [Pair.from_text(self.text, image_path=image, caption=self.caption)]
+        assert self.posts is not None
+        if self.posts.suffix == ".jsonl" and len(self.given) > 1:
+            raise ValueError(
+                f"images and files of evidence go with the CoNLL format; {self.posts} names its own in each line"
+            )
+        evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False)
+        return read_posts(self.posts, images=self.images, evidence=evidence)
+
+
+_CONLL = ("images", "objects", "captions", "features")
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where the features of images come from.
+
+    Args:
+        stores: folders of feature stores in which images are looked up, made as those of the training were.
+        run_extractors: whether to run the training's extractors on images that no store has.
+    """
+
+    stores: tuple[Path, ...] = ()
+    run_extractors: bool = True

@@ -1,132 +1,101 @@
-"""The command line: every option typed, in YAML or as an argument, through jsonargparse."""
+"""The command line: every option typed, in YAML or as an argument, through jsonargparse.
+
+A command's module is imported when the command is chosen, and what it computes with when it runs: names, help and
+lists cost no import of torch.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
-import re
 import sys
 import warnings
-from pathlib import Path
-from typing import NoReturn, TextIO
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, NoReturn, TextIO
 
-from jsonargparse import ArgumentParser, auto_cli
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from tqdm import tqdm
-
-from mnergraph.cli.evaluate import evaluate
-from mnergraph.cli.explain import explain
-from mnergraph.cli.extract import features
 from mnergraph.cli.malloc import disable_malloc_trim
-from mnergraph.cli.predict import predict
-from mnergraph.cli.quickstart import quickstart
-from mnergraph.cli.train import train
-from mnergraph.data.registry import DATASETS
-from mnergraph.data.verify import verify as verify_posts
-from mnergraph.features.vision.registry import EXTRACTORS
-from mnergraph.models.registry import MODELS, SCHEMAS
+from mnergraph.registry import Registry, load_plugins
 
+#: Every command by name.
+COMMANDS: Registry[Callable[..., Any]] = Registry(
+    "command",
+    {
+        "train": ("mnergraph.cli.train:train", "Train a model, choose its checkpoint on dev, score it on test."),
+        "evaluate": ("mnergraph.cli.evaluate:evaluate", "Score a saved model on a split."),
+        "predict": ("mnergraph.cli.predict:predict", "Entities of a text with its image, or of a file of posts."),
+        "explain": ("mnergraph.cli.explain:explain", "Write an HTML page of what a model attended to in posts."),
+        "features": ("mnergraph.cli.extract:features", "Extract the features of a folder of images into a store."),
+        "verify-data": ("mnergraph.cli.verify_data:verify_data", "Counts, checksums and faults of a folder of posts."),
+        "ls": ("mnergraph.cli.ls:ls", "List models, data sets and extractors."),
+        "quickstart": ("mnergraph.cli.quickstart:quickstart", "Make Lookalikes, train two models on it, compare."),
+    },
+)
 
-def verify_data(root: Path, images: Path | None = None, progress: bool = True) -> None:
-    """Counts, checksums, faulty pictures, label faults and leaks between splits of a folder of posts.
-
-    Args:
-        root: the folder, with train.txt, valid.txt, test.txt or some of them.
-        images: folder of the pictures, if it lies elsewhere.
-        progress: whether to show a progress bar.
-    """
-    report = verify_posts(root, images=images, progress=progress)
-    print(report)
-    if report.problems:
-        raise SystemExit(1)
-
-
-def ls() -> None:
-    """Lists models, data sets, extractors and the models' schemas."""
-    print("Models")
-    for name, model in MODELS.items():
-        print(f"  {name:<12} {_first_line(model)}")
-    print("\nData sets")
-    for name, data in DATASETS.items():
-        print(f"  {name:<12} {_first_line(data)}")
-    print("\nExtractors")
-    for name, extractor in EXTRACTORS.items():
-        print(f"  {name:<12} {_first_line(extractor)}")
-    print("\nSchemas")
-    for name, schema in SCHEMAS.items():
-        print(f"  {name}")
-        for line in str(schema).split("\n"):
-            print(f"    {line}")
-
-
-def _first_line(kind: type) -> str:
-    return (kind.__doc__ or "").strip().split("\n")[0]
-
-
-COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "explain": explain,
-    "features": features,
-    "verify-data": verify_data,
-    "ls": ls,
-    "quickstart": quickstart,
-}
-
-
-class Parser(ArgumentParser):
-    """Says a fault of the arguments in one line, and what there is where a name is unknown."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        parser = getattr(ex, "subcommand_parser", None) or self
-        told = " ".join(message.split())
-        unknown = re.search(r'"(?:\w+\.)?(data|model|extractor)":.* import path string: (.*)', told)
-        if unknown:
-            models = [kind.__name__ for kind in MODELS.values()]
-            there = {"data": DATASETS, "model": models, "extractor": EXTRACTORS}[unknown[1]]
-            told = f"there is no {unknown[1]} {unknown[2]!r}; there is {', '.join(there)}"
-        program = parser.prog.replace(" [options]", "")
-        if not program.startswith("mnergraph"):  # the parser of one class's options is named after the script
-            program = "mnergraph"
-        print(f"mnergraph: {told}; see {program} --help", file=sys.stderr)
-        raise SystemExit(2)
-
-
-#: With this in the environment faults and warnings are told with where in the program they arose.
+#: With this in the environment errors and warnings are shown with where in the program they arose.
 TRACEBACK = "MNERGRAPH_TRACEBACK"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command that the arguments name; a fault of the user's is one line and exit status 2."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the command that the arguments name; an error of the user's is one line and exit status 2."""
+    given = _options().parse_args(sys.argv[1:] if arguments is None else arguments)
     disable_malloc_trim()
     debugging = bool(os.environ.get(TRACEBACK))
     formatted, shown = warnings.formatwarning, warnings.showwarning
     try:
         if not debugging:
             warnings.formatwarning, warnings.showwarning = _one_line, _above_bars
-        auto_cli(
-            COMMANDS,
-            args=_class_names(given),
-            as_positional=False,
-            prog="mnergraph",
-            parser_class=Parser,
-        )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        FloatingPointError,
-        MisconfigurationException,
-    ) as fault:
+        from mnergraph.cli.parser import run
+
+        if given.command in ("train", "evaluate", "predict", "explain"):
+            load_plugins(given.modules)
+        run(given.command, COMMANDS[given.command], given.options)
+    except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
             raise
-        told = str(fault.args[0] if isinstance(fault, KeyError) else fault)
-        print(f"mnergraph: {' '.join(told.split())}", file=sys.stderr)
-        raise SystemExit(2) from fault
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(f"mnergraph: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(2) from error
     finally:
         warnings.formatwarning, warnings.showwarning = formatted, shown
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Reports an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"mnergraph: {message}; see mnergraph --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _options() -> argparse.ArgumentParser:
+    """The parser of the command's name; what follows it is the command's own."""
+    parser = _OneLine(
+        prog="mnergraph",
+        description="Multimodal named entity recognition on graphs.",
+        epilog="\n".join(["commands:", *(f"  {name:<14}{COMMANDS.summary(name)}" for name in COMMANDS)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mnergraph {version('mnergraph')}")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module with models, data sets or chunkers of your own, imported before the command; repeatable",
+    )
+    parser.add_argument("command", type=_command, metavar="command", help="one of those below")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the command; see mnergraph <command> --help")
+    return parser
+
+
+def _command(name: str) -> str:
+    try:
+        return COMMANDS.resolve(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _one_line(
@@ -145,24 +114,11 @@ def _above_bars(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Writes a warning so that no progress bar runs into it."""
-    told = warnings.formatwarning(message, category, filename, lineno, line)
-    tqdm.write(told, file=file or sys.stderr, end="")
+    """Write a warning so that no progress bar runs into it."""
+    from tqdm import tqdm
 
-
-def _class_names(arguments: list[str]) -> list[str]:
-    """The arguments, the models that train is given by the papers' names named as the classes are."""
-    if arguments[:1] != ["train"]:
-        return arguments  # elsewhere --model is a folder
-    names = {name: model.__name__ for name, model in MODELS.items()}
-    return [
-        names.get(argument, argument)
-        if before == "--model"
-        else f"--model={names.get(argument.removeprefix('--model='), argument.removeprefix('--model='))}"
-        if argument.startswith("--model=")
-        else argument
-        for before, argument in zip(["", *arguments], arguments, strict=False)
-    ]
+    formatted = warnings.formatwarning(message, category, filename, lineno, line)
+    tqdm.write(formatted, file=file or sys.stderr, end="")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,16 @@ from typing import Any
 import lightning
 
 from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
+from mnergraph.data.processor import Processor, ProcessorConfig
 from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.inference.processor import Pipeline
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.text_only import BERTCRF
 from mnergraph.models.umgf.model import UMGF
-from mnergraph.pair import Pair, Post
+from mnergraph.pair import Pair
+from mnergraph.training.build import build_model
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import evaluate
 from mnergraph.training.fit import fit
@@ -27,7 +29,7 @@ from mnergraph.training.fit import fit
 CROPS = RegionEncoder(backbone="resnet18", weights="random", size=48)
 
 
-OPTIMISATION = OptimizerConfig(encoder_lr=3e-3, lr=3e-3)
+OPTIMIZER = OptimizerConfig(encoder_lr=3e-3, lr=3e-3)
 
 
 UMGF_SETTINGS: dict[str, Any] = {"width": 64, "heads": 4, "dropout": 0.1, "label_features": False}
@@ -75,9 +77,13 @@ def _run(
     root = folder / "lookalikes"
     draw = partial(Lookalikes, root, seed=seed, sizes=sizes, irrelevant=irrelevant, no_picture=no_picture)
     splits = {name: draw(split=name, progress=progress) for name in ("train", "valid", "test")}
-    pairs = {name: CROPS.attach(posts.pairs, root / "processed", progress=progress) for name, posts in splits.items()}
+    processor = Processor(ProcessorConfig.of(splits["train"].evidence, CROPS))
+    pairs = {
+        name: processor.add_regions(posts.pairs, cache=root / "processed", progress=progress)
+        for name, posts in splits.items()
+    }
     labels, test = LabelSet(splits["train"].tags), splits["test"]
-    loop = TrainerConfig(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
+    trainer = TrainerConfig(epochs=epochs, batch_size=32, seed=seed, progress=progress, save_every=0)
 
     found: dict[str, float] = {}
     tables: dict[str, str] = {}
@@ -86,19 +92,18 @@ def _run(
         print(f"\nTraining {name} with the {TINY} encoder", flush=True)
         lightning.seed_everything(seed, verbose=False)
         encoder = tiny_encoder(vocabulary())
-        model: Tagger = (
-            BERTCRF(encoder, labels)
-            if name == "BERT-CRF"
-            else UMGF(encoder, labels, region_dim=CROPS.out_channels, **UMGF_SETTINGS)
-        )
-        fit(model, pairs["train"], pairs["valid"], folder / name, optimisation=OPTIMISATION, loop=loop)
+        if name == "UMGF":
+            model = build_model(UMGF, encoder, labels, pairs["train"], regions=CROPS, arguments=UMGF_SETTINGS)
+        else:
+            model = build_model(BERTCRF, encoder, labels, pairs["train"])
+        fit(model, pairs["train"], pairs["valid"], folder / name, optimizer=OPTIMIZER, trainer=trainer)
         scores, _ = evaluate(model, pairs["test"], progress=progress)
         model.metadata = {
             "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes},
             "scores": {"test": scores.to_dict()},
             "tables": {"test": scores.table()},
-            "evidence": record_of(test.evidence, CROPS if name == "UMGF" else None),
         }
+        model.processor_config = ProcessorConfig.of(test.evidence, CROPS if name == "UMGF" else None)
         model.save_pretrained(folder / name / "model")
         models[name], tables[name], found[name] = model, scores.table(), scores.lenient.f1
 
@@ -118,7 +123,7 @@ def _run(
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     """One post of the test split, read with its picture and without."""
     pair = next((p for p in pairs if p.image_path is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
-    seen, unseen = Pipeline(model)([Post.of_words(pair), Post.of_words(pair.without_image())])
+    seen, unseen = Pipeline(model)([pair, pair.without_image()])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
     print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
     for name, line in (("with its picture", seen), ("without", unseen)):

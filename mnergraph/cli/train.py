@@ -10,21 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
-
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.features.text.encoder import TINY, Encoder
-from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.features.vision.image_io import checksum
-from mnergraph.inference.processor import record_of
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
-from mnergraph.training.build import build_model, text_encoder
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
-from mnergraph.training.evaluate import evaluate as score_posts
-from mnergraph.training.fit import fit
 
 MODEL, RESULT = "model", "result.json"
 
@@ -38,11 +29,11 @@ def train(
     regions: RegionEncoder | None = None,
     word_vectors: Path | None = None,
     stores: tuple[Path, ...] = (),
-    optimisation: OptimizerConfig = OptimizerConfig(),
-    loop: TrainerConfig = TrainerConfig(),
+    optimizer: OptimizerConfig = OptimizerConfig(),
+    trainer: TrainerConfig = TrainerConfig(),
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Trains a model, chooses its checkpoint on dev alone, and scores that one on dev and test.
+    """Train a model, choose its checkpoint on dev alone, and score that one on dev and test.
 
     Args:
         data: the data set, one of those `mnergraph ls` shows.
@@ -55,39 +46,50 @@ def train(
         word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
             for models that read them (MGCMT).
         stores: folders of feature stores of the posts' pictures, read beside the files of evidence.
-        optimisation: how weights learn.
-        loop: how long and on what.
+        optimizer: how weights learn.
+        trainer: how long and on what.
         resume: take up a killed run of this folder again; give the same options.
 
     Returns:
         what result.json holds.
     """
+    import lightning
+    import torch
+
+    from mnergraph.data.processor import Processor, ProcessorConfig
+    from mnergraph.features.text.nearest_words import NearestWords
+    from mnergraph.training.build import build_model, text_encoder
+    from mnergraph.training.evaluate import evaluate as score_posts
+    from mnergraph.training.fit import fit
+
     began = time.perf_counter()
     splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
-    lightning.seed_everything(loop.seed, verbose=False)
+    lightning.seed_everything(trainer.seed, verbose=False)
+    # refuses here, before hours are spent, what could not be saved afterwards
+    processor = Processor(ProcessorConfig.of(splits["train"].evidence, regions))
     similar = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
-        similar = NearestWords.from_file(word_vectors, words, cache=cache, progress=loop.progress)
+        similar = NearestWords.from_file(word_vectors, words, cache=cache, progress=trainer.progress)
     learned = splits["train"]
     reads = text_encoder(encoder, learned.pairs)
     tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, nearest_words=similar)
     pairs = {
-        name: regions.attach(posts.pairs, cache, progress=loop.progress) if regions else posts.pairs
+        name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
     }
     print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
-    fit(tagger, pairs["train"], pairs["valid"], out, optimisation=optimisation, loop=loop, resume=resume)
-    scores = {name: score_posts(tagger, pairs[name], progress=loop.progress)[0] for name in ("valid", "test")}
+    fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
+    scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
 
     facts = _facts(splits)
     tagger.metadata = {
         "data": facts,
         "scores": {name: found.to_dict() for name, found in scores.items()},
         "tables": {name: found.table() for name, found in scores.items()},
-        "evidence": record_of(splits["train"].evidence, regions),
     }
+    tagger.processor_config = processor.config
     tagger.save_pretrained(out / MODEL)
     result = {
         "model": type(tagger).__name__,
@@ -95,8 +97,8 @@ def train(
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
         "data": facts,
-        "optimisation": vars(optimisation),
-        "loop": vars(loop),
+        "optimizer": vars(optimizer),
+        "trainer": vars(trainer),
         "scores": tagger.metadata["scores"],
         "seconds": round(time.perf_counter() - began, 1),
         "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
@@ -111,6 +113,8 @@ def train(
 
 def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
     """Which posts these were: what a result must say."""
+    from mnergraph.features.vision.image_io import checksum
+
     return {
         "name": type(splits["train"]).__name__,
         **{f"{name} posts": len(posts) for name, posts in splits.items()},

@@ -14,6 +14,7 @@ from mnergraph.features.store.entries import known
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
+from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.pair import DetectedObject, Pair
 
 #: Names under which evidence lies beside the text.
@@ -117,6 +118,27 @@ class Evidence:
                 boxed = tuple(thing for thing in pair.objects if thing.box)
                 pair = replace(pair, objects=boxed + self.phrases(seen.caption))
         return pair
+
+    def complete(self, pair: Pair, seen: ImageEvidence) -> Pair:
+        """Return the pair with what it lacked of an image's evidence, with as many objects as these settings keep.
+
+        The caption's noun phrases become objects where the pair has no objects without boxes.
+        """
+        looked = seen.attach_to(replace(pair, objects=(), image_features=None, caption=None), image=self.image_nodes)
+        boxed = any(item.box is not None for item in pair.objects)
+        objects = pair.objects if boxed else (*looked.objects, *pair.objects)
+        caption = looked.caption if pair.caption is None else pair.caption
+        named = tuple(item for item in objects if item.box is None)
+        if caption is not None and self.caption_phrases and not named:
+            named = self.phrases(caption)
+        best = sorted((item for item in objects if item.box is not None), key=lambda item: -item.score)
+        return replace(
+            pair,
+            size=pair.size if boxed and pair.size else looked.size,
+            objects=(*best[: self.top_objects], *named),
+            image_features=looked.image_features if pair.image_features is None else pair.image_features,
+            caption=caption,
+        )
 
     def phrases(self, caption: str) -> tuple[DetectedObject, ...]:
         """The caption's noun phrases as general objects without boxes."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -60,6 +59,8 @@ def from_torchvision(
         OSError: when the weights are not to be had; the message says how to get them.
         ValueError: when a file's weights are not those of this network.
     """
+    import torchvision
+
     weights = RANDOM if _to_come.get() else weights
     kinds = torchvision.models.get_model_weights(name)
     if weights == published or weights in kinds.__members__:

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 #: The eight directions divide the circle from 0 radians (to the right; y grows downwards) in equal parts.
 DIRECTIONS = 8
@@ -48,6 +47,8 @@ def spatial_edges(
     turns = angle % (2 * math.pi) / (2 * math.pi)
     # rounding may say that an angle just under a full turn is one
     sector = (turns * DIRECTIONS).nan_to_num().long().clamp(max=DIRECTIONS - 1)
+    from torchvision.ops import box_iou  # a second to import, and few models need it
+
     label = torch.where(box_iou(src, dst).nan_to_num() > 0.5, 2, 3 + sector)
     label = torch.where(covered, 1, label)
     label = torch.where(contains, 0, label)

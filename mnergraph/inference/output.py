@@ -10,7 +10,7 @@ from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.explain.report.data import embedded_image
 from mnergraph.models.base import Tagger
-from mnergraph.pair import Pair, Post
+from mnergraph.pair import Pair
 
 #: Backgrounds by the place of the type in the label set: Okabe and Ito's, light enough for black letters.
 _COLOURS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8")
@@ -24,11 +24,9 @@ class NERResult(list[dict[str, Any]]):
         pair: the post as the model read it.
     """
 
-    def __init__(
-        self, entities: Iterable[dict[str, Any]], *, post: Post, pair: Pair, model: Tagger, reader: object
-    ) -> None:
+    def __init__(self, entities: Iterable[dict[str, Any]], *, pair: Pair, model: Tagger, reader: object) -> None:
         super().__init__(entities)
-        self.text, self.pair = post.text, pair
+        self.text, self.pair = pair.text, pair
         # the reader keeps the files of pictures that came as bytes
         self._model, self._reader = model, reader
 

@@ -22,7 +22,7 @@ from mnergraph.inference.output import NERResult
 from mnergraph.inference.processor import Pipeline
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
-from mnergraph.pair import Pair, Post
+from mnergraph.pair import Pair
 
 #: What a post's words and its picture may be given as.
 Text = str | Sequence[str] | Pair
@@ -39,32 +39,32 @@ def pipeline(
     model: Tagger | str | Path,
     *,
     batch_size: int = 32,
-    support: bool = True,
-    urls: bool = False,
+    return_boxes: bool = True,
+    allow_urls: bool = False,
     stores: Sequence[str | Path] = (),
-    extract: bool = True,
+    run_extractors: bool = True,
 ) -> NERPipeline:
     """A function of text and picture that finds entities: ``pipeline(model)("...", image="1.jpg")``.
 
     Args:
         model: the model, its folder, or its name on the hub.
         batch_size: posts at once.
-        support: whether to tell the object that each entity heard most of.
-        urls: whether pictures may be given as addresses, which are then fetched.
+        return_boxes: whether to tell the object that each entity heard most of.
+        allow_urls: whether pictures may be given as addresses, which are then fetched.
         stores: folders of feature stores in which pictures are looked up, made as those of the training were.
-        extract: whether to run the training's extractors on pictures that no store knows.
+        run_extractors: whether to run the training's extractors on pictures that no store knows.
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
-    steps = Pipeline(tagger, batch_size=batch_size, stores=stores, extract=extract)
-    return NERPipeline(steps, support=support, urls=urls)
+    steps = Pipeline(tagger, batch_size=batch_size, stores=stores, run_extractors=run_extractors)
+    return NERPipeline(steps, return_boxes=return_boxes, allow_urls=allow_urls)
 
 
 class NERPipeline:
     """What `pipeline` returns."""
 
-    def __init__(self, steps: Pipeline, *, support: bool, urls: bool) -> None:
+    def __init__(self, steps: Pipeline, *, return_boxes: bool, allow_urls: bool) -> None:
         self.steps, self.model = steps, steps.model
-        self.support, self.urls = support, urls
+        self.return_boxes, self.allow_urls = return_boxes, allow_urls
         self._folder: Path | None = None
         self._numbers = count()
 
@@ -73,7 +73,7 @@ class NERPipeline:
         text: Text | Sequence[Text],
         *,
         image: Shown | Sequence[Shown] = None,
-        words: bool = False,
+        is_split_into_words: bool = False,
     ) -> NERResult | list[NERResult]:
         """The entities of one post, or of each of many.
 
@@ -82,7 +82,7 @@ class NERPipeline:
                 posts.
             image: the picture: a path, the bytes of its file, a PIL image, or where that is allowed its
                 address; for many posts a list, None for a post without. A `Pair` has its own.
-            words: text is words already: a list of words is one post, and a list of such lists many.
+            is_split_into_words: text is words already: a list of words is one post, and a list of such lists many.
 
         Returns:
             For one post a list of dicts, one for each entity, with
@@ -97,34 +97,34 @@ class NERPipeline:
             ValueError: for a text without words, a picture that is not there, an address that is not allowed,
                 or not as many pictures as posts.
         """
-        one = isinstance(text, str | Pair) or (words and all(isinstance(part, str) for part in text))
+        one = isinstance(text, str | Pair) or (is_split_into_words and all(isinstance(part, str) for part in text))
         texts: list[Any] = [text] if one or isinstance(text, Pair) else list(text)
         many = image if isinstance(image, list | tuple) else [image] if one else None
         images: list[Any] = [None] * len(texts) if many is None and image is None else list(many or ())
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
-        posts = [self._post(told, shown, words) for told, shown in zip(texts, images, strict=True)]
+        posts = [self._post(told, shown, is_split_into_words) for told, shown in zip(texts, images, strict=True)]
         found: list[NERResult] = []
         for begin in range(0, len(posts), self.steps.batch_size):
             found += self._read(posts[begin : begin + self.steps.batch_size])
         return found[0] if one else found
 
-    def _post(self, told: Text, shown: Shown, words: bool) -> Post:
+    def _post(self, told: Text, shown: Shown, is_split_into_words: bool) -> Pair:
         if isinstance(told, Pair):
             if shown is not None:
                 raise ValueError("a Pair has its own picture; give none beside it")
-            return Post.of_words(told)
+            return told
         picture = None if shown is None else self._picture(shown)
         if isinstance(told, str):
-            return Post.of_text(told, image_path=picture)
-        if not words:
-            raise ValueError(f"{told!r} is a list; are these words? Then say words=True")
-        return Post.of_words(Pair(words=tuple(told), image_path=picture))
+            return Pair.from_text(told, image_path=picture)
+        if not is_split_into_words:
+            raise ValueError(f"{told!r} is a list; are these words? Then give is_split_into_words=True")
+        return Pair.from_words(told, image_path=picture)
 
-    def _read(self, posts: Sequence[Post]) -> list[NERResult]:
-        pairs = self.steps.prepared([post.pair for post in posts])
+    def _read(self, posts: Sequence[Pair]) -> list[NERResult]:
+        pairs = self.steps.prepared(posts)
         records: Sequence[PairRecord | None] = [None] * len(pairs)
-        if self.support and any(pair.objects for pair in pairs):
+        if self.return_boxes and any(pair.objects for pair in pairs):
             with record_attention(self.model) as record:
                 entities = self.model.predict(pairs)
             records = record.posts
@@ -132,13 +132,12 @@ class NERPipeline:
             entities = self.model.predict(pairs)
         return [
             NERResult(
-                [_told(post, pair, entity, record) for entity in found],
-                post=post,
+                [_entity(pair, entity, record) for entity in found],
                 pair=pair,
                 model=self.model,
                 reader=self,
             )
-            for post, pair, found, record in zip(posts, pairs, entities, records, strict=True)
+            for pair, found, record in zip(pairs, entities, records, strict=True)
         ]
 
     # --- pictures that are no files ---------------------------------------------------------------------
@@ -146,8 +145,8 @@ class NERPipeline:
     def _picture(self, shown: str | Path | bytes | Image.Image) -> Path:
         """The picture as a file."""
         if isinstance(shown, str) and urlsplit(shown).scheme in ("http", "https"):
-            if not self.urls:
-                raise ValueError(f"{shown} is an address; pipeline(model, urls=True) fetches such pictures")
+            if not self.allow_urls:
+                raise ValueError(f"{shown} is an address; pipeline(model, allow_urls=True) fetches such pictures")
             with urlopen(shown, timeout=PATIENCE) as answer:
                 data: bytes = answer.read(MOST + 1)
             if len(data) > MOST:
@@ -170,14 +169,14 @@ class NERPipeline:
         return self._folder / str(next(self._numbers))
 
 
-def _told(post: Post, pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, Any]:
-    start, end = post.words[entity.start].start, post.words[entity.end - 1].end
+def _entity(pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, Any]:
+    start, end = pair.word_offsets[entity.start][0], pair.word_offsets[entity.end - 1][1]
     told = {
         "entity_group": entity.type,
         "label": entity.type,
         "score": round(entity.score, 6),
-        "word": post.text[start:end],
-        "text": post.text[start:end],
+        "word": pair.text[start:end],
+        "text": pair.text[start:end],
         "start": start,
         "end": end,
         "word_start": entity.start,

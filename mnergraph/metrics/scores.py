@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from seqeval.metrics import classification_report
-from seqeval.scheme import IOB2
 
 from mnergraph.labels import Span, tags_to_spans
 
@@ -125,6 +123,9 @@ def _report(
 ) -> tuple[Score, dict[str, Score]]:
     if not any(tags_to_spans(tags, strict=strict) for tags in (*gold, *predicted)):
         return Score(0.0, 0.0, 0.0, 0), {}  # seqeval's report needs an entity
+    from seqeval.metrics import classification_report  # imports scikit-learn
+    from seqeval.scheme import IOB2
+
     rows = classification_report(
         [list(tags) for tags in gold],
         [list(tags) for tags in predicted],

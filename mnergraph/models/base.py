@@ -13,6 +13,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.graph.builder import GraphBuilder
@@ -46,7 +47,8 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     Attributes:
         builder: makes the graphs that the model takes.
-        metadata: what is recorded of the weights (data, scores, evidence, versions); saved with them.
+        metadata: what is recorded of the weights (data, scores, versions); saved with them.
+        processor_config: how the training posts got the evidence of their images; saved beside the weights.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -80,6 +82,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self.builder = GraphBuilder(schema, given.values())
         self.nearest_words = nearest_words
         self.metadata: dict[str, Any] = {}
+        self.processor_config: ProcessorConfig | None = None
 
     def _default_node_types(self) -> Iterable[NodeType]:
         yield Tokens(self.encoder.tokenizer, self.labels)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 from safetensors.torch import load_model, save_model
 
+from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import encoder_from_config
 from mnergraph.features.text.nearest_words import NearestWords
@@ -46,6 +47,10 @@ _TEMPLATE = """\
 
 {data}
 
+## Evidence of images
+
+{evidence}
+
 ## Scores
 
 {scores}
@@ -78,6 +83,7 @@ def model_card(model: Tagger) -> ModelCard:
             settings=", ".join(f"{key}={value!r}" for key, value in model.hparams().items()) or "the defaults",
             schema=model.schema,
             data=facts or "Not recorded.",
+            evidence="Not recorded." if model.processor_config is None else model.processor_config.describe(),
             scores="\n\n".join(tables) or "Not recorded.",
         )
     )
@@ -112,6 +118,9 @@ def save(model: Tagger, folder: Path) -> None:
         "metadata": model.metadata,
     }
     _write_json(folder / CONFIG, config)
+    (folder / PROCESSOR_CONFIG).unlink(missing_ok=True)
+    if model.processor_config is not None:
+        model.processor_config.save_pretrained(folder)
     (folder / CARD).unlink(missing_ok=True)  # `ModelHubMixin` writes a card only where there is none
 
 
@@ -176,6 +185,9 @@ def load_saved(folder: Path, base: type[Tagger]) -> Tagger:
     else:
         load_model(model, folder / WEIGHTS, strict=True)
     model.metadata = config["metadata"]
+    model.processor_config = ProcessorConfig.from_pretrained(folder)
+    if old and (evidence := model.metadata.pop("evidence", None)):
+        model.processor_config = ProcessorConfig.from_0_1(evidence)
     return model.eval()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.lookalikes.dataset import vocabulary
 from mnergraph.features.text.encoder import TINY, Encoder, load_encoder, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
@@ -25,69 +26,72 @@ def build_model(
     *,
     regions: RegionEncoder | None = None,
     nearest_words: NearestWords | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Tagger:
-    """The model, told what it reads: how wide region vectors and picture's features are, similar words.
+    """Build the model with the feature dimensions of the training posts.
 
     Args:
-        model: called with encoder, labels and what it takes of the rest; its arguments need not be known.
+        model: a model's class, or a `functools.partial` of one.
         encoder: its text encoder.
         labels: its label set.
         train: the posts it learns from.
         regions: what will give objects their region vectors, if not the posts have them.
         nearest_words: the words' neighbours.
+        arguments: further arguments of the model; they take precedence over what follows from the posts.
 
     Raises:
-        ValueError: when it reads features that no post has, or is given regions or word vectors for nothing.
+        ValueError: when it needs features that no post has, or is given regions or word vectors for nothing.
     """
-    given: dict[str, Any] = widths(train)
-    seen = "image_dim" in given
+    accepted = parameters_of(model)
+    data = widths(train)
     if regions:
-        given["region_dim"] = regions.out_channels
-    if nearest_words:
-        given["nearest_words"] = nearest_words
-    while True:
-        try:
-            tagger = model(encoder, labels, **given)
-        except TypeError as error:
-            # jsonargparse hands over a function that does not tell what it takes
-            told = str(error)
-            unread = [name for name in given if f"unexpected keyword argument '{name}'" in told]
-            if not unread:
-                raise
-            if regions and "region_dim" in unread:
-                raise ValueError(
-                    "this model reads no regions of objects, so it can't have any; leave them out"
-                ) from error
-            if "nearest_words" in unread:
-                raise ValueError("this model looks no words up; leave word_vectors out") from error
-            given = {name: value for name, value in given.items() if name not in unread}
-            continue
-        if not seen and "image features" in tagger.builder.missing(train[0].without_image()):
-            raise ValueError(
-                f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
-                "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
-            )
-        return tagger
+        if "region_dim" not in accepted:
+            raise ValueError("this model reads no regions of objects, so it can't have any; leave them out")
+        data["region_dim"] = regions.out_channels
+    if nearest_words is not None and "nearest_words" not in accepted:
+        raise ValueError("this model looks no words up; leave word_vectors out")
+    given: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
+    given |= {} if nearest_words is None else {"nearest_words": nearest_words}
+    tagger = model(encoder, labels, **{**given, **(arguments or {})})
+    if "image_dim" not in data and "image features" in tagger.builder.missing(train[0].without_image()):
+        raise ValueError(
+            f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
+            "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
+        )
+    return tagger
+
+
+def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a model's constructor, also behind `functools.partial`.
+
+    jsonargparse makes a partial of a function of its own, with the class among its arguments.
+    """
+    target: Any = model
+    while isinstance(target, partial):
+        target = next(filter(inspect.isclass, target.args), target.func)
+    return inspect.signature(target).parameters
 
 
 def widths(pairs: Sequence[Pair]) -> dict[str, int]:
-    """How wide the posts' features are: ``image_dim`` and ``region_dim``, as far as any post has them."""
+    """Return how wide the posts' features are: ``image_dim`` and ``region_dim``, as far as any post has them."""
     images = (pair.image_features for pair in pairs if pair.image_features is not None)
-    regions = (thing.region for pair in pairs for thing in pair.objects if thing.region is not None)
+    regions = (item.region for pair in pairs for item in pair.objects if item.region is not None)
     first = {"image_dim": next(images, None), "region_dim": next(regions, None)}
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
 
 
 def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
-    """The text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
+    """Return the text encoder of a name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
 
-    The tiny one knows the words of Lookalikes, word vectors know those of the training posts.
+    The vocabulary of the tiny one is that of Lookalikes, that of word vectors is the training posts'.
     """
+    from mnergraph.data.lookalikes.dataset import vocabulary
+
     if name == TINY:
         return tiny_encoder(vocabulary())
     words = (word for pair in train for word in pair.words)
-    if found := re.fullmatch(r"random:(\d+)", name):
-        return random_vectors(words, int(found[1]))
+    if match := re.fullmatch(r"random:(\d+)", name):
+        return random_vectors(words, int(match[1]))
     if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
         return read_vectors(name, words)
     return load_encoder(name)

@@ -5,6 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+#: What Lightning computes in.
+PRECISIONS = (
+    "32-true",
+    "bf16-mixed",
+    "16-mixed",
+    "bf16-true",
+    "16-true",
+    "64-true",
+    "transformer-engine",
+    "transformer-engine-float16",
+    "64",
+    "32",
+    "16",
+    "bf16",
+)
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -23,6 +39,11 @@ class OptimizerConfig:
     warmup: float = 0.1
 
     def __post_init__(self) -> None:
+        for name in ("encoder_lr", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is a learning rate above 0, not {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is 0 or more, not {self.weight_decay}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
 
@@ -50,7 +71,7 @@ class TrainerConfig:
         logger: where the curves go, under ``logs/``.
         workers: processes that cut pixels and collate batches; see `GraphLoader`.
         progress: whether to show a progress bar.
-        trainer: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
+        lightning: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
             ours.
     """
 
@@ -65,4 +86,13 @@ class TrainerConfig:
     logger: Literal["csv", "tensorboard", "none"] = "csv"
     workers: int = 0
     progress: bool = True
-    trainer: dict[str, Any] = field(default_factory=dict)
+    lightning: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is 1 or more, not {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is 1 or more epochs, or None, not {self.patience}")
+        if str(self.precision) not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is not among {', '.join(PRECISIONS)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import HeteroData
 
@@ -30,8 +31,8 @@ def fit(
     dev: Sequence[Pair],
     folder: Path,
     *,
-    optimisation: OptimizerConfig | None = None,
-    loop: TrainerConfig | None = None,
+    optimizer: OptimizerConfig | None = None,
+    trainer: TrainerConfig | None = None,
     resume: bool = False,
 ) -> Tagger:
     """Trains a model and gives it the weights of the epoch with the best dev F1.
@@ -41,8 +42,8 @@ def fit(
         train: the posts to learn from, labelled.
         dev: the posts that choose the checkpoint, labelled; nothing else does.
         folder: where checkpoints and logs go.
-        optimisation: how weights learn.
-        loop: how long and on what.
+        optimizer: how weights learn.
+        trainer: how long and on what.
         resume: go on from ``folder/checkpoints/last.ckpt``, mid-epoch if need be, as if never stopped.
 
     Raises:
@@ -52,7 +53,7 @@ def fit(
         ValueError: when there are no posts, or some without labels.
         ModuleNotFoundError: when TensorBoard is asked for and not installed.
     """
-    loop, optimisation = loop or TrainerConfig(), optimisation or OptimizerConfig()
+    settings, optimizer = trainer or TrainerConfig(), optimizer or OptimizerConfig()
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     if resume and not last.is_file():
@@ -66,34 +67,34 @@ def fit(
     # what comes from a hub or a folder comes in evaluation mode, and Lightning would leave it there
     model.train()
     with _silence_lightning():
-        lightning.seed_everything(loop.seed, workers=True, verbose=False)
-        trainer = lightning.Trainer(
-            max_epochs=loop.epochs,
-            precision=loop.precision,
-            accelerator=loop.accelerator,
-            devices=loop.devices,
-            logger=_logger(loop.logger, folder),
+        lightning.seed_everything(settings.seed, workers=True, verbose=False)
+        lit_trainer = _trainer(
+            max_epochs=settings.epochs,
+            precision=settings.precision,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            logger=_logger(settings.logger, folder),
             callbacks=[
-                *callbacks(checkpoints, patience=loop.patience, save_every=loop.save_every),
-                *loop.trainer.get("callbacks", ()),
+                *callbacks(checkpoints, patience=settings.patience, save_every=settings.save_every),
+                *settings.lightning.get("callbacks", ()),
             ],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_model_summary=False,
-            enable_progress_bar=loop.progress,
-            **{name: value for name, value in loop.trainer.items() if name != "callbacks"},
+            enable_progress_bar=settings.progress,
+            **{name: value for name, value in settings.lightning.items() if name != "callbacks"},
         )
         build, finish = model.builder.build, model.builder.load_image_tensors
         graphs = [build(pair) for pair in train]
         _fit_normalizers(model, graphs)
         batches = GraphLoader(
-            graphs, loop.batch_size, shuffle=True, seed=loop.seed, workers=loop.workers, finish=finish
+            graphs, settings.batch_size, shuffle=True, seed=settings.seed, workers=settings.workers, finish=finish
         )
-        training = LitTagger(model, optimisation, batches)
-        trainer.fit(
+        training = LitTagger(model, optimizer, batches)
+        lit_trainer.fit(
             training,
             batches,
-            GraphLoader([build(pair) for pair in dev], 2 * loop.batch_size, shuffle=False, finish=finish),
+            GraphLoader([build(pair) for pair in dev], 2 * settings.batch_size, shuffle=False, finish=finish),
             ckpt_path=last if resume else None,
         )
     best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
@@ -108,6 +109,14 @@ def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
         regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
         for encoder in encoders:
             encoder.fit_normalization(regions)
+
+
+def _trainer(**arguments: Any) -> lightning.Trainer:
+    """Lightning's trainer; what it does not accept is a ValueError, as any other wrong setting."""
+    try:
+        return lightning.Trainer(**arguments)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 def _logger(name: str, folder: Path) -> Logger | bool:

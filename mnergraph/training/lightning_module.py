@@ -42,13 +42,13 @@ class LitTagger(lightning.LightningModule):
 
     Args:
         model: the model.
-        optimisation: how its weights learn.
+        optimizer: how its weights learn.
         batches: what an epoch goes through; its length decides how long the rates rise and fall.
     """
 
-    def __init__(self, model: Tagger, optimisation: OptimizerConfig, batches: Sized) -> None:
+    def __init__(self, model: Tagger, optimizer: OptimizerConfig, batches: Sized) -> None:
         super().__init__()
-        self.model, self.optimisation, self.batches = model, optimisation, batches
+        self.model, self.optimizer_config, self.batches = model, optimizer, batches
         # Our buffers change in training on all devices alike (Scheduled) or not at all. To send them round
         # before every batch of dev, as several devices would, breaks where one has a batch more than another.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
@@ -71,7 +71,7 @@ class LitTagger(lightning.LightningModule):
             rates = ", ".join(f"{group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
             raise FloatingPointError(
                 f"at step {self.global_step} (learning rates {rates}; posts {posts}) {error}. Try a smaller "
-                "learning rate, trainer.gradient_clip_val=1, or full precision; features that are not finite "
+                "learning rate, trainer.lightning.gradient_clip_val=1, or full precision; features that are not finite "
                 "do this too."
             ) from error
         self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
@@ -95,7 +95,7 @@ class LitTagger(lightning.LightningModule):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for weight in self.model.parameters():
             groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
-        how = self.optimisation
+        how = self.optimizer_config
         optimiser = torch.optim.AdamW(
             [
                 {

@@ -123,7 +123,7 @@ def test_later_files_override(tmp_path: Path) -> None:
     over.write_text("encoder: other\nloop: {epochs: 3}\n", encoding="utf-8")
     first = SETTINGS / "yu2020_bert-crf_twitter2017.yaml"
     plain, changed = read(first), read(first, over)
-    assert changed == replace(plain, encoder="other", loop=replace(plain.loop, epochs=3))
+    assert changed == replace(plain, encoder="other", trainer=replace(plain.loop, epochs=3))
 
 
 def test_protocols_go_behind_every_file() -> None:

@@ -19,7 +19,7 @@ DRAWN = (
     "--data=Lookalikes",
     "--data_options={sizes: [16, 6, 8], size: 64, irrelevant: 1.0}",
     "--encoder=tiny-random",
-    "--loop.epochs=1",
+    "--trainer.epochs=1",
 )
 
 
@@ -58,14 +58,14 @@ def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
 def test_further_seeds_join_a_result(settings: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     first = run(settings, root, out)
-    more = run(settings, root, out, "--seeds=[0, 1]", "--loop.progress=false")
+    more = run(settings, root, out, "--seeds=[0, 1]", "--trainer.progress=false")
     assert more["seeds"]["0"] == first["seeds"]["0"]
     assert list(more["seeds"]) == ["0", "1"]
     again = run(settings, root, tmp_path / "other.json", "--seeds=[1]")["seeds"]["1"]
     same = ("valid", "test", "entities by test post")
     assert [again[key] for key in same] == [more["seeds"]["1"][key] for key in same]
     with pytest.raises(FileExistsError, match=r"r.json is a result with another experiment; give"):
-        run(settings, root, out, "--optimisation.lr=1e-4")
+        run(settings, root, out, "--optimizer.lr=1e-4")
     assert json.loads(out.read_text(encoding="utf-8")) == more
 
 
@@ -149,7 +149,7 @@ def test_ablations(settings: Path, root: Path, tmp_path: Path) -> None:
 
 def test_faults_of_settings(settings: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run(settings, root, tmp_path / "r.json", "--loop.epoch=3")
+        run(settings, root, tmp_path / "r.json", "--trainer.epoch=3")
     assert "epoch" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"arguments of BERT-CRF: .*width"):
         run(settings, root, tmp_path / "r.json", "--arguments.width=3")

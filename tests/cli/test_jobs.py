@@ -14,6 +14,7 @@ import torch
 from runs import Run
 
 from mnergraph.cli.evaluate import evaluate
+from mnergraph.cli.inputs import Inputs
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, Lookalikes, PostFolder, Twitter2017, verify, write_conll, write_features
@@ -39,8 +40,8 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "encoder",
         "word_vectors",
         "data",
-        "optimisation",
-        "loop",
+        "optimizer",
+        "trainer",
         "scores",
         "seconds",
         "versions",
@@ -57,10 +58,11 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "model",
         "result.json",
     ]
-    record = Tagger.from_pretrained(trained.model).metadata
-    assert record["scores"] == result["scores"]
-    assert record["evidence"]["regions"] == vars(RegionEncoder(size=32))
-    assert record["evidence"]["caption_phrases"] is False
+    model = Tagger.from_pretrained(trained.model)
+    assert model.metadata["scores"] == result["scores"]
+    assert model.processor_config is not None
+    assert model.processor_config.regions == vars(RegionEncoder(size=32))
+    assert model.processor_config.caption_phrases is False
 
 
 def test_the_saved_model_scores_as_in_training(trained: Run, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_the_saved_model_scores_as_in_training(trained: Run, tmp_path: Path) -> 
 
 def test_the_same_again(trained: Run, tmp_path: Path) -> None:
     loop = replace(QUICK, batch_size=10)
-    again = train(POSTS, trained.root, SMALL, tmp_path, regions=RegionEncoder(size=32), loop=loop)
+    again = train(POSTS, trained.root, SMALL, tmp_path, regions=RegionEncoder(size=32), trainer=loop)
     assert again["scores"] == trained.result["scores"]
     one, other = (Tagger.from_pretrained(folder).state_dict() for folder in (trained.model, tmp_path / "model"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -85,9 +87,9 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
         write_conll(posts, root / f"{split}.txt")
     model = partial(UMT, heads=2, hidden=8)
     with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
-        train(PostFolder, root, model, tmp_path / "blind", loop=QUICK)
+        train(PostFolder, root, model, tmp_path / "blind", trainer=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
-    result = train(PostFolder, root, model, tmp_path / "out", loop=QUICK)
+    result = train(PostFolder, root, model, tmp_path / "out", trainer=QUICK)
     assert result["settings"]["image_dim"] == 6
     assert "region_dim" not in result["settings"]
 
@@ -99,14 +101,14 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
     known = sorted({word.lower() for word in words})[-5:]
     table.write_text("".join(f"{word} {place} 1\n" for place, word in enumerate(known)))
     model = partial(MGCMT, heads=4, text_img=False, label_features=True)
-    result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, loop=QUICK)
+    result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, trainer=QUICK)
     assert result["word_vectors"] == "glove.txt"
     assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
     saved = Tagger.from_pretrained(tmp_path / "run" / "model").nearest_words
     assert set(saved.words) == {word for word in words if word.lower() in known}
-    assert dict(saved.of(known[0])).keys() == set(known[1:])
+    assert dict(saved.neighbors(known[0])).keys() == set(known[1:])
     with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
-        train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, loop=QUICK)
+        train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, trainer=QUICK)
 
 
 # --- real posts ------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # the feed numbered its posts anew, so one id stands for two pictures
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
 def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = train(PostFolder, real, SMALL, tmp_path / "run", regions=RegionEncoder(size=32), loop=QUICK)
+    result = train(PostFolder, real, SMALL, tmp_path / "run", regions=RegionEncoder(size=32), trainer=QUICK)
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [10, 10, 10]
     model, tags = tmp_path / "run" / "model", tmp_path / "tags.txt"
     scores = evaluate(model, PostFolder, real, predictions=tags, progress=False)
@@ -140,10 +142,12 @@ def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     predict(
         model,
-        posts=real / "test.txt",
-        images=real / "images",
-        objects=real / "objects.jsonl",
-        captions=real / "captions.jsonl",
+        Inputs(
+            posts=real / "test.txt",
+            images=real / "images",
+            objects=real / "objects.jsonl",
+            captions=real / "captions.jsonl",
+        ),
     )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in lines] == [pair.id for pair in test]
@@ -186,6 +190,6 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = SMALL(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet(posts.tags))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    fit(model, pairs, pairs, tmp_path / "run", loop=replace(QUICK, batch_size=20, logger="none"))
+    fit(model, pairs, pairs, tmp_path / "run", trainer=replace(QUICK, batch_size=20, logger="none"))
     moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]
     assert any("layers" in name for name in moved)

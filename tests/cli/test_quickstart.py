@@ -33,4 +33,4 @@ def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("BERT-CRF", "UMGF"):
         model = mnergraph.load(tmp_path / name / "model")
         assert model.metadata["scores"]["test"]["lenient"]
-        assert (model.metadata["evidence"]["regions"] is not None) == (name == "UMGF")
+        assert (model.processor_config.regions is not None) == (name == "UMGF")

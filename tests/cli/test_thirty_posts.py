@@ -13,13 +13,13 @@ from mnergraph.cli.main import main
 
 ForwardRecord = Callable[..., str]
 QUICK = (
-    "--loop.epochs",
+    "--trainer.epochs",
     "1",
-    "--loop.batch_size",
+    "--trainer.batch_size",
     "10",
-    "--loop.accelerator",
+    "--trainer.accelerator",
     "cpu",
-    "--loop.logger",
+    "--trainer.logger",
     "none",
 )
 
@@ -37,7 +37,7 @@ def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
     """A command on these posts; what it prints."""
 
     def calling(command: str, *arguments: str | Path) -> str:
-        quiet = () if command == "predict" else ("--loop.progress" if command == "train" else "--progress", "false")
+        quiet = () if command == "predict" else ("--trainer.progress" if command == "train" else "--progress", "false")
         main([command, *map(str, arguments), *quiet])
         return capsys.readouterr().out
 

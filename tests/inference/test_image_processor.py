@@ -22,6 +22,7 @@ import mnergraph
 from mnergraph.cli.evaluate import evaluate
 from mnergraph.cli.explain import explain
 from mnergraph.cli.extract import features
+from mnergraph.cli.inputs import Inputs, StoreOptions
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
@@ -38,7 +39,7 @@ from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.grounding import PhraseGrounder
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
-from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.inference.processor import Pipeline, ProcessorConfig
 from mnergraph.models import SCHEMAS, UMT, Tagger
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training import TrainerConfig
@@ -51,7 +52,7 @@ class Reads:
     """Stands for a model that reads features of pictures."""
 
     def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
-        self.metadata = {"evidence": json.loads(json.dumps(record_of(evidence, None)))}
+        self.processor_config = ProcessorConfig.of(evidence)
         self.builder = make_builder(SCHEMAS["MGCMT"], image_dim=image, region_dim=region)
 
     def parameters(self) -> Iterator[torch.Tensor]:
@@ -125,7 +126,7 @@ def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Pa
     seen = evidence.attach(posts(images))
     looked_up = steps(evidence, widths={"image": 512}, stores=[store])
     found = looked_up.prepared(posts(images))
-    assert "extractor" not in vars(looked_up.eyes.eyes[0]), "no network is made where the store knows"
+    assert "extractor" not in vars(looked_up.processor.extractors[0]), "no network is made where the store knows"
     for one, other, again in zip(
         seen, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
     ):
@@ -145,12 +146,12 @@ def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> 
     pairs = [post for part, ids in (("0", "02"), ("1", "13")) for post in posts(tmp_path / part, ids)]
     evidence = Evidence(stores=(tmp_path / "store 0",))
     both = steps(
-        evidence, widths={"image": 512}, stores=[tmp_path / "store 0", tmp_path / "store 1"], extract=False
+        evidence, widths={"image": 512}, stores=[tmp_path / "store 0", tmp_path / "store 1"], run_extractors=False
     ).prepared(pairs)
     one = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"]).prepared(pairs)
     for here, there in zip(one, both, strict=True):
         torch.testing.assert_close(here.image_features, there.image_features)
-    blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], extract=False)
+    blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], run_extractors=False)
     with pytest.warns(UserWarning, match=r"^2 posts have a picture, but the model .*: 1, 3\. A feature"):
         assert [pair.image_features is None for pair in blind.prepared(pairs)] == [False, False, True, True]
 
@@ -213,7 +214,7 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
     features(images, tmp_path / "store", detector, progress=False)
     evidence = Evidence(stores=(tmp_path / "store",))
     assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
-    blind = steps(evidence, widths={}, extract=False)
+    blind = steps(evidence, widths={}, run_extractors=False)
     with pytest.warns(UserWarning, match=r"^4 posts have a picture"):
         blind.prepared(posts(images))
     with warnings.catch_warnings():
@@ -233,7 +234,7 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     stores = tuple(tmp_path / name for name in ("regions", "boxes", "told"))
     evidence = Evidence(stores=stores, top_objects=3)
     looking = steps(evidence, widths={"image": 512, "region": 512})
-    for eye in looking.eyes.eyes[1:]:  # whose folders are not where their manifests' names lead
+    for eye in looking.processor.extractors[1:]:  # whose folders are not where their manifests' names lead
         vars(eye)["extractor"] = grounder if eye.manifest.extractor == "PhraseGrounder" else captioner
     seen = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
     assert seen == evidence.attach(posts(images))
@@ -309,27 +310,28 @@ def test_from_the_picture_alone_as_from_the_store(
         tmp_path,
         partial(UMT, heads=2, hidden=8),
         tmp_path / "out",
-        loop=TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False),
+        trainer=TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False),
     )
     model = tmp_path / "out" / "model"
-    assert Tagger.from_pretrained(model).metadata["evidence"]["stores"] == [vars(manifest_of(Colours()))]
+    assert Tagger.from_pretrained(model).processor_config.stores == (vars(manifest_of(Colours())),)
 
-    def lines(job: Callable[..., None], *stores: Path) -> list[str]:
+    def lines(job: Callable[..., None], *stores: Path, run_extractors: bool = True) -> list[str]:
         out = tmp_path / "lines"
-        job(model, posts=tmp_path / "test.txt", images=images, stores=stores, out=out)
+        inputs = Inputs(posts=tmp_path / "test.txt", images=images)
+        job(model, inputs=inputs, sources=StoreOptions(stores, run_extractors), out=out)
         return out.read_text().splitlines()
 
     stored, looked = lines(predict, tmp_path / "store"), lines(predict)
     assert len(stored) == 4
     assert stored == looked
     with pytest.warns(UserWarning, match="4 posts have a picture"):
-        blind = lines(partial(predict, extract=False))
+        blind = lines(predict, run_extractors=False)
     assert blind != stored, "the picture makes a difference"
     assert lines(explain, tmp_path / "store") == lines(explain)
 
     text = " ".join(WORDS)
     reader = mnergraph.pipeline(model)
-    kept = mnergraph.pipeline(model, stores=[tmp_path / "store"], extract=False)
+    kept = mnergraph.pipeline(model, stores=[tmp_path / "store"], run_extractors=False)
     assert reader(text, image=images / "1.png") == kept(text, image=images / "1.png")
 
     scored = [
@@ -339,4 +341,4 @@ def test_from_the_picture_alone_as_from_the_store(
     assert scored[0] == scored[1]
     features(images, tmp_path / "other", Colours(3), progress=False)
     with pytest.raises(StoreError, match=r"made with other settings: settings\.side: 3 there, 2 here"):
-        evaluate(model, PostFolder, tmp_path, stores=(tmp_path / "other",), progress=False)
+        evaluate(model, PostFolder, tmp_path, sources=StoreOptions((tmp_path / "other",)), progress=False)

@@ -58,10 +58,10 @@ def test_entities_of_a_text(reader: NERPipeline) -> None:
 def test_words_texts_and_pairs_one_or_many(reader: NERPipeline) -> None:
     words = ["Kevin", "Durant", "wins"]
     one = found_in(reader, "Kevin Durant wins")
-    assert found_in(reader, words, words=True) == one
+    assert found_in(reader, words, is_split_into_words=True) == one
     assert found_in(reader, Pair(tuple(words))) == one
     assert reader(["Kevin Durant wins"] * 3) == [one] * 3
-    assert reader([words, words], words=True) == [one] * 2
+    assert reader([words, words], is_split_into_words=True) == [one] * 2
     assert reader([Pair(tuple(words)), "Kevin Durant wins"]) == [one] * 2
     assert reader([]) == []
     with pytest.raises(ValueError, match="are these words"):
@@ -82,7 +82,7 @@ def test_the_object_that_supports(reader: NERPipeline) -> None:
         assert (entity["box_label"], entity["box_score"]) == (best.label, best.score)
         assert entity["box"] == (None if best.box is None else list(best.box))
         assert entity["box_weight"] == pytest.approx(float(heard.max()), abs=1e-5)
-    silent = found_in(mnergraph.pipeline(reader.model, support=False), pair)
+    silent = found_in(mnergraph.pipeline(reader.model, return_boxes=False), pair)
     assert all(entity["box_weight"] is None for entity in silent)
 
 
@@ -115,7 +115,7 @@ def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
         reader(["hi", "you"], image=tmp_path / "1.png")
     with pytest.raises(ValueError, match="a Pair has its own picture"):
         reader(Pair(("hi",)), image=b"")
-    with pytest.raises(ValueError, match=r"is an address; pipeline\(model, urls=True\) fetches"):
+    with pytest.raises(ValueError, match=r"is an address; pipeline\(model, allow_urls=True\) fetches"):
         reader("hi", image="http://x.invalid/1.png")
 
 
@@ -124,7 +124,7 @@ def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.M
     file = io.BytesIO()
     noise(8, 6).save(file, "PNG")
     monkeypatch.setattr(reading, "urlopen", lambda url, timeout: io.BytesIO(file.getvalue()))
-    reader = mnergraph.pipeline(umgf(), urls=True)
+    reader = mnergraph.pipeline(umgf(), allow_urls=True)
     found = found_in(reader, "hi", image="https://x.invalid/1.png")
     assert found.pair.image_path is not None
     assert found.pair.image_path.read_bytes() == file.getvalue()

@@ -18,10 +18,10 @@ from mnergraph.data import Evidence
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
-from mnergraph.inference.processor import Pipeline, record_of
+from mnergraph.inference.processor import Pipeline, ProcessorConfig
 from mnergraph.labels import Entity
 from mnergraph.models import Tagger
-from mnergraph.pair import DetectedObject, Pair, Post
+from mnergraph.pair import DetectedObject, Pair
 
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
 
@@ -34,8 +34,8 @@ class EveryPair:
     def parameters(self) -> Iterator[torch.Tensor]:
         return iter([torch.zeros(1)])
 
-    def __init__(self, **evidence: Any) -> None:
-        self.metadata = {"evidence": evidence} if evidence else {}
+    def __init__(self, config: ProcessorConfig | None = None) -> None:
+        self.processor_config = config
         self.seen: list[list[Pair]] = []
 
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
@@ -59,7 +59,7 @@ def drawn(trained: Run) -> Path:
 
 
 def test_offsets_are_exact_in_plain_text() -> None:
-    (line,) = Pipeline(EveryPair())([Post.of_text(TEXT, id="7")])  # type: ignore[arg-type]
+    (line,) = Pipeline(EveryPair())([Pair.from_text(TEXT, id="7")])  # type: ignore[arg-type]
     words = [word for found in line["entities"] for word in found["words"]]
     assert words == [word.text for word in split_words(TEXT)]
     assert {"Kevin", "Durant", "🇫🇷", "http://t.co/x1", "Zoë", "😀"} <= set(words)
@@ -74,14 +74,14 @@ def test_offsets_are_exact_in_plain_text() -> None:
 
 
 def test_words_are_joined_by_single_spaces() -> None:
-    (line,) = Pipeline(EveryPair())([Post.of_words(Pair(("Kevin", "Durant", "'", "s")))])  # type: ignore[arg-type]
+    (line,) = Pipeline(EveryPair())([Pair(("Kevin", "Durant", "'", "s"))])  # type: ignore[arg-type]
     assert line["text"] == "Kevin Durant ' s"
     assert [(found["start"], found["end"]) for found in line["entities"]] == [(0, 12), (13, 16)]
 
 
 def test_posts_come_in_order_and_in_batches() -> None:
     model = EveryPair()
-    lines = list(Pipeline(model, batch_size=3)(Post.of_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
+    lines = list(Pipeline(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
     assert [line["id"] for line in lines] == list("0123456")
     assert [len(batch) for batch in model.seen] == [3, 3, 1]
     assert list(Pipeline(model)([])) == []  # type: ignore[arg-type]
@@ -91,51 +91,54 @@ def test_posts_come_in_order_and_in_batches() -> None:
 
 
 def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
-    post = Post.of_text("hi", caption="a man and a dog", objects=(DetectedObject("hat", box=(0, 0, 1, 1)),))
-    with_phrases, without = EveryPair(caption_phrases=True), EveryPair(caption_phrases=False)
+    post = Pair.from_text("hi", caption="a man and a dog", objects=(DetectedObject("hat", box=(0, 0, 1, 1)),))
+    with_phrases, without = (
+        EveryPair(ProcessorConfig(caption_phrases=True)),
+        EveryPair(ProcessorConfig(caption_phrases=False)),
+    )
     for model in (with_phrases, without):
         list(Pipeline(model)([post]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
     assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
-    told = Post.of_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
+    told = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
     list(Pipeline(with_phrases)([told]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], "phrases are there already"
 
 
 def test_as_many_objects_as_in_training() -> None:
     evidence = Evidence(top_objects=1, caption_phrases=False)
-    model = EveryPair(**record_of(evidence, None))
+    model = EveryPair(ProcessorConfig.of(evidence))
     things = (
         DetectedObject("low", (0, 0, 1, 1), 0.2),
         DetectedObject("high", (0, 0, 1, 1), 0.9),
         DetectedObject("told"),
     )
-    list(Pipeline(model)([Post.of_text("hi", objects=things)]))  # type: ignore[arg-type]
+    list(Pipeline(model)([Pair.from_text("hi", objects=things)]))  # type: ignore[arg-type]
     assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
 
 
 def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline) -> None:
-    assert pipeline.crops is not None
-    (pair,) = pipeline.crops.attach([Post.of_text("hi", image_path=drawn(trained)).pair], progress=False)
+    assert pipeline.processor.regions is not None
+    (pair,) = pipeline.processor.regions.attach([Pair.from_text("hi", image_path=drawn(trained))], progress=False)
     assert pair.objects[0].region is not None
-    with_picture, without = pipeline([Post.of_text("Jordan", image_path=drawn(trained)), Post.of_text("Jordan")])
+    with_picture, without = pipeline([Pair.from_text("Jordan", image_path=drawn(trained)), Pair.from_text("Jordan")])
     for line in (with_picture, without):
         assert all(0 <= found["score"] <= 1 for found in line["entities"])
 
 
 def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
     (tmp_path / "bad.png").write_text("no picture")
-    posts = [Post.of_text(TEXT), Post.of_text(TEXT, image_path=tmp_path / "bad.png")]
+    posts = [Pair.from_text(TEXT), Pair.from_text(TEXT, image_path=tmp_path / "bad.png")]
     with pytest.warns(UserWarning, match="1 pictures can't be read"):
         alone, bad = pipeline(posts)
     assert alone == bad
 
 
 def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Pipeline) -> None:
-    posts = [Post.of_text(f"{name} met Jordan in Paris", image_path=drawn(trained)) for name in ("Ann", "Bob")] * 3
+    posts = [Pair.from_text(f"{name} met Jordan in Paris", image_path=drawn(trained)) for name in ("Ann", "Bob")] * 3
     pipeline.model.save_pretrained(tmp_path)
     again = Pipeline(Tagger.from_pretrained(tmp_path), batch_size=4)
-    assert again.crops == pipeline.crops
+    assert again.processor.regions == pipeline.processor.regions
     assert list(again(posts)) == list(pipeline(posts))
 
 
@@ -171,10 +174,10 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
     path = write("posts.jsonl", "\ufeff\n" + "\r\n\n".join(json.dumps(line) for line in lines))
     first, second, third = read_posts(path)
     assert first.text == "Kevin  wins"
-    assert first.pair == Pair(("Kevin", "wins"), id="7", image_path=path.parent / "1.png", caption="a man")
-    assert (second.text, second.pair) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
-    assert third.pair.size == (40, 30)
-    assert third.pair.objects == (
+    assert first == Pair.from_text("Kevin  wins", id="7", image_path=path.parent / "1.png", caption="a man")
+    assert (second.text, second) == ("Kevin wins", Pair(("Kevin", "wins"), id="8"))
+    assert third.size == (40, 30)
+    assert third.objects == (
         DetectedObject("", (0, 2, 30, 20)),
         DetectedObject("hat", span=(0, 1)),
         DetectedObject("a"),
@@ -191,7 +194,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"text": "a", "words": ["a"]}', "a post is an object with either text or words"),
         (
             '{"text": "a", "picture": "1.png"}',
-            "picture is not among caption, height, id, image,",
+            "picture is not among caption, extra, height, id, image,",
         ),
         ('{"text": " \\t"}', "the text ' \\t' holds no word"),
         ('{"text": 3}', "text is 3, which is no text"),
@@ -246,10 +249,10 @@ def test_posts_of_the_conll_format(write: Callable[..., Path], tagged: bool) -> 
     (path.parent / "captions.jsonl").write_text('{"id": "2", "caption": "a dog"}\n')
     evidence = Evidence(captions=path.parent / "captions.jsonl", caption_phrases=False)
     first, second = read_posts(path, images=path.parent, evidence=evidence)
-    assert first.pair.words == ("no\u00a0break", "wins")
-    assert first.pair.labels == (("O", "O") if tagged else None)
-    assert first.pair.image_path == path.parent / "1.png"
-    assert (second.pair.image_path, second.pair.caption, second.pair.objects) == (None, "a dog", ())
+    assert first.words == ("no\u00a0break", "wins")
+    assert first.labels == (("O", "O") if tagged else None)
+    assert first.image_path == path.parent / "1.png"
+    assert (second.image_path, second.caption, second.objects) == (None, "a dog", ())
 
 
 def test_faults_of_the_conll_format(write: Callable[..., Path]) -> None:

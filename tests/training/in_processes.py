@@ -35,15 +35,15 @@ class Die(Callback):
 
 
 def die(folder: Path) -> None:
-    loop = make_loop(epochs=1, save_every=3, trainer={"callbacks": [Die()]})
-    fit(make_model(dropout=0.3), make_posts(42, 1), make_posts(4, 2), folder, optimisation=FAST, loop=loop)
+    loop = make_loop(epochs=1, save_every=3, lightning={"callbacks": [Die()]})
+    fit(make_model(dropout=0.3), make_posts(42, 1), make_posts(4, 2), folder, optimizer=FAST, trainer=loop)
 
 
 def on_two_devices(folder: Path) -> dict[str, float]:
     # 21 dev posts in batches of 8: one device has two batches, the other one
     train, dev = make_posts(60, 1), make_posts(21, 2)
-    loop = make_loop(epochs=4, devices=2, trainer={"strategy": "ddp_fork"})
-    model = fit(make_model("UMGF"), train, dev, folder, optimisation=FAST, loop=loop)
+    loop = make_loop(epochs=4, devices=2, lightning={"strategy": "ddp_fork"})
+    model = fit(make_model("UMGF"), train, dev, folder, optimizer=FAST, trainer=loop)
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     (kept,) = (one for name, one in last["callbacks"].items() if "dev_f1" in name)
     return {

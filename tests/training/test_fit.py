@@ -76,7 +76,7 @@ def test_learns(kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Opt
     model = build(kind)
     train, dev = posts(60, 1), posts(20, 2)
     before, _ = evaluate(model, dev, progress=False)
-    returned = fit(model, train, dev, here, optimisation=fast, loop=loop(epochs=4))
+    returned = fit(model, train, dev, here, optimizer=fast, trainer=loop(epochs=4))
     assert returned is model
     assert not model.training
     after, tags = evaluate(model, dev, progress=False)
@@ -96,14 +96,14 @@ def test_what_comes_in_evaluation_mode_is_trained_with_dropout(
 
     # as AutoModel.from_pretrained and Tagger.from_pretrained give them
     model = build().eval()
-    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(trainer={"callbacks": [Look()]}))
+    fit(model, posts(8, 1), posts(4, 2), here, trainer=loop(lightning={"callbacks": [Look()]}))
     assert modes == [True] * 4
 
 
 def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     watch = Watch()
     train = posts(42, 1)
-    fit(build(), train, posts(4, 2), here, loop=loop(epochs=3, trainer={"callbacks": [watch]}))
+    fit(build(), train, posts(4, 2), here, trainer=loop(epochs=3, lightning={"callbacks": [watch]}))
     assert [(epoch, place) for epoch, place, _ in watch.steps] == [(e, i) for e in range(3) for i in range(STEPS)]
     epochs = [[ids for epoch, _, ids in watch.steps if epoch == wanted] for wanted in range(3)]
     assert all(sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs)
@@ -122,8 +122,8 @@ def test_scheduled_layers_are_told_every_epoch(
             shares.extend(float(part.share) for part in module.modules() if hasattr(part, "share"))
 
     model = build("GEI", sampling_first=2, sampling_last=6, sampling_most=0.9)
-    how = loop(epochs=9, trainer={"callbacks": [Look()]})
-    fit(model, posts(4, 1), posts(4, 2), here, loop=how)
+    how = loop(epochs=9, lightning={"callbacks": [Look()]})
+    fit(model, posts(4, 1), posts(4, 2), here, trainer=how)
     assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
     [kept] = [float(part.share) for part in model.modules() if hasattr(part, "share")]
     assert kept == pytest.approx(0.45)
@@ -148,7 +148,7 @@ def test_best_weights_by_dev_alone(
         after.append(weights(self.model))
 
     monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
-    model = fit(build(), posts(20, 1), posts(4, 2), here, optimisation=fast, loop=loop(epochs=4))
+    model = fit(build(), posts(20, 1), posts(4, 2), here, optimizer=fast, trainer=loop(epochs=4))
     assert [same(weights(model), one) for one in after] == [False, True, False, False]
 
 
@@ -158,7 +158,7 @@ def test_the_seed_decides_all(
 ) -> None:
     def result(seed: int, name: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(int.from_bytes(name.encode()))
-        model = fit(build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimisation=fast, loop=loop(seed=seed))
+        model = fit(build(kind), posts(20, 1), posts(8, 2), tmp_path / name, optimizer=fast, trainer=loop(seed=seed))
         return weights(model)
 
     one = result(3, "a")
@@ -171,9 +171,9 @@ def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: OptimizerConfig) 
     """The best weights of a run with dropout, two epochs, and a checkpoint every three steps."""
 
     def go(folder: Path, kind: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
-        how = loop(save_every=3, trainer={"callbacks": list(callbacks)})
+        how = loop(save_every=3, lightning={"callbacks": list(callbacks)})
         model = build(kind, dropout=0.3)
-        return weights(fit(model, posts(42, 1), posts(12, 2), folder, optimisation=fast, loop=how, resume=resume))
+        return weights(fit(model, posts(42, 1), posts(12, 2), folder, optimizer=fast, trainer=how, resume=resume))
 
     return go
 
@@ -240,9 +240,9 @@ def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: Optimize
     train, dev = posts(42, 1), posts(4, 2)
 
     def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
-        how = loop(epochs=1, save_every=2, trainer={"callbacks": list(callbacks)})
+        how = loop(epochs=1, save_every=2, lightning={"callbacks": list(callbacks)})
         model = build(dropout=0.3)
-        return weights(fit(model, train, dev, tmp_path / name, optimisation=fast, loop=how, resume=resume))
+        return weights(fit(model, train, dev, tmp_path / name, optimizer=fast, trainer=how, resume=resume))
 
     whole = go("whole")
     for resume in (False, True):
@@ -255,8 +255,8 @@ def test_a_finished_run_resumes_to_its_result(
     build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, here: Path
 ) -> None:
     train, dev = posts(20, 1), posts(8, 2)
-    done = weights(fit(build(), train, dev, here, optimisation=fast, loop=loop()))
-    assert same(weights(fit(build(seed=5), train, dev, here, optimisation=fast, loop=loop(), resume=True)), done)
+    done = weights(fit(build(), train, dev, here, optimizer=fast, trainer=loop()))
+    assert same(weights(fit(build(seed=5), train, dev, here, optimizer=fast, trainer=loop(), resume=True)), done)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -288,8 +288,8 @@ def test_a_process_that_dies(
 ) -> None:
     assert json.loads((processes / "found.json").read_text())["died"] == 9
     train, dev, how = posts(42, 1), posts(4, 2), loop(epochs=1, save_every=3)
-    whole = fit(build(dropout=0.3), train, dev, tmp_path, optimisation=fast, loop=how)
-    killed = fit(build(dropout=0.3), train, dev, processes / "killed", optimisation=fast, loop=how, resume=True)
+    whole = fit(build(dropout=0.3), train, dev, tmp_path, optimizer=fast, trainer=how)
+    killed = fit(build(dropout=0.3), train, dev, processes / "killed", optimizer=fast, trainer=how, resume=True)
     assert same(weights(whole), weights(killed))
 
 
@@ -317,10 +317,10 @@ def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[
 def test_patience(build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
     how = loop(epochs=6, patience=2)
-    model = fit(build(), posts(8, 1), posts(4, 2), here, loop=how)
+    model = fit(build(), posts(8, 1), posts(4, 2), here, trainer=how)
     assert seen == [0, 1, 2, 3], "two epochs without a better score end it"
     # and it stays ended
-    resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, loop=how, resume=True)
+    resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, trainer=how, resume=True)
     assert seen == [0, 1, 2, 3]
     assert same(weights(resumed), weights(model))
 
@@ -336,30 +336,30 @@ def test_patience_outlives_a_resume(
             train,
             dev,
             here,
-            loop=loop(epochs=5, patience=3, trainer=killed("on_train_epoch_start", 3)),
+            trainer=loop(epochs=5, patience=3, lightning=killed("on_train_epoch_start", 3)),
         )
-    fit(build(), train, dev, here, loop=loop(epochs=5, patience=3), resume=True)
+    fit(build(), train, dev, here, trainer=loop(epochs=5, patience=3), resume=True)
     assert seen == [0, 1, 2, 3]
 
 
 def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     model, some = build(), posts(4, 1)
     with pytest.raises(FileNotFoundError, match=r"nothing to resume: there is no .*last.ckpt"):
-        fit(model, some, some, here, loop=loop(), resume=True)
+        fit(model, some, some, here, trainer=loop(), resume=True)
     with pytest.raises(ValueError, match="there are no train posts"):
-        fit(model, [], some, here, loop=loop())
+        fit(model, [], some, here, trainer=loop())
     with pytest.raises(ValueError, match="there are no dev posts"):
-        fit(model, some, [], here, loop=loop())
+        fit(model, some, [], here, trainer=loop())
     bare = [Pair(("bob",), id="bare")]
     for train, dev in ((some, bare), (bare, some)):
         with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
-            fit(model, train, dev, here, loop=loop())
+            fit(model, train, dev, here, trainer=loop())
     with pytest.raises(ValueError, match="posts without labels can't be trained on or scored: 'bare'"):
         evaluate(model, bare)
     assert not here.exists(), "what is refused leaves nothing behind"
-    fit(model, some, some, here, loop=loop(epochs=1))
+    fit(model, some, some, here, trainer=loop(epochs=1))
     with pytest.raises(FileExistsError, match=r"last.ckpt is there from another run: resume it, or choose"):
-        fit(model, some, some, here, loop=loop(epochs=1))
+        fit(model, some, some, here, trainer=loop(epochs=1))
 
 
 def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
@@ -369,13 +369,13 @@ def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, he
             posts(20, 1),
             posts(4, 2),
             here,
-            optimisation=OptimizerConfig(1e30, 1e30),
-            loop=loop(epochs=3),
+            optimizer=OptimizerConfig(1e30, 1e30),
+            trainer=loop(epochs=3),
         )
 
 
 def test_csv(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
-    fit(build(), posts(20, 1), posts(4, 2), here, loop=loop(logger="csv", trainer={"log_every_n_steps": 1}))
+    fit(build(), posts(20, 1), posts(4, 2), here, trainer=loop(logger="csv", lightning={"log_every_n_steps": 1}))
     (file,) = (here / "logs").rglob("metrics.csv")
     header, *lines = file.read_text().splitlines()
     assert {"epoch", "step", "loss", "dev_f1", "dev_f1_strict"} <= set(header.split(","))
@@ -391,16 +391,16 @@ def test_resumed_with_logs(build: Build, posts: Posts, loop: MakeLoop, here: Pat
             train,
             dev,
             here,
-            loop=loop(logger="csv", save_every=2, trainer=killed("on_train_batch_start", 4)),
+            trainer=loop(logger="csv", save_every=2, lightning=killed("on_train_batch_start", 4)),
         )
-    fit(build(), train, dev, here, loop=loop(logger="csv", save_every=2), resume=True)
+    fit(build(), train, dev, here, trainer=loop(logger="csv", save_every=2), resume=True)
     assert len(list((here / "logs").iterdir())) == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="TensorBoard is installed")
 def test_without_tensorboard(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"pip install mnergraph\[logging\], or take logger='csv'"):
-        fit(build(), posts(4, 1), posts(4, 2), here, loop=loop(logger="tensorboard"))
+        fit(build(), posts(4, 1), posts(4, 2), here, trainer=loop(logger="tensorboard"))
 
 
 @pytest.mark.parametrize(("kind", "clip"), [("BERT", None), ("BERT-CRF", 1.0), ("UMGF", None)])
@@ -413,15 +413,15 @@ def test_half_precision(
     fast: OptimizerConfig,
     here: Path,
 ) -> None:
-    how = loop(epochs=3, precision="bf16-mixed", trainer={"gradient_clip_val": clip})
-    model = fit(build(kind), posts(60, 1), posts(20, 2), here, optimisation=fast, loop=how)
+    how = loop(epochs=3, precision="bf16-mixed", lightning={"gradient_clip_val": clip})
+    model = fit(build(kind), posts(60, 1), posts(20, 2), here, optimizer=fast, trainer=how)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert evaluate(model, posts(20, 2), progress=False)[0].lenient.f1 > 0.8
 
 
 def test_fp16_on_a_processor_becomes_bf16(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'`"):
-        fit(build(), posts(8, 1), posts(4, 2), here, loop=loop(epochs=1, precision="16-mixed"))
+        fit(build(), posts(8, 1), posts(4, 2), here, trainer=loop(epochs=1, precision="16-mixed"))
 
 
 def test_evaluation_is_in_the_order_of_the_posts(build: Build, posts: Posts) -> None:
@@ -443,4 +443,4 @@ def test_what_evaluation_leaves_can_be_trained(build: Build, posts: Posts, loop:
     model = build("UMGF")
     evaluate(model, posts(8, 1), progress=False)
     model.predict(posts(4, 1))
-    fit(model, posts(8, 1), posts(4, 2), here, loop=loop(epochs=1))
+    fit(model, posts(8, 1), posts(4, 2), here, trainer=loop(epochs=1))

@@ -82,7 +82,7 @@ def test_told_before_every_epoch_and_kept_with_the_best_weights(
 ) -> None:
     best_at(monkeypatch, 1)
     model, layer = scheduled(build)
-    fit(model, posts(*TRAIN), posts(*DEV), here, loop=loop(epochs=3))
+    fit(model, posts(*TRAIN), posts(*DEV), here, trainer=loop(epochs=3))
     assert layer.trained == [0, 0, 10, 10, 20, 20]
     assert layer.scored == [0, 10, 20]
     # the best epoch's weights come with that epoch's state
@@ -99,7 +99,7 @@ def test_resumed_it_knows_where_it_is(step: int, build: Build, posts: Posts, loo
     model, _ = scheduled(build)
     how = {"epochs": 3, "save_every": 1}
     with pytest.raises(Killed):
-        fit(model, train, dev, here, loop=loop(**how, trainer={"callbacks": [KillAt(1, step)]}))
+        fit(model, train, dev, here, trainer=loop(**how, lightning={"callbacks": [KillAt(1, step)]}))
     again, layer = scheduled(build)
-    fit(again, train, dev, here, loop=loop(**how), resume=True)
+    fit(again, train, dev, here, trainer=loop(**how), resume=True)
     assert layer.trained == [10] * (5 - step) + [20] * 5

@@ -12,16 +12,16 @@ from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import EvidenceError, parse_object
 from mnergraph.data.image_files import image_path_of
-from mnergraph.pair import DetectedObject, Pair, Post
+from mnergraph.pair import DetectedObject, Pair
 
 
-def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Post]:
-    """Posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
+def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Pair]:
+    """Return the posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
 
     For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON
     holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
     ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
-    one that the picture is told to show.
+    one that a caption names. Data under names of one's own are in ``extra``, an object.
 
     Raises:
         ValueError: for a line that holds no post, naming file and line.
@@ -33,17 +33,16 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
         pairs = read_conll(path, labelled=is_labelled(path))
         if images is not None:
             pairs = [replace(pair, image_path=image_path_of(images, pair.id)) for pair in pairs]
-        posts = [Post.of_words(pair) for pair in (evidence.attach(pairs) if evidence else pairs)]
-    else:
-        posts = []
-        for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if line.strip():
-                try:
-                    posts.append(_post(json.loads(line), path.parent))
-                except EvidenceError as error:
-                    raise ValueError(f"{path}:{number}: {error}") from error
-                except ValueError as error:
-                    raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
+        return evidence.attach(pairs) if evidence else pairs
+    posts = []
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if line.strip():
+            try:
+                posts.append(_post(json.loads(line), path.parent))
+            except EvidenceError as error:
+                raise ValueError(f"{path}:{number}: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
     return posts
 
 
@@ -58,12 +57,14 @@ def is_labelled(path: Path) -> bool:
 _RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
 
 
-def _post(line: Mapping[str, Any], folder: Path) -> Post:
-    known = {"id", "text", "words", "image", "caption", "objects", "width", "height"}
+def _post(line: Mapping[str, Any], folder: Path) -> Pair:
+    known = {"id", "text", "words", "image", "caption", "objects", "width", "height", "extra"}
     if not isinstance(line, dict) or ("text" in line) == ("words" in line):
         raise ValueError("a post is an object with either text or words")
     if strange := set(line) - known:
-        raise ValueError(f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}; data of your own go into extra"
+        )
     for key in ("text", "image", "caption"):
         if not isinstance(line.get(key, ""), str | None) or (key == "text" and line.get(key, "") is None):
             raise ValueError(f"{key} is {line[key]!r}, which is no text")
@@ -72,6 +73,8 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
         raise ValueError(f"width and height are {size}, not two whole numbers above 0")
     if not isinstance(line.get("objects", []), list):
         raise ValueError("objects is no list")
+    if not isinstance(line.get("extra", {}), dict):
+        raise ValueError(f"extra is {line['extra']!r}, which is no object")
     sized = None if line.get("width") is None else (line["width"], line["height"])
     evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
@@ -79,13 +82,14 @@ def _post(line: Mapping[str, Any], folder: Path) -> Post:
         "caption": line.get("caption"),
         "size": sized,
         "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
+        "extra": line.get("extra", {}),
     }
     if "text" in line:
-        return Post.of_text(line["text"], **evidence)
+        return Pair.from_text(line["text"], **evidence)
     words = line["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
         raise ValueError(f"words is {words!r}, which is no list of words")
-    return Post.of_words(Pair(words=tuple(words), **evidence))
+    return Pair.from_words(words, **evidence)
 
 
 def _object(raw: Any, size: tuple[int, int] | None, place: int) -> DetectedObject:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -36,6 +35,8 @@ def nearest(
     """
     if k < 1:
         raise ValueError(f"k is a number of neighbours, 1 or more, not {k}")
+    from sklearn.neighbors import NearestNeighbors
+
     search = NearestNeighbors(n_neighbors=min(k + 1, len(vectors)), metric="cosine").fit(vectors)
     found: dict[int, list[tuple[int, float]]] = {}
     with tqdm(total=len(rows), desc="nearest words", unit="word", disable=not progress) as bar:

@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torchvision
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as pixels
 from tqdm.auto import tqdm
 
 from mnergraph.features.pretrained import IMAGENET, RANDOM, checksum, display_name, from_torchvision
@@ -66,11 +64,15 @@ def cut(picture: Image.Image, box: Box, size: int) -> Tensor:
     top = min(max(int(box[1]), 0), picture.height - 1)
     right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
     crop = picture.crop((left, top, min(right, picture.width), min(bottom, picture.height)))
+    from torchvision.transforms.v2 import functional as pixels
+
     return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def normal(crops: Tensor) -> Tensor:
     """Pixels, 0 to 255, as a backbone of torchvision wants them."""
+    from torchvision.transforms.v2 import functional as pixels
+
     return pixels.normalize(crops.float() / 255, MEAN, STD)
 
 
@@ -92,6 +94,9 @@ VERSION = 2
 
 #: Pictures that are opened and cut at once.
 THREADS = 8
+
+#: The backbones of `RegionEncoder`, by torchvision's names.
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,8 @@ class RegionEncoder:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        known = [name for name in torchvision.models.list_models() if name.startswith("resnet")]
-        if self.backbone not in known:
-            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(known)}")
+        if self.backbone not in RESNETS:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(RESNETS)}")
 
     @property
     def name(self) -> str:
@@ -132,6 +136,8 @@ class RegionEncoder:
 
     def build(self) -> nn.Module:
         """A backbone of its own, frozen, its classifier taken off: ``[crops, 3, size, size]`` to vectors."""
+        import torchvision
+
         return from_torchvision(
             self.backbone,
             self.weights,

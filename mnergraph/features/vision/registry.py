@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mnergraph.features.store.entries import manifest_of
-from mnergraph.features.store.manifest import Manifest
-from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.features.vision.extractor import Extractor
 from mnergraph.registry import Registry
+
+if TYPE_CHECKING:
+    from mnergraph.features.store.manifest import Manifest
+    from mnergraph.features.vision.extractor import Extractor
 
 #: Every extractor, by name; one of your own that is registered here is made again from manifests, too.
 EXTRACTORS: Registry[type[Extractor]] = Registry(
@@ -53,6 +53,8 @@ def extractor_of(manifest: Manifest) -> Extractor:
             that turns out another one, naming each difference.
         OSError: when its weights are not to be had here.
     """
+    from mnergraph.features.store.entries import manifest_of
+
     if manifest.extractor not in EXTRACTORS:
         raise ValueError(
             f"there is no extractor {manifest.extractor!r}; there is {', '.join(EXTRACTORS)}, and one of "
@@ -73,6 +75,8 @@ def _setting(value: Any) -> Any:
     """A setting as the class has it: lists as tuples, and what was told of region vectors as `RegionEncoder`."""
     if isinstance(value, list):
         return tuple(map(_setting, value))
-    if isinstance(value, dict) and value.get("extractor") == RegionEncoder.__name__:
+    if isinstance(value, dict) and value.get("extractor") == "RegionEncoder":
+        from mnergraph.features.vision.crops import RegionEncoder
+
         return RegionEncoder(**value["settings"])
     return value

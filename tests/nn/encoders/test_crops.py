@@ -163,8 +163,8 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
         posts,
         posts[:1],
         tmp_path / "run",
-        optimisation=OptimizerConfig(warmup=0.0),
-        loop=TrainerConfig(epochs=1, batch_size=4, workers=1, progress=False, logger="none", accelerator="cpu"),
+        optimizer=OptimizerConfig(warmup=0.0),
+        trainer=TrainerConfig(epochs=1, batch_size=4, workers=1, progress=False, logger="none", accelerator="cpu"),
     )
     assert not torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
     assert torch.equal(layer.backbone.bn1.running_mean, first["bn1.running_mean"])

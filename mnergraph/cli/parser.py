@@ -1,0 +1,100 @@
+"""The parser of one command: jsonargparse's, with the names of our registries and errors in one line."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import jsonargparse._typehints as typehints
+from jsonargparse import ArgumentParser
+
+from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.registry import Registry
+
+#: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
+FLATTENED = {"inputs": Inputs, "sources": StoreOptions}
+
+#: The registry of each base class, as ``module:attribute``: a class is named on the command line as it is listed.
+REGISTRIES = {
+    "Tagger": "mnergraph.models.registry:MODELS",
+    "PostDataset": "mnergraph.data.registry:DATASETS",
+    "Extractor": "mnergraph.features.vision.registry:EXTRACTORS",
+    "Chunker": "mnergraph.features.text.registry:CHUNKERS",
+}
+
+
+class Parser(ArgumentParser):
+    """Reports an error in one line; of an option that a class does not take it lists those that it takes."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        text = " ".join(message.split())
+        if self.prog.startswith("mnergraph"):
+            text += f"; see {self.prog.replace(' [options]', '')} --help"
+        else:  # the parser of one class's arguments is named after the script
+            text += f"; there is {', '.join(self.get_defaults().keys())}"
+        print(f"mnergraph: {text}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def run(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> Any:
+    """Call a command's function with the arguments of the command line."""
+    parser = Parser(prog=f"mnergraph {name}", description=_summary(function), allow_abbrev=False)
+    parameters = inspect.signature(function).parameters
+    if parameters:
+        parser.add_argument("--config", action="config", help="a YAML file of these options")
+    flattened = {key: cls for key, cls in FLATTENED.items() if key in parameters}
+    parser.add_function_arguments(function, as_group=False, skip=set(flattened), sub_configs=True)
+    fields = {key: parser.add_class_arguments(cls, as_group=False) for key, cls in flattened.items()}
+    with registry_names():
+        values = vars(parser.instantiate(parser.parse_args(list(arguments))))
+    values.pop("config", None)
+    grouped = {key: cls(**{name: values.pop(name) for name in fields[key]}) for key, cls in flattened.items()}
+    return function(**values, **grouped)
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n\n")[0]
+
+
+class UnknownNameError(LookupError):
+    """A name of the command line that no registry lists; no subclass of what jsonargparse catches."""
+
+
+@contextmanager
+def registry_names() -> Iterator[None]:
+    """Within it, jsonargparse finds a class without a dot in its name in the registry of its base class.
+
+    jsonargparse has one function for short names, which knows the imported subclasses by the names of their classes
+    alone; it offers no other way to extend it (4.53). ``tests/cli/test_parser.py`` fails when that changes.
+    """
+    original = typehints.resolve_class_path_by_name
+
+    def resolve(cls: type | tuple[type, ...], name: str) -> str:
+        base = cls if isinstance(cls, type) else None
+        if "." in name or base is None or base.__name__ not in REGISTRIES:
+            return original(cls, name)
+        registry = _registry(base)
+        try:
+            return registry.path(registry.resolve(name)).replace(":", ".")
+        except ValueError as error:
+            path = original(cls, name)  # a class that is imported and not registered
+            if "." in path:
+                return path
+            raise UnknownNameError(str(error)) from None
+
+    typehints.resolve_class_path_by_name = resolve
+    try:
+        yield
+    finally:
+        typehints.resolve_class_path_by_name = original
+
+
+def _registry(base: type) -> Registry[Any]:
+    from importlib import import_module
+
+    module, _, attribute = REGISTRIES[base.__name__].partition(":")
+    registry: Registry[Any] = getattr(import_module(module), attribute)
+    return registry

@@ -1,0 +1,318 @@
+"""From a post to what a model reads: evidence of its image, as the model's training posts had it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from mnergraph.data.chunker_config import chunker_config, make_chunker
+from mnergraph.data.evidence import Evidence
+from mnergraph.features.store.entries import cast, known
+from mnergraph.features.store.manifest import Manifest, StoreError, dtype_of, require
+from mnergraph.features.store.reader import FeatureStore
+from mnergraph.features.text.noun_chunks import Chunker, noun_phrases
+from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.evidence import ImageEvidence
+from mnergraph.features.vision.extractor import Extractor
+from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
+from mnergraph.pair import Pair
+
+if TYPE_CHECKING:
+    from mnergraph.graph.builder import GraphBuilder
+
+#: The file of a processor's settings, in the folder of the model.
+PROCESSOR_CONFIG = "processor_config.json"
+
+
+@dataclass(frozen=True)
+class ProcessorConfig:
+    """How the posts that a model learned from got the evidence of their images; plain data.
+
+    Args:
+        top_objects: how many boxed objects a post keeps, best score first; None for all.
+        caption_phrases: whether the captions' noun phrases became objects.
+        chunker: what found noun phrases, as `chunker_config` writes it; None for the rules.
+        regions: the settings of the `RegionEncoder` of boxed objects, if any.
+        image_nodes: whether a store's image became a ``grid`` of nodes or one ``pooled`` node.
+        stores: the manifests of the feature stores, in the order in which they were read.
+    """
+
+    top_objects: int | None = None
+    caption_phrases: bool = True
+    chunker: dict[str, Any] | None = None
+    regions: dict[str, Any] | None = None
+    image_nodes: Literal["grid", "pooled"] = "grid"
+    stores: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, evidence: Evidence, regions: RegionEncoder | None = None) -> ProcessorConfig:
+        """Return the settings of evidence that training posts have.
+
+        Raises:
+            ValueError: for a chunker that can't be made again from plain data, with what to do.
+        """
+        return cls(
+            top_objects=evidence.top_objects,
+            caption_phrases=evidence.caption_phrases,
+            chunker=None if evidence.chunker is None else chunker_config(evidence.chunker),
+            regions=asdict(regions) if regions else None,
+            image_nodes=evidence.image_nodes,
+            stores=tuple(asdict(Manifest.read(Path(folder))) for folder in evidence.stores),
+        )
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the settings into the folder of a model."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / PROCESSOR_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> ProcessorConfig | None:
+        """Return the settings in the folder of a model; None where there are none.
+
+        Raises:
+            ValueError: for a file with other entries.
+        """
+        path = folder / PROCESSOR_CONFIG
+        if not path.is_file():
+            return None
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted(set(saved) - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise ValueError(f"{path}: {', '.join(unknown)} is no setting of a processor in this version")
+        return cls(**{**saved, "stores": tuple(saved.get("stores", ()))})
+
+    @classmethod
+    def from_0_1(cls, evidence: Mapping[str, Any]) -> ProcessorConfig:
+        """Return the settings of ``evidence`` in the record of a model that version 0.1 saved."""
+        chunker = evidence.get("chunker", "RuleChunker")
+        path = f"mnergraph.features.text.noun_chunks:{chunker}"
+        return cls(
+            top_objects=evidence.get("top_objects"),
+            caption_phrases=evidence.get("caption_phrases", True),
+            chunker=None if chunker == "RuleChunker" else {"class": path, "settings": {}},
+            regions=evidence.get("regions"),
+            image_nodes=evidence.get("image", "grid"),
+            stores=tuple(evidence.get("stores", ())),
+        )
+
+    def describe(self) -> str:
+        """Return one line per setting, for the card of a model."""
+        chunker = self.chunker["class"] if self.chunker else "RuleChunker"
+        regions = "none" if self.regions is None else f"{self.regions['backbone']}, {self.regions['weights']}"
+        stores = ", ".join(manifest["extractor"] for manifest in self.stores) or "none"
+        return "\n".join(
+            [
+                f"- objects per post: {'all' if self.top_objects is None else self.top_objects}",
+                f"- caption phrases as objects: {'yes' if self.caption_phrases else 'no'}; noun chunker: {chunker}",
+                f"- region encoder: {regions}",
+                f"- feature stores: {stores}; image nodes: {self.image_nodes}",
+            ]
+        )
+
+
+class Processor:
+    """Gives posts the evidence that a model's training posts had: for training and for prediction alike.
+
+    Args:
+        config: the settings.
+        stores: folders of feature stores in which to look images up, made as those of the training were.
+        run_extractors: whether to run the training's extractors on images that no store has.
+
+    Raises:
+        StoreError: for a store that was made otherwise, naming each difference.
+    """
+
+    def __init__(
+        self,
+        config: ProcessorConfig | None = None,
+        *,
+        stores: Iterable[Path | str] = (),
+        run_extractors: bool = True,
+    ) -> None:
+        self.config = config = config or ProcessorConfig()
+        self.regions = RegionEncoder(**config.regions) if config.regions else None
+        self.evidence = Evidence(
+            top_objects=config.top_objects,
+            caption_phrases=config.caption_phrases,
+            chunker=make_chunker(config.chunker) if config.chunker else None,
+            image_nodes=config.image_nodes,
+        )
+        self.extractors = [StoreBackedExtractor(Manifest(**manifest)) for manifest in config.stores]
+        self.run_extractors = run_extractors
+        for folder in dict.fromkeys(map(Path, stores)):
+            self._add_store(folder)
+
+    def __call__(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        builder: GraphBuilder | None = None,
+        device: torch.device | str = "cpu",
+        cache: Path | None = None,
+        progress: bool = False,
+    ) -> list[Pair]:
+        """Return the pairs with the evidence that such posts had in training; what a pair has is kept.
+
+        Args:
+            pairs: the posts.
+            builder: of the model that will read them; with it a warning counts the posts that have an image but
+                not the features of it that the model reads.
+            device: where extractors run.
+            cache: folder that keeps region vectors.
+            progress: whether to show a progress bar for these.
+
+        Raises:
+            ValueError: when an image needs an extractor that can't be made again here.
+        """
+        ready, missing = self.process(list(pairs), builder=builder, device=device, cache=cache, progress=progress)
+        warn_of(missing)
+        return ready
+
+    def process(
+        self,
+        pairs: list[Pair],
+        *,
+        builder: GraphBuilder | None = None,
+        device: torch.device | str = "cpu",
+        cache: Path | None = None,
+        progress: bool = False,
+    ) -> tuple[list[Pair], list[str]]:
+        """Return the pairs ready for the model, and the names of those without their image's features."""
+        seen = [ImageEvidence()] * len(pairs)
+        for extractor in self.extractors:
+            new = extractor(pairs, self.evidence.noun_chunker, torch.device(device), extract=self.run_extractors)
+            seen = [_together(before, after) for before, after in zip(seen, new, strict=True)]
+        ready = [self.evidence.complete(pair, evidence) for pair, evidence in zip(pairs, seen, strict=True)]
+        missing = []
+        if builder is not None:
+            missing = [
+                _name(pair, evidence)
+                for pair, evidence in zip(ready, seen, strict=True)
+                if self._misses(pair, evidence, builder)
+            ]
+        return self.add_regions(ready, cache=cache, progress=progress), missing
+
+    def add_regions(self, pairs: list[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
+        """Return the pairs whose boxed objects have region vectors, where the settings have an encoder of them."""
+        return pairs if self.regions is None else self.regions.attach(pairs, cache, progress=progress)
+
+    def _add_store(self, folder: Path) -> None:
+        there = Manifest.read(folder)
+        ours = [extractor.manifest.extractor for extractor in self.extractors]
+        if there.extractor not in ours:
+            raise StoreError(
+                f"{folder} holds what {there.extractor} saw; the model learned "
+                f"from {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
+            )
+        nearest = min(self.extractors, key=lambda extractor: len(extractor.manifest.differences(there)))
+        require(folder, there, nearest.manifest)
+        nearest.stores.append(FeatureStore(folder))
+
+    def _misses(self, pair: Pair, seen: ImageEvidence, builder: GraphBuilder) -> bool:
+        """Whether the model reads what extractors find in images, and there is nothing of this post's."""
+        if pair.image_path is None:
+            return False
+        absent = builder.missing(pair)
+        image = "image features" in absent
+        looked = seen.objects is not None or self.regions is not None
+        regions = "region features" in absent
+        nothing = bool(self.extractors) and not pair.objects and pair.image_features is None and pair.caption is None
+        return image or (not looked and (regions or nothing))
+
+
+class StoreBackedExtractor:
+    """One extractor that a model's training posts were seen by.
+
+    Args:
+        manifest: of the feature store that they were read from.
+
+    Attributes:
+        stores: others made like it, to look pictures up in.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.stores: list[FeatureStore] = []
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The extractor itself, made again when first asked for.
+
+        Raises:
+            ValueError: when it can't be made here, or would be another one; it says what to do instead.
+        """
+        try:
+            return extractor_of(self.manifest)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the model saw pictures through {self.manifest.extractor}, which can't be made again here: "
+                f"{error}. Give stores, feature stores of these pictures that `mnergraph features` made with "
+                "the same extractor, or run_extractors=False to read the posts without what it would see"
+            ) from error
+
+    def __call__(
+        self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device, *, extract: bool
+    ) -> list[ImageEvidence | None]:
+        """What is seen in these posts' pictures; None where nobody looked, or nothing is lacking."""
+        found: list[ImageEvidence | None] = [
+            next(filter(None, known(self.stores, pair, chunker)), None) if _has_file(pair) else None for pair in pairs
+        ]
+        if extract:
+            places = [place for place, seen in enumerate(found) if seen is None and self._helps(pairs[place])]
+            looked = self._look([pairs[place] for place in places], chunker, device) if places else []
+            for place, seen in zip(places, looked, strict=True):
+                found[place] = seen
+        return found
+
+    def _look(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
+        """What the extractor sees in these pictures, in the precision of the training's store."""
+        phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
+        pictures = [pair.image_path for pair in pairs if pair.image_path is not None]
+        found = self.extractor.extract(
+            pictures, phrases if self.extractor.reads_phrases else None, device=device, progress=False
+        )
+        return [cast(seen, dtype_of(self.manifest)) for seen in found]
+
+    def _helps(self, pair: Pair) -> bool:
+        """Whether there is a picture, and the pair lacks something that the extractor may find in it."""
+        has = {
+            "objects": any(thing.box is not None for thing in pair.objects),
+            "image": pair.image_features is not None,
+            "caption": pair.caption is not None,
+        }
+        gives = EXTRACTORS.get(self.manifest.extractor, Extractor).gives
+        return pair.image_path is not None and not all(has[kind] for kind in gives)
+
+
+def _has_file(pair: Pair) -> bool:
+    return pair.image_path is not None and pair.image_path.is_file()
+
+
+def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
+    """What two extractors saw; of what both looked for, the later one's."""
+    told = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
+    return replace(before, **{name: value for name, value in told.items() if value is not None})
+
+
+def _name(pair: Pair, seen: ImageEvidence) -> str:
+    """The name of a post without its image's features, and why if the image is to blame."""
+    name = pair.id or (pair.image_path.name if pair.image_path else "")
+    return f"{name} ({seen.fault.detail})" if seen.fault and not seen.fault.usable else name
+
+
+def warn_of(missing: Sequence[str]) -> None:
+    """Warn of posts whose image the model can't read, if there are any."""
+    if missing:
+        warnings.warn(
+            f"{len(missing)} posts have a picture, but the model does not see it, as they have none of the "
+            f"features that it reads: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A feature "
+            "store of their pictures, made as the training's was, or a file of features gives them",
+            stacklevel=3,
+        )
