@@ -27,7 +27,7 @@ def tiny_run(folder: Path) -> Run:
     result = train(
         partial(Lookalikes, sizes=(30, 10, 10)),
         folder / "posts",
-        partial(UMGF, width=16, heads=2, layers=1),
+        partial(UMGF, hidden_size=16, num_heads=2, num_layers=1),
         folder / "out",
         regions=RegionEncoder(size=32),
         trainer=TrainerConfig(epochs=1, batch_size=10, accelerator="cpu", progress=False),

@@ -32,7 +32,7 @@ CROPS = RegionEncoder(backbone="resnet18", weights="random", size=48)
 OPTIMIZER = OptimizerConfig(encoder_lr=3e-3, lr=3e-3)
 
 
-UMGF_SETTINGS: dict[str, Any] = {"width": 64, "heads": 4, "dropout": 0.1, "label_features": False}
+UMGF_SETTINGS: dict[str, Any] = {"hidden_size": 64, "num_heads": 4, "dropout": 0.1, "label_features": False}
 
 
 def quickstart(

@@ -27,7 +27,7 @@ from mnergraph.pair import Pair
 from mnergraph.training import TrainerConfig, fit
 
 QUICK = TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False)
-SMALL = partial(UMGF, width=16, heads=2, layers=1)
+SMALL = partial(UMGF, hidden_size=16, num_heads=2, num_layers=1)
 POSTS = partial(Lookalikes, sizes=(30, 10, 10))
 
 
@@ -85,7 +85,7 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
     root.mkdir()
     for split in ("train", "valid", "test"):
         write_conll(posts, root / f"{split}.txt")
-    model = partial(UMT, heads=2, hidden=8)
+    model = partial(UMT, num_heads=2, intermediate_size=8)
     with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
         train(PostFolder, root, model, tmp_path / "blind", trainer=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
@@ -100,7 +100,7 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
     words = {word for pair in pairs for word in pair.words}
     known = sorted({word.lower() for word in words})[-5:]
     table.write_text("".join(f"{word} {place} 1\n" for place, word in enumerate(known)))
-    model = partial(MGCMT, heads=4, text_img=False, label_features=True)
+    model = partial(MGCMT, num_heads=4, ablate={"w/o TextImg"}, label_features=True)
     result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, trainer=QUICK)
     assert result["word_vectors"] == "glove.txt"
     assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"

@@ -88,18 +88,18 @@ def test_train_by_a_config_that_the_command_line_overrides(
 ) -> None:
     config = tmp_path / "config.yaml"
     job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
-    small = ["--model.width", "8", "--model.heads", "2", "--model.layers", "1", "--regions.size", "16"]
+    small = ["--model.hidden_size", "8", "--model.num_heads", "2", "--model.num_layers", "1", "--regions.size", "16"]
     with pytest.raises(SystemExit) as exit:
         main([*map(str, job), *small, "--print_config"])
     assert not exit.value.code
     config.write_text(capsys.readouterr().out)
     written = yaml.safe_load(config.read_text())
-    assert (written["model"]["init_args"]["width"], written["regions"]["size"]) == (8, 16)
+    assert (written["model"]["init_args"]["hidden_size"], written["regions"]["size"]) == (8, 16)
     assert not (tmp_path / "run").exists()
 
-    call("train", "--config", config, "--model.heads", "4", "--out", tmp_path / "other", "--trainer.seed", "3")
+    call("train", "--config", config, "--model.num_heads", "4", "--out", tmp_path / "other", "--trainer.seed", "3")
     result = json.loads((tmp_path / "other" / "result.json").read_text())
-    assert (result["model"], result["settings"]["width"], result["settings"]["heads"]) == ("UMGF", 8, 4)
+    assert (result["model"], result["settings"]["hidden_size"], result["settings"]["num_heads"]) == ("UMGF", 8, 4)
     assert (result["trainer"]["seed"], result["trainer"]["epochs"]) == (3, 1)
     saved = json.loads((tmp_path / "other" / "model" / "processor_config.json").read_text())
     assert saved["regions"]["size"] == 16
@@ -114,7 +114,7 @@ def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str],
         ("CNN-BiLSTM-CRF", vectors, "vectors.txt"),
     ):
         out = tmp_path / model
-        call(*job, "--model", model, "--model.hidden", "8", "--encoder", encoder, "--out", out)
+        call(*job, "--model", model, "--model.hidden_size", "8", "--encoder", encoder, "--out", out)
         assert json.loads((out / "result.json").read_text())["encoder"] == name
         printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
         assert json.loads(printed)["text"] == "Jordan in Paris"
@@ -296,9 +296,9 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
     assert "trainer.epochs" in fault(
         "train", "--data", "PostFolder", "--model", "UMGF", *job, "--trainer.epochs", "many"
     )
-    told = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.width", "wide", *job)
-    assert "width" in told
-    assert "there is form, " in told
+    told = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.hidden_size", "wide", *job)
+    assert "hidden_size" in told
+    assert "there is variant, " in told
 
 
 def test_things_that_are_not_there(
@@ -434,7 +434,7 @@ def test_settings_that_cannot_be(fault: Callable[..., str], tmp_path: Path) -> N
         assert message in fault(*job, option, value)
     told = fault(*job, "--model.widht", "3")
     assert "widht" in told
-    assert "there is form, " in told
+    assert "there is variant, " in told
 
 
 OWN = """

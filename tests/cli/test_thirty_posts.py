@@ -62,11 +62,11 @@ def test_regions_and_the_objects_that_are_given(call: ForwardRecord, posts: Path
     told = call(
         *("train", *of_posts, "--stores", json.dumps([str(store)])),
         *("--regions", "RegionEncoder", "--regions.size", "32", *QUICK),
-        *("--model", "GEI", "--model.heads", "4", "--out", tmp_path / "out"),
+        *("--model", "GEI", "--model.num_heads", "4", "--out", tmp_path / "out"),
     )
     model = tmp_path / "out" / "model"
-    record = json.loads((model / "config.json").read_text())["record"]
-    assert [of["extractor"] for of in record["evidence"]["stores"]] == ["BackboneGrid"]
+    config = json.loads((model / "processor_config.json").read_text())
+    assert [manifest["extractor"] for manifest in config["stores"]] == ["BackboneGrid"]
     scores = told[told.index("\ntest\n") + 6 : told.index("\nmodel:")].strip()
     assert call("evaluate", "--model", model, *of_posts).strip() == scores, "from the pictures themselves"
 
@@ -100,7 +100,7 @@ def test_objects_of_a_detector(call: ForwardRecord, posts: Path, tmp_path: Path)
     stores = ("--stores", json.dumps([str(tmp_path / "store")]))
     call(
         *("train", *of_posts, *stores, *QUICK, "--out", tmp_path / "out", "--model", "UMGF"),
-        *("--model.width", "16", "--model.heads", "2", "--model.layers", "1"),
+        *("--model.hidden_size", "16", "--model.num_heads", "2", "--model.num_layers", "1"),
     )
     model = tmp_path / "out" / "model"
     picture = next((posts / "images").iterdir())

@@ -308,7 +308,7 @@ def test_from_the_picture_alone_as_from_the_store(
     train(
         partial(PostFolder, evidence=Evidence(stores=(tmp_path / "store",))),
         tmp_path,
-        partial(UMT, heads=2, hidden=8),
+        partial(UMT, num_heads=2, intermediate_size=8),
         tmp_path / "out",
         trainer=TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False),
     )

@@ -58,7 +58,7 @@ def test_a_label_per_post_beside_the_tags(loop: MakeLoop, tmp_path: Path) -> Non
     encoder = tiny_encoder(["ann", "saw", "rome", "person", "tree"], hidden_size=16, num_layers=1, heads=2)
     model = WithRelevance(encoder, LabelSet.from_types(["LOC", "PER"]))
     fast = OptimizerConfig(encoder_lr=1e-2, lr=1e-2, warmup=0.0)
-    fit(model, posts(20), posts(8), tmp_path / "run", optimisation=fast, loop=loop(epochs=8, logger="csv"))
+    fit(model, posts(20), posts(8), tmp_path / "run", optimizer=fast, trainer=loop(epochs=8, logger="csv"))
     scores, tags = evaluate(model, posts(10), progress=False)
     assert tags == [["B-PER", "O", "B-LOC"]] * 10
     assert scores.heads == {"image_matters": {"accuracy": 1.0, "macro_f1": 1.0}}
@@ -76,5 +76,5 @@ def test_posts_without_that_label_train_too(loop: MakeLoop, tmp_path: Path) -> N
     encoder = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
     model = WithRelevance(encoder, LabelSet.from_types(["LOC", "PER"]))
     bare = [replace(pair, extra={}) for pair in posts(4)]
-    fit(model, bare, bare, tmp_path / "run", loop=loop(epochs=1))
+    fit(model, bare, bare, tmp_path / "run", trainer=loop(epochs=1))
     assert evaluate(model, bare, progress=False)[0].heads == {}, "nothing to score, so nothing is claimed"
