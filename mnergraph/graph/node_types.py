@@ -35,9 +35,13 @@ from mnergraph.graph.prefetch import prefetch
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
-PIECES: EdgeType = ("piece", "part_of", "token")
-CHARACTERS: EdgeType = ("character", "part_of", "token")
-LABEL_PIECES: EdgeType = ("label_piece", "part_of", "object")
+#: Subtypes: the pieces of tokens, the characters of tokens, and the pieces of objects' labels.
+PIECE, CHARACTER, LABEL_PIECE = "piece", "character", "label_piece"
+#: The edge types that join them to their nodes.
+PIECES: EdgeType = (PIECE, "part_of", "token")
+CHARACTERS: EdgeType = (CHARACTER, "part_of", "token")
+LABEL_PIECES: EdgeType = (LABEL_PIECE, "part_of", "object")
+#: The label index of tokens of unlabelled pairs.
 NO_LABEL = -1
 #: What tokens are: words, or the pieces that the text encoder's tokenizer makes of them.
 Unit = Literal["words", "pieces"]
@@ -78,8 +82,8 @@ class NodeType(ABC):
 
     Attributes:
         name: the node type in schemas, such as ``"object"``.
-        evidence_file: name of the JSON lines file, beside a data set's text, that this node type reads; every line
-            holds ``id`` and, under ``nodes``, what `parse` takes. None for node types without one.
+        evidence_file: name of the JSON lines file, in the data set's folder, that this node type reads; every line
+            has ``id`` and, under ``nodes``, what `parse` takes. None for node types without one.
     """
 
     name: str
@@ -115,7 +119,7 @@ class NodeType(ABC):
         return None
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return what these nodes read and the pair does not have, such as ``("image features",)``."""
+        """Return the features that these nodes need and the pair lacks, such as ``("image features",)``."""
         return ()
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
@@ -198,7 +202,7 @@ class Tokens(NodeType):
     @property
     def subtypes(self) -> tuple[str, ...]:
         """Pieces and characters, as far as they are made."""
-        return ("piece",) * (self.tokenizer is not None) + ("character",) * (self.characters is not None)
+        return (PIECE,) * (self.tokenizer is not None) + (CHARACTER,) * (self.characters is not None)
 
     def store(self, pair: Pair) -> dict[str, Any]:
         """Return the token store alone; see the class."""
@@ -210,7 +214,7 @@ class Tokens(NodeType):
         set_store(data, "token", self._token_store(pair, pieces))
         if self.tokenizer is not None:
             ids = np.array([*self._start, *chain.from_iterable(pieces), *self._end])
-            set_store(data, "piece", {"input_ids": to_tensor(ids), "num_nodes": len(ids)})
+            set_store(data, PIECE, {"input_ids": to_tensor(ids), "num_nodes": len(ids)})
             if self.unit == "words":
                 inner = _range(len(ids))[len(self._start) : len(ids) - len(self._end)]
                 index = np.array([inner, _owners(pieces)])
@@ -249,14 +253,14 @@ class Tokens(NodeType):
         if pair.labels is None:
             return [NO_LABEL] * len(word)
         try:
-            of_word = list(map(self.labels.index, pair.labels))
+            word_labels = list(map(self.labels.index, pair.labels))
             if self.unit == "words":
-                return of_word
+                return word_labels
             before, after, later = map(self.labels.index, ("[CLS]", "[SEP]", "X"))
         except KeyError as error:
             raise ValueError(f"post {pair.id!r}: label {error.args[0]}") from None
         return [
-            of_word[w] if new else later if w >= 0 else before if position < len(self._start) else after
+            word_labels[w] if new else later if w >= 0 else before if position < len(self._start) else after
             for position, (w, new) in enumerate(zip(word, starts, strict=True))
         ]
 
@@ -303,7 +307,7 @@ class Objects(NodeType):
     @property
     def subtypes(self) -> tuple[str, ...]:
         """The labels' pieces, if they are made."""
-        return ("label_piece",) * (self.tokenizer is not None)
+        return (LABEL_PIECE,) * (self.tokenizer is not None)
 
     def prepare(self, pair: Pair) -> Pair:
         """Return the pair, with the whole image as an object where pixels are read and nothing has a box."""

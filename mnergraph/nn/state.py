@@ -1,4 +1,4 @@
-"""The graph's state on its way through a stack: every layer takes one and returns a new one."""
+"""The state of a batch of graphs between the layers of a model: every layer takes one and returns a new one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from mnergraph.graph.schema import Schema
 
 @dataclass(frozen=True)
 class GraphState:
-    """A batch of posts: raw stores, node features so far, edges, layouts, and scores of tasks.
+    """A batch of graphs with the node features, edges and scores computed so far. Immutable.
 
-    Attributes:
-        data: the batch as it was built, never changed.
-        x: features of every node type that has any yet, ``[nodes, width]``.
-        edges: every relation of the schema.
-        layouts: where the nodes of every type lie.
-        emissions: scores by task, ``[nodes, labels]``.
-        kinds: the node type of features that are kept under a name of their own.
-        parts: for a node type whose nodes stand for those of other types, which those are.
+    Features are kept by name: under their node type, or under another name that a layer declares (`with_features`).
+
+    Args:
+        data: the batch as it was built; never changed.
+        x: features by name, ``[nodes, hidden_size]``.
+        edges: the edges of every relation of the schema, by edge type.
+        layouts: the layout of every node type.
+        emissions: scores by task, ``[tokens, labels]``.
+        feature_types: node type of the features whose name is not a node type.
+        merged_from: for node types whose nodes stand for those of others, the names of these.
     """
 
     data: Batch
@@ -38,19 +40,23 @@ class GraphState:
 
     @classmethod
     def from_batch(cls, data: HeteroData | Batch, schema: Schema) -> GraphState:
-        """The state before the first layer: no features, edges as the schema says.
+        """Return the state before the first layer, without features.
+
+        Args:
+            data: a graph or a batch of graphs.
+            schema: the schema with which the graphs were built.
 
         Raises:
             KeyError: when the batch lacks a node type or relation of the schema.
         """
         batch = data if isinstance(data, Batch) else collate([data])
-        places = layouts(batch)
-        absent = [kind for kind in schema.nodes if kind not in places]
-        if absent:
-            raise KeyError(f"the batch has no {', '.join(absent)}; its node types are {', '.join(places)}")
+        by_type = layouts(batch)
+        missing = [node_type for node_type in schema.nodes if node_type not in by_type]
+        if missing:
+            raise KeyError(f"the batch has no {', '.join(missing)}; its node types are {', '.join(by_type)}")
         edges = {}
         for relation in schema:
-            ends = places[relation.src], places[relation.dst]
+            ends = by_type[relation.src], by_type[relation.dst]
             if relation.rule.fully_connected:
                 edges[relation.key] = Edges(*ends)
                 continue
@@ -60,26 +66,34 @@ class GraphState:
             edges[relation.key] = Edges(
                 *ends, store.edge_index, type=store.get("edge_type"), attr=store.get("edge_attr")
             )
-        return cls(batch, edges=edges, layouts=places)
+        return cls(batch, edges=edges, layouts=by_type)
 
     def update(self, **x: Tensor) -> GraphState:
-        """New features for these node types."""
+        """Return the state with new features of node types, or of names that `with_features` has declared."""
         return replace(self, x={**self.x, **x})
 
     def with_edges(self, edges: Mapping[EdgeType, Edges]) -> GraphState:
-        """New edges of relations that the graph has."""
+        """Return the state with new edges of relations that the graph has.
+
+        Raises:
+            KeyError: for a relation that the graph does not have.
+        """
         unknown = [key for key in edges if key not in self.edges]
         if unknown:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
         return replace(self, edges={**self.edges, **edges})
 
     def replace_nodes(self, node_type: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
-        """New nodes of one type, replacing those it had, with their edges (GEI's entities).
+        """Return the state with new nodes of one type in place of its old ones, such as GEI's entities.
 
         Args:
-            x: features of the new nodes, ``[nodes, width]``.
-            layout: which sentence each belongs to.
-            edges: the relations that touch them; complete ones may be left out, as layouts alone say them.
+            node_type: the node type.
+            x: features of the new nodes, ``[nodes, hidden_size]``.
+            layout: the layout of the new nodes.
+            edges: the edges of all relations from or to the node type; fully connected ones may be left out.
+
+        Raises:
+            ValueError: for another number of rows than nodes, or a relation whose edges are not given.
         """
         if x.shape[0] != layout.num_nodes:
             raise ValueError(f"{x.shape[0]} rows of features for {layout.num_nodes} nodes of type {node_type}")
@@ -93,27 +107,37 @@ class GraphState:
         return replace(self, x={**self.x, node_type: x}, layouts=layouts, edges=edges)
 
     def with_parts(self, node_type: str, merged_from: Sequence[str]) -> GraphState:
-        """Says that nodes of one type stand, post by post, for those of these types, type after type.
+        """Return the state with the types that a merged node type was made of; nothing else changes.
 
-        Nothing is computed of it; a record reads it, to tell what of the post a layer weighed.
+        Recorders use it to assign attention on merged nodes to the nodes that they stand for.
+
+        Args:
+            node_type: the merged node type.
+            merged_from: the types, in the order of their nodes within each post.
         """
         return replace(self, merged_from={**self.merged_from, node_type: tuple(merged_from)})
 
     def with_features(self, name: str, x: Tensor, *, nodes_of: str) -> GraphState:
-        """Features under a name of their own, of the nodes that the features named ``like`` belong to."""
-        kind = self.node_type_of(nodes_of)
-        kept = self.update(**{name: x})
-        return kept if kind is None else replace(kept, feature_types={**self.feature_types, name: kind})
+        """Return the state with features under a name.
+
+        Args:
+            name: the name, a node type or any other.
+            x: the features, ``[nodes, hidden_size]``.
+            nodes_of: a node type, or the name of features of the same nodes.
+        """
+        node_type = self.node_type_of(nodes_of)
+        state = self.update(**{name: x})
+        return state if node_type is None else replace(state, feature_types={**self.feature_types, name: node_type})
 
     def node_type_of(self, name: str) -> str | None:
-        """The node type of the features of this name; None where no layer told."""
+        """Return the node type of the features of a name; None if no layer has declared it."""
         return name if name in self.layouts else self.feature_types.get(name)
 
     def with_scores(self, task: str, scores: Tensor) -> GraphState:
-        """Scores of a task, ``[nodes, labels]``."""
+        """Return the state with the scores of a task, ``[tokens, labels]``."""
         return replace(self, emissions={**self.emissions, task: scores})
 
     @cached_property
     def num_graphs(self) -> int:
-        """Posts in the batch."""
+        """Number of posts in the batch."""
         return self.data.num_graphs

@@ -25,8 +25,8 @@ data: PostFolder
 source: none
 encoder: {encoder}
 arguments: {{dropout: 0.1}}
-optimisation: {{encoder_lr: 5e-3, lr: 1e-2}}
-loop: {{epochs: 2, batch_size: 8, accelerator: cpu, logger: none, progress: false, save_every: 0}}
+optimizer: {{encoder_lr: 5e-3, lr: 1e-2}}
+trainer: {{epochs: 2, batch_size: 8, accelerator: cpu, logger: none, progress: false, save_every: 0}}
 """
 
 

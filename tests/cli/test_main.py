@@ -122,7 +122,7 @@ def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str],
     told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
     assert "GVATT reads the picture's features, and no post to learn from has any" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
-    assert "reads word vectors, which 'tiny-random' does not give; right is random:WIDTH or a file" in told
+    assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
     assert "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
     told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)

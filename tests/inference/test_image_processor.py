@@ -343,4 +343,4 @@ def test_from_the_picture_alone_as_from_the_store(
     assert scored[0] == scored[1]
     features(images, tmp_path / "other", Colours(3), progress=False)
     with pytest.raises(StoreError, match=r"made with other settings: settings\.side: 3 there, 2 here"):
-        evaluate(model, PostFolder, tmp_path, stores=(tmp_path / "other",), progress=False)
+        evaluate(model, PostFolder, tmp_path, sources=StoreOptions((tmp_path / "other",)), progress=False)

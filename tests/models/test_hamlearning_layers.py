@@ -93,7 +93,7 @@ def test_half_precision() -> None:
 
 
 def test_edges_without_labels() -> None:
-    with pytest.raises(ValueError, match="needs labelled edges; this relation's have no type"):
+    with pytest.raises(ValueError, match="needs edge types, and this relation's edges have none"):
         convolution()(torch.zeros(3, WIDTH), torch.zeros(3, WIDTH), Edges(layout(3), layout(3)))
 
 

@@ -107,5 +107,5 @@ def test_widths_of_the_papers(kind: type[Tagger]) -> None:
 def test_the_word_vectors_are_the_encoders_parameters() -> None:
     model = HBiLSTMCRF(encoder(), LABELS)
     assert model.encoder_parameters() == [model.layers[0].model.learned]
-    with pytest.raises(ValueError, match="this model reads a Hugging Face encoder"):
+    with pytest.raises(ValueError, match="this model needs a Hugging Face encoder"):
         BERTCRF(encoder(), LABELS)

@@ -42,7 +42,9 @@ class RelationalConvolution(nn.Module):
             ValueError: when the edges have no types.
         """
         if edges.type is None:
-            raise ValueError("RelationalConvolution needs edge types, and this relation's edges have none; use Spatial")
+            raise ValueError(
+                "RelationalConvolution needs edge types, and this relation's edges have none; Spatial gives them"
+            )
         src, dst = edges.index
         num_edge_types, num_dst = len(self.weight), edges.dst.num_nodes
         # one segment for every (edge type, target node), by type; rows are the segments that have edges

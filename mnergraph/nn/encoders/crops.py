@@ -1,25 +1,25 @@
-"""A picture backbone that learns with the model: the pixels of objects to region vectors."""
+"""An image backbone that is trained with the model: region vectors of objects from pixels."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from mnergraph.features.vision.crops import RegionEncoder, normalize
+from mnergraph.features.vision.crops import RegionEncoder, normal
 from mnergraph.nn.encoders.visual import REGION_FEATURES
 from mnergraph.nn.state import GraphState
 
 
 class PixelEncoder(nn.Module):
-    """Objects' crops by a torchvision ResNet that learns with the model (UMGF fine-tunes its ResNet-152).
+    """Region vectors of objects' crops by a torchvision ResNet that is trained with the model (as in UMGF).
 
-    f_i = avgpool(ResNet(crop_i)), zeros for an object without pixels; `ObjectEncoder` reads them in place of
-    vectors computed beforehand. The builder needs `mnergraph.features.vision.crops.CropPixels` of the same size. Batch
-    norms keep the statistics that they came with, in training too: a batch holds few crops, often of one
-    picture, and so a post's vectors do not depend on its neighbours.
+    f_i = avgpool(ResNet(crop_i)), zeros for an object without pixels. They are kept as `REGION_FEATURES`, which
+    `ObjectEncoder` uses in place of precomputed vectors. `Objects` needs a
+    `mnergraph.features.vision.crops.CropPixels` of the same size. Batch norms use their pretrained statistics in
+    training, too: a batch has few crops, often of one image, and a post's vectors must not depend on the other posts.
 
     Args:
-        crops: which backbone, with which weights to begin with; also the size of its crops.
+        crops: the backbone, its initial weights and the size of its crops.
     """
 
     def __init__(self, crops: RegionEncoder) -> None:
@@ -29,13 +29,15 @@ class PixelEncoder(nn.Module):
         self.backbone.requires_grad_(True)
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with region vectors, ``[objects, out_channels]``."""
         store = graph.data["object"]
-        # [objects with pixels, width]
-        seen = self.backbone(normalize(store.pixels[store.has_x]))
-        vectors = seen.new_zeros(graph.layouts["object"].num_nodes, self.out_channels)
-        return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), seen), nodes_of="object")
+        # [objects with pixels, out_channels]
+        computed = self.backbone(normal(store.pixels[store.has_x]))
+        vectors = computed.new_zeros(graph.layouts["object"].num_nodes, self.out_channels)
+        return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), computed), nodes_of="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
+        """Set the mode; batch norms remain in evaluation mode."""
         super().train(mode)
         for part in self.backbone.modules():
             if isinstance(part, nn.BatchNorm2d):

@@ -1,33 +1,35 @@
-"""Raw stores to node features: objects by their region and their label, the picture by its vectors."""
+"""Encoders of objects, from region vectors and labels, and of images, from their features."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from mnergraph.graph.node_types import LABEL_PIECES
+from mnergraph.graph.node_types import LABEL_PIECE, LABEL_PIECES
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.state import GraphState
 
-#: Name of the region vectors that a backbone in the model makes.
-REGION_FEATURES = "region"
+#: Name of the region vectors ``[objects, region_dim]`` that `PixelEncoder` computes.
+REGION_FEATURES = "region_features"
 
 
 class ObjectEncoder(nn.Module):
-    """Objects by region vector, by the embedding of their label, or by both (HamLearning, eq. 3).
+    """Features of ``object`` nodes from region vectors, label embeddings, or both (HamLearning, eq. 3).
 
-    v_i = L(f_i) + W_e e_i;  f_i the region vector, nothing where an object has none; e_i the normalised mean
-    of the label's pieces in the text encoder's own embedding table, nothing where it has no label.
+    v_i = L(f_i) + W_e e_i;  f_i the region vector; e_i the layer-normalized mean of the label's pieces in the text
+    encoder's embedding table. A term is zero for an object without region vector or label.
 
-    The vectors of a frozen backbone are nearly parallel, and a linear map learns slowly from them: `observe`
-    lets f_i be standardised, feature by feature, by the mean and deviation of the training posts' vectors,
-    which are saved with the weights. Until then they enter as they are. Where `PixelEncoder` stands before,
-    the vectors are those of its backbone.
+    The vectors of a frozen backbone are nearly parallel, and a linear map learns slowly from them: after
+    `fit_normalization` f_i is standardized by the mean and standard deviation of the training posts' vectors, which
+    are saved with the weights. After a `PixelEncoder` the vectors are those of its backbone.
 
     Args:
-        hidden_size: of the result.
-        region_dim: of the region vectors; None when only labels speak.
-        label_dim: of the text encoder; None when only regions speak.
+        hidden_size: features of the result.
+        region_dim: features of a region vector; None to use labels only.
+        label_dim: features of the text encoder's embeddings; None to use region vectors only.
+
+    Raises:
+        ValueError: when both are None.
     """
 
     mean: Tensor
@@ -44,22 +46,27 @@ class ObjectEncoder(nn.Module):
         self.label = nn.Linear(label_dim, hidden_size) if label_dim else None
 
     def forward(self, graph: GraphState) -> GraphState:
-        store, objects = graph.data["object"], graph.layouts["object"].num_nodes
+        """Return the graph with ``object`` features, ``[objects, hidden_size]``."""
+        store, num_objects = graph.data["object"], graph.layouts["object"].num_nodes
         parts = []
         if self.region is not None:
-            made = graph.x.get(REGION_FEATURES)
-            vectors = store.x if made is None else made
-            standard = (vectors - self.mean) / self.deviation
-            parts.append(self.region(standard) * store.has_x[:, None])
+            computed = graph.x.get(REGION_FEATURES)
+            vectors = store.x if computed is None else computed
+            standardized = (vectors - self.mean) / self.deviation
+            parts.append(self.region(standardized) * store.has_x[:, None])
         if self.label is not None and self.norm is not None:
-            piece, owner = graph.data[LABEL_PIECES].edge_index
-            mean = segment_sum(graph.x["label_piece"][piece], owner, objects, mean=True)
-            named = torch.zeros(objects, 1, device=mean.device, dtype=mean.dtype).index_fill(0, owner, 1.0)
-            parts.append(self.label(self.norm(mean)) * named)
+            piece, obj = graph.data[LABEL_PIECES].edge_index
+            mean = segment_sum(graph.x[LABEL_PIECE][piece], obj, num_objects, mean=True)
+            has_label = torch.zeros(num_objects, 1, device=mean.device, dtype=mean.dtype).index_fill(0, obj, 1.0)
+            parts.append(self.label(self.norm(mean)) * has_label)
         return graph.update(object=parts[0] if len(parts) == 1 else parts[0] + parts[1])
 
     def fit_normalization(self, regions: Tensor) -> None:
-        """Standardise by these vectors, ``[objects, region width]``; constant features are only centred."""
+        """Set mean and standard deviation to those of region vectors; constant features are only centered.
+
+        Args:
+            regions: the training posts' vectors, ``[objects, region_dim]``; fewer than two change nothing.
+        """
         if self.region is None or len(regions) < 2:
             return
         deviation, mean = torch.std_mean(regions, dim=0)
@@ -68,12 +75,12 @@ class ObjectEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """The picture's vectors, one or a grid of them, by a linear map: ``image`` nodes (UMT, section 2.2).
+    """Features of ``image`` nodes: a linear map of the image's features, one or a grid (UMT, section 2.2).
 
     Args:
-        hidden_size: of the result.
-        image_dim: of the vectors that the posts carry.
-        out_key: under which name the result is kept; a second map of the same vectors needs another.
+        hidden_size: features of the result.
+        image_dim: features of a region of the image.
+        out_key: name of the result; a second map of the same features needs another.
     """
 
     def __init__(self, hidden_size: int, image_dim: int, *, out_key: str = "image") -> None:
@@ -81,4 +88,5 @@ class ImageEncoder(nn.Module):
         self.linear, self.out_key = nn.Linear(image_dim, hidden_size), out_key
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with the result under ``out_key``, ``[image nodes, hidden_size]``."""
         return graph.with_features(self.out_key, self.linear(graph.data["image"].x), nodes_of="image")

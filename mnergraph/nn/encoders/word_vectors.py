@@ -1,4 +1,4 @@
-"""The words' states: by LSTM over word vectors and spelling, or by a pretrained encoder."""
+"""Word encoders: word vectors with an LSTM over them and character features, or a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
-from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder, CharacterLSTM
+from mnergraph.graph.node_types import LABEL_PIECE, PIECE
+from mnergraph.nn.encoders.characters import CHARACTER_FEATURES, CharacterCNN, CharacterEncoder, CharacterLSTM
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.layers.lstm import WordLSTM
 from mnergraph.nn.state import GraphState
 
 
 class WordEncoder(nn.Module):
-    """Words by a table of word vectors.
-
-    Where the batch holds objects' labels in pieces, their words get vectors of the same table.
+    """Features of tokens from a table of word vectors; also of the words of objects' labels (`LABEL_PIECE`), if any.
 
     Args:
         encoder: the table and its vocabulary.
 
     Raises:
-        ValueError: for an encoder of another kind.
+        ValueError: for a pretrained encoder.
     """
 
     def __init__(self, encoder: WordVectors) -> None:
         super().__init__()
         if not isinstance(encoder, WordVectors):
             raise ValueError(
-                f"this model reads word vectors, which {encoder.name!r} does not give; right is random:WIDTH "
+                f"this model needs word vectors, and {encoder.name!r} is another text encoder; give random:WIDTH "
                 "or a file of vectors (random_vectors, read_vectors)"
             )
         self.model = encoder.model
 
     def forward(self, graph: GraphState) -> GraphState:
-        # a vocabulary gives each word one piece, so the pieces are the words
-        found = graph.update(token=self.model(graph.data["piece"].input_ids))
-        if "label_piece" not in graph.layouts:
-            return found
-        return found.update(label_piece=self.model(graph.data["label_piece"].input_ids))
+        """Return the graph with ``token`` features, ``[tokens, word vector size]``, and those of label pieces."""
+        # a vocabulary makes one piece of each word, so that pieces are words
+        graph = graph.update(token=self.model(graph.data[PIECE].input_ids))
+        if LABEL_PIECE not in graph.layouts:
+            return graph
+        return graph.update(**{LABEL_PIECE: self.model(graph.data[LABEL_PIECE].input_ids)})
 
 
 def bilstm_encoder(
@@ -48,20 +48,22 @@ def bilstm_encoder(
     character_encoder: CharacterCNN | CharacterLSTM | None = None,
     dropout: float = 0.0,
 ) -> list[nn.Module]:
-    """Layers to the words' states: word vectors, each joined by its spelling if asked, and an LSTM over them.
+    """Return layers from words to LSTM states: word vectors, with character features if asked for, and an LSTM.
 
     Args:
         encoder: the word vectors.
-        hidden_size: of the states, of each direction; they are twice as wide.
-        character_encoder: reads the words' characters; the model hands the encoder's to its builder.
-        dropout: on what the LSTM reads and on its states.
+        hidden_size: features of a state, of each direction; token features are twice as many.
+        character_encoder: computes character features, for which the model's `Tokens` need ``characters``; None for
+            word vectors only.
+        dropout: dropout rate of the LSTM's inputs and states.
     """
     table = WordEncoder(encoder)
     if character_encoder is None:
         return [table, WordLSTM(encoder.hidden_size, hidden_size, dropout=dropout)]
-    spelling = CharacterEncoder(encoder.characters, character_encoder)
-    read, width = ("token", "spelling"), encoder.hidden_size + spelling.output_size
-    return [table, spelling, WordLSTM(width, hidden_size, in_keys=read, dropout=dropout)]
+    characters = CharacterEncoder(encoder.characters, character_encoder)
+    input_size = encoder.hidden_size + characters.output_size
+    lstm = WordLSTM(input_size, hidden_size, in_keys=("token", CHARACTER_FEATURES), dropout=dropout)
+    return [table, characters, lstm]
 
 
 def word_encoder(
@@ -71,13 +73,14 @@ def word_encoder(
     character_encoder: CharacterCNN | CharacterLSTM,
     dropout: float | None = None,
 ) -> tuple[list[nn.Module], int]:
-    """Layers to the words' states and how wide these are: `bilstm_encoder`, or a pretrained encoder instead.
+    """Return layers from words to token features, and the number of features.
 
     Args:
-        encoder: word vectors, or the pretrained encoder, which has no use for ``hidden`` and ``reader``.
-        hidden_size: of the LSTM's states, of each direction.
-        character_encoder: reads the words' characters for the LSTM.
-        dropout: on what the LSTM reads and on the states; by default 0.5, or 0.1 over a pretrained encoder.
+        encoder: word vectors, for `bilstm_encoder`; or a pretrained encoder, for which the next two are not used.
+        hidden_size: features of an LSTM state, of each direction.
+        character_encoder: computes character features for the LSTM.
+        dropout: dropout rate of the LSTM's inputs and states, by default 0.5; or of the pretrained encoder's states,
+            by default 0.1.
     """
     if isinstance(encoder, WordVectors):
         dropout = 0.5 if dropout is None else dropout

@@ -1,4 +1,4 @@
-"""Heads: what a model is trained to predict. Each has its loss, its decoding and its metrics."""
+"""Base class of heads: a task's loss, decoding and metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Head(nn.Module, ABC):
         weight: of the loss in the model's.
     """
 
-    #: Whether predictions are part of the results of `mnergraph predict`; off for tasks that only help another.
+    #: Whether predictions are part of the results of `mnergraph predict`; off for auxiliary tasks.
     shown: ClassVar[bool] = True
 
     def __init__(self, name: str, *, weight: float = 1.0) -> None:

@@ -1,6 +1,6 @@
-"""Checks that every tag scorer makes of its input, and the labels that spell a span.
+"""Input validation of tag decoders, and the label ids of a span.
 
-The tests on values run on the device and come back in one copy, so that a GPU waits once per call.
+Values are tested on their device and the results copied at once, so that a call synchronizes with a GPU only once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Forbidden label at the first step [labels], and forbidden pairs of neighbours [labels, labels].
+#: Labels forbidden at the first step ``[labels]``, and forbidden transitions ``[labels, labels]`` (from, to), bool.
 Forbidden = tuple[Tensor, Tensor]
 
 
-def check(
+def check_inputs(
     emissions: Tensor,
     mask: Tensor,
     names: Sequence[str],
@@ -23,51 +23,51 @@ def check(
     parameters: Sequence[Tensor] = (),
     forbidden: Forbidden | None = None,
 ) -> None:
-    """Refuse what has no score, saying where it stands. What lies under the mask may hold anything.
+    """Validate inputs and name the first invalid position. Padding is ignored.
 
     Args:
-        emissions: [sentences, slots, labels], floating point.
-        mask: [sentences, slots], bool; True for the first words of each row, and only there.
+        emissions: ``[posts, max tokens, labels]``, floating point.
+        mask: ``[posts, max tokens]``, bool; True at the first tokens of each row, and only there.
         names: the labels' names, in order.
-        tags: [sentences, slots], int64.
+        tags: ``[posts, max tokens]``, int64.
         parameters: weights that must not be NaN.
         forbidden: labels and transitions that ``tags`` may not contain.
 
     Raises:
-        TypeError: a dtype is wrong.
-        ValueError: a shape, the mask, a tag or a transition is wrong.
-        FloatingPointError: a score is NaN or plus infinity, or a parameter is NaN.
+        TypeError: for a wrong dtype.
+        ValueError: for a wrong shape, mask, tag or transition.
+        FloatingPointError: for a score that is NaN or plus infinity, or a parameter that is NaN.
     """
-    _check_form(emissions, mask, len(names), tags)
+    _check_shapes(emissions, mask, len(names), tags)
     if not mask.numel():
         return
-    # each fault: [sentences, slots]
+    # [posts, max tokens] each
     faults = {
-        "hole": torch.cat([mask.new_zeros(len(mask), 1), mask[:, 1:] & ~mask[:, :-1]], 1),
+        "gap": torch.cat([mask.new_zeros(len(mask), 1), mask[:, 1:] & ~mask[:, :-1]], 1),
         "score": ~(emissions.detach() < torch.inf).all(-1) & mask,
     }
     if tags is not None:
         faults["tag"] = ((tags < 0) | (tags >= len(names))) & mask
         if forbidden is not None:
-            known = tags.clamp(0, len(names) - 1)
-            before = forbidden[1][known[:, :-1], known[:, 1:]]
-            faults["transition"] = torch.cat([forbidden[0][known[:, :1]], before], 1) & mask
-    found = [fault.any() for fault in faults.values()]
+            valid = tags.clamp(0, len(names) - 1)
+            transitions = forbidden[1][valid[:, :-1], valid[:, 1:]]
+            faults["transition"] = torch.cat([forbidden[0][valid[:, :1]], transitions], 1) & mask
+    has_fault = [fault.any() for fault in faults.values()]
     if parameters:
-        found.append(torch.cat([parameter.detach().flatten() for parameter in parameters]).isnan().any())
-    flags = torch.stack(found).tolist()
+        has_fault.append(torch.cat([parameter.detach().flatten() for parameter in parameters]).isnan().any())
+    flags = torch.stack(has_fault).tolist()
     for name, flag in zip(faults, flags, strict=False):
         if flag:
             row, step = faults[name].nonzero()[0].tolist()
-            raise _explain(name, row, step, emissions, tags, names)
+            raise _fault_error(name, row, step, emissions, tags, names)
     if flags[-1]:
-        raise FloatingPointError("a parameter of the scorer is NaN; an earlier training step has diverged")
+        raise FloatingPointError("a parameter of the decoder is NaN; an earlier training step has diverged")
 
 
-def _check_form(emissions: Tensor, mask: Tensor, labels: int, tags: Tensor | None) -> None:
-    """Shapes and dtypes, which cost no wait."""
+def _check_shapes(emissions: Tensor, mask: Tensor, labels: int, tags: Tensor | None) -> None:
+    """Check shapes and dtypes, which needs no synchronization."""
     if emissions.dim() != 3 or emissions.size(-1) != labels:
-        raise ValueError(f"emissions must be [sentences, slots, {labels} labels], not {list(emissions.shape)}")
+        raise ValueError(f"emissions must be [posts, max tokens, {labels} labels], not {list(emissions.shape)}")
     if not emissions.is_floating_point():
         raise TypeError(f"emissions must be floating point, not {emissions.dtype}")
     for name, values, dtype in (("mask", mask, torch.bool), ("tags", tags, torch.int64)):
@@ -77,19 +77,18 @@ def _check_form(emissions: Tensor, mask: Tensor, labels: int, tags: Tensor | Non
             raise TypeError(f"{name} must be {dtype}, not {values.dtype}")
         if values.shape != emissions.shape[:2]:
             raise ValueError(
-                f"{name} must be [sentences, slots] = {list(emissions.shape[:2])} as the emissions are, "
+                f"{name} must be [posts, max tokens] = {list(emissions.shape[:2])} as the emissions are, "
                 f"not {list(values.shape)}"
             )
 
 
-def _explain(
+def _fault_error(
     fault: str, row: int, step: int, emissions: Tensor, tags: Tensor | None, names: Sequence[str]
 ) -> Exception:
-    """The error for a fault found at this row and step."""
-    if fault == "hole":
+    """Return the error for a fault at this row and step."""
+    if fault == "gap":
         return ValueError(
-            f"the mask of row {row} has a hole before step {step}; "
-            "the words of a row must be its first steps, without a gap"
+            f"the mask of row {row} has a gap before step {step}; the tokens of a row must be its first steps"
         )
     if fault == "score":
         return FloatingPointError(
@@ -101,36 +100,41 @@ def _explain(
     if fault == "tag":
         return ValueError(
             f"tag {tag} at row {row}, step {step} is none of the {len(names)} labels "
-            f"(0 to {len(names) - 1}); words without a label, such as -100, must be masked"
+            f"(0 to {len(names) - 1}); tokens without a label, such as -100, must be masked"
         )
     before = f"after {names[int(tags[row, step - 1])]}" if step else "at the start"
     return ValueError(
-        f"row {row}, step {step}: {names[tag]} {before} is no BIO2, and the scorer forbids it; "
+        f"row {row}, step {step}: {names[tag]} {before} is not valid BIO2, and the decoder forbids it; "
         "repair the tags (mnergraph.labels.fix_bio) or set constrain=False"
     )
 
 
 def span_tag_ids(names: Sequence[str], span: tuple[int, int, str], length: int) -> tuple[list[int], int | None]:
-    """The labels that spell a half-open span ``(start, end, type)``, and the label that would continue it.
+    """Return the label ids that mark a span, and the id of the label that would continue it.
 
-    >>> spell(("O", "B-PER", "I-PER"), (3, 5, "PER"), 8)
+    >>> span_tag_ids(("O", "B-PER", "I-PER"), (3, 5, "PER"), 8)
     ([1, 2], 2)
 
+    Args:
+        names: the labels' names, in order.
+        span: first token, end (exclusive) and entity type.
+        length: number of tokens of the post.
+
     Raises:
-        ValueError: the span leaves the sentence of ``length`` words, or no label spells it.
+        ValueError: for a span outside the post, or without a label for its type.
     """
-    start, end, kind = span
+    start, end, entity_type = span
     if not 0 <= start < end <= length:
-        raise ValueError(f"span {start}:{end} ({kind}) does not fit a sentence of {length} words")
-    wanted = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
-    missing = sorted(set(wanted) - set(names))
+        raise ValueError(f"span {start}:{end} ({entity_type}) does not fit a post of {length} tokens")
+    tags = [f"B-{entity_type}"] + [f"I-{entity_type}"] * (end - start - 1)
+    missing = sorted(set(tags) - set(names))
     if missing:
         raise ValueError(f"no label {missing[0]} for span {start}:{end}; the labels are {', '.join(names)}")
-    inside = names.index(f"I-{kind}") if f"I-{kind}" in names else None
-    return [names.index(name) for name in wanted], inside
+    inside = names.index(f"I-{entity_type}") if f"I-{entity_type}" in names else None
+    return [names.index(tag) for tag in tags], inside
 
 
 def check_lengths(spans: Sequence[object], mask: Tensor) -> None:
-    """Refuse a list of spans that has not one entry per sentence."""
+    """Raise ValueError unless there is one list of spans per post."""
     if len(spans) != len(mask):
-        raise ValueError(f"{len(spans)} lists of spans for {len(mask)} sentences")
+        raise ValueError(f"{len(spans)} lists of spans for {len(mask)} posts")

@@ -9,41 +9,47 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from mnergraph.nn.heads.checks import check, check_lengths, span_tag_ids
-from mnergraph.nn.heads.crf_loss import GENTLE, LogLikelihood
+from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tag_ids
+from mnergraph.nn.heads.crf_loss import SAFE_SCORE_RANGE, LogLikelihood
 from mnergraph.nn.heads.forward_backward import Chain, best_paths, messages
 
 
 def forbidden_transitions(tags: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """What BIO2 forbids: first labels [labels] and neighbours [labels, labels] (from row to column), bool.
+    """Return what BIO2 forbids: first labels ``[labels]`` and transitions ``[labels, labels]`` (from, to), bool.
 
-    ``I-T`` may follow ``B-T`` and ``I-T`` only, and may not come first; plain ``B`` and ``I`` (span
-    detection) are tags of one type. A label that is no BIO2 tag (PAD, X, [CLS], [SEP]) is free on both sides:
-    ``I-T`` may follow an X (a word's later piece), as one transition cannot know what stood before the X.
-    """
-    # (B, I, O or another label; the type)
-    parts = [tag.partition("-")[::2] for tag in tags]
-    start = [prefix == "I" for prefix, _ in parts]
-    pairs = [
-        [prefix == "I" and (before == "O" or (before in "BI" and old != new)) for prefix, new in parts]
-        for before, old in parts
-    ]
-    return torch.tensor(start, dtype=torch.bool), torch.tensor(pairs, dtype=torch.bool)
-
-
-class CRF(torchcrf.CRF):
-    """Linear-chain CRF head (Lafferty et al., 2001; over neural emissions: Lample et al., 2016, section 2.2).
-
-    log p(y | x) = start[y_1] + sum_t emissions[t, y_t] + sum_t transitions[y_t, y_t+1] + end[y_n] - log Z
-
-    Same parameters as ``torchcrf.CRF`` (pytorch-crf), so checkpoints load both ways; faster, and with empty
-    rows, marginal probabilities and forbidden transitions. Rows must be masked at their end only.
+    ``I-T`` may follow ``B-T`` and ``I-T`` only, and may not come first; plain ``B`` and ``I`` (span detection) are tags
+    of one type. Transitions from and to labels that are not BIO2 tags (PAD, X, [CLS], [SEP]) are allowed: ``I-T`` may
+    follow X (a later piece of a word), as a transition depends on one previous label only.
 
     Args:
         tags: the labels' names, in order.
-        constrain: give what BIO2 forbids (``forbidden_transitions``) probability 0, in the loss and in decoding. Stored
-            parameters are not touched, and the gradient of a forbidden one is 0. Gold tags that break BIO2
-            (Twitter-2015 has some) are then refused: mnergraph.labels.fix_bio makes them valid.
+    """
+    # (B, I, O or another label; the entity type)
+    parts = [tag.partition("-")[::2] for tag in tags]
+    start = [prefix == "I" for prefix, _ in parts]
+    transitions = [
+        [prefix == "I" and (previous == "O" or (previous in "BI" and old != new)) for prefix, new in parts]
+        for previous, old in parts
+    ]
+    return torch.tensor(start, dtype=torch.bool), torch.tensor(transitions, dtype=torch.bool)
+
+
+class CRF(torchcrf.CRF):
+    """Linear-chain CRF over tags (Lafferty et al., 2001; of neural emissions: Lample et al., 2016, section 2.2).
+
+    log p(y | x) = start[y_1] + sum_t emissions[t, y_t] + sum_t transitions[y_t, y_t+1] + end[y_n] - log Z
+
+    It has the parameters of ``torchcrf.CRF`` (pytorch-crf), so that checkpoints of either load in the other. It is
+    faster, and adds empty rows, marginal probabilities and forbidden transitions. Padding is at the end of a row.
+
+    Args:
+        tags: the labels' names, in order.
+        constrain: give what BIO2 forbids (`forbidden_transitions`) probability 0, in the loss and in decoding.
+            Parameters are not changed, and the gradient of a forbidden transition is 0. Gold tags that are not valid
+            BIO2 (Twitter-2015 has some) are then an error; `mnergraph.labels.fix_bio` makes them valid.
+
+    Raises:
+        ValueError: with ``constrain``, for an I label without its B label.
     """
 
     def __init__(self, tags: Sequence[str], *, constrain: bool = False) -> None:
@@ -58,58 +64,67 @@ class CRF(torchcrf.CRF):
         self.register_buffer("forbidden_transitions", transitions, persistent=False)
 
     def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """log p(tags) per sentence: [sentences], float32 (float64 for float64 emissions); 0 for an empty row.
+        """Return log p(tags) of every post, ``[posts]``, float32 (float64 for float64 emissions); 0 for an empty row.
 
         Args:
-            emissions: [sentences, slots, labels].
-            tags: [sentences, slots], int64.
-            mask: [sentences, slots], bool.
+            emissions: ``[posts, max tokens, labels]``.
+            tags: ``[posts, max tokens]``, int64.
+            mask: ``[posts, max tokens]``, bool.
         """
         forbidden = (self.forbidden_start, self.forbidden_transitions) if self.constrain else None
-        check(emissions, mask, self.tags, tags, parameters=list(self.parameters()), forbidden=forbidden)
+        check_inputs(emissions, mask, self.tags, tags, parameters=list(self.parameters()), forbidden=forbidden)
         if not mask.numel():
             return emissions.float().sum((1, 2))
-        found: Tensor = LogLikelihood.apply(emissions, *self._scores(), tags, mask, self._gentle(emissions, mask))
-        return found
+        scaled = self._is_safe_to_scale(emissions, mask)
+        log_likelihood: Tensor = LogLikelihood.apply(emissions, *self._scores(), tags, mask, scaled)
+        return log_likelihood
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The most probable tags of each sentence: [sentences, slots], int64, 0 where masked."""
-        check(emissions, mask, self.tags, parameters=list(self.parameters()))
+        """Return the most probable tags of each post, ``[posts, max tokens]``, int64; 0 in padding."""
+        check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(mask, dtype=torch.int64)
         return best_paths(Chain.from_scores(emissions, *self._scores(), mask)).T
 
     @torch.no_grad()
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """p(y_t = k | x): [sentences, slots, labels], float32, 0 where masked."""
-        check(emissions, mask, self.tags, parameters=list(self.parameters()))
+        """Return p(y_t = k | x), ``[posts, max tokens, labels]``, float32; 0 in padding."""
+        check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(emissions, dtype=torch.float32)
-        found = messages(Chain.from_scores(emissions, *self._scores(), mask)).marginals()
-        return found.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0).float()
+        marginals = messages(Chain.from_scores(emissions, *self._scores(), mask)).marginals()
+        return marginals.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0).float()
 
     @torch.no_grad()
     def span_probability(
         self, emissions: Tensor, mask: Tensor, spans: Sequence[Sequence[tuple[int, int, str]]]
     ) -> list[list[float]]:
-        """The probability that exactly this entity stands there, for each span of each sentence.
+        """Return the probability that exactly this span is an entity, for each span of each post.
 
-        For a half-open span (start, end, T) that is p(B-T I-T ... I-T over its words, and no I-T next): the
-        posterior mass of all label sequences that spell this span, whatever they say elsewhere. A longer or
-        a shorter span is another event.
+        For a span (start, end, T) this is p(B-T I-T ... I-T over its tokens, and no I-T next): the posterior mass of
+        all label sequences that mark this span. A longer or a shorter span is another event.
+
+        Args:
+            emissions: ``[posts, max tokens, labels]``.
+            mask: ``[posts, max tokens]``, bool.
+            spans: first token, end (exclusive) and type of the spans of every post.
+
+        Raises:
+            ValueError: for a span outside its post, or a type without labels.
         """
-        check(emissions, mask, self.tags, parameters=list(self.parameters()))
+        check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         check_lengths(spans, mask)
         if not mask.numel():
             for span in itertools.chain.from_iterable(spans):
                 span_tag_ids(self.tags, span, 0)
             return [[] for _ in spans]
         chain = Chain.from_scores(emissions, *self._scores(), mask)
-        found = messages(chain)
-        # one copy each off the device: [sentences, slots, labels]
-        left, ahead, own = (part.permute(2, 0, 1).cpu() for part in (found.left, found.ahead, chain.emissions))
-        log_z, lengths = found.log_z.cpu(), mask.sum(1).tolist()
+        sums = messages(chain)
+        # one copy each from the device: [posts, max tokens, labels]
+        parts = (sums.alpha, sums.beta_with_emission, chain.emissions)
+        alpha, beta_with_emission, own = (part.permute(2, 0, 1).cpu() for part in parts)
+        log_z, lengths = sums.log_z.cpu(), mask.sum(1).tolist()
         ending, transitions = chain.end.cpu(), chain.transitions.cpu()
         scores: list[list[float]] = []
         for row, length in enumerate(lengths):
@@ -117,18 +132,20 @@ class CRF(torchcrf.CRF):
             for span in spans[row]:
                 start, end, _ = span
                 labels, inside = span_tag_ids(self.tags, span, length)
-                score = left[row, start, labels[0]] - log_z[row]
+                score = alpha[row, start, labels[0]] - log_z[row]
                 for step in range(1, len(labels)):
                     score += transitions[labels[step - 1], labels[step]] + own[row, start + step, labels[step]]
-                # [labels]: every way on but I-T
-                onward = transitions[labels[-1]] + ahead[row, end] if end < length else ending[labels[-1], None]
+                # [labels]: all continuations but I-T
+                onward = (
+                    transitions[labels[-1]] + beta_with_emission[row, end] if end < length else ending[labels[-1], None]
+                )
                 if end < length and inside is not None:
                     onward[inside] = -torch.inf
                 scores[-1].append(float((score + onward.logsumexp(0)).exp().clamp(max=1.0)))
         return scores
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Start, end and transitions, with what is forbidden at minus infinity."""
+        """Return start, end and transition scores, minus infinity where forbidden."""
         if not self.constrain:
             return self.start_transitions, self.end_transitions, self.transitions
         start = self.start_transitions.masked_fill(self.forbidden_start, -torch.inf)
@@ -138,11 +155,11 @@ class CRF(torchcrf.CRF):
             self.transitions.masked_fill(self.forbidden_transitions, -torch.inf),
         )
 
-    def _gentle(self, emissions: Tensor, mask: Tensor) -> bool:
-        """Whether scores differ so little that probabilities do not underflow (see ``crf_loss``)."""
+    def _is_safe_to_scale(self, emissions: Tensor, mask: Tensor) -> bool:
+        """Return whether scores differ so little that probabilities do not underflow; see `crf_loss`."""
         scores = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
-        swing = scores.max() - scores.min()
+        score_range = scores.max() - scores.min()
         if self.constrain:
-            seen = emissions.detach().masked_fill(~mask[..., None], 0.0)
-            swing = swing + (seen.amax(-1) - seen.amin(-1)).max()
-        return bool(swing < GENTLE)
+            unpadded = emissions.detach().masked_fill(~mask[..., None], 0.0)
+            score_range = score_range + (unpadded.amax(-1) - unpadded.amin(-1)).max()
+        return bool(score_range < SAFE_SCORE_RANGE)

@@ -1,12 +1,14 @@
-"""Sums and maxima over all label sequences of a linear chain.
+"""Forward-backward and Viterbi recursions over the label sequences of a linear chain.
 
     score(y) = start[y_1] + sum_t emissions[t, y_t] + sum_t transitions[y_t, y_t+1] + end[y_n]
     log p(y) = score(y) - log Z,   Z = sum over all y of exp score(y)
 
 Lafferty, McCallum and Pereira, "Conditional Random Fields", ICML 2001, sections 3 and 4.
 
-Sums are float64. The recursions from the left and from the right run in the same loop: rows are turned round
-within their own length, so both start at step 0 and no step needs a mask.
+Sums are float64. The forward and the backward recursion run in the same loop: for the latter every row is reversed
+within its own length, so that both start at step 0 and no step needs a mask.
+
+Axes: *steps*, tokens of the longest post; *posts*, last, as it is the longest.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Stands for minus infinity: sums and differences of it are never NaN.
-FLOOR = -1e30
+#: Replaces minus infinity, so that sums and differences are never NaN.
+MINUS_INFINITY = -1e30
 
 
 class Chain(NamedTuple):
-    """Scores in float64, sentences last (long vectors, few of them, in each step).
+    """The scores of a batch of linear chains, float64.
 
-    emissions: [slots, labels, sentences], zero under the mask.
-    start, end: [labels]; transitions: [labels, labels], from row to column.
-    mask: [slots, sentences]. At least one slot.
+    Attributes:
+        emissions: ``[steps, labels, posts]``, zeros in padding.
+        start: scores of first labels, ``[labels]``.
+        end: scores of last labels, ``[labels]``.
+        transitions: ``[labels, labels]``, from row to column.
+        mask: ``[steps, posts]``, bool, at least one step.
     """
 
     emissions: Tensor
@@ -38,104 +43,106 @@ class Chain(NamedTuple):
 
     @classmethod
     def from_scores(cls, emissions: Tensor, start: Tensor, end: Tensor, transitions: Tensor, mask: Tensor) -> Chain:
-        """From emissions [sentences, slots, labels] of any floating type and a mask [sentences, slots]."""
+        """Return the chain of emissions ``[posts, steps, labels]``, floating point, and a mask ``[posts, steps]``."""
         emissions, start, end, transitions = (
-            scores.double().clamp(min=FLOOR) for scores in (emissions, start, end, transitions)
+            scores.double().clamp(min=MINUS_INFINITY) for scores in (emissions, start, end, transitions)
         )
         emissions = emissions.masked_fill(~mask[..., None], 0.0).permute(1, 2, 0).contiguous()
         return cls(emissions, start, end, transitions, mask.T)
 
-    def both_ways(self) -> tuple[Tensor, Tensor]:
-        """Emissions from the left and, each row turned round, from the right; and the steps that turn a row.
+    def bidirectional_emissions(self) -> tuple[Tensor, Tensor]:
+        """Return the emissions in both directions, and the index that reverses each row within its length.
 
-        Returns [slots, 2, labels, sentences] and [slots, labels, sentences]; turning twice changes nothing.
+        Returns:
+            emissions, forward and reversed, ``[steps, 2, labels, posts]``; and the index, ``[steps, labels, posts]``.
         """
-        places = torch.arange(len(self.mask), device=self.mask.device)[:, None]
-        turned = (self.mask.sum(0) - 1 - places).clamp(min=0)[:, None].expand_as(self.emissions)
-        return torch.stack([self.emissions, self.emissions.gather(0, turned)], 1), turned
+        steps = torch.arange(len(self.mask), device=self.mask.device)[:, None]
+        reverse = (self.mask.sum(0) - 1 - steps).clamp(min=0)[:, None].expand_as(self.emissions)
+        return torch.stack([self.emissions, self.emissions.gather(0, reverse)], 1), reverse
 
 
 class Messages(NamedTuple):
-    """What the words before and after say of each label, as logarithms.
+    """Forward and backward messages of a chain, as logarithms.
 
-    left: [slots, labels, sentences], alpha: sum over the beginnings that end here, own emission included.
-    ahead: the same from the other side, own emission included.
-    right: beta: as ahead, own emission not included.
-    transitions: [labels, labels].
-    log_z: [sentences].
+    Attributes:
+        alpha: ``[steps, labels, posts]``, sum over the sequences up to a label, its own emission included.
+        beta_with_emission: ``[steps, labels, posts]``, sum over the sequences from a label on, its own emission
+            included.
+        beta: ``[steps, labels, posts]``, the same without its own emission.
+        transitions: ``[labels, labels]``.
+        log_z: the log partition function, ``[posts]``.
     """
 
-    left: Tensor
-    ahead: Tensor
-    right: Tensor
+    alpha: Tensor
+    beta_with_emission: Tensor
+    beta: Tensor
     transitions: Tensor
     log_z: Tensor
 
     def marginals(self) -> Tensor:
-        """p(y_t) as [slots, labels, sentences]."""
-        return (self.left + self.right).softmax(1)
+        """Return p(y_t), ``[steps, labels, posts]``."""
+        return (self.alpha + self.beta).softmax(1)
 
     def pairwise_marginals(self, weights: Tensor) -> Tensor:
-        """Weighted sum of p(y_t-1 = i, y_t = j) over [slots, sentences], as [labels, labels]; 0 in slot 0."""
-        # [slots - 1, from, 1, sentences] and [slots - 1, 1, to, sentences]
-        before = (self.left[:-1] - self.log_z)[:, :, None]
-        after = self.ahead[1:].masked_fill(weights[1:, None] == 0, -torch.inf)[:, None]
+        """Return the sum of p(y_t-1 = i, y_t = j) weighted by ``[steps, posts]``, as ``[labels, labels]``."""
+        # [steps - 1, from, 1, posts] and [steps - 1, 1, to, posts]
+        before = (self.alpha[:-1] - self.log_z)[:, :, None]
+        after = self.beta_with_emission[1:].masked_fill(weights[1:, None] == 0, -torch.inf)[:, None]
         return torch.einsum("tijs,ts->ij", (before + after + self.transitions[..., None]).exp_(), weights[1:])
 
 
 def messages(chain: Chain) -> Messages:
-    """alpha and beta by the forward-backward recursions, right for any scores.
+    """Return the messages by the forward-backward recursions in log space, valid for any scores.
 
     alpha[t, j] = emissions[t, j] + log sum_i exp(alpha[t-1, i] + transitions[i, j])
     beta[t, i]  = log sum_j exp(transitions[i, j] + emissions[t+1, j] + beta[t+1, j])
     """
-    emissions, turned = chain.both_ways()
+    emissions, reverse = chain.bidirectional_emissions()
     # [from, 2, to, 1]
     transitions = torch.stack([chain.transitions, chain.transitions.T], 1)[..., None]
-    # [slots, 2, labels, sentences]: without the emission of their own step
-    bare = torch.empty_like(emissions)
-    bare[0] = torch.stack([chain.start, chain.end])[..., None]
-    full = bare[0] + emissions[0]
-    for step, emission in zip(bare[1:].unbind(), emissions[1:].unbind(), strict=True):
-        # [from, 2, to, sentences]
-        paths = full.transpose(0, 1).unsqueeze(2) + transitions
+    # [steps, 2, labels, posts], without and with the emission of their own step
+    without_own = torch.empty_like(emissions)
+    without_own[0] = torch.stack([chain.start, chain.end])[..., None]
+    with_own = without_own[0] + emissions[0]
+    for step, emission in zip(without_own[1:].unbind(), emissions[1:].unbind(), strict=True):
+        # [from, 2, to, posts]
+        paths = with_own.transpose(0, 1).unsqueeze(2) + transitions
         top = paths.amax(0)
         torch.sum(paths.sub_(top).exp_(), 0, out=step)
-        full = step.log_().add_(top) + emission
-    left, right = bare[:, 0] + chain.emissions, bare[:, 1].gather(0, turned)
-    ahead = right + chain.emissions
-    return Messages(left, ahead, right, chain.transitions, (left[0] + right[0]).logsumexp(0))
+        with_own = step.log_().add_(top) + emission
+    alpha, beta = without_own[:, 0] + chain.emissions, without_own[:, 1].gather(0, reverse)
+    return Messages(alpha, beta + chain.emissions, beta, chain.transitions, (alpha[0] + beta[0]).logsumexp(0))
 
 
 def best_paths(chain: Chain) -> Tensor:
-    """The most probable labels [slots, sentences], by Viterbi's recursion; 0 under the mask.
+    """Return the most probable labels by the Viterbi algorithm, ``[steps, posts]``; 0 in padding.
 
     best[t, j] = emissions[t, j] + max_i (best[t-1, i] + transitions[i, j])
     """
-    slots, labels, sentences = chain.emissions.shape
-    # [slots, labels, sentences]
+    num_steps, labels, posts = chain.emissions.shape
+    # [steps, labels, posts]
     best = torch.empty_like(chain.emissions)
-    # the label before; in slot 0 the last label of the row
+    # the best previous label; at step 0 the best last label of the row
     pointers = best.new_empty(best.shape, dtype=torch.int64)
     before = torch.add(chain.start[:, None], chain.emissions[0], out=best[0])
     transitions = chain.transitions[..., None]
-    # [from, to, sentences]
-    paths = best.new_empty(labels, labels, sentences)
+    # [from, to, posts]
+    paths = best.new_empty(labels, labels, posts)
     views = zip(best.unbind(), pointers.unbind(), chain.emissions.unbind(), strict=True)
-    for here, pointer, emission in itertools.islice(views, 1, None):
+    for score, pointer, emission in itertools.islice(views, 1, None):
         torch.add(before.unsqueeze(1), transitions, out=paths)
-        torch.max(paths, 0, out=(here, pointer))
-        before = here.add_(emission)
+        torch.max(paths, 0, out=(score, pointer))
+        before = score.add_(emission)
     last = (chain.mask.sum(0) - 1).clamp(min=0).expand(1, labels, -1)
     pointers[0] = (best.gather(0, last)[0] + chain.end[:, None]).argmax(0)
-    # under the mask each label points at itself
+    # in padding each label points at itself
     stay = torch.arange(labels, device=pointers.device)[:, None]
     pointers[1:] = torch.where(chain.mask[1:, None], pointers[1:], stay)
-    # the one copy off the device
+    # the only copy from the device
     table = pointers.cpu().numpy()
-    path = np.empty((slots, sentences), dtype=np.int64)
+    path = np.empty((num_steps, posts), dtype=np.int64)
     path[-1] = table[0, 0]
-    rows = np.arange(sentences)
-    for slot in range(slots - 1, 0, -1):
-        path[slot - 1] = table[slot, path[slot], rows]
+    columns = np.arange(posts)
+    for step in range(num_steps - 1, 0, -1):
+        path[step - 1] = table[step, path[step], columns]
     return torch.from_numpy(path).to(chain.mask.device).masked_fill(~chain.mask, 0)

@@ -23,8 +23,8 @@ class PostLabelHead(Head):
     Args:
         name: of the task and of the gold label in ``pair.extra``.
         labels: the labels' names.
-        hidden_size: of the features, all together.
-        in_keys: names of the features in the last graph, each of some nodes of the posts.
+        hidden_size: features of a node, summed over ``in_keys``.
+        in_keys: names of features in the last graph, of any node types.
         weight: of the loss in the model's.
     """
 
@@ -52,12 +52,18 @@ class PostLabelHead(Head):
         return F.cross_entropy(scores, gold, ignore_index=_NO_LABEL, reduction="none")
 
     def scores(self, graph: GraphState) -> Tensor:
-        """Return the scores of every post's labels, ``[posts, labels]``."""
+        """Return the scores of every post's labels, ``[posts, labels]``.
+
+        Raises:
+            KeyError: for features whose node type no layer declared.
+        """
         means = []
         for key in self.in_keys:
             node_type = graph.node_type_of(key)
             if node_type is None:
-                raise KeyError(f"the graph does not tell which nodes {key!r} are features of")
+                raise KeyError(
+                    f"no layer declared which nodes {key!r} are features of; write them by GraphState.with_features"
+                )
             layout = graph.layouts[node_type]
             means.append(segment_sum(graph.x[key], layout.graph_index, layout.num_graphs, mean=True))
         scores: Tensor = self.linear(torch.cat(means, -1))
@@ -77,12 +83,12 @@ class PostLabelHead(Head):
 
     def metrics(self, gold: Sequence[str], predicted: Sequence[Mapping[str, str]]) -> Mapping[str, float]:
         """Return accuracy and macro-averaged F1, 0 to 1."""
-        from sklearn.metrics import f1_score  # dear to import, and needed here alone
+        from sklearn.metrics import f1_score  # slow to import and not needed for training
 
         labels = [prediction["label"] for prediction in predicted]
-        right = sum(told == label for told, label in zip(gold, labels, strict=True))
+        correct = sum(expected == label for expected, label in zip(gold, labels, strict=True))
         macro = f1_score(gold, labels, labels=self.labels, average="macro", zero_division=0.0)
-        return {"accuracy": right / len(gold) if gold else 0.0, "macro_f1": float(macro)}
+        return {"accuracy": correct / len(gold) if gold else 0.0, "macro_f1": float(macro)}
 
     def _label_id(self, pair: Pair) -> int:
         label = self.gold(pair)

@@ -1,4 +1,4 @@
-"""What changes while a model trains, other than its weights."""
+"""Modules that change from epoch to epoch of training: scheduled sampling."""
 
 from __future__ import annotations
 
@@ -13,42 +13,50 @@ from mnergraph.nn.state import GraphState
 
 
 class EpochAware(nn.Module, ABC):
-    """A layer that is told which epoch begins, by whoever trains it (GEI's scheduled sampling).
+    """Base class of layers that change from epoch to epoch; training calls `on_epoch_start`.
 
-    What it makes of that it keeps in a buffer, so that it is saved with the weights.
+    State that depends on the epoch is to be a buffer, so that it is saved with the weights.
     """
 
     @abstractmethod
     def on_epoch_start(self, epoch: int) -> None:
-        """Called before every epoch of training, from 0."""
+        """Update the layer before an epoch of training.
+
+        Args:
+            epoch: the epoch, from 0.
+        """
 
 
 class ScheduledSampling(EpochAware):
-    """Labels of a side task that later layers build on: gold at first, then more and more often predicted.
+    """Labels of an auxiliary task, gold or predicted, for later layers (Bengio et al., 2015; GEI, section 3.1).
 
-    Scheduled sampling (Bengio et al., 2015; GEI, section 3.1). In training every sentence draws on its own,
-    at every step anew, whether its labels are predicted, with a probability that rises by the epoch:
+    In training every post draws at every step whether its labels are predicted, with a probability that rises by the
+    epoch:
 
-    share = most * (epoch - first) / (last - first), not below 0, not above most
+    share = max_ratio * (epoch - start_epoch) / (end_epoch - start_epoch), clipped to 0 .. max_ratio
 
-    In evaluation, and where a sentence has no gold labels, they are predicted. Predicting passes no gradient.
+    In evaluation, and for posts without gold labels, labels are predicted. Predictions have no gradient.
 
     Args:
-        decode: the side task's best label of every token, as `Task.decode` gives it.
-        reads: the side task's label of each of the tags, ``[tags]``, as `Task.reads` holds it.
-        out_key: under which name the labels are kept, ``[tokens]``, int64.
-        start_epoch: the last epoch without predicted labels; epochs count from 0.
-        end_epoch: the epoch from which on their share no longer rises.
-        max_ratio: that share, 0 to 1.
+        decode: returns the auxiliary task's best label of every token, ``[tokens]``; see
+            `SpanDetectionHead.decode_labels`.
+        label_map: the auxiliary task's label of every tag, ``[tags]``; see `span_label_ids`.
+        out_key: name of the labels, ``[tokens]``, int64, as features of tokens.
+        start_epoch: the last epoch without predicted labels, from 0.
+        end_epoch: the epoch from which on the share is ``max_ratio``.
+        max_ratio: the largest share of posts with predicted labels, 0 to 1.
+
+    Raises:
+        ValueError: unless 0 <= start_epoch < end_epoch and 0 <= max_ratio <= 1.
     """
 
     share: Tensor
-    reads: Tensor
+    label_map: Tensor
 
     def __init__(
         self,
         decode: Callable[[GraphState], Tensor],
-        reads: Tensor,
+        label_map: Tensor,
         *,
         out_key: str,
         start_epoch: int = 2,
@@ -58,28 +66,30 @@ class ScheduledSampling(EpochAware):
         super().__init__()
         if not 0 <= start_epoch < end_epoch:
             raise ValueError(
-                f"the share rises from one epoch to a later one, counted from 0, not {start_epoch} to {end_epoch}"
+                f"the share rises from an epoch, 0 or later, to a later one, not from {start_epoch} to {end_epoch}"
             )
         if not 0 <= max_ratio <= 1:
             raise ValueError(f"the share of predicted labels is 0 to 1, not {max_ratio}")
         self.decode, self.out_key = decode, out_key
         self.start_epoch, self.end_epoch, self.max_ratio = start_epoch, end_epoch, max_ratio
-        self.register_buffer("reads", reads, persistent=False)
+        self.register_buffer("label_map", label_map, persistent=False)
         self.register_buffer("share", torch.zeros(()))
 
     def on_epoch_start(self, epoch: int) -> None:
-        risen = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
-        self.share.fill_(self.max_ratio * min(max(risen, 0.0), 1.0))
+        """Set the share of posts with predicted labels for an epoch, from 0."""
+        progress = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
+        self.share.fill_(self.max_ratio * min(max(progress, 0.0), 1.0))
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with the labels ``[tokens]`` under ``out_key``."""
         gold, layout = graph.data["token"].y, graph.layouts["token"]
         if self.training:
             predicted = torch.rand(layout.num_graphs, device=gold.device) < self.share
-            told = (gold != NO_LABEL) & ~predicted[layout.graph_index]
+            use_gold = (gold != NO_LABEL) & ~predicted[layout.graph_index]
         else:
-            told = torch.zeros_like(gold, dtype=torch.bool)
-        labels = self.reads[gold.clamp(min=0)]
-        if not told.all():
+            use_gold = torch.zeros_like(gold, dtype=torch.bool)
+        labels = self.label_map[gold.clamp(min=0)]
+        if not use_gold.all():
             with torch.no_grad():
-                labels = torch.where(told, labels, self.decode(graph))
+                labels = torch.where(use_gold, labels, self.decode(graph))
         return graph.with_features(self.out_key, labels, nodes_of="token")

@@ -1,4 +1,4 @@
-"""Tagging heads: labels of tokens, read off scores in the last graph by a CRF or independently."""
+"""Tagging heads: labels of tokens, decoded from scores in the last graph by a CRF or independently."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from mnergraph.pair import Pair
 
 #: Name of the head, and of the scores, of entity tags.
 TAGS = "tags"
-#: Name of the head, and of the scores, of span detection; of the words' states that they are computed from.
-SPANS, SPAN_STATES = "spans", "span_states"
+#: Name of the head, and of the scores, of span detection.
+SPANS = "spans"
+#: Name of the tokens' features from which the scores of span detection are computed.
+SPAN_STATES = "span_states"
 
 
 class TaggingScores(nn.Module):
@@ -29,7 +31,7 @@ class TaggingScores(nn.Module):
 
     Args:
         task: the head's name, under which the graph keeps the scores.
-        hidden_size: of the features, all together.
+        hidden_size: features of a token, summed over ``in_keys``.
         num_labels: number of labels.
         in_keys: names of the features.
     """
@@ -46,17 +48,17 @@ class TaggingScores(nn.Module):
 
 
 class LabelTransfer(nn.Module):
-    """One task's scores help another's, through a conversion matrix (UMT, eq. 7).
+    """Add the scores of one task to another's, mapped by a conversion matrix (UMT, eq. 7).
 
-    scores of target = own * scores of target + share * scores of source @ W
+    scores of target = target_weight * scores of target + source_weight * scores of source @ W
 
     Args:
-        source: the task that hints.
-        target: the task that is told.
-        matrix: W to begin with, ``[labels of the first, labels of the second]``.
+        source: name of the task whose scores are added.
+        target: name of the task whose scores are changed.
+        matrix: initial W, ``[source labels, target labels]``.
         learned: whether W is trained.
-        target_weight: what the second task's own scores count for; the papers' 1, UMT's released code has 0.5.
-        source_weight: what the hint counts for; the same.
+        target_weight: weight of the target's own scores; 1 in the papers, 0.5 in UMT's released code.
+        source_weight: weight of the source's scores; the same.
     """
 
     matrix: Tensor
@@ -79,39 +81,43 @@ class LabelTransfer(nn.Module):
             self.register_buffer("matrix", matrix.clone())
 
     def forward(self, graph: GraphState) -> GraphState:
-        hint = graph.emissions[self.source] @ self.matrix
+        """Return the graph with new scores of the target, ``[tokens, target labels]``."""
+        transferred = graph.emissions[self.source] @ self.matrix
         return graph.with_scores(
-            self.target, self.target_weight * graph.emissions[self.target] + self.source_weight * hint
+            self.target, self.target_weight * graph.emissions[self.target] + self.source_weight * transferred
         )
 
 
 def conversion_matrix(labels: LabelSet) -> Tensor:
-    """Which tags a span label can become, each with the same share (UMT, section 2.4).
+    """Return the initial conversion matrix of span labels to tags, uniform over a label's tags (UMT, section 2.4).
+
+    Args:
+        labels: the label set of the tags.
 
     Returns:
-        ``[labels.boundaries, labels]``; row ``B`` holds 1 / types at every ``B-T`` and 0 elsewhere.
+        ``[span labels, labels]``; row ``B`` is 1 / number of types at every ``B-T`` and 0 elsewhere.
     """
-    becomes = torch.zeros(len(labels.span_labels), len(labels))
-    becomes[span_label_ids(labels), torch.arange(len(labels))] = 1.0
-    return becomes / becomes.sum(1, keepdim=True)
+    has_label = torch.zeros(len(labels.span_labels), len(labels))
+    has_label[span_label_ids(labels), torch.arange(len(labels))] = 1.0
+    return has_label / has_label.sum(1, keepdim=True)
 
 
 def span_label_ids(labels: LabelSet) -> Tensor:
-    """The place in ``labels.boundaries`` of every tag's span label, ``[labels]``."""
+    """Return the index into ``labels.span_labels`` of every tag's span label, ``[labels]``."""
     return torch.tensor([labels.span_labels.index(span_label(tag)) for tag in labels])
 
 
 class TaggingHead(Head):
-    """Entity tags: the labels of words, and the entities that they mark.
+    """Entity tags of words, and the entities that they mark.
 
     Args:
         decoder: a CRF, or independent tags, over ``labels``.
         labels: the label set.
         weight: of the loss in the model's.
-        unit: whether tokens are words, or pieces of them of which the first of a word has the word's tag.
+        unit: whether tokens are words, or pieces, of which the first of a word has the word's tag.
     """
 
-    shown = False  # as the post's entities
+    shown = False  # its predictions are the post's entities, shown anyway
 
     def __init__(
         self,
@@ -135,11 +141,11 @@ class TaggingHead(Head):
     def decode(self, graph: GraphState) -> list[list[Entity]]:
         """Return the entities of every post, each with its probability; see `span_probabilities`."""
         tags = self.decode_tags(graph)
-        spans = [tags_to_spans(of_post) for of_post in tags]
+        spans = [tags_to_spans(post_tags) for post_tags in tags]
         scores = self.span_probabilities(graph, spans, tags)
         return [
-            [Entity(*span, score) for span, score in zip(of_post, of_scores, strict=True)]
-            for of_post, of_scores in zip(spans, scores, strict=True)
+            [Entity(*span, score) for span, score in zip(post_spans, post_scores, strict=True)]
+            for post_spans, post_scores in zip(spans, scores, strict=True)
         ]
 
     def decode_tags(self, graph: GraphState) -> list[list[str]]:
@@ -154,7 +160,7 @@ class TaggingHead(Head):
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Return the probability of spans, 0 to 1, be they the best ones or not.
+        """Return the probability of any spans, 0 to 1.
 
         Where tokens are words this is the posterior mass of all label sequences that mark the span. Where they are
         pieces it is the product of the marginal probabilities of its words' tags.
@@ -162,7 +168,7 @@ class TaggingHead(Head):
         Args:
             graph: the last graph.
             spans: the spans of every post.
-            tags: one tag for every word of every post, which mark them.
+            tags: one tag for every word of every post, which mark the spans.
         """
         if self.unit == "words":
             return self.decoder.span_probability(*_padded_scores(graph, self.name), spans)
@@ -186,21 +192,21 @@ class TaggingHead(Head):
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         marginals = graph.layouts["token"].to_flat(self.decoder.marginals(*_padded_scores(graph, self.name)))
-        ids = [self.labels.index(tag) for of_post in tags for tag in of_post]
+        ids = [self.labels.index(tag) for post_tags in tags for tag in post_tags]
         # [words]
-        of_words = marginals[graph.data["token"].starts_word].gather(
+        word_marginals = marginals[graph.data["token"].starts_word].gather(
             -1, torch.tensor(ids, device=marginals.device)[:, None]
         )[:, 0]
         return [
             [words[span.start : span.end].prod().item() for span in post]
-            for words, post in zip(of_words.split(list(map(len, tags))), spans, strict=True)
+            for words, post in zip(word_marginals.split(list(map(len, tags))), spans, strict=True)
         ]
 
 
 class SpanDetectionHead(Head):
-    """Entity span detection: where entities begin and end, whatever their type (UMT, section 2.4).
+    """Entity span detection: the extents of entities of any type (UMT, section 2.4).
 
-    A CRF over B, I and O, trained beside the tags.
+    A CRF over B, I and O, trained jointly with the tags.
 
     Args:
         labels: the label set of the tags.
@@ -225,7 +231,7 @@ class SpanDetectionHead(Head):
         return _negative_log_likelihood(graph, self.name, self.decoder, self.label_map[_gold_labels(graph)])
 
     def decode(self, graph: GraphState) -> list[list[str]]:
-        """Return B, I and O of every token of every post."""
+        """Return one of B, I and O for every token of every post."""
         names = [self.labels.tags[label] for label in self.decode_labels(graph).tolist()]
         counts = graph.layouts["token"].counts.tolist()
         ends = [sum(counts[: index + 1]) for index in range(len(counts))]
@@ -239,12 +245,12 @@ class SpanDetectionHead(Head):
 def span_detection_scores(relation: EdgeType, labels: LabelSet, transformers: TransformerConfig) -> list[nn.Module]:
     """Return layers to the scores of `SpanDetectionHead` (UMT, section 2.4; GEI, eqs. 2-3; MGCMT, section 3.4).
 
-    A transformer layer of its own over the words' features, which stay as they are, and a linear map to B, I and O.
+    A transformer layer over the tokens' features, whose result is kept as `SPAN_STATES`, and a linear map.
 
     Args:
-        relation: among words.
+        relation: the edge type of the layer, among tokens.
         labels: the label set of the tags.
-        transformers: makes the layer.
+        transformers: the layer's settings.
     """
     layer = transformers.layer(relation, out_key=SPAN_STATES)
     return [layer, TaggingScores(SPANS, transformers.hidden_size, len(labels.span_labels), in_keys=(SPAN_STATES,))]
@@ -264,6 +270,6 @@ def _negative_log_likelihood(graph: GraphState, name: str, decoder: CRF | Indepe
 
 
 def _padded_scores(graph: GraphState, name: str) -> tuple[Tensor, Tensor]:
-    """Scores ``[posts, max tokens, labels]`` and their mask ``[posts, max tokens]``."""
+    """Return scores ``[posts, max tokens, labels]`` and their mask ``[posts, max tokens]``."""
     layout = graph.layouts["token"]
     return layout.to_dense(graph.emissions[name]), layout.mask

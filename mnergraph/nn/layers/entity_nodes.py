@@ -1,4 +1,4 @@
-"""Entities found inside the model: spans read off labels, nodes grown from them, features pooled."""
+"""Entities as nodes: spans decoded from labels, nodes and edges created from them, features pooled."""
 
 from __future__ import annotations
 
@@ -15,73 +15,80 @@ from mnergraph.nn.state import GraphState
 
 
 class SpanDecoder(nn.Module):
-    """The spans that B, I and O spell, as `mnergraph.labels.tags_to_spans` reads them: an orphan I opens one.
+    """The spans that B, I and O labels mark, as `mnergraph.labels.tags_to_spans`: an I after O begins a span.
 
     Args:
-        labels: B, I and O, in the order that numbers them.
+        labels: the labels' names, in order; B, I and O among them.
     """
 
-    opens: Tensor
-    inside: Tensor
+    is_begin: Tensor
+    is_inside: Tensor
 
     def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
-        for name, wanted in (("opens", "B"), ("inside", "BI")):
-            held = torch.tensor([label in tuple(wanted) for label in labels], dtype=torch.bool)
-            self.register_buffer(name, held, persistent=False)
+        for name, prefixes in (("is_begin", "B"), ("is_inside", "BI")):
+            flags = torch.tensor([label in tuple(prefixes) for label in labels], dtype=torch.bool)
+            self.register_buffer(name, flags, persistent=False)
 
-    def forward(self, labels: Tensor, words: Layout) -> tuple[Tensor, Tensor, Layout]:
-        """``[tokens]`` -> each word within a span, its span (both ``[words within]``), the spans' layout."""
-        within = self.inside[labels]
-        # whether the word before, in the same sentence, lies within a span
-        before = F.pad(within[:-1], (1, 0)) & (words.position > 0)
-        begins = within & (self.opens[labels] | ~before)
-        # spans that have begun before each place, [tokens + 1]
-        begun = F.pad(begins.cumsum(0), (1, 0))
-        word = within.nonzero()[:, 0]
-        return word, begun[word + 1] - 1, Layout(begun[words.ptr])
+    def forward(self, labels: Tensor, tokens: Layout) -> tuple[Tensor, Tensor, Layout]:
+        """``[tokens]`` -> rows of tokens in spans, their spans (``[tokens in spans]`` each), the spans' layout."""
+        inside = self.is_inside[labels]
+        # whether the previous token of the same post is inside a span
+        previous_inside = F.pad(inside[:-1], (1, 0)) & (tokens.position > 0)
+        begins = inside & (self.is_begin[labels] | ~previous_inside)
+        # number of spans that begin before each token, [tokens + 1]
+        num_begun = F.pad(begins.cumsum(0), (1, 0))
+        token = inside.nonzero()[:, 0]
+        return token, num_begun[token + 1] - 1, Layout(num_begun[tokens.ptr])
 
 
 class EntityNodes(nn.Module):
-    """Grows an ``entity`` node for every span that labels spell (GEI, sections 2.1 and 2.3).
+    """Create an ``entity`` node for every span that the labels mark (GEI, sections 2.1 and 2.3).
 
-    E_n = max over the words i of span n of x_i, feature by feature
+    E_n = max over the tokens i of span n of x_i, elementwise
 
-    They replace the entities that the graph had. Relations between entities and words join each entity with
-    the words of its span; complete relations follow by themselves.
+    The new nodes replace all ``entity`` nodes of the graph. Edges of ``membership`` join each entity and the tokens of
+    its span; fully connected relations are adapted.
 
     Args:
-        labels: B, I and O, in the order that numbers them.
+        labels: the labels' names, in order; B, I and O among them.
         membership: relations between ``entity`` and ``token``, in either direction.
-        in_key: name of the words' labels, ``[tokens]``.
+        in_key: name of the tokens' labels, ``[tokens]``.
+
+    Raises:
+        ValueError: for relations between other node types.
     """
 
     def __init__(self, labels: Sequence[str], membership: Sequence[EdgeType], *, in_key: str) -> None:
         super().__init__()
         for key in membership:
             if {key[0], key[2]} != {"entity", "token"}:
-                raise ValueError(f"members are relations between entity and token, not {key}")
+                raise ValueError(f"membership relations are between entity and token, not {key}")
         self.spans, self.membership, self.in_key = SpanDecoder(labels), tuple(membership), in_key
         self.pool = SpanPooling("max")
 
     def forward(self, graph: GraphState) -> GraphState:
-        words = graph.layouts["token"]
-        word, entity, entities = self.spans(graph.x[self.in_key], words)
-        pooled = Edges(words, entities, torch.stack([word, entity]))
-        told = Edges(entities, words, torch.stack([entity, word]))
+        """Return the graph with the new ``entity`` nodes, ``[entities, hidden_size]``, and their edges."""
+        tokens = graph.layouts["token"]
+        token, entity, entities = self.spans(graph.x[self.in_key], tokens)
+        to_entity = Edges(tokens, entities, torch.stack([token, entity]))
+        to_token = Edges(entities, tokens, torch.stack([entity, token]))
         x = graph.x["token"]
-        x = self.pool(x, x.new_zeros(entities.num_nodes, x.shape[-1]), pooled)
-        edges = {key: pooled if key[0] == "token" else told for key in self.membership}
+        x = self.pool(x, x.new_zeros(entities.num_nodes, x.shape[-1]), to_entity)
+        edges = {key: to_entity if key[0] == "token" else to_token for key in self.membership}
         return graph.replace_nodes("entity", x, entities, edges)
 
 
 class EntityEdges(nn.Module):
-    """Joins nodes with the words that lie in an entity, and with no other word (GEI without entity nodes).
+    """Connect nodes of a type to the tokens that lie in an entity, and to no others (GEI without entity nodes).
 
     Args:
-        labels: B, I and O, in the order that numbers them.
+        labels: the labels' names, in order; B, I and O among them.
         relations: between ``token`` and another node type, in either direction.
-        in_key: name of the words' labels, ``[tokens]``.
+        in_key: name of the tokens' labels, ``[tokens]``.
+
+    Raises:
+        ValueError: for a relation with no or two ends of type ``token``.
     """
 
     def __init__(self, labels: Sequence[str], relations: Sequence[EdgeType], *, in_key: str) -> None:
@@ -92,11 +99,12 @@ class EntityEdges(nn.Module):
         self.spans, self.relations, self.in_key = SpanDecoder(labels), tuple(relations), in_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        within = self.spans.inside[graph.x[self.in_key]]
+        """Return the graph with the new edges of ``relations``."""
+        inside = self.spans.is_inside[graph.x[self.in_key]]
         edges = {}
         for key in self.relations:
             ends = graph.layouts[key[0]], graph.layouts[key[2]]
             index = Edges(*ends).index
-            words = index[0 if key[0] == "token" else 1]
-            edges[key] = Edges(*ends, index[:, within[words]])
+            tokens = index[0 if key[0] == "token" else 1]
+            edges[key] = Edges(*ends, index[:, inside[tokens]])
         return graph.with_edges(edges)

@@ -1,4 +1,4 @@
-"""Gates: how much of one thing joins another, by sigmoids of both."""
+"""Gates: combinations of two features of the same nodes, weighted by sigmoids of both."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mnergraph.nn.conv.gated_sum import GateValues
 
 
 class Gate(nn.Module):
-    """How much of one thing joins another, feature by feature: sigmoid(W_a a + W_b b), with a bias if asked.
+    """Elementwise gate of two features: sigmoid(W_a a + W_b b + bias).
 
     Args:
-        hidden_size: of a and b.
-        bias: whether the gate has one.
+        hidden_size: features of a and b.
+        bias: whether the gate has a bias.
     """
 
     def __init__(self, hidden_size: int, *, bias: bool = False) -> None:
@@ -21,29 +21,32 @@ class Gate(nn.Module):
         self.gates = GateValues()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[nodes, width]`` twice -> ``[nodes, width]``, 0 to 1."""
+        """``[nodes, hidden_size]`` twice -> gate ``[nodes, hidden_size]``, 0 to 1."""
         values: Tensor = self.gates(self.a(a), self.b(b))
         return values
 
 
 class GatedMix(Gate):
-    """Two readings of the same nodes, mixed by a gate (GEI, eqs. 9-12; MGCMT, eqs. 13-14).
+    """Convex combination of two features by a gate (GEI, eqs. 9-12; MGCMT, eqs. 13-14).
 
     out = g * a + (1 - g) * b,  g = sigmoid(W_a a + W_b b)
     """
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[nodes, width]`` twice -> ``[nodes, width]``."""
-        # not torch.lerp, which takes one precision only
+        """``[nodes, hidden_size]`` twice -> ``[nodes, hidden_size]``."""
+        # not torch.lerp, which needs both in one precision
         return b + super().forward(a, b) * (a - b)
 
 
 class LinearMix(nn.Module):
-    """Two readings of the same nodes, mixed by weights that may leave 0 to 1 (HamLearning, eqs. 13-14).
+    """Combination of two features by weights that are not limited to 0 .. 1 (HamLearning, eqs. 13-14).
 
     out = alpha * a + (1 - alpha) * b,  alpha = W sigmoid(W_a a + W_b b)
 
-    The paper does not say which sigma it means: the sigmoid is our choice, and alpha by feature.
+    The paper does not define its sigma; we take the sigmoid, and alpha elementwise.
+
+    Args:
+        hidden_size: features of a and b.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -51,13 +54,13 @@ class LinearMix(nn.Module):
         self.gate, self.outer = Gate(hidden_size), nn.Linear(hidden_size, hidden_size, bias=False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[nodes, width]`` twice -> ``[nodes, width]``."""
+        """``[nodes, hidden_size]`` twice -> ``[nodes, hidden_size]``."""
         return b + self.outer(self.gate(a, b)) * (a - b)
 
 
 class VisualGate(Gate):
-    """What of the picture reaches the words (UMT, eq. 3): g * b,  g = sigmoid(W_a a + W_b b)."""
+    """Gated visual features (UMT, eq. 3): g * b,  g = sigmoid(W_a a + W_b b)."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Image-aware words ``a`` and word-aware picture ``b``, ``[nodes, width]`` -> ``[nodes, width]``."""
+        """Image-aware text ``a``, text-aware image ``b``, ``[nodes, hidden_size]`` each -> ``[nodes, hidden_size]``."""
         return super().forward(a, b) * b

@@ -1,4 +1,4 @@
-"""Layers that take a Graph and return a Graph, and the residuals and feed-forwards they are made of."""
+"""Layers from `GraphState` to `GraphState` along relations or by node type, and residual and feed-forward modules."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from mnergraph.nn.state import GraphState
 
 
 class Add(nn.Module):
-    """x + message."""
+    """Residual connection: x + message."""
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
+        """``[nodes, hidden_size]`` twice -> ``[nodes, hidden_size]``."""
         return x + message
 
 
@@ -26,9 +27,9 @@ class AddNorm(nn.Module):
     """LayerNorm(x + dropout(message)) (Vaswani et al., 2017, section 3.1).
 
     Args:
-        hidden_size: of both.
-        dropout: on the message.
-        eps: what the norm adds to the variance; BERT's layers have 1e-12.
+        hidden_size: features of x and the message.
+        dropout: dropout rate of the message.
+        eps: added to the variance by the layer norm; 1e-12 in BERT.
     """
 
     def __init__(self, hidden_size: int, dropout: float = 0.0, eps: float = 1e-5) -> None:
@@ -36,18 +37,19 @@ class AddNorm(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(hidden_size, eps=eps), nn.Dropout(dropout)
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
+        """``[nodes, hidden_size]`` twice -> ``[nodes, hidden_size]``."""
         return self.norm(x + self.dropout(message))
 
 
 class FeedForward(nn.Module):
-    """Position-wise: LayerNorm(x + dropout(W_2 f(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2).
+    """Position-wise feed-forward: LayerNorm(x + dropout(W_2 f(W_1 x + b_1) + b_2)) (Vaswani et al., 2017, eq. 2).
 
     Args:
-        hidden_size: of the nodes.
-        intermediate_size: inside.
-        dropout: on the result, before the residual.
-        activation: f, a ReLU as in Vaswani et al.; BERT's layers have a GELU.
-        eps: of the norm, as in `AddNorm`.
+        hidden_size: features of the nodes.
+        intermediate_size: features of the hidden layer.
+        dropout: dropout rate of the result, before the residual.
+        activation: f, a ReLU in Vaswani et al., a GELU in BERT.
+        eps: added to the variance by the layer norm, as in `AddNorm`.
     """
 
     def __init__(
@@ -63,14 +65,15 @@ class FeedForward(nn.Module):
         self.activation, self.residual = activation, AddNorm(hidden_size, dropout, eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[nodes, hidden_size]`` -> ``[nodes, hidden_size]``."""
         return self.residual(x, self.outer(self.activation(self.inner(x))))
 
 
 class NodeTypeModule(nn.Module):
-    """One module per node type, applied to its features; other types stay as they are.
+    """One module per node type, applied to its features; features of other types are unchanged.
 
     Args:
-        modules: by node type, ``[nodes, in] -> [nodes, out]``.
+        modules: by node type, ``[nodes, in_channels] -> [nodes, out_channels]``.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -87,8 +90,8 @@ class FeatureModule(nn.Module):
 
     Args:
         module: takes as many tensors as there are ``in_keys``, all of the same nodes.
-        in_keys: names of features: node types, or what another layer wrote.
-        out_key: the name of the result, which belongs to the nodes of the first of ``in_keys``.
+        in_keys: names of features: node types, or the ``out_key`` of another layer.
+        out_key: name of the result, features of the nodes of the first of ``in_keys``.
     """
 
     def __init__(self, module: nn.Module, *, in_keys: Sequence[str], out_key: str) -> None:
@@ -104,20 +107,20 @@ class FeatureModule(nn.Module):
 class HeteroLayer(nn.Module):
     """One operator along each relation; messages are aggregated by receiving node type.
 
-    All operators read the same state. It takes what PyG's HeteroConv takes, ``{edge type: operator}`` and
-    ``aggr``, but keeps the features of node types that received no message, refuses a relation that the graph
-    lacks, and passes an operator only the arguments that it takes.
+    All operators get the features of the same state. Arguments are those of PyG's HeteroConv, ``{edge type: operator}``
+    and ``aggr``, but features of node types that received no message are kept, a relation that the graph lacks is an
+    error, and an operator is passed only the arguments that it has.
 
     Args:
         operators: by edge type (source, name, target): operators of this package,
             ``(x_src, x_dst, edges) -> x_dst``, or convolutions of PyG.
         aggr: ``"sum"``, ``"mean"`` or ``"max"`` over the relations into one node type.
-        residual: makes, for each receiving node type, the module ``(x, message) -> x``; by default the message
+        residual: returns, for each receiving node type, a new module ``(x, message) -> x``; by default the message
             replaces the features.
 
     Raises:
-        ValueError: for an unknown ``aggr``, or a convolution that reads all relations at once (HGTConv, HANConv),
-            which `HeteroConvLayer` takes.
+        ValueError: for an unknown ``aggr``, or a convolution over all relations at once (HGTConv, HANConv), for which
+            there is `HeteroConvLayer`.
     """
 
     def __init__(
@@ -132,8 +135,8 @@ class HeteroLayer(nn.Module):
         for key, operator in operators.items():
             if next(iter(inspect.signature(operator.forward).parameters), "") == "x_dict":
                 raise ValueError(
-                    f"{type(operator).__name__} along {key} reads all node types and relations at once; "
-                    f"HeteroConvLayer({type(operator).__name__}(...)) takes it"
+                    f"{type(operator).__name__} along {key} takes all node types and relations at once; "
+                    f"use HeteroConvLayer({type(operator).__name__}(...))"
                 )
         self.relations = list(operators)
         self.operators = nn.ModuleList(operators.values())
@@ -178,7 +181,7 @@ class HeteroConvLayer(nn.Module):
             `to_hetero` does not keep.
 
     Raises:
-        ValueError: when the module does not tell its relations and none are given.
+        ValueError: for a module that does not keep its relations, without ``relations``.
     """
 
     def __init__(self, module: nn.Module, *, relations: Sequence[EdgeType] | None = None) -> None:
@@ -215,7 +218,7 @@ def _relations_of(module: nn.Module) -> list[EdgeType]:
         return list(module.metadata[1])
     raise ValueError(
         f"{type(module).__name__} does not keep the relations that it was made for: give "
-        "HeteroConvLayer(module, relations=schema.metadata()[1]) or those of them that it reads"
+        "HeteroConvLayer(module, relations=schema.metadata()[1]) or those that it was made for"
     )
 
 
@@ -226,7 +229,7 @@ def _edges_of(graph: GraphState, key: EdgeType) -> Edges:
 
 
 def _edge_arguments(conv: nn.Module, edges: Edges, key: EdgeType) -> dict[str, Tensor]:
-    """The types and features of the edges, as far as a convolution of PyG takes them."""
+    """Return the edge types and edge features that a convolution of PyG takes, by argument name."""
     parameters = inspect.signature(conv.forward).parameters
     # a convolution made without edge_dim does not use edge features; TransformerConv would add them to messages
     attr = edges.attr if getattr(conv, "edge_dim", 0) is not None else None
@@ -247,14 +250,14 @@ _AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class RelationModule(nn.Module):
-    """One operator along one relation, between any features of its senders and receivers.
+    """One operator along one relation, between any features of its source and target nodes.
 
     Args:
         relation: the edge type; the graph's schema must have it.
         operator: ``(x_src, x_dst, edges) -> x_dst``.
-        dst_key: name of the receivers' features; by default their node type.
-        src_key: name of the senders' features; by default their node type.
-        out_key: the name of the result; by default ``dst_key``.
+        dst_key: name of the target nodes' features; by default their node type.
+        src_key: name of the source nodes' features; by default their node type.
+        out_key: name of the result, features of the target nodes; by default ``dst_key``.
     """
 
     def __init__(
@@ -312,7 +315,7 @@ class PositionalEncoding(nn.Module):
 
 
 class CopyFeatures(nn.Module):
-    """Keep features under another name, for a later layer.
+    """Copy features to another name, for a later layer.
 
     Args:
         in_key: the features to copy.

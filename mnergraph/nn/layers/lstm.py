@@ -1,4 +1,4 @@
-"""LSTMs over the nodes of every sentence: their states, or the last one as what the sentence says."""
+"""LSTMs over the tokens of every post: states of tokens, or the last state as the sentence's."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mnergraph.nn.state import GraphState
 
 
 class PackedLSTM(nn.Module):
-    """A long short-term memory over every sequence of a layout (Hochreiter and Schmidhuber, 1997).
+    """Long short-term memory over every sequence of a layout (Hochreiter and Schmidhuber, 1997).
 
     i, f, o = sigmoid(W x_t + U h_t-1 + b) each,  c_t = f * c_t-1 + i * tanh(W_c x_t + U_c h_t-1 + b_c),
     h_t = o * tanh(c_t)
 
-    Biases begin as 0 and those of f as 1 (Jozefowicz et al., 2015; Ma and Hovy, 2016, section 3.1).
+    Biases are initialized to 0, those of f to 1 (Jozefowicz et al., 2015; Ma and Hovy, 2016, section 3.1).
 
     Args:
-        input_size: of the nodes.
-        hidden_size: of the states, of each direction.
-        bidirectional: whether another one reads backwards; their states are concatenated.
+        input_size: features of a node.
+        hidden_size: features of a state, of each direction.
+        bidirectional: whether there is a backward LSTM, too, whose states are concatenated.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, bidirectional: bool = True) -> None:
@@ -39,25 +39,25 @@ class PackedLSTM(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """``[nodes, input_size]`` -> states ``[nodes, output_size]`` and last states ``[sequences, output_size]``.
 
-        The backward reading stands behind the forward one; its last state is that of the first node. A
-        sequence without nodes counts as a single zero.
+        Features of the forward direction come first; the last state of the backward direction is that of the first
+        node. An empty sequence counts as a single node of zeros.
         """
         counts = layout.counts.clamp(min=1).cpu()
         packed = pack_padded_sequence(layout.to_dense(x), counts, batch_first=True, enforce_sorted=False)
         states, (last, _) = self.lstm(packed)
-        # [sequences, slots, hidden]
+        # [sequences, max nodes, output_size]
         padded, _ = pad_packed_sequence(states, batch_first=True, total_length=layout.max_nodes)
         return layout.to_flat(padded), last.transpose(0, 1).flatten(1)
 
 
 class WordLSTM(nn.Module):
-    """The words' states by an LSTM in both directions over their sentence (Huang et al., 2015).
+    """Bidirectional LSTM over the tokens of every post (Huang et al., 2015).
 
     Args:
-        input_size: of what it reads of a word, all together.
-        hidden_size: of the states, of each direction.
-        in_keys: names of the words' features that are concatenated.
-        dropout: on what it reads and on the states (Ma and Hovy, 2016, section 3.2).
+        input_size: features of a token, summed over ``in_keys``.
+        hidden_size: features of a state, of each direction.
+        in_keys: names of the tokens' features, which are concatenated.
+        dropout: dropout rate of the inputs and of the states (Ma and Hovy, 2016, section 3.2).
     """
 
     def __init__(
@@ -67,17 +67,18 @@ class WordLSTM(nn.Module):
         self.lstm, self.in_keys, self.dropout = PackedLSTM(input_size, hidden_size), tuple(in_keys), nn.Dropout(dropout)
 
     def forward(self, graph: GraphState) -> GraphState:
-        words = self.dropout(torch.cat([graph.x[name] for name in self.in_keys], -1))
-        states, _ = self.lstm(words, graph.layouts["token"])
+        """Return the graph with the states as ``token`` features, ``[tokens, 2 * hidden_size]``."""
+        inputs = self.dropout(torch.cat([graph.x[key] for key in self.in_keys], -1))
+        states, _ = self.lstm(inputs, graph.layouts["token"])
         return graph.update(token=self.dropout(states))
 
 
 class SentenceLSTM(nn.Module):
-    """The ``sentence`` node: the last state of an LSTM that reads the words from left to right.
+    """Features of ``sentence`` nodes: the last state of a forward LSTM over the tokens.
 
     Args:
-        input_size: of the words.
-        hidden_size: of the states, and so of the node.
+        input_size: features of a token.
+        hidden_size: features of a state.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -85,16 +86,17 @@ class SentenceLSTM(nn.Module):
         self.lstm = PackedLSTM(input_size, hidden_size, bidirectional=False)
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with ``sentence`` features, ``[posts, hidden_size]``."""
         _, last = self.lstm(graph.x["token"], graph.layouts["token"])
         return graph.update(sentence=last)
 
 
 class BroadcastToTokens(nn.Module):
-    """Gives every word what its ``sentence`` node holds.
+    """Copy the features of the ``sentence`` node to every token of its post.
 
     Args:
-        in_key: name of the sentences' features.
-        out_key: under which name the words' are kept.
+        in_key: name of the sentences' features, ``[posts, hidden_size]``.
+        out_key: name of the tokens' features, ``[tokens, hidden_size]``.
     """
 
     def __init__(self, *, in_key: str = "sentence", out_key: str) -> None:
@@ -102,5 +104,6 @@ class BroadcastToTokens(nn.Module):
         self.in_key, self.out_key = in_key, out_key
 
     def forward(self, graph: GraphState) -> GraphState:
-        told = graph.x[self.in_key][graph.layouts["token"].graph_index]
-        return graph.with_features(self.out_key, told, nodes_of="token")
+        """Return the graph with the copies under ``out_key``."""
+        copies = graph.x[self.in_key][graph.layouts["token"].graph_index]
+        return graph.with_features(self.out_key, copies, nodes_of="token")

@@ -1,4 +1,4 @@
-"""Nodes of several types read as one: one softmax, or one set of matrices, stands over all of them."""
+"""Nodes of several types merged into one type, for one softmax or one set of parameters over all of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from mnergraph.nn.state import GraphState
 
 
 class MergeNodeTypes(nn.Module):
-    """Grows a node type that holds all nodes of several others, sentence by sentence in their order.
+    """Create a node type of all nodes of several others: post by post, the parts in their order.
 
-    Relations of one name among the parts become one relation of that name among the merged nodes: complete,
-    and still not stored, if all of them are. Complete relations that the schema has of the new type follow
-    by themselves. The parts stay as they are; `SplitNodeTypes` takes features back to them.
+    Relations of one name among the parts become one relation of that name among the merged nodes, fully connected (and
+    not stored) if all of them are. The schema's fully connected relations of the new type are adapted. The parts are
+    unchanged; `SplitNodeTypes` copies features back to them.
 
     Args:
         node_type: the new node type.
-        parts: the node types that it holds.
-        relation_names: names of relations among the parts; every ``(part, name, part)`` of the graph is taken.
-        empty_relations: the schema's other relations of the new type: without edges until a later layer draws them.
+        parts: the node types that are merged.
+        relation_names: names of relations among the parts; every ``(part, name, part)`` of the graph is merged.
+        empty_relations: further relations of the new type in the schema, which have no edges until a later layer
+            sets them.
+
+    Attributes:
+        creates: the node types whose nodes the layer creates.
     """
 
     def __init__(
@@ -37,81 +41,85 @@ class MergeNodeTypes(nn.Module):
         super().__init__()
         self.node_type, self.parts, self.relation_names = node_type, tuple(parts), tuple(relation_names)
         self.empty_relations = tuple(empty_relations)
-        #: Node types whose nodes the layer creates.
         self.creates = (node_type,)
 
     def forward(self, graph: GraphState) -> GraphState:
-        """
+        """Return the graph with features ``[merged nodes, hidden_size]`` and edges of the new node type.
+
         Raises:
-            ValueError: when the parts differ in width.
-            KeyError: when the graph has no relation of such a name among them.
+            ValueError: for parts of different hidden sizes.
+            KeyError: for a relation name that no relation among the parts has.
         """
         features = [graph.x[part] for part in self.parts]
-        widths = [x.shape[-1] for x in features]
-        if len(set(widths)) > 1:
+        sizes = [x.shape[-1] for x in features]
+        if len(set(sizes)) > 1:
             raise ValueError(
-                f"{self.node_type} merges {', '.join(self.parts)} of widths {', '.join(map(str, widths))}; "
-                "they must be alike"
+                f"{self.node_type} merges {', '.join(self.parts)} of hidden sizes {', '.join(map(str, sizes))}; "
+                "project them to one first"
             )
-        layout, rows = places([graph.layouts[part] for part in self.parts])
-        both = torch.cat(features)
-        merged = both.new_zeros(both.shape).index_copy(0, torch.cat(rows), both)
-        of = dict(zip(self.parts, rows, strict=True))
+        layout, rows = merged_layout([graph.layouts[part] for part in self.parts])
+        x = torch.cat(features)
+        merged = x.new_zeros(x.shape).index_copy(0, torch.cat(rows), x)
+        rows_by_part = dict(zip(self.parts, rows, strict=True))
         edges = {
-            (self.node_type, name, self.node_type): self._edges(graph, name, layout, of) for name in self.relation_names
+            (self.node_type, name, self.node_type): self._edges(graph, name, layout, rows_by_part)
+            for name in self.relation_names
         }
-        layouts, nothing = {**graph.layouts, self.node_type: layout}, rows[0].new_zeros(2, 0)
-        edges |= {key: Edges(layouts[key[0]], layouts[key[2]], nothing) for key in self.empty_relations}
+        layouts, no_edges = {**graph.layouts, self.node_type: layout}, rows[0].new_zeros(2, 0)
+        edges |= {key: Edges(layouts[key[0]], layouts[key[2]], no_edges) for key in self.empty_relations}
         return graph.replace_nodes(self.node_type, merged, layout, edges).with_parts(self.node_type, self.parts)
 
     def _edges(self, graph: GraphState, name: str, layout: Layout, rows: Mapping[str, Tensor]) -> Edges:
-        every = [(src, name, dst) for src in self.parts for dst in self.parts]
-        found = {key: graph.edges[key] for key in every if key in graph.edges}
-        if not found:
+        keys = [(src, name, dst) for src in self.parts for dst in self.parts]
+        relations = {key: graph.edges[key] for key in keys if key in graph.edges}
+        if not relations:
             raise KeyError(
                 f"no relation {name} among {', '.join(self.parts)} is in the graph, which has "
                 f"{', '.join(map(str, graph.edges))}"
             )
-        if len(found) == len(every) and all(edges.complete for edges in found.values()):
+        if len(relations) == len(keys) and all(edges.complete for edges in relations.values()):
             return Edges(layout, layout)
         index = [
             torch.stack([rows[src][edges.index[0]], rows[dst][edges.index[1]]])
-            for (src, _, dst), edges in found.items()
+            for (src, _, dst), edges in relations.items()
         ]
-        types = [edges.type for edges in found.values() if edges.type is not None]
-        attrs = [edges.attr for edges in found.values() if edges.attr is not None]
+        types = [edges.type for edges in relations.values() if edges.type is not None]
+        attrs = [edges.attr for edges in relations.values() if edges.attr is not None]
         return Edges(
             layout,
             layout,
             torch.cat(index, 1),
-            type=torch.cat(types) if len(types) == len(found) else None,
-            attr=torch.cat(attrs) if len(attrs) == len(found) else None,
+            type=torch.cat(types) if len(types) == len(relations) else None,
+            attr=torch.cat(attrs) if len(attrs) == len(relations) else None,
         )
 
 
 class SplitNodeTypes(nn.Module):
-    """Takes the features of merged nodes back to the types that they were merged from.
+    """Copy the features of merged nodes back to the node types that they were merged from.
 
     Args:
         node_type: the merged node type.
-        into: for every part, in the order of `MergeNodeTypes`, under which name its features are kept.
+        out_keys: for every part, in the order of `MergeNodeTypes`, the name of its features.
     """
 
-    def __init__(self, node_type: str, into: Mapping[str, str]) -> None:
+    def __init__(self, node_type: str, out_keys: Mapping[str, str]) -> None:
         super().__init__()
-        self.node_type, self.into = node_type, dict(into)
+        self.node_type, self.out_keys = node_type, dict(out_keys)
 
     def forward(self, graph: GraphState) -> GraphState:
-        _, rows = places([graph.layouts[part] for part in self.into])
+        """Return the graph with the features of every part under its name."""
+        _, rows = merged_layout([graph.layouts[part] for part in self.out_keys])
         merged = graph.x[self.node_type]
-        return graph.update(**{name: merged[of] for name, of in zip(self.into.values(), rows, strict=True)})
+        for (part, key), index in zip(self.out_keys.items(), rows, strict=True):
+            graph = graph.with_features(key, merged[index], nodes_of=part)
+        return graph
 
 
-def places(parts: Sequence[Layout]) -> tuple[Layout, list[Tensor]]:
-    """The layout of all nodes of these layouts together, and the row in it of every node of each."""
-    whole = Layout(torch.stack([part.ptr for part in parts]).sum(0))
-    begin, rows = whole.ptr[:-1], []
+def merged_layout(parts: Sequence[Layout]) -> tuple[Layout, list[Tensor]]:
+    """Return the layout of all nodes of these layouts, and the row in it of every node of each, ``[nodes]``."""
+    merged = Layout(torch.stack([part.ptr for part in parts]).sum(0))
+    begin, rows = merged.ptr[:-1], []
     for part in parts:
         rows.append(begin[part.graph_index] + part.position)
         begin = begin + part.counts
-    return whole, rows
+    return merged, rows

@@ -1,4 +1,4 @@
-"""The transformer layer along any relation, and the path there and back that the papers build of it."""
+"""Transformer layers along relations, and coupled ones between text and another modality."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from mnergraph.nn.state import GraphState
 class TransformerLayer(nn.Module):
     """A transformer layer along one relation (Vaswani et al., 2017, section 3.1; UMT, eqs. 1-2).
 
-    P = LN(Q + MHA(Q, K, V)),  out = LN(P + FFN(P));  Q the receivers, K and V the senders
+    P = LN(Q + MHA(Q, K, V)),  out = LN(P + FFN(P));  Q from the target nodes, K and V from the source nodes
 
-    Along (token, token) it is self-attention, along (image, token) words query the picture. A receiver that
-    hears nobody keeps itself, but for the attention's bias, the norms and the feed-forward.
+    Along (token, token) this is self-attention, along (image, token) cross-attention of the text to the image. For a
+    target node without incoming edges MHA is the bias of its output projection.
 
     Args:
-        relation: whose senders and receivers these are; the graph's schema must hold it.
-        hidden_size: of both.
-        num_heads: of the attention.
-        intermediate_size: inside the feed-forward; by default 4 times the width.
-        dropout: of attention weights and of both residuals.
-        activation: inside the feed-forward; BERT's layers have a GELU.
-        eps: of the norms; BERT's layers have 1e-12.
-        dst_key: name of the receivers' features; by default their node type.
-        src_key: name of the senders' features; by default their node type.
-        out_key: under which name the result is kept; by default the receivers' own.
+        relation: the edge type; the graph's schema must have it.
+        hidden_size: features of source and target nodes.
+        num_heads: number of attention heads.
+        intermediate_size: features of the feed-forward's hidden layer; by default ``4 * hidden_size``.
+        dropout: dropout rate of attention weights and of both residuals.
+        activation: activation of the feed-forward; a GELU in BERT.
+        eps: added to the variance by the layer norms; 1e-12 in BERT.
+        dst_key: name of the target nodes' features; by default their node type.
+        src_key: name of the source nodes' features; by default their node type.
+        out_key: name of the result, features of the target nodes; by default ``dst_key``.
     """
 
     def __init__(
@@ -63,6 +63,11 @@ class TransformerLayer(nn.Module):
         return [self.relation]
 
     def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with the result under ``out_key``, ``[dst nodes, hidden_size]``.
+
+        Raises:
+            KeyError: when the graph lacks the relation.
+        """
         if self.relation not in graph.edges:
             raise KeyError(f"{self.relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
         dst, src = graph.x[self.dst_key], graph.x[self.src_key]
@@ -72,15 +77,15 @@ class TransformerLayer(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What all transformer layers of a model have in common; makes them.
+    """Settings that all transformer layers of a model share; creates the layers.
 
     Args:
-        hidden_size: of all nodes.
-        num_heads: of the attentions.
-        intermediate_size: inside the feed-forwards; by default 4 times the width.
-        dropout: of attention weights and residuals.
-        activation: inside the feed-forwards; BERT's layers have a GELU.
-        eps: of the norms; BERT's layers have 1e-12.
+        hidden_size: features of all nodes.
+        num_heads: number of attention heads.
+        intermediate_size: features of the feed-forward's hidden layer; by default ``4 * hidden_size``.
+        dropout: dropout rate of attention weights and residuals.
+        activation: activation of the feed-forward; a GELU in BERT.
+        eps: added to the variance by the layer norms; 1e-12 in BERT.
     """
 
     hidden_size: int
@@ -93,47 +98,52 @@ class TransformerConfig:
     def layer(
         self, relation: EdgeType, *, dst_key: str | None = None, src_key: str | None = None, out_key: str | None = None
     ) -> TransformerLayer:
-        """A layer along this relation; names as for `TransformerLayer`."""
+        """Return a layer along a relation; for the names of features see `TransformerLayer`."""
         return TransformerLayer(relation, **vars(self), dst_key=dst_key, src_key=src_key, out_key=out_key)
 
 
 class CoAttention(nn.Sequential):
-    """The words go to another modality and come back with it (UMT, eqs. 1-2; MGCMT, section 3.3.1).
+    """Coupled cross-modal transformer layers (UMT, eqs. 1-2; MGCMT, section 3.3.1).
 
-    P = transformer (other queries words),  out = transformer (words query P)
+    P = transformer layer with the other modality as queries and the text as keys and values
+    out = transformer layer with the text as queries and P as keys and values
 
     Args:
-        there: relation from the words to the other modality.
-        back: relation from the other modality to the words.
-        transformers: makes both layers.
-        words_key: name of the words' features; by default their node type.
+        from_text: relation from the text to the other modality.
+        to_text: relation from the other modality to the text.
+        transformers: the settings of both layers.
+        words_key: name of the text's features; by default their node type.
         other_key: name of the other modality's features; by default its node type.
-        out_key: under which name the result is kept; what the other modality heard is kept as ``out + " there"``.
+        out_key: name of the result, features of the text.
+
+    Attributes:
+        intermediate_key: name of P, features of the other modality.
 
     Raises:
-        ValueError: when the second relation does not lead back where the first comes from.
+        ValueError: unless the second relation is between the same node types as the first, reversed.
     """
 
     def __init__(
         self,
-        there: EdgeType,
-        back: EdgeType,
+        from_text: EdgeType,
+        to_text: EdgeType,
         transformers: TransformerConfig,
         *,
         words_key: str | None = None,
         other_key: str | None = None,
         out_key: str,
     ) -> None:
-        if (there[0], there[2]) != (back[2], back[0]):
-            raise ValueError(f"{back} does not lead back where {there} comes from")
-        reached = f"{out_key} there"
+        if (from_text[0], from_text[2]) != (to_text[2], to_text[0]):
+            raise ValueError(f"{to_text} is not between the node types of {from_text}, reversed")
+        intermediate_key = f"{out_key}_intermediate"
         super().__init__(
-            transformers.layer(there, dst_key=other_key, src_key=words_key, out_key=reached),
-            transformers.layer(back, dst_key=words_key, src_key=reached, out_key=out_key),
+            transformers.layer(from_text, dst_key=other_key, src_key=words_key, out_key=intermediate_key),
+            transformers.layer(to_text, dst_key=words_key, src_key=intermediate_key, out_key=out_key),
         )
+        self.intermediate_key = intermediate_key
 
 
 def relations_used(layers: Iterable[nn.Module]) -> set[EdgeType]:
-    """The edge types that these layers use: those that a schema for them needs."""
+    """Return the edge types that these layers use, which their schema needs."""
     modules = (module for layer in layers for module in layer.modules())
     return {key for module in modules for key in getattr(module, "relations", ())}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mnergraph.features.text.word_embeddings import Alphabet
 from mnergraph.graph import Layout, Schema, collate
-from mnergraph.nn.encoders.characters import CharacterCNN, CharacterEncoder, CharacterLSTM
+from mnergraph.nn.encoders.characters import CHARACTER_FEATURES, CharacterCNN, CharacterEncoder, CharacterLSTM
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
@@ -59,12 +59,12 @@ def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
 def test_a_word_is_spelled_alike_wherever_it_stands(reader: CharacterCNN | CharacterLSTM) -> None:
     layer = CharacterEncoder(LETTERS, reader)
     posts = [*awkward_posts(), Pair(("x" * 300, "", "Paris", "\u200b"))]
-    found = layer(graph_of(posts)).x["spelling"]
+    found = layer(graph_of(posts)).x[CHARACTER_FEATURES]
     words = [word for post in posts for word in post.words]
     assert found.shape == (len(words), layer.output_size)
     first: dict[str, Tensor] = {}
     for word, row in zip(words, found, strict=True):
-        alone = layer(graph_of([Pair((word,))])).x["spelling"][0]
+        alone = layer(graph_of([Pair((word,))])).x[CHARACTER_FEATURES][0]
         torch.testing.assert_close(row, alone, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(row, first.setdefault(word, row), atol=1e-5, rtol=1e-5)
     assert len({tuple(row.tolist()) for row in first.values()}) > 5
@@ -83,5 +83,5 @@ def test_dropout_of_the_convolution_is_on_characters() -> None:
 
 
 def test_a_window_without_a_middle() -> None:
-    with pytest.raises(ValueError, match="a window has a character in its middle, so it is odd, not 4"):
+    with pytest.raises(ValueError, match="kernel_size must be odd and positive, not 4"):
         CharacterCNN(kernel_size=4)

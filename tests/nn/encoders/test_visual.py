@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph import Layout, Schema, collate
+from mnergraph.graph.node_types import LABEL_PIECE
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
@@ -150,7 +151,7 @@ def test_training_reaches_every_weight_and_dropout_drops() -> None:
     torch.manual_seed(0)
     assert torch.equal(layer(graph).x["token"], first.x["token"])
     assert 0.35 < float((first.x["token"] == 0).float().mean()) < 0.65
-    (first.x["token"].sin().sum() + first.x["label_piece"].sin().sum()).backward()
+    (first.x["token"].sin().sum() + first.x[LABEL_PIECE].sin().sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
     assert not (layer.eval()(graph).x["token"] == 0).any()
 
@@ -159,7 +160,7 @@ def test_label_pieces_are_input_embeddings() -> None:
     encoder = backbone()
     graph = TextEncoder(encoder)(graph_of(awkward_posts()[:3], encoder))
     table = encoder.model.get_input_embeddings().weight
-    assert torch.equal(graph.x["label_piece"], table[graph.data["label_piece"].input_ids])
+    assert torch.equal(graph.x[LABEL_PIECE], table[graph.data[LABEL_PIECE].input_ids])
     text = Schema(nodes=["token"])
     assert TextEncoder(encoder)(graph_of([post(2)], encoder, schema=text)).x.keys() == {"token"}
 
@@ -210,7 +211,7 @@ def test_objects_against_the_equation(region: int | None, label: int | None, pos
     layer = ObjectEncoder(5, region_dim=region, label_dim=label)
     table = encoder.model.get_input_embeddings()
     graph = graph_of(posts, encoder)
-    labels = table(graph.data["label_piece"].input_ids)
+    labels = table(graph.data[LABEL_PIECE].input_ids)
     found = layer(graph.update(label_piece=labels)).x["object"]
     things = [thing for pair in posts for thing in pair.objects]
     assert found.shape == (len(things), 5)

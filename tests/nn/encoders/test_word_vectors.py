@@ -9,6 +9,7 @@ from fakes import LABELS, SCHEMA, awkward_posts, make_builder
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import Schema, collate
+from mnergraph.graph.node_types import LABEL_PIECE
 from mnergraph.models import BERTCRF, GVATT, BiLSTMCRF
 from mnergraph.nn.encoders.characters import CharacterCNN
 from mnergraph.nn.encoders.pretrained import TextEncoder
@@ -34,7 +35,7 @@ def test_words_are_rows_of_the_table() -> None:
     rows = [row for post in posts for (row,) in encoder.tokenizer(post.words)]
     assert torch.equal(graph.x["token"], encoder.model.learned[rows])
     named = [row for post in posts for o in post.objects for (row,) in encoder.tokenizer(o.label.split())]
-    assert torch.equal(graph.x["label_piece"], encoder.model.learned[named])
+    assert torch.equal(graph.x[LABEL_PIECE], encoder.model.learned[named])
     objects = ObjectEncoder(5, region_dim=6, label_dim=encoder.hidden_size)(graph).x["object"]
     assert objects.shape == (sum(len(post.objects) for post in posts), 5)
     text = graph_of(posts, encoder, Schema())
@@ -58,7 +59,7 @@ def test_by_lstm_or_by_a_pretrained_encoder() -> None:
 
 def test_the_wrong_encoder() -> None:
     backbone: TextEncoderModel = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
-    with pytest.raises(ValueError, match="this model reads word vectors, which 'tiny-random' does not give"):
+    with pytest.raises(ValueError, match="this model needs word vectors, and 'tiny-random' is another text encoder"):
         BiLSTMCRF(backbone, LABELS)
     with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):
         BERTCRF(vectors(), LABELS)

@@ -203,7 +203,7 @@ def test_impossible() -> None:
         CRF(tags, constrain=True)
 
 
-def test_checkpoints_load_both_ways() -> None:
+def test_checkpoints_load_in_pytorch_crf_and_back() -> None:
     ours, theirs = CRF(TAGS, constrain=True), torchcrf.CRF(5, batch_first=True)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
@@ -262,10 +262,10 @@ def test_bad_values_are_named() -> None:
     crf, lawful = make(), make(constrain=True)
     mask, emissions, tags = ragged([4, 2]), torch.zeros(2, 4, 5), torch.zeros(2, 4, dtype=torch.int64)
     for row, late in ((1, False), (0, True)):
-        holes = mask.clone()
-        holes[row, 0 if not late else 2] = False
-        with pytest.raises(ValueError, match=rf"mask of row {row} has a hole before step {3 if late else 1}"):
-            crf(emissions, tags, holes)
+        gaps = mask.clone()
+        gaps[row, 0 if not late else 2] = False
+        with pytest.raises(ValueError, match=rf"mask of row {row} has a gap before step {3 if late else 1}"):
+            crf(emissions, tags, gaps)
     for value in (-100, 5):
         wrong = tags.clone()
         wrong[1, 1] = value
@@ -277,12 +277,12 @@ def test_bad_values_are_named() -> None:
         for call in (lambda e: crf(e, tags, mask), lambda e: crf.decode(e, mask)):
             with pytest.raises(FloatingPointError, match=r"emissions of row 1, step 0 hold NaN or \+inf"):
                 call(scores)
-    with pytest.raises(ValueError, match="row 0, step 0: I-A at the start is no BIO2"):
+    with pytest.raises(ValueError, match="row 0, step 0: I-A at the start is not valid BIO2"):
         lawful(emissions, tags + 2, mask)
-    with pytest.raises(ValueError, match=r"row 1, step 1: I-B after B-A is no BIO2.*repair the tags"):
+    with pytest.raises(ValueError, match=r"row 1, step 1: I-B after B-A is not valid BIO2.*repair the tags"):
         lawful(emissions, torch.tensor([[0] * 4, [1, 4, 0, 0]]), mask)
     crf.transitions.data[1, 1] = math.nan
-    with pytest.raises(FloatingPointError, match="a parameter of the scorer is NaN"):
+    with pytest.raises(FloatingPointError, match="a parameter of the decoder is NaN"):
         crf.marginals(emissions, mask)
 
 
@@ -295,17 +295,17 @@ def test_bad_forms_are_named() -> None:
         crf(emissions, tags.int(), mask)
     with pytest.raises(TypeError, match=r"emissions must be floating point, not torch\.int64"):
         crf.decode(emissions.long(), mask)
-    with pytest.raises(ValueError, match=r"emissions must be \[sentences, slots, 5 labels\], not \[2, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"emissions must be \[posts, max tokens, 5 labels\], not \[2, 4, 4\]"):
         crf(emissions[..., 1:], tags, mask)
-    with pytest.raises(ValueError, match=r"mask must be \[sentences, slots\] = \[2, 4\].*not \[2, 3\]"):
+    with pytest.raises(ValueError, match=r"mask must be \[posts, max tokens\] = \[2, 4\].*not \[2, 3\]"):
         crf(emissions, tags, mask[:, 1:])
-    with pytest.raises(ValueError, match=r"tags must be \[sentences, slots\] = \[2, 4\].*not \[4, 2\]"):
+    with pytest.raises(ValueError, match=r"tags must be \[posts, max tokens\] = \[2, 4\].*not \[4, 2\]"):
         crf(emissions, tags.T, mask)
-    with pytest.raises(ValueError, match="1 lists of spans for 2 sentences"):
+    with pytest.raises(ValueError, match="1 lists of spans for 2 posts"):
         crf.span_probability(emissions, mask, [[]])
-    with pytest.raises(ValueError, match=r"span 1:3 \(A\) does not fit a sentence of 2 words"):
+    with pytest.raises(ValueError, match=r"span 1:3 \(A\) does not fit a post of 2 tokens"):
         crf.span_probability(emissions, mask, [[], [(1, 3, "A")]])
-    with pytest.raises(ValueError, match=r"span 0:1 \(A\) does not fit a sentence of 0 words"):
+    with pytest.raises(ValueError, match=r"span 0:1 \(A\) does not fit a post of 0 tokens"):
         crf.span_probability(emissions[:, :0], mask[:, :0], [[], [(0, 1, "A")]])
     with pytest.raises(ValueError, match="no label B-C for span 0:1; the labels are O, B-A"):
         crf.span_probability(emissions, mask, [[(0, 1, "C")], []])

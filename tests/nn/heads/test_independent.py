@@ -38,7 +38,7 @@ def test_spans() -> None:
     assert third == []
     with pytest.raises(ValueError, match="no label I-B for span 0:2"):
         scorer.span_probability(emissions, MASK, [[(0, 2, "B")], [], []])
-    with pytest.raises(ValueError, match="0 lists of spans for 3 sentences"):
+    with pytest.raises(ValueError, match="0 lists of spans for 3 posts"):
         scorer.span_probability(emissions, MASK, [])
 
 
@@ -74,7 +74,7 @@ def test_input_is_checked() -> None:
     )
     with pytest.raises(ValueError, match="tag 4 at row 0, step 0"):
         scorer(emissions, tags + 4, MASK)
-    with pytest.raises(ValueError, match="mask of row 1 has a hole before step 1"):
+    with pytest.raises(ValueError, match="mask of row 1 has a gap before step 1"):
         scorer.decode(emissions, ~MASK)
     with pytest.raises(FloatingPointError, match="row 0, step 0"):
         scorer.marginals(emissions + math.nan, MASK)

@@ -55,7 +55,7 @@ def test_unknown_labels_and_features() -> None:
     with pytest.raises(ValueError, match="post '7': image_matters 'perhaps' is not among no, yes"):
         head("token").loss(state(pairs))
     graph = state(labelled(awkward_posts()))
-    with pytest.raises(KeyError, match="does not tell which nodes 'fused' are features of"):
+    with pytest.raises(KeyError, match="no layer declared which nodes 'fused' are features of"):
         head("fused").scores(graph.update(fused=torch.zeros(1, 8)))
 
 

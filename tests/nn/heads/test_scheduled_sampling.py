@@ -105,7 +105,7 @@ def test_every_sentence_draws_on_its_own(share: float) -> None:
 
 def test_refusals() -> None:
     for first, last in ((3, 3), (4, 2), (-1, 2)):
-        with pytest.raises(ValueError, match=f"rises from one epoch to a later one.*not {first} to {last}"):
+        with pytest.raises(ValueError, match=f"rises from an epoch.* to a later one, not from {first} to {last}"):
             ScheduledSampling(Decoder(), READS, out_key="spans", start_epoch=first, end_epoch=last)
     for most in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"the share of predicted labels is 0 to 1, not {most}"):

@@ -149,7 +149,7 @@ def test_pool(how: str, edges: Edges) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="mode is max or sum, not 'mean'"):
         SpanPooling("mean")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"members are relations between entity and token, not \('entity', "):
+    with pytest.raises(ValueError, match=r"membership relations are between entity and token, not \('entity', "):
         EntityNodes("BIO", [NAMES], in_key="found")
     with pytest.raises(ValueError, match=r"relations are between token and another node type, not \('entity'"):
         EntityEdges("BIO", [NAMES], in_key="found")

@@ -74,9 +74,9 @@ def test_forget_gates_begin_open() -> None:
 def test_words() -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts(), width=WIDTH)
-    graph = graph.update(spelling=graph.x["token"][:, :2].sin())
-    layer = WordLSTM(WIDTH + 2, HIDDEN, in_keys=("token", "spelling"), dropout=0.5)
-    wanted, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["spelling"]], -1), graph.layouts["token"])
+    graph = graph.update(characters=graph.x["token"][:, :2].sin())
+    layer = WordLSTM(WIDTH + 2, HIDDEN, in_keys=("token", "characters"), dropout=0.5)
+    wanted, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["characters"]], -1), graph.layouts["token"])
     assert torch.equal(layer.eval()(graph).x["token"], wanted)
     zeros = (layer.train()(graph).x["token"] == 0).float().mean()
     assert 0.4 < float(zeros) < 0.6

@@ -127,7 +127,7 @@ def test_errors() -> None:
     graph = state([post(3, 2)], schema=PICTURE)
     with pytest.raises(KeyError, match=r"no relation tells among image, object is in the graph, which has \('tok"):
         MergeNodeTypes("seen", PARTS, relation_names=["tells"])(graph)
-    with pytest.raises(ValueError, match="seen merges image, object of widths 3, 8; they must be alike"):
+    with pytest.raises(ValueError, match="seen merges image, object of hidden sizes 3, 8; project them to one first"):
         MergeNodeTypes("seen", PARTS, relation_names=["near"])(graph.update(image=torch.zeros(1, 3)))
 
 
