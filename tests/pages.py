@@ -18,10 +18,10 @@ HOSTILE = (
 )
 
 
-def a_post(*words: str, **told: Any) -> dict[str, Any]:
-    """A post with two objects, heard by the first word alone and by all others alone."""
-    heard = [[255, 0]] + [[0, 255]] * (len(words) - 1)
-    numbers = bytes(number for row in heard for number in row)
+def a_post(*words: str, **values: Any) -> dict[str, Any]:
+    """A post with two objects; the first word attends to the first object, all others to the second."""
+    rows = [[255, 0]] + [[0, 255]] * (len(words) - 1)
+    numbers = bytes(number for row in rows for number in row)
     turned = bytes(255 - number for number in numbers)
     parts = [
         {
@@ -42,7 +42,7 @@ def a_post(*words: str, **told: Any) -> dict[str, Any]:
         {"label": "", "score": 1, "box": None},
     ]
     post = {"id": "7", "words": list(words), "gold": None, "said": [], "errors": [], "picture": None}
-    return {**post, "caption": None, "objects": objects, "parts": parts, **told}
+    return {**post, "caption": None, "objects": objects, "nodes": [], "parts": parts, **values}
 
 
 def content(*posts: dict[str, Any]) -> dict[str, Any]:

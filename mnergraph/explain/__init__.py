@@ -1,4 +1,4 @@
-"""WHAT THE MODEL SAW: recorded attention, networkx graphs, and questions put to a model."""
+"""Explanations: recorded attention, networkx graphs, occlusion, faithfulness of attention, plots and reports."""
 
 import lazy_loader as _lazy
 

@@ -5,7 +5,7 @@ from .convert import (
     from_networkx as from_networkx,
 )
 from .convert import (
-    plain as plain,
+    graphml_safe as graphml_safe,
 )
 from .convert import (
     to_networkx as to_networkx,

@@ -1,4 +1,4 @@
-"""A post's graph as a networkx graph, with what a model weighed on its edges."""
+"""Conversion between a post's graph and networkx, with recorded attention weights on nodes and edges."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
+from mnergraph.explain.node_labels import checked_describe
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
@@ -35,79 +36,79 @@ from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
-#: Of one attribute its dtype and the shape of a row; None for the number of nodes.
-Shapes = dict[str, tuple[str, list[int]] | None]
+#: For each attribute of a store its dtype and the shape of a row; None for the number of nodes.
+StoreSchema = dict[str, tuple[str, list[int]] | None]
 
 
 def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
-    """The HeteroData that `to_networkx` was given, or what is left of it after nodes or edges were dropped.
+    """Return the HeteroData that a graph of `to_networkx` was made from, also after nodes or edges were removed.
 
-    Complete relations come back as they were, not stored; nodes and edges keep their order. The pair comes
-    back without its vectors, which stand in the nodes' own features, and without objects that were dropped.
+    Fully connected relations are not stored again; nodes and edges keep their order. The pair has no feature
+    tensors, as these are in the node stores, and only the objects whose nodes are in the graph.
 
     Args:
         graph: a graph of `to_networkx`, also one that was written and read as JSON or GraphML.
 
     Raises:
-        ValueError: for a graph that `to_networkx` did not make, and for a node type or relation that the
-            graph did not have at first.
+        ValueError: for a graph that `to_networkx` did not make, or with a node type or relation that the graph
+            did not have when `to_networkx` made it.
     """
     if "node_stores" not in graph.graph:
-        raise ValueError("the graph tells nothing of its stores; from_networkx takes graphs of to_networkx")
-    told = {name: _parsed(value) for name, value in graph.graph.items()}
+        raise ValueError("the graph has no 'node_stores' attribute; from_networkx takes graphs of to_networkx")
+    attributes = {name: _parsed(value) for name, value in graph.graph.items()}
     data = HeteroData()
     nodes = _by_index((row["type"], row["index"], node) for node, row in graph.nodes(data=True))
-    if told["pair"] is not None:
-        pair = Pair.from_dict(told["pair"])
-        if "object" in dict(told["node_stores"]):
-            left = [graph.nodes[node]["index"] for node in nodes.get("object", [])]
-            pair = replace(pair, objects=tuple(pair.objects[place] for place in left))
+    if attributes["pair"] is not None:
+        pair = Pair.from_dict(attributes["pair"])
+        if "object" in dict(attributes["node_stores"]):
+            kept = [graph.nodes[node]["index"] for node in nodes.get("object", [])]
+            pair = replace(pair, objects=tuple(pair.objects[index] for index in kept))
         set_pair(data, pair)
-    place: dict[str, int] = {}
-    for kind, shape in told["node_stores"]:
-        mine = nodes.pop(kind, [])
-        place |= {node: row for row, node in enumerate(mine)}
-        set_store(data, kind, _tensors([graph.nodes[node] for node in mine], shape))
+    row_of: dict[str, int] = {}
+    for node_type, schema in attributes["node_stores"]:
+        of_type = nodes.pop(node_type, [])
+        row_of |= {node: row for row, node in enumerate(of_type)}
+        set_store(data, node_type, _tensors([graph.nodes[node] for node in of_type], schema))
     types = graph.nodes(data="type")
     edges = _by_index(
         ((types[edge[0]], row["relation"], types[edge[1]]), row["index"], edge)
         for *edge, row in graph.edges(keys=True, data=True)
     )
-    for key, shape in told["edge_stores"]:
-        mine = edges.pop(tuple(key), [])
-        ends = [(place[sender], place[receiver]) for sender, receiver, _ in mine]
+    for key, schema in attributes["edge_stores"]:
+        of_type = edges.pop(tuple(key), [])
+        ends = [(row_of[src], row_of[dst]) for src, dst, _ in of_type]
         index = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).t().contiguous()
-        set_store(data, tuple(key), {"edge_index": index} | _tensors([graph.edges[edge] for edge in mine], shape))
-    strange = [*nodes, *(edges.keys() - set(map(tuple, told["complete"])))]
-    if strange:
-        raise ValueError(f"{', '.join(map(str, strange))} was not in the graph at first; its stores are unknown")
+        set_store(data, tuple(key), {"edge_index": index} | _tensors([graph.edges[edge] for edge in of_type], schema))
+    unknown = [*nodes, *(edges.keys() - set(map(tuple, attributes["complete"])))]
+    if unknown:
+        raise ValueError(f"{', '.join(map(str, unknown))} was not in the graph at first; its stores are unknown")
     return data
 
 
-def _by_index(found: Iterable[tuple[Any, int, Any]]) -> dict[Any, list[Any]]:
-    """By type the nodes, by relation the edges, each in the order of their index."""
+def _by_index(rows: Iterable[tuple[Any, int, Any]]) -> dict[Any, list[Any]]:
+    """Nodes by node type, or edges by relation, each sorted by index."""
     grouped: dict[Any, list[tuple[int, Any]]] = {}
-    for key, index, thing in found:
-        grouped.setdefault(key, []).append((index, thing))
-    return {key: [thing for _, thing in sorted(things, key=lambda it: it[0])] for key, things in grouped.items()}
+    for key, index, value in rows:
+        grouped.setdefault(key, []).append((index, value))
+    return {key: [value for _, value in sorted(values, key=lambda it: it[0])] for key, values in grouped.items()}
 
 
-def plain(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
-    """A copy whose attributes are text, numbers and truth values alone, as ``networkx.write_graphml`` needs.
+def graphml_safe(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
+    """Return a copy whose attributes are text, numbers and booleans alone, as ``networkx.write_graphml`` needs.
 
     Weights get an attribute each, ``attention 4.0`` for head 0 of layer 4; other lists become JSON text.
     Characters that XML forbids become U+FFFD.
     """
     copied = nx.MultiDiGraph(**_flat(graph.graph))
-    for node, told in graph.nodes(data=True):
-        copied.add_node(node, **_flat(told))
-    for sender, receiver, key, told in graph.edges(keys=True, data=True):
-        copied.add_edge(sender, receiver, key, **_flat(told))
+    for node, attributes in graph.nodes(data=True):
+        copied.add_node(node, **_flat(attributes))
+    for src, dst, key, attributes in graph.edges(keys=True, data=True):
+        copied.add_edge(src, dst, key, **_flat(attributes))
     return copied
 
 
-def shapes(store: Mapping[str, Any]) -> Shapes:
-    """What it takes to make the store's tensors again, be there rows or none."""
+def store_schema(store: Mapping[str, Any]) -> StoreSchema:
+    """Return dtype and row shape of every attribute of a store, from which `from_networkx` makes its tensors."""
     return {
         name: (str(x.dtype).removeprefix("torch."), list(x.shape[1:])) if isinstance(x, Tensor) else None
         for name, x in store.items()
@@ -115,35 +116,41 @@ def shapes(store: Mapping[str, Any]) -> Shapes:
     }
 
 
-def rows(store: Mapping[str, Any], count: int, kind: str | EdgeType) -> list[dict[str, Any]]:
-    """The tensors' rows as plain numbers, one dictionary for each node or edge.
+def store_rows(store: Mapping[str, Any], count: int, key: str | EdgeType) -> list[dict[str, Any]]:
+    """Return the rows of a store's tensors as plain numbers, one dict per node or edge.
+
+    Args:
+        store: the attributes of the store.
+        count: number of nodes or edges.
+        key: node type or edge type, for the error message.
 
     Raises:
-        ValueError: for what is not one row per node or edge.
+        ValueError: for an attribute that is not a tensor with one row per node or edge.
     """
     lists: dict[str, list[Any]] = {}
     for name, x in store.items():
         if name in ("edge_index", "num_nodes"):
             continue
         if not isinstance(x, Tensor) or x.dim() == 0 or len(x) != count:
-            raise ValueError(f"{name} of {kind} is not a tensor with a row for each of the {count}")
+            raise ValueError(f"{name} of {key} is not a tensor with a row for each of the {count}")
         # strict JSON has no NaN and no infinity; float() reads them from text
         lists[name] = x.tolist() if x.isfinite().all() else _each(_finite_or_text, x.tolist())
-    return [{name: values[place] for name, values in lists.items()} for place in range(count)]
+    return [{name: values[row] for name, values in lists.items()} for row in range(count)]
 
 
-def _tensors(told: Sequence[Mapping[str, Any]], store: Shapes) -> dict[str, Any]:
-    features = [_parsed(row["features"]) for row in told]
+def _tensors(nodes: Sequence[Mapping[str, Any]], schema: StoreSchema) -> dict[str, Any]:
+    """The tensors of a store from the attributes of its nodes or edges in networkx."""
+    features = [_parsed(attributes["features"]) for attributes in nodes]
     values: dict[str, Any] = {}
-    for name, shape in store.items():
+    for name, shape in schema.items():
         if shape is None:
-            values[name] = len(told)
+            values[name] = len(nodes)
             continue
         dtype, tail = getattr(torch, shape[0]), shape[1]
         numbers = [row[name] for row in features]
         if dtype.is_floating_point:
             numbers = _each(float, numbers)
-        values[name] = torch.tensor(numbers, dtype=dtype).reshape(len(told), *tail)
+        values[name] = torch.tensor(numbers, dtype=dtype).reshape(len(nodes), *tail)
     return values
 
 
@@ -152,18 +159,19 @@ def _finite_or_text(number: float) -> float | str:
 
 
 def _each(convert: Callable[[Any], Any], numbers: Any) -> Any:
-    """Every number of lists within lists, converted."""
-    return [_each(convert, one) for one in numbers] if isinstance(numbers, list) else convert(numbers)
+    """Nested lists of numbers with every number converted."""
+    return [_each(convert, inner) for inner in numbers] if isinstance(numbers, list) else convert(numbers)
 
 
 def _parsed(value: Any) -> Any:
-    """Attributes as they were before `plain` wrote them as JSON text."""
+    """An attribute as it was before `graphml_safe` wrote it as JSON text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as `graphml_safe` writes them."""
     flat: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in attributes.items():
         if name == "attention":
             for layer, heads in value.items():
                 flat |= {f"{name} {layer}.{head}": weight for head, weight in enumerate(heads)}
@@ -187,26 +195,32 @@ def describe_nodes(
     record: PairRecord | None = None,
     entities: Sequence[Entity] = (),
 ) -> list[dict[str, Any]]:
-    """Return for every node of a type what there is to say of it, as `NodeType.describe` does.
+    """Return the attributes of every node of a type that plots and networkx graphs show (`NodeType.describe`).
 
     Args:
         data: the graph of one post, with its pair.
         node_type: the node type.
         node_types: the model's node types, for those of your own; by default those of this package.
-        record: has the spans of entities that the model created, and what merged nodes were merged from.
-        entities: the entities that a model found.
+        record: the post's record, with spans of entities created in the forward pass and the types that merged
+            nodes were merged from.
+        entities: the entities that the model predicted.
+
+    Returns:
+        one dict of JSON values per node.
     """
     pair = pair_of(data)
     if node_type == "entity" and record is not None:
         return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in record.spans()]
     merged = [] if record is None else record.merged_slices(node_type)[1:]
     if merged:
-        return [{"stands_for": f"{part} {index}"} for part, rows in merged for index in range(rows.stop - rows.start)]
+        return [
+            {"stands_for": f"{part} {index}"} for part, nodes in merged for index in range(nodes.stop - nodes.start)
+        ]
     known = node_types or {}
     if node_type in known:
-        described = known[node_type].describe(data)
+        described = checked_describe(known[node_type], data)
     elif node_type in DEFAULT_NODE_TYPES:
-        described = DEFAULT_NODE_TYPES[node_type]().describe(data)
+        described = checked_describe(DEFAULT_NODE_TYPES[node_type](), data)
     else:
         described = [{} for _ in range(data[node_type].num_nodes)]
     if node_type == "token":
@@ -223,22 +237,22 @@ def _predicted(word: int, entities: Sequence[Entity]) -> dict[str, Any]:
     return {"entity": inside[-1].type, "entity_score": inside[-1].score} if inside else {}
 
 
-def describe_edge(kind: EdgeRule | None, features: Mapping[str, Any]) -> dict[str, Any]:
-    """The name of the relation's kind, and label and geometry of a spatial edge."""
-    if kind is None:
+def describe_edge(rule: EdgeRule | None, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the name of the edge rule (``kind``), and ``label`` and geometry of a spatial edge."""
+    if rule is None:
         return {}
-    told: dict[str, Any] = {"kind": type(kind).__name__}
-    if isinstance(kind, Spatial):
+    described: dict[str, Any] = {"kind": type(rule).__name__}
+    if isinstance(rule, Spatial):
         distance, angle = features["edge_attr"]
-        told |= {"label": SPATIAL_LABELS[features["edge_type"]], "distance": distance, "angle": angle}
-    return told
+        described |= {"label": SPATIAL_LABELS[features["edge_type"]], "distance": distance, "angle": angle}
+    return described
 
 
 def attention_graph(model: Tagger, pair: Pair) -> nx.MultiDiGraph:
-    """What the model sees of a post: every node and edge, what each layer weighs, and the entities found.
+    """Return a post's graph in networkx with all nodes and edges, each layer's weights, and predicted entities.
 
     Args:
-        model: the model; the post is read in evaluation mode.
+        model: the model; it predicts in evaluation mode.
         pair: the post, with the features that the model reads.
     """
     with record_attention(model) as record:
@@ -256,62 +270,62 @@ def to_networkx(
     record: PairRecord | None = None,
     entities: Sequence[Entity] = (),
 ) -> nx.MultiDiGraph:
-    """One post's graph as a networkx graph; two nodes have an edge for each relation that joins them.
+    """Return one post's graph as a networkx graph, with an edge for each relation between two nodes.
 
-    A node is named by type and place, ``"token 3"``, and an edge's key is the relation's name. Of the
-    attributes named here a node or edge has those that it can:
+    A node is named by type and index, ``"token 3"``, and an edge's key is the relation's name. Nodes and edges have
+    those of the following attributes that apply:
 
     - every node: ``type``, ``index``; ``mean_gate``, by layer; ``features``, its row of the store's tensors
     - token: ``word``, ``tag`` (gold), ``entity`` and ``entity_score`` (predicted)
     - object: ``label``, ``box``, ``score``, ``span`` (the words that ground it); image: ``image_path``; a node type of
       your own: what its `NodeType.describe` returns
     - entity: ``span``, ``word``; merged nodes: ``stands_for``, another node's name
-    - every edge: ``relation``; ``index``, its place in the relation; ``kind``, such as ``"Complete"``;
-      ``features``; of a spatial one ``label``, ``distance``, ``angle``
-    - weighed edges: by layer ``attention``, a list of the heads' weights, or ``mean_gate``; ``weight``, the
+    - every edge: ``relation``; ``index`` within the relation; ``kind``, its edge rule, such as ``"Complete"``;
+      ``features``; of a spatial edge ``label``, ``distance``, ``angle``
+    - edges with weights: by layer ``attention``, a list of the heads' weights, or ``mean_gate``; ``weight``, the
       mean of all these, which networkx's algorithms read by that name
 
-    All values are JSON's, so ``networkx.node_link_data`` exports the graph; for GraphML see `plain`.
+    All values are JSON values, so ``networkx.node_link_data`` exports the graph; for GraphML see `graphml_safe`.
 
     Args:
         data: the graph of one post, as `GraphBuilder` makes it.
-        schema: names the relations' kinds, and says which are complete: those are not stored, and without
-            the schema their edges are missing.
+        schema: the model's schema, with the edge rule of each relation. Edges of fully connected relations are not
+            stored, so without the schema they are missing.
         node_types: the model's node types (``model.builder.node_types``), which describe nodes of your own types.
-        record: what a model weighed in this post. Nodes that it grew replace those of their type.
-        entities: what it found.
+        record: the post's record. Nodes created during the forward pass replace those of their type.
+        entities: the entities that the model predicted.
 
     Raises:
-        ValueError: for a batch, for the record of another post, or for what networkx could not carry back.
-        KeyError: when the record weighs an edge that is not there.
+        ValueError: for a batch, for the record of another post, or for data that cannot be converted back.
+        KeyError: when the record has weights of an edge that is not in the graph.
     """
-    held = {} if isinstance(data, Batch) else graph_values(data)
-    if isinstance(data, Batch) or held.keys() - {"pair"}:
-        what = "a batch" if isinstance(data, Batch) else f"a graph that itself holds {', '.join(held)}"
+    values = {} if isinstance(data, Batch) else graph_values(data)
+    if isinstance(data, Batch) or values.keys() - {"pair"}:
+        what = "a batch" if isinstance(data, Batch) else f"a graph that itself holds {', '.join(values)}"
         raise ValueError(f"to_networkx takes the graph of one post, not {what}; GraphBuilder makes it")
-    pair: Pair | None = held.get("pair")
+    pair: Pair | None = values.get("pair")
     if record is not None:
         if pair is None or record.pair.words != pair.words:
             raise ValueError(f"the record is of the post {' '.join(record.pair.words)!r}, not of this one")
-        data = _with_grown(data, record)
+        data = _with_created(data, record)
     complete = _complete(data, schema)
-    kinds = {} if schema is None else {relation.key: relation.rule for relation in schema}
+    rules = {} if schema is None else {relation.key: relation.rule for relation in schema}
 
     graph = nx.MultiDiGraph(
         pair=None if pair is None else pair.to_dict(),
-        node_stores=[[key, shapes(store_values(data, key))] for key in data.node_types],
-        edge_stores=[[list(key), shapes(store_values(data, key))] for key in data.edge_types],
+        node_stores=[[key, store_schema(store_values(data, key))] for key in data.node_types],
+        edge_stores=[[list(key), store_schema(store_values(data, key))] for key in data.edge_types],
         complete=[list(key) for key in complete],
     )
     for key in data.node_types:
-        told: list[dict[str, Any]] = [{} for _ in range(data[key].num_nodes)]
+        described: list[dict[str, Any]] = [{} for _ in range(data[key].num_nodes)]
         if pair is not None:
-            told = describe_nodes(data, key, node_types=node_types, record=record, entities=entities)
-        _add_nodes(graph, data, key, told)
+            described = describe_nodes(data, key, node_types=node_types, record=record, entities=entities)
+        _add_nodes(graph, data, key, described)
     for key in data.edge_types:
-        _add_edges(graph, key, store_values(data, key), kinds)
+        _add_edges(graph, key, store_values(data, key), rules)
     for key, index in complete.items():
-        _add_edges(graph, key, {"edge_index": index}, kinds)
+        _add_edges(graph, key, {"edge_index": index}, rules)
     if record is not None:
         _add_weights(graph, record)
     return graph
@@ -320,62 +334,64 @@ def to_networkx(
 def _add_nodes(
     graph: nx.MultiDiGraph, data: HeteroData, node_type: str, described: Sequence[Mapping[str, Any]]
 ) -> None:
-    features = rows(store_values(data, node_type), data[node_type].num_nodes, node_type)
-    for index, (values, row) in enumerate(zip(described, features, strict=True)):
-        graph.add_node(f"{node_type} {index}", type=node_type, index=index, **values, features=row)
+    features = store_rows(store_values(data, node_type), data[node_type].num_nodes, node_type)
+    for index, (attributes, row) in enumerate(zip(described, features, strict=True)):
+        # what describe returns must not replace the attributes that identify the node
+        names = {"type": node_type, "index": index}
+        graph.add_node(f"{node_type} {index}", **{**attributes, **names, "features": row})
 
 
 def _add_edges(
-    graph: nx.MultiDiGraph, key: EdgeType, values: Mapping[str, Any], kinds: Mapping[EdgeType, EdgeRule]
+    graph: nx.MultiDiGraph, key: EdgeType, values: Mapping[str, Any], rules: Mapping[EdgeType, EdgeRule]
 ) -> None:
-    src, relation, dst = key
-    index = values["edge_index"].t().tolist()
-    for place, ((sender, receiver), row) in enumerate(zip(index, rows(values, len(index), key), strict=True)):
-        ends = f"{src} {sender}", f"{dst} {receiver}"
-        name = f"{relation} #{place}" if graph.has_edge(*ends, relation) else relation
-        told = describe_edge(kinds.get(key), row)
-        graph.add_edge(*ends, name, relation=relation, index=place, **told, features=row)
+    src_type, relation, dst_type = key
+    pairs = values["edge_index"].t().tolist()
+    for index, ((src, dst), row) in enumerate(zip(pairs, store_rows(values, len(pairs), key), strict=True)):
+        ends = f"{src_type} {src}", f"{dst_type} {dst}"
+        name = f"{relation} #{index}" if graph.has_edge(*ends, relation) else relation
+        described = describe_edge(rules.get(key), row)
+        graph.add_edge(*ends, name, relation=relation, index=index, **described, features=row)
 
 
 def _add_weights(graph: nx.MultiDiGraph, record: PairRecord) -> None:
-    """Every layer's weights, on the edges and nodes that they are of."""
+    """Add every layer's weights to the edges and nodes."""
     for gates in record.gates:
-        for place, value in enumerate(gates.values.tolist()):
+        for index, value in enumerate(gates.values.tolist()):
             if not isnan(value):
-                graph.nodes[f"{gates.node_type} {place}"].setdefault("mean_gate", {})[gates.layer] = value
-    for found in record.weights:
-        src, relation, dst = found.relation
-        for (sender, receiver), heads in zip(found.index.t().tolist(), found.weights.tolist(), strict=True):
-            ends = f"{src} {sender}", f"{dst} {receiver}", relation
-            if not graph.has_edge(*ends):
+                graph.nodes[f"{gates.node_type} {index}"].setdefault("mean_gate", {})[gates.layer] = value
+    for weights in record.weights:
+        src_type, relation, dst_type = weights.relation
+        for (src, dst), heads in zip(weights.index.t().tolist(), weights.weights.tolist(), strict=True):
+            edge_key = f"{src_type} {src}", f"{dst_type} {dst}", relation
+            if not graph.has_edge(*edge_key):
                 raise KeyError(
-                    f"layer {found.layer} weighed {ends}, which is no edge of the graph; give the schema, "
-                    "which says what complete relations join"
+                    f"layer {weights.layer} has a weight of {edge_key}, which is no edge of the graph; give the "
+                    "schema, which has the fully connected relations"
                 )
-            edge = graph.edges[ends]
-            if found.what == "attention":
-                edge.setdefault("attention", {})[found.layer] = heads
+            edge = graph.edges[edge_key]
+            if weights.what == "attention":
+                edge.setdefault("attention", {})[weights.layer] = heads
             else:
-                edge.setdefault("mean_gate", {})[found.layer] = heads[0]
+                edge.setdefault("mean_gate", {})[weights.layer] = heads[0]
             edge.setdefault("weight", []).extend(heads)
     for _, _, edge in graph.edges(data=True):
         if "weight" in edge:
             edge["weight"] = fmean(edge["weight"])
 
 
-def _with_grown(data: HeteroData, record: PairRecord) -> HeteroData:
-    """The post with the nodes and edges that the model grew in place of those that it was given."""
-    grown = copy.copy(data)
-    for kind, count in record.nodes.items():
-        if kind not in data.node_types or data[kind].num_nodes != count:
-            set_store(grown, kind, {"num_nodes": count})
+def _with_created(data: HeteroData, record: PairRecord) -> HeteroData:
+    """The graph with nodes and edges created during the forward pass in place of those it was built with."""
+    complete = copy.copy(data)
+    for node_type, count in record.nodes.items():
+        if node_type not in data.node_types or data[node_type].num_nodes != count:
+            set_store(complete, node_type, {"num_nodes": count})
     for relation, index in record.dynamic_edges.items():
-        set_store(grown, relation, {"edge_index": index})
-    return grown
+        set_store(complete, relation, {"edge_index": index})
+    return complete
 
 
 def _complete(data: HeteroData, schema: Schema | None) -> dict[EdgeType, Tensor]:
-    """The edges of the complete relations that the data does not store."""
+    """The edges of fully connected relations, which the data does not store."""
     return {
         relation.key: relation.connect(data).edge_index
         for relation in schema or ()

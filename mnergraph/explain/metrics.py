@@ -1,4 +1,4 @@
-"""Questions put to a model: does attention tell what mattered, and what does the picture change."""
+"""Faithfulness of attention, and the effect of the image on the predicted entities."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mnergraph.pair import Pair
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Whether the objects that an entity's words hear most are those that matter most.
+    """Rank correlation of an entity's attention to the objects with the effect of removing them.
 
     Attributes:
         entity: the entity.
-        heard: for every object how much its words hear of it (`PairRecord.heard`).
-        mattered: for every object by how much its probability changes without it, up or down.
-        correlation: Kendall's tau-b of both, -1 to 1; None with fewer than two objects, or where all
-            objects are heard alike or matter alike, for then there are no ranks.
+        attention: for every object the attention of the entity's words to it (`PairRecord.attention_to`).
+        effect: for every object the absolute change of the entity's probability without it.
+        correlation: Kendall's tau-b of both, -1 to 1; None with fewer than two objects, or where all values of
+            either are equal, as there are no ranks then.
     """
 
     entity: Entity
-    heard: tuple[float, ...]
+    attention: tuple[float, ...]
     effect: tuple[float, ...]
     correlation: float | None
 
@@ -36,43 +36,43 @@ class Faithfulness:
 def faithfulness(
     model: Tagger, pair: Pair, *, relation: EdgeType | None = None, batch_size: int = 32
 ) -> list[Faithfulness]:
-    """Is attention faithful: its rank correlation with occlusion, for every entity of a post.
+    """Return the rank correlation of attention with occlusion for every entity of a post.
 
-    Attention that tells what a prediction rests on ranks objects as leaving them out does (Jain and Wallace,
-    2019, "Attention is not Explanation", section 4.1).
+    Faithful attention ranks objects as leaving them out does (Jain and Wallace, 2019, "Attention is not
+    Explanation", section 4.1).
 
     Args:
-        model: the model; the post is read in evaluation mode.
+        model: the model; it predicts in evaluation mode.
         pair: the post, with the features that the model reads.
-        relation: the one whose weights to read; by default all from objects to tokens or entities.
-        batch_size: posts at once.
+        relation: the edge type whose weights to read; by default all from objects to tokens or entities.
+        batch_size: posts per forward pass.
 
     Raises:
-        ValueError: when words hear of no object by any weights.
+        ValueError: when no weights from objects to tokens or entities are computed.
     """
     with record_attention(model) as record:
         model.forward_examples([pair])
-    (seen,) = record.posts
-    dropped = occlusion(model, pair, what=("object",), batch_size=batch_size)
-    told = []
-    for place, entity in enumerate(dropped.entities):
-        heard = seen.attention_to((entity.start, entity.end), relation=relation)
-        if heard is None:
+    (pair_record,) = record.posts
+    removed = occlusion(model, pair, what=("object",), batch_size=batch_size)
+    results = []
+    for index, entity in enumerate(removed.entities):
+        attention = pair_record.attention_to((entity.start, entity.end), relation=relation)
+        if attention is None:
             raise ValueError(
-                f"{type(model).__name__} weighs nothing along {relation or 'any relation'} from objects to "
+                f"{type(model).__name__} computes no weights along {relation or 'any relation'} from objects to "
                 "tokens or entities"
             )
-        weights = tuple(heard.tolist())
-        mattered = tuple(abs(effect.change[place]) for effect in dropped.effects)
-        ranked = len(set(weights)) > 1 and len(set(mattered)) > 1
-        tau = float(kendalltau(weights, mattered).statistic) if ranked else None
-        told.append(Faithfulness(entity, weights, mattered, tau))
-    return told
+        weights = tuple(attention.tolist())
+        changes = tuple(abs(effect.change[index]) for effect in removed.effects)
+        has_ranks = len(set(weights)) > 1 and len(set(changes)) > 1
+        tau = float(kendalltau(weights, changes).statistic) if has_ranks else None
+        results.append(Faithfulness(entity, weights, changes, tau))
+    return results
 
 
 @dataclass(frozen=True)
 class ImageEffect:
-    """Entities of a post that a model finds in either case, only with the picture, only without it."""
+    """Entities of a post that a model predicts in either case, only with the image, and only without it."""
 
     pair: Pair
     kept: tuple[Entity, ...]
@@ -81,33 +81,33 @@ class ImageEffect:
 
 
 def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32) -> list[ImageEffect]:
-    """Entities gained and lost against the same model without its pictures.
+    """Return the entities that are gained and lost by the image, against the same model without images.
 
-    Entities are the same if words and type are; ``kept`` has the probabilities with the picture.
+    Entities are equal if words and type are; ``kept`` has the probabilities with the image.
 
     Args:
-        model: the model; posts are read in evaluation mode.
+        model: the model; it predicts in evaluation mode.
         pairs: the posts, with the features that the model reads.
-        batch_size: posts at once.
+        batch_size: posts per forward pass.
     """
-    blind = [pair.without_image() for pair in pairs]
-    changes = []
+    text_only = [pair.without_image() for pair in pairs]
+    effects = []
     for begin in range(0, len(pairs), batch_size):
-        some = slice(begin, begin + batch_size)
-        for pair, with_it, without in zip(
-            pairs[some], model.predict(pairs[some]), model.predict(blind[some]), strict=True
+        batch = slice(begin, begin + batch_size)
+        for pair, with_image, without in zip(
+            pairs[batch], model.predict(pairs[batch]), model.predict(text_only[batch]), strict=True
         ):
-            both = {*map(_key, with_it)} & {*map(_key, without)}
-            changes.append(
+            both = {*map(_key, with_image)} & {*map(_key, without)}
+            effects.append(
                 ImageEffect(
                     pair,
-                    kept=tuple(found for found in with_it if _key(found) in both),
-                    gained=tuple(found for found in with_it if _key(found) not in both),
-                    lost=tuple(found for found in without if _key(found) not in both),
+                    kept=tuple(entity for entity in with_image if _key(entity) in both),
+                    gained=tuple(entity for entity in with_image if _key(entity) not in both),
+                    lost=tuple(entity for entity in without if _key(entity) not in both),
                 )
             )
-    return changes
+    return effects
 
 
-def _key(found: Entity) -> tuple[int, int, str]:
-    return (found.start, found.end, found.type)
+def _key(entity: Entity) -> tuple[int, int, str]:
+    return (entity.start, entity.end, entity.type)

@@ -1,4 +1,4 @@
-"""Occlusion: what dropping a relation, an object or the picture does to the entities of a post."""
+"""Occlusion: the change of each entity's probability when a relation, an object or the image is removed."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from mnergraph.models.base import Tagger
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-OcclusionTarget = Literal["relation", "object", "picture"]
+OcclusionTarget = Literal["relation", "object", "image"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What dropping one thing does.
+    """The effect of removing one relation, one object, or the image.
 
     Attributes:
-        what: what kind of thing was dropped.
-        dropped: the relation, the object's place in the post, or None for the whole picture.
-        change: for each entity its probability without the thing less that with it.
+        what: which of the three was removed.
+        removed: the relation, the object's index in the post, or None for the image.
+        change: for each entity its probability after the removal minus the one before.
     """
 
     what: OcclusionTarget
-    dropped: EdgeType | int | None
+    removed: EdgeType | int | None
     change: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """The entities that a model finds in a post, and what dropping each thing does to their probability."""
+    """The entities that a model predicts in a post, and the effect of each removal on their probabilities."""
 
     pair: Pair
     entities: tuple[Entity, ...]
     effects: tuple[Effect, ...]
 
     def table(self) -> str:
-        """A table in Markdown, the strongest effect first."""
-        names = [" ".join(self.pair.words[found.start : found.end]) for found in self.entities]
-        told = [f"{name} = {found.type}" for name, found in zip(names, self.entities, strict=True)]
+        """Return a Markdown table, the strongest effect first."""
+        texts = [" ".join(self.pair.words[entity.start : entity.end]) for entity in self.entities]
+        header = [f"{text} = {entity.type}" for text, entity in zip(texts, self.entities, strict=True)]
         lines = [
-            f"| without | {' | '.join(told)} |",
-            f"|---|{'--:|' * len(told)}",
-            f"| nothing | {' | '.join(f'{found.score:.3f}' for found in self.entities)} |",
+            f"| without | {' | '.join(header)} |",
+            f"|---|{'--:|' * len(header)}",
+            f"| nothing | {' | '.join(f'{entity.score:.3f}' for entity in self.entities)} |",
         ]
         for effect in sorted(self.effects, key=lambda it: -max(map(abs, it.change), default=0.0)):
             change = " | ".join(f"{value:+.3f}" for value in effect.change)
@@ -57,34 +57,37 @@ class Occlusion:
         return "\n".join(lines)
 
     def _name(self, effect: Effect) -> str:
-        if isinstance(effect.dropped, int):
-            label = self.pair.objects[effect.dropped].label
-            return f"object {effect.dropped}{label and f' ({label})'}"
-        return "the picture" if effect.dropped is None else f"({', '.join(effect.dropped)})"
+        if isinstance(effect.removed, int):
+            label = self.pair.objects[effect.removed].label
+            return f"object {effect.removed}{label and f' ({label})'}"
+        return "the image" if effect.removed is None else f"({', '.join(effect.removed)})"
 
 
 def occlusion(
     model: Tagger,
     pair: Pair,
     *,
-    what: Sequence[OcclusionTarget] = ("relation", "object", "picture"),
+    what: Sequence[OcclusionTarget] = ("relation", "object", "image"),
     batch_size: int = 32,
 ) -> Occlusion:
-    """Which relations and objects mattered: drops each in turn and reads the post again (occlusion).
+    """Return the effect of removing each relation, each object and the image on the predicted entities.
 
-    The entities are those found with everything there; their probability is asked for again each time, also
-    where the model would then find others. A dropped relation has no edge in any layer; a dropped object is
-    not in the post; without the picture nothing is there that tells of it.
+    The entities are those predicted with nothing removed. Their probability is computed again after each removal,
+    also where the model would then predict other entities. A removed relation has no edges in any layer; a removed
+    object is not in the post; without the image the post has no object, image feature or caption either.
 
     Args:
-        model: the model; the post is read in evaluation mode.
+        model: the model; it predicts in evaluation mode.
         pair: the post, with the features that the model reads.
-        what: the kinds of things to drop.
-        batch_size: posts at once.
+        what: what to remove.
+        batch_size: posts per forward pass.
+
+    Raises:
+        ValueError: for another value in ``what``.
     """
-    for kind in what:
-        if kind not in get_args(OcclusionTarget):
-            raise ValueError(f"what is among {', '.join(get_args(OcclusionTarget))}, not {kind!r}")
+    for target in what:
+        if target not in get_args(OcclusionTarget):
+            raise ValueError(f"what is among {', '.join(get_args(OcclusionTarget))}, not {target!r}")
     graph = model.forward_examples([pair])
     tags = model.decode_tags(graph)[0]
     (entities,) = model.decode_entities(graph)
@@ -92,31 +95,33 @@ def occlusion(
     if "relation" in what:
         for relation in graph.edges:
             with without_relations(model, relation):
-                (sure,) = _certainty(model, [pair], entities, tags, 1)
-            effects.append(Effect("relation", relation, _change(sure, entities)))
-    others: list[tuple[OcclusionTarget, int | None, Pair]] = []
+                (scores,) = _probabilities(model, [pair], entities, tags, 1)
+            effects.append(Effect("relation", relation, _change(scores, entities)))
+    changed: list[tuple[OcclusionTarget, int | None, Pair]] = []
     if "object" in what:
-        for place in range(len(pair.objects)):
-            left = (*pair.objects[:place], *pair.objects[place + 1 :])
-            others.append(("object", place, replace(pair, objects=left)))
-    if "picture" in what:
-        others.append(("picture", None, pair.without_image()))
-    found = _certainty(model, [other for *_, other in others], entities, tags, batch_size)
-    for (kind, dropped, _), sure in zip(others, found, strict=True):
-        effects.append(Effect(kind, dropped, _change(sure, entities)))
+        for index in range(len(pair.objects)):
+            kept = (*pair.objects[:index], *pair.objects[index + 1 :])
+            changed.append(("object", index, replace(pair, objects=kept)))
+    if "image" in what:
+        changed.append(("image", None, pair.without_image()))
+    all_scores = _probabilities(model, [other for *_, other in changed], entities, tags, batch_size)
+    for (target, removed, _), scores in zip(changed, all_scores, strict=True):
+        effects.append(Effect(target, removed, _change(scores, entities)))
     return Occlusion(pair, tuple(entities), tuple(effects))
 
 
 @contextmanager
 def without_relations(model: Tagger, *relations: EdgeType) -> Iterator[None]:
-    """While it lasts, no layer of the model has an edge of these relations, grown ones among them.
+    """Remove all edges of these relations from every layer of the model inside a ``with`` block.
+
+    Relations whose nodes are created during the forward pass can be removed, too.
 
     Raises:
         KeyError: when the model is called and its graphs have no such relation.
     """
 
-    def silence(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_without_edges(given, relations) if isinstance(given, GraphState) else given for given in args)
+    def remove(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_without_edges(arg, relations) if isinstance(arg, GraphState) else arg for arg in args)
 
     def check(module: nn.Module, args: Any, graph: GraphState) -> None:
         unknown = [relation for relation in relations if relation not in graph.edges]
@@ -125,32 +130,32 @@ def without_relations(model: Tagger, *relations: EdgeType) -> Iterator[None]:
 
     with ExitStack() as hooks:
         for module in model.layers.modules():
-            hooks.callback(module.register_forward_pre_hook(silence).remove)
+            hooks.callback(module.register_forward_pre_hook(remove).remove)
         hooks.callback(model.register_forward_hook(check).remove)
         yield
 
 
 def _without_edges(graph: GraphState, relations: Sequence[EdgeType]) -> GraphState:
-    silent = {}
+    empty = {}
     for relation in relations:
         edges = graph.edges.get(relation)
         if edges is not None and edges.index.shape[1]:
-            kind, attr = (None if x is None else x[:0] for x in (edges.type, edges.attr))
-            silent[relation] = Edges(edges.src, edges.dst, edges.index[:, :0], type=kind, attr=attr)
-    return replace(graph, edges={**graph.edges, **silent})
+            type_, attr = (None if x is None else x[:0] for x in (edges.type, edges.attr))
+            empty[relation] = Edges(edges.src, edges.dst, edges.index[:, :0], type=type_, attr=attr)
+    return replace(graph, edges={**graph.edges, **empty})
 
 
-def _certainty(
+def _probabilities(
     model: Tagger, pairs: Sequence[Pair], entities: Sequence[Entity], tags: Sequence[str], batch_size: int
 ) -> list[list[float]]:
-    """The probability of the same entities in other posts of the same words."""
-    spans = [Span(found.start, found.end, found.type) for found in entities]
-    sure: list[list[float]] = []
+    """The probabilities of the same entities in other posts of the same words."""
+    spans = [Span(entity.start, entity.end, entity.type) for entity in entities]
+    scores: list[list[float]] = []
     for begin in range(0, len(pairs), batch_size):
-        some = pairs[begin : begin + batch_size]
-        sure += model.span_probabilities(model.forward_examples(some), [spans] * len(some), [tags] * len(some))
-    return sure
+        batch = pairs[begin : begin + batch_size]
+        scores += model.span_probabilities(model.forward_examples(batch), [spans] * len(batch), [tags] * len(batch))
+    return scores
 
 
-def _change(sure: Sequence[float], entities: Sequence[Entity]) -> tuple[float, ...]:
-    return tuple(now - found.score for now, found in zip(sure, entities, strict=True))
+def _change(scores: Sequence[float], entities: Sequence[Entity]) -> tuple[float, ...]:
+    return tuple(score - entity.score for score, entity in zip(scores, entities, strict=True))

@@ -1,4 +1,4 @@
-"""A model and a post for PyG's own explainers, which learn masks on features and edges."""
+"""Wrapper of a model and a post for PyG's explainers, which learn masks on features and edges."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from mnergraph.pair import Pair
 
 
 class PyGExplainerModel(nn.Module):
-    """One post as PyG's ``Explainer`` wants a model: ``(x_dict, edge_index_dict) -> scores of every token``.
+    """A model on one post as PyG's ``Explainer`` expects it: ``(x_dict, edge_index_dict) -> scores of every token``.
 
-    The layers before the first one along a relation are computed once: ``x_dict`` holds the features that
-    the nodes enter it with, ``edge_index_dict`` every relation's edges, complete ones written out. Relations
-    are read sparse, and an edge's mask multiplies its message in every layer, as in PyG's own convolutions.
-    Both hold only what can change a score by a mask: no relation that is empty, that cannot reach the tags,
-    or whose operators are not PyG's and have neither `AttentionWeights` nor `GateValues`; no nodes grown
-    later.
+    The layers before the first one along a relation are computed once: ``x_dict`` holds the features at its input,
+    ``edge_index_dict`` the edges of every relation, fully connected ones included. Relations are computed sparse,
+    and the mask of an edge multiplies its message in every layer, as in PyG's own convolutions. Both hold only what
+    can change a score by a mask: no relation that is empty, that cannot reach the tags, or whose operators are not
+    PyG's and contain neither `AttentionWeights` nor `GateValues`; no nodes created in a later layer.
 
     ::
 
-        post = Explainable(model, pair)
+        post = PyGExplainerModel(model, pair)
         explainer = Explainer(
             post,
             GNNExplainer(epochs=100),
@@ -48,9 +47,12 @@ class PyGExplainerModel(nn.Module):
     Args:
         model: the model; it is not changed.
         pair: the post, with the features that the model reads.
-        task: whose scores are explained.
-        begin: the first layer that is explained, where another than the first along a relation is wanted:
-            edges of nodes that the model grows can be masked from the layer after their growth on.
+        task: name of the scores to explain.
+        begin: index of the first layer to explain; by default the first along a relation. Edges of nodes created
+            during the forward pass can be masked from the layer after their creation on.
+
+    Raises:
+        ValueError: for a model without layers along a relation.
     """
 
     def __init__(self, model: Tagger, pair: Pair, *, task: str = "tags", begin: int | None = None) -> None:
@@ -58,8 +60,8 @@ class PyGExplainerModel(nn.Module):
         self.task = task
         layers = list(model.layers)
         along = [
-            place
-            for place, layer in enumerate(layers)
+            index
+            for index, layer in enumerate(layers)
             if any(isinstance(part, (HeteroLayer, *RECORDED_MODULES)) for part in layer.modules())
         ]
         if not along:
@@ -76,46 +78,46 @@ class PyGExplainerModel(nn.Module):
                 self.graph: GraphState = model.layers[:begin](graph)
             self.layers = nn.Sequential(*layers[begin:])
             self.masks = {key: _Mask() for key in self.graph.edges}
-            # PyG looks for the modules of a relation under such names
+            # PyG looks up the modules of a relation by such names
             self.relations = nn.ModuleDict(
                 {"__".join(key): nn.ModuleList([mask, *self._convolutions(key)]) for key, mask in self.masks.items()}
             )
-            x = {kind: self.graph.x[kind] for kind in self.graph.layouts if kind in self.graph.x}
+            x = {name: self.graph.x[name] for name in self.graph.layouts if name in self.graph.x}
             index = {key: edges.index for key, edges in self.graph.edges.items() if edges.index.shape[1]}
-            self.x_dict, self.edge_index_dict = self._that_matter(x, index)
+            self.x_dict, self.edge_index_dict = self._with_gradient(x, index)
         finally:
             model.train(was_training)
         self.training = was_training
 
     def forward(self, x_dict: Mapping[str, Tensor], edge_index_dict: Mapping[EdgeType, Tensor]) -> Tensor:
-        """Scores of every token, ``[tokens, labels]``.
+        """Return the scores of every token, ``[tokens, labels]``.
 
         Args:
-            x_dict: features of these node types, ``[nodes, width]``; others are those of the post.
-            edge_index_dict: edges of these relations, ``[2, edges]``; others are those of the post. Labelled
-                edges must stay as many and in their order.
+            x_dict: features by node type, ``[nodes, features]``; the post's own for missing types.
+            edge_index_dict: edges by relation, ``[2, edges]``; the post's own for missing relations. The number and
+                order of edges with types or attributes must not change.
         """
         edges = {key: known.with_layout("sparse") for key, known in self.graph.edges.items()}
         for key, index in edge_index_dict.items():
             known = edges[key]
             edges[key] = Edges(known.src, known.dst, index, type=known.type, attr=known.attr, layout="sparse")
-        masks = [(of, self.masks[key]) for key, of in edges.items()]
+        masks = [(of_relation, self.masks[key]) for key, of_relation in edges.items()]
 
-        def weaken(module: nn.Module, args: tuple[Any, ...], weights: Tensor) -> Tensor:
-            for of, mask in masks:
-                if any(given is of for given in args) and mask._edge_mask is not None:
+        def apply_mask(module: nn.Module, args: tuple[Any, ...], weights: Tensor) -> Tensor:
+            for of_relation, mask in masks:
+                if any(arg is of_relation for arg in args) and mask._edge_mask is not None:
                     return mask.explain_message(weights, None)
             return weights
 
         with ExitStack() as hooks:
             for part in self.layers.modules():
                 if isinstance(part, tuple(RECORDED_MODULES)):
-                    hooks.callback(part.register_forward_hook(weaken).remove)
+                    hooks.callback(part.register_forward_hook(apply_mask).remove)
             graph = replace(self.graph, x={**self.graph.x, **x_dict}, edges=edges)
             return self.layers(graph).emissions[self.task]
 
     def _convolutions(self, key: EdgeType) -> list[MessagePassing]:
-        """PyG's own convolutions along a relation, which take masks by themselves."""
+        """PyG's own convolutions along a relation, which apply masks themselves."""
         return [
             operator
             for layer in self.layers.modules()
@@ -124,24 +126,24 @@ class PyGExplainerModel(nn.Module):
             if relation == key and isinstance(operator, MessagePassing)
         ]
 
-    def _that_matter(
+    def _with_gradient(
         self, x: dict[str, Tensor], index: dict[EdgeType, Tensor]
     ) -> tuple[dict[str, Tensor], dict[EdgeType, Tensor]]:
         """The features and relations whose masks get a gradient."""
-        features = {kind: values.detach().requires_grad_() for kind, values in x.items()}
-        masks = {key: of.new_ones(of.shape[1], dtype=torch.float).requires_grad_() for key, of in index.items()}
+        features = {name: values.detach().requires_grad_() for name, values in x.items()}
+        masks = {key: ends.new_ones(ends.shape[1], dtype=torch.float).requires_grad_() for key, ends in index.items()}
         set_hetero_masks(self, masks, index, apply_sigmoid=False)
         with torch.enable_grad():
             scores = self(features, index)
             inputs = [*features.values(), *masks.values()]
-            found = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
+            gradients = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
         clear_masks(self)
-        reached = {id(given) for given, gradient in zip(inputs, found, strict=True) if gradient is not None}
+        reached = {id(value) for value, gradient in zip(inputs, gradients, strict=True) if gradient is not None}
         return (
-            {kind: x[kind] for kind, given in features.items() if id(given) in reached},
+            {name: x[name] for name, value in features.items() if id(value) in reached},
             {key: index[key] for key, mask in masks.items() if id(mask) in reached},
         )
 
 
 class _Mask(MessagePassing):
-    """Where PyG puts the mask of one relation's edges."""
+    """Holds the mask that PyG sets for the edges of one relation."""

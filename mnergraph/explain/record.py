@@ -1,4 +1,4 @@
-"""What a model weighed in one post: along every relation of every layer, and at its nodes."""
+"""Records of attention weights and gates: per post, along every relation of every layer, and at nodes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.pair import Pair
+from mnergraph.pair import DetectedObject, Pair
 
 WeightType = Literal["attention", "mean gate"]
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeWeights:
-    """What one layer weighed along one relation of one post.
+    """Attention weights or gates of one layer along one relation of one post.
 
     Attributes:
-        layer: the layer's place in the stack, ``"4"``; ``"5.0"`` for a layer within the sixth; ``"4#2"`` for
-            what the same layer computed along the same relation a second time.
-        relation: whose edges these are.
-        what: ``"attention"``, or ``"mean gate"`` for gates, which have a value for every feature: their mean.
-        index: ``[2, edges]``, sender above receiver, each counted from 0 within the post.
-        weights: ``[edges, heads]``, float32; gates count as one head. Attention sums to 1 over the senders of
-            a receiver. In training these are the weights before dropout.
-        nodes: senders and receivers of the post at that layer.
-        module: which module computed them, for ``model.get_submodule``.
+        layer: index of the layer in the stack, ``"4"``; ``"5.0"`` for the first layer within layer 5; ``"4#2"`` for
+            weights that layer 4 computed along the same relation a second time.
+        relation: the edge type.
+        what: ``"attention"``, or ``"mean gate"``: a gate has a value per feature, and their mean is recorded.
+        index: ``[2, edges]``, source and target nodes, each counted from 0 within the post.
+        weights: ``[edges, heads]``, float32; gates count as one head. Attention sums to 1 over the source nodes of
+            a target node. In training these are the weights before dropout.
+        nodes: numbers of source and target nodes of the post at that layer.
+        module: name of the module that computed the weights, for ``model.get_submodule``.
     """
 
     layer: str
@@ -45,22 +45,22 @@ class EdgeWeights:
     module: str
 
     def matrix(self) -> Tensor:
-        """``[heads, receivers, senders]``, 0 where there is no edge."""
-        senders, receivers = self.nodes
-        matrix = self.weights.new_zeros(receivers, senders, self.weights.shape[1])
+        """Return the weights as ``[heads, target nodes, source nodes]``, 0 where there is no edge."""
+        num_src, num_dst = self.nodes
+        matrix = self.weights.new_zeros(num_dst, num_src, self.weights.shape[1])
         matrix[self.index[1], self.index[0]] = self.weights
         return matrix.permute(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class NodeGates:
-    """A gate that one layer set for every node of a type (`mnergraph.nn.GatedMix`, `VisualGate`).
+    """Gates of one layer for every node of a type (`mnergraph.nn.GatedMix`, `VisualGate`).
 
     Attributes:
         layer: as in `EdgeWeights`.
-        kind: the node type.
-        values: ``[nodes]``, the mean over the features; NaN for a node that has no gate, as it hears nobody.
-        module: which module computed them.
+        node_type: the node type.
+        values: ``[nodes]``, the mean over the features; NaN for a node without a gate, as it has no incoming edges.
+        module: name of the module that computed the gates.
     """
 
     layer: str
@@ -71,103 +71,137 @@ class NodeGates:
 
 @dataclass(frozen=True, eq=False)
 class PairRecord:
-    """What was recorded of one post in one call.
+    """Weights and gates of one post in one forward call.
 
     Attributes:
         pair: the post.
         word: ``[tokens]``, the word that each token belongs to; -1 for a special one.
-        nodes: how many nodes of each type there were in the end.
-        parts: for a node type whose nodes stand for those of other types, which those are, in their order.
-        weights: along relations, in the order in which they were computed.
-        gates: of nodes, likewise.
-        dynamic_edges: the edges ``[2, edges]`` of relations whose nodes the model grew on its way (GEI's entities).
+        nodes: number of nodes of each type at the end of the forward pass.
+        merged_from: for a node type whose nodes were merged from other types, those types in order.
+        weights: weights along relations, in the order in which they were computed.
+        gates: gates of nodes, likewise.
+        dynamic_edges: edges ``[2, edges]`` of relations whose nodes were created during the forward pass (GEI's
+            entities).
+        labels: for node types of your own, the text by which each node is shown (`NodeType.describe`).
     """
 
     pair: Pair
     word: Tensor
     nodes: Mapping[str, int]
-    parts: Mapping[str, tuple[str, ...]]
+    merged_from: Mapping[str, tuple[str, ...]]
     weights: tuple[EdgeWeights, ...]
     gates: tuple[NodeGates, ...]
     dynamic_edges: Mapping[EdgeType, Tensor]
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def select(self, relation: EdgeType, *, layer: str | None = None) -> tuple[EdgeWeights, ...]:
-        """What was weighed along one relation, in every layer or in one.
+        """Return the weights along one relation, of every layer or of one.
 
         Raises:
-            KeyError: when nothing was; it lists the layers and relations there are.
+            KeyError: when there are none; the message lists the recorded layers and relations.
         """
-        found = tuple(w for w in self.weights if w.relation == relation and layer in (None, w.layer))
-        if not found:
-            there = sorted({f"{w.layer} {w.relation}" for w in self.weights}) or ["nothing"]
+        selected = tuple(w for w in self.weights if w.relation == relation and layer in (None, w.layer))
+        if not selected:
+            recorded = sorted({f"{w.layer} {w.relation}" for w in self.weights}) or ["nothing"]
             where = "" if layer is None else f" in layer {layer}"
-            raise KeyError(f"no weights along {relation}{where}; recorded: {', '.join(there)}")
-        return found
+            raise KeyError(f"no weights along {relation}{where}; recorded: {', '.join(recorded)}")
+        return selected
 
     def spans(self) -> list[tuple[int, int]]:
-        """From the first to the last word of every entity node, given with the post or grown."""
+        """Return the word span of every entity node, given with the post or created during the forward pass."""
         for (src, _, dst), index in self.dynamic_edges.items():
             if {src, dst} == {"entity", "token"}:
                 entity, token = index if src == "entity" else index.flip(0)
                 words = [self.word[token[entity == node]] for node in range(self.nodes["entity"])]
-                return [(int(of.min()), int(of.max()) + 1) if len(of) else (0, 0) for of in words]
+                return [(int(w.min()), int(w.max()) + 1) if len(w) else (0, 0) for w in words]
         return list(self.pair.entities)
 
-    def node_rows(self, kind: str, span: tuple[int, int]) -> Tensor:
-        """The nodes that speak for the words ``span[0]`` to ``span[1]``: their tokens, or their entities."""
-        start, end = span
-        if kind == "entity":
-            touching = [low < end and high > start for low, high in self.spans()]
-        else:
-            touching = [kind == "token" and start <= word < end for word in self.word.tolist()]
-        return torch.tensor([place for place, does in enumerate(touching) if does], dtype=torch.long)
+    def node_rows(self, node_type: str, span: tuple[int, int]) -> Tensor:
+        """Return the indices of the tokens or entities that overlap a span of words.
 
-    def merged_slices(self, kind: str) -> list[tuple[str, slice]]:
-        """The types that the nodes of one type stand for, itself first, and which of its nodes do."""
-        merged_slices = [(kind, slice(0, self.nodes[kind]))]
+        Args:
+            node_type: ``"token"`` or ``"entity"``; other types have no such nodes.
+            span: first word, and last word + 1.
+        """
+        start, end = span
+        if node_type == "entity":
+            overlaps = [low < end and high > start for low, high in self.spans()]
+        else:
+            overlaps = [node_type == "token" and start <= word < end for word in self.word.tolist()]
+        return torch.tensor([index for index, inside in enumerate(overlaps) if inside], dtype=torch.long)
+
+    def merged_slices(self, node_type: str) -> list[tuple[str, slice]]:
+        """Return the node type with all its nodes, then each type it was merged from with the slice of its nodes."""
+        slices = [(node_type, slice(0, self.nodes[node_type]))]
         begin = 0
-        for part in self.parts.get(kind, ()):
-            merged_slices.append((part, slice(begin, begin := begin + self.nodes[part])))
-        return merged_slices
+        for part in self.merged_from.get(node_type, ()):
+            slices.append((part, slice(begin, begin := begin + self.nodes[part])))
+        return slices
+
+    def node_names(self, node_type: str) -> list[str]:
+        """Return a text for every node of a type: word, object label, entity, or the label of a type of your own."""
+        pair = self.pair
+        if node_type == "token":
+            return [pair.words[word] if word >= 0 else "–" for word in self.word.tolist()]
+        if node_type == "object":
+            return object_names(pair.objects)
+        if node_type == "entity":
+            return [" ".join(pair.words[slice(*span)]) for span in self.spans()]
+        if node_type in self.labels:
+            return list(self.labels[node_type])
+        return [f"{node_type} {index}" for index in range(self.nodes[node_type])]
 
     def attention_to(
         self, span: tuple[int, int], src: str = "object", *, relation: EdgeType | None = None
     ) -> Tensor | None:
-        """How much words heard of every node of a type: the mean over layers, heads, and the words' nodes.
+        """Return the attention of a span of words to every node of a type: the mean over layers, heads, and tokens.
 
         Args:
-            span: the words from the first to the last, not included.
-            src: type of the senders, or what they stand for.
-            relation: the one to read; by default all from the senders to tokens or entities.
+            span: first word, and last word + 1.
+            src: type of the source nodes, or a type that they were merged from.
+            relation: the edge type to read; by default all from the source nodes to tokens or entities.
 
         Returns:
-            ``[senders]``; None when no layer weighed what these words hear of such nodes.
+            ``[source nodes]``; None when no layer computed weights from such nodes to these words.
         """
-        found = []
+        means = []
         for w in self.weights:
             sender, _, receiver = w.relation
-            senders = dict(self.merged_slices(sender)).get(src) if relation in (None, w.relation) else None
-            node_rows = self.node_rows(receiver, span)
-            if senders is not None and len(node_rows):
-                found.append(w.matrix()[:, node_rows, senders].mean((0, 1)))
-        return torch.stack(found).mean(0) if found else None
+            columns = dict(self.merged_slices(sender)).get(src) if relation in (None, w.relation) else None
+            rows = self.node_rows(receiver, span)
+            if columns is not None and len(rows):
+                means.append(w.matrix()[:, rows, columns].mean((0, 1)))
+        return torch.stack(means).mean(0) if means else None
 
 
 @dataclass(frozen=True, eq=False)
 class CapturedWeights:
-    """What one module weighed in all posts of a call, post after post; ``edges`` of grown nodes likewise."""
+    """One module's attention weights or gates for a batch, concatenated over its posts.
+
+    Also the edges that were created during the forward pass, without weights (``what`` is ``"edges"``).
+
+    Attributes:
+        what: attention, gates, or edges alone.
+        key: the edge type, or for gates of nodes the node type.
+        values: ``[edges, heads]``, or ``[nodes, 1]`` for gates of nodes.
+        lengths: number of edges or nodes of every post.
+        index: ``[2, edges]``, counted within each post; None for gates of nodes.
+        num_nodes: numbers of source and target nodes of every post; empty for gates of nodes.
+        layer: as in `EdgeWeights`.
+        module: name of the module.
+    """
 
     what: WeightType | Literal["edges"]
-    of: EdgeType | str
+    key: EdgeType | str
     values: Tensor
     lengths: Sequence[int]
     index: Tensor | None = None
-    ends: Sequence[tuple[int, int]] = ()
+    num_nodes: Sequence[tuple[int, int]] = ()
     layer: str = ""
     module: str = ""
 
     @cached_property
-    def parts(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def by_post(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Values and index of every post."""
         index = () if self.index is None else self.index.split(list(self.lengths), dim=1)
         return self.values.split(list(self.lengths)), index
@@ -175,134 +209,149 @@ class CapturedWeights:
 
 @dataclass(frozen=True, eq=False)
 class ForwardRecord:
-    """One call of the model: a record of every post of its batch.
+    """One forward call of the model, with a record of every post of its batch.
 
     Attributes:
         pairs: the posts.
         words: for every post the word of each token.
-        nodes: for every node type how many nodes each post has in the end.
-        parts: for merged node types the types that they were merged from.
-        found: what was weighed, in the order of computation, then the edges of grown nodes.
+        nodes: for every node type its number of nodes in each post at the end of the forward pass.
+        merged_from: for merged node types the types that they were merged from.
+        captured: weights and gates in the order of computation, then edges created during the forward pass.
+        labels: for every node type of your own the texts of the nodes of each post.
     """
 
     pairs: Sequence[Pair]
     words: Sequence[Sequence[int]]
     nodes: Mapping[str, Sequence[int]]
-    parts: Mapping[str, Sequence[str]]
-    found: Sequence[CapturedWeights]
+    merged_from: Mapping[str, Sequence[str]]
+    captured: Sequence[CapturedWeights]
+    labels: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
 
     @cached_property
     def posts(self) -> tuple[PairRecord, ...]:
+        """The record of every post."""
         return tuple(map(self._post, range(len(self.pairs))))
 
-    def _post(self, place: int) -> PairRecord:
-        weights, gates, grown = [], [], {}
-        for found in self.found:
-            values, index = found.parts
-            if isinstance(found.of, str):
-                gates.append(NodeGates(found.layer, found.of, values[place][:, 0], found.module))
-            elif found.what == "edges":
-                grown[found.of] = index[place]
+    def _post(self, number: int) -> PairRecord:
+        weights, gates, created = [], [], {}
+        for entry in self.captured:
+            values, index = entry.by_post
+            if isinstance(entry.key, str):
+                gates.append(NodeGates(entry.layer, entry.key, values[number][:, 0], entry.module))
+            elif entry.what == "edges":
+                created[entry.key] = index[number]
             else:
                 weights.append(
                     EdgeWeights(
-                        found.layer,
-                        found.of,
-                        found.what,
-                        index[place],
-                        values[place],
-                        found.ends[place],
-                        found.module,
+                        entry.layer,
+                        entry.key,
+                        entry.what,
+                        index[number],
+                        values[number],
+                        entry.num_nodes[number],
+                        entry.module,
                     )
                 )
         return PairRecord(
-            self.pairs[place],
-            torch.tensor(self.words[place], dtype=torch.long),
-            {kind: counts[place] for kind, counts in self.nodes.items()},
-            {kind: tuple(parts) for kind, parts in self.parts.items()},
+            self.pairs[number],
+            torch.tensor(self.words[number], dtype=torch.long),
+            {node_type: counts[number] for node_type, counts in self.nodes.items()},
+            {node_type: tuple(parts) for node_type, parts in self.merged_from.items()},
             tuple(weights),
             tuple(gates),
-            grown,
+            created,
+            {node_type: tuple(texts[number]) for node_type, texts in self.labels.items()},
         )
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionRecord:
-    """What `record_attention` saw: the calls of the model, kept apart, in their order."""
+    """The result of `record_attention`: the forward calls of the model in order."""
 
     calls: list[ForwardRecord] = field(default_factory=list)
 
     @property
     def posts(self) -> list[PairRecord]:
-        """The posts of all calls, one after the other."""
+        """The posts of all calls, concatenated."""
         return [post for call in self.calls for post in call.posts]
 
     def __str__(self) -> str:
         lines = [f"{len(self.calls)} calls, {sum(len(call.pairs) for call in self.calls)} posts"]
-        seen = dict.fromkeys(
-            f"layer {found.layer}: {found.what} {_name(found.of)}, {found.values.shape[1]} heads"
-            if found.what == "attention"
-            else f"layer {found.layer}: {found.what} {_name(found.of)}"
+        entries = dict.fromkeys(
+            f"layer {entry.layer}: {entry.what} {_name(entry.key)}, {entry.values.shape[1]} heads"
+            if entry.what == "attention"
+            else f"layer {entry.layer}: {entry.what} {_name(entry.key)}"
             for call in self.calls
-            for found in call.found
-            if found.what != "edges"
+            for entry in call.captured
+            if entry.what != "edges"
         )
-        return "\n".join([*lines, *seen])
+        return "\n".join([*lines, *entries])
 
     def save(self, path: str | Path) -> None:
-        """Writes the record to a safetensors file. Pairs are kept without their vectors."""
+        """Write the record to a safetensors file; pairs are written without their feature tensors."""
         tensors: dict[str, Tensor] = {}
         calls = []
         for number, call in enumerate(self.calls):
-            told = []
-            for place, found in enumerate(call.found):
-                tensors[f"{number}.{place}.values"] = found.values.contiguous()
-                if found.index is not None:
-                    tensors[f"{number}.{place}.index"] = found.index.contiguous()
-                left_out = ("values", "index", "parts")
-                told.append({name: value for name, value in vars(found).items() if name not in left_out})
+            entries = []
+            for index, entry in enumerate(call.captured):
+                tensors[f"{number}.{index}.values"] = entry.values.contiguous()
+                if entry.index is not None:
+                    tensors[f"{number}.{index}.index"] = entry.index.contiguous()
+                left_out = ("values", "index", "by_post")
+                entries.append({name: value for name, value in vars(entry).items() if name not in left_out})
             calls.append(
                 {
                     "pairs": [pair.to_dict() for pair in call.pairs],
                     "words": call.words,
                     "nodes": call.nodes,
-                    "parts": call.parts,
-                    "found": told,
+                    "merged_from": call.merged_from,
+                    "captured": entries,
+                    "labels": call.labels,
                 }
             )
         save_file(tensors, path, metadata={_KEY: json.dumps({"calls": calls})})
 
     @classmethod
     def load(cls, path: str | Path) -> AttentionRecord:
-        """The record that `save` wrote.
+        """Return the record that `save` wrote.
 
         Raises:
-            ValueError: when the file is no record.
+            ValueError: when the file is not a record.
         """
         with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {}).get(_KEY)
-            if told is None:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None:
                 raise ValueError(f"{path} is no record of attention: its metadata has no {_KEY}")
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
         calls = []
-        for number, call in enumerate(json.loads(told)["calls"]):
-            found = [
-                _found(entry, tensors[f"{number}.{place}.values"], tensors.get(f"{number}.{place}.index"))
-                for place, entry in enumerate(call["found"])
+        for number, call in enumerate(json.loads(text)["calls"]):
+            captured = [
+                _captured(entry, tensors[f"{number}.{index}.values"], tensors.get(f"{number}.{index}.index"))
+                for index, entry in enumerate(call["captured"])
             ]
-            calls.append(replace(ForwardRecord(**call), pairs=list(map(Pair.from_dict, call["pairs"])), found=found))
+            pairs = list(map(Pair.from_dict, call["pairs"]))
+            calls.append(replace(ForwardRecord(**call), pairs=pairs, captured=captured))
         return cls(calls)
 
 
 _KEY = "mnergraph.attention"
 
 
-def _found(entry: dict[str, Any], values: Tensor, index: Tensor | None) -> CapturedWeights:
-    of = entry["of"] if isinstance(entry["of"], str) else tuple(entry["of"])
-    ends = [tuple(both) for both in entry["ends"]]
-    return CapturedWeights(**entry | {"of": of, "ends": ends, "values": values, "index": index})
+def object_names(objects: Sequence[DetectedObject]) -> list[str]:
+    """Return the objects' labels; objects without a label, or with the same one, get their index added."""
+    labels = [item.label or "object" for item in objects]
+    return [
+        f"{label} {index}" if labels.count(label) > 1 or not item.label else label
+        for index, (label, item) in enumerate(zip(labels, objects, strict=True))
+    ]
 
 
-def _name(of: EdgeType | str) -> str:
-    return f"of {of}" if isinstance(of, str) else f"along ({', '.join(of)})"
+def _captured(entry: dict[str, Any], values: Tensor, index: Tensor | None) -> CapturedWeights:
+    key = entry["key"] if isinstance(entry["key"], str) else tuple(entry["key"])
+    num_nodes = [tuple(both) for both in entry["num_nodes"]]
+    return CapturedWeights(**entry | {"key": key, "num_nodes": num_nodes, "values": values, "index": index})
+
+
+def _name(key: EdgeType | str) -> str:
+    return f"of {key}" if isinstance(key, str) else f"along ({', '.join(key)})"

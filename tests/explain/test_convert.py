@@ -203,7 +203,9 @@ def test_what_it_refuses(umgf: Make) -> None:
     (seen,) = record.posts
     with pytest.raises(ValueError, match=r"the record is of the post 'Ann Lee saw Rome', not of this one"):
         to_networkx(model.builder(post(3)), record=seen)
-    with pytest.raises(KeyError, match=r"layer 4 weighed .*'token 0'.* is no edge of the graph; give the schema"):
+    with pytest.raises(
+        KeyError, match=r"layer 4 has a weight of .*'token 0'.* is no edge of the graph; give the schema"
+    ):
         to_networkx(data, record=seen)
     data.year = 2017
     with pytest.raises(ValueError, match="not a graph that itself holds pair, year"):

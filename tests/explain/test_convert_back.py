@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.explain import from_networkx, plain, to_networkx
+from mnergraph.explain import from_networkx, graphml_safe, to_networkx
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import GraphBuilder
 from mnergraph.pair import DetectedObject, Pair
@@ -85,7 +85,7 @@ def test_there_and_back(data: HeteroData) -> None:
 
 
 def through_graphml(graph: nx.MultiDiGraph, path: Path) -> nx.MultiDiGraph:
-    nx.write_graphml(plain(graph), path)
+    nx.write_graphml(graphml_safe(graph), path)
     return nx.read_graphml(path, force_multigraph=True)
 
 
@@ -169,7 +169,7 @@ def test_plain_values() -> None:
     told = {"attention": {"4": [0.25, 0.5], "5.0": [1.0]}, "mean_gate": {"6": 0.5}, "box": [1, 2], "n": 3}
     graph = nx.MultiDiGraph(pair=None)
     graph.add_node("a", word="a\x00b\ud800c", ok=True, **told)
-    found = plain(graph)
+    found = graphml_safe(graph)
     assert found.nodes["a"] == {
         "word": "a\ufffdb\ufffdc",
         "ok": True,

@@ -28,15 +28,15 @@ def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
     dropped = occlusion(model, pair, what=("object",))
     for place, told in enumerate(found):
         span = told.entity.start, told.entity.end
-        assert told.heard == tuple(record.posts[0].attention_to(span).tolist())
+        assert told.attention == tuple(record.posts[0].attention_to(span).tolist())
         assert told.effect == tuple(abs(effect.change[place]) for effect in dropped.effects)
         # tau-b without ties: agreeing pairs less disagreeing ones, over all pairs
-        if len(set(told.heard)) == len(set(told.effect)) == 4:
+        if len(set(told.attention)) == len(set(told.effect)) == 4:
             pairs = [(i, j) for i in range(4) for j in range(i)]
-            agree = [(told.heard[i] - told.heard[j]) * (told.effect[i] - told.effect[j]) > 0 for i, j in pairs]
+            agree = [(told.attention[i] - told.attention[j]) * (told.effect[i] - told.effect[j]) > 0 for i, j in pairs]
             assert told.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
         elif told.correlation is not None:
-            assert told.correlation == kendalltau(told.heard, told.effect).statistic
+            assert told.correlation == kendalltau(told.attention, told.effect).statistic
     assert any(told.correlation is not None for told in found)
     assert faithfulness(model, pair, relation=TO_TOKENS) == found
 
@@ -48,18 +48,20 @@ def test_where_there_are_no_ranks(umgf: Make) -> None:
         pair = Pair(("Ann", "saw", "Rome"), objects=objects)
         for told in faithfulness(model, pair):
             assert told.correlation is None
-            assert len(told.heard) == len(told.effect) == len(objects)
+            assert len(told.attention) == len(told.effect) == len(objects)
 
 
 def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
     model, pair = umgf(), post(6, 2, seed=2)
-    with pytest.raises(ValueError, match=r"UMGF weighs nothing along \('token', 'guides', 'object'\) from objects"):
+    with pytest.raises(
+        ValueError, match=r"UMGF computes no weights along \('token', 'guides', 'object'\) from objects"
+    ):
         faithfulness(model, pair, relation=TO_OBJECTS)
     encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     blind = BERTCRF(encoder, LABELS)
     while not blind.predict([pair])[0]:
         blind.layers[-1].linear.reset_parameters()
-    with pytest.raises(ValueError, match="BERTCRF weighs nothing along any relation"):
+    with pytest.raises(ValueError, match="BERTCRF computes no weights along any relation"):
         faithfulness(blind, pair)
 
 

@@ -35,7 +35,7 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
     assert len(entities) > 1
     assert list(found.entities) == entities
     spans = [Span(e.start, e.end, e.type) for e in entities]
-    changes = {effect.dropped: effect.change for effect in found.effects}
+    changes = {effect.removed: effect.change for effect in found.effects}
     assert set(changes) == {*model.schema.relations, 0, 1, 2, None}
     assert len(changes) == len(found.effects)
 
@@ -63,10 +63,10 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
 
 def test_what_to_drop(umgf: Make) -> None:
     model, pair = umgf().train(), post(6, 2, seed=2)
-    for what in ("relation", "object", "picture"):
+    for what in ("relation", "object", "image"):
         assert {effect.what for effect in occlusion(model, pair, what=(what,)).effects} == {what}
     assert model.training
-    with pytest.raises(ValueError, match="what is among relation, object, picture, not 'objects'"):
+    with pytest.raises(ValueError, match="what is among relation, object, image, not 'objects'"):
         occlusion(model, pair, what=("objects",))
 
 
@@ -92,7 +92,7 @@ def test_table(umgf: Make) -> None:
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[3:]]
     labels = [f" ({thing.label})" if thing.label else "" for thing in pair.objects]
     objects = [f"object {place}{label}" for place, label in enumerate(labels)]
-    assert set(names) == {"the picture", *objects, *(f"({', '.join(r)})" for r in umgf().schema.relations)}
+    assert set(names) == {"the image", *objects, *(f"({', '.join(r)})" for r in umgf().schema.relations)}
     sizes = [max(abs(float(cell)) for cell in line.strip("| ").split(" | ")[1:]) for line in lines[3:]]
     assert sizes == sorted(sizes, reverse=True)
 

@@ -36,7 +36,7 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
     assert [len(call.pairs) for call in again.calls] == [5, 3]
     for one, other in zip(record.posts, again.posts, strict=True):
         assert one.pair == other.pair
-        assert (one.nodes, one.parts, one.spans()) == (other.nodes, other.parts, other.spans())
+        assert (one.nodes, one.merged_from, one.spans()) == (other.nodes, other.merged_from, other.spans())
         assert torch.equal(one.word, other.word)
         assert one.dynamic_edges.keys() == other.dynamic_edges.keys()
         assert all(torch.equal(index, other.dynamic_edges[key]) for key, index in one.dynamic_edges.items())

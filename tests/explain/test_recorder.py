@@ -115,7 +115,7 @@ def test_gates_of_nodes() -> None:
 
 def alike(one: PairRecord, other: PairRecord) -> None:
     """The same weights, whatever the order of the edges."""
-    assert (one.nodes, one.parts) == (other.nodes, other.parts)
+    assert (one.nodes, one.merged_from) == (other.nodes, other.merged_from)
     for mine, yours in zip(one.weights, other.weights, strict=True):
         named = [(w.layer, w.relation, w.what, w.nodes, w.module) for w in (mine, yours)]
         assert named[0] == named[1]
@@ -357,7 +357,7 @@ def test_half_precision(umgf: Make) -> None:
 def test_weights_outside_of_a_layer() -> None:
     attention, graph = RelationAttention(WIDTH, HEADS), state([post(3)])
     x = graph.x["token"]
-    with record_attention(attention), pytest.raises(ValueError, match="weights weighed outside of any layer"):
+    with record_attention(attention), pytest.raises(ValueError, match="weights computed weights outside of any layer"):
         attention(x, x, graph.edges[TOKENS])
     stack = nn.Sequential(HeteroLayer({TOKENS: attention}))
     with record_attention(stack) as record:
@@ -378,7 +378,7 @@ def test_edges_that_nobody_knows() -> None:
             return graph.update(token=self.attention(x, x, graph.edges[TOKENS].with_layout("dense")))
 
     stack = nn.Sequential(Own())
-    with record_attention(stack), pytest.raises(ValueError, match=r"0.attention.weights weighed along edges"):
+    with record_attention(stack), pytest.raises(ValueError, match=r"0.attention.weights computed weights of edges"):
         stack(state([post(3)]))
     assert hooks(stack) == 0
 
@@ -397,7 +397,7 @@ def test_gates_that_may_be_of_several_node_types() -> None:
     assert seen.gates[0].node_type == "token", "no other type has three nodes"
     with (
         record_attention(stack),
-        pytest.raises(ValueError, match=r"set 3 gates; its layer may write .*Graph.keep"),
+        pytest.raises(ValueError, match=r"computed 3 gates; its layer may write .*GraphState.with_features"),
     ):
         stack(state([post(3, 3)]))
     kept = state([post(3, 3)]).with_features("unnamed", torch.zeros(3, WIDTH), nodes_of="token")

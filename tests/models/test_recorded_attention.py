@@ -11,7 +11,7 @@ import networkx as nx
 import pytest
 import torch
 
-from mnergraph.explain import AttentionRecord, PairRecord, attention_graph, occlusion, plain, record_attention
+from mnergraph.explain import AttentionRecord, PairRecord, attention_graph, graphml_safe, occlusion, record_attention
 from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph import Edges, collate
 from mnergraph.models import MODELS, Tagger
@@ -124,7 +124,7 @@ def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], t
     for post in everything:
         graph = attention_graph(model, post)
         json.dumps(nx.node_link_data(graph), allow_nan=False)
-        nx.write_graphml(plain(graph), tmp_path / "graph.graphml")
+        nx.write_graphml(graphml_safe(graph), tmp_path / "graph.graphml")
         weighed = [told for _, _, told in graph.edges(data=True) if "weight" in told]
         assert bool(weighed) == bool(recorded(model, [post]).posts[0].weights)
         found = occlusion(model, post)

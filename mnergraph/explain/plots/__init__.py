@@ -1,4 +1,4 @@
-"""PICTURES of what a model saw and how it fared, by matplotlib; each function returns its figure."""
+"""Plots of graphs, attention, detections, schemas and scores by matplotlib; each function returns its figure."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Layers and heads side by side."""
+"""Plots of recorded attention: layers and heads, entities by nodes, and heat on the image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from mnergraph.explain.plots.style import (
-    SCALE,
+    COLORMAP,
     axes,
     ellipsize,
     entity_label,
     families,
     label_ticks,
-    names_of,
     panels,
 )
 from mnergraph.explain.record import EdgeWeights, PairRecord
@@ -30,195 +29,193 @@ from mnergraph.labels import Entity
 def plot_attention_heads(
     record: PairRecord, relation: EdgeType, *, layer: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Layers and heads side by side along one relation: a row for each layer, a panel for each head.
+    """Plot the weights along one relation: a row for each layer, a panel for each head.
 
-    In a panel rows are receivers and columns senders; all panels share one scale. Gates are one head.
+    In a panel rows are target nodes and columns source nodes; all panels share one scale. Gates are one head.
 
     Args:
-        record: what was weighed in the post.
-        relation: which relation.
-        layer: the one layer to draw; by default all that weigh it.
-        ax: axes to draw into; a new figure without.
+        record: the post's record.
+        relation: the edge type.
+        layer: the layer to draw; by default all with weights along the relation.
+        ax: axes to draw into; by default those of a new figure.
+
+    Returns:
+        the figure.
 
     Raises:
-        KeyError: when nothing was weighed along the relation.
+        KeyError: when there are no weights along the relation.
     """
-    found = record.select(relation, layer=layer)
-    columns = max(one.weights.shape[1] for one in found)
-    senders, receivers = (_node_names(record, relation[side]) for side in (0, 2))
-    side = min(3.2, max(1.5, 0.13 * max(len(senders), len(receivers))))
-    figure, ax = axes(ax, (1.9 + columns * side, 1.4 + len(found) * (side + 0.3)))
-    every = panels(ax, len(found), columns, gap=0.14)
-    most = max((float(one.weights.max()) for one in found if one.weights.numel()), default=1.0)
+    layers = record.select(relation, layer=layer)
+    columns = max(entry.weights.shape[1] for entry in layers)
+    sources, targets = record.node_names(relation[0]), record.node_names(relation[2])
+    side = min(3.2, max(1.5, 0.13 * max(len(sources), len(targets))))
+    figure, ax = axes(ax, (1.9 + columns * side, 1.4 + len(layers) * (side + 0.3)))
+    grid = panels(ax, len(layers), columns, gap=0.14)
+    highest = max((float(entry.weights.max()) for entry in layers if entry.weights.numel()), default=1.0)
     image = None
-    for row, one in zip(every, found, strict=True):
+    for row, entry in zip(grid, layers, strict=True):
         for head, panel in enumerate(row):
-            if head >= one.weights.shape[1]:
+            if head >= entry.weights.shape[1]:
                 panel.set_axis_off()
                 continue
-            image = _panel(panel, one, head, most)
-            names = (senders if row is every[-1] else [], receivers if head == 0 else [])
-            for axis, written in zip("xy", names, strict=True):
-                label_ticks(panel, axis, written, most=14, at_most=int(side / 0.12))
+            image = _draw_head(panel, entry, head, highest)
+            names = (sources if row is grid[-1] else [], targets if head == 0 else [])
+            for axis, labels in zip("xy", names, strict=True):
+                label_ticks(panel, axis, labels, max_length=14, max_ticks=int(side / 0.12))
     if image is not None:
-        figure.colorbar(image, ax=ax, label=found[0].what, shrink=0.8, pad=0.02)
+        figure.colorbar(image, ax=ax, label=layers[0].what, shrink=0.8, pad=0.02)
     return figure
 
 
-def _panel(panel: Axes, one: EdgeWeights, head: int, most: float) -> AxesImage:
-    panel.set_title(f"layer {one.layer}, head {head}", fontsize=8)
-    return panel.imshow(one.matrix()[head].numpy(), cmap=SCALE, vmin=0, vmax=most, aspect="auto")
+def _draw_head(panel: Axes, entry: EdgeWeights, head: int, highest: float) -> AxesImage:
+    panel.set_title(f"layer {entry.layer}, head {head}", fontsize=8)
+    return panel.imshow(entry.matrix()[head].numpy(), cmap=COLORMAP, vmin=0, vmax=highest, aspect="auto")
 
 
-def _node_names(record: PairRecord, kind: str) -> list[str]:
-    pair = record.pair
-    if kind == "token":
-        return [pair.words[word] if word >= 0 else "–" for word in record.word.tolist()]
-    if kind == "object":
-        return names_of(pair.objects)
-    if kind == "entity":
-        return [" ".join(pair.words[slice(*span)]) for span in record.spans()]
-    return [f"{kind} {place}" for place in range(record.nodes[kind])]
+def plot_entity_object_attention(
+    record: PairRecord, entities: Sequence[Entity], *, node_type: str = "object", ax: Axes | None = None
+) -> Figure:
+    """Plot the attention of each entity to each object as a heat map, entities by objects (GEI, figure 4).
 
-
-def plot_entity_object_attention(record: PairRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
-    """What each entity heard of each object: a heat map, entities by objects (GEI, figure 4).
-
-    A cell is the mean over layers, heads and the entity's words (`PairRecord.heard`), printed where there is
-    room.
+    A cell is the mean over layers, heads and the entity's words (`PairRecord.attention_to`), printed where there is
+    space.
 
     Args:
-        record: what was weighed in the post.
-        entities: those that the model found, or others.
-        ax: axes to draw into; a new figure without.
+        record: the post's record.
+        entities: the predicted entities, or other spans.
+        node_type: the columns; by default objects, or another node type, such as one of your own.
+        ax: axes to draw into; by default those of a new figure.
+
+    Returns:
+        the figure.
 
     Raises:
-        ValueError: when the post has no object, there is no entity, or nothing weighed what words hear.
+        ValueError: when the post has no such nodes, there is no entity, or no weights to these nodes are recorded.
     """
-    names = names_of(record.pair.objects)
-    rows = np.stack([_heard(record, entity, "object") for entity in _some(entities)])
+    if not entities:
+        raise ValueError("there is no entity to draw: the model predicted none, so give other spans")
+    rows = np.stack([_attention(record, entity, node_type) for entity in entities])
+    names = record.node_names(node_type)
     figure, ax = axes(ax, (2.6 + max(3.0, 0.34 * len(names)), 1.9 + 0.36 * len(rows)))
-    image = ax.imshow(rows, cmap=SCALE, aspect="auto")
+    image = ax.imshow(rows, cmap=COLORMAP, aspect="auto")
     label_ticks(ax, "x", names)
-    label_ticks(ax, "y", [entity_label(entity, record.pair.words) for entity in entities], most=48)
+    label_ticks(ax, "y", [entity_label(entity, record.pair.words) for entity in entities], max_length=48)
     if len(names) <= 12:
         middle = rows.min() + 0.55 * (rows.max() - rows.min())
         for row, column in np.ndindex(*rows.shape):
             value = rows[row, column]
-            colour = "black" if value > middle else "white"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            color = "black" if value > middle else "white"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
     figure.colorbar(image, ax=ax, label="weight", pad=0.02)
     return figure
 
 
 def plot_image_attention(record: PairRecord, entities: Sequence[Entity], *, ax: Axes | None = None) -> Figure:
-    """The picture with its boxes, and for every entity a panel with what it heard as a layer of heat.
+    """Plot the image with its boxes, and for every entity a panel with its attention as heat on the image.
 
-    Heat lies on the boxes, or on the cells of a grid where the model reads the picture's regions; a panel's
-    colours go from the least to the most that was heard there. The box heard most is drawn thickest, with
-    its label and weight.
+    Heat is on the boxes, or on the cells of a grid where the model reads the image's regions; the colors of a panel
+    go from its lowest to its highest value. The box with the highest attention is drawn thickest, with its label
+    and weight.
 
     Args:
-        record: what was weighed in the post, which has a picture.
-        entities: those that the model found, or others; without any the boxes alone are drawn.
-        ax: axes to draw into; a new figure without.
+        record: the post's record; the post has an image.
+        entities: the predicted entities, or other spans; without any only the boxes are drawn.
+        ax: axes to draw into; by default those of a new figure.
+
+    Returns:
+        the figure.
 
     Raises:
-        ValueError: when the post has no picture.
-        ImageError: when it can't be read.
+        ValueError: when the post has no image.
+        ImageError: when the image cannot be read.
     """
     pair = record.pair
     if pair.image_path is None:
-        raise ValueError(f"post {pair.id!r} has no picture to draw")
-    picture = open_image(pair.image_path)
-    places = [place for place, thing in enumerate(pair.objects) if thing.box is not None]
-    boxes = picture.boxes([box for thing in pair.objects if (box := thing.box) is not None], pair.size)
+        raise ValueError(f"post {pair.id!r} has no image to draw")
+    image = open_image(pair.image_path)
+    indices = [index for index, item in enumerate(pair.objects) if item.box is not None]
+    boxes = image.boxes([box for item in pair.objects if (box := item.box) is not None], pair.size)
     shown: list[Entity | None] = [None, *entities]
     columns = min(3, len(shown))
     rows = ceil(len(shown) / columns)
-    height = 3.4 * picture.image.height / picture.image.width
+    height = 3.4 * image.image.height / image.image.width
     figure, ax = axes(ax, (3.4 * columns + 0.4, (min(height, 6.0) + 0.35) * rows))
-    every = [one for row in panels(ax, rows, columns, gap=0.1) for one in row]
-    pixels = np.asarray(picture.image)
-    for panel, entity in zip(every, shown, strict=False):
+    grid = [panel for row in panels(ax, rows, columns, gap=0.1) for panel in row]
+    pixels = np.asarray(image.image)
+    for panel, entity in zip(grid, shown, strict=False):
         panel.imshow(pixels)
         panel.set(xticks=[], yticks=[])
         title = "boxes" if entity is None else entity_label(entity, pair.words)
         panel.set_title(title, fontsize=9, parse_math=False, fontfamily=families())
         heat = np.zeros(pixels.shape[:2])
-        shares = np.zeros(len(boxes))
+        weights = np.zeros(len(boxes))
         if entity is not None:
-            heard = record.attention_to((entity.start, entity.end), "object")
-            if heard is not None and len(boxes):
-                shares = heard.numpy()[places]
-            heat = _heat(record, entity, shares, boxes, pixels.shape[:2])
-            told = heat[heat > 0]
-            if told.size:
-                share = (heat - told.min()) / max(told.max() - told.min(), 1e-9)
+            attention = record.attention_to((entity.start, entity.end), "object")
+            if attention is not None and len(boxes):
+                weights = attention.numpy()[indices]
+            heat = _heat(record, entity, weights, boxes, pixels.shape[:2])
+            positive = heat[heat > 0]
+            if positive.size:
+                low, high = positive.min(), positive.max()
+                share = (heat - low) / max(high - low, 1e-9)
                 alpha = np.where(heat > 0, 0.25 + 0.4 * share, 0)
-                panel.imshow(heat, cmap=SCALE, vmin=told.min(), vmax=told.max(), alpha=alpha)
-        best = int(shares.argmax()) if shares.any() else -1
-        for number, (place, box) in enumerate(zip(places, boxes, strict=True)):
-            _box(panel, box, number == best)
+                panel.imshow(heat, cmap=COLORMAP, vmin=low, vmax=high, alpha=alpha)
+        best = int(weights.argmax()) if weights.any() else -1
+        for number, (index, box) in enumerate(zip(indices, boxes, strict=True)):
+            _draw_box(panel, box, thick=number == best)
             if entity is None or number == best:
-                label = ellipsize(pair.objects[place].label or f"object {place}", 16)
-                text = label if entity is None else f"{label} {shares[number]:.2f}"
-                _tag(panel, box, text, small=len(boxes) > 10 and entity is None)
-    for panel in every[len(shown) :]:
+                label = ellipsize(pair.objects[index].label or f"object {index}", 16)
+                text = label if entity is None else f"{label} {weights[number]:.2f}"
+                _draw_label(panel, box, text, small=len(boxes) > 10 and entity is None)
+    for panel in grid[len(shown) :]:
         panel.set_axis_off()
     return figure
 
 
-def _some(entities: Sequence[Entity]) -> Sequence[Entity]:
-    if not entities:
-        raise ValueError("there is no entity to draw; the model found none, so give spans of your own")
-    return entities
-
-
-def _heard(record: PairRecord, entity: Entity, kind: str) -> np.ndarray:
-    heard = record.attention_to((entity.start, entity.end), kind)
-    if heard is None or not len(heard):
-        raise ValueError(f"nothing was weighed between the words of {entity} and nodes of type {kind!r}")
-    return heard.numpy()
+def _attention(record: PairRecord, entity: Entity, node_type: str) -> np.ndarray:
+    attention = record.attention_to((entity.start, entity.end), node_type)
+    if attention is None or not len(attention):
+        raise ValueError(f"no weights are recorded between the words of {entity} and nodes of type {node_type!r}")
+    return attention.numpy()
 
 
 def _heat(
     record: PairRecord,
     entity: Entity,
-    shares: np.ndarray,
+    weights: np.ndarray,
     boxes: Sequence[tuple[float, float, float, float]],
     shape: tuple[int, ...],
 ) -> np.ndarray:
-    """For every pixel the most that was heard of a box or cell over it, ``[height, width]``."""
+    """For every pixel the highest attention to a box or cell that contains it, ``[height, width]``."""
     heat = np.zeros(shape)
     height, width = shape
-    for share, (left, top, right, bottom) in zip(shares, boxes, strict=True):
+    for weight, (left, top, right, bottom) in zip(weights, boxes, strict=True):
         inside = (slice(max(0, int(top)), ceil(bottom)), slice(max(0, int(left)), ceil(right)))
-        heat[inside] = np.maximum(heat[inside], share)
-    grid = record.attention_to((entity.start, entity.end), "image") if record.nodes.get("image", 0) > 1 else None
-    if grid is not None and (side := round(len(grid) ** 0.5)) ** 2 == len(grid):
+        heat[inside] = np.maximum(heat[inside], weight)
+    cells = record.attention_to((entity.start, entity.end), "image") if record.nodes.get("image", 0) > 1 else None
+    if cells is not None and (side := round(len(cells) ** 0.5)) ** 2 == len(cells):
         rows, columns = np.arange(height) * side // height, np.arange(width) * side // width
-        heat = np.maximum(heat, grid.numpy().reshape(side, side)[rows][:, columns])
+        heat = np.maximum(heat, cells.numpy().reshape(side, side)[rows][:, columns])
     return heat
 
 
-def _box(panel: Axes, box: tuple[float, float, float, float], most: bool) -> None:
+def _draw_box(panel: Axes, box: tuple[float, float, float, float], *, thick: bool) -> None:
     left, top, right, bottom = box
-    for colour, wide in (("black", 3.4 if most else 2.0), ("white", 1.6 if most else 0.8)):
+    for color, linewidth in (("black", 3.4 if thick else 2.0), ("white", 1.6 if thick else 0.8)):
         panel.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=wide)
+            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=linewidth)
         )
 
 
-def _tag(panel: Axes, box: tuple[float, float, float, float], text: str, *, small: bool) -> None:
-    ground = {"facecolor": "white", "edgecolor": "black", "pad": 1, "linewidth": 0.5, "alpha": 0.85}
+def _draw_label(panel: Axes, box: tuple[float, float, float, float], text: str, *, small: bool) -> None:
+    background = {"facecolor": "white", "edgecolor": "black", "pad": 1, "linewidth": 0.5, "alpha": 0.85}
     panel.text(
         box[0],
         box[1],
         text,
         fontsize=5 if small else 7,
         va="top",
-        bbox=ground,
+        bbox=background,
         parse_math=False,
         fontfamily=families(),
         clip_on=True,

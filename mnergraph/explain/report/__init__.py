@@ -1,4 +1,4 @@
-"""THE PAGE: what a model saw in posts, and where it erred, as one HTML file that needs no network."""
+"""Reports: entities, errors and attention of posts as one HTML file that needs no network."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""What the page shows, as plain JSON data: words, entities on both sides, picture, boxes, weights."""
+"""Content of a report as plain JSON data: words, gold and predicted entities, image, nodes, weights."""
 
 from __future__ import annotations
 
@@ -21,29 +21,34 @@ from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
-#: Longest side of a picture in pixels, and JPEG's quality: two hundred posts stay well under 20 MB.
+#: Longest side of an image in pixels, and JPEG quality: two hundred posts stay well under 20 MB.
 SIDE, QUALITY = 480, 70
 
 
 def report_data(
     model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = False
 ) -> dict[str, Any]:
-    """The posts as the page takes them: ``posts``, the layers that weighed something, and how many heads.
+    """Return the content of a report on these posts, which `write_report` writes as an HTML file.
 
     Args:
-        model: the model; posts are read in evaluation mode.
-        pairs: the posts, with the features that the model reads; labelled ones show their errors.
-        batch_size: posts at once.
-        progress: whether to show a progress bar.
+        model: the model; it predicts in evaluation mode.
+        pairs: the posts, with the features that the model reads; labelled ones are shown with their errors.
+        batch_size: posts per forward pass.
+        progress: show a progress bar.
+
+    Returns:
+        a dict of JSON values: ``model`` (name of its class), ``types`` of entities, ``layers`` with weights,
+        number of ``heads``, and ``posts``. Of a post ``nodes`` has, for each node type of your own, the labels of
+        its nodes, and ``parts`` the weights from objects, image regions and such nodes to the words.
     """
     posts: list[dict[str, Any]] = []
     with tqdm(total=len(pairs), desc="explaining", unit="post", disable=not progress) as bar:
-        for some in _batches(pairs, batch_size):
+        for batch in _batches(pairs, batch_size):
             with record_attention(model) as record:
-                found = model.predict(some)
-            for pair, seen, entities in zip(some, record.posts, found, strict=True):
-                posts.append(_post(pair, seen, entities))
-            bar.update(len(some))
+                predicted = model.predict(batch)
+            for pair, pair_record, entities in zip(batch, record.posts, predicted, strict=True):
+                posts.append(_post(pair, pair_record, entities))
+            bar.update(len(batch))
     parts = [part for post in posts for part in post["parts"]]
     return {
         "model": type(model).__name__,
@@ -56,74 +61,85 @@ def report_data(
 
 def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[str, Any]:
     gold = None if pair.labels is None else tags_to_spans(pair.labels)
-    said = [Span(found.start, found.end, found.type) for found in entities]
-    wrong_gold, wrong_said = ([], ["right"] * len(said)) if gold is None else classify_errors(gold, said)
-    picture, boxes = embedded_image(pair)
+    predicted = [Span(entity.start, entity.end, entity.type) for entity in entities]
+    gold_errors: Sequence[str] = []
+    predicted_errors: Sequence[str] = ["right"] * len(predicted)
+    if gold is not None:
+        gold_errors, predicted_errors = classify_errors(gold, predicted)
+    image, boxes = embedded_image(pair)
     return {
         "id": pair.id,
         "words": list(pair.words),
-        "gold": gold and [[*span, kind] for span, kind in zip(gold, wrong_gold, strict=True)],
+        "gold": gold and [[*span, error] for span, error in zip(gold, gold_errors, strict=True)],
         "said": [
-            [*span, kind, round(found.score, 4)] for span, kind, found in zip(said, wrong_said, entities, strict=True)
+            [*span, error, round(entity.score, 4)]
+            for span, error, entity in zip(predicted, predicted_errors, entities, strict=True)
         ],
-        "errors": sorted({*wrong_gold, *wrong_said} - {"right"}),
-        "picture": picture,
+        "errors": sorted({*gold_errors, *predicted_errors} - {"right"}),
+        "picture": image,
         "caption": pair.caption,
         "objects": [
-            {"label": thing.label, "score": round(thing.score, 3), "box": box}
-            for thing, box in zip(pair.objects, boxes, strict=True)
+            {"label": item.label, "score": round(item.score, 3), "box": box}
+            for item, box in zip(pair.objects, boxes, strict=True)
         ],
+        "nodes": [[node_type, list(labels)] for node_type, labels in record.labels.items()],
         "parts": [part for weights in record.weights for part in _parts(record, weights)],
     }
 
 
 def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
-    """The picture, scaled, as a data URI, and the boxes as shares of it; nothing where it can't be opened."""
-    nowhere: list[list[float] | None] = [None] * len(pair.objects)
+    """Return the scaled image as a data URI, and the boxes relative to its size.
+
+    Returns:
+        the URI, None if the image cannot be opened, and for every object left, top, right and bottom between 0 and
+        1, None for objects without a box.
+    """
+    relative: list[list[float] | None] = [None] * len(pair.objects)
     if pair.image_path is None:
-        return None, nowhere
+        return None, relative
     try:
         opened = open_image(Path(pair.image_path))
     except ImageError:
-        return None, nowhere
+        return None, relative
     width, height = opened.image.size
     small = opened.image.copy()
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=QUALITY, optimize=True)
-    boxed = [place for place, thing in enumerate(pair.objects) if thing.box is not None]
-    boxes = opened.boxes([box for thing in pair.objects if (box := thing.box) is not None], pair.size)
-    for place, (left, top, right, bottom) in zip(boxed, boxes, strict=True):
-        shares = (left / width, top / height, right / width, bottom / height)
-        nowhere[place] = [round(min(max(share, 0.0), 1.0), 4) for share in shares]
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", nowhere
+    indices = [index for index, item in enumerate(pair.objects) if item.box is not None]
+    boxes = opened.boxes([box for item in pair.objects if (box := item.box) is not None], pair.size)
+    for index, (left, top, right, bottom) in zip(indices, boxes, strict=True):
+        sides = (left / width, top / height, right / width, bottom / height)
+        relative[index] = [round(min(max(side, 0.0), 1.0), 4) for side in sides]
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", relative
 
 
 def _parts(record: PairRecord, weights: EdgeWeights) -> list[dict[str, Any]]:
-    """What words heard of objects and of the picture's cells by these weights, a byte for each number."""
+    """The attention of each word to objects, image regions and nodes of your own types, one byte per number."""
     sender, name, receiver = weights.relation
     rows = [record.node_rows(receiver, (word, word + 1)) for word in range(len(record.pair.words))]
     parts = []
-    for kind, senders in record.merged_slices(sender):
-        count = senders.stop - senders.start
-        if kind not in ("object", "image") or not count or not any(map(len, rows)):
+    for node_type, nodes in record.merged_slices(sender):
+        count = nodes.stop - nodes.start
+        is_shown = node_type in ("object", "image") or node_type in record.labels
+        if not is_shown or not count or not any(map(len, rows)):
             continue
-        matrix = weights.matrix()[:, :, senders]
-        # [heads, words, senders]
-        heard = torch.stack(
-            [matrix[:, of].mean(1) if len(of) else matrix.new_zeros(len(matrix), count) for of in rows], 1
+        matrix = weights.matrix()[:, :, nodes]
+        # [heads, words, nodes]
+        attention = torch.stack(
+            [matrix[:, row].mean(1) if len(row) else matrix.new_zeros(len(matrix), count) for row in rows], 1
         )
-        most = float(heard.max())
+        highest = float(attention.max())
         parts.append(
             {
                 "layer": weights.layer,
                 "relation": name,
                 "what": weights.what,
-                "sender": kind,
-                "heads": len(heard),
+                "sender": node_type,
+                "heads": len(attention),
                 "count": count,
-                "most": round(most, 5),
-                "data": _bytes(heard / most if most > 0 else heard),
+                "most": round(highest, 5),
+                "data": _bytes(attention / highest if highest > 0 else attention),
             }
         )
     return parts
@@ -139,5 +155,5 @@ def _batches(pairs: Sequence[Pair], size: int) -> list[Sequence[Pair]]:
 
 
 def _order(layer: str) -> tuple[int, ...]:
-    """Layers by their place: "5.0" within the sixth, "4#2" after "4"."""
+    """Sort key of layers in the stack: "5.0" is within layer 5, "4#2" comes after "4"."""
     return tuple(int(number) for number in layer.replace("#", ".").split("."))

@@ -1,4 +1,4 @@
-"""One HTML file of a page's content: nothing is fetched, and no post's text can become a program."""
+"""Write a report as one HTML file that fetches nothing and runs no text of a post."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-#: The program's parts, in their order.
+#: The scripts, in order.
 SCRIPTS = ("weights.js", "post.js", "light.js", "controls.js")
 
 
-#: Characters that could end a script element or, in old engines, a line of a program.
+#: Characters that could end a script element or, in old engines, a line of JavaScript.
 _RISKY = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def write_report(content: Mapping[str, Any], path: str | Path, *, title: str | None = None) -> int:
-    """Writes the page; how many bytes it has.
+    """Write a report and return its size in bytes.
 
-    Style and program stand in the file and are allowed by their checksums alone (a content security policy),
-    so nothing else that came in with a post could run or be fetched even if it were not escaped. The posts
-    are JSON in an element that no browser runs; the program puts them into the page as text.
+    Style and script are part of the file and allowed by their checksums alone (a content security policy), so
+    nothing else in a post could run or be fetched even if it were not escaped. The posts are JSON in an element that
+    no browser runs; the script puts them into the page as text.
 
     Args:
         content: as `report_data` returns it.
         path: the file.
-        title: the page's title; by default the model's name.
+        title: the page's title; by default it has the model's name.
     """
     style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
     policy = f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
-    told = {
+    values = {
         "policy": html.escape(policy, quote=False).replace('"', "&quot;"),
-        "title": html.escape(title or f"What {content['model']} saw"),
+        "title": html.escape(title or f"Predictions and attention of {content['model']}"),
         "style": style,
         "script": script,
         "content": json_in_html(content),
     }
-    # all at once, so that what is put in is never searched for further places
-    text = re.sub(r"\{\{(\w+)\}\}", lambda place: told[place[1]], _part("page.html"))
-    written = text.encode("utf-8", errors="replace")
-    Path(path).write_bytes(written)
-    return len(written)
+    # in one pass, so that inserted text is never searched for placeholders
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _part("page.html"))
+    encoded = text.encode("utf-8", errors="replace")
+    Path(path).write_bytes(encoded)
+    return len(encoded)
 
 
 def json_in_html(content: Any) -> str:
-    """JSON that cannot end the element it stands in.
+    """Return JSON text that cannot end the HTML element that contains it.
 
     >>> json_in_html("</script>")
     '"\\\\u003c/script\\\\u003e"'
     """
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return re.sub("[<>&\u2028\u2029]", lambda found: _RISKY[found[0]], text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: _RISKY[match[0]], text)
 
 
 def _part(name: str) -> str:

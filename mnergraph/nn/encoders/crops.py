@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mnergraph.features.vision.crops import RegionEncoder, normal
+from mnergraph.features.vision.crops import RegionEncoder, normalize
 from mnergraph.nn.encoders.visual import REGION_FEATURES
 from mnergraph.nn.state import GraphState
 
@@ -32,7 +32,7 @@ class PixelEncoder(nn.Module):
         """Return the graph with region vectors, ``[objects, out_channels]``."""
         store = graph.data["object"]
         # [objects with pixels, out_channels]
-        computed = self.backbone(normal(store.pixels[store.has_x]))
+        computed = self.backbone(normalize(store.pixels[store.has_x]))
         vectors = computed.new_zeros(graph.layouts["object"].num_nodes, self.out_channels)
         return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), computed), nodes_of="object")
 

@@ -64,7 +64,7 @@ def graph() -> nx.MultiDiGraph:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    "graph": lambda: plot_graph(graph(), strongest=5),
+    "graph": lambda: plot_graph(graph(), top_k=5),
     "heard": lambda: plot_entity_object_attention(record(), ENTITIES),
     "heads": lambda: plot_attention_heads(record(), GUIDES),
     "confusion": lambda: plot_type_confusion([["B-PER", "B-LOC"]] * 3, [["B-PER", "B-PER"]] * 2 + [["O", "B-LOC"]]),

@@ -29,7 +29,7 @@ from mnergraph.explain.plots import (
     plot_type_confusion,
 )
 from mnergraph.explain.plots.scores import read_log
-from mnergraph.explain.plots.style import COLOURS, ellipsize, right_to_left
+from mnergraph.explain.plots.style import COLORS, ellipsize, right_to_left
 from mnergraph.labels import Entity
 from mnergraph.models import UMGF
 from mnergraph.pair import Pair
@@ -74,7 +74,7 @@ def every(figure: Figure) -> list[Any]:
 def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     model = umgf()
     graph = to_networkx(model.builder(pair), model.schema, record=recorded(model, pair), entities=ENTITIES)
-    figure = plot_graph(graph, strongest=2)
+    figure = plot_graph(graph, top_k=2)
     pixels(figure)
     (ax,) = figure.axes
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
@@ -87,11 +87,11 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     # words stand from left to right, objects beneath them
     words = [text for text in ax.texts if text.get_text() in pair.words]
     assert [text.get_position()[0] for text in words] == sorted(text.get_position()[0] for text in words)
-    only = plot_graph(graph, strongest=1, relations=["guides"], layer="5", head=0)
+    only = plot_graph(graph, top_k=1, relations=["guides"], layer="5", head=0)
     assert len([patch for patch in only.axes[0].patches if isinstance(patch, FancyArrowPatch)]) == 2
-    with pytest.raises(ValueError, match=r"no layer '99' weighed anything; there is"):
+    with pytest.raises(ValueError, match=r"no weights of layer .99.; the graph has"):
         plot_graph(graph, layer="99")
-    with pytest.raises(ValueError, match=r"no weights of nonsense; there are some of attends, guides"):
+    with pytest.raises(ValueError, match=r"no weights of nonsense; the graph has weights of attends, guides"):
         plot_graph(graph, relations=["nonsense"])
 
 
@@ -129,7 +129,7 @@ def test_legible() -> None:
 
 
 def test_colours_differ_in_lightness_from_white() -> None:
-    for colour in COLOURS[:4]:
+    for colour in COLORS[:4]:
         red, green, blue = ImageColor.getrgb(colour)
         assert 0.299 * red + 0.587 * green + 0.114 * blue < 170
 
@@ -148,7 +148,7 @@ def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> 
         np.testing.assert_allclose(row, heard.numpy())
     with pytest.raises(ValueError, match="there is no entity to draw"):
         plot_entity_object_attention(record, [])
-    with pytest.raises(ValueError, match="nothing was weighed between"):
+    with pytest.raises(ValueError, match="no weights are recorded between"):
         plot_entity_object_attention(recorded(umgf(), pair.without_image()), ENTITIES)
 
 
@@ -159,7 +159,7 @@ def test_picture_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pa
     titles = [ax.get_title() for ax in every(figure) if ax.images]
     assert titles[0] == "boxes"
     assert [title.rpartition(" [")[2] for title in titles[1:]] == ["PER 0.91]", "LOC 0.40]"]
-    with pytest.raises(ValueError, match="has no picture to draw"):
+    with pytest.raises(ValueError, match="has no image to draw"):
         plot_image_attention(recorded(umgf(), pair.without_image()), ENTITIES)
 
 
@@ -190,7 +190,7 @@ def test_curves_of_a_resumed_run(tmp_path: Path) -> None:
     figure = plot_training_curves({"UMGF": tmp_path})
     pixels(figure)
     assert list(figure.axes[1].get_lines()[0].get_ydata()) == [50, 60]
-    with pytest.raises(FileNotFoundError, match=r"holds no logs/version_\*/metrics.csv"):
+    with pytest.raises(FileNotFoundError, match=r"has no logs/version_\*/metrics.csv"):
         plot_training_curves({"none": tmp_path / "none"})
 
 
@@ -222,5 +222,5 @@ def test_bars_by_type(tmp_path: Path) -> None:
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["A (3 seeds)", "B (1 seed)"]
-    with pytest.raises(ValueError, match="holds no scores by type on test"):
+    with pytest.raises(ValueError, match="has no scores by type on test"):
         plot_f1_by_type({"C": tmp_path / "none.json"})

@@ -54,7 +54,7 @@ def test_what_cannot_reach_the_tags_and_names_that_are_no_mathematics() -> None:
         ]
     )
     texts, (arrow,), legend = drawn(plot_schema(deaf))
-    assert texts[1:] == ["object\n↻ again (Complete, not heard)", "$x_1$"]
+    assert texts[1:] == ["object\n↻ again (Complete, cannot reach the tags)", "$x_1$"]
     assert texts[0] == "token\n↻ $x_1$ (Complete)"
     assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx([int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     assert "cannot reach the tags" in legend

@@ -70,8 +70,8 @@ class Browsed:
             ".map((word) => parseFloat(getComputedStyle(word).backgroundColor.split(',')[3] ?? 1) > 0.5)"
         )
 
-    def told(self) -> str:
-        return str(self.all("article .told")[0].text)
+    def summary(self) -> str:
+        return str(self.all("article .summary")[0].text)
 
     def posts(self) -> list[bool]:
         return [article.is_displayed() for article in self.all("article")]
@@ -97,9 +97,9 @@ def driver() -> Iterator[Chrome]:
 def browse(driver: Chrome, tmp_path: Path) -> Iterator[Callable[..., Browsed]]:
     """``browse(post, ...)``: the page of these posts, open; the browser must not complain of it."""
 
-    def opened(*posts: dict[str, Any], **told: Any) -> Browsed:
+    def opened(*posts: dict[str, Any], **values: Any) -> Browsed:
         path = tmp_path / "page.html"
-        write_report({**content(*posts), **told}, path)
+        write_report({**content(*posts), **values}, path)
         driver.get("about:blank")
         for kind in ("browser", "performance"):
             driver.get_log(kind)  # what was before
@@ -116,10 +116,10 @@ def a_picture() -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def ann(**told: Any) -> dict[str, Any]:
-    """A post whose first word hears the hat most, all others the cap, whose box lies in the hat's."""
+def ann(**values: Any) -> dict[str, Any]:
+    """A post whose first word attends to the hat, all others to the cap, whose box lies in the hat's."""
     sides = {"gold": [[0, 1, "PER", "right"]], "said": [[0, 2, "PER", "boundary", 0.914]]}
-    return a_post("Ann", "wins", "here", **{"picture": a_picture(), "objects": BOXES, **sides, **told})
+    return a_post("Ann", "wins", "here", **{"picture": a_picture(), "objects": BOXES, **sides, **values})
 
 
 def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
@@ -127,7 +127,7 @@ def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
     assert page.values() == ["", ""]
     page.point(".predicted .word")
     assert page.values() == ["0.750", "0.250"]
-    assert page.told() == "“\u2068Ann\u2069” heard hat 0.750, cap 0.250"
+    assert page.summary() == "“\u2068Ann\u2069” attends to hat 0.750, cap 0.250"
     upper, lower = page.heat()
     assert upper > 100
     assert lower == upper, "the cap's box lies in the hat's, and the strongest is seen"
@@ -142,17 +142,17 @@ def test_an_entity_lights_the_mean_of_its_words(browse: Callable[..., Browsed]) 
     page = browse(ann())
     page.point(".predicted mark .type")
     assert page.values() == ["0.500", "0.500"]
-    assert page.told().startswith("“\u2068Ann wins\u2069” heard")
+    assert page.summary().startswith("“\u2068Ann wins\u2069” attend to")
     assert [word.text for word in page.all(".predicted .word.on")] == ["Ann", "wins"]
     assert page.all(".predicted mark .type")[0].text == "PER 0.91"
 
 
-def test_an_object_lights_the_words_that_heard_it(browse: Callable[..., Browsed]) -> None:
+def test_an_object_lights_the_words_that_attend_to_it(browse: Callable[..., Browsed]) -> None:
     page = browse(ann())
     page.point(".chip")
     assert page.words() == page.words("gold") == [True, False, False]
     hearers = [f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))]
-    assert page.told() == f"hat was heard by {', '.join(f'{hearer}0' for hearer in hearers)}"
+    assert page.summary() == f"attention to hat: {', '.join(f'{hearer}0' for hearer in hearers)}"
     cap = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", cap)
     assert page.words() == [False, True, True]
@@ -168,7 +168,7 @@ def test_layers_and_heads(browse: Callable[..., Browsed]) -> None:
     page.point(".predicted .word", click=True)
     page.point(".predicted .word", 2)
     assert page.values() == ["0.750", "0.250"], "a click keeps it"
-    # in the second layer the second head hears the other object
+    # in the second layer the second head attends to the other object
     width = slider.size["width"]
     ActionChains(page.driver, duration=0).move_to_element_with_offset(
         slider, 8 - width // 2, 0
@@ -193,11 +193,11 @@ def test_by_keyboard(browse: Callable[..., Browsed]) -> None:
     page = browse(ann(gold=None))
     page.all("#find")[0].click()
     page.press(Keys.TAB)
-    assert page.told().startswith("“\u2068Ann wins\u2069” heard"), "the entity comes first"
+    assert page.summary().startswith("“\u2068Ann wins\u2069” attend to"), "the entity comes first"
     page.press(Keys.TAB)
-    assert page.told().startswith("hat was heard by")
+    assert page.summary().startswith("attention to hat: ")
     page.press(Keys.ENTER, Keys.TAB)
-    assert page.told().startswith("hat was heard by")
+    assert page.summary().startswith("attention to hat: ")
 
 
 def test_filters(browse: Callable[..., Browsed]) -> None:
@@ -221,7 +221,7 @@ def test_the_smallest_box_can_be_pointed_at(browse: Callable[..., Browsed]) -> N
     page = browse(ann(objects=BOXES[::-1]))
     place = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", place)
-    assert page.told().startswith("cap was heard by")
+    assert page.summary().startswith("attention to cap: ")
 
 
 def test_a_grid_of_cells(browse: Callable[..., Browsed]) -> None:
@@ -233,7 +233,7 @@ def test_a_grid_of_cells(browse: Callable[..., Browsed]) -> None:
     upper, lower = page.heat()
     assert upper == 0
     assert lower > 100
-    assert page.told().endswith("heard the picture's 4 cells from 0.000 to 0.800")
+    assert page.summary().endswith("attends to the image's 4 regions 0.000 to 0.800")
 
 
 def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> None:
@@ -241,7 +241,7 @@ def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> 
     assert not page.all("#layer")[0].is_displayed()
     assert not page.all("#kinds")[0].is_displayed(), "without gold there are no errors"
     page.point(".word")
-    assert page.told() == "No word weighed objects or the picture."
+    assert page.summary() == "No attention of words to the nodes shown here is recorded."
 
 
 def test_pictures_come_when_their_post_does(browse: Callable[..., Browsed]) -> None:
@@ -270,7 +270,7 @@ def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     assert shown == [text.replace("\ud800", "?") for text in HOSTILE]
     inside = page.js("return [...new Set([...document.querySelectorAll('main *')].map((e) => e.localName))]")
     assert set(inside) == {"article", "b", "div", "h2", "img", "mark", "p", "span"}
-    assert page.driver.title == f"What {HOSTILE[2]} saw"
+    assert page.driver.title == f"Predictions and attention of {HOSTILE[2]}"
     (address,) = page.asked_for()
     assert address.startswith("file:")
 

@@ -1,9 +1,9 @@
-// Which posts are shown, by which layer and head they are read, and what the pointer and the keys do.
+// Filters of posts, selection of layer and head, pointer and keys.
 
 const KINDS = ["missed", "spurious", "boundary", "type"];
 const [layer, head, find] = ["layer", "head", "find"].map((id) => document.getElementById(id));
 const views = content.posts.map(show);
-const wanted = new Set();
+const filters = new Set();
 
 function unpack(article) {
   const image = article.querySelector("img");
@@ -14,15 +14,15 @@ function filter() {
   const text = find.value.toLowerCase();
   let count = 0;
   for (const { post, article } of views) {
-    const erred = !wanted.size || post.errors.some((kind) => wanted.has(kind));
-    const found = `${post.id} ${post.words.join(" ")}`.toLowerCase().includes(text);
-    article.hidden = !(erred && found);
-    count += erred && found ? 1 : 0;
+    const erred = !filters.size || post.errors.some((kind) => filters.has(kind));
+    const matches = `${post.id} ${post.words.join(" ")}`.toLowerCase().includes(text);
+    article.hidden = !(erred && matches);
+    count += erred && matches ? 1 : 0;
   }
   document.getElementById("count").textContent = `${count} of ${views.length} posts`;
 }
 
-function weigh() {
+function update() {
   chosen.layer = Number(layer.value);
   chosen.head = Number(head.value);
   document.getElementById("layer-name").textContent = chosen.layer ? content.layers[chosen.layer - 1] : "mean of all";
@@ -31,7 +31,7 @@ function weigh() {
 
 layer.max = content.layers.length;
 head.append(new Option("mean of all", "-1"));
-for (let place = 0; place < content.heads; place += 1) head.append(new Option(String(place), String(place)));
+for (let index = 0; index < content.heads; index += 1) head.append(new Option(String(index), String(index)));
 for (const kind of KINDS) {
   const label = make("label");
   const tick = make("input");
@@ -40,16 +40,16 @@ for (const kind of KINDS) {
   const count = content.posts.filter((post) => post.errors.includes(kind)).length;
   label.append(tick, make("mark", kind === "type" ? "type-error" : kind, kind), String(count));
   tick.addEventListener("change", () => {
-    if (tick.checked) wanted.add(kind);
-    else wanted.delete(kind);
+    if (tick.checked) filters.add(kind);
+    else filters.delete(kind);
     filter();
   });
   document.getElementById("kinds").append(label);
 }
 if (!content.layers.length) for (const control of [layer, head]) control.parentElement.hidden = true;
 document.getElementById("kinds").hidden = !content.posts.some((post) => post.gold);
-layer.addEventListener("input", weigh);
-head.addEventListener("change", weigh);
+layer.addEventListener("input", update);
+head.addEventListener("change", update);
 find.addEventListener("input", filter);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") keep(null);
@@ -61,12 +61,12 @@ list.addEventListener("click", (event) => keep(targetOf(event)));
 list.addEventListener("keydown", (event) => {
   if (event.key === "Enter") keep(targetOf(event));
 });
-// unpacking hundreds of pictures at once would keep the page from opening
+// decoding hundreds of images at once would keep the page from opening
 const near = new IntersectionObserver(
-  (found) => found.filter((entry) => entry.isIntersecting).forEach((entry) => unpack(entry.target)),
+  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => unpack(entry.target)),
   { rootMargin: "1000px 0px" },
 );
 for (const { article } of views) near.observe(article);
 window.addEventListener("beforeprint", () => views.forEach(({ article }) => unpack(article)));
-weigh();
+update();
 filter();

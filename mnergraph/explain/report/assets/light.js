@@ -1,20 +1,20 @@
-// What lights up, and for how long.
+// Highlights: what a selection shows, and how long it lasts.
 
-const TOLD = 5; // how many of the strongest are told in words and named on the picture
-const SIDE = 480; // of the drawing of heat, in pixels, before it is stretched over the picture
-const heat = make("canvas", "heat"); // one for the whole page; it lies on the picture that is looked at
+const TOP = 5; // so many of the highest weights are listed, and named on the image
+const SIDE = 480; // of the heat map, in pixels, before it is scaled to the image
+const heat = make("canvas", "heat"); // one for the whole page; it is on the image of the selected post
 heat.width = heat.height = SIDE;
-let lit = null; // what is pointed at: its post's view, and words or an object
-let kept = false; // whether it stays lit wherever the pointer goes
+let lit = null; // the selection: its post's view, and words or a node
+let kept = false; // whether it stays wherever the pointer goes
 
 function clear() {
   if (!lit) return;
   const { view } = lit;
   for (const element of view.article.querySelectorAll(".on, .strong")) element.classList.remove("on", "strong");
   for (const word of view.words.flat()) word.style.background = "";
-  for (const { chip } of view.objects) chip.style.background = "";
+  for (const nodes of view.nodes.values()) for (const { chip } of nodes) chip.style.background = "";
   for (const value of view.article.querySelectorAll(".value")) value.textContent = "";
-  view.told.textContent = "";
+  view.summary.textContent = "";
   view.article.classList.remove("kept");
   heat.remove();
 }
@@ -24,11 +24,11 @@ function light(next) {
   lit = next;
   if (!lit) return;
   lit.view.article.classList.toggle("kept", kept);
-  if (lit.object === undefined) lightObjects(lit);
+  if (lit.words) lightNodes(lit);
   else lightWords(lit);
 }
 
-/** The target of the element that an event is of, or of the nearest one around it. */
+/** The selection of the element that an event is of, or of the nearest one around it. */
 function targetOf(event) {
   let element = event.target;
   while (element && !targets.has(element)) element = element.parentElement;
@@ -49,62 +49,64 @@ function tinted(share) {
   return `rgba(0, 114, 178, ${(0.6 * share).toFixed(3)})`;
 }
 
-/** What these words heard: on the list of objects, on the picture, and in words. */
-function lightObjects({ view, words }) {
+/** Attention of these words: on the lists of nodes, on the image, and in the summary. */
+function lightNodes({ view, words }) {
   for (const word of words) for (const span of view.words[word]) span.classList.add("on");
-  const objects = heard(view.post, words, "object");
-  const cells = heard(view.post, words, "image");
-  if (objects) {
-    scaled(objects).forEach((share, place) => {
-      const { chip, box } = view.objects[place];
+  const parts = [];
+  for (const [nodeType, nodes] of view.nodes) {
+    const values = attention(view.post, words, nodeType);
+    if (!values) continue;
+    scaled(values).forEach((share, index) => {
+      const { chip, box } = nodes[index];
       chip.style.background = tinted(share);
       for (const element of [chip, box && box.name]) {
-        if (element) element.querySelector(".value").textContent = ` ${objects[place].toFixed(3)}`;
+        if (element) element.querySelector(".value").textContent = ` ${values[index].toFixed(3)}`;
       }
     });
-    for (const place of strongest(objects, TOLD)) {
-      if (view.objects[place].box) view.objects[place].box.name.classList.add("strong");
+    for (const index of strongest(values, TOP)) {
+      if (nodes[index].box) nodes[index].box.name.classList.add("strong");
     }
+    const list = listed(values, (index) => nodes[index].name);
+    parts.push(nodeType === "object" ? list : `${nodeType}: ${list}`);
   }
-  if (view.frame) drawHeat(view, objects, cells);
-  const said = [];
-  if (objects) said.push(listed(objects, (place) => named(view.post.objects[place], place)));
-  if (cells && cells.length === 1) said.push(`the picture ${cells[0].toFixed(3)}`);
+  const cells = attention(view.post, words, "image");
+  if (view.frame) drawHeat(view, attention(view.post, words, "object"), cells);
+  if (cells && cells.length === 1) parts.push(`the image ${cells[0].toFixed(3)}`);
   else if (cells) {
     const ends = [Math.min(...cells), Math.max(...cells)].map((value) => value.toFixed(3));
-    said.push(`the picture's ${cells.length} cells from ${ends[0]} to ${ends[1]}`);
+    parts.push(`the image's ${cells.length} regions ${ends[0]} to ${ends[1]}`);
   }
   const subject = quoted(words.map((word) => view.post.words[word]).join(" "));
-  view.told.textContent = said.length ? `${subject} heard ${said.join("; ")}` : nothing();
+  const verb = words.length > 1 ? "attend to" : "attends to";
+  view.summary.textContent = parts.length ? `${subject} ${verb} ${parts.join("; ")}` : nothing();
 }
 
-/** By which words this object was heard. */
-function lightWords({ view, object }) {
-  const { chip, box } = view.objects[object];
+/** The words' attention to this node. */
+function lightWords({ view, nodeType, node }) {
+  const { name, chip, box } = view.nodes.get(nodeType)[node];
   chip.classList.add("on");
   if (box) box.element.classList.add("on");
-  const rows = view.post.words.map((_, word) => heard(view.post, [word], "object"));
+  const rows = view.post.words.map((_, word) => attention(view.post, [word], nodeType));
   if (!rows[0]) {
-    view.told.textContent = nothing();
+    view.summary.textContent = nothing();
     return;
   }
-  const values = rows.map((row) => row[object]);
+  const values = rows.map((row) => row[node]);
   scaled(values).forEach((share, word) => {
     for (const span of view.words[word]) span.style.background = tinted(share);
   });
-  const hearers = listed(values, (word) => quoted(view.post.words[word]));
-  view.told.textContent = `${named(view.post.objects[object], object)} was heard by ${hearers}`;
+  view.summary.textContent = `attention to ${name}: ${listed(values, (word) => quoted(view.post.words[word]))}`;
 }
 
-/** Cells, and above them boxes; where boxes overlap the strongest is seen, not their sum. */
+/** Regions, and above them boxes; where boxes overlap the highest value is shown, not the sum. */
 function drawHeat(view, objects, cells) {
   const pen = heat.getContext("2d");
   pen.clearRect(0, 0, SIDE, SIDE);
   const fill = (share, left, top, right, bottom) => {
-    const place = [left * SIDE, top * SIDE, (right - left) * SIDE, (bottom - top) * SIDE];
-    pen.clearRect(...place);
+    const area = [left * SIDE, top * SIDE, (right - left) * SIDE, (bottom - top) * SIDE];
+    pen.clearRect(...area);
     pen.fillStyle = tinted(share);
-    pen.fillRect(...place);
+    pen.fillRect(...area);
   };
   if (cells && cells.length > 1) {
     const side = Math.round(Math.sqrt(cells.length));
@@ -115,22 +117,22 @@ function drawHeat(view, objects, cells) {
   }
   if (objects) {
     const shares = scaled(objects);
-    for (const place of strongest(shares, shares.length).reverse()) {
-      if (view.objects[place].box) fill(shares[place], ...view.post.objects[place].box);
+    for (const index of strongest(shares, shares.length).reverse()) {
+      if (view.nodes.get("object")[index].box) fill(shares[index], ...view.post.objects[index].box);
     }
   }
   view.frame.append(heat);
 }
 
 function listed(values, name) {
-  const told = strongest(values, TOLD).map((place) => `${name(place)} ${values[place].toFixed(3)}`);
-  return told.join(", ") + (values.length > TOLD ? `, and ${values.length - TOLD} more` : "");
+  const items = strongest(values, TOP).map((index) => `${name(index)} ${values[index].toFixed(3)}`);
+  return items.join(", ") + (values.length > TOP ? `, and ${values.length - TOP} more` : "");
 }
 
 function quoted(text) {
-  return `\u201c\u2068${text}\u2069\u201d`; // what is read from the right stays within its quotes
+  return `\u201c\u2068${text}\u2069\u201d`; // right-to-left text stays within its quotes
 }
 
 function nothing() {
-  return `No word weighed objects or the picture${chosen.layer ? " in this layer" : ""}.`;
+  return `No attention of words to the nodes shown here is recorded${chosen.layer ? " in this layer" : ""}.`;
 }

@@ -1,8 +1,8 @@
-// One post: its sentence on both sides, its picture and its objects. All text is set as text, never as HTML.
+// One post: its gold and predicted entities, its image and its nodes. All text is set as text, never as HTML.
 
-// Okabe and Ito's colours, light enough for black letters
-const COLOURS = ["#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8"];
-const FEW = 8; // boxes whose names find room on the picture all at once
+// Okabe and Ito's colors, light enough for black text
+const COLORS = ["#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8"];
+const FEW = 8; // up to so many boxes have their names on the image all the time
 
 function make(tag, name, text) {
   const element = document.createElement(tag);
@@ -11,42 +11,42 @@ function make(tag, name, text) {
   return element;
 }
 
-function colour(type) {
-  const place = content.types.indexOf(type);
-  return COLOURS[(place < 0 ? content.types.length : place) % COLOURS.length];
+function color(type) {
+  const index = content.types.indexOf(type);
+  return COLORS[(index < 0 ? content.types.length : index) % COLORS.length];
 }
 
-function named(object, place) {
-  return object.label || `object ${place + 1}`;
+function named(object, index) {
+  return object.label || `object ${index + 1}`;
 }
 
-const sources = new WeakMap(); // by image, its data, which is unpacked when its post comes near
-const targets = new WeakMap(); // by element, what pointing at it or at what is in it lights
+const sources = new WeakMap(); // by image element, its data, which is set when its post comes near
+const targets = new WeakMap(); // by element, the selection made by pointing at it or at an element inside it
 
 /** A line of the post's words with these entities, [start, end, type, kind of error, score if predicted]. */
 function sentence(view, entities) {
   const line = make("div", "sentence");
   line.dir = "auto";
-  const words = view.post.words.map((text, place) => {
+  const words = view.post.words.map((text, index) => {
     const word = make("span", "word", text);
-    view.words[place].push(word);
-    targets.set(word, { view, words: [place] });
+    view.words[index].push(word);
+    targets.set(word, { view, words: [index] });
     return word;
   });
   const starts = new Map(entities.map((entity) => [entity[0], entity]));
-  for (let place = 0; place < words.length; ) {
-    const entity = starts.get(place);
+  for (let index = 0; index < words.length; ) {
+    const entity = starts.get(index);
     if (!entity) {
-      line.append(words[place], " ");
-      place += 1;
+      line.append(words[index], " ");
+      index += 1;
       continue;
     }
     const [start, end, type, kind, score] = entity;
     const mark = make("mark", kind === "type" ? "type-error" : kind);
-    mark.style.background = colour(type);
+    mark.style.background = color(type);
     mark.tabIndex = 0;
     mark.title = score === undefined ? `${type}: ${kind}` : `${type}, probability ${score.toFixed(3)}: ${kind}`;
-    for (; place < end; place += 1) mark.append(words[place], place + 1 < end ? " " : "");
+    for (; index < end; index += 1) mark.append(words[index], index + 1 < end ? " " : "");
     mark.append(make("span", "type", score === undefined ? type : `${type} ${score.toFixed(2)}`));
     targets.set(mark, { view, words: [...Array(end - start).keys()].map((word) => start + word) });
     line.append(mark, " ");
@@ -54,35 +54,54 @@ function sentence(view, entities) {
   return line;
 }
 
-/** The picture with its boxes, and a list of all objects beneath. */
+/** A list of nodes of one type as chips; fills view.nodes for this type with {name, chip, box}. */
+function chips(view, nodeType, names, titles) {
+  const list = make("div", "chips");
+  const nodes = names.map((name, index) => {
+    const chip = make("div", "object chip", name);
+    chip.dir = "auto";
+    chip.tabIndex = 0;
+    chip.title = titles[index];
+    chip.append(make("span", "value"));
+    targets.set(chip, { view, nodeType, node: index });
+    list.append(chip);
+    return { name, chip, box: null };
+  });
+  view.nodes.set(nodeType, nodes);
+  return list;
+}
+
+/** The image with its boxes, and below it lists of all objects and of the nodes of further types. */
 function picture(view) {
   const { post } = view;
   const side = make("div");
   if (post.picture) {
     view.frame = make("div", "picture");
     const image = make("img");
-    image.alt = post.caption || "the post's picture";
+    image.alt = post.caption || "the post's image";
     sources.set(image, post.picture);
     view.frame.append(image);
     side.append(view.frame);
   }
-  const chips = make("div", "chips");
-  view.objects = post.objects.map((object, place) => {
-    const chip = make("div", "object chip", named(object, place));
-    chip.dir = "auto";
-    chip.tabIndex = 0;
-    chip.title = `${named(object, place)}, the detector's score ${object.score}`;
-    chip.append(make("span", "value"));
-    targets.set(chip, { view, object: place });
-    chips.append(chip);
-    return { chip, box: object.box && view.frame ? box(view, object, place) : null };
-  });
+  const names = post.objects.map(named);
+  const list = chips(view, "object", names, post.objects.map((object, index) => `${names[index]}, the detector's score ${object.score}`));
+  const objects = view.nodes.get("object");
+  if (view.frame) {
+    post.objects.forEach((object, index) => {
+      if (object.box) objects[index].box = box(view, object, index);
+    });
+  }
   // the smallest on top, so that each can be pointed at
-  const boxes = view.objects.flatMap((object) => object.box || []);
+  const boxes = objects.flatMap((object) => object.box || []);
   boxes.sort((one, other) => other.area - one.area);
   if (boxes.length <= FEW) for (const { name } of boxes) name.classList.add("always");
   for (const { element } of boxes) view.frame.append(element);
-  if (post.objects.length) side.append(chips);
+  if (post.objects.length) side.append(list);
+  for (const [nodeType, labels] of post.nodes) {
+    if (!labels.length) continue;
+    const titles = labels.map((label, index) => `${nodeType} ${index + 1}`);
+    side.append(make("b", "node-type", nodeType), chips(view, nodeType, labels, titles));
+  }
   if (post.caption) {
     const caption = make("p", "caption", post.caption);
     caption.dir = "auto";
@@ -91,10 +110,10 @@ function picture(view) {
   return side;
 }
 
-function box(view, object, place) {
+function box(view, object, index) {
   const [left, top, right, bottom] = object.box;
   const element = make("div", "object box");
-  const name = make("span", left > 0.7 ? "name late" : "name", named(object, place));
+  const name = make("span", left > 0.7 ? "name late" : "name", named(object, index));
   Object.assign(element.style, {
     left: `${100 * left}%`,
     top: `${100 * top}%`,
@@ -103,13 +122,13 @@ function box(view, object, place) {
   });
   name.append(make("span", "value"));
   element.append(name);
-  targets.set(element, { view, object: place });
+  targets.set(element, { view, nodeType: "object", node: index });
   return { element, name, area: (right - left) * (bottom - top) };
 }
 
-/** The post's part of the page, and what of it can be lit. */
+/** The post's part of the page, and its elements that a selection highlights. */
 function show(post) {
-  const view = { post, article: make("article"), words: post.words.map(() => []), objects: [], frame: null };
+  const view = { post, article: make("article"), words: post.words.map(() => []), nodes: new Map(), frame: null };
   const text = make("div");
   const title = make("h2", "", post.id || "post");
   title.append(" ", make("span", "", post.errors.join(", ")));
@@ -120,9 +139,9 @@ function show(post) {
     side.append(make("b", "", name), sentence(view, entities));
     text.append(side);
   }
-  view.told = make("p", "told");
-  view.told.setAttribute("aria-live", "polite");
-  text.append(view.told);
+  view.summary = make("p", "summary");
+  view.summary.setAttribute("aria-live", "polite");
+  text.append(view.summary);
   view.article.append(text, picture(view));
   document.getElementById("list").append(view.article);
   return view;
