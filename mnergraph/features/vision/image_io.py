@@ -27,7 +27,7 @@ UNUSABLE = {
     "html": "a web page saved as an image",
     "bomb": "more pixels than Pillow's limit (Image.MAX_IMAGE_PIXELS); it is not decoded",
     "corrupt": "truncated, or not an image",
-    "unfit": "the extractor's own preprocessing can't take it (a strip of 12,000 x 1 pixels, for a detector)",
+    "unfit": "the extractor's preprocessing fails (a strip of 12,000 x 1 pixels, for a detector)",
 }
 
 
@@ -40,7 +40,7 @@ USABLE = {
 
 #: Codes of images that are converted on loading.
 HANDLED = {
-    "turned": "EXIF says it lies on its side or is mirrored; turned upright first, boxes are of the upright",
+    "turned": "EXIF says it is rotated or mirrored; turned upright first, boxes are of the upright",
     "animated": "the first frame is used",
     "transparent": "laid on white",
     "colours": "CMYK, palette, 16 bits and others; converted to RGB",
@@ -78,7 +78,7 @@ class ImageError(OSError):
 def summarize_issues(issues: Iterable[ImageIssue | None], max_ids: int = 3) -> str:
     """Return a line per code with its number of images, in the order of `ISSUE_CODES`; for unusable ones with ids.
 
-    >>> summary([None, ImageIssue("7", "html", "7.jpg is a web page")])
+    >>> summarize_issues([None, ImageIssue("7", "html", "7.jpg is a web page")])
     '1 html (a web page saved as an image): 7'
     """
     present = [issue for issue in issues if issue is not None]

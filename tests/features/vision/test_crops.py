@@ -106,7 +106,7 @@ def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
 def test_names_say_what_the_vectors_are() -> None:
     assert RegionEncoder().name == "resnet18-random-seed0-224px"
     assert RegionEncoder("resnet50", "/some/where/mine.pth", size=64).name == "resnet50-mine-64px"
-    with pytest.raises(ValueError, match=r"backbone 'vgg' is not among resnet101, resnet152, resnet18,"):
+    with pytest.raises(ValueError, match=r"backbone 'vgg' is not among resnet18, resnet34,"):
         RegionEncoder("vgg")
 
 
