@@ -40,7 +40,7 @@ def evaluate(
     from mnergraph.training.evaluate import evaluate as score_posts
 
     tagger = Tagger.from_pretrained(model)
-    posts = data(root, split)
+    posts = data(root, split).with_node_evidence(tagger.builder.node_types.values())
     unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
     if unknown:
         raise ValueError(

@@ -34,6 +34,7 @@ def predict(
 
     pairs = inputs.load()
     tagger = Tagger.from_pretrained(model)
+    pairs = inputs.with_node_evidence(pairs, tagger)
     pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:

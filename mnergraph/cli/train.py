@@ -75,6 +75,9 @@ def train(
     learned = splits["train"]
     reads = text_encoder(encoder, learned.pairs)
     tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, nearest_words=similar)
+    node_types = tagger.builder.node_types.values()
+    splits = {name: posts.with_node_evidence(node_types) for name, posts in splits.items()}
+    tagger.hparams()  # refuses here an argument that could not be saved
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
 from mnergraph.features.vision.evidence import ImageEvidence
+from mnergraph.graph.node_types import NodeType
 from mnergraph.pair import DetectedObject, Pair
 
 #: Names under which evidence lies beside the text.
@@ -195,3 +197,50 @@ class Evidence:
             size=size,
             image_features=pair.image_features if image is None else image,
         )
+
+
+def attach_node_evidence(
+    pairs: Sequence[Pair], node_types: Iterable[NodeType], *folders: Path | str, required: bool = True
+) -> list[Pair]:
+    """Return the pairs with what node types of your own read from their evidence files, in ``pair.extra``.
+
+    What a pair has already takes precedence. A warning counts the pairs without any.
+
+    Args:
+        pairs: the posts.
+        node_types: the model's node types; those without an ``evidence_file`` read none.
+        folders: where the files may be, the first that has one.
+        required: whether a file that is absent is an error, unless every pair has its evidence already.
+
+    Raises:
+        FileNotFoundError: for an absent file, with what it should hold.
+        ValueError: for a malformed line, naming file and line.
+    """
+    pairs = list(pairs)
+    for node_type in node_types:
+        if node_type.evidence_file is None:
+            continue
+        name = node_type.name
+        paths = (Path(folder) / node_type.evidence_file for folder in folders)
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            if required and not all(name in pair.extra for pair in pairs):
+                raise FileNotFoundError(
+                    f"the model's {name!r} nodes are read from {node_type.evidence_file}, which is not in "
+                    f"{' or '.join(map(str, folders))}; a line of it is "
+                    f'{{"id": "7", "nodes": ...}} as {type(node_type).__name__}.parse takes it'
+                )
+            continue
+        evidence = node_type.read_evidence(path)
+        pairs = [
+            replace(pair, extra={name: evidence[pair.id], **pair.extra}) if pair.id in evidence else pair
+            for pair in pairs
+        ]
+        without = [pair.id for pair in pairs if name not in pair.extra]
+        if without:
+            warnings.warn(
+                f"{path} has nothing on {len(without)} of {len(pairs)} posts: {', '.join(without[:5])}"
+                f"{', ...' if len(without) > 5 else ''}",
+                stacklevel=3,
+            )
+    return pairs

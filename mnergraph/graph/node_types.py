@@ -47,6 +47,8 @@ NO_LABEL = -1
 Unit = Literal["words", "pieces"]
 #: The object of a pair without any, where a model needs one.
 PLACEHOLDER_OBJECT = DetectedObject()
+#: What `missing` returns of image features and of objects' region vectors.
+IMAGE_EVIDENCE = ("image features", "region features")
 NO_BOX = (float("nan"),) * 4
 
 
@@ -352,7 +354,7 @@ class Objects(NodeType):
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return ``("region features",)`` where no object has the region vector that is read."""
         lacks = self.region_dim is not None and all(item.region is None for item in pair.objects)
-        return ("region features",) if lacks else ()
+        return IMAGE_EVIDENCE[1:] if lacks else ()
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
         """Return ``label``, ``box``, ``score`` and ``span`` of every object, as far as it has them."""
@@ -406,7 +408,7 @@ class Images(NodeType):
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return ``("image features",)`` where they are read and the pair has none."""
-        return ("image features",) if self.image_dim is not None and pair.image_features is None else ()
+        return IMAGE_EVIDENCE[:1] if self.image_dim is not None and pair.image_features is None else ()
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
         """Return ``image_path`` of every node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mnergraph.explain.record import PairRecord
@@ -22,10 +22,20 @@ class NERResult(list[dict[str, Any]]):
     Attributes:
         text: the post's text, into which ``start`` and ``end`` point.
         pair: the post as the model read it.
+        heads: what further heads of the model predict of the post, by the head's name.
     """
 
-    def __init__(self, entities: Iterable[dict[str, Any]], *, pair: Pair, model: Tagger, reader: object) -> None:
+    def __init__(
+        self,
+        entities: Iterable[dict[str, Any]],
+        *,
+        pair: Pair,
+        model: Tagger,
+        reader: object,
+        heads: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(entities)
+        self.heads = dict(heads or {})
         self.text, self.pair = pair.text, pair
         # the reader keeps the files of pictures that came as bytes
         self._model, self._reader = model, reader

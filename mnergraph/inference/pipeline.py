@@ -126,18 +126,19 @@ class NERPipeline:
         records: Sequence[PairRecord | None] = [None] * len(pairs)
         if self.return_boxes and any(pair.objects for pair in pairs):
             with record_attention(self.model) as record:
-                entities = self.model.predict(pairs)
+                predicted = self.model.predict_heads(pairs)
             records = record.posts
         else:
-            entities = self.model.predict(pairs)
+            predicted = self.model.predict_heads(pairs)
         return [
             NERResult(
-                [_entity(pair, entity, record) for entity in found],
+                [_entity(pair, entity, record) for entity in entities],
+                heads=heads,
                 pair=pair,
                 model=self.model,
                 reader=self,
             )
-            for pair, found, record in zip(pairs, entities, records, strict=True)
+            for pair, (entities, heads), record in zip(pairs, predicted, records, strict=True)
         ]
 
     # --- pictures that are no files ---------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from mnergraph.data.processor import Processor as Processor
 from mnergraph.data.processor import ProcessorConfig as ProcessorConfig
 from mnergraph.data.processor import warn_of
+from mnergraph.graph.node_types import IMAGE_EVIDENCE
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
@@ -39,13 +42,21 @@ class Pipeline:
         self.processor = Processor(model.processor_config, stores=stores, run_extractors=run_extractors)
 
     def __call__(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
-        """For every post its entities: type, score (0 to 1), words, and offsets in words and characters."""
+        """Yield a dict for every post.
+
+        ``entities``: type, score (0 to 1), words, and offsets in words and characters; and by its name what every
+        further head predicts.
+        """
         waiting = iter(pairs)
         missing: list[str] = []
+        absent: Counter[str] = Counter()
+        total = 0
         while batch := list(islice(waiting, self.batch_size)):
             ready, without = self._process(batch)
             missing += without
-            for pair, entities in zip(ready, self.model.predict(ready), strict=True):
+            absent.update(self._absent(ready))
+            total += len(ready)
+            for pair, (entities, heads) in zip(ready, self.model.predict_heads(ready), strict=True):
                 yield {
                     "id": pair.id,
                     "text": pair.text,
@@ -61,17 +72,30 @@ class Pipeline:
                         }
                         for entity in entities
                     ],
+                    **heads,
                 }
         warn_of(missing)
+        _warn_of_absent(absent, total)
 
     def prepared(self, pairs: Iterable[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
         """Return the pairs ready for the model; see `Processor`."""
         ready, missing = self._process(list(pairs), cache=cache, progress=progress)
         warn_of(missing)
+        _warn_of_absent(Counter(self._absent(ready)), len(ready))
         return ready
+
+    def _absent(self, pairs: Iterable[Pair]) -> Iterator[str]:
+        """What the model's own node types read and the posts do not have, once for every post."""
+        for pair in pairs:
+            yield from (what for what in self.model.builder.missing(pair) if what not in IMAGE_EVIDENCE)
 
     def _process(
         self, pairs: list[Pair], *, cache: Path | None = None, progress: bool = False
     ) -> tuple[list[Pair], list[str]]:
         device = next(self.model.parameters()).device
         return self.processor.process(pairs, builder=self.model.builder, device=device, cache=cache, progress=progress)
+
+
+def _warn_of_absent(absent: Counter[str], total: int) -> None:
+    for what, count in absent.items():
+        warnings.warn(f"{count} of {total} posts have no {what}, which the model reads", stacklevel=3)

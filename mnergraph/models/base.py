@@ -158,6 +158,14 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return self.decode_entities(self.forward_examples(pairs)) if pairs else []
 
     @torch.inference_mode()
+    def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
+        """Return of every pair its entities and what further heads predict, see `decode_heads`; as `predict` does."""
+        if not pairs:
+            return []
+        graph = self.forward_examples(pairs)
+        return list(zip(self.decode_entities(graph), self.decode_heads(graph), strict=True))
+
+    @torch.inference_mode()
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
         """Return the last graph of these pairs, one at least, as `predict` computes it."""
         device = next(self.parameters()).device

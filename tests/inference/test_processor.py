@@ -38,6 +38,9 @@ class EveryPair:
         self.processor_config = config
         self.seen: list[list[Pair]] = []
 
+    def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
+        return [(entities, {}) for entities in self.predict(pairs)]
+
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
         self.seen.append(list(pairs))
         return [

@@ -7,7 +7,7 @@ import hashlib
 import json
 import warnings
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 from torch_geometric.data import Dataset, HeteroData
 
 from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
-from mnergraph.data.evidence import Evidence
+from mnergraph.data.evidence import Evidence, attach_node_evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import image_path_of
 from mnergraph.features.vision.image_io import file_sha256
+from mnergraph.graph.node_types import NodeType
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
 
@@ -134,6 +135,12 @@ class PostDataset(Dataset, ABC):
         other = copy.copy(self)
         other.evidence = replace(self.evidence, stores=(*self.evidence.stores, *folders))
         other._pairs = other.evidence.attach(self._pairs)
+        return other
+
+    def with_node_evidence(self, node_types: Iterable[NodeType]) -> PostDataset:
+        """Return the same posts with what node types of your own read; see `attach_node_evidence`."""
+        other = copy.copy(self)
+        other._pairs = attach_node_evidence(self._pairs, node_types, self.raw_dir, self.folder)
         return other
 
     def with_image(self, pair: Pair) -> Pair:
