@@ -129,7 +129,7 @@ def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline)
 def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     posts = [Pair.from_text(TEXT), Pair.from_text(TEXT, image_path=tmp_path / "bad.png")]
-    with pytest.warns(UserWarning, match="1 pictures can't be read"):
+    with pytest.warns(UserWarning, match="1 images can't be read"):
         alone, bad = pipeline(posts)
     assert alone == bad
 
