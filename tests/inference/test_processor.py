@@ -231,7 +231,7 @@ def test_a_line_that_is_no_post(write: Callable[..., Path], line: str | bytes, t
         ({"box": [0, 0, 1]}, "box [0, 0, 1] is not four finite numbers; right is [x1, y1, x2, y2] in pixels"),
         ({"box": "here"}, "box 'here' is not four finite numbers; right is"),
         ({"box": [9, 0, 1, 1]}, "box [9, 0, 1, 1] is empty or has its corners swapped; right is"),
-        ({"box": [50, 0, 60, 1]}, "box [50, 0, 60, 1] lies outside the picture; right is"),
+        ({"box": [50, 0, 60, 1]}, "box [50, 0, 60, 1] lies outside the image; right is"),
         ({"box": [0, 0, 1, 1], "score": 7}, "score 7; right is a number from 0 to 1"),
         ({"label": "a", "words": "all"}, "words 'all'; right is [start, end]"),
     ],
