@@ -132,7 +132,7 @@ def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline)
 def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     posts = [Pair.from_text(TEXT), Pair.from_text(TEXT, image_path=tmp_path / "bad.png")]
-    with pytest.warns(UserWarning, match="1 pictures can't be read"):
+    with pytest.warns(UserWarning, match="1 images can't be read"):
         alone, bad = pipeline(posts)
     assert alone == bad
 
@@ -234,7 +234,7 @@ def test_a_line_that_is_no_post(write: Callable[..., Path], line: str | bytes, t
         ({"box": [0, 0, 1]}, "box [0, 0, 1] is not four finite numbers; right is [x1, y1, x2, y2] in pixels"),
         ({"box": "here"}, "box 'here' is not four finite numbers; right is"),
         ({"box": [9, 0, 1, 1]}, "box [9, 0, 1, 1] is empty or has its corners swapped; right is"),
-        ({"box": [50, 0, 60, 1]}, "box [50, 0, 60, 1] lies outside the picture; right is"),
+        ({"box": [50, 0, 60, 1]}, "box [50, 0, 60, 1] lies outside the image; right is"),
         ({"box": [0, 0, 1, 1], "score": 7}, "score 7; right is a number from 0 to 1"),
         ({"label": "a", "words": "all"}, "words 'all'; right is [start, end]"),
     ],
