@@ -50,7 +50,7 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
         (entities,) = model.predict([pair])
     seen = record.posts[0]
     return {
-        "graph": plot_graph(attention_graph(model, pair), strongest=5),
+        "graph": plot_graph(attention_graph(model, pair), top_k=5),
         "heard": plot_entity_object_attention(seen, entities),
         "picture": plot_image_attention(seen, entities),
         "heads": plot_attention_heads(seen, ("object", "guides", "token")),
