@@ -32,6 +32,8 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
     },
 )
 
+#: The commands that take classes of one's own, by ``--import``.
+EXTENSIBLE = ("train", "evaluate", "predict", "explain")
 #: With this in the environment errors and warnings are shown with where in the program they arose.
 TRACEBACK = "MNERGRAPH_TRACEBACK"
 
@@ -47,9 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
             warnings.formatwarning, warnings.showwarning = _one_line, _above_bars
         from mnergraph.cli.parser import run
 
-        if given.command in ("train", "evaluate", "predict", "explain"):
-            load_plugins(given.modules)
-        run(given.command, COMMANDS[given.command], given.options)
+        options = given.options
+        if given.command in EXTENSIBLE:
+            behind, options = _imports().parse_known_args(options)
+            load_plugins([*given.modules, *behind.modules])
+        run(given.command, COMMANDS[given.command], options)
     except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
             raise
@@ -72,12 +76,21 @@ def _options() -> argparse.ArgumentParser:
     """The parser of the command's name; what follows it is the command's own."""
     parser = _OneLine(
         prog="mnergraph",
+        parents=[_imports()],
         description="Multimodal named entity recognition on graphs.",
         epilog="\n".join(["commands:", *(f"  {name:<14}{COMMANDS.summary(name)}" for name in COMMANDS)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"mnergraph {version('mnergraph')}")
+    parser.add_argument("command", type=_command, metavar="command", help="one of those below")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the command; see mnergraph <command> --help")
+    return parser
+
+
+def _imports() -> argparse.ArgumentParser:
+    """The parser of ``--import``, which may stand before the command and among its options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--import",
         dest="modules",
@@ -86,8 +99,6 @@ def _options() -> argparse.ArgumentParser:
         metavar="MODULE",
         help="a module with models, data sets or chunkers of your own, imported before the command; repeatable",
     )
-    parser.add_argument("command", type=_command, metavar="command", help="one of those below")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the command; see mnergraph <command> --help")
     return parser
 
 

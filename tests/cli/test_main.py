@@ -124,7 +124,7 @@ def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str],
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
-    assert "reads a Hugging Face encoder, and 'random:6' are word vectors; right is an encoder by name" in told
+    assert "needs a Hugging Face encoder, and 'random:6' are word vectors; give" in told
     told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
     assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in told
     vectors.write_text("the 1 2\njordan 1\n")
@@ -224,9 +224,9 @@ def test_verify_data(call: ForwardRecord, trained: Run, capsys: pytest.CaptureFi
     for part in (
         "train: 1 orphan I- tags in 1 posts",
         "1 texts in several splits, 1 with other labels",
-        "1 pictures mislabelled: 1.jpg is PNG inside",
-        "1 pictures html: 2.jpg",
-        "1 pictures missing: 3",
+        "1 images mislabelled: 1.jpg is PNG inside",
+        "1 images html: 2.jpg",
+        "1 images missing: 3",
     ):
         assert part in printed
 

@@ -111,9 +111,10 @@ def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[s
     told = {"words": ["Ann", "left"], "extra": {"line": ["EXIT"]}}
     posts.write_text(json.dumps(told) + "\n" + json.dumps({"words": ["Bob"]}) + "\n", encoding="utf-8")
     capsys.readouterr()
-    with pytest.warns(UserWarning, match="1 of 2 posts have no lines of text, which the model reads"):
-        run("predict", "--model", "run/model", "--posts", posts)
-    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    run("predict", "--model", "run/model", "--posts", posts)
+    printed = capsys.readouterr()
+    assert "warning: 1 of 2 posts have no lines of text, which the model reads" in printed.err
+    first = json.loads(printed.out.splitlines()[0])
     assert first["kind"]["label"] in ("a", "b")
     run(
         "explain",
