@@ -103,7 +103,7 @@ TRAIN = ["train", "--import", "mine_lines", "--data", "PostFolder", "--root", ".
 QUIET = ["--trainer.epochs", 1, "--trainer.accelerator", "cpu", "--trainer.progress", "false"]
 
 
-@pytest.mark.filterwarnings("ignore:.*has nothing on")
+@pytest.mark.filterwarnings("ignore:.*has nothing on", "default:.*have no lines of text")
 def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*TRAIN, *QUIET, "--out", "run")
     run("evaluate", "--model", "run/model", "--data", "PostFolder", "--root", ".", "--progress", "false")

@@ -26,7 +26,7 @@ def test_names_are_those_of_the_registry(name: str) -> None:
 def test_unknown_names_are_told_with_the_nearest_one() -> None:
     with registry_names():
         resolve = typehints.resolve_class_path_by_name
-        with pytest.raises(UnknownNameError, match="there is no data set 'PostFodler'; did you mean PostFolder?"):
+        with pytest.raises(UnknownNameError, match=r"there is no data set 'PostFodler'; did you mean PostFolder\?"):
             resolve(PostDataset, "PostFodler")
 
 
