@@ -138,7 +138,7 @@ def test_the_sentences_own_state(max_length: int) -> None:
 def test_an_encoder_without_a_sentence_piece() -> None:
     encoder = backbone()
     encoder.tokenizer.start = ()
-    with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
+    with pytest.raises(ValueError, match="tiny-random has no special piece before the words, whose state"):
         TextEncoder(encoder, sentence=True)
 
 

@@ -324,7 +324,7 @@ def test_convolutions_of_all_relations(kind: type[nn.Module], posts: list) -> No
             torch.testing.assert_close(found.x[node_type], x)
     assert wanted["token"] is not None
     with pytest.raises(
-        ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; HeteroConvLayer"
+        ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; use HeteroConvLayer"
     ):
         HeteroLayer({TOKENS: conv})
 

@@ -135,7 +135,7 @@ def test_alone_is_batched(reading: str) -> None:
         rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
         alone = read_as(state([pair], schema=BOTH), reading)
         alone = stack(alone.update(**{kind: graph.x[kind][r] for kind, r in rows.items()}))
-        for name, kind in (("token", "token"), ("seen", "token"), ("seen there", "object")):
+        for name, kind in (("token", "token"), ("seen", "token"), ("seen_intermediate", "object")):
             torch.testing.assert_close(alone.x[name], found.x[name][rows[kind]], atol=1e-5, rtol=1e-5)
 
 
@@ -192,12 +192,12 @@ def test_there_and_back(posts: list[Pair], words: str | None, other: str | None)
     part = path(intermediate_size=11, activation=F.gelu, eps=0.1, words=words, other=other)
     there, back = part
     assert [layer.feed_forward.inner.out_features for layer in part] == [11, 11]
-    spoken = graph.x[words or "token"]
+    text = graph.x[words or "token"]
     # P: the other modality queries the words; then the words query P
-    reached = plain(there, graph, graph.x[other or "object"], spoken, F.gelu)
-    wanted = plain(back, graph, spoken, reached, F.gelu)
+    intermediate = plain(there, graph, graph.x[other or "object"], text, F.gelu)
+    wanted = plain(back, graph, text, intermediate, F.gelu)
     found = part(graph)
-    torch.testing.assert_close(found.x["seen there"], reached, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.x[part.intermediate_key], intermediate, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.x["seen"], wanted, atol=1e-5, rtol=1e-5)
     assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
 
