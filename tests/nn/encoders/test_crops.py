@@ -32,11 +32,11 @@ LABELS = LabelSet.from_types(["PER", "LOC"])
 
 @pytest.fixture
 def posts(tmp_path: Path) -> list[Pair]:
-    """Boxes and a told object; no box; no picture; a picture that can't be read; a picture on its side."""
+    """Boxes and an object without box; no box; no image; an unreadable image; a rotated image."""
     for seed in range(2):
         noise(seed=seed).save(tmp_path / f"{seed}.png")
     lying(noise(seed=4), tmp_path / "4.png", 6)
-    (tmp_path / "3.png").write_bytes(b"no picture")
+    (tmp_path / "3.png").write_bytes(b"no image")
     box, other = (
         DetectedObject("man", box=(3, 5, 17, 21)),
         DetectedObject("dog", box=(0, 0, 40, 30), span=(0, 1)),
@@ -80,7 +80,7 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
         make_builder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
 
 
-def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
+def test_an_unreadable_image_has_no_pixels(posts: list[Pair]) -> None:
     with pytest.warns(UserWarning, match=r"post 3: 3.png: .*; its objects have no pixels"):
         graph = BUILDER(unreadable(posts))
     assert graph["object"].has_x.tolist() == [False] * 3

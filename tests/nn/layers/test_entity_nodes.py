@@ -1,4 +1,4 @@
-"""Spans off labels, entities grown from them, words joined by them, features pooled."""
+"""Spans decoded from labels, entity nodes and edges created from them, features pooled."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_labels_that_are_no_boundary_lie_outside() -> None:
 
 
 def labelled(sentences: list[str], objects: int = 2) -> GraphState:
-    """Sentences with entities told beforehand that are not those of their labels."""
+    """Sentences whose given entities are not those of their labels."""
     posts = [
         Pair(tuple(sentence), entities=((0, len(sentence)),), objects=(DetectedObject(),) * objects)
         for sentence in sentences
@@ -78,7 +78,7 @@ def labelled(sentences: list[str], objects: int = 2) -> GraphState:
     [SENTENCES, ["B"], ["O", "OO"], *([sentence] for sentence in SENTENCES)],
     ids=lambda sentences: " ".join(sentences),
 )
-def test_grow_entities(sentences: list[str]) -> None:
+def test_entity_nodes(sentences: list[str]) -> None:
     graph = labelled(sentences)
     grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
     rows, members, counts = [], [], []
@@ -99,7 +99,7 @@ def test_grow_entities(sentences: list[str]) -> None:
     assert torch.equal(grown.x["token"], graph.x["token"])
 
 
-def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
+def test_gradients_of_entities_go_to_the_largest_word() -> None:
     graph = labelled(["OBII", "BO"])
     x = graph.x["token"].requires_grad_()
     grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph).x["entity"]
@@ -143,10 +143,10 @@ def test_pool(how: str, edges: Edges) -> None:
             values = [float(src[j, feature]) for j in senders]
             wanted[i, feature] = max(values) if how == "max" else sum(values)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
         torch.testing.assert_close(pool(src, dst, read), wanted, atol=1e-4, rtol=1e-5)
-        found[reading] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
+        found[edge_layout] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert torch.equal(dense, sparse)
 
