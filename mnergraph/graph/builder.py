@@ -14,20 +14,20 @@ from mnergraph.pair import Pair
 
 
 class GraphBuilder:
-    """Makes the graph of a pair: the nodes of every type of the schema, then the edges of its relations.
+    """Creates the graph of a pair: the nodes of every type of the schema, then the edges of its relations.
 
     Edges of fully connected relations are not stored. The pair is kept as ``data.pair``.
 
     Args:
         schema: the node types and relations.
-        node_types: what makes the nodes of each type; for ``token``, ``object``, ``image``, ``entity``,
+        node_types: the objects that create the nodes of each type; for ``token``, ``object``, ``image``, ``entity``,
             ``similar`` and ``sentence`` the defaults of `mnergraph.graph.node_types` fill in.
 
     Attributes:
-        node_types: by name, in the order in which nodes are made.
+        node_types: by name, in the order in which nodes are created.
 
     Raises:
-        ValueError: for a node type of the schema that nothing makes, or for two that make the same.
+        ValueError: for a node type of the schema without an object that creates it, or with two.
     """
 
     def __init__(self, schema: Schema, node_types: Iterable[NodeType] = ()) -> None:
@@ -39,8 +39,8 @@ class GraphBuilder:
         for name in schema.nodes:
             if name in DEFAULT_NODE_TYPES:
                 given.setdefault(name, DEFAULT_NODE_TYPES[name]())
-        made = {*given, *(name for node_type in given.values() for name in node_type.subtypes)}
-        missing = [name for name in schema.nodes if name not in made]
+        created = {*given, *(name for node_type in given.values() for name in node_type.subtypes)}
+        missing = [name for name in schema.nodes if name not in created]
         if missing:
             raise ValueError(
                 f"nothing makes the nodes of {', '.join(map(repr, missing))}: give node_types=[...] an object of your "
@@ -61,7 +61,7 @@ class GraphBuilder:
         """Return the graph of a pair.
 
         Raises:
-            ValueError: for features of another width than the node types expect, or a label that is not in the
+            ValueError: for features of another size than the node types expect, or a label that is not in the
                 label set; the message names the post.
         """
         return self.load_image_tensors(self.build(pair))
@@ -93,5 +93,5 @@ class GraphBuilder:
         return [self(pair) for pair in pairs]
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return what the node types read and the pair does not have; see `NodeType.missing`."""
+        """Return the features that the node types need and the pair lacks; see `NodeType.missing`."""
         return tuple(what for node_type in self._types for what in node_type.missing(pair))

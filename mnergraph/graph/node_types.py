@@ -1,4 +1,4 @@
-"""Node types: what makes the nodes of each type of a pair, with their features.
+"""Node types: objects that create the nodes of each type from a pair, with their features.
 
 A node type of your own is one class; it needs no change in this package::
 
@@ -43,7 +43,7 @@ CHARACTERS: EdgeType = (CHARACTER, "part_of", "token")
 LABEL_PIECES: EdgeType = (LABEL_PIECE, "part_of", "object")
 #: The label index of tokens of unlabelled pairs.
 NO_LABEL = -1
-#: What tokens are: words, or the pieces that the text encoder's tokenizer makes of them.
+#: Whether tokens are words, or the pieces of the text encoder's tokenizer.
 Unit = Literal["words", "pieces"]
 #: The object of a pair without any, where a model needs one.
 PLACEHOLDER_OBJECT = DetectedObject()
@@ -80,7 +80,7 @@ class NearestWordLookup(Protocol):
 
 
 class NodeType(ABC):
-    """Base class of node types: makes the node store of a pair.
+    """Base class of node types: creates the node store of a pair.
 
     Attributes:
         name: the node type in schemas, such as ``"object"``.
@@ -93,7 +93,7 @@ class NodeType(ABC):
 
     @property
     def subtypes(self) -> tuple[str, ...]:
-        """Names of further node types that `add_to` makes, such as the pieces of tokens."""
+        """Names of further node types that `add_to` creates, such as the pieces of tokens."""
         return ()
 
     @abstractmethod
@@ -203,7 +203,7 @@ class Tokens(NodeType):
 
     @property
     def subtypes(self) -> tuple[str, ...]:
-        """Pieces and characters, as far as they are made."""
+        """Pieces and characters, if they are created."""
         return (PIECE,) * (self.tokenizer is not None) + (CHARACTER,) * (self.characters is not None)
 
     def store(self, pair: Pair) -> dict[str, Any]:
@@ -279,9 +279,9 @@ class Objects(NodeType):
         tokenizer: turns labels into pieces; None for no label pieces.
         region_dim: features of a region vector; None leaves region vectors out.
         classes: class names that labels are counted in, in any case; None leaves ``class_id`` out.
-        add_placeholder: give a pair without objects one object without label, box and region.
+        add_placeholder: whether a pair without objects gets one object without label, box and region.
         crop_reader: reads the objects' crops; nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are
-            large, so `load` makes them when a batch is due.
+            large, so `load` reads them when a batch is due.
 
     Raises:
         ValueError: for both pixels and region vectors.
@@ -308,18 +308,18 @@ class Objects(NodeType):
 
     @property
     def subtypes(self) -> tuple[str, ...]:
-        """The labels' pieces, if they are made."""
+        """The labels' pieces, if they are created."""
         return (LABEL_PIECE,) * (self.tokenizer is not None)
 
     def prepare(self, pair: Pair) -> Pair:
-        """Return the pair, with the whole image as an object where pixels are read and nothing has a box."""
+        """Return the pair, with the whole image as an object where pixels are used and no object has a box."""
         return pair if self.crop_reader is None else self.crop_reader.boxed(pair)
 
     def store(self, pair: Pair) -> dict[str, Any]:
         """Return boxes and, where asked for, region vectors and classes; see the class.
 
         Raises:
-            ValueError: for a region vector of another width; the message names the post.
+            ValueError: for a region vector of another size; the message names the post.
         """
         objects = self._objects(pair)
         boxes = np.array([NO_BOX if item.box is None else item.box for item in objects], dtype=np.float32)
@@ -352,7 +352,7 @@ class Objects(NodeType):
         return {"pixels": pixels, "has_x": has_x}
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return ``("region features",)`` where no object has the region vector that is read."""
+        """Return ``("region features",)`` if region vectors are used and no object has one."""
         lacks = self.region_dim is not None and all(item.region is None for item in pair.objects)
         return IMAGE_EVIDENCE[1:] if lacks else ()
 
@@ -377,7 +377,7 @@ class Images(NodeType):
     """``image`` nodes: the image's features ``x`` ``[regions, image_dim]``, none for a pair without features.
 
     Args:
-        image_dim: features of a region; None makes one node without features of every image.
+        image_dim: features of a region; None for one node without features per image.
         pool: make one node of a grid, its mean.
     """
 
@@ -390,7 +390,7 @@ class Images(NodeType):
         """Return the features as they are stored; `load` converts them.
 
         Raises:
-            ValueError: for features of another width; the message names the post.
+            ValueError: for features of another size; the message names the post.
         """
         if self.image_dim is None:
             return {"num_nodes": int(pair.image_path is not None or pair.image_features is not None)}
@@ -407,7 +407,7 @@ class Images(NodeType):
         return {"x": prefetch(store_values(data, "image")["x"]).float()}
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return ``("image features",)`` where they are read and the pair has none."""
+        """Return ``("image features",)`` if they are used and the pair has none."""
         return IMAGE_EVIDENCE[:1] if self.image_dim is not None and pair.image_features is None else ()
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
@@ -477,7 +477,7 @@ class CreatedNodes(NodeType):
         return {"num_nodes": 0}
 
 
-#: Node types that a builder makes by itself where a schema names them.
+#: Node types that a builder creates by default for the names in a schema.
 DEFAULT_NODE_TYPES: dict[str, type[NodeType]] = {
     "token": Tokens,
     "object": Objects,
@@ -502,7 +502,7 @@ def add_subtokens(data: HeteroData, relation: EdgeType, pieces: Sequence[Sequenc
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """Return an array as a tensor whose memory is its own."""
+    """Return an array as a tensor that shares no memory with other arrays."""
     return torch.from_numpy(array if array.base is None else array.copy())
 
 

@@ -1,4 +1,4 @@
-"""What every model is: a schema, a stack of layers, and heads. Models assemble; forward is never overridden."""
+"""Base class of models: a schema, a stack of layers, and heads. Subclasses assemble these and override no forward."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from mnergraph.pair import Pair
 
 
 class Tagger(nn.Module, ModelHubMixin, ABC):
-    """Base of all models. A subclass's constructor passes the parts and does nothing else.
+    """Base class of all models. A subclass's constructor passes the parts to this one.
 
     Args:
         schema: the node types and relations.
-        layers: from node stores to scores, each GraphState -> GraphState.
-        heads: what is trained; the one named ``"tags"`` gives the entities.
-        encoder: the text encoder that the first layers contain.
+        layers: from node stores to scores, each `GraphState` -> `GraphState`.
+        heads: the tasks; the one named ``"tags"`` predicts the entities.
+        encoder: the text encoder that the first layers use.
         labels: the label set of the tags.
-        node_types: what makes the nodes of each type; by default `Tokens` of words and, where the schema has
+        node_types: the objects that create the nodes of each type; by default `Tokens` of words and, if the schema has
             objects, `Objects` with their labels' pieces. Node types that a layer creates (its ``creates``) are
             added.
-        nearest_words: the table that `NearestWordNodes` look words up in, if any; saved with the model.
-        reduction: whether the loss is the posts' ``mean`` or ``sum``.
+        nearest_words: the table from which `NearestWordNodes` take neighbors, if any; saved with the model.
+        reduction: whether the loss is the ``"mean"`` or the ``"sum"`` over the posts.
 
     Attributes:
-        builder: makes the graphs that the model takes.
-        metadata: what is recorded of the weights (data, scores, versions); saved with them.
-        processor_config: how the training posts got the evidence of their images; saved beside the weights.
+        builder: creates the graphs that the model takes.
+        metadata: data, scores and versions recorded in training; saved with the weights.
+        processor_config: the settings of the `Processor` of the training posts; saved with the weights.
+        init_arguments: the constructor's arguments, defaults included; saved with the weights.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls, *args, **kwargs)
-        #: What the constructor was called with, defaults included; saved with the model.
         model.init_arguments = init_arguments(cls, args, kwargs)
         return model
 
@@ -118,20 +118,20 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Return the probability of spans, be they the best ones or not; see `TaggingHead.span_probabilities`."""
+        """Return the probability of spans, whether decoded or not; see `TaggingHead.span_probabilities`."""
         return self.tagging_head.span_probabilities(graph, spans, tags)
 
     @torch.inference_mode()
     def decode_heads(self, graph: GraphState) -> list[dict[str, Any]]:
-        """Return for every post what the heads of post labels and of your own predict, by the head's name.
+        """Return the predictions of every post by head, for heads whose predictions are shown (`Head.shown`).
 
-        Those of tags and of token labels that are trained beside them (span detection) are left out.
+        Tags, and auxiliary tasks such as span detection, are not among them.
         """
         others = {head.name: head.decode(graph) for head in self._heads() if head.shown}
         return [{name: predicted[index] for name, predicted in others.items()} for index in range(graph.num_graphs)]
 
     def decode_with_gold(self, graph: GraphState) -> dict[str, list[tuple[Any, Any]]]:
-        """Return (gold, predicted) of the posts that have a gold value, for the heads of `decode_heads`."""
+        """Return pairs of gold value and prediction of the posts with a gold value, for the heads of `decode_heads`."""
         return {
             head.name: [
                 (gold, predicted)
@@ -143,18 +143,23 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         }
 
     def head_metrics(self, decoded: Iterable[Mapping[str, Sequence[tuple[Any, Any]]]]) -> dict[str, dict[str, float]]:
-        """Return the metrics by head, of what `decode_with_gold` returned for batches."""
+        """Return the metrics by head.
+
+        Args:
+            decoded: the results of `decode_with_gold`, one per batch.
+        """
         batches = list(decoded)
         metrics = {}
         for head in self._heads():
-            both = [values for batch in batches for values in batch.get(head.name, ())]
-            if both:
-                metrics[head.name] = dict(head.metrics([gold for gold, _ in both], [found for _, found in both]))
+            pairs = [pair for batch in batches for pair in batch.get(head.name, ())]
+            if pairs:
+                gold, predicted = zip(*pairs, strict=True)
+                metrics[head.name] = dict(head.metrics(list(gold), list(predicted)))
         return metrics
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        """Return the entities of these pairs, read as one batch in evaluation mode; labels are not read."""
+        """Return the entities of pairs, computed as one batch in evaluation mode; their labels are not used."""
         return self.decode_entities(self.forward_examples(pairs)) if pairs else []
 
     @torch.inference_mode()
@@ -167,7 +172,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     @torch.inference_mode()
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
-        """Return the last graph of these pairs, one at least, as `predict` computes it."""
+        """Return the last graph of pairs, at least one, as `predict` computes it."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
@@ -193,7 +198,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return [head for head in self.heads.values() if isinstance(head, Head)]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Those of the text encoder and of a picture backbone: they learn at a rate of their own."""
+        """Return the parameters of the text encoder and of an image backbone, which have their own learning rate."""
         backbones = (part.backbone for part in self.modules() if isinstance(part, PixelEncoder))
         return [weight for net in (self.encoder.model, *backbones) for weight in net.parameters()]
 
@@ -211,7 +216,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         save(self, save_directory)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
-        """The card that `save_pretrained` writes: schema, label set, data and scores."""
+        """Return the card that `save_pretrained` writes, with schema, label set, data and scores."""
         return model_card(self)
 
     @classmethod
@@ -224,16 +229,23 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Tagger:
-        """The model of a folder that `save_pretrained` wrote, or of the hub, in evaluation mode.
+        """Return the model of a folder that `save_pretrained` wrote, or of the hub, in evaluation mode.
 
         The folder names the class and its module, which is imported; on a subclass of `Tagger` it must be that one.
 
+        Args:
+            folder_or_name: a folder, or the name of a model on the hub.
+            revision: revision on the hub; by default the newest.
+            token: access token of the hub; True for the one that is stored.
+            cache_dir: folder of downloads; by default the hub's own.
+            local_files_only: whether nothing may be downloaded.
+
         Raises:
-            FileNotFoundError: when there is no such folder, here or on the hub, or it holds no model.
-            ValueError: when it holds another model.
+            FileNotFoundError: when there is no such folder, here or on the hub, or it has no model.
+            ValueError: when its model is of another class.
         """
-        how = {"revision": revision, "token": token, "cache_dir": cache_dir}
-        folder = folder_of(folder_or_name, local_files_only=local_files_only, **how)
+        download = {"revision": revision, "token": token, "cache_dir": cache_dir}
+        folder = folder_of(folder_or_name, local_files_only=local_files_only, **download)
         return load_saved(folder, cls)
 
 

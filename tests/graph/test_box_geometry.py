@@ -1,4 +1,4 @@
-"""The eleven spatial labels, against a plain reading of HamLearning, section 3.1."""
+"""The eleven spatial labels, against a direct implementation of HamLearning, section 3.1."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_overlap_needs_more_than_half() -> None:
 
 
 def test_overlap_comes_before_distance() -> None:
-    """Large boxes of a small picture overlap although their centres lie far apart."""
+    """Large boxes of a small image overlap although their centers lie far apart."""
     assert labels([0, 0, 100, 100], [20, 0, 120, 100], size=(8, 6)) == {(0, 1): "overlap", (1, 0): "overlap"}
 
 
@@ -129,7 +129,7 @@ def test_a_box_without_area() -> None:
     assert labels([5, 5, 5, 5], [20, 5, 22, 9])[0, 1] == "class1"
 
 
-def test_nobody_reaches_itself_unless_the_nodes_differ() -> None:
+def test_no_self_loops_unless_the_nodes_differ() -> None:
     box = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
     assert spatial_edges(box, box, SIZE, same=True)[0].shape == (2, 0)
     assert spatial_edges(box, box, SIZE, same=False)[0].tolist() == [[0], [0]]

@@ -1,4 +1,4 @@
-"""Flat and padded, index and mask: each pair of readings says the same."""
+"""Flat and padded, index and mask: both forms agree."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_complete_relation_joins_all_of_a_sentence() -> None:
     assert not Edges(layout(1), layout(1), torch.zeros(2, 1, dtype=torch.long)).complete
 
 
-def test_readings_are_made_once() -> None:
+def test_index_and_mask_are_computed_once() -> None:
     edges = random_edges(layout(3, 2), layout(4, 1), 0.5)
     complete = Edges(layout(3, 2), layout(4, 1))
     for name in ("mask", "has_incoming", "receivers", "index", "density", "num_possible_edges", "dense_index"):
@@ -103,7 +103,7 @@ def test_readings_are_made_once() -> None:
         assert getattr(edges.src, name) is getattr(edges.src, name), name
 
 
-def test_which_reading() -> None:
+def test_dense_or_sparse() -> None:
     edges = Edges(layout(4), layout(5), torch.tensor([[0, 1, 2, 3, 0], [0, 1, 2, 3, 4]]))
     assert edges.density == 0.25
     assert edges.is_dense(0.25)

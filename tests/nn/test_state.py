@@ -59,7 +59,7 @@ def test_update_and_emit_return_new_states() -> None:
         graph.x = {}  # type: ignore[misc]
 
 
-def test_grow() -> None:
+def test_replace_nodes() -> None:
     of, to = ("entity", "of", "token"), ("token", "in", "entity")
     schema = SCHEMA | Schema([Relation(*of, Member()), Relation(*to, Member())])
     graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
@@ -80,7 +80,7 @@ def test_grow() -> None:
         graph.replace_nodes("entity", torch.ones(3, 8), places, {of: edges[of]})
 
 
-def test_complete_relations_follow_nodes_that_grow() -> None:
+def test_complete_relations_follow_replaced_nodes() -> None:
     to, back = ("entity", "names", "object"), ("object", "shows", "entity")
     own = ("entity", "attends", "entity")
     schema = SCHEMA | Schema([Relation(*key, Complete()) for key in (to, back, own)])

@@ -19,8 +19,8 @@ class Head(nn.Module, ABC):
     its loss, evaluation its metrics, and predictions have its results under ``name``.
 
     Args:
-        name: of the task; the head named ``"tags"`` gives the model's entities.
-        weight: of the loss in the model's.
+        name: name of the task; the head named ``"tags"`` gives the model's entities.
+        weight: weight of the loss in the model's loss.
     """
 
     #: Whether predictions are part of the results of `mnergraph predict`; off for auxiliary tasks.

@@ -21,11 +21,11 @@ class PostLabelHead(Head):
     is ``pair.extra[name]``; posts without one add nothing to the loss.
 
     Args:
-        name: of the task and of the gold label in ``pair.extra``.
+        name: name of the task and of the gold label in ``pair.extra``.
         labels: the labels' names.
         hidden_size: features of a node, summed over ``in_keys``.
         in_keys: names of features in the last graph, of any node types.
-        weight: of the loss in the model's.
+        weight: weight of the loss in the model's loss.
     """
 
     def __init__(

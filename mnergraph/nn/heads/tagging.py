@@ -113,7 +113,7 @@ class TaggingHead(Head):
     Args:
         decoder: a CRF, or independent tags, over ``labels``.
         labels: the label set.
-        weight: of the loss in the model's.
+        weight: weight of the loss in the model's loss.
         unit: whether tokens are words, or pieces, of which the first of a word has the word's tag.
     """
 
@@ -210,7 +210,7 @@ class SpanDetectionHead(Head):
 
     Args:
         labels: the label set of the tags.
-        weight: of the loss in the model's.
+        weight: weight of the loss in the model's loss.
     """
 
     shown = False

@@ -1,4 +1,4 @@
-"""Additive attention by loops and in both readings; one operator along one relation."""
+"""Additive attention by loops, dense and sparse; one operator along one relation."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_against_the_equation() -> None:
     ):
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
-        for reading in ("dense", "sparse"):
-            found = attention(src, dst, edges.with_layout(reading))
+        for edge_layout in ("dense", "sparse"):
+            found = attention(src, dst, edges.with_layout(edge_layout))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -69,11 +69,11 @@ def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
     attention = additive()
     dst, src = inputs(edges)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
         grads = gradients(lambda d, s, read=read: attention(s, d, read), attention, dst, src)
-        found[reading] = [attention(src, dst, read), *grads]
-        assert all(values.isfinite().all() for values in found[reading])
+        found[edge_layout] = [attention(src, dst, read), *grads]
+        assert all(values.isfinite().all() for values in found[edge_layout])
     torch.testing.assert_close(found["dense"], found["sparse"], atol=1e-5, rtol=1e-4)
 
 
@@ -90,15 +90,15 @@ def test_it_does_look_at_the_receiver() -> None:
     assert (weights[0] - weights[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_weights_are_hooked_as_those_of_attention_are(reading: str) -> None:
-    edges = random_edges(layout(3, 4), layout(5, 2), 0.7).with_layout(reading)
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_weights_are_hooked_as_those_of_attention_are(edge_layout: str) -> None:
+    edges = random_edges(layout(3, 4), layout(5, 2), 0.7).with_layout(edge_layout)
     shapes = []
     for operator, dst in ((additive(), QUERIES), (RelationAttention(WIDTH, 1), WIDTH)):
         (weights,) = [part for part in operator.modules() if isinstance(part, tuple(RECORDED_MODULES))]
         weights.register_forward_hook(lambda module, args, out: shapes.append((args[2:4], out.shape)))
         operator(torch.randn(7, WIDTH), torch.randn(7, dst), edges)
-    assert shapes[0] == shapes[1] == ((edges, reading == "dense"), shapes[0][1])
+    assert shapes[0] == shapes[1] == ((edges, edge_layout == "dense"), shapes[0][1])
     assert not list(AdditiveWeights().parameters())
 
 

@@ -1,4 +1,4 @@
-"""Attention: its equation by loops, torch's own module, and both readings of a relation."""
+"""Attention: its equation by loops, torch's own module, dense and sparse."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_against_the_equation(maps: bool) -> None:
     ):
         dst, src = inputs(edges)
         wanted = plain(attention, dst, src, edges)
-        for reading in ("dense", "sparse"):
-            found = attention(src, dst, edges.with_layout(reading))
+        for edge_layout in ("dense", "sparse"):
+            found = attention(src, dst, edges.with_layout(edge_layout))
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -66,9 +66,9 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
     attention = RelationAttention(WIDTH, HEADS).train(training)
     dst, src = inputs(edges)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
-        found[reading] = [
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
+        found[edge_layout] = [
             attention(src, dst, read),
             *gradients(lambda d, s, read=read: attention(s, d, read), attention, dst, src),
         ]
@@ -82,30 +82,30 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
 def test_the_density_chooses(edges: Edges) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     dst, src = inputs(edges)
-    reading = "dense" if edges.density >= DENSE_ABOVE else "sparse"
-    assert torch.equal(attention(src, dst, edges), attention(src, dst, edges.with_layout(reading)))
+    edge_layout = "dense" if edges.density >= DENSE_ABOVE else "sparse"
+    assert torch.equal(attention(src, dst, edges), attention(src, dst, edges.with_layout(edge_layout)))
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_alone_is_batched(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_alone_is_batched(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     things, words = (3, 0, 2, 1), (5, 4, 1, 128)
     edges = random_edges(layout(*things), layout(*words), 0.5)
     dst, src = inputs(edges)
-    batched = attention(src, dst, edges.with_layout(reading))
+    batched = attention(src, dst, edges.with_layout(edge_layout))
     for s in range(len(words)):
         d, t = (slice(*places.ptr[s : s + 2].tolist()) for places in (edges.dst, edges.src))
         mine = edges.dst.graph_index[edges.index[1]] == s
         index = edges.index[:, mine] - torch.tensor([[t.start], [d.start]])
-        alone = Edges(layout(things[s]), layout(words[s]), index, layout=reading)
+        alone = Edges(layout(things[s]), layout(words[s]), index, layout=edge_layout)
         torch.testing.assert_close(attention(src[t], dst[d], alone), batched[d], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_a_receiver_that_hears_nobody(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_a_target_node_without_incoming_edges(edge_layout: str) -> None:
     """Zeros before the output map: what comes out is that map's bias."""
     attention = RelationAttention(WIDTH, HEADS)
-    edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), layout=reading)
+    edges = Edges(layout(2, 0), layout(2, 1), torch.tensor([[0], [0]]), layout=edge_layout)
     dst, src = inputs(edges)
     out = attention(src, dst, edges)
     torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
@@ -117,8 +117,8 @@ def test_a_receiver_that_hears_nobody(reading: str) -> None:
     assert not dst.grad.any()
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_against_torch(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_against_torch(edge_layout: str) -> None:
     """torch.nn.MultiheadAttention with the same weights."""
     torch.manual_seed(2)
     ours = RelationAttention(WIDTH, HEADS)
@@ -127,7 +127,7 @@ def test_against_torch(reading: str) -> None:
     theirs.in_proj_weight.data = torch.cat([part.weight.data for part in parts])
     theirs.in_proj_bias.data = torch.cat([part.bias.data for part in parts])
     theirs.out_proj.load_state_dict(ours.output.state_dict())
-    edges = Edges(layout(4, 2, 5), layout(3, 6, 1), layout=reading)
+    edges = Edges(layout(4, 2, 5), layout(3, 6, 1), layout=edge_layout)
     dst, src = inputs(edges)
     wanted, weights = theirs(
         edges.dst.to_dense(dst),
@@ -140,7 +140,7 @@ def test_against_torch(reading: str) -> None:
     seen = []
     ours.weights.register_forward_hook(lambda module, args, out: seen.append(out))
     ours(src, dst, edges)
-    if reading == "dense":
+    if edge_layout == "dense":
         found = seen[0].transpose(1, 2)[edges.mask.any(-1)]
         torch.testing.assert_close(found, edges.dst.to_flat(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
     else:
@@ -148,15 +148,15 @@ def test_against_torch(reading: str) -> None:
         torch.testing.assert_close(seen[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_weights_are_a_distribution(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_weights_are_a_distribution(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4, 3), layout(5, 2), 0.6)
     dst, src = inputs(edges)
     seen = []
     attention.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    attention(src, dst, edges.with_layout(reading))
-    if reading == "dense":
+    attention(src, dst, edges.with_layout(edge_layout))
+    if edge_layout == "dense":
         weights = seen[0]
         assert not weights.masked_select(~edges.mask[:, None] & edges.has_incoming[:, None, :, None]).any()
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
@@ -166,9 +166,9 @@ def test_weights_are_a_distribution(reading: str) -> None:
         torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
-    edges = Edges(layout(20), layout(30), layout=reading)
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_dropout_drops_weights_in_training_alone(edge_layout: str) -> None:
+    edges = Edges(layout(20), layout(30), layout=edge_layout)
     dst, src = inputs(edges)
     attention = RelationAttention(WIDTH, HEADS, dropout=0.5)
     without = RelationAttention(WIDTH, HEADS)
@@ -191,14 +191,14 @@ def test_dropout_drops_weights_in_training_alone(reading: str) -> None:
 def test_large_scores_stay_finite() -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4), layout(4), 0.6)
-    for reading in ("dense", "sparse"):
-        assert attention(*(1e4 * x for x in inputs(edges)), edges.with_layout(reading)).isfinite().all()
+    for edge_layout in ("dense", "sparse"):
+        assert attention(*(1e4 * x for x in inputs(edges)), edges.with_layout(edge_layout)).isfinite().all()
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_half_precision(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_half_precision(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS, value=False, output=False)
-    edges = random_edges(layout(4, 2), layout(4, 3), 0.6).with_layout(reading)
+    edges = random_edges(layout(4, 2), layout(4, 3), 0.6).with_layout(edge_layout)
     dst, src = inputs(edges)
     wanted = attention(src, dst, edges)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Spelling: convolution and LSTM over characters against plain readings, one word at a time."""
+"""Character encoders: convolution and LSTM against loops, one word at a time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
 
 
 @pytest.mark.parametrize("reader", [CharacterCNN(READS, WIDTH), CharacterLSTM(READS, WIDTH)])
-def test_a_word_is_spelled_alike_wherever_it_stands(reader: CharacterCNN | CharacterLSTM) -> None:
+def test_features_of_a_word_do_not_depend_on_its_position(reader: CharacterCNN | CharacterLSTM) -> None:
     layer = CharacterEncoder(LETTERS, reader)
     posts = [*awkward_posts(), Pair(("x" * 300, "", "Paris", "\u200b"))]
     found = layer(graph_of(posts)).x[CHARACTER_FEATURES]

@@ -16,6 +16,7 @@ from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import UMGF, Tagger
+from mnergraph.models.umgf.model import ResNetConfig
 from mnergraph.nn import ObjectEncoder, PixelEncoder
 from mnergraph.nn.encoders.visual import REGION_FEATURES
 from mnergraph.nn.state import GraphState
@@ -31,11 +32,11 @@ LABELS = LabelSet.from_types(["PER", "LOC"])
 
 @pytest.fixture
 def posts(tmp_path: Path) -> list[Pair]:
-    """Boxes and a told object; no box; no picture; a picture that can't be read; a picture on its side."""
+    """Boxes and an object without box; no box; no image; an unreadable image; a rotated image."""
     for seed in range(2):
         noise(seed=seed).save(tmp_path / f"{seed}.png")
     lying(noise(seed=4), tmp_path / "4.png", 6)
-    (tmp_path / "3.png").write_bytes(b"no picture")
+    (tmp_path / "3.png").write_bytes(b"no image")
     box, other = (
         DetectedObject("man", box=(3, 5, 17, 21)),
         DetectedObject("dog", box=(0, 0, 40, 30), span=(0, 1)),
@@ -79,7 +80,7 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
         make_builder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
 
 
-def test_an_unreadable_picture_gives_no_pixels(posts: list[Pair]) -> None:
+def test_an_unreadable_image_has_no_pixels(posts: list[Pair]) -> None:
     with pytest.warns(UserWarning, match=r"post 3: 3.png: .*; its objects have no pixels"):
         graph = BUILDER(unreadable(posts))
     assert graph["object"].has_x.tolist() == [False] * 3
@@ -153,7 +154,9 @@ def weights(tmp_path: Path) -> Path:
 def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     words = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
-    model = UMGF(words, LABELS, width=16, heads=2, layers=1, resnet="resnet18", resnet_weights=str(weights))
+    model = UMGF(
+        words, LABELS, hidden_size=16, num_heads=2, num_layers=1, resnet=ResNetConfig("resnet18", str(weights))
+    )
     (layer,) = [part for part in model.modules() if isinstance(part, PixelEncoder)]
     first = torch.load(weights, weights_only=True)
     assert torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
@@ -175,15 +178,17 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
     again = Tagger.from_pretrained(tmp_path / "saved")
     assert again.predict(posts) == model.predict(posts)
     with pytest.raises(FileNotFoundError, match=r"first.pth' is neither 'random', 'imagenet' nor a file"):
-        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights=str(weights))
+        UMGF(words, LABELS, hidden_size=16, num_heads=2, resnet=ResNetConfig("resnet18", str(weights)))
     with pytest.raises(ValueError, match="objects have pixels or region vectors"):
-        UMGF(words, LABELS, width=16, heads=2, resnet="resnet18", resnet_weights="random", region_dim=6)
+        UMGF(words, LABELS, hidden_size=16, num_heads=2, resnet=ResNetConfig("resnet18", "random"), region_dim=6)
 
 
 def test_every_parameter_learns(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     words = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
-    model = UMGF(words, LABELS, width=16, heads=2, layers=2, dropout=0.0, resnet="resnet18", resnet_weights="random")
+    model = UMGF(
+        words, LABELS, hidden_size=16, num_heads=2, num_layers=2, dropout=0.0, resnet=ResNetConfig("resnet18", "random")
+    )
     model.loss(model.train()(collate(model.builder.build_all(posts)))).backward()
     backbone = [(name, w) for name, w in model.named_parameters() if ".backbone." in name]
     assert len(backbone) == len(list(resnet18().parameters())) - 2

@@ -1,4 +1,4 @@
-"""Raw stores to node features, against plain readings: piece by piece, window by window."""
+"""Encoders against loops: piece by piece, window by window."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plain_words(encoder: TextEncoderModel, words: tuple[str, ...], pooling: str)
 
 @pytest.mark.parametrize("pooling", ["first", "mean", "sum"])
 @pytest.mark.parametrize("max_length", [512, 12])
-def test_words_against_a_plain_reading(pooling: str, max_length: int) -> None:
+def test_tokens_against_a_loop(pooling: str, max_length: int) -> None:
     """Short and long sentences mixed; with 12 pieces at once nearly all take several windows."""
     encoder, posts = backbone(max_length), awkward_posts()
     if max_length == 512:
@@ -109,7 +109,7 @@ def test_pieces_as_tokens_keep_the_special_ones(max_length: int) -> None:
 
 @pytest.mark.parametrize("max_length", [512, 6])
 def test_an_empty_row(max_length: int) -> None:
-    """A sentence without pieces changes nobody and leaves gradients finite."""
+    """A sentence without pieces changes no other and leaves gradients finite."""
     layer = TextEncoder(backbone(max_length)).eval()
     ids = torch.tensor([2, 9, 10, 3, 2, 11, 12, 13, 14, 15, 16, 3])
     found, wanted = (layer._states(ids, rows, None)[0] for rows in (layout(4, 0, 8), layout(4, 8)))
@@ -138,7 +138,7 @@ def test_the_sentences_own_state(max_length: int) -> None:
 def test_an_encoder_without_a_sentence_piece() -> None:
     encoder = backbone()
     encoder.tokenizer.start = ()
-    with pytest.raises(ValueError, match="tiny-random has no special piece before the words to stand for a"):
+    with pytest.raises(ValueError, match="tiny-random has no special piece before the words, whose state"):
         TextEncoder(encoder, sentence=True)
 
 
@@ -256,20 +256,20 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
     assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
 
 
-# --- the picture
+# --- the image
 
 
-@pytest.mark.parametrize("pictures", [(4, 0, 1, 49), (0, 0), (1,)], ids=str)
-def test_images_against_the_equation(pictures: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("images", [(4, 0, 1, 49), (0, 0), (1,)], ids=str)
+def test_images_against_the_equation(images: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    grids = [torch.randn(blocks, 5) if blocks else None for blocks in pictures]
+    grids = [torch.randn(blocks, 5) if blocks else None for blocks in images]
     posts = [Pair(("paris",), image_features=grid) for grid in grids]
     schema = Schema(nodes=["image"])
     graph = GraphState.from_batch(collate(make_builder(schema, image_dim=5).build_all(posts)), schema)
     layer = ImageEncoder(3, 5)
     again = ImageEncoder(3, 5, out_key="querying image")
     found = again(layer(graph)).x
-    assert graph.layouts["image"].counts.tolist() == list(pictures)
+    assert graph.layouts["image"].counts.tolist() == list(images)
     for name, part in (("image", layer), ("querying image", again)):
         rows = [part.linear.weight @ block + part.linear.bias for grid in grids if grid is not None for block in grid]
         wanted = torch.stack(rows) if rows else torch.zeros(0, 3)

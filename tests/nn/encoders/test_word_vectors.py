@@ -61,7 +61,7 @@ def test_the_wrong_encoder() -> None:
     backbone: TextEncoderModel = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     with pytest.raises(ValueError, match="this model needs word vectors, and 'tiny-random' is another text encoder"):
         BiLSTMCRF(backbone, LABELS)
-    with pytest.raises(ValueError, match="reads a Hugging Face encoder, and 'random:6' are word vectors"):
+    with pytest.raises(ValueError, match="needs a Hugging Face encoder, and 'random:6' are word vectors"):
         BERTCRF(vectors(), LABELS)
     assert GVATT(vectors(), LABELS, image_dim=5).encoder.name == "random:6"
     assert GVATT(backbone, LABELS, image_dim=5).encoder.name == "tiny-random"

@@ -1,4 +1,4 @@
-"""One label per post: against a softmax by hand, alone against batched, with posts that lack what it reads."""
+"""One label per post: against a softmax by hand, alone and batched, with posts without the nodes it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans off labels, entities grown from them, words joined by them, features pooled."""
+"""Spans decoded from labels, entity nodes and edges created from them, features pooled."""
 
 from __future__ import annotations
 
@@ -38,12 +38,17 @@ def of(sentences: list[str], labels: str) -> Tensor:
     return torch.tensor([labels.index(label) for sentence in sentences for label in sentence])
 
 
+def typed(sentence: str) -> list[str]:
+    """Tags of one entity type for B, I and O."""
+    return [label if label == "O" else f"{label}-PER" for label in sentence]
+
+
 @given(st.lists(st.text("BIO", min_size=1, max_size=9), min_size=1, max_size=5), st.permutations("BIO"))
 @settings(max_examples=200, deadline=None)
 def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -> None:
     words = layout(*map(len, sentences))
     word, span, places = SpanDecoder(order)(of(sentences, "".join(order)), words)
-    found = [tags_to_spans(list(sentence)) for sentence in sentences]
+    found = [tags_to_spans(typed(sentence)) for sentence in sentences]
     assert places.counts.tolist() == [len(some) for some in found]
     assert places.num_nodes == sum(map(len, found))
     wanted, number = [], 0
@@ -60,7 +65,7 @@ def test_labels_that_are_no_boundary_lie_outside() -> None:
 
 
 def labelled(sentences: list[str], objects: int = 2) -> GraphState:
-    """Sentences with entities told beforehand that are not those of their labels."""
+    """Sentences whose given entities are not those of their labels."""
     posts = [
         Pair(tuple(sentence), entities=((0, len(sentence)),), objects=(DetectedObject(),) * objects)
         for sentence in sentences
@@ -73,12 +78,12 @@ def labelled(sentences: list[str], objects: int = 2) -> GraphState:
     [SENTENCES, ["B"], ["O", "OO"], *([sentence] for sentence in SENTENCES)],
     ids=lambda sentences: " ".join(sentences),
 )
-def test_grow_entities(sentences: list[str]) -> None:
+def test_entity_nodes(sentences: list[str]) -> None:
     graph = labelled(sentences)
     grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
     rows, members, counts = [], [], []
     for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
-        some = tags_to_spans(list(sentence))
+        some = tags_to_spans(typed(sentence))
         counts.append(len(some))
         for one in some:
             inside = range(start + one.start, start + one.end)
@@ -94,7 +99,7 @@ def test_grow_entities(sentences: list[str]) -> None:
     assert torch.equal(grown.x["token"], graph.x["token"])
 
 
-def test_gradients_of_grown_entities_go_to_the_largest_word() -> None:
+def test_gradients_of_entities_go_to_the_largest_word() -> None:
     graph = labelled(["OBII", "BO"])
     x = graph.x["token"].requires_grad_()
     grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph).x["entity"]
@@ -138,10 +143,10 @@ def test_pool(how: str, edges: Edges) -> None:
             values = [float(src[j, feature]) for j in senders]
             wanted[i, feature] = max(values) if how == "max" else sum(values)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
         torch.testing.assert_close(pool(src, dst, read), wanted, atol=1e-4, rtol=1e-5)
-        found[reading] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
+        found[edge_layout] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert torch.equal(dense, sparse)
 

@@ -1,4 +1,4 @@
-"""Gates against their equations, the gated sum by loops and in both readings."""
+"""Gates against their equations, the gated sum by loops, dense and sparse."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_gated_sum_against_the_equation(bias: bool) -> None:
         for j in senders:
             score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
             wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]
-    for reading in ("dense", "sparse"):
-        torch.testing.assert_close(gated(src, dst, edges.with_layout(reading)), wanted, atol=1e-5, rtol=1e-5)
+    for edge_layout in ("dense", "sparse"):
+        torch.testing.assert_close(gated(src, dst, edges.with_layout(edge_layout)), wanted, atol=1e-5, rtol=1e-5)
     heard = edges.dst.to_flat(edges.has_incoming)
     assert not gated(src, dst, edges)[~heard].any()
     assert not heard.all()
@@ -51,9 +51,9 @@ def test_gated_sum_dense_is_sparse(edges: Edges, training: bool) -> None:
     gated = GatedSum(WIDTH, bias=True).train(training)
     dst, src = inputs(edges)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
-        found[reading] = [
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
+        found[edge_layout] = [
             gated(src, dst, read),
             *gradients(lambda d, s, read=read: gated(s, d, read), gated, dst, src),
         ]
@@ -96,7 +96,7 @@ def test_gates_against_their_equations(kind: type[Gate], bias: bool) -> None:
 
 
 @torch.no_grad()
-def test_a_highway_of_one_reading_is_that_reading() -> None:
+def test_a_mix_of_equal_features_is_the_feature() -> None:
     x = torch.randn(5, WIDTH)
     torch.testing.assert_close(GatedMix(WIDTH)(x, x), x)
 

@@ -1,4 +1,4 @@
-"""Residuals and layers: equations by loops, both readings, and PyG's own convolutions as operators."""
+"""Residuals and layers: equations by loops, dense and sparse, and PyG's own convolutions as operators."""
 
 from __future__ import annotations
 
@@ -157,9 +157,9 @@ def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list
         layer_of("mean", lambda: AddNorm(WIDTH)),
     ).train(training)
     graph, results = state(posts), []
-    for reading in ("dense", "sparse"):
+    for edge_layout in ("dense", "sparse"):
         stack.zero_grad()
-        found = stack(read_as(graph, reading))
+        found = stack(read_as(graph, edge_layout))
         (found.x["token"].sin().sum() + found.x["object"].sin().sum()).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in stack.parameters())
         results.append([found.x["token"], found.x["object"], *(p.grad.clone() for p in stack.parameters())])
@@ -168,15 +168,15 @@ def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_relational_layer_alone_is_batched(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_relational_layer_alone_is_batched(edge_layout: str) -> None:
     torch.manual_seed(0)
     layer, posts = layer_of("sum", lambda: AddNorm(WIDTH)).eval(), awkward_posts()
-    graph = read_as(state(posts), reading)
+    graph = read_as(state(posts), edge_layout)
     found = layer(graph)
     for s, pair in enumerate(posts):
         rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
-        alone = read_as(state([pair]), reading).update(**{kind: graph.x[kind][r] for kind, r in rows.items()})
+        alone = read_as(state([pair]), edge_layout).update(**{kind: graph.x[kind][r] for kind, r in rows.items()})
         for kind, x in layer(alone).x.items():
             torch.testing.assert_close(x, found.x[kind][rows[kind]], atol=1e-5, rtol=1e-5)
 
@@ -217,7 +217,7 @@ def test_sage_and_gcn_against_their_equations() -> None:
     torch.testing.assert_close(layer(graph).x["token"], torch.stack(wanted), atol=1e-5, rtol=1e-5)
 
 
-def test_rgcn_gets_the_kinds_of_edges() -> None:
+def test_rgcn_gets_edge_types() -> None:
     torch.manual_seed(0)
     graph = state(awkward_posts())
     layer = HeteroLayer({AROUND: RGCNConv(WIDTH, 5, len(SPATIAL_LABELS), aggr="add")})
@@ -324,7 +324,7 @@ def test_convolutions_of_all_relations(kind: type[nn.Module], posts: list) -> No
             torch.testing.assert_close(found.x[node_type], x)
     assert wanted["token"] is not None
     with pytest.raises(
-        ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; HeteroConvLayer"
+        ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; use HeteroConvLayer"
     ):
         HeteroLayer({TOKENS: conv})
 

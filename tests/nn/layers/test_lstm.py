@@ -1,4 +1,4 @@
-"""LSTMs against their equation, one node at a time, whatever stands beside a sentence in the batch."""
+"""LSTMs against their equation, one node at a time, whatever other sentences are in the batch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_against_the_equation(rows: Layout, both: bool) -> None:
         torch.testing.assert_close(last[place], wanted_last, atol=1e-5, rtol=1e-5)
 
 
-def test_an_empty_row_changes_nobody() -> None:
+def test_an_empty_row_changes_no_other() -> None:
     module, x = PackedLSTM(WIDTH, HIDDEN), torch.randn(5, WIDTH, requires_grad=True)
     with_gap, gap = module(x, layout(3, 0, 2))
     without, last = module(x, layout(3, 2))
@@ -84,7 +84,7 @@ def test_words() -> None:
     assert alone(graph).x["token"].shape == (graph.layouts["token"].num_nodes, 2 * HIDDEN)
 
 
-def test_a_sentence_asks_and_its_words_are_told() -> None:
+def test_sentence_state_and_broadcast() -> None:
     torch.manual_seed(0)
     schema = Schema([Relation("sentence", "tells", "token", Complete())])
     graph = state(awkward_posts(), width=WIDTH, schema=schema)

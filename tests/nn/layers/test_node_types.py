@@ -179,7 +179,7 @@ def test_gradients_go_back_to_the_parts() -> None:
     assert parts["object"].grad[:, 0].tolist() == [1, 2, 3, 5]
 
 
-def test_relations_that_nobody_draws_are_refused() -> None:
+def test_relations_without_edges_are_refused() -> None:
     graph = state([post(2, 3)], schema=MERGED)
     with pytest.raises(ValueError, match=r"replacing visual nodes leaves \[\('visual', 'shows', 'token'\)\]"):
         MergeNodeTypes("visual", ("image", "object"))(graph)

@@ -68,8 +68,8 @@ def test_against_the_equation(relation: EdgeType, posts: list[Pair]) -> None:
     part, graph = block(relation), state(posts, schema=BOTH)
     assert part.feed_forward.inner.out_features == 4 * WIDTH
     wanted = plain(part, graph, graph.x[relation[2]], graph.x[relation[0]])
-    for reading in ("dense", "sparse"):
-        found = part(read_as(graph, reading))
+    for edge_layout in ("dense", "sparse"):
+        found = part(read_as(graph, edge_layout))
         torch.testing.assert_close(found.x[relation[2]], wanted, atol=1e-5, rtol=1e-5)
         others = graph.x.keys() - {relation[2]}
         assert all(found.x[kind] is graph.x[kind] for kind in others)
@@ -98,7 +98,7 @@ def test_as_berts_layer() -> None:
 
 
 @torch.no_grad()
-def test_who_hears_nobody_keeps_itself() -> None:
+def test_no_incoming_edges() -> None:
     part, graph = block(BACK), state(without_objects(), schema=BOTH)
     x, feed = graph.x["token"], part.feed_forward
     middle = torch.stack([norm(part.residual.norm, row + part.attention.output.bias) for row in x])
@@ -112,10 +112,10 @@ def test_who_hears_nobody_keeps_itself() -> None:
 def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: bool, posts: list[Pair]) -> None:
     part, graph, results = make().train(training), state(posts, schema=BOTH), []
     graph = graph.update(seen=graph.x["token"])
-    for reading in ("dense", "sparse"):
+    for edge_layout in ("dense", "sparse"):
         part.zero_grad()
         x = {kind: rows.clone().requires_grad_() for kind, rows in graph.x.items()}
-        found = part(read_as(graph.update(**x), reading))
+        found = part(read_as(graph.update(**x), edge_layout))
         (found.x["token"].sin().sum() + found.x["seen"].cos().sum()).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
         written = [found.x[name] for name in ("token", "seen")]
@@ -126,16 +126,16 @@ def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: boo
         torch.testing.assert_close(dense, sparse, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_alone_is_batched(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_alone_is_batched(edge_layout: str) -> None:
     stack, posts = nn.Sequential(block(TOKENS), block(OBJECTS), path()).eval(), awkward_posts()
-    graph = read_as(state(posts, schema=BOTH), reading)
+    graph = read_as(state(posts, schema=BOTH), edge_layout)
     found = stack(graph)
     for s, pair in enumerate(posts):
         rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
-        alone = read_as(state([pair], schema=BOTH), reading)
+        alone = read_as(state([pair], schema=BOTH), edge_layout)
         alone = stack(alone.update(**{kind: graph.x[kind][r] for kind, r in rows.items()}))
-        for name, kind in (("token", "token"), ("seen", "token"), ("seen there", "object")):
+        for name, kind in (("token", "token"), ("seen", "token"), ("seen_intermediate", "object")):
             torch.testing.assert_close(alone.x[name], found.x[name][rows[kind]], atol=1e-5, rtol=1e-5)
 
 
@@ -185,19 +185,19 @@ def test_a_relation_that_is_not_there() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("posts", [SHORT, without_objects()], ids=["awkward", "bare"])
 @pytest.mark.parametrize(("words", "other"), [(None, None), ("states", None), (None, "blocks"), ("states", "blocks")])
-def test_there_and_back(posts: list[Pair], words: str | None, other: str | None) -> None:
+def test_co_attention(posts: list[Pair], words: str | None, other: str | None) -> None:
     graph = state(posts, schema=BOTH)
     tokens, objects = (graph.layouts[kind].num_nodes for kind in ("token", "object"))
     graph = graph.update(states=torch.randn(tokens, WIDTH), blocks=torch.randn(objects, WIDTH))
     part = path(intermediate_size=11, activation=F.gelu, eps=0.1, words=words, other=other)
     there, back = part
     assert [layer.feed_forward.inner.out_features for layer in part] == [11, 11]
-    spoken = graph.x[words or "token"]
+    text = graph.x[words or "token"]
     # P: the other modality queries the words; then the words query P
-    reached = plain(there, graph, graph.x[other or "object"], spoken, F.gelu)
-    wanted = plain(back, graph, spoken, reached, F.gelu)
+    intermediate = plain(there, graph, graph.x[other or "object"], text, F.gelu)
+    wanted = plain(back, graph, text, intermediate, F.gelu)
     found = part(graph)
-    torch.testing.assert_close(found.x["seen there"], reached, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.x[part.intermediate_key], intermediate, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.x["seen"], wanted, atol=1e-5, rtol=1e-5)
     assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
 
@@ -205,6 +205,6 @@ def test_there_and_back(posts: list[Pair], words: str | None, other: str | None)
 def test_a_way_back_that_leads_elsewhere() -> None:
     with pytest.raises(
         ValueError,
-        match=r"\('object', 'tells', 'token'\) is not between the node types of \('token', 'tells', 'image'\), rev",
+        match=r"\('object', 'tells', 'token'\) is not between the node types of \('token', 'tells', 'image'\)",
     ):
         CoAttention(("token", "tells", "image"), BACK, TransformerConfig(WIDTH, HEADS), out_key="seen")
