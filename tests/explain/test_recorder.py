@@ -419,8 +419,10 @@ def test_nodes_made_of_too_few() -> None:
             return graph.with_parts("token", ["object"])
 
     stack = nn.Sequential(Wrong())
-    told = "token nodes are said to be made of object, which are not as many"
-    with record_attention(stack), pytest.raises(ValueError, match=told):
+    with (
+        record_attention(stack),
+        pytest.raises(ValueError, match="token nodes are merged from object, which are not as"),
+    ):
         stack(state([post(3, 2)]))
 
 

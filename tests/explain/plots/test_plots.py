@@ -120,7 +120,7 @@ def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: 
 
 def test_legible() -> None:
     assert ellipsize("a\n b\tc") == "a b c"
-    assert ellipsize("abcdefghij", most=7) == "abcd…ij"
+    assert ellipsize("abcdefghij", max_length=7) == "abcd…ij"
     assert ellipsize("\U000f0000x") == "x"
     assert ellipsize("שלום $5 _") == "שלום $5 _"
     assert "▯" in ellipsize("\U00013000"), "hieroglyphs are in no font of ours"

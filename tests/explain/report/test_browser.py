@@ -159,6 +159,34 @@ def test_an_object_lights_the_words_that_attend_to_it(browse: Callable[..., Brow
     assert page.all(".chip.on")[0].text == "cap"
 
 
+def test_nodes_of_a_type_of_ones_own(browse: Callable[..., Browsed]) -> None:
+    """Two hashtags; in layer 7 alone "Ann" attends to the first, all other words to the second."""
+    from selenium.webdriver import Keys
+
+    rows = bytes([255, 0, 0, 255, 0, 255])
+    part = {"layer": "7", "relation": "topics", "what": "attention", "sender": "hashtag", "heads": 1, "count": 2}
+    post = ann(nodes=[["hashtag", ["#oakland", HOSTILE[0]]], ["scene", []]])
+    post["parts"].append({**part, "most": 0.8, "data": base64.b64encode(rows).decode()})
+    page = browse(post)
+    assert [title.text for title in page.all(".node-type")] == ["HASHTAG"], "no title of a list without nodes"
+    assert [chip.text for chip in page.all(".chip")] == ["hat", "cap", "#oakland", HOSTILE[0]]
+    page.point(".predicted .word")
+    assert page.values() == ["0.750", "0.250", "0.800", "0.000"]
+    assert page.summary() == (
+        f"“\u2068Ann\u2069” attends to hat 0.750, cap 0.250; hashtag: #oakland 0.800, {HOSTILE[0]} 0.000"
+    )
+    page.point(".chip", 2)
+    assert page.words() == page.words("gold") == [True, False, False]
+    assert page.summary().startswith("attention to #oakland: “\u2068Ann\u2069” 0.800, ")
+    assert page.all(".chip.on")[0].text.startswith("#oakland")
+    page.all("#layer")[0].send_keys(Keys.ARROW_RIGHT)
+    assert page.all("#layer-name")[0].text == "4"
+    page.point(".predicted .word")
+    assert page.values() == ["1.000", "0.000", "", ""], "layer 4 has no attention to hashtags"
+    page.point(".chip", 3)
+    assert page.summary() == "No attention of words to the nodes shown here is recorded in this layer."
+
+
 def test_layers_and_heads(browse: Callable[..., Browsed]) -> None:
     from selenium.webdriver import ActionChains, Keys
     from selenium.webdriver.support.select import Select
