@@ -71,6 +71,18 @@ def test_a_wrong_number_of_descriptions() -> None:
         recorded(Miscounted())
 
 
+class Reserved(Hashtags):
+    """Hashtags whose description has a name that every node of a networkx graph has."""
+
+    def describe(self, data: HeteroData) -> list[dict[str, Any]]:
+        return [{**node, "type": "topic"} for node in super().describe(data)]
+
+
+def test_reserved_names() -> None:
+    with pytest.raises(ValueError, match=r"Reserved.describe returned type, which networkx graphs have for every node"):
+        attention_graph(with_hashtags(Reserved()), TAGGED)
+
+
 def test_the_graph_shows_them() -> None:
     graph = attention_graph(with_hashtags(), TAGGED)
     assert [graph.nodes[f"hashtag {index}"]["label"] for index in range(3)] == list(LABELS)
