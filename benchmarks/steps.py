@@ -13,11 +13,11 @@ from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph import Layout
 from mnergraph.models import Tagger
 
-ForwardRecord = Callable[[], None]
+Call = Callable[[], None]
 Precision = Literal["fp32", "bf16"]
 
 
-def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, ForwardRecord]:
+def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, Call]:
     """What a step of training does and what parts of it do alone.
 
     Returns:
@@ -59,9 +59,7 @@ def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision
     return calls
 
 
-def prediction_calls(
-    model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32"
-) -> dict[str, ForwardRecord]:
+def prediction_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, Call]:
     """What prediction does and what parts of it do alone.
 
     Returns:
@@ -71,7 +69,7 @@ def prediction_calls(
     device = batches[0]["token"].y.device.type
     cast = _Cast(device, precision)
 
-    def quietly(call: Callable[[Any], Any], things: Sequence[Any]) -> ForwardRecord:
+    def quietly(call: Callable[[Any], Any], things: Sequence[Any]) -> Call:
         def run() -> None:
             model.eval()
             with torch.inference_mode(), cast():
@@ -103,9 +101,7 @@ class _Cast:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.enabled)
 
 
-def _through(
-    call: Callable[[Any], None], things: Sequence[Any], optimiser: torch.optim.Optimizer | None
-) -> ForwardRecord:
+def _through(call: Callable[[Any], None], things: Sequence[Any], optimiser: torch.optim.Optimizer | None) -> Call:
     def run() -> None:
         for thing in things:
             call(thing)

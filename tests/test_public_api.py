@@ -28,7 +28,7 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     ]
     labels = mnergraph.LabelSet.from_data(pair.labels or () for pair in pairs)
     encoder = mnergraph.tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
-    model = mnergraph.MODELS["UMGF"](encoder, labels, width=16, heads=2, layers=1)
+    model = mnergraph.MODELS["UMGF"](encoder, labels, hidden_size=16, num_heads=2, num_layers=1)
     assert isinstance(model, mnergraph.Tagger)
     assert isinstance(model.schema, mnergraph.Schema)
 

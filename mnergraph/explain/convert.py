@@ -336,9 +336,7 @@ def _add_nodes(
 ) -> None:
     features = store_rows(store_values(data, node_type), data[node_type].num_nodes, node_type)
     for index, (attributes, row) in enumerate(zip(described, features, strict=True)):
-        # what describe returns must not replace the attributes that identify the node
-        names = {"type": node_type, "index": index}
-        graph.add_node(f"{node_type} {index}", **{**attributes, **names, "features": row})
+        graph.add_node(f"{node_type} {index}", type=node_type, index=index, **attributes, features=row)
 
 
 def _add_edges(

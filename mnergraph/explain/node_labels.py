@@ -11,6 +11,9 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, CreatedNodes, NodeType
 from mnergraph.models.base import Tagger
 
+#: Attributes of nodes in networkx graphs that `NodeType.describe` must not return.
+RESERVED = ("type", "index", "features", "mean_gate", "stands_for")
+
 
 def own_node_types(model: nn.Module) -> dict[str, NodeType]:
     """Return the node types of your own that a model reads: none of this package, none created by layers."""
@@ -42,7 +45,7 @@ def checked_describe(node_type: NodeType, data: HeteroData) -> list[dict[str, An
     """Return what `NodeType.describe` returns for the graph of one post.
 
     Raises:
-        ValueError: when that is not one dict per node.
+        ValueError: when that is not one dict per node, or has names that networkx graphs use for other values.
     """
     described = node_type.describe(data)
     count = data[node_type.name].num_nodes
@@ -50,5 +53,11 @@ def checked_describe(node_type: NodeType, data: HeteroData) -> list[dict[str, An
         raise ValueError(
             f"{type(node_type).__name__}.describe returned {len(described)} dicts for {count} {node_type.name!r} "
             "nodes; it must return one per node"
+        )
+    reserved = sorted({name for node in described for name in node if name in RESERVED})
+    if reserved:
+        raise ValueError(
+            f"{type(node_type).__name__}.describe returned {', '.join(reserved)}, which networkx graphs have for every "
+            "node; choose other names"
         )
     return described

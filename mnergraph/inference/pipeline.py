@@ -91,7 +91,7 @@ class NERPipeline:
             - ``word`` (also ``text``), and its place in the text: ``text[start:end]``, in characters
             - ``word_start`` and ``word_end``, its place among the words
             - ``box``, ``box_label`` and ``box_score``: the object that the entity heard most of, as its
-              detector told it, and ``box_weight``, how much (`PairRecord.heard`); None where there is none
+              detector told it, and ``box_weight``, how much (`PairRecord.attention_to`); None where there is none
 
         Raises:
             ValueError: for a text without words, a picture that is not there, an address that is not allowed,

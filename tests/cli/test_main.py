@@ -23,11 +23,11 @@ from mnergraph.models import MODELS
 TINY = ["--data", "Lookalikes", "--data.sizes", "[12,6,6]"]
 QUICK = ["--trainer.epochs", "1", "--trainer.accelerator", "cpu", "--trainer.progress", "false"]
 
-ForwardRecord = Callable[..., tuple[str, str]]
+Call = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """``call("ls")``: runs a command that must succeed; what it printed, and what it said on stderr."""
 
     def calling(*arguments: str | Path) -> tuple[str, str]:
@@ -56,7 +56,7 @@ def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 # --- train, evaluate, predict ----------------------------------------------------------------------------
 
 
-def test_train_by_a_papers_name_then_resume(call: ForwardRecord, fault: Callable[..., str], tmp_path: Path) -> None:
+def test_train_by_a_papers_name_then_resume(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
     job = [
         "train",
         *TINY,
@@ -84,7 +84,7 @@ def test_train_by_a_papers_name_then_resume(call: ForwardRecord, fault: Callable
 
 
 def test_train_by_a_config_that_the_command_line_overrides(
-    call: ForwardRecord, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
     job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
@@ -105,7 +105,7 @@ def test_train_by_a_config_that_the_command_line_overrides(
     assert saved["regions"]["size"] == 16
 
 
-def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str], tmp_path: Path) -> None:
+def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 0.1 0.2 0.3\njordan 1 2 3\n")
     job = ["train", *TINY, "--root", tmp_path / "posts", *QUICK]
@@ -132,7 +132,7 @@ def test_train_over_word_vectors(call: ForwardRecord, fault: Callable[..., str],
     assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in told
 
 
-def test_evaluate(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
+def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes"]
     options += ["--data.sizes", "[30,10,10]", "--progress", "false"]
     printed, _ = call("evaluate", *options, "--predictions", tmp_path / "tags.txt")
@@ -144,7 +144,7 @@ def test_evaluate(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
     assert call("evaluate", *options, "--split", "valid")[0] != printed
 
 
-def test_predict_a_text_with_its_picture(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
+def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Path) -> None:
     picture = next((trained.root / "raw" / "images").iterdir())
     text = "BERT-CRF met Jordan  in Paris 😀"
     printed, noise = call("predict", "--model", trained.model, "--text", text, "--image", picture)
@@ -161,7 +161,7 @@ def test_predict_a_text_with_its_picture(call: ForwardRecord, trained: Run, tmp_
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
 
 
-def test_predict_files_of_posts(call: ForwardRecord, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     raw = trained.root / "raw"
     evidence = [
         "--images",
@@ -196,7 +196,7 @@ def test_predict_files_of_posts(call: ForwardRecord, fault: Callable[..., str], 
 # --- looking at what there is ----------------------------------------------------------------------------
 
 
-def test_ls(call: ForwardRecord) -> None:
+def test_ls(call: Call) -> None:
     printed, _ = call("ls")
     for part in (
         "Models\n",
@@ -211,7 +211,7 @@ def test_ls(call: ForwardRecord) -> None:
     assert "(object, guides, token): " in call("ls", "--schemas", "true")[0]
 
 
-def test_verify_data(call: ForwardRecord, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_verify_data(call: Call, trained: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("IMGID:1\nKevin\tI-PER\n\nIMGID:2\nRome\tB-LOC\n")
     (tmp_path / "test.txt").write_text("IMGID:3\nRome\tO\n")
     (tmp_path / "images").mkdir()
@@ -343,7 +343,7 @@ def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained:
 
 @pytest.mark.parametrize("debugging", [False, True])
 def test_warnings_are_told_without_the_line_of_the_program(
-    call: ForwardRecord, monkeypatch: pytest.MonkeyPatch, debugging: bool
+    call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool
 ) -> None:
     def warned() -> None:
         """What a warning would look like."""
@@ -362,7 +362,7 @@ def test_warnings_are_told_without_the_line_of_the_program(
         assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
 
 
-def test_no_bar_runs_into_a_warning(call: ForwardRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def warned() -> None:
         """A warning in the middle of long work."""
         for _ in tqdm(range(2), "working", mininterval=0):
@@ -378,7 +378,7 @@ def test_no_bar_runs_into_a_warning(call: ForwardRecord, monkeypatch: pytest.Mon
 # --- explain ---------------------------------------------------------------------------------------------
 
 
-def test_explain_a_text_a_file_and_the_errors_of_a_split(call: ForwardRecord, trained: Run, tmp_path: Path) -> None:
+def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Run, tmp_path: Path) -> None:
     def page(*arguments: str | Path) -> dict[str, Any]:
         out = tmp_path / "page.html"
         job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]
@@ -458,7 +458,7 @@ class Last:
 
 
 def test_a_module_of_ones_own(
-    call: ForwardRecord, fault: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, fault: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)

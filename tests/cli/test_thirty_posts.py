@@ -11,7 +11,7 @@ import pytest
 
 from mnergraph.cli.main import main
 
-ForwardRecord = Callable[..., str]
+Call = Callable[..., str]
 QUICK = (
     "--trainer.epochs",
     "1",
@@ -33,7 +33,7 @@ def posts(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
+def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     """A command on these posts; what it prints."""
 
     def calling(command: str, *arguments: str | Path) -> str:
@@ -48,7 +48,7 @@ def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> ForwardRecord:
 pytestmark = pytest.mark.filterwarnings("ignore:.*lines of one id differ")
 
 
-def test_regions_and_the_objects_that_are_given(call: ForwardRecord, posts: Path, tmp_path: Path) -> None:
+def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_path: Path) -> None:
     """GEI: the map of a ResNet out of a store, and crops of objects.jsonl through another one."""
     store, of_posts = (
         tmp_path / "store",
@@ -79,7 +79,7 @@ def test_regions_and_the_objects_that_are_given(call: ForwardRecord, posts: Path
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
-def test_objects_of_a_detector(call: ForwardRecord, posts: Path, tmp_path: Path) -> None:
+def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path) -> None:
     """UMGF: boxes, labels and vectors of a Faster R-CNN; at prediction the picture is all there is."""
     bare = tmp_path / "bare"  # no objects.jsonl beside the posts, which would hold
     bare.mkdir()

@@ -1,4 +1,4 @@
-"""Posts as networkx graphs: what nodes and edges tell, and what a model weighed on them."""
+"""Posts as networkx graphs: attributes of nodes and edges, and recorded weights."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ POST = Pair(
 
 def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[int, int], dict]:
     src, name, dst = relation
-    types, places = graph.nodes(data="type"), graph.nodes(data="index")
+    types, indices = graph.nodes(data="type"), graph.nodes(data="index")
     return {
-        (places[u], places[v]): told
-        for u, v, told in graph.edges(data=True)
-        if (types[u], told["relation"], types[v]) == (src, name, dst)
+        (indices[u], indices[v]): attributes
+        for u, v, attributes in graph.edges(data=True)
+        if (types[u], attributes["relation"], types[v]) == (src, name, dst)
     }
 
 
-def test_nodes_say_what_they_are(tmp_path: Path) -> None:
+def test_attributes_of_nodes(tmp_path: Path) -> None:
     pair = replace(POST, image_path=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
     schema = GROWN
     graph = to_networkx(make_builder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
-    words = [graph.nodes[f"token {place}"] for place in range(4)]
-    assert [told["word"] for told in words] == list(pair.words)
-    assert [told["tag"] for told in words] == list(pair.labels)
-    assert [told.get("entity") for told in words] == ["PER", "PER", None, "ORG"]
-    assert [told.get("entity_score") for told in words] == [0.5, 0.5, None, 0.25]
-    first, second, third = (graph.nodes[f"object {place}"] for place in range(3))
+    words = [graph.nodes[f"token {number}"] for number in range(4)]
+    assert [attributes["word"] for attributes in words] == list(pair.words)
+    assert [attributes["tag"] for attributes in words] == list(pair.labels)
+    assert [attributes.get("entity") for attributes in words] == ["PER", "PER", None, "ORG"]
+    assert [attributes.get("entity_score") for attributes in words] == [0.5, 0.5, None, 0.25]
+    first, second, third = (graph.nodes[f"object {number}"] for number in range(3))
     assert (first["label"], first["box"], first["score"], first["span"]) == (
         "person",
         [1, 2, 11, 12],
@@ -68,13 +68,16 @@ def test_nodes_say_what_they_are(tmp_path: Path) -> None:
     assert graph.nodes["image 0"]["image_path"] == str(tmp_path / "x.jpg")
     assert graph.nodes["entity 0"]["word"] == "Ann Lee"
     assert graph.nodes["entity 1"]["span"] == [3, 4]
-    assert {told["type"] for _, told in graph.nodes(data=True)} == {"token", "object", "image", "entity"}
-    assert all(graph.nodes[f"{told['type']} {told['index']}"] is told for _, told in graph.nodes(data=True))
+    assert {attributes["type"] for _, attributes in graph.nodes(data=True)} == {"token", "object", "image", "entity"}
+    assert all(
+        graph.nodes[f"{attributes['type']} {attributes['index']}"] is attributes
+        for _, attributes in graph.nodes(data=True)
+    )
 
 
 def test_pieces_as_tokens_carry_their_word() -> None:
     graph = to_networkx(make_builder(SCHEMA, tokenizer=tiny_encoder(["ann"]).tokenizer, tokens="pieces")(POST))
-    words = [told.get("word") for _, told in graph.nodes(data=True) if told["type"] == "token"]
+    words = [attributes.get("word") for _, attributes in graph.nodes(data=True) if attributes["type"] == "token"]
     assert words[0] is words[-1] is None
     assert list(dict.fromkeys(words[1:-1])) == list(POST.words)
     assert "input_ids" in graph.nodes["piece 0"]["features"]
@@ -84,13 +87,13 @@ def test_edges_say_what_they_are() -> None:
     data = make_builder(SCHEMA)(POST)
     graph = to_networkx(data, SCHEMA)
     for relation in SCHEMA:
-        found, index = edges(graph, relation.key), relation.connect(data).edge_index
-        assert set(found) == set(map(tuple, index.t().tolist())), relation
-        assert {told["kind"] for told in found.values()} <= {type(relation.rule).__name__}
-    told = edges(graph, AROUND)[0, 1]
-    assert told["label"] == SPATIAL_LABELS[3]
-    assert told["distance"] == pytest.approx(14 / 2000**0.5)
-    assert told["angle"] == 0.0
+        result, index = edges(graph, relation.key), relation.connect(data).edge_index
+        assert set(result) == set(map(tuple, index.t().tolist())), relation
+        assert {attributes["kind"] for attributes in result.values()} <= {type(relation.rule).__name__}
+    attributes = edges(graph, AROUND)[0, 1]
+    assert attributes["label"] == SPATIAL_LABELS[3]
+    assert attributes["distance"] == pytest.approx(14 / 2000**0.5)
+    assert attributes["angle"] == 0.0
     # parallel relations stay apart
     assert set(graph["token 0"]["token 1"]) == {"attends", "near"}
 
@@ -102,32 +105,32 @@ def test_complete_relations_need_the_schema() -> None:
     assert len(edges(to_networkx(SCHEMA.materialize(data)), TOKENS)) == 16
 
 
-def test_weights_stand_on_their_edges() -> None:
+def test_weights_are_on_their_edges() -> None:
     stack, posts = everything().eval(), [pair for pair in awkward_posts() if len(pair.words) < 100]
     with record_attention(stack) as record:
         stack(state(posts, schema=GROWN))
-    for pair, seen in zip(posts, record.posts, strict=True):
-        graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=seen)
+    for pair, post_record in zip(posts, record.posts, strict=True):
+        graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=post_record)
         count = 0
-        for w in seen.weights:
-            found = edges(graph, w.relation)
-            assert len(found) == w.index.shape[1]
+        for w in post_record.weights:
+            result = edges(graph, w.relation)
+            assert len(result) == w.index.shape[1]
             for ends, heads in zip(w.index.t().tolist(), w.weights.tolist(), strict=True):
-                told = found[tuple(ends)]
+                attributes = result[tuple(ends)]
                 if w.what == "attention":
-                    assert told["attention"][w.layer] == heads
+                    assert attributes["attention"][w.layer] == heads
                 else:
-                    assert [told["mean_gate"][w.layer]] == heads
+                    assert [attributes["mean_gate"][w.layer]] == heads
                 count += 1
-        held = [told for _, _, told in graph.edges(data=True)]
+        held = [attributes for _, _, attributes in graph.edges(data=True)]
         assert count == sum(len(t.get("attention", {})) + len(t.get("mean_gate", {})) for t in held)
-        for gates in seen.gates:
-            for place, value in enumerate(gates.values.tolist()):
-                told = graph.nodes[f"{gates.node_type} {place}"].get("mean_gate", {})
-                assert told.get(gates.layer) == (value if value == value else None)
-    told = edges(to_networkx(make_builder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
-    every = [told["mean_gate"]["0"], *told["attention"]["2.0"]]
-    assert told["weight"] == pytest.approx(sum(every) / 3)
+        for gates in post_record.gates:
+            for number, value in enumerate(gates.values.tolist()):
+                attributes = graph.nodes[f"{gates.node_type} {number}"].get("mean_gate", {})
+                assert attributes.get(gates.layer) == (value if value == value else None)
+    attributes = edges(to_networkx(make_builder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
+    every = [attributes["mean_gate"]["0"], *attributes["attention"]["2.0"]]
+    assert attributes["weight"] == pytest.approx(sum(every) / 3)
 
 
 def test_nodes_that_the_model_grew() -> None:
@@ -135,12 +138,12 @@ def test_nodes_that_the_model_grew() -> None:
     with record_attention(stack) as record:
         stack(state([pair], schema=GROWN))
     graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=record.posts[0])
-    found = {node: told for node, told in graph.nodes(data=True) if told["type"] == "entity"}
-    assert [told["span"] for told in found.values()] == [[0, 2], [2, 4], [4, 6]]
-    assert found["entity 1"]["word"] == " ".join(pair.words[2:4])
+    result = {node: attributes for node, attributes in graph.nodes(data=True) if attributes["type"] == "entity"}
+    assert [attributes["span"] for attributes in result.values()] == [[0, 2], [2, 4], [4, 6]]
+    assert result["entity 1"]["word"] == " ".join(pair.words[2:4])
     assert set(edges(graph, OF)) == {(e, t) for e in range(3) for t in (2 * e, 2 * e + 1)}
     assert len(edges(graph, SHOWS)) == 4 * 3
-    assert [graph.nodes[f"visual {place}"]["stands_for"] for place in range(4)] == [
+    assert [graph.nodes[f"visual {number}"]["stands_for"] for number in range(4)] == [
         "image 0",
         "object 0",
         "object 1",
@@ -158,11 +161,11 @@ def test_what_a_model_sees(umgf: Make) -> None:
     assert model.training
     (entities,) = model.predict([pair])
     assert entities
-    predicted = {place for e in entities for place in range(e.start, e.end)}
+    predicted = {number for e in entities for number in range(e.start, e.end)}
     assert {n for n in range(5) if "entity" in graph.nodes[f"token {n}"]} == predicted
     assert [graph.nodes[f"token {n}"]["tag"] for n in range(5)] == list(pair.labels)
     for relation in model.schema:
-        assert all("weight" in told for told in edges(graph, relation.key).values())
+        assert all("weight" in attributes for attributes in edges(graph, relation.key).values())
 
 
 def test_networkx_works_on_it(umgf: Make) -> None:
@@ -177,7 +180,9 @@ def test_a_filtered_graph_runs(umgf: Make) -> None:
     """Without the node of an object the graph is that of the post without the object."""
     model, pair = umgf(), post(6, 3, seed=2, grounded=0.5)
     graph = to_networkx(model.builder(pair), model.schema)
-    pieces = [u for u, v, told in graph.edges(data=True) if v == "object 1" and told["relation"] == "part_of"]
+    pieces = [
+        u for u, v, attributes in graph.edges(data=True) if v == "object 1" and attributes["relation"] == "part_of"
+    ]
     graph.remove_nodes_from(["object 1", *pieces])
     data = from_networkx(graph)
     fewer = replace(pair, objects=(pair.objects[0], pair.objects[2]))
@@ -188,8 +193,8 @@ def test_a_filtered_graph_runs(umgf: Make) -> None:
 
 def test_all_values_are_jsons(umgf: Make) -> None:
     for pair in (POST, post(3, 1, seed=2), post(1, 0, seed=5)):
-        told = nx.node_link_data(attention_graph(umgf(), replace(pair, image_path=Path("x.jpg"))))
-        read = json.loads(json.dumps(told, allow_nan=False))
+        attributes = nx.node_link_data(attention_graph(umgf(), replace(pair, image_path=Path("x.jpg"))))
+        read = json.loads(json.dumps(attributes, allow_nan=False))
         assert nx.node_link_data(nx.node_link_graph(read)) == read
 
 
@@ -200,13 +205,13 @@ def test_what_it_refuses(umgf: Make) -> None:
         to_networkx(collate([data, data]))
     with record_attention(model) as record:
         model.predict([POST])
-    (seen,) = record.posts
+    (post_record,) = record.posts
     with pytest.raises(ValueError, match=r"the record is of the post 'Ann Lee saw Rome', not of this one"):
-        to_networkx(model.builder(post(3)), record=seen)
+        to_networkx(model.builder(post(3)), record=post_record)
     with pytest.raises(
         KeyError, match=r"layer 4 has a weight of .*'token 0'.* is no edge of the graph; give the schema"
     ):
-        to_networkx(data, record=seen)
+        to_networkx(data, record=post_record)
     data.year = 2017
     with pytest.raises(ValueError, match="not a graph that itself holds pair, year"):
         to_networkx(data)

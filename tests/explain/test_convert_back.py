@@ -39,15 +39,15 @@ def same(one: HeteroData, other: HeteroData) -> None:
 
 @st.composite
 def attributes(draw: st.DrawFn, count: int) -> dict[str, Tensor]:
-    found = {}
+    result = {}
     for name in draw(st.lists(st.sampled_from(["x", "y", "word", "edge_attr", "a b"]), unique=True, max_size=3)):
         shape = (count, *draw(st.lists(st.integers(0, 3), max_size=2)))
         values = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) * 5
         values[values > 9] = torch.nan
         values[values < -9] = torch.inf
         dtype = draw(st.sampled_from(DTYPES))
-        found[name] = (values if dtype.is_floating_point else values.nan_to_num(0, 0, 0)).to(dtype)
-    return found
+        result[name] = (values if dtype.is_floating_point else values.nan_to_num(0, 0, 0)).to(dtype)
+    return result
 
 
 @st.composite
@@ -160,17 +160,17 @@ def test_hostile_words_in_graphml(words: list[str], label: str, tmp_path_factory
     graph = to_networkx(make_builder(SCHEMA)(pair), SCHEMA)
     again = through_graphml(graph, tmp_path_factory.mktemp("graphml") / "x.graphml")
     assert from_networkx(again).pair == pair
-    for place, word in enumerate(words):
-        told = again.nodes[f"token {place}"]["word"]
-        assert len(told.replace("\r\n", "\n")) >= len(word.replace("\r\n", "\n")) - word.count("\r")
+    for number, word in enumerate(words):
+        expected = again.nodes[f"token {number}"]["word"]
+        assert len(expected.replace("\r\n", "\n")) >= len(word.replace("\r\n", "\n")) - word.count("\r")
 
 
 def test_plain_values() -> None:
-    told = {"attention": {"4": [0.25, 0.5], "5.0": [1.0]}, "mean_gate": {"6": 0.5}, "box": [1, 2], "n": 3}
+    expected = {"attention": {"4": [0.25, 0.5], "5.0": [1.0]}, "mean_gate": {"6": 0.5}, "box": [1, 2], "n": 3}
     graph = nx.MultiDiGraph(pair=None)
-    graph.add_node("a", word="a\x00b\ud800c", ok=True, **told)
-    found = graphml_safe(graph)
-    assert found.nodes["a"] == {
+    graph.add_node("a", word="a\x00b\ud800c", ok=True, **expected)
+    result = graphml_safe(graph)
+    assert result.nodes["a"] == {
         "word": "a\ufffdb\ufffdc",
         "ok": True,
         "attention 4.0": 0.25,
@@ -180,5 +180,5 @@ def test_plain_values() -> None:
         "box": "[1, 2]",
         "n": 3,
     }
-    assert found.graph == {"pair": "null"}
-    assert graph.nodes["a"]["attention"] == told["attention"], "the graph itself stays"
+    assert result.graph == {"pair": "null"}
+    assert graph.nodes["a"]["attention"] == expected["attention"], "the graph itself stays"

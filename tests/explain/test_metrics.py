@@ -1,4 +1,4 @@
-"""Does attention tell what mattered, and what does the picture change."""
+"""Faithfulness of attention and the effect of the image, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ Make = Callable[..., UMGF]
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
     model, pair = umgf(form), post(6, 4, seed=3, grounded=0.5)
-    found = faithfulness(model, pair)
-    assert [told.entity for told in found] == model.predict([pair])[0]
-    assert len(found) > 1
+    output = faithfulness(model, pair)
+    assert [result.entity for result in output] == model.predict([pair])[0]
+    assert len(output) > 1
     with record_attention(model) as record:
         model.predict([pair])
     dropped = occlusion(model, pair, what=("object",))
-    for place, told in enumerate(found):
-        span = told.entity.start, told.entity.end
-        assert told.attention == tuple(record.posts[0].attention_to(span).tolist())
-        assert told.effect == tuple(abs(effect.change[place]) for effect in dropped.effects)
+    for index, result in enumerate(output):
+        span = result.entity.start, result.entity.end
+        assert result.attention == tuple(record.posts[0].attention_to(span).tolist())
+        assert result.effect == tuple(abs(effect.change[index]) for effect in dropped.effects)
         # tau-b without ties: agreeing pairs less disagreeing ones, over all pairs
-        if len(set(told.attention)) == len(set(told.effect)) == 4:
+        if len(set(result.attention)) == len(set(result.effect)) == 4:
             pairs = [(i, j) for i in range(4) for j in range(i)]
-            agree = [(told.attention[i] - told.attention[j]) * (told.effect[i] - told.effect[j]) > 0 for i, j in pairs]
-            assert told.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
-        elif told.correlation is not None:
-            assert told.correlation == kendalltau(told.attention, told.effect).statistic
-    assert any(told.correlation is not None for told in found)
-    assert faithfulness(model, pair, relation=TO_TOKENS) == found
+            agree = [
+                (result.attention[i] - result.attention[j]) * (result.effect[i] - result.effect[j]) > 0
+                for i, j in pairs
+            ]
+            assert result.correlation == pytest.approx((2 * sum(agree) - len(pairs)) / len(pairs))
+        elif result.correlation is not None:
+            assert result.correlation == kendalltau(result.attention, result.effect).statistic
+    assert any(result.correlation is not None for result in output)
+    assert faithfulness(model, pair, relation=TO_TOKENS) == output
 
 
 def test_where_there_are_no_ranks(umgf: Make) -> None:
     model = umgf()
-    thing = DetectedObject("person")
-    for objects in ((), (thing,), (thing, thing)):
+    item = DetectedObject("person")
+    for objects in ((), (item,), (item, item)):
         pair = Pair(("Ann", "saw", "Rome"), objects=objects)
-        for told in faithfulness(model, pair):
-            assert told.correlation is None
-            assert len(told.attention) == len(told.effect) == len(objects)
+        for result in faithfulness(model, pair):
+            assert result.correlation is None
+            assert len(result.attention) == len(result.effect) == len(objects)
 
 
-def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
+def test_a_model_without_attention_to_objects(umgf: Make) -> None:
     model, pair = umgf(), post(6, 2, seed=2)
     with pytest.raises(
         ValueError, match=r"UMGF computes no weights along \('token', 'guides', 'object'\) from objects"
@@ -65,24 +68,24 @@ def test_a_model_whose_words_hear_no_object(umgf: Make) -> None:
         faithfulness(blind, pair)
 
 
-def test_what_the_picture_changes(umgf: Make) -> None:
+def test_image_ablation(umgf: Make) -> None:
     model = umgf()
     posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
-    found = image_ablation(model, posts, batch_size=5)
-    assert [change.pair for change in found] == posts
+    output = image_ablation(model, posts, batch_size=5)
+    assert [change.pair for change in output] == posts
     blind = [replace(pair, image_path=None, size=None, objects=(), caption=None, image_features=None) for pair in posts]
-    for change, seen, unseen in zip(found, model.predict(posts), model.predict(blind), strict=True):
-        with_it = {(e.start, e.end, e.type) for e in seen}
+    for change, post_record, unseen in zip(output, model.predict(posts), model.predict(blind), strict=True):
+        with_it = {(e.start, e.end, e.type) for e in post_record}
         without = {(e.start, e.end, e.type) for e in unseen}
         assert {(e.start, e.end, e.type) for e in change.gained} == with_it - without
         assert {(e.start, e.end, e.type) for e in change.lost} == without - with_it
         assert {(e.start, e.end, e.type) for e in change.kept} == with_it & without
-        scores = {(e.start, e.end, e.type): e.score for e in (*unseen, *seen)}
+        scores = {(e.start, e.end, e.type): e.score for e in (*unseen, *post_record)}
         for e in (*change.kept, *change.gained, *change.lost):
             assert e.score == pytest.approx(scores[e.start, e.end, e.type], abs=1e-5)
         if not change.pair.objects:
             assert not change.gained
             assert not change.lost
     for kind in ("kept", "gained", "lost"):
-        assert any(getattr(change, kind) for change in found), kind
+        assert any(getattr(change, kind) for change in output), kind
     assert image_ablation(model, []) == []

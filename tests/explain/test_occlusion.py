@@ -1,4 +1,4 @@
-"""Occlusion: each thing dropped by hand gives the same change."""
+"""Occlusion: each removal by hand gives the same change."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def certain(model: Tagger, pair: Pair, spans: list[Span], tags: list[str]) -> li
 @FORMS
 def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
     model, pair = umgf(form), post(6, 3, seed=2, grounded=0.5)
-    found = occlusion(model, pair, batch_size=2)
+    result = occlusion(model, pair, batch_size=2)
     (entities,), (tags,) = model.predict([pair]), model.decode_tags(model.forward_examples([pair]))
     assert len(entities) > 1
-    assert list(found.entities) == entities
+    assert list(result.entities) == entities
     spans = [Span(e.start, e.end, e.type) for e in entities]
-    changes = {effect.removed: effect.change for effect in found.effects}
+    changes = {effect.removed: effect.change for effect in result.effects}
     assert set(changes) == {*model.schema.relations, 0, 1, 2, None}
-    assert len(changes) == len(found.effects)
+    assert len(changes) == len(result.effects)
 
     others: dict = {None: Pair(pair.words)}
-    for place in range(3):
-        left = [thing for other, thing in enumerate(pair.objects) if other != place]
-        others[place] = replace(pair, objects=tuple(left))
+    for number in range(3):
+        left = [item for other, item in enumerate(pair.objects) if other != number]
+        others[number] = replace(pair, objects=tuple(left))
     for dropped, other in others.items():
         wanted = certain(model, other, spans, tags)
         now = [e.score + change for e, change in zip(entities, changes[dropped], strict=True)]
@@ -73,25 +73,25 @@ def test_what_to_drop(umgf: Make) -> None:
 @FORMS
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
 def test_awkward_posts(form: str, pair: Pair, umgf: Make) -> None:
-    found = occlusion(umgf(form), pair)
-    assert len(found.effects) == 4 + len(pair.objects) + 1
-    for effect in found.effects:
-        assert len(effect.change) == len(found.entities)
-        for entity, change in zip(found.entities, effect.change, strict=True):
+    result = occlusion(umgf(form), pair)
+    assert len(result.effects) == 4 + len(pair.objects) + 1
+    for effect in result.effects:
+        assert len(effect.change) == len(result.entities)
+        for entity, change in zip(result.entities, effect.change, strict=True):
             assert -1e-6 <= entity.score + change <= 1 + 1e-6
-    assert found.table().count("\n") == 2 + len(found.effects)
+    assert result.table().count("\n") == 2 + len(result.effects)
 
 
 def test_table(umgf: Make) -> None:
     pair = replace(post(6, 2, seed=2), words=("Ann", "saw", "Rome", "and", "Bob", "."))
-    found = occlusion(umgf(), pair)
-    lines = found.table().split("\n")
-    for entity in found.entities:
+    result = occlusion(umgf(), pair)
+    lines = result.table().split("\n")
+    for entity in result.entities:
         assert f"{' '.join(pair.words[entity.start : entity.end])} = {entity.type}" in lines[0]
-    assert lines[2] == f"| nothing | {' | '.join(f'{e.score:.3f}' for e in found.entities)} |"
+    assert lines[2] == f"| nothing | {' | '.join(f'{e.score:.3f}' for e in result.entities)} |"
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[3:]]
-    labels = [f" ({thing.label})" if thing.label else "" for thing in pair.objects]
-    objects = [f"object {place}{label}" for place, label in enumerate(labels)]
+    labels = [f" ({item.label})" if item.label else "" for item in pair.objects]
+    objects = [f"object {number}{label}" for number, label in enumerate(labels)]
     assert set(names) == {"the image", *objects, *(f"({', '.join(r)})" for r in umgf().schema.relations)}
     sizes = [max(abs(float(cell)) for cell in line.strip("| ").split(" | ")[1:]) for line in lines[3:]]
     assert sizes == sorted(sizes, reverse=True)
@@ -101,13 +101,13 @@ def test_certainty_of_what_was_found_is_its_score(umgf: Make) -> None:
     for form in ("paper", "released"):
         model = umgf(form)
         graph = model.forward_examples(awkward_posts())
-        found = model.decode_entities(graph)
-        spans = [[Span(e.start, e.end, e.type) for e in entities] for entities in found]
+        result = model.decode_entities(graph)
+        spans = [[Span(e.start, e.end, e.type) for e in entities] for entities in result]
         sure = model.span_probabilities(graph, spans, model.decode_tags(graph))
-        assert sure == [[e.score for e in entities] for entities in found]
+        assert sure == [[e.score for e in entities] for entities in result]
 
 
-def test_silence_reaches_every_layer_and_grown_relations() -> None:
+def test_removal_applies_to_every_layer_and_created_relations() -> None:
     stack, graph = everything().eval(), state(awkward_posts(), schema=GROWN)
 
     class Model(nn.Module):

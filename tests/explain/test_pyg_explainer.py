@@ -65,8 +65,8 @@ def test_scores_are_the_models(form: str, umgf: Make) -> None:
     adapter = PyGExplainerModel(model, PAIR)
     assert set(adapter.edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS}
     assert set(adapter.x_dict) == {"token", "object"}
-    found = adapter(adapter.x_dict, adapter.edge_index_dict)
-    torch.testing.assert_close(found, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
+    result = adapter(adapter.x_dict, adapter.edge_index_dict)
+    torch.testing.assert_close(result, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
 
 
 def test_a_mask_of_zeros_silences(umgf: Make) -> None:
@@ -76,12 +76,12 @@ def test_a_mask_of_zeros_silences(umgf: Make) -> None:
             masks = {key: torch.ones(of.shape[1]) for key, of in adapter.edge_index_dict.items()}
             masks[relation] = torch.zeros(index.shape[1])
             set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
-            found = adapter(adapter.x_dict, adapter.edge_index_dict)
+            result = adapter(adapter.x_dict, adapter.edge_index_dict)
             clear_masks(adapter)
             with without_relations(model, relation):
                 wanted = emissions(model, PAIR)
-            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-            assert not torch.allclose(found, emissions(model, PAIR), atol=1e-6)
+            torch.testing.assert_close(result, wanted, rtol=1e-5, atol=1e-5)
+            assert not torch.allclose(result, emissions(model, PAIR), atol=1e-6)
 
 
 def test_one_edge_masked_is_one_message_less() -> None:
@@ -91,9 +91,9 @@ def test_one_edge_masked_is_one_message_less() -> None:
     masks = {key: torch.ones(index.shape[1]) for key, index in adapter.edge_index_dict.items()}
     masks[TOKENS][0] = 0.0
     set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
-    found = adapter(adapter.x_dict, adapter.edge_index_dict)
+    result = adapter(adapter.x_dict, adapter.edge_index_dict)
     clear_masks(adapter)
-    changed = (found - emissions(model, PAIR)).abs().amax(-1) > 1e-6
+    changed = (result - emissions(model, PAIR)).abs().amax(-1) > 1e-6
     assert changed.nonzero()[:, 0].tolist() == [int(adapter.edge_index_dict[TOKENS][1, 0])]
 
 
@@ -101,14 +101,14 @@ def test_gnn_explainer(umgf: Make) -> None:
     model = umgf().train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     adapter = PyGExplainerModel(model, PAIR)
-    found = explain(adapter, node_mask_type="attributes")
-    assert set(found.available_explanations) == {"node_mask", "edge_mask"}
+    result = explain(adapter, node_mask_type="attributes")
+    assert set(result.available_explanations) == {"node_mask", "edge_mask"}
     for relation, index in adapter.edge_index_dict.items():
-        mask = found[relation].edge_mask
+        mask = result[relation].edge_mask
         assert mask.shape == (index.shape[1],)
         assert ((mask >= 0) & (mask <= 1)).all()
         assert mask.std() > 0
-    assert found["object"].node_mask.shape == (3, 16)
+    assert result["object"].node_mask.shape == (3, 16)
     # the model is as it was, weights, mode, hooks
     assert model.training
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
@@ -134,10 +134,10 @@ def test_convolutions_of_pyg() -> None:
     assert set(adapter.edge_index_dict) == {TOKENS, TO_TOKENS}
     masks = {TOKENS: torch.ones(36), TO_TOKENS: torch.zeros(18)}
     set_hetero_masks(adapter, masks, adapter.edge_index_dict, apply_sigmoid=False)
-    found = adapter(adapter.x_dict, adapter.edge_index_dict)
+    result = adapter(adapter.x_dict, adapter.edge_index_dict)
     clear_masks(adapter)
     with without_relations(model, TO_TOKENS):
-        torch.testing.assert_close(found, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(result, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
     assert explain(adapter)[TO_TOKENS].edge_mask.shape == (18,)
 
 
@@ -145,7 +145,7 @@ def test_only_what_a_mask_can_change(umgf: Make) -> None:
     adapter = PyGExplainerModel(umgf(), post(4, 0, seed=1))
     assert set(adapter.edge_index_dict) == {TOKENS}
     explain(adapter)
-    # objects hear words only in layers before the last; with one layer nobody passes it on
+    # messages from words to objects matter only in layers before the last
     torch.manual_seed(0)
     encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     shallow = UMGF(encoder, LABELS, hidden_size=16, num_heads=4, num_layers=1, region_dim=6).eval()
@@ -155,8 +155,8 @@ def test_only_what_a_mask_can_change(umgf: Make) -> None:
 def test_from_a_later_layer_on(umgf: Make) -> None:
     model = umgf()
     adapter = PyGExplainerModel(model, PAIR, begin=7)
-    found = adapter(adapter.x_dict, adapter.edge_index_dict)
-    torch.testing.assert_close(found, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
+    result = adapter(adapter.x_dict, adapter.edge_index_dict)
+    torch.testing.assert_close(result, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
     assert set(adapter.edge_index_dict) == {TOKENS, OBJECTS, TO_TOKENS}
 
 

@@ -1,4 +1,4 @@
-"""A record in memory, on disk, and what it answers."""
+"""Records: contents, saving, loading and queries."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
 
 
 def test_pairs_are_saved_without_their_vectors(umgf: Make, tmp_path: Path) -> None:
-    told = replace(post(3, 2), image_path=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
+    pair = replace(post(3, 2), image_path=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
     with record_attention(model := umgf()) as record:
-        model.predict([told])
+        model.predict([pair])
     record.save(tmp_path / "record.safetensors")
     (again,) = AttentionRecord.load(tmp_path / "record.safetensors").posts
-    assert again.pair == replace(told, labels=None)
+    assert again.pair == replace(pair, labels=None)
     assert again.pair.image_features is None
-    assert {thing.region for thing in again.pair.objects} == {None}
+    assert {item.region for item in again.pair.objects} == {None}
 
 
 def test_an_empty_record(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_it_says_what_it_holds(record: AttentionRecord) -> None:
 
 def test_weights_as_a_matrix() -> None:
     index, weights = torch.tensor([[2, 0, 1], [1, 1, 0]]), torch.tensor([[0.5, 0.1], [0.5, 0.9], [1.0, 1.0]])
-    found = EdgeWeights("0", TO_TOKENS, "attention", index, weights, (3, 2), "0")
-    assert found.matrix().tolist() == [
+    result = EdgeWeights("0", TO_TOKENS, "attention", index, weights, (3, 2), "0")
+    assert result.matrix().tolist() == [
         [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]],
         [[0.0, 1.0, 0.0], [pytest.approx(0.9), 0.0, pytest.approx(0.1)]],
     ]
@@ -94,51 +94,53 @@ def test_weights_as_a_matrix() -> None:
 
 
 def test_weights_along_a_relation(record: AttentionRecord) -> None:
-    seen = record.posts[0]
-    assert [w.layer for w in seen.select(TOKENS)] == ["1", "6"]
-    assert [w.layer for w in seen.select(TOKENS, layer="6")] == ["6"]
+    post_record = record.posts[0]
+    assert [w.layer for w in post_record.select(TOKENS)] == ["1", "6"]
+    assert [w.layer for w in post_record.select(TOKENS, layer="6")] == ["6"]
     with pytest.raises(KeyError, match=r"no weights along .*'near'.*; recorded: 0 \('object', 'attends'"):
-        seen.select(("token", "near", "token"))
+        post_record.select(("token", "near", "token"))
     with pytest.raises(KeyError, match=r"in layer 2; recorded"):
-        seen.select(TOKENS, layer="2")
+        post_record.select(TOKENS, layer="2")
 
 
-def test_what_words_hear_of_objects(record: AttentionRecord) -> None:
-    seen = record.posts[0]
-    gates, attention = seen.select(TO_TOKENS)
-    (shows,) = seen.select(SHOWS)
-    image = seen.nodes["image"]
-    # words 1 and 2 hear by gates, by attention, and by the two entities that they lie in
+def test_attention_of_words_to_objects(record: AttentionRecord) -> None:
+    post_record = record.posts[0]
+    gates, attention = post_record.select(TO_TOKENS)
+    (shows,) = post_record.select(SHOWS)
+    image = post_record.nodes["image"]
+    # words 1 and 2 have gates, attention, and the attention of the two entities that contain them
     wanted = [
         gates.matrix()[:, 1:3].mean((0, 1)),
         attention.matrix()[:, 1:3].mean((0, 1)),
         shows.matrix()[:, :2, image:].mean((0, 1)),
     ]
-    found = seen.attention_to((1, 3))
-    torch.testing.assert_close(found, torch.stack(wanted).mean(0))
-    torch.testing.assert_close(seen.attention_to((1, 3), relation=SHOWS), wanted[2])
-    torch.testing.assert_close(seen.attention_to((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
-    torch.testing.assert_close(seen.attention_to((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
-    assert seen.attention_to((0, 1), "token").shape == (7,)
+    result = post_record.attention_to((1, 3))
+    torch.testing.assert_close(result, torch.stack(wanted).mean(0))
+    torch.testing.assert_close(post_record.attention_to((1, 3), relation=SHOWS), wanted[2])
+    torch.testing.assert_close(post_record.attention_to((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
+    torch.testing.assert_close(post_record.attention_to((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
+    assert post_record.attention_to((0, 1), "token").shape == (7,)
     # the last word lies in no entity
-    assert seen.attention_to((6, 7), relation=SHOWS) is None
-    assert seen.attention_to((1, 3), relation=OBJECTS) is None
-    assert seen.attention_to((1, 3), "piece") is None
+    assert post_record.attention_to((6, 7), relation=SHOWS) is None
+    assert post_record.attention_to((1, 3), relation=OBJECTS) is None
+    assert post_record.attention_to((1, 3), "piece") is None
 
 
 def test_tokens_that_are_pieces(umgf: Make) -> None:
     with record_attention(model := umgf("released")) as record:
         model.predict([Pair(("Paris", "unheardof"), objects=post(1, 2).objects)])
-    (seen,) = record.posts
-    assert seen.word[0] == seen.word[-1] == -1
-    assert seen.nodes["token"] == len(seen.word) > 5
-    assert seen.node_rows("token", (0, 1)).tolist() == [1]
-    assert seen.node_rows("token", (1, 2)).tolist() == list(range(2, len(seen.word) - 1))
-    assert seen.attention_to((1, 2)).shape == (2,)
+    (post_record,) = record.posts
+    assert post_record.word[0] == post_record.word[-1] == -1
+    assert post_record.nodes["token"] == len(post_record.word) > 5
+    assert post_record.node_rows("token", (0, 1)).tolist() == [1]
+    assert post_record.node_rows("token", (1, 2)).tolist() == list(range(2, len(post_record.word) - 1))
+    assert post_record.attention_to((1, 2)).shape == (2,)
 
 
 def test_entities_given_with_the_post() -> None:
-    told = PairRecord(Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {})
-    assert told.spans() == [(0, 2), (2, 3)]
-    assert told.node_rows("entity", (1, 3)).tolist() == [0, 1]
-    assert told.node_rows("entity", (2, 3)).tolist() == [1]
+    pair_record = PairRecord(
+        Pair(("a", "b", "c"), entities=((0, 2), (2, 3))), torch.arange(3), {"entity": 2}, {}, (), (), {}
+    )
+    assert pair_record.spans() == [(0, 2), (2, 3)]
+    assert pair_record.node_rows("entity", (1, 3)).tolist() == [0, 1]
+    assert pair_record.node_rows("entity", (2, 3)).tolist() == [1]

@@ -1,4 +1,4 @@
-"""What is recorded: the weights by loops, read either way, alone or batched, and no hook left behind."""
+"""Recorded weights equal those computed by loops, dense or sparse, alone or batched; no hook is left."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def hooks(model: nn.Module) -> int:
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
 
 
-def rows(graph: GraphState, kind: str, place: int) -> Tensor:
+def rows(graph: GraphState, kind: str, number: int) -> Tensor:
     """The features of one post's nodes."""
-    begin, end = graph.layouts[kind].ptr[place : place + 2].tolist()
+    begin, end = graph.layouts[kind].ptr[number : number + 2].tolist()
     return graph.x[kind][begin:end]
 
 
@@ -65,10 +65,10 @@ def test_attention_by_loops(reading: str) -> None:
     graph = state(awkward_posts())
     record = recorded(HeteroLayer(operators), read_as(graph, reading))
     checked = 0
-    for place, seen in enumerate(record.posts):
-        assert [w.relation for w in seen.weights] == list(operators)
-        for w in seen.weights:
-            src, dst = rows(graph, w.relation[0], place), rows(graph, w.relation[2], place)
+    for number, post_record in enumerate(record.posts):
+        assert [w.relation for w in post_record.weights] == list(operators)
+        for w in post_record.weights:
+            src, dst = rows(graph, w.relation[0], number), rows(graph, w.relation[2], number)
             assert w.nodes == (len(src), len(dst))
             assert w.what == "attention"
             matrix = w.matrix()
@@ -80,7 +80,7 @@ def test_attention_by_loops(reading: str) -> None:
                     checked += 1
             # and there are no others than the relation's edges
             own = graph.edges[w.relation].index
-            assert w.index.shape[1] == int((graph.layouts[w.relation[2]].graph_index[own[1]] == place).sum())
+            assert w.index.shape[1] == int((graph.layouts[w.relation[2]].graph_index[own[1]] == number).sum())
     assert checked > 200
 
 
@@ -90,14 +90,14 @@ def test_gates_by_loops(reading: str) -> None:
     gates = {TO_TOKENS: GatedSum(WIDTH, bias=True), TOKENS: GatedSum(WIDTH)}
     graph = state([post(6, 3, seed=1), post(2, 0, seed=2), post(3, 1, seed=3)])
     record = recorded(HeteroLayer(gates), read_as(graph, reading))
-    for place, seen in enumerate(record.posts):
-        for w in seen.weights:
+    for number, post_record in enumerate(record.posts):
+        for w in post_record.weights:
             assert w.what == "mean gate"
             assert w.weights.shape[1] == 1
-            src, dst = rows(graph, w.relation[0], place), rows(graph, w.relation[2], place)
-            for (j, i), found in zip(w.index.t().tolist(), w.weights[:, 0], strict=True):
+            src, dst = rows(graph, w.relation[0], number), rows(graph, w.relation[2], number)
+            for (j, i), result in zip(w.index.t().tolist(), w.weights[:, 0], strict=True):
                 gate = torch.sigmoid(gates[w.relation].dst(dst[i]) + gates[w.relation].src(src[j]))
-                torch.testing.assert_close(found, gate.mean(), atol=1e-6, rtol=1e-5)
+                torch.testing.assert_close(result, gate.mean(), atol=1e-6, rtol=1e-5)
 
 
 def test_gates_of_nodes() -> None:
@@ -107,10 +107,10 @@ def test_gates_of_nodes() -> None:
     gate = VisualGate(WIDTH)
     record = recorded(FeatureModule(gate, in_keys=("object", "other"), out_key="object"), graph)
     wanted = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
-    for seen, values in zip(record.posts, wanted.split([2, 3]), strict=True):
-        (found,) = seen.gates
-        assert (found.node_type, found.layer) == ("object", "0")
-        torch.testing.assert_close(found.values, values)
+    for post_record, values in zip(record.posts, wanted.split([2, 3]), strict=True):
+        (result,) = post_record.gates
+        assert (result.node_type, result.layer) == ("object", "0")
+        torch.testing.assert_close(result.values, values)
 
 
 def alike(one: PairRecord, other: PairRecord) -> None:
@@ -133,11 +133,11 @@ def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
     stack, posts = everything().train(training), awkward_posts()
     graph = state(posts, schema=GROWN)
     dense, sparse = (recorded(stack, read_as(graph, reading)).posts for reading in ("dense", "sparse"))
-    for place, (one, other) in enumerate(zip(dense, sparse, strict=True)):
+    for number, (one, other) in enumerate(zip(dense, sparse, strict=True)):
         if not training:  # dropout changes what later layers are given
             alike(one, other)
-        mine = state([posts[place]], schema=GROWN)
-        mine = mine.update(**{kind: rows(graph, kind, place) for kind in graph.x})
+        mine = state([posts[number]], schema=GROWN)
+        mine = mine.update(**{kind: rows(graph, kind, number) for kind in graph.x})
         first = [w for w in recorded(stack, mine).posts[0].weights if w.layer in ("0", "1")]
         for w, alone in zip(one.weights, first, strict=False):
             torch.testing.assert_close(w.matrix(), alone.matrix(), atol=1e-5, rtol=1e-4)
@@ -148,21 +148,21 @@ def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
 def test_attention_sums_to_one_and_in_training_too() -> None:
     for reading in ("dense", "sparse"):
         record = recorded(everything().train(), read_as(state(awkward_posts(), schema=GROWN), reading))
-        for seen in record.posts:
-            for w in seen.weights:
+        for post_record in record.posts:
+            for w in post_record.weights:
                 assert w.weights.isfinite().all()
                 if w.what == "attention":
                     total = torch.zeros(w.nodes[1], HEADS).index_add(0, w.index[1], w.weights)
-                    heard = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
-                    torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
+                    weights_to = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
+                    torch.testing.assert_close(total[weights_to], torch.ones(int(weights_to.sum()), HEADS))
                 else:
                     assert ((w.weights > 0) & (w.weights < 1)).all()
 
 
 def test_layers_by_their_place() -> None:
     record = recorded(everything().eval(), state([post(6, 3, seed=1), post(1, 0, seed=2)], schema=GROWN))
-    seen = record.posts[0]
-    assert [(w.layer, w.relation) for w in seen.weights] == [
+    post_record = record.posts[0]
+    assert [(w.layer, w.relation) for w in post_record.weights] == [
         ("0", OBJECTS),
         ("0", TO_TOKENS),
         ("0", TO_OBJECTS),
@@ -171,12 +171,12 @@ def test_layers_by_their_place() -> None:
         ("5", SHOWS),
         ("6", TOKENS),
     ]
-    # one layer in two places
-    assert [w.module for w in seen.weights if w.relation == TOKENS] == [
+    # one layer twice in the stack
+    assert [w.module for w in post_record.weights if w.relation == TOKENS] == [
         "1.operators.0.weights",
         "6.operators.0.weights",
     ]
-    assert [(gates.layer, gates.node_type) for gates in seen.gates] == [
+    assert [(gates.layer, gates.node_type) for gates in post_record.gates] == [
         ("0", "object"),
         ("0", "token"),
         ("1", "token"),
@@ -184,21 +184,21 @@ def test_layers_by_their_place() -> None:
         ("5", "entity"),
         ("6", "token"),
     ]
-    for w in seen.weights:
+    for w in post_record.weights:
         assert isinstance(everything().get_submodule(w.module), nn.Module)
 
 
-def test_nodes_that_the_model_grows() -> None:
+def test_nodes_created_in_the_forward_pass() -> None:
     posts = [post(7, 3, seed=1), post(2, 2, seed=2), post(5, 0, seed=3, picture=False)]
     record = recorded(everything().eval(), state(posts, schema=GROWN))
     one, few, bare = record.posts
-    assert [seen.nodes["entity"] for seen in record.posts] == [3, 0, 2]
+    assert [post_record.nodes["entity"] for post_record in record.posts] == [3, 0, 2]
     assert one.spans() == [(0, 2), (2, 4), (4, 6)]
     assert (few.spans(), bare.spans()) == ([], [(0, 2), (2, 4)])
     assert set(one.dynamic_edges) == {OF, SHOWS}
     (shows,) = one.select(SHOWS)
     assert shows.nodes == (one.nodes["image"] + 3, 3)
-    # the last word lies in no entity; entities that hear nobody have no gate
+    # the last word lies in no entity; entities without incoming edges have no gate
     assert one.node_rows("entity", (6, 7)).tolist() == []
     assert one.node_rows("entity", (1, 3)).tolist() == [0, 1]
     gates = {gates.layer: gates.values for gates in bare.gates}
@@ -209,14 +209,14 @@ def test_nodes_that_the_model_grows() -> None:
 def test_an_operator_shared_by_two_relations() -> None:
     shared = RelationAttention(WIDTH, HEADS)
     stack = nn.Sequential(HeteroLayer({TOKENS: shared, OBJECTS: shared}))
-    (seen,) = recorded(stack, state([post(4, 3)])).posts
-    assert [(w.relation, w.module) for w in seen.weights] == [
+    (post_record,) = recorded(stack, state([post(4, 3)])).posts
+    assert [(w.relation, w.module) for w in post_record.weights] == [
         (TOKENS, "0.operators.0.weights"),
         (OBJECTS, "0.operators.1.weights"),
     ]
 
 
-def test_a_layer_that_weighs_twice() -> None:
+def test_a_layer_with_two_weights_of_one_relation() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -229,9 +229,9 @@ def test_a_layer_that_weighs_twice() -> None:
             return graph
 
     # the edges are those that the layer was given, for it makes no other
-    (seen,) = recorded(nn.Sequential(Twice()), state([post(4, 3)])).posts
-    assert [w.layer for w in seen.weights] == ["0", "0#2"]
-    assert not torch.allclose(seen.weights[0].weights, seen.weights[1].weights)
+    (post_record,) = recorded(nn.Sequential(Twice()), state([post(4, 3)])).posts
+    assert [w.layer for w in post_record.weights] == ["0", "0#2"]
+    assert not torch.allclose(post_record.weights[0].weights, post_record.weights[1].weights)
 
 
 def test_calls_are_kept_apart(umgf: Make) -> None:
@@ -242,8 +242,8 @@ def test_calls_are_kept_apart(umgf: Make) -> None:
         model(collate(model.builder.build_all(posts[5:6])))
         model(model.builder(posts[6]))
     assert [len(call.pairs) for call in record.calls] == [3, 2, 1, 1]
-    assert [seen.pair.id for seen in record.posts] == [pair.id for pair in posts[:7]]
-    assert [seen.word.tolist() for seen in record.posts] == [list(range(len(p.words))) for p in posts[:7]]
+    assert [post_record.pair.id for post_record in record.posts] == [pair.id for pair in posts[:7]]
+    assert [post_record.word.tolist() for post_record in record.posts] == [list(range(len(p.words))) for p in posts[:7]]
     alone = recorded(model, collate(model.builder.build_all(posts[:3])))
     for one, other in zip(record.posts[:3], alone.posts, strict=True):
         alike(one, other)
@@ -257,7 +257,7 @@ def test_layers_of_a_model(umgf: Make) -> None:
     with record_attention(model) as whole:
         model.predict([post(4, 2)])
     layers = sorted({w.layer for w in whole.posts[0].weights})
-    assert layers == [str(place) for place, part in enumerate(model.layers) if isinstance(part, HeteroLayer)]
+    assert layers == [str(number) for number, part in enumerate(model.layers) if isinstance(part, HeteroLayer)]
     # its stack alone, without the model's own call
     graph = GraphState.from_batch(model.builder(post(4, 2)), model.schema)
     with record_attention(model) as record, torch.no_grad():
@@ -269,7 +269,7 @@ def test_a_model_without_relations() -> None:
     model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     with record_attention(model) as record:
         model.predict([post(3), post(1)])
-    assert [(seen.weights, seen.gates) for seen in record.posts] == [((), ()), ((), ())]
+    assert [(post_record.weights, post_record.gates) for post_record in record.posts] == [((), ()), ((), ())]
     assert record.posts[0].nodes["token"] == 3
 
 
@@ -288,9 +288,9 @@ def test_recording_changes_nothing(form: str, training: bool, umgf: Make) -> Non
 
     wanted = step()
     with record_attention(model) as record:
-        found = step()
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
-    assert not any(w.weights.requires_grad for seen in record.posts for w in seen.weights)
+        result = step()
+    assert all(torch.equal(one, other) for one, other in zip(result, wanted, strict=True))
+    assert not any(w.weights.requires_grad for post_record in record.posts for w in post_record.weights)
 
 
 def test_nothing_is_left_behind(umgf: Make) -> None:
@@ -320,9 +320,9 @@ def test_a_call_that_raises_leaves_nothing_in_the_record(umgf: Make) -> None:
             model.predict([post(4, 2, seed=2)])
         handle.remove()
         model.predict([post(5, 2, seed=3)])
-    assert [seen.pair.id for seen in record.posts] == ["post-2", "post-3"]
-    for seen in record.posts:
-        assert len({(w.layer, w.relation) for w in seen.weights}) == len(seen.weights) == 7
+    assert [post_record.pair.id for post_record in record.posts] == ["post-2", "post-3"]
+    for post_record in record.posts:
+        assert len({(w.layer, w.relation) for w in post_record.weights}) == len(post_record.weights) == 7
     assert hooks(model) == 0
 
 
@@ -393,8 +393,8 @@ def test_gates_that_may_be_of_several_node_types() -> None:
             return graph.update(unnamed=self.gate(graph.x["token"], graph.x["token"]))
 
     stack = nn.Sequential(Both())
-    (seen,) = recorded(stack, state([post(3, 2)])).posts
-    assert seen.gates[0].node_type == "token", "no other type has three nodes"
+    (post_record,) = recorded(stack, state([post(3, 2)])).posts
+    assert post_record.gates[0].node_type == "token", "no other type has three nodes"
     with (
         record_attention(stack),
         pytest.raises(ValueError, match=r"computed 3 gates; its layer may write .*GraphState.with_features"),
@@ -403,29 +403,31 @@ def test_gates_that_may_be_of_several_node_types() -> None:
     kept = state([post(3, 3)]).with_features("unnamed", torch.zeros(3, WIDTH), nodes_of="token")
     assert recorded(stack, kept).posts[0].gates[0].node_type == "token"
     # a layer that treats several types has their modules under the types' names
-    (seen,) = recorded(
+    (post_record,) = recorded(
         HeteroLayer(
             {TOKENS: RelationAttention(WIDTH, 1), OBJECTS: RelationAttention(WIDTH, 1)},
             residual=lambda: GatedMix(WIDTH),
         ),
         state([post(3, 3)]),
     ).posts
-    assert [gates.node_type for gates in seen.gates] == ["token", "object"]
+    assert [gates.node_type for gates in post_record.gates] == ["token", "object"]
 
 
-def test_nodes_made_of_too_few() -> None:
+def test_nodes_merged_from_too_few() -> None:
     class Wrong(nn.Module):
         def forward(self, graph: GraphState) -> GraphState:
             return graph.with_parts("token", ["object"])
 
     stack = nn.Sequential(Wrong())
-    told = "token nodes are said to be made of object, which are not as many"
-    with record_attention(stack), pytest.raises(ValueError, match=told):
+    with (
+        record_attention(stack),
+        pytest.raises(ValueError, match="token nodes are merged from object, which are not as"),
+    ):
         stack(state([post(3, 2)]))
 
 
 def test_weights_of_ones_own() -> None:
-    """A subclass of AttentionWeights is recorded without a word to the recorder."""
+    """A subclass of AttentionWeights is recorded without being registered."""
 
     class Uniform(AttentionWeights):
         def forward(self, query: Tensor, key: Tensor, edges: Edges, dense: bool) -> Tensor:
@@ -433,5 +435,5 @@ def test_weights_of_ones_own() -> None:
 
     attention = RelationAttention(WIDTH, HEADS)
     attention.weights = Uniform()
-    (seen,) = recorded(HeteroLayer({TOKENS: attention}), state([post(4)])).posts
-    torch.testing.assert_close(seen.weights[0].weights, torch.full((16, HEADS), 0.25))
+    (post_record,) = recorded(HeteroLayer({TOKENS: attention}), state([post(4)])).posts
+    torch.testing.assert_close(post_record.weights[0].weights, torch.full((16, HEADS), 0.25))

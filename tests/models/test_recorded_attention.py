@@ -1,4 +1,4 @@
-"""What every model lets one see: recording, graphs and occlusion work on each, whatever its layers are."""
+"""Recording, networkx graphs and occlusion for every model of the package."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, po
     record = recorded(model, posts)
     assert len(record.posts) == len(posts)
     weighs = [part for part in model.modules() if isinstance(part, tuple(RECORDED_MODULES))]
-    found = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
-    assert {id(model.get_submodule(path)) for path in found} == {id(part) for part in weighs}
-    for seen in record.posts:
-        for w in seen.weights:
+    result = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
+    assert {id(model.get_submodule(path)) for path in result} == {id(part) for part in weighs}
+    for post_record in record.posts:
+        for w in post_record.weights:
             # [heads, receivers]
             total = w.matrix().sum(-1)
             if w.what == "attention":
-                heard = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
-                torch.testing.assert_close(total, heard.float().expand_as(total))
+                attention = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
+                torch.testing.assert_close(total, attention.float().expand_as(total))
             assert (w.weights >= 0).all()
             assert (w.weights <= 1).all()
 
@@ -82,11 +82,11 @@ def test_alone_is_batched(kind: str, build: Build, posts: list[Pair]) -> None:
 
 @every_model
 def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, found = build(kind), []
+    model, result = build(kind), []
     for dense in (True, False):
         monkeypatch.setattr(Edges, "is_dense", lambda self, above, dense=dense: dense)
-        found.append(recorded(model, posts).posts)
-    for one, other in zip(*found, strict=True):
+        result.append(recorded(model, posts).posts)
+    for one, other in zip(*result, strict=True):
         alike(one, other)
 
 
@@ -104,8 +104,8 @@ def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, e
 
     wanted = step()
     with record_attention(model):
-        found = step()
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+        result = step()
+    assert all(torch.equal(one, other) for one, other in zip(result, wanted, strict=True))
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
@@ -125,7 +125,7 @@ def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], t
         graph = attention_graph(model, post)
         json.dumps(nx.node_link_data(graph), allow_nan=False)
         nx.write_graphml(graphml_safe(graph), tmp_path / "graph.graphml")
-        weighed = [told for _, _, told in graph.edges(data=True) if "weight" in told]
+        weighed = [expected for _, _, expected in graph.edges(data=True) if "weight" in expected]
         assert bool(weighed) == bool(recorded(model, [post]).posts[0].weights)
-        found = occlusion(model, post)
-        assert len(found.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + 1
+        result = occlusion(model, post)
+        assert len(result.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + 1

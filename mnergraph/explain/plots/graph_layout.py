@@ -158,11 +158,12 @@ def _place_grid(layout: GraphLayout, names: Sequence[str], nodes: Mapping[str, M
 def _place_labels(layout: GraphLayout, names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> None:
     """Add nodes of one type as boxes as wide as their labels in centered rows, below the type's name."""
     layout.height += GAP
-    layout.captions.append((0.0, layout.height, ellipsize(nodes[names[0]]["type"])))
     texts = {name: ellipsize(_label(nodes[name])) for name in names}
     widths = [text_width(texts[name]) * _SMALL + 2 * GAP for name in names]
-    for row in _fold(names, widths, layout.width):
-        x = (layout.width - sum(width for _, width in row) + GAP) / 2
+    rows = _fold(names, widths, layout.width)
+    starts = [(layout.width - sum(width for _, width in row) + GAP) / 2 for row in rows]
+    layout.captions.append((min(starts), layout.height - GAP / 4, ellipsize(nodes[names[0]]["type"])))
+    for row, x in zip(rows, starts, strict=True):
         for name, width in row:
             layout.boxes[name] = NodeBox(x, layout.height, width - GAP, _LINE, texts[name])
             x += width

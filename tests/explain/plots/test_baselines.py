@@ -1,6 +1,6 @@
-"""Pictures beside stored ones, loosely: where ink lies, in a grid so coarse that fonts do not matter.
+"""Plots against stored baselines: their mean darkness in a grid so coarse that fonts do not matter.
 
-After a wanted change, look at the pictures, then write the grids anew by running this file.
+After an intended change, look at the plots, then renew the baselines by running this file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENTITIES = [Entity(0, 2, "PER", 0.91), Entity(4, 5, "LOC", 0.62)]
 
 
 def record() -> PairRecord:
-    """Two layers of two heads; in the first, each word hears most of the object of its number."""
+    """Two layers of two heads; in the first, each word attends most to the object of its number."""
     index = torch.cartesian_prod(torch.arange(3), torch.arange(5)).t()
     weights = torch.softmax(-(index[0] - index[1] % 3).abs()[:, None] * torch.tensor([3.0, 0.5]), 0)
     layers = tuple(
@@ -48,24 +48,24 @@ def record() -> PairRecord:
 
 
 def graph() -> nx.MultiDiGraph:
-    drawn, seen = nx.MultiDiGraph(), record()
-    for place, word in enumerate(WORDS):
-        drawn.add_node(f"token {place}", type="token", index=place, word=word)
-        for found in ENTITIES:
-            if found.start <= place < found.end:
-                drawn.nodes[f"token {place}"].update(entity=found.type, entity_score=found.score)
-    for place, thing in enumerate(seen.pair.objects):
-        drawn.add_node(f"object {place}", type="object", index=place, label=thing.label)
-    (first, _) = seen.weights
+    drawn, post_record = nx.MultiDiGraph(), record()
+    for number, word in enumerate(WORDS):
+        drawn.add_node(f"token {number}", type="token", index=number, word=word)
+        for result in ENTITIES:
+            if result.start <= number < result.end:
+                drawn.nodes[f"token {number}"].update(entity=result.type, entity_score=result.score)
+    for number, item in enumerate(post_record.pair.objects):
+        drawn.add_node(f"object {number}", type="object", index=number, label=item.label)
+    (first, _) = post_record.weights
     for (sender, receiver), heads in zip(first.index.t().tolist(), first.weights.tolist(), strict=True):
         ends = f"object {sender}", f"token {receiver}", "guides"
         drawn.add_edge(*ends, relation="guides", attention={"4": heads})
     return drawn
 
 
-PICTURES: dict[str, Callable[[], Figure]] = {
+PLOTS: dict[str, Callable[[], Figure]] = {
     "graph": lambda: plot_graph(graph(), top_k=5),
-    "heard": lambda: plot_entity_object_attention(record(), ENTITIES),
+    "entity objects": lambda: plot_entity_object_attention(record(), ENTITIES),
     "heads": lambda: plot_attention_heads(record(), GUIDES),
     "confusion": lambda: plot_type_confusion([["B-PER", "B-LOC"]] * 3, [["B-PER", "B-PER"]] * 2 + [["O", "B-LOC"]]),
 }
@@ -79,19 +79,19 @@ def ink(figure: Figure) -> np.ndarray:
     return 1 - np.asarray(small) / 255
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_looks_as_it_did(name: str) -> None:
+@pytest.mark.parametrize("name", PLOTS)
+def test_looks_like_the_baseline(name: str) -> None:
     stored = np.array(json.loads(STORED.read_text())[name]) / 100
-    assert np.corrcoef(stored.ravel(), ink(PICTURES[name]()).ravel())[0, 1] > 0.9
+    assert np.corrcoef(stored.ravel(), ink(PLOTS[name]()).ravel())[0, 1] > 0.9
 
 
-def test_the_comparison_tells_pictures_apart() -> None:
+def test_the_comparison_distinguishes_plots() -> None:
     grids = [np.array(grid).ravel() for grid in json.loads(STORED.read_text()).values()]
     between = np.corrcoef(grids) - np.eye(len(grids))
     assert between.max() < 0.9
 
 
 if __name__ == "__main__":
-    grids = {name: (100 * ink(draw())).round().astype(int).tolist() for name, draw in PICTURES.items()}
+    grids = {name: (100 * ink(draw())).round().astype(int).tolist() for name, draw in PLOTS.items()}
     lines = [f'"{name}": {json.dumps(grid, separators=(",", ":"))}' for name, grid in grids.items()]
     STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")

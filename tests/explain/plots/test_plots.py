@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, by its properties; looks were judged by eye."""
+"""Plots, tested by their elements."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pixels(figure: Figure) -> np.ndarray:
     """The figure as it is drawn: warnings of missing glyphs and of layouts are errors here."""
     file = io.BytesIO()
     figure.savefig(file, dpi=40)
-    assert not _pylab_helpers.Gcf.figs, "pyplot knows nothing of it"
+    assert not _pylab_helpers.Gcf.figs, "not registered with pyplot"
     drawn = np.asarray(Image.open(file).convert("L"))
     assert (drawn < 128).mean() > 0.002
     return drawn
@@ -105,9 +105,9 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     ids=["long", "right to left", "one word"],
 )
 def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: tuple[str, ...]) -> None:
-    things = (pair.objects * 14)[:40]
-    things = tuple(replace(thing, span=None) for thing in things)
-    model, wild = umgf(), replace(pair, words=words, labels=None, objects=things, entities=())
+    items = (pair.objects * 14)[:40]
+    items = tuple(replace(item, span=None) for item in items)
+    model, wild = umgf(), replace(pair, words=words, labels=None, objects=items, entities=())
     figure = plot_graph(attention_graph(model, wild))
     pixels(figure)
     assert len(figure.axes[0].images) == 40
@@ -120,7 +120,7 @@ def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: 
 
 def test_legible() -> None:
     assert ellipsize("a\n b\tc") == "a b c"
-    assert ellipsize("abcdefghij", most=7) == "abcd…ij"
+    assert ellipsize("abcdefghij", max_length=7) == "abcd…ij"
     assert ellipsize("\U000f0000x") == "x"
     assert ellipsize("שלום $5 _") == "שלום $5 _"
     assert "▯" in ellipsize("\U00013000"), "hieroglyphs are in no font of ours"
@@ -134,25 +134,25 @@ def test_colours_differ_in_lightness_from_white() -> None:
         assert 0.299 * red + 0.587 * green + 0.114 * blue < 170
 
 
-# --- what was heard --------------------------------------------------------------------------------------
+# --- attention -------------------------------------------------------------------------------------------
 
 
-def test_heat_map_shows_what_was_heard(umgf: Callable[[], UMGF], pair: Pair) -> None:
+def test_heat_map_shows_the_attention(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record = recorded(umgf(), pair)
     figure = plot_entity_object_attention(record, ENTITIES)
     pixels(figure)
     shown = np.asarray(figure.axes[0].images[0].get_array())
     for row, entity in zip(shown, ENTITIES, strict=True):
-        heard = record.attention_to((entity.start, entity.end))
-        assert heard is not None
-        np.testing.assert_allclose(row, heard.numpy())
+        attention = record.attention_to((entity.start, entity.end))
+        assert attention is not None
+        np.testing.assert_allclose(row, attention.numpy())
     with pytest.raises(ValueError, match="there is no entity to draw"):
         plot_entity_object_attention(record, [])
     with pytest.raises(ValueError, match="no weights are recorded between"):
         plot_entity_object_attention(recorded(umgf(), pair.without_image()), ENTITIES)
 
 
-def test_picture_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pair) -> None:
+def test_image_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record = recorded(umgf(), pair)
     figure = plot_image_attention(record, ENTITIES)
     pixels(figure)
@@ -196,8 +196,8 @@ def test_curves_of_a_resumed_run(tmp_path: Path) -> None:
 
 def test_confusion_of_types() -> None:
     gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-LOC", "O"]]
-    said = [["B-LOC", "I-LOC", "O", "B-LOC"], ["O", "B-PER"]]
-    figure = plot_type_confusion(gold, said)
+    predicted = [["B-LOC", "I-LOC", "O", "B-LOC"], ["O", "B-PER"]]
+    figure = plot_type_confusion(gold, predicted)
     pixels(figure)
     # rows are gold: LOC, PER, none
     shown = np.asarray(figure.axes[0].images[0].get_array())

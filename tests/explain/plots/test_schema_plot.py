@@ -1,4 +1,4 @@
-"""A schema as a picture: what is drawn, by its properties; looks were judged by eye."""
+"""Plots of schemas, tested by their elements."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def test_relations_side_by_side_bend_apart() -> None:
     assert len({arrow.get_connectionstyle().rad for arrow in arrows}) == 3
 
 
-def test_everything_lies_within_the_picture() -> None:
+def test_everything_is_inside_the_figure() -> None:
     """However many relations, however long the names."""
-    several = [Relation("object", f"r{place}", "token", Windowed(place)) for place in range(5)]
-    several += [Relation("token", f"b{place}", "object", Complete()) for place in range(4)]
+    several = [Relation("object", f"r{index}", "token", Windowed(index)) for index in range(5)]
+    several += [Relation("token", f"b{index}", "object", Complete()) for index in range(4)]
     long = [Relation("a very long name of a node type", "and of a relation among them", "token", Complete())]
     for relations in (several, long):
         figure = plot_schema(Schema(relations))
         _, arrows, legend = drawn(figure)
         assert len(arrows) == len(relations)
         if relations is several:
-            assert legend == ["Complete", *(f"Windowed({place})" for place in range(5))]
+            assert legend == ["Complete", *(f"Windowed({index})" for index in range(5))]
         (ax,) = figure.axes
         (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
         for text in ax.texts:
@@ -97,7 +97,7 @@ def test_everything_lies_within_the_picture() -> None:
 
 
 def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
-    many = Schema(Relation(f"type{place}", "speaks", "token", Windowed(place)) for place in range(10))
+    many = Schema(Relation(f"type{index}", "speaks", "token", Windowed(index)) for index in range(10))
     texts, arrows, legend = drawn(plot_schema(many))
     assert len(arrows) == 10
     assert not legend

@@ -1,4 +1,4 @@
-"""Crops: what lies in a box or a cell, also where a box leaves the picture."""
+"""Crops of boxes and cells, also of boxes that reach outside the image."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def pair(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_box_is_cut_out(tmp_path: Path, scale: int) -> None:
-    told = {**pair(tmp_path), "size": (40 * scale, 30 * scale)}
+    values = {**pair(tmp_path), "size": (40 * scale, 30 * scale)}
     box = [scale * side for side in RED_BOX]
-    found = Thumbnails(told).crop({"type": "object", "index": 0, "box": box})
-    assert found is not None
-    assert found.getpixel((60, 60)) == (255, 0, 0)
-    # the box is higher than wide: white stands beside it
-    assert found.getpixel((1, 60)) == (255, 255, 255)
+    result = Thumbnails(values).crop({"type": "object", "index": 0, "box": box})
+    assert result is not None
+    assert result.getpixel((60, 60)) == (255, 0, 0)
+    # the box is higher than wide: the rest of the square is white
+    assert result.getpixel((1, 60)) == (255, 255, 255)
 
 
-def test_a_box_that_leaves_the_picture(tmp_path: Path) -> None:
+def test_a_box_that_reaches_outside_the_image(tmp_path: Path) -> None:
     crops = Thumbnails(pair(tmp_path))
     for box in ([-9, -9, 99, 99], [99, 99, 120, 120], [-9, -9, -5, -5], [4, 6, 4, 6]):
         assert crops.crop({"type": "object", "index": 0, "box": box}) is not None
@@ -42,9 +42,9 @@ def test_cells_of_a_grid(tmp_path: Path) -> None:
     assert outside.getpixel((60, 60)) == (0, 0, 0)
 
 
-def test_nothing_to_see(tmp_path: Path) -> None:
-    thing = {"type": "object", "index": 0, "box": [0, 0, 9, 9]}
-    assert Thumbnails({}).crop(thing) is None
-    assert Thumbnails({"image_path": str(tmp_path / "gone.png")}).crop(thing) is None
+def test_nodes_without_a_crop(tmp_path: Path) -> None:
+    item = {"type": "object", "index": 0, "box": [0, 0, 9, 9]}
+    assert Thumbnails({}).crop(item) is None
+    assert Thumbnails({"image_path": str(tmp_path / "gone.png")}).crop(item) is None
     assert Thumbnails(pair(tmp_path)).crop({"type": "object", "index": 0}) is None
     assert Thumbnails(pair(tmp_path)).crop({"type": "token", "index": 0}) is None

@@ -26,7 +26,7 @@ BOXES = [
 
 
 class Browsed:
-    """A page that is open, and what a person would do and see; words and posts count from 0."""
+    """A page that is open, and the actions of a user and the visible results; words and posts count from 0."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
@@ -34,11 +34,11 @@ class Browsed:
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements("css selector", selector)
 
-    def point(self, selector: str, place: int = 0, *, click: bool = False) -> None:
+    def point(self, selector: str, index: int = 0, *, click: bool = False) -> None:
         from selenium.webdriver import ActionChains
 
         # at once, so that the pointer crosses nothing on its way
-        moves = ActionChains(self.driver, duration=0).move_to_element(self.all(selector)[place])
+        moves = ActionChains(self.driver, duration=0).move_to_element(self.all(selector)[index])
         (moves.click() if click else moves).perform()
 
     def press(self, *keys: str) -> None:
@@ -54,7 +54,7 @@ class Browsed:
         return [value.text for value in self.all("article:first-child .chip .value")]
 
     def heat(self) -> list[int]:
-        """How opaque the heat is at the middle of the picture's upper left and lower right quarter."""
+        """How opaque the heat is at the middle of the image's upper left and lower right quarter."""
         return self.js(
             "const heat = document.querySelector('article:first-child .picture .heat');"
             "if (!heat) return [];"
@@ -130,7 +130,7 @@ def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
     assert page.summary() == "“\u2068Ann\u2069” attends to hat 0.750, cap 0.250"
     upper, lower = page.heat()
     assert upper > 100
-    assert lower == upper, "the cap's box lies in the hat's, and the strongest is seen"
+    assert lower == upper, "the cap's box lies in the hat's, and the highest value is shown"
     page.point(".gold .word", 2)
     assert page.values() == ["0.250", "0.750"]
     upper, lower = page.heat()
@@ -153,10 +153,38 @@ def test_an_object_lights_the_words_that_attend_to_it(browse: Callable[..., Brow
     assert page.words() == page.words("gold") == [True, False, False]
     hearers = [f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))]
     assert page.summary() == f"attention to hat: {', '.join(f'{hearer}0' for hearer in hearers)}"
-    cap = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
+    cap = next(index for index, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", cap)
     assert page.words() == [False, True, True]
     assert page.all(".chip.on")[0].text == "cap"
+
+
+def test_nodes_of_a_type_of_ones_own(browse: Callable[..., Browsed]) -> None:
+    """Two hashtags; in layer 7 alone "Ann" attends to the first, all other words to the second."""
+    from selenium.webdriver import Keys
+
+    rows = bytes([255, 0, 0, 255, 0, 255])
+    part = {"layer": "7", "relation": "topics", "what": "attention", "sender": "hashtag", "heads": 1, "count": 2}
+    post = ann(nodes=[["hashtag", ["#oakland", HOSTILE[0]]], ["scene", []]])
+    post["parts"].append({**part, "most": 0.8, "data": base64.b64encode(rows).decode()})
+    page = browse(post)
+    assert [title.text for title in page.all(".node-type")] == ["HASHTAG"], "no title of a list without nodes"
+    assert [chip.text for chip in page.all(".chip")] == ["hat", "cap", "#oakland", HOSTILE[0]]
+    page.point(".predicted .word")
+    assert page.values() == ["0.750", "0.250", "0.800", "0.000"]
+    assert page.summary() == (
+        f"“\u2068Ann\u2069” attends to hat 0.750, cap 0.250; hashtag: #oakland 0.800, {HOSTILE[0]} 0.000"
+    )
+    page.point(".chip", 2)
+    assert page.words() == page.words("gold") == [True, False, False]
+    assert page.summary().startswith("attention to #oakland: “\u2068Ann\u2069” 0.800, ")
+    assert page.all(".chip.on")[0].text.startswith("#oakland")
+    page.all("#layer")[0].send_keys(Keys.ARROW_RIGHT)
+    assert page.all("#layer-name")[0].text == "4"
+    page.point(".predicted .word")
+    assert page.values() == ["1.000", "0.000", "", ""], "layer 4 has no attention to hashtags"
+    page.point(".chip", 3)
+    assert page.summary() == "No attention of words to the nodes shown here is recorded in this layer."
 
 
 def test_layers_and_heads(browse: Callable[..., Browsed]) -> None:
@@ -219,8 +247,8 @@ def test_filters(browse: Callable[..., Browsed]) -> None:
 
 def test_the_smallest_box_can_be_pointed_at(browse: Callable[..., Browsed]) -> None:
     page = browse(ann(objects=BOXES[::-1]))
-    place = next(place for place, box in enumerate(page.all(".box")) if box.text == "cap")
-    page.point(".box", place)
+    index = next(index for index, box in enumerate(page.all(".box")) if box.text == "cap")
+    page.point(".box", index)
     assert page.summary().startswith("attention to cap: ")
 
 
@@ -236,7 +264,7 @@ def test_a_grid_of_cells(browse: Callable[..., Browsed]) -> None:
     assert page.summary().endswith("attends to the image's 4 regions 0.000 to 0.800")
 
 
-def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> None:
+def test_a_model_without_images(browse: Callable[..., Browsed]) -> None:
     page = browse(a_post("Ann", "wins", parts=[], objects=[]), layers=[], heads=0)
     assert not page.all("#layer")[0].is_displayed()
     assert not page.all("#kinds")[0].is_displayed(), "without gold there are no errors"
@@ -244,10 +272,10 @@ def test_what_a_model_without_pictures_shows(browse: Callable[..., Browsed]) -> 
     assert page.summary() == "No attention of words to the nodes shown here is recorded."
 
 
-def test_pictures_come_when_their_post_does(browse: Callable[..., Browsed]) -> None:
+def test_images_load_when_their_post_is_near(browse: Callable[..., Browsed]) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
-    page = browse(*[ann(id=str(place)) for place in range(30)])
+    page = browse(*[ann(id=str(index)) for index in range(30)])
 
     def widths() -> list[int]:
         return page.js("return [...document.images].map((image) => image.naturalWidth)")
@@ -261,9 +289,9 @@ def test_pictures_come_when_their_post_does(browse: Callable[..., Browsed]) -> N
 
 def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     labels = [{"label": text, "score": 1.0, "box": [0, 0, 1, 1]} for text in HOSTILE]
-    told = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}
+    expected = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}
     said = [[0, 1, HOSTILE[3], "spurious", 0.5]]
-    page = browse(a_post(*HOSTILE, objects=labels, said=said, **told), a_post("hi"), model=HOSTILE[2])
+    page = browse(a_post(*HOSTILE, objects=labels, said=said, **expected), a_post("hi"), model=HOSTILE[2])
     page.point(".word", 2)
     page.point(".chip", 2)
     shown = page.js("return [...document.querySelectorAll('article:first-child .word')].map((w) => w.textContent)")
@@ -285,5 +313,5 @@ def test_what_is_put_into_the_page_all_the_same_is_refused(browse: Callable[...,
         "document.body.append(script);"
     )
     refused = [line["message"] for line in page.driver.get_log("browser")]
-    assert len([told for told in refused if "Content Security Policy" in told]) == 3, refused
+    assert len([expected for expected in refused if "Content Security Policy" in expected]) == 3, refused
     assert page.js("return window.ran") is None

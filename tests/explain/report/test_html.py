@@ -38,10 +38,10 @@ class Elements(HTMLParser):
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    things = [{"label": text, "score": 1.0, "box": None} for text in HOSTILE]
-    hostile = a_post(*HOSTILE, id=HOSTILE[0], caption=HOSTILE[2], objects=things, parts=[])
-    told = {**content(hostile), "model": HOSTILE[0]}
-    size = write_report(told, tmp_path / "page.html")
+    items = [{"label": text, "score": 1.0, "box": None} for text in HOSTILE]
+    hostile = a_post(*HOSTILE, id=HOSTILE[0], caption=HOSTILE[2], objects=items, parts=[])
+    values = {**content(hostile), "model": HOSTILE[0]}
+    size = write_report(values, tmp_path / "page.html")
     raw = (tmp_path / "page.html").read_bytes()
     assert len(raw) == size
     page, plain = Elements(raw.decode()), Elements(page_of(tmp_path, content(a_post("hi"))))
@@ -77,6 +77,6 @@ def test_numbers_that_json_has_not(tmp_path: Path) -> None:
         write_report({"model": float("nan")}, tmp_path / "page.html")
 
 
-def page_of(folder: Path, told: dict[str, Any]) -> str:
-    write_report(told, folder / "other.html")
+def page_of(folder: Path, values: dict[str, Any]) -> str:
+    write_report(values, folder / "other.html")
     return (folder / "other.html").read_text(encoding="utf-8")
