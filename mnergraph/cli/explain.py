@@ -45,6 +45,7 @@ def explain(
         batch_size: posts at once.
         progress: whether to show a progress bar.
     """
+    from mnergraph.data.evidence import attach_node_evidence
     from mnergraph.explain.report.data import report_data
     from mnergraph.explain.report.html import write_report
     from mnergraph.inference.processor import Pipeline
@@ -58,10 +59,11 @@ def explain(
         raise ValueError("give either text, with image and caption if there are any, or posts, or data with root")
     given = inputs.load()[:max_posts] if data is None else []
     tagger = Tagger.from_pretrained(model)
-    given = inputs.with_node_evidence(given, tagger)
+    node_types = tagger.builder.node_types.values()
+    given = attach_node_evidence(given, node_types, *inputs.folders, required=False)
     posts = data(root, split) if data is not None and root is not None else None
     if posts is not None:
-        posts = posts.with_node_evidence(tagger.builder.node_types.values())
+        posts = posts.with_node_evidence(node_types)
         sources = replace(sources, stores=(*map(Path, posts.evidence.stores), *sources.stores))
     pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnergraph.models.base import Tagger
     from mnergraph.pair import Pair
 
 
@@ -68,13 +67,10 @@ class Inputs:
         evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False)
         return read_posts(self.posts, images=self.images, evidence=evidence)
 
-    def with_node_evidence(self, pairs: list[Pair], model: Tagger) -> list[Pair]:
-        """Return the posts of a file with what the model's own node types read from files in its folder."""
-        from mnergraph.data.evidence import attach_node_evidence
-
-        if self.posts is None:
-            return pairs
-        return attach_node_evidence(pairs, model.builder.node_types.values(), self.posts.parent, required=False)
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folder of the file of posts, in which files of evidence may be; empty for a text."""
+        return () if self.posts is None else (self.posts.parent,)
 
 
 _CONLL = ("images", "objects", "captions", "features")

@@ -1,1 +1,1 @@
-"""PIXELS AND WORDS TO TENSORS, computed once."""
+"""Features: text encoders and word vectors, image extractors, and the on-disk store that keeps what they compute."""

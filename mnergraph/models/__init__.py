@@ -1,4 +1,4 @@
-"""THE PAPERS, one file each: a schema plus a stack."""
+"""The published systems: each a schema and a stack of layers with heads."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""HOW NODES SPEAK TO EACH OTHER: operators along a relation, layers from graph to graph, heads."""
+"""Neural network parts: encoders of node stores, operators along a relation, layers of graphs, heads."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""What Lightning is told of a model: its loss, its optimiser, and its dev score."""
+"""What Lightning trains: the loss of a model, its optimizer, and its scores on dev."""
 
 from __future__ import annotations
 

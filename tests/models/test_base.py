@@ -175,7 +175,7 @@ def test_card(build: Build, tmp_path: Path) -> None:
     model = build("UMGF")
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
-    assert card.count("Not recorded.") == 2
+    assert card.count("Not recorded.") == 3
     assert "(object, guides, token): " in card
     assert "library_name: mnergraph" in card
     model.metadata = {
