@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from benchmarks.experiment import Experiment
 from benchmarks.pictures import seen_by_backbone, seen_by_caption
 from mnergraph.data import DATASETS, Evidence, PostDataset
 from mnergraph.data.datasets.base import SPLITS
+from mnergraph.data.processor import Processor, ProcessorConfig
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
@@ -110,8 +111,8 @@ def _seen(experiment: Experiment, splits: dict[str, list[Pair]], cache: Path) ->
             raise ValueError(
                 "regions are cut out of pictures, and no post to learn from has one: give --images, or --regions null"
             )
-        crops = experiment.regions
-        splits = {name: crops.attach(pairs, cache, progress=progress) for name, pairs in splits.items()}
+        processor = Processor(ProcessorConfig(regions=asdict(experiment.regions)))
+        splits = {name: processor.add_regions(pairs, cache=cache, progress=progress) for name, pairs in splits.items()}
     if experiment.image == "none":
         return {name: [replace(pair, image_features=None) for pair in pairs] for name, pairs in splits.items()}
     if experiment.image_features == "backbone":

@@ -46,16 +46,17 @@ def tags_to_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
     """Return the spans of a tag sequence, in order.
 
     Args:
-        tags: BIO2 tags of one sentence.
+        tags: BIO2 tags of one sentence, or span labels B, I and O, whose spans have the type "".
         strict: if False (seqeval's default, what papers report), an ``I-T`` that continues no span opens one; if
             True, only ``B-T`` opens a span and such an ``I-T`` belongs to none.
     """
     found: list[Span] = []
     for position, tag in enumerate(tags):
-        if tag.startswith("I-") and found and found[-1][1:] == (position, tag[2:]):
+        prefix, _, entity_type = tag.partition("-")
+        if prefix == "I" and found and found[-1][1:] == (position, entity_type):
             found[-1] = found[-1]._replace(end=position + 1)
-        elif tag.startswith("B-") or (tag.startswith("I-") and not strict):
-            found.append(Span(position, position + 1, tag[2:]))
+        elif prefix == "B" or (prefix == "I" and not strict):
+            found.append(Span(position, position + 1, entity_type))
     return found
 
 

@@ -31,7 +31,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(message.split())
-        if self.prog.startswith("mnergraph"):
+        if self.prog.startswith("mnergraph "):
             text += f"; see {self.prog.replace(' [options]', '')} --help"
         else:  # the parser of one class's arguments is named after the script
             text += f"; there is {', '.join(self.get_defaults().keys())}"

@@ -96,12 +96,12 @@ def test_the_years_differ_only_where_the_papers_do() -> None:
         other = ALL[name.replace("twitter2015", "twitter2017")]
         figures = {"data": "", "reported": None, "transferred": {}, "ablations": {}}
         told = {
-            "UMT": {"loop": one.loop},
-            "MT-BERT-CRF": {"loop": one.loop},
-            "BERT": {"loop": one.loop},
-            "BERT-CRF": {"loop": one.loop},
-            "GVATT-BERT-CRF": {"loop": one.loop},
-            "AdaCAN-BERT-CRF": {"loop": one.loop},
+            "UMT": {"trainer": one.trainer},
+            "MT-BERT-CRF": {"trainer": one.trainer},
+            "BERT": {"trainer": one.trainer},
+            "BERT-CRF": {"trainer": one.trainer},
+            "GVATT-BERT-CRF": {"trainer": one.trainer},
+            "AdaCAN-BERT-CRF": {"trainer": one.trainer},
             "MGCMT": {"top_objects": one.top_objects},
         }.get(one.system, {})
         assert replace(one, **figures) == replace(other, **figures, **told), name
@@ -120,10 +120,10 @@ def test_arguments_that_no_model_takes() -> None:
 
 def test_later_files_override(tmp_path: Path) -> None:
     over = tmp_path / "over.yaml"
-    over.write_text("encoder: other\nloop: {epochs: 3}\n", encoding="utf-8")
+    over.write_text("encoder: other\ntrainer: {epochs: 3}\n", encoding="utf-8")
     first = SETTINGS / "yu2020_bert-crf_twitter2017.yaml"
     plain, changed = read(first), read(first, over)
-    assert changed == replace(plain, encoder="other", trainer=replace(plain.loop, epochs=3))
+    assert changed == replace(plain, encoder="other", trainer=replace(plain.trainer, epochs=3))
 
 
 def test_protocols_go_behind_every_file() -> None:

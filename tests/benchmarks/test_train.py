@@ -34,7 +34,7 @@ def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
     assert (found["system"], found["data"], found["test data"]) == ("BERT-CRF", "PostFolder", "PostFolder")
     assert found["posts"] == {"train": 40, "valid": 12, "test": 15}
     assert found["checksums"]["test"] == file_sha256(root / "test.txt")
-    assert found["experiment"]["loop"]["epochs"] == 2
+    assert found["experiment"]["trainer"]["epochs"] == 2
     assert found["evidence"]["test"]["captions"] == 10
     assert found["evidence"]["test"]["objects"] == 0  # unless caption_phrases asks for them
     assert list(found["seeds"]) == ["3", "4"]

@@ -58,7 +58,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
         *("features", "--images", posts / "images", "--store", store, "--dtype", "float16"),
         *("--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "64"),
     )
-    assert told.startswith("20 pictures: 20 extracted now, 0 known\n2 mislabelled")
+    assert told.startswith("20 images: 20 extracted now, 0 known\n2 mislabelled")
     told = call(
         *("train", *of_posts, "--stores", json.dumps([str(store)])),
         *("--regions", "RegionEncoder", "--regions.size", "32", *QUICK),

@@ -97,7 +97,11 @@ class RelationAttention(nn.Module):
     ) -> None:
         super().__init__()
         if hidden_size % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide a hidden size of {hidden_size}")
+            fitting = next(heads for heads in range(min(num_heads, hidden_size), 0, -1) if hidden_size % heads == 0)
+            raise ValueError(
+                f"{num_heads} heads do not divide a hidden size of {hidden_size}; give num_heads={fitting} "
+                f"(--model.num_heads {fitting})"
+            )
         self.num_heads = num_heads
         self.query, self.key = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size) if value else nn.Identity()
