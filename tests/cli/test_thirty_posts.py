@@ -75,7 +75,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     call("predict", "--model", model, "--posts", posts / "test.txt", *beside, "--out", lines)
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert len(found) == 10
-    call("explain", "--model", model, *of_posts, "--every", "true", "--out", tmp_path / "page.html")
+    call("explain", "--model", model, *of_posts, "--errors_only", "false", "--out", tmp_path / "page.html")
     assert "<html" in (tmp_path / "page.html").read_text()
 
 

@@ -14,6 +14,7 @@ import torch
 from fakes import over_words
 
 import mnergraph.models.hub
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import TINY, Encoder, tiny_encoder
 from mnergraph.graph import Schema, collate
 from mnergraph.labels import LabelSet
@@ -182,9 +183,11 @@ def test_card(build: Build, tmp_path: Path) -> None:
         "data": {"dataset": "Lookalikes", "train": "400 posts {all}"},
         "tables": {"test": "| type | P |\n|---|--:|\n| all | 61.80 |"},
     }
+    model.processor_config = ProcessorConfig(top_objects=7)
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
     for wanted in (
+        "- objects per post: 7",
         "- dataset: Lookalikes",
         "400 posts {all}",
         "### test",
@@ -195,7 +198,8 @@ def test_card(build: Build, tmp_path: Path) -> None:
     ):
         assert wanted in card
     assert "Not recorded" not in card
-    assert Tagger.from_pretrained(tmp_path).metadata == model.metadata
+    again = Tagger.from_pretrained(tmp_path)
+    assert (again.metadata, again.processor_config) == (model.metadata, model.processor_config)
 
 
 def test_another_class(saved: Path) -> None:
