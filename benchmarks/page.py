@@ -27,7 +27,7 @@ from benchmarks.common import commit, machine
 from mnergraph.data import Evidence, Lookalikes
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.explain.report import report_data, write_report
-from mnergraph.inference.processor import Pipeline
+from mnergraph.inference.predictor import Predictor
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
 
@@ -91,7 +91,7 @@ def main(
         posts: on a page.
         repeats: openings of each page.
     """
-    pipeline = Pipeline(Tagger.from_pretrained(quickstart / "UMGF" / "model"))
+    pipeline = Predictor(Tagger.from_pretrained(quickstart / "UMGF" / "model"))
     sets = {"Lookalikes": Lookalikes(quickstart / "lookalikes", "test").pairs[:posts]}
     if photographs is not None:
         sets["photographs"] = photographed(photographs, posts)

@@ -7,7 +7,7 @@ from .graph import Relation as Relation
 from .graph import Schema as Schema
 from .graph import collate as collate
 from .inference.pipeline import pipeline as pipeline
-from .inference.processor import Pipeline as Pipeline
+from .inference.predictor import Predictor as Predictor
 from .labels import LabelSet as LabelSet
 from .metrics.scores import score as score
 from .models.base import Tagger as Tagger

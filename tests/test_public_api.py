@@ -43,7 +43,7 @@ def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "model")
     again = mnergraph.load(tmp_path / "model")
     posts = [mnergraph.Pair.from_text("Ann saw Rome")]
-    assert list(mnergraph.Pipeline(again)(posts)) == list(mnergraph.Pipeline(fitted)(posts))
+    assert list(mnergraph.Predictor(again)(posts)) == list(mnergraph.Predictor(fitted)(posts))
 
 
 def test_load(trained: Run) -> None:

@@ -31,7 +31,7 @@ from mnergraph.explain.plots import (
     plot_type_confusion,
 )
 from mnergraph.explain.report import report_data, write_report
-from mnergraph.inference.processor import Pipeline
+from mnergraph.inference.predictor import Predictor
 from mnergraph.models import SCHEMAS
 from mnergraph.training import evaluate
 
@@ -45,7 +45,7 @@ SYSTEMS = ("BERT-CRF", "UMT", "UMGF", "GEI", "MGCMT", "HamLearning")
 def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
     """What UMGF saw in the post."""
     model = load(quickstart / "UMGF" / "model")
-    (pair,) = Pipeline(model).prepared([pairs[POST]])
+    (pair,) = Predictor(model).prepared([pairs[POST]])
     with record_attention(model) as record:
         (entities,) = model.predict([pair])
     seen = record.posts[0]
@@ -74,7 +74,7 @@ def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
     gold = [list(pair.labels or ()) for pair in pairs]
     for name, ax in zip(("BERT-CRF", "UMGF"), figure.subplots(1, 2), strict=True):
         model = load(quickstart / name / "model")
-        _, predicted = evaluate(model, Pipeline(model).prepared(pairs), progress=False)
+        _, predicted = evaluate(model, Predictor(model).prepared(pairs), progress=False)
         plot_type_confusion(gold, predicted, ax=ax)
         ax.set_title(name)
     return figure
@@ -85,7 +85,7 @@ def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
     from selenium.webdriver import ActionChains
 
     model = load(quickstart / "UMGF" / "model")
-    ready = Pipeline(model).prepared(pairs)
+    ready = Predictor(model).prepared(pairs)
     wrong = next(
         place
         for place, tags in enumerate(model.decode_tags(model.forward_examples(ready)))

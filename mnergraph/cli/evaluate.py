@@ -35,7 +35,7 @@ def evaluate(
         sources: where the features of images come from.
         progress: whether to show a progress bar.
     """
-    from mnergraph.inference.processor import Pipeline
+    from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate as score_posts
 
@@ -49,7 +49,7 @@ def evaluate(
             "types."
         )
     folders = (*posts.evidence.stores, *sources.stores)
-    pipeline = Pipeline(tagger, stores=folders, run_extractors=sources.run_extractors)
+    pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:

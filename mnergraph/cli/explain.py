@@ -11,7 +11,7 @@ from mnergraph.cli.inputs import Inputs, StoreOptions
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
-    from mnergraph.inference.processor import Pipeline
+    from mnergraph.inference.predictor import Predictor
     from mnergraph.pair import Pair
 
 
@@ -48,7 +48,7 @@ def explain(
     from mnergraph.data.evidence import attach_node_evidence
     from mnergraph.explain.report.data import report_data
     from mnergraph.explain.report.html import write_report
-    from mnergraph.inference.processor import Pipeline
+    from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
 
     if (data is None) != (root is None):
@@ -65,7 +65,7 @@ def explain(
     if posts is not None:
         posts = posts.with_node_evidence(node_types)
         sources = replace(sources, stores=(*map(Path, posts.evidence.stores), *sources.stores))
-    pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)
@@ -73,7 +73,7 @@ def explain(
     print(f"{out}: {len(pairs)} posts, {size / 1e6:.2f} MB")
 
 
-def _of_split(pipeline: Pipeline, posts: PostDataset, errors_only: bool, max_posts: int, progress: bool) -> list[Pair]:
+def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_posts: int, progress: bool) -> list[Pair]:
     """The first posts of a split, or those of them in which the model errs, ready for the model."""
     from mnergraph.labels import tags_to_spans
 

@@ -30,14 +30,14 @@ def predict(
     from tqdm.auto import tqdm
 
     from mnergraph.data.evidence import attach_node_evidence
-    from mnergraph.inference.processor import Pipeline
+    from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
 
     pairs = inputs.load()
     tagger = Tagger.from_pretrained(model)
     node_types = tagger.builder.node_types.values()
     pairs = attach_node_evidence(pairs, node_types, *inputs.folders, required=False)
-    pipeline = Pipeline(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
         silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())

@@ -14,7 +14,7 @@ from mnergraph.data.lookalikes.dataset import Lookalikes, vocabulary
 from mnergraph.data.processor import Processor, ProcessorConfig
 from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
-from mnergraph.inference.processor import Pipeline
+from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.models.text_only import BERTCRF
@@ -130,7 +130,7 @@ def _run(
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
     """One post of the test split, read with its picture and without."""
     pair = next((p for p in pairs if p.image_path is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
-    seen, unseen = Pipeline(model)([pair, pair.without_image()])
+    seen, unseen = Predictor(model)([pair, pair.without_image()])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
     print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
     for name, line in (("with its picture", seen), ("without", unseen)):

@@ -1,1 +1,5 @@
-"""From a post as people have it to its entities."""
+"""Inference: from posts to entities, with the processor that the model was trained with."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

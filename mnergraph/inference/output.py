@@ -41,7 +41,7 @@ class NERResult(list[dict[str, Any]]):
         self._model, self._reader = model, reader
 
     def explain(self) -> PairRecord:
-        """What the model weighed in this post: it reads the post once more, and is recorded."""
+        """Return the attention of the model in this post, recorded in another forward pass."""
         with record_attention(self._model) as record:
             self._model.predict([self.pair])
         return record.posts[0]
@@ -60,7 +60,7 @@ class NERResult(list[dict[str, Any]]):
     def _mark(self, found: dict[str, Any]) -> str:
         types = self._model.labels.types
         colour = _COLOURS[types.index(found["label"]) % len(_COLOURS)]
-        support = "" if found["box_weight"] is None else f"; heard most: {found['box_label'] or 'object'}"
+        support = "" if found["box_weight"] is None else f"; attends most to: {found['box_label'] or 'object'}"
         title = html.escape(f"{found['label']}, probability {found['score']:.3f}{support}")
         kind = html.escape(f"{found['label']} {found['score']:.2f}")
         return (

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from wild import noise
 
 import mnergraph
 from mnergraph.explain import PairRecord
-from mnergraph.inference import pipeline as reading
 from mnergraph.inference.output import NERResult
 from mnergraph.inference.pipeline import NERPipeline
 from mnergraph.models import UMGF
 from mnergraph.pair import DetectedObject, Pair
+
+#: The module; the package exports the function of this name.
+reading = import_module("mnergraph.inference.pipeline")
 
 TEXT = "RT @BBC:  <b>Kevin</b>\tDurant & $5 wins… 😀 at O2"
 KEYS = {"entity_group", "label", "score", "word", "text", "start", "end", "word_start", "word_end"}
@@ -113,7 +116,7 @@ def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
         reader(["hi", "you"], image=[None])
     with pytest.raises(ValueError, match=r"2 posts, so image is a list of as many"):
         reader(["hi", "you"], image=tmp_path / "1.png")
-    with pytest.raises(ValueError, match="a Pair has its own picture"):
+    with pytest.raises(ValueError, match="a Pair has its own image"):
         reader(Pair(("hi",)), image=b"")
     with pytest.raises(ValueError, match=r"is an address; pipeline\(model, allow_urls=True\) fetches"):
         reader("hi", image="http://x.invalid/1.png")
@@ -128,8 +131,8 @@ def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.M
     found = found_in(reader, "hi", image="https://x.invalid/1.png")
     assert found.pair.image_path is not None
     assert found.pair.image_path.read_bytes() == file.getvalue()
-    monkeypatch.setattr(reading, "MOST", 5)
-    with pytest.raises(ValueError, match="the picture has more than 5 bytes"):
+    monkeypatch.setattr(reading, "MAX_BYTES", 5)
+    with pytest.raises(ValueError, match="the image has more than 5 bytes"):
         reader("hi", image="https://x.invalid/1.png")
 
 

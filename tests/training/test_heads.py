@@ -11,7 +11,7 @@ import torch
 import mnergraph
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Complete, Relation, Schema
-from mnergraph.inference.processor import Pipeline
+from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import LabelSet
 from mnergraph.models import Tagger
 from mnergraph.nn import CRF, ObjectEncoder, PostLabelHead, TaggingHead, TaggingScores, TextEncoder, TransformerLayer
@@ -71,7 +71,7 @@ def test_a_label_per_post_beside_the_tags(loop: MakeLoop, tmp_path: Path) -> Non
     model.save_pretrained(tmp_path / "model")
     graph = WithRelevance.from_pretrained(tmp_path / "model").forward_examples(posts(2))
     assert [found["image_matters"]["label"] for found in model.decode_heads(graph)] == ["yes", "no"]
-    first, second = Pipeline(model)(posts(2))
+    first, second = Predictor(model)(posts(2))
     assert (first["image_matters"]["label"], second["image_matters"]["label"]) == ("yes", "no")
     assert [entity["type"] for entity in first["entities"]] == ["PER", "LOC"]
     assert mnergraph.pipeline(model)(posts(1)[0]).heads["image_matters"]["label"] == "yes"

@@ -9,15 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.processor import Processor as Processor
-from mnergraph.data.processor import ProcessorConfig as ProcessorConfig
-from mnergraph.data.processor import warn_of
+from mnergraph.data.processor import Processor, warn_of
 from mnergraph.graph.node_types import IMAGE_EVIDENCE
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
 
-class Pipeline:
+class Predictor:
     """A model and the processor that gives posts what the model's training posts had.
 
     Args:

@@ -27,6 +27,7 @@ from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
 from mnergraph.data.formats.feature_file import write_features
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.store.entries import manifest_of
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
@@ -39,7 +40,7 @@ from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.grounding import PhraseGrounder
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
-from mnergraph.inference.processor import Pipeline, ProcessorConfig
+from mnergraph.inference.predictor import Predictor
 from mnergraph.models import SCHEMAS, UMT, Tagger
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training import TrainerConfig
@@ -59,8 +60,8 @@ class Reads:
         return iter([torch.zeros(1)])
 
 
-def steps(*model: Any, widths: dict[str, int], **how: Any) -> Pipeline:
-    return Pipeline(Reads(*model, **widths), **how)  # type: ignore[arg-type]
+def steps(*model: Any, widths: dict[str, int], **how: Any) -> Predictor:
+    return Predictor(Reads(*model, **widths), **how)  # type: ignore[arg-type]
 
 
 @pytest.fixture

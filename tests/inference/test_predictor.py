@@ -16,9 +16,10 @@ from runs import Run
 
 from mnergraph.data import Evidence
 from mnergraph.data.formats.jsonl import read_posts
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
-from mnergraph.inference.processor import Pipeline, ProcessorConfig
+from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity
 from mnergraph.models import Tagger
 from mnergraph.pair import DetectedObject, Pair
@@ -50,8 +51,8 @@ class EveryPair:
 
 
 @pytest.fixture(scope="module")
-def pipeline(trained: Run) -> Pipeline:
-    return Pipeline(Tagger.from_pretrained(trained.model), batch_size=4)
+def pipeline(trained: Run) -> Predictor:
+    return Predictor(Tagger.from_pretrained(trained.model), batch_size=4)
 
 
 def drawn(trained: Run) -> Path:
@@ -62,7 +63,7 @@ def drawn(trained: Run) -> Path:
 
 
 def test_offsets_are_exact_in_plain_text() -> None:
-    (line,) = Pipeline(EveryPair())([Pair.from_text(TEXT, id="7")])  # type: ignore[arg-type]
+    (line,) = Predictor(EveryPair())([Pair.from_text(TEXT, id="7")])  # type: ignore[arg-type]
     words = [word for found in line["entities"] for word in found["words"]]
     assert words == [word.text for word in split_words(TEXT)]
     assert {"Kevin", "Durant", "🇫🇷", "http://t.co/x1", "Zoë", "😀"} <= set(words)
@@ -77,17 +78,17 @@ def test_offsets_are_exact_in_plain_text() -> None:
 
 
 def test_words_are_joined_by_single_spaces() -> None:
-    (line,) = Pipeline(EveryPair())([Pair(("Kevin", "Durant", "'", "s"))])  # type: ignore[arg-type]
+    (line,) = Predictor(EveryPair())([Pair(("Kevin", "Durant", "'", "s"))])  # type: ignore[arg-type]
     assert line["text"] == "Kevin Durant ' s"
     assert [(found["start"], found["end"]) for found in line["entities"]] == [(0, 12), (13, 16)]
 
 
 def test_posts_come_in_order_and_in_batches() -> None:
     model = EveryPair()
-    lines = list(Pipeline(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
+    lines = list(Predictor(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
     assert [line["id"] for line in lines] == list("0123456")
     assert [len(batch) for batch in model.seen] == [3, 3, 1]
-    assert list(Pipeline(model)([])) == []  # type: ignore[arg-type]
+    assert list(Predictor(model)([])) == []  # type: ignore[arg-type]
 
 
 # --- what the model sees ---------------------------------------------------------------------------------
@@ -100,11 +101,11 @@ def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
         EveryPair(ProcessorConfig(caption_phrases=False)),
     )
     for model in (with_phrases, without):
-        list(Pipeline(model)([post]))  # type: ignore[arg-type]
+        list(Predictor(model)([post]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
     assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
     told = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
-    list(Pipeline(with_phrases)([told]))  # type: ignore[arg-type]
+    list(Predictor(with_phrases)([told]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], "phrases are there already"
 
 
@@ -116,11 +117,11 @@ def test_as_many_objects_as_in_training() -> None:
         DetectedObject("high", (0, 0, 1, 1), 0.9),
         DetectedObject("told"),
     )
-    list(Pipeline(model)([Pair.from_text("hi", objects=things)]))  # type: ignore[arg-type]
+    list(Predictor(model)([Pair.from_text("hi", objects=things)]))  # type: ignore[arg-type]
     assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
 
 
-def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline) -> None:
+def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Predictor) -> None:
     assert pipeline.processor.regions is not None
     (pair,) = pipeline.processor.regions.attach([Pair.from_text("hi", image_path=drawn(trained))], progress=False)
     assert pair.objects[0].region is not None
@@ -129,7 +130,7 @@ def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Pipeline)
         assert all(0 <= found["score"] <= 1 for found in line["entities"])
 
 
-def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipeline) -> None:
+def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Predictor) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     posts = [Pair.from_text(TEXT), Pair.from_text(TEXT, image_path=tmp_path / "bad.png")]
     with pytest.warns(UserWarning, match="1 images can't be read"):
@@ -137,10 +138,10 @@ def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Pipelin
     assert alone == bad
 
 
-def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Pipeline) -> None:
+def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Predictor) -> None:
     posts = [Pair.from_text(f"{name} met Jordan in Paris", image_path=drawn(trained)) for name in ("Ann", "Bob")] * 3
     pipeline.model.save_pretrained(tmp_path)
-    again = Pipeline(Tagger.from_pretrained(tmp_path), batch_size=4)
+    again = Predictor(Tagger.from_pretrained(tmp_path), batch_size=4)
     assert again.processor.regions == pipeline.processor.regions
     assert list(again(posts)) == list(pipeline(posts))
 
