@@ -51,8 +51,8 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
     seen = record.posts[0]
     return {
         "graph": plot_graph(attention_graph(model, pair), top_k=5),
-        "heard": plot_entity_object_attention(seen, entities),
-        "picture": plot_image_attention(seen, entities),
+        "entity_objects": plot_entity_object_attention(seen, entities),
+        "image": plot_image_attention(seen, entities),
         "heads": plot_attention_heads(seen, ("object", "guides", "token")),
     }
 

@@ -121,19 +121,19 @@ def _run(
     print(
         f"\nF1 in percent: BERT-CRF {percent['BERT-CRF']}, UMGF {percent['UMGF']}."
         f"\nWhat words alone can reach: {percent['text ceiling']}, give or take "
-        f"{100 * test.ceiling.spread:.1f} by guessing. With the pictures: {percent['picture ceiling']}."
+        f"{100 * test.ceiling.spread:.1f} by guessing. With the images: {percent['picture ceiling']}."
     )
     _show_one(models["UMGF"], splits["test"].pairs)
     return found
 
 
 def _show_one(model: Tagger, pairs: list[Pair]) -> None:
-    """One post of the test split, read with its picture and without."""
+    """One post of the test split, read with its image and without."""
     pair = next((p for p in pairs if p.image_path is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
     seen, unseen = Predictor(model)([pair, pair.without_image()])
     shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
-    print(f"\nOne post: {' '.join(pair.words)}\n  its picture shows: {shows}")
-    for name, line in (("with its picture", seen), ("without", unseen)):
+    print(f"\nOne post: {' '.join(pair.words)}\n  its image shows: {shows}")
+    for name, line in (("with its image", seen), ("without", unseen)):
         said = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
         print(f"  UMGF {name}: {'; '.join(said) or 'no entity'}")
     print("  as `mnergraph predict` writes it: " + json.dumps(seen, ensure_ascii=False))
