@@ -1,4 +1,4 @@
-"""A sentence-image pair with whatever evidence there is about its picture: what the builder reads."""
+"""A sentence-image pair with the evidence of its image: what graphs are built from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class DetectedObject:
-    """Something the picture shows.
+    """An object in the image.
 
     Args:
-        label: what it is called ("person", "a soccer player"); "" when nobody says.
-        box: left, top, right, bottom in pixels of the picture; None for an object that was only told of
-            (a caption's noun phrase).
+        label: what it is called ("person", "a soccer player"); "" for an object without a label.
+        box: left, top, right, bottom in pixels of the image; None for an object that is known by
+            a caption's noun phrase alone.
         score: the detector's confidence, 0 to 1.
         span: the half-open span of the sentence's words that grounds it; None for a *general* object, found
             without a phrase, which concerns every word (UMGF, "Edge Construction").
@@ -46,17 +46,17 @@ class SourceText(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A post: its words, and any, all or none of labels, picture, objects, caption and features.
+    """A post: its words, and any, all or none of labels, image, objects, caption and features.
 
     Args:
         words: the sentence, at least one word.
         labels: one BIO2 tag per word, or None where nobody annotated it.
         id: the post's id, for messages and for finding its evidence.
-        image_path: path of the picture's file.
-        size: width and height of the picture in pixels.
-        objects: what the picture shows, best first.
-        caption: one sentence on what the picture shows.
-        image_features: features of the whole picture, ``[1, features]``, or of its grid, ``[49, features]``.
+        image_path: path of the image's file.
+        size: width and height of the image in pixels.
+        objects: objects in the image, best score first.
+        caption: one sentence that describes the image.
+        image_features: features of the whole image, ``[1, features]``, or of its grid, ``[49, features]``.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
         source: the text that the words were split from; None where there is none but the words.
         extra: further data under names of one's own, for node types, heads and results of one's own.
@@ -126,7 +126,7 @@ class Pair:
         return tuple((end - len(word), end) for word, end in zip(self.words, ends, strict=True))
 
     def without_image(self) -> Pair:
-        """The same sentence as a post that has no picture, and nothing that tells of one."""
+        """Return the same sentence without an image and without all evidence of one."""
         return replace(self, image_path=None, size=None, objects=(), caption=None, image_features=None)
 
     def to_dict(self) -> dict[str, Any]:

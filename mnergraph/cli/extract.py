@@ -117,7 +117,7 @@ def features(
 
 
 def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Figure:
-    """The picture with this id and what the store knows of it: boxes, labels, scores, groundings."""
+    """The image with this id and what the store knows of it: boxes, labels, scores, groundings."""
     from mnergraph.explain.plots.detections import plot_detections
 
     found = [one for one in wanted if one.id == id]

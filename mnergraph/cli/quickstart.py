@@ -46,7 +46,7 @@ def quickstart(
 ) -> dict[str, float]:
     """Makes the drawn benchmark Lookalikes, trains UMGF and BERT-CRF on it, prints both beside the ceilings.
 
-    Its text encoder is tiny and randomly initialised, the pictures' backbone is a random ResNet-18: nothing
+    Its text encoder is tiny and randomly initialized, the image backbone is a random ResNet-18: nothing
     is downloaded.
 
     Args:
@@ -54,8 +54,8 @@ def quickstart(
         seed: of posts, weights and order.
         sizes: how many posts train, valid and test hold.
         epochs: passes over the training posts.
-        image_irrelevant_ratio: share of the pictures that say nothing of any type.
-        image_missing_ratio: share of the posts without a picture.
+        image_irrelevant_ratio: share of the images that settle no entity's type.
+        image_missing_ratio: share of the posts without an image.
         progress: whether to show progress bars.
 
     Returns:
@@ -114,14 +114,14 @@ def _run(
         model.save_pretrained(folder / name / "model")
         models[name], tables[name], found[name] = model, scores.table(), scores.lenient.f1
 
-    found |= {"text ceiling": test.ceiling.accuracy, "picture ceiling": test.image_ceiling.accuracy}
+    found |= {"text ceiling": test.ceiling.accuracy, "image ceiling": test.image_ceiling.accuracy}
     for name, table in tables.items():
         print(f"\n{name} on Lookalikes' test posts\n{table}")
     percent = {name: f"{100 * value:.1f}" for name, value in found.items()}
     print(
         f"\nF1 in percent: BERT-CRF {percent['BERT-CRF']}, UMGF {percent['UMGF']}."
         f"\nWhat words alone can reach: {percent['text ceiling']}, give or take "
-        f"{100 * test.ceiling.spread:.1f} by guessing. With the images: {percent['picture ceiling']}."
+        f"{100 * test.ceiling.spread:.1f} by guessing. With the images: {percent['image ceiling']}."
     )
     _show_one(models["UMGF"], splits["test"].pairs)
     return found

@@ -45,7 +45,7 @@ def train(
         regions: how boxes become region vectors; without it objects speak by their labels alone.
         word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
             for models that read them (MGCMT).
-        stores: folders of feature stores of the posts' pictures, read beside the files of evidence.
+        stores: folders of feature stores of the posts' images, read beside the files of evidence.
         optimizer: how weights learn.
         trainer: how long and on what.
         resume: take up a killed run of this folder again; give the same options.

@@ -49,8 +49,8 @@ class Evidence:
         chunker: finds those noun phrases, and those of the sentence for which a grounder's store was asked;
             by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
-            picture; where two know of the same kind of evidence the later one holds.
-        image_nodes: whether a store's picture becomes its ``grid`` of nodes, or one ``pooled`` node.
+            image; where two know of the same kind of evidence the later one holds.
+        image_nodes: whether a store's image becomes its ``grid`` of nodes, or one ``pooled`` node.
     """
 
     captions: Path | str | None = None

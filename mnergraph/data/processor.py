@@ -158,7 +158,7 @@ class Processor:
             ValueError: when an image needs an extractor that can't be made again here.
         """
         ready, missing = self.process(list(pairs), builder=builder, device=device, cache=cache, progress=progress)
-        warn_of(missing)
+        warn_of_missing(missing)
         return ready
 
     def process(
@@ -194,8 +194,8 @@ class Processor:
         ours = [extractor.manifest.extractor for extractor in self.extractors]
         if there.extractor not in ours:
             raise StoreError(
-                f"{folder} holds what {there.extractor} saw; the model learned "
-                f"from {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
+                f"{folder} holds features of {there.extractor}; the model was trained "
+                f"on {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
             )
         nearest = min(self.extractors, key=lambda extractor: len(extractor.manifest.differences(there)))
         check_manifest(folder, there, nearest.manifest)
@@ -214,13 +214,15 @@ class Processor:
 
 
 class StoreBackedExtractor:
-    """One extractor that a model's training posts were seen by.
+    """One of the extractors that computed the features of a model's training images.
+
+    Images are looked up in stores first; the extractor runs on those that no store has.
 
     Args:
-        manifest: of the feature store that they were read from.
+        manifest: of the feature store of the training images.
 
     Attributes:
-        stores: others made like it, to look pictures up in.
+        stores: further stores, made with the same settings.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -229,52 +231,54 @@ class StoreBackedExtractor:
 
     @cached_property
     def extractor(self) -> Extractor:
-        """The extractor itself, made again when first asked for.
+        """The extractor, built when first used.
 
         Raises:
-            ValueError: when it can't be made here, or would be another one; it says what to do instead.
+            ValueError: when it can't be built here, or would compute other features; with what to do instead.
         """
         try:
             return extractor_of(self.manifest)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"the model saw pictures through {self.manifest.extractor}, which can't be made again here: "
-                f"{error}. Give stores, feature stores of these pictures that `mnergraph features` made with "
-                "the same extractor, or run_extractors=False to read the posts without what it would see"
+                f"the model's training images went through {self.manifest.extractor}, which can't be built here: "
+                f"{error}. Give stores, feature stores of these images that `mnergraph features` made with "
+                "the same extractor, or run_extractors=False to read the posts without these features"
             ) from error
 
     def __call__(
         self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device, *, extract: bool
     ) -> list[ImageEvidence | None]:
-        """What is seen in these posts' pictures; None where nobody looked, or nothing is lacking."""
-        found: list[ImageEvidence | None] = [
+        """Return the evidence of these posts' images; None where the image was not processed or nothing is lacking."""
+        evidence: list[ImageEvidence | None] = [
             next(filter(None, lookup(self.stores, pair, chunker)), None) if _has_file(pair) else None for pair in pairs
         ]
         if extract:
-            places = [place for place, seen in enumerate(found) if seen is None and self._helps(pairs[place])]
-            looked = self._look([pairs[place] for place in places], chunker, device) if places else []
-            for place, seen in zip(places, looked, strict=True):
-                found[place] = seen
-        return found
+            rest = [
+                index for index, known in enumerate(evidence) if known is None and self._lacks_features(pairs[index])
+            ]
+            computed = self._extract([pairs[index] for index in rest], chunker, device) if rest else []
+            for index, new in zip(rest, computed, strict=True):
+                evidence[index] = new
+        return evidence
 
-    def _look(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
-        """What the extractor sees in these pictures, in the precision of the training's store."""
+    def _extract(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
+        """Run the extractor on these posts' images, with results in the precision of the training's store."""
         phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
-        pictures = [pair.image_path for pair in pairs if pair.image_path is not None]
-        found = self.extractor.extract(
-            pictures, phrases if self.extractor.needs_phrases else None, device=device, progress=False
+        paths = [pair.image_path for pair in pairs if pair.image_path is not None]
+        computed = self.extractor.extract(
+            paths, phrases if self.extractor.needs_phrases else None, device=device, progress=False
         )
-        return [cast(seen, store_dtype(self.manifest)) for seen in found]
+        return [cast(evidence, store_dtype(self.manifest)) for evidence in computed]
 
-    def _helps(self, pair: Pair) -> bool:
-        """Whether there is a picture, and the pair lacks something that the extractor may find in it."""
+    def _lacks_features(self, pair: Pair) -> bool:
+        """Whether the pair has an image and lacks something that the extractor provides."""
         has = {
-            "objects": any(thing.box is not None for thing in pair.objects),
+            "objects": any(item.box is not None for item in pair.objects),
             "image": pair.image_features is not None,
             "caption": pair.caption is not None,
         }
-        gives = EXTRACTORS.get(self.manifest.extractor, Extractor).provides
-        return pair.image_path is not None and not all(has[kind] for kind in gives)
+        provided = EXTRACTORS.get(self.manifest.extractor, Extractor).provides
+        return pair.image_path is not None and not all(has[what] for what in provided)
 
 
 def _has_file(pair: Pair) -> bool:
@@ -282,9 +286,9 @@ def _has_file(pair: Pair) -> bool:
 
 
 def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
-    """What two extractors saw; of what both looked for, the later one's."""
-    told = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
-    return replace(before, **{name: value for name, value in told.items() if value is not None})
+    """The evidence of two extractors; of what both provide, the later one's."""
+    values = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
+    return replace(before, **{name: value for name, value in values.items() if value is not None})
 
 
 def _name(pair: Pair, seen: ImageEvidence) -> str:
@@ -293,12 +297,12 @@ def _name(pair: Pair, seen: ImageEvidence) -> str:
     return f"{name} ({seen.issue.detail})" if seen.issue and not seen.issue.usable else name
 
 
-def warn_of(missing: Sequence[str]) -> None:
+def warn_of_missing(missing: Sequence[str]) -> None:
     """Warn of posts whose image the model can't read, if there are any."""
     if missing:
         warnings.warn(
-            f"{len(missing)} posts have a picture, but the model does not see it, as they have none of the "
-            f"features that it reads: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A feature "
-            "store of their pictures, made as the training's was, or a file of features gives them",
+            f"{len(missing)} posts have an image, but none of the features of it "
+            f"that the model reads: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A feature "
+            "store of their images, made as the training's was, or a file of features gives them",
             stacklevel=3,
         )

@@ -37,7 +37,7 @@ class NERResult(list[dict[str, Any]]):
         super().__init__(entities)
         self.heads = dict(heads or {})
         self.text, self.pair = pair.text, pair
-        # the reader keeps the files of pictures that came as bytes
+        # the reader keeps the files of images that came as bytes
         self._model, self._reader = model, reader
 
     def explain(self) -> PairRecord:
@@ -47,7 +47,7 @@ class NERResult(list[dict[str, Any]]):
         return record.posts[0]
 
     def _repr_html_(self) -> str:
-        """The text with its entities marked, and the picture with the boxes that support them."""
+        """The text with its entities marked, and the image with the boxes that support them."""
         parts, at = [], 0
         for found in self:
             parts.append(html.escape(self.text[at : found["start"]]))
@@ -70,8 +70,8 @@ class NERResult(list[dict[str, Any]]):
         )
 
     def _picture(self) -> str:
-        picture, boxes = embedded_image(self.pair)
-        if picture is None:
+        image, boxes = embedded_image(self.pair)
+        if image is None:
             return ""
         given = [thing.box and [float(side) for side in thing.box] for thing in self.pair.objects]
         marks = []
@@ -87,6 +87,6 @@ class NERResult(list[dict[str, Any]]):
                     f'<span style="font-size:.7em;background:#fff;color:#000">{name}</span></div>'
                 )
         return (
-            f'<div style="position:relative;display:inline-block"><img src="{picture}" '
-            f'alt="the picture of the post">{"".join(marks)}</div>'
+            f'<div style="position:relative;display:inline-block"><img src="{image}" '
+            f'alt="the image of the post">{"".join(marks)}</div>'
         )

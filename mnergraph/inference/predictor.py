@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.processor import Processor, warn_of
+from mnergraph.data.processor import Processor, warn_of_missing
 from mnergraph.graph.node_types import IMAGE_EVIDENCE
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
@@ -72,13 +72,13 @@ class Predictor:
                     ],
                     **heads,
                 }
-        warn_of(missing)
+        warn_of_missing(missing)
         _warn_of_absent(absent, total)
 
     def prepared(self, pairs: Iterable[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
         """Return the pairs ready for the model; see `Processor`."""
         ready, missing = self._process(list(pairs), cache=cache, progress=progress)
-        warn_of(missing)
+        warn_of_missing(missing)
         _warn_of_absent(Counter(self._absent(ready)), len(ready))
         return ready
 

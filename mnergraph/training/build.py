@@ -55,7 +55,7 @@ def build_model(
     tagger = model(encoder, labels, **{**given, **(arguments or {})})
     if "image_dim" not in data and "image features" in tagger.builder.missing(train[0].without_image()):
         raise ValueError(
-            f"{type(tagger).__name__} reads the picture's features, and no post to learn from has any: "
+            f"{type(tagger).__name__} reads the image's features, and no post to learn from has any: "
             "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
         )
     return tagger

@@ -136,7 +136,7 @@ def _logger(name: str, folder: Path) -> Logger | bool:
 def _silence_lightning() -> Any:
     """Without what Lightning says that does not fit.
 
-    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, a picture
+    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, an image
     backbone's batch norms stay as they are; torch's word on Lightning's own code is not for our users, nor
     are Lightning's advertisements.
     """

@@ -86,7 +86,7 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
     for split in ("train", "valid", "test"):
         write_conll(posts, root / f"{split}.txt")
     model = partial(UMT, num_heads=2, intermediate_size=8)
-    with pytest.raises(ValueError, match="UMT reads the picture's features, and no post"):
+    with pytest.raises(ValueError, match="UMT reads the image's features, and no post"):
         train(PostFolder, root, model, tmp_path / "blind", trainer=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
     result = train(PostFolder, root, model, tmp_path / "out", trainer=QUICK)

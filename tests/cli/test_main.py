@@ -120,7 +120,7 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
     told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
-    assert "GVATT reads the picture's features, and no post to learn from has any" in told
+    assert "GVATT reads the image's features, and no post to learn from has any" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
@@ -190,7 +190,7 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
     assert "images and files of evidence go with the CoNLL format" in fault(*job, posts, *evidence)
     assert "image can't go with posts" in fault(*job, posts, "--image", tmp_path / "1.png")
     posts.write_text('{"text": "a"}\n{"text": "a", "image": "gone.png"}\n')
-    assert f"{posts}:2: there is no picture {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
+    assert f"{posts}:2: there is no image {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
 
 
 # --- looking at what there is ----------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_things_that_are_not_there(
     assert "no split 'night'; there is train, valid (also: dev, val) and test" in told
     assert "no folder here" not in fault("predict", "--model", tmp_path, "--text", "hi")
     told = fault("predict", "--model", trained.model, "--text", "hi", "--image", tmp_path / "gone.png")
-    assert f"there is no picture {tmp_path / 'gone.png'}" in told
+    assert f"there is no image {tmp_path / 'gone.png'}" in told
     assert "holds no word" in fault("predict", "--model", trained.model, "--text", " ")
     told = fault("predict", "--model", trained.model)
     assert "give either text, with image and caption if there are any, or posts" in told

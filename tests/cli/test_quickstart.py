@@ -13,9 +13,9 @@ from mnergraph.cli.quickstart import quickstart
 
 def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = quickstart(tmp_path, sizes=(30, 10, 10), epochs=1, progress=False)
-    assert set(found) == {"BERT-CRF", "UMGF", "text ceiling", "picture ceiling"}
+    assert set(found) == {"BERT-CRF", "UMGF", "text ceiling", "image ceiling"}
     assert all(0 <= value <= 1 for value in found.values())
-    assert found["text ceiling"] < found["picture ceiling"]
+    assert found["text ceiling"] < found["image ceiling"]
     printed = capsys.readouterr().out
     for part in (
         "Training BERT-CRF with the tiny-random encoder",
@@ -24,7 +24,7 @@ def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "UMGF on Lookalikes' test posts\n| type |",
         "What words alone can reach: ",
         "One post: ",
-        "UMGF with its picture: ",
+        "UMGF with its image: ",
         "UMGF without: ",
     ):
         assert part in printed

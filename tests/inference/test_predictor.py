@@ -204,7 +204,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"text": 3}', "text is 3, which is no text"),
         ('{"text": null}', "text is None, which is no text"),
         ('{"text": "a", "caption": 3}', "caption is 3, which is no text"),
-        ('{"text": "a", "image": "2.png"}', "there is no picture "),
+        ('{"text": "a", "image": "2.png"}', "there is no image "),
         ('{"text": "a", "image": 2}', "image is 2, which is no text"),
         ('{"words": "Paris"}', "words is 'Paris', which is no list of words"),
         ('{"words": ["a", 3]}', "words is ['a', 3], which is no list of words"),

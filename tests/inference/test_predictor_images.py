@@ -153,7 +153,7 @@ def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> 
     for here, there in zip(one, both, strict=True):
         torch.testing.assert_close(here.image_features, there.image_features)
     blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], run_extractors=False)
-    with pytest.warns(UserWarning, match=r"^2 posts have a picture, but the model .*: 1, 3\. A feature"):
+    with pytest.warns(UserWarning, match=r"^2 posts have an image, but none .*: 1, 3\. A feature"):
         assert [pair.image_features is None for pair in blind.prepared(pairs)] == [False, False, True, True]
 
 
@@ -162,7 +162,9 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
     features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
     with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[store, other])
-    with pytest.raises(StoreError, match=r"store holds what BackboneGrid saw; the model learned from no feature store"):
+    with pytest.raises(
+        StoreError, match=r"store holds features of BackboneGrid; the model was trained on no feature store"
+    ):
         steps(Evidence(), widths={"image": 512}, stores=[store])
     with pytest.raises(FileNotFoundError, match="is no feature store"):
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
@@ -172,7 +174,7 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
     evidence = Evidence(stores=(store,))
     path = store / "manifest.json"
     path.write_text(path.read_text().replace('"BackboneGrid"', '"Mine"'))
-    with pytest.raises(ValueError, match=r"saw pictures through Mine, .*: there is no extractor .*Give stores"):
+    with pytest.raises(ValueError, match=r"training images went through Mine, .*: there is no extractor .*Give stores"):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
     known = steps(evidence, widths={"image": 512}, stores=[store])
     assert all(pair.image_features is not None for pair in known.prepared(posts(images)))
@@ -186,7 +188,7 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
     by_file = steps(Evidence(), widths={"image": 512})
     fine = replace(posts(images)[0], image_features=torch.zeros(1, 512))
-    with pytest.warns(UserWarning, match=r"^3 posts have a picture"):
+    with pytest.warns(UserWarning, match=r"^3 posts have an image"):
         by_file.prepared([*posts(images)[1:], fine, Pair(WORDS)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -194,7 +196,7 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
         steps(Evidence(), widths={}).prepared(posts(images))
     regions = steps(Evidence(), widths={"region": 5})
     bare, full = (DetectedObject("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
-    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 0\."):
+    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 0\."):
         regions.prepared(
             [replace(pair, objects=(thing,)) for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)]
         )
@@ -203,10 +205,10 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
 def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
     (images / "1.png").write_text("<!doctype html>")
     model = steps(Evidence(stores=(store,)), widths={"image": 512})
-    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png is a web page"):
+    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 1 \(1.png is a web page"):
         assert model.prepared(posts(images))[1].image_features is None
     (images / "1.png").unlink()
-    with pytest.warns(UserWarning, match=r"^1 posts have a picture, .*: 1 \(1.png: "):
+    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 1 \(1.png: "):
         model.prepared(posts(images, "01"))
 
 
@@ -216,7 +218,7 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
     evidence = Evidence(stores=(tmp_path / "store",))
     assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
     blind = steps(evidence, widths={}, run_extractors=False)
-    with pytest.warns(UserWarning, match=r"^4 posts have a picture"):
+    with pytest.warns(UserWarning, match=r"^4 posts have an image"):
         blind.prepared(posts(images))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -327,7 +329,7 @@ def test_from_the_picture_alone_as_from_the_store(
     stored, looked = lines(predict, tmp_path / "store"), lines(predict)
     assert len(stored) == 4
     assert stored == looked
-    with pytest.warns(UserWarning, match="4 posts have a picture"):
+    with pytest.warns(UserWarning, match="4 posts have an image"):
         blind = lines(predict, run_extractors=False)
     assert blind != stored, "the picture makes a difference"
     assert lines(explain, tmp_path / "store") == lines(explain)

@@ -18,7 +18,7 @@ from mnergraph.pair import DetectedObject, Pair
 def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Pair]:
     """Return the posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
 
-    For the CoNLL format pictures are looked for in ``images`` and evidence is attached by id. A line of JSON
+    For the CoNLL format images are looked for in ``images`` and evidence is attached by id. A line of JSON
     holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
     ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
     one that a caption names. Data under names of one's own are in ``extra``, an object.
@@ -100,16 +100,16 @@ def _object(raw: Any, size: tuple[int, int] | None, place: int) -> DetectedObjec
             raise ValueError(f"{where}: {raw!r} has neither a label nor a box")
         return replace(parse_object({"score": 1.0, **raw, "box": [0, 0, 1, 1]}, (1, 1), where), box=None)
     if size is None:
-        raise ValueError(f"{where} has a box, so the post needs width and height of the picture in pixels")
+        raise ValueError(f"{where} has a box, so the post needs width and height of the image in pixels")
     return parse_object({"label": "", "score": 1.0, **raw}, size, where)
 
 
 def require_file(path: Path) -> Path:
-    """The path of a picture that is there.
+    """The path of an image that is there.
 
     Raises:
         ValueError: when there is no such file.
     """
     if not path.is_file():
-        raise ValueError(f"there is no picture {path}")
+        raise ValueError(f"there is no image {path}")
     return path
