@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
 
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 
 
 #: The square root of the area that an object's frame covers, relative to the image's side.
@@ -52,13 +52,13 @@ def background(size: int, rng: random.Random) -> Image.Image:
     return canvas
 
 
-def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[Box]]:
+def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[PixelBox]]:
     """A square image that shows one object of every label, and their boxes in the order of the labels.
 
     Boxes are left, top, right, bottom in pixels, right and bottom not included: exactly the pixels that
     an object coloured. Objects never overlap; where one finds no place it is drawn smaller.
     """
-    canvas, boxes = background(size, rng), list[Box]()
+    canvas, boxes = background(size, rng), list[PixelBox]()
     for label in labels:
         side = size * rng.uniform(*SIDE_RANGE) * min(1, (MAX_FULL_SIZE_OBJECTS / len(labels)) ** 0.5)
         left, top, right, bottom = _free_box(label, side, boxes, size, rng)
@@ -71,7 +71,7 @@ def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Im
     return canvas, boxes
 
 
-def _free_box(label: str, side: float, taken: Sequence[Box], size: int, rng: random.Random) -> Box:
+def _free_box(label: str, side: float, taken: Sequence[PixelBox], size: int, rng: random.Random) -> PixelBox:
     """A place for this object: of the size wished for, smaller whenever forty guesses hit other objects."""
     while True:
         width, height = object_size(label, side)
@@ -83,7 +83,7 @@ def _free_box(label: str, side: float, taken: Sequence[Box], size: int, rng: ran
         side *= 0.9
 
 
-def _overlap(one: Box, other: Box) -> bool:
+def _overlap(one: PixelBox, other: PixelBox) -> bool:
     """Whether two boxes overlap or come closer than the margin."""
     return (
         one[0] < other[2] + MARGIN

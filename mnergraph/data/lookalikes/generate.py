@@ -181,7 +181,7 @@ def _draw_image(things: Sequence[scenes.SceneObject], size: int, rng: random.Ran
     """The image of these things, and what a detector sees in it, best score first."""
     image, boxes = draw_image([thing.label for thing in things], size, rng)
     seen = zip(things, boxes, scenes.scores(len(things), rng), strict=True)
-    objects = (DetectedObject(thing.label, box, score, thing.words) for thing, box, score in seen)
+    objects = (DetectedObject(thing.label, box, score, thing.span) for thing, box, score in seen)
     return image, Detections(size, size, tuple(objects))
 
 

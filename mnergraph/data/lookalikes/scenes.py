@@ -36,7 +36,7 @@ class SceneObject:
     """An object to draw, and the span of words that grounds it, or None for a general object."""
 
     label: str
-    words: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
 
 
 def compose(sentence: Sentence, fate: ImageRole, rng: random.Random) -> list[SceneObject]:

@@ -32,7 +32,7 @@ def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
     content = file_sha256(path)
     if phrases is None:
         return content
-    asked = json.dumps([[phrase.text, phrase.words] for phrase in phrases])
+    asked = json.dumps([[phrase.text, phrase.span] for phrase in phrases])
     return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
 
 

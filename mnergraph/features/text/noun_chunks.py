@@ -82,11 +82,11 @@ class Phrase:
 
     Args:
         text: the phrase.
-        words: its half-open span in the sentence; None for a *general* word, which concerns every word.
+        span: its half-open span in the sentence; None for a *general* word, which concerns every word.
     """
 
     text: str
-    words: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
 
 
 class Chunker(Protocol):
@@ -186,7 +186,7 @@ def noun_phrases(words: Sequence[str], chunker: Chunker) -> tuple[Phrase, ...]:
     """A sentence's noun phrases, to be grounded.
 
     >>> noun_phrases("Kevin Love waves at the crowd".split(), RuleChunker())
-    (Phrase(text='Kevin Love waves', words=(0, 3)), Phrase(text='the crowd', words=(4, 6)))
+    (Phrase(text='Kevin Love waves', span=(0, 3)), Phrase(text='the crowd', span=(4, 6)))
     """
     return tuple(Phrase(" ".join(words[start:end]), (start, end)) for start, end in chunker(words))
 

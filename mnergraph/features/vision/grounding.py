@@ -121,7 +121,7 @@ class PhraseGrounder(Extractor):
         for phrases, item, sure, where in zip(queries, items, values, chosen, strict=True):
             scale = torch.tensor(self.prompt.frame(item.size) * 2)
             objects = [
-                DetectedObject(phrase.text, box, score, phrase.words)
+                DetectedObject(phrase.text, box, score, phrase.span)
                 for place, phrase in enumerate(phrases)
                 for box, score in zip(clip_boxes(where[place] * scale, item.size), sure[place].tolist(), strict=True)
                 if score > self.threshold

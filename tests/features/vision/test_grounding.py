@@ -87,7 +87,7 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
     for phrase, sure in zip(asked, scores, strict=True):
         best = sure.topk(most)
         found += [
-            (phrase.text, phrase.words, score, clipped(boxes[query], picture.size))
+            (phrase.text, phrase.span, score, clipped(boxes[query], picture.size))
             for score, query in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
     visible = [one for one in found if one[2] > 0 and (one[3][2:] > one[3][:2]).all()]
@@ -108,7 +108,7 @@ def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, s
         for one, other in zip(mine, theirs, strict=True):
             assert one[0] == other[0]
             assert one[1:] == pytest.approx(other[1:], abs=1e-3)
-        spans = {phrase.text: phrase.words for phrase in phrases}
+        spans = {phrase.text: phrase.span for phrase in phrases}
         assert all(thing.span == spans.get(thing.label) for thing in seen.objects)
         assert all(thing.region is None for thing in seen.objects)
 
@@ -174,7 +174,7 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     """From a sentence to UMGF's grounded relation: a phrase's words meet its box, all words a general one."""
     words = ("a", "dog", "and", "the", "crowd")
     phrases = noun_phrases(words, RuleChunker())
-    assert [phrase.words for phrase in phrases] == [(0, 2), (3, 5)]
+    assert [phrase.span for phrase in phrases] == [(0, 2), (3, 5)]
     extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, generic_queries=("person",))
     (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
     pair = seen.attach_to(Pair(words))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnergraph.data.lookalikes.sketches.pen import Pen, Sketch
 
-GLASS = "#bfe3f2"
+GLASS_COLOR = "#bfe3f2"
 
 
 def logo(pen: Pen) -> None:
@@ -32,7 +32,7 @@ def storefront(pen: Pen) -> None:
     pen.box("#27402f", 0.04, 0.0, 0.96, 0.22)
     for left in (0.18, 0.32, 0.46, 0.6, 0.74):
         pen.patch("#f5f0d8", left, 0.07, left + 0.08, 0.15)
-    pen.box(GLASS, 0.1, 0.52, 0.56, 0.86)
+    pen.box(GLASS_COLOR, 0.1, 0.52, 0.56, 0.86)
     pen.box("#8a4b2a", 0.66, 0.52, 0.88, 0.98)
     for stripe in range(6):
         left, fill = stripe / 6, ("#e0452f", "#ffffff")[stripe % 2]
@@ -48,7 +48,7 @@ def tower(pen: Pen) -> None:
     pen.box("#2c5f66", 0.12, 0.2, 0.88, 0.98)
     for row in range(7):
         for left in (0.2, 0.43, 0.66):
-            pen.patch(GLASS, left, 0.25 + row * 0.09, left + 0.14, 0.305 + row * 0.09)
+            pen.patch(GLASS_COLOR, left, 0.25 + row * 0.09, left + 0.14, 0.305 + row * 0.09)
     pen.box("#1c2b30", 0.38, 0.87, 0.62, 0.98)
 
 

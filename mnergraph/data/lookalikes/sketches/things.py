@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnergraph.data.lookalikes.sketches.pen import Pen, Sketch
 
-GLASS = "#bfe3f2"
+GLASS_COLOR = "#bfe3f2"
 
 
 def trophy(pen: Pen) -> None:
@@ -40,8 +40,8 @@ def phone(pen: Pen) -> None:
 def car(pen: Pen) -> None:
     body = pen.any("#d3262b", "#e06a1b", "#c21d5a")
     pen.shape(body, 0.2, 0.48, 0.34, 0.02, 0.7, 0.02, 0.86, 0.48)
-    pen.shape(GLASS, 0.28, 0.46, 0.38, 0.14, 0.5, 0.14, 0.5, 0.46)
-    pen.shape(GLASS, 0.55, 0.46, 0.55, 0.14, 0.67, 0.14, 0.77, 0.46)
+    pen.shape(GLASS_COLOR, 0.28, 0.46, 0.38, 0.14, 0.5, 0.14, 0.5, 0.46)
+    pen.shape(GLASS_COLOR, 0.55, 0.46, 0.55, 0.14, 0.67, 0.14, 0.77, 0.46)
     pen.card(body, 0.0, 0.42, 1.0, 0.82)
     pen.oval("#ffec99", 0.9, 0.48, 0.99, 0.64)
     for left in (0.12, 0.66):
