@@ -1,4 +1,4 @@
-"""The job of the feature store: images in, features out, computed once, by one process or by many."""
+"""`mnergraph features`: image features extracted once into a store, by one process or several."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ImageTask:
 
     @property
     def key(self) -> str:
-        """Under which the store keeps it."""
+        """The image's key in the store."""
         return image_key(self.path, self.phrases)
 
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """What became of the images of a run.
+    """Counts of a run by what was done with each image.
 
     Attributes:
         num_images: files examined.
@@ -58,8 +58,8 @@ class ExtractionSummary:
         parts = [f"{self.extracted} extracted now", f"{self.known} known"]
         if self.elsewhere:
             parts.append(f"{self.elsewhere} in other shares")
-        told = f"{self.num_images} images: {', '.join(parts)}"
-        return told + (f"\n{summarize_issues(self.faults)}" if self.faults else "")
+        text = f"{self.num_images} images: {', '.join(parts)}"
+        return text + (f"\n{summarize_issues(self.faults)}" if self.faults else "")
 
 
 def features(
@@ -77,26 +77,26 @@ def features(
     inspect: str | None = None,
     out: Path | None = None,
 ) -> ExtractionSummary | None:
-    """Extracts the features of a folder's images into a store; what the store has is not done again.
+    """Extract the features of a folder's images into a store; images in the store are not extracted again.
 
     Args:
         images: folder of images, ``<id>.jpg`` or the like.
         store: folder of the store; it is made, or appended to if it was made with the same settings.
-        extractor: what looks at the images.
+        extractor: what extracts the features.
         posts: folder of posts (train.txt, valid.txt or dev.txt, test.txt): only their images, and for an extractor
             that reads phrases their sentences' noun phrases.
         chunker: finds these, by default `RuleChunker`; posts that read the store must have the same one.
         shard: ``i/n``: this process's share, from 1/1 to n/n; under torchrun each takes its own.
-        dtype: what the store keeps features as.
+        dtype: precision of the stored features.
         batch_size: images at once.
         workers: processes that open and prepare images.
         device: where the extractor runs.
         progress: whether to show a progress bar.
-        inspect: instead, draw what the store knows of the image with this id.
+        inspect: instead of extracting, draw the store's entry for the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
 
     Returns:
-        what became of the images; None after drawing.
+        the counts; None after drawing.
 
     Raises:
         ValueError: for a store made with other settings, naming each difference.
@@ -117,7 +117,7 @@ def features(
 
 
 def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Figure:
-    """The image with this id and what the store knows of it: boxes, labels, scores, groundings."""
+    """Return a figure of the image with this id and its entry in the store: boxes, labels, scores, groundings."""
     from mnergraph.explain.plots.detections import plot_detections
 
     found = [one for one in wanted if one.id == id]
@@ -125,7 +125,7 @@ def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Fi
         raise FileNotFoundError(f"there is no image of {id!r}; there are {len(wanted)} others")
     known = [one for one in found if one.key in store]
     if not known:
-        raise KeyError(f"the store {store.folder} knows nothing of image {id!r}: extract it first")
+        raise KeyError(f"the store {store.folder} has no entry for image {id!r}: extract it first")
     return plot_detections(open_image(known[0].path, id).image, from_store_entry(store, known[0].key), title=id)
 
 
@@ -146,7 +146,7 @@ def _extract(
     with StoreWriter(folder, manifest_of(extractor, dtype), part=part) as writer:
         by_key = {keys[one]: one for one in reversed(mine) if keys[one] not in writer}
         todo = list(reversed(by_key.values()))
-        seen = extractor.extract(
+        evidence = extractor.extract(
             [one.path for one in todo],
             [one.phrases or () for one in todo] if extractor.needs_phrases else None,
             batch_size=batch_size,
@@ -155,7 +155,7 @@ def _extract(
             progress=progress,
         )
         faults = []
-        for one, found in zip(todo, seen, strict=True):
+        for one, found in zip(todo, evidence, strict=True):
             writer.add(keys[one], *to_store_entry(found))
             if found.issue:
                 faults.append(found.issue)
@@ -163,10 +163,10 @@ def _extract(
 
 
 def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
-    """The images to look at; with posts only theirs, and with a chunker their noun phrases."""
+    """Return the images to extract; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:
-            raise ValueError("this extractor looks for the sentences' phrases: give posts, their folder")
+            raise ValueError("this extractor needs the sentences' noun phrases: give posts, the folder of the posts")
         return [ImageTask(path.stem, path) for path in image_files(images)]
     return list(dict.fromkeys(_of_posts(images, posts, chunker)))
 
@@ -186,7 +186,7 @@ def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Im
 
 
 def _share(shard: str | None) -> tuple[int, int]:
-    """Which share of how many this process takes, from 0."""
+    """Return the index of this process's share, from 0, and the number of shares."""
     if shard is None:
         return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place, _, parts = shard.partition("/")

@@ -1,4 +1,4 @@
-"""The main job on what ships: make Lookalikes, train UMGF beside BERT-CRF, compare, predict one post."""
+"""`mnergraph quickstart`: make Lookalikes, train UMGF and BERT-CRF, compare, predict one post."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def quickstart(
         seed: of posts, weights and order.
         sizes: how many posts train, valid and test hold.
         epochs: passes over the training posts.
-        image_irrelevant_ratio: share of the images that settle no entity's type.
+        image_irrelevant_ratio: share of the images that determine no entity's type.
         image_missing_ratio: share of the posts without an image.
         progress: whether to show progress bars.
 
@@ -123,17 +123,17 @@ def _run(
         f"\nWhat words alone can reach: {percent['text ceiling']}, give or take "
         f"{100 * test.ceiling.spread:.1f} by guessing. With the images: {percent['image ceiling']}."
     )
-    _show_one(models["UMGF"], splits["test"].pairs)
+    _print_example(models["UMGF"], splits["test"].pairs)
     return found
 
 
-def _show_one(model: Tagger, pairs: list[Pair]) -> None:
-    """One post of the test split, read with its image and without."""
+def _print_example(model: Tagger, pairs: list[Pair]) -> None:
+    """Print the predictions for one post of the test split, with its image and without."""
     pair = next((p for p in pairs if p.image_path is not None and any(tag != "O" for tag in p.labels or ())), pairs[0])
-    seen, unseen = Predictor(model)([pair, pair.without_image()])
-    shows = ", ".join(thing.label for thing in pair.objects) or "nothing"
-    print(f"\nOne post: {' '.join(pair.words)}\n  its image shows: {shows}")
-    for name, line in (("with its image", seen), ("without", unseen)):
-        said = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
-        print(f"  UMGF {name}: {'; '.join(said) or 'no entity'}")
-    print("  as `mnergraph predict` writes it: " + json.dumps(seen, ensure_ascii=False))
+    with_image, without = Predictor(model)([pair, pair.without_image()])
+    objects = ", ".join(item.label for item in pair.objects) or "nothing"
+    print(f"\nOne post: {' '.join(pair.words)}\n  objects in its image: {objects}")
+    for name, line in (("with its image", with_image), ("without", without)):
+        entities = [f"{' '.join(e['words'])} = {e['type']} ({e['score']:.2f})" for e in line["entities"]]
+        print(f"  UMGF {name}: {'; '.join(entities) or 'no entity'}")
+    print("  as `mnergraph predict` writes it: " + json.dumps(with_image, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Evidence per post id, brought to pairs: objects, captions, features. A pair may have any, all or none."""
+"""Evidence of images by post id, attached to pairs: objects, captions, features; any, all or none of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safet
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of ``posts`` posts have evidence of each kind; ``strangers``: ids without a post."""
+    """Number of posts that have evidence of each kind, of ``posts`` in all; ``unmatched_ids``: ids without a post."""
 
     posts: int
     captions: int = 0
@@ -40,16 +40,16 @@ class Evidence:
     """Files of evidence and how they become part of a pair.
 
     Args:
-        captions: path of ``captions.jsonl`` (see ``records``), or None.
+        captions: path of ``captions.jsonl`` (see `mnergraph.data.formats.evidence_jsonl`), or None.
         objects: path of ``objects.jsonl``, or None. Where there are stores, a post for which it lists no
-            objects has those that they know, as a post without objects has when a model predicts.
-        features: path of ``features.safetensors`` (see ``vectors``), or None.
+            objects gets the stores' objects, as it does when a model predicts.
+        features: path of ``features.safetensors`` (see `mnergraph.data.formats.feature_file`), or None.
         top_objects: keep this many boxed objects, best score first; None for all.
         caption_phrases: append the caption's noun phrases as objects without boxes, beyond ``top_objects``.
         chunker: finds those noun phrases, and those of the sentence for which a grounder's store was asked;
             by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
-            image; where two know of the same kind of evidence the later one holds.
+            image; where two hold the same kind of evidence, the later one's is used.
         image_nodes: whether a store's image becomes its ``grid`` of nodes, or one ``pooled`` node.
     """
 
@@ -74,12 +74,12 @@ class Evidence:
 
     @property
     def noun_chunker(self) -> Chunker:
-        """What finds noun phrases."""
+        """The chunker that finds noun phrases: `chunker`, or the rules."""
         return self.chunker or RuleChunker()
 
     @classmethod
     def from_folder(cls, *folders: str | Path) -> Evidence:
-        """The files of the usual names in the first of these folders that has each, with default settings."""
+        """Return evidence from files with the usual names, each from the first folder that has it."""
 
         def first(name: str) -> Path | None:
             return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
@@ -87,58 +87,58 @@ class Evidence:
         return cls(first(CAPTIONS), first(OBJECTS), first(FEATURES))
 
     def attach(self, pairs: Iterable[Pair]) -> list[Pair]:
-        """The pairs with their evidence. Evidence takes the place of what a pair held of that kind.
+        """Return the pairs with their evidence, which replaces what a pair had of that kind.
 
-        Ids of the files that belong to no pair are left alone; ``coverage`` counts them.
+        Ids of the files that belong to no pair are ignored; `coverage` counts them.
 
         Raises:
             EvidenceError: at the first fault, naming file and line, or file and id.
-            ValueError: when an object's ``words`` leave the sentence, naming the post.
+            ValueError: when an object's ``span`` exceeds the sentence, naming the post.
         """
-        captions, sights = self._read()
+        captions, detections = self._read()
         stores = [FeatureStore(folder) for folder in self.stores]
         with ExitStack() as stack:
             features = stack.enter_context(open_features(self.features)) if self.features else None
-            found = []
+            ready = []
             for pair in pairs:
-                sight = sights.get(pair.id)
-                if self._defers_to_stores(sight):
-                    named = tuple(seen for seen in pair.objects if not seen.box)
+                detected = detections.get(pair.id)
+                if self._defers_to_stores(detected):
+                    named = tuple(item for item in pair.objects if not item.box)
                     pair = replace(pair, objects=named, size=None)
-                seen = self._from_stores(pair, stores)
-                found.append(self._attach(seen, captions.get(pair.id), sight, features))
-            return found
+                stored = self._from_stores(pair, stores)
+                ready.append(self._attach(stored, captions.get(pair.id), detected, features))
+            return ready
 
-    def _defers_to_stores(self, sight: Detections | None) -> bool:
+    def _defers_to_stores(self, detected: Detections | None) -> bool:
         """Whether a post's boxes and size are left to the stores, as the file lists nothing."""
-        return bool(self.stores) and sight is not None and not sight.objects
+        return bool(self.stores) and detected is not None and not detected.objects
 
     def _from_stores(self, pair: Pair, stores: Sequence[FeatureStore]) -> Pair:
-        for seen in filter(None, lookup(stores, pair, self.noun_chunker)):
-            pair = seen.attach_to(pair, image=self.image_nodes)
-            if seen.caption is not None and self.caption_phrases:
-                boxed = tuple(thing for thing in pair.objects if thing.box)
-                pair = replace(pair, objects=boxed + self.phrases(seen.caption))
+        for stored in filter(None, lookup(stores, pair, self.noun_chunker)):
+            pair = stored.attach_to(pair, image=self.image_nodes)
+            if stored.caption is not None and self.caption_phrases:
+                boxed = tuple(item for item in pair.objects if item.box)
+                pair = replace(pair, objects=boxed + self.phrases(stored.caption))
         return pair
 
-    def complete(self, pair: Pair, seen: ImageEvidence) -> Pair:
+    def complete(self, pair: Pair, evidence: ImageEvidence) -> Pair:
         """Return the pair with what it lacked of an image's evidence, with as many objects as these settings keep.
 
         The caption's noun phrases become objects where the pair has no objects without boxes.
         """
-        looked = seen.attach_to(replace(pair, objects=(), image_features=None, caption=None), image=self.image_nodes)
+        found = evidence.attach_to(replace(pair, objects=(), image_features=None, caption=None), image=self.image_nodes)
         boxed = any(item.box is not None for item in pair.objects)
-        objects = pair.objects if boxed else (*looked.objects, *pair.objects)
-        caption = looked.caption if pair.caption is None else pair.caption
+        objects = pair.objects if boxed else (*found.objects, *pair.objects)
+        caption = found.caption if pair.caption is None else pair.caption
         named = tuple(item for item in objects if item.box is None)
         if caption is not None and self.caption_phrases and not named:
             named = self.phrases(caption)
         best = sorted((item for item in objects if item.box is not None), key=lambda item: -item.score)
         return replace(
             pair,
-            size=pair.size if boxed and pair.size else looked.size,
+            size=pair.size if boxed and pair.size else found.size,
             objects=(*best[: self.top_objects], *named),
-            image_features=looked.image_features if pair.image_features is None else pair.image_features,
+            image_features=found.image_features if pair.image_features is None else pair.image_features,
             caption=caption,
         )
 
@@ -147,46 +147,46 @@ class Evidence:
         return tuple(DetectedObject(label) for label in phrase_labels(caption, self.noun_chunker))
 
     def coverage(self, pairs: Sequence[Pair]) -> Coverage:
-        """Which of these pairs the files and stores speak of; of files it reads no feature."""
-        captions, sights = self._read()
+        """Return how many of these pairs have evidence in the files and stores; feature files are only listed."""
+        captions, detections = self._read()
         kinds = {
             "captions": set(captions),
-            "objects": {key for key, sight in sights.items() if sight.objects},
+            "objects": {key for key, detected in detections.items() if detected.objects},
         }
         if self.features:
             with open_features(self.features) as features:
-                listed = features.ids("objects") - {key for key, sight in sights.items() if not sight.objects}
+                listed = features.ids("objects") - {key for key, detected in detections.items() if not detected.objects}
                 kinds |= {"regions": listed, "images": features.ids("image")}
         if self.stores:
             stores = [FeatureStore(folder) for folder in self.stores]
-            bare = [replace(pair, objects=(), image_features=None) for pair in pairs]
-            seen = [self._from_stores(pair, stores) for pair in bare]
-            told = {
-                "objects": {pair.id for pair in seen if pair.objects},
-                "regions": {p.id for p in seen if any(thing.region is not None for thing in p.objects)},
-                "images": {pair.id for pair in seen if pair.image_features is not None},
+            without = [replace(pair, objects=(), image_features=None) for pair in pairs]
+            attached = [self._from_stores(pair, stores) for pair in without]
+            in_stores = {
+                "objects": {pair.id for pair in attached if pair.objects},
+                "regions": {pair.id for pair in attached if any(item.region is not None for item in pair.objects)},
+                "images": {pair.id for pair in attached if pair.image_features is not None},
             }
-            kinds = {kind: kinds.get(kind, set()) | told.get(kind, set()) for kind in {*kinds, *told}}
+            kinds = {kind: kinds.get(kind, set()) | in_stores.get(kind, set()) for kind in {*kinds, *in_stores}}
         known = {pair.id for pair in pairs}
-        strangers = set().union(*kinds.values(), sights) - known
+        unmatched = set().union(*kinds.values(), detections) - known
         counts = {kind: sum(pair.id in ids for pair in pairs) for kind, ids in kinds.items()}
-        return Coverage(len(pairs), **counts, unmatched_ids=len(strangers))
+        return Coverage(len(pairs), **counts, unmatched_ids=len(unmatched))
 
     def _read(self) -> tuple[dict[str, str], dict[str, Detections]]:
         captions = read_captions(self.captions) if self.captions else {}
         return captions, read_objects(self.objects) if self.objects else {}
 
-    def _attach(self, pair: Pair, caption: str | None, sight: Detections | None, features: Features | None) -> Pair:
-        boxed, size = tuple(seen for seen in pair.objects if seen.box), pair.size
-        if sight and not self._defers_to_stores(sight):
-            boxed = sight.objects
-        if sight and (size is None or not self._defers_to_stores(sight)):
-            size = sight.width, sight.height
-        regions = features.regions(pair.id, len(sight.objects if sight else boxed)) if features else None
+    def _attach(self, pair: Pair, caption: str | None, detected: Detections | None, features: Features | None) -> Pair:
+        boxed, size = tuple(item for item in pair.objects if item.box), pair.size
+        if detected and not self._defers_to_stores(detected):
+            boxed = detected.objects
+        if detected and (size is None or not self._defers_to_stores(detected)):
+            size = detected.width, detected.height
+        regions = features.regions(pair.id, len(detected.objects if detected else boxed)) if features else None
         if regions is not None and len(regions):
-            boxed = tuple(replace(seen, region=row) for seen, row in zip(boxed, regions, strict=True))
-        boxed = tuple(sorted(boxed, key=lambda seen: -seen.score))[: self.top_objects]
-        named = tuple(seen for seen in pair.objects if not seen.box)
+            boxed = tuple(replace(item, region=row) for item, row in zip(boxed, regions, strict=True))
+        boxed = tuple(sorted(boxed, key=lambda item: -item.score))[: self.top_objects]
+        named = tuple(item for item in pair.objects if not item.box)
         if self.caption_phrases and caption is not None:
             named = self.phrases(caption)
         image = features.image(pair.id) if features else None

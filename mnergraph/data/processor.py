@@ -1,4 +1,4 @@
-"""From a post to what a model reads: evidence of its image, as the model's training posts had it."""
+"""Preparation of posts for a model: the evidence of their images, as the model's training posts had it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROCESSOR_CONFIG = "processor_config.json"
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """How the posts that a model learned from got the evidence of their images; plain data.
+    """Settings of the evidence that a model's training posts had; plain data.
 
     Args:
         top_objects: how many boxed objects a post keeps, best score first; None for all.
@@ -171,16 +171,16 @@ class Processor:
         progress: bool = False,
     ) -> tuple[list[Pair], list[str]]:
         """Return the pairs ready for the model, and the names of those without their image's features."""
-        seen = [ImageEvidence()] * len(pairs)
+        found = [ImageEvidence()] * len(pairs)
         for extractor in self.extractors:
             new = extractor(pairs, self.evidence.noun_chunker, torch.device(device), extract=self.run_extractors)
-            seen = [_together(before, after) for before, after in zip(seen, new, strict=True)]
-        ready = [self.evidence.complete(pair, evidence) for pair, evidence in zip(pairs, seen, strict=True)]
+            found = [_merge(before, after) for before, after in zip(found, new, strict=True)]
+        ready = [self.evidence.complete(pair, evidence) for pair, evidence in zip(pairs, found, strict=True)]
         missing = []
         if builder is not None:
             missing = [
                 _name(pair, evidence)
-                for pair, evidence in zip(ready, seen, strict=True)
+                for pair, evidence in zip(ready, found, strict=True)
                 if self._misses(pair, evidence, builder)
             ]
         return self.add_regions(ready, cache=cache, progress=progress), missing
@@ -190,27 +190,27 @@ class Processor:
         return pairs if self.regions is None else self.regions.attach(pairs, cache, progress=progress)
 
     def _add_store(self, folder: Path) -> None:
-        there = Manifest.read(folder)
-        ours = [extractor.manifest.extractor for extractor in self.extractors]
-        if there.extractor not in ours:
+        manifest = Manifest.read(folder)
+        names = [extractor.manifest.extractor for extractor in self.extractors]
+        if manifest.extractor not in names:
             raise StoreError(
-                f"{folder} holds features of {there.extractor}; the model was trained "
-                f"on {'stores of ' + ', '.join(ours) if ours else 'no feature store'}"
+                f"{folder} holds features of {manifest.extractor}; the model was trained "
+                f"on {'stores of ' + ', '.join(names) if names else 'no feature store'}"
             )
-        nearest = min(self.extractors, key=lambda extractor: len(extractor.manifest.differences(there)))
-        check_manifest(folder, there, nearest.manifest)
+        nearest = min(self.extractors, key=lambda extractor: len(extractor.manifest.differences(manifest)))
+        check_manifest(folder, manifest, nearest.manifest)
         nearest.stores.append(FeatureStore(folder))
 
-    def _misses(self, pair: Pair, seen: ImageEvidence, builder: GraphBuilder) -> bool:
-        """Whether the model reads what extractors find in images, and there is nothing of this post's."""
+    def _misses(self, pair: Pair, evidence: ImageEvidence, builder: GraphBuilder) -> bool:
+        """Whether the post has an image, but not the features of it that the model reads."""
         if pair.image_path is None:
             return False
         absent = builder.missing(pair)
         image = "image features" in absent
-        looked = seen.objects is not None or self.regions is not None
+        detected = evidence.objects is not None or self.regions is not None
         regions = "region features" in absent
         nothing = bool(self.extractors) and not pair.objects and pair.image_features is None and pair.caption is None
-        return image or (not looked and (regions or nothing))
+        return image or (not detected and (regions or nothing))
 
 
 class StoreBackedExtractor:
@@ -285,16 +285,16 @@ def _has_file(pair: Pair) -> bool:
     return pair.image_path is not None and pair.image_path.is_file()
 
 
-def _together(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
-    """The evidence of two extractors; of what both provide, the later one's."""
+def _merge(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
+    """Return the evidence of two extractors; of a kind that both provide, the later one's."""
     values = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
     return replace(before, **{name: value for name, value in values.items() if value is not None})
 
 
-def _name(pair: Pair, seen: ImageEvidence) -> str:
-    """The name of a post without its image's features, and why if the image is to blame."""
+def _name(pair: Pair, evidence: ImageEvidence) -> str:
+    """Return the name of a post without its image's features, with the image's fault if that is the reason."""
     name = pair.id or (pair.image_path.name if pair.image_path else "")
-    return f"{name} ({seen.issue.detail})" if seen.issue and not seen.issue.usable else name
+    return f"{name} ({evidence.issue.detail})" if evidence.issue and not evidence.issue.usable else name
 
 
 def warn_of_missing(missing: Sequence[str]) -> None:

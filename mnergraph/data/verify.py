@@ -48,7 +48,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Report:
-    """All that ``verify`` found; ``print`` it. ``problems`` has one line per kind of fault."""
+    """Findings of `verify`, to be printed; ``problems`` has one line per kind of fault."""
 
     folder: Path
     splits: dict[str, SplitReport]
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a line each; empty when nothing is."""
+        """Faults, a line per kind; empty when there are none."""
         found = list(self.faults)
         for name, split in self.splits.items():
             if split.orphans:
@@ -79,7 +79,7 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """Images that need care and get it (see `HANDLED`), a line per kind; nothing is wrong with them."""
+        """Images with defects that are handled when they are read (see `HANDLED`), a line per kind."""
         return self._issue_lines(harmless=True)
 
     def _issue_lines(self, *, harmless: bool) -> list[str]:
@@ -121,13 +121,13 @@ def verify(
     evidence: Evidence | None = None,
     progress: bool = True,
 ) -> Report:
-    """Check all splits of a data set or of a folder laid out like one; faults are reported, not raised.
+    """Return a report on all splits of a data set, or of a folder laid out like one; faults are reported, not raised.
 
     Args:
-        source: a data set (all its splits are looked at, with its images and evidence), or a folder.
+        source: a data set (all its splits are checked, with its images and evidence), or a folder.
         images: folder of images; None for the source's.
         evidence: files of evidence; None for the source's.
-        progress: show a bar while images are decoded.
+        progress: whether to show a progress bar while images are decoded.
     """
     folder = source.folder if isinstance(source, PostDataset) else Path(source).expanduser()
     raw = folder / "raw"
@@ -148,7 +148,7 @@ def verify(
 
 
 def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
-    """Texts that stand in more than one of these named sets of posts, however their words are cut.
+    """Return the texts that occur in more than one of these named sets of posts, whatever their tokenization.
 
     Also across data sets: ``leaks({"GMNER train": ..., "Twitter2017 test": ...})``.
     """
@@ -187,7 +187,7 @@ def _split_report(
         faults.append(f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}")
     repeated = [id for id, count in Counter(pair.id for pair in pairs).items() if count > 1]
     if repeated:
-        faults.append(f"{name}: {len(repeated)} ids stand for several posts: {', '.join(repeated[:5])}")
+        faults.append(f"{name}: {len(repeated)} ids occur on several posts: {', '.join(repeated[:5])}")
     tags = [pair.labels or () for pair in pairs]
     return SplitReport(
         path=path,
@@ -205,8 +205,8 @@ def _split_report(
 def _coverage(
     evidence: Evidence, posts: Mapping[str, list[Pair]], faults: list[str]
 ) -> tuple[dict[str, Coverage], int]:
-    """Coverage per split, and ids with evidence but in no split. A full ``attach`` finds every fault."""
-    with warnings.catch_warnings(record=True) as told:
+    """Return the coverage per split and the number of ids in no split; attaching all evidence finds every fault."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             everything = [pair for pairs in posts.values() for pair in pairs]
@@ -216,7 +216,7 @@ def _coverage(
         except ValueError as error:
             faults.append(str(error))
             counted, unmatched_ids = {name: Coverage(len(pairs)) for name, pairs in posts.items()}, 0
-    faults.extend(dict.fromkeys(str(warning.message) for warning in told))
+    faults.extend(dict.fromkeys(str(warning.message) for warning in caught))
     return counted, unmatched_ids
 
 

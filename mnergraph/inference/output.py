@@ -1,4 +1,4 @@
-"""What `mnergraph.pipeline` finds in a post: a list of dicts that can explain and show itself."""
+"""Output of `mnergraph.pipeline`: a list of dicts with an HTML form and the attention behind it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mnergraph.explain.report.data import embedded_image
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
-#: Backgrounds by the place of the type in the label set: Okabe and Ito's, light enough for black letters.
-_COLOURS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8")
+#: Backgrounds by the index of the type in the label set: Okabe and Ito's, light enough for black letters.
+_COLORS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c8c8c8")
 
 
 class NERResult(list[dict[str, Any]]):
@@ -49,37 +49,37 @@ class NERResult(list[dict[str, Any]]):
     def _repr_html_(self) -> str:
         """The text with its entities marked, and the image with the boxes that support them."""
         parts, at = [], 0
-        for found in self:
-            parts.append(html.escape(self.text[at : found["start"]]))
-            parts.append(self._mark(found))
-            at = found["end"]
+        for entity in self:
+            parts.append(html.escape(self.text[at : entity["start"]]))
+            parts.append(self._mark(entity))
+            at = entity["end"]
         parts.append(html.escape(self.text[at:]))
         text = f'<div dir="auto" style="line-height:2.2;white-space:pre-wrap">{"".join(parts)}</div>'
-        return f"<div>{text}{self._picture()}</div>"
+        return f"<div>{text}{self._image_html()}</div>"
 
-    def _mark(self, found: dict[str, Any]) -> str:
+    def _mark(self, entity: dict[str, Any]) -> str:
         types = self._model.labels.types
-        colour = _COLOURS[types.index(found["label"]) % len(_COLOURS)]
-        support = "" if found["box_weight"] is None else f"; attends most to: {found['box_label'] or 'object'}"
-        title = html.escape(f"{found['label']}, probability {found['score']:.3f}{support}")
-        kind = html.escape(f"{found['label']} {found['score']:.2f}")
+        color = _COLORS[types.index(entity["label"]) % len(_COLORS)]
+        support = "" if entity["box_weight"] is None else f"; attends most to: {entity['box_label'] or 'object'}"
+        title = html.escape(f"{entity['label']}, probability {entity['score']:.3f}{support}")
+        kind = html.escape(f"{entity['label']} {entity['score']:.2f}")
         return (
-            f'<mark title="{title}" style="background:{colour};color:#000;padding:.3em .5em;'
-            f'border-radius:.35em">{html.escape(found["word"])} '
+            f'<mark title="{title}" style="background:{color};color:#000;padding:.3em .5em;'
+            f'border-radius:.35em">{html.escape(entity["word"])} '
             f'<span style="font-size:.75em;font-weight:bold">{kind}</span></mark>'
         )
 
-    def _picture(self) -> str:
+    def _image_html(self) -> str:
         image, boxes = embedded_image(self.pair)
         if image is None:
             return ""
-        given = [thing.box and [float(side) for side in thing.box] for thing in self.pair.objects]
+        object_boxes = [item.box and [float(side) for side in item.box] for item in self.pair.objects]
         marks = []
-        for found in self:
-            share = boxes[given.index(found["box"])] if found["box"] is not None else None
+        for entity in self:
+            share = boxes[object_boxes.index(entity["box"])] if entity["box"] is not None else None
             if share is not None:
                 left, top, right, bottom = (100 * side for side in share)
-                name = html.escape(f"{found['word']}: {found['box_label'] or 'object'}")
+                name = html.escape(f"{entity['word']}: {entity['box_label'] or 'object'}")
                 marks.append(
                     f'<div style="position:absolute;left:{left:.2f}%;top:{top:.2f}%;'
                     f"width:{right - left:.2f}%;height:{bottom - top:.2f}%;box-sizing:border-box;"

@@ -54,7 +54,10 @@ def randomization(first: np.ndarray, second: np.ndarray, *, trials: int = 10_000
     giving a difference at least as large as the observed one, p = (n + 1) / (N + 1).
 
     Args:
-        first, second, trials, seed: see `compare`.
+        first: counts of one system, as in `compare`.
+        second: counts of the other system.
+        trials: number of trials.
+        seed: of the trials.
     """
     first, second = _check_paired(first, second)
     apart, one, other = first - second, first.sum(0), second.sum(0)
@@ -76,7 +79,10 @@ def bootstrap(
     Each trial draws as many posts as there are, with replacement, and scores both systems on them.
 
     Args:
-        first, second, trials, seed: see `compare`.
+        first: counts of one system, as in `compare`.
+        second: counts of the other system.
+        trials: number of trials.
+        seed: of the trials.
         level: the share of the trials' differences that lie in the interval, as many below it as above.
     """
     first, second = _check_paired(first, second)

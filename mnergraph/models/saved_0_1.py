@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -104,12 +105,24 @@ def convert_config(config: Mapping[str, Any], *, has_nearest_words: bool) -> dic
 def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
     """Return the processor's settings, which version 0.1 kept in the metadata; None where there were none.
 
-    Version 0.1 did not keep the name of a spaCy chunker's model: it is the default one.
+    Version 0.1 kept a chunker's class by its bare name, without settings: a spaCy chunker is made with the default
+    model, with a warning.
+
+    Raises:
+        ValueError: for a chunker that is not of this package, with what to write instead.
     """
     evidence = config["metadata"].get("evidence")
     if evidence is None:
         return None
-    chunker = None if evidence["chunker"] == "RuleChunker" else {"class": _SPACY, "settings": {}}
+    name = evidence.get("chunker", "RuleChunker")
+    chunker = None if name == "RuleChunker" else {"class": _SPACY if name == "SpacyChunker" else name, "settings": {}}
+    if name == "SpacyChunker":
+        warnings.warn("version 0.1 did not save the spaCy model of the noun chunker; the default is used", stacklevel=2)
+    elif chunker and ":" not in name:
+        raise ValueError(
+            f"version 0.1 saved the noun chunker {name!r} without its module; in the model's config.json write "
+            f'"my_module:{name}" for it, under record, evidence, chunker'
+        )
     return ProcessorConfig(
         top_objects=evidence["top_objects"],
         caption_phrases=evidence["caption_phrases"],

@@ -1,4 +1,4 @@
-"""What Lightning trains: the loss of a model, its optimizer, and its scores on dev."""
+"""The Lightning module: the loss of a model, its optimizer, and its scores on dev."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware
 from mnergraph.training.config import OptimizerConfig
 
-#: What decides which checkpoint is kept.
+#: Name of the score by which the best checkpoint is chosen.
 DEV_F1 = "dev_f1"
 
 
@@ -42,15 +42,15 @@ class LitTagger(lightning.LightningModule):
 
     Args:
         model: the model.
-        optimizer: how its weights learn.
-        batches: what an epoch goes through; its length decides how long the rates rise and fall.
+        optimizer: learning rates, decay and schedule.
+        batches: of an epoch; their number sets the length of warm-up and decay.
     """
 
     def __init__(self, model: Tagger, optimizer: OptimizerConfig, batches: Sized) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.batches = model, optimizer, batches
-        # Our buffers change in training on all devices alike (Scheduled) or not at all. To send them round
-        # before every batch of dev, as several devices would, breaks where one has a batch more than another.
+        # Buffers are equal on all devices (ScheduledSampling) or constant. Broadcasting them before every batch
+        # of dev, as DDP does, hangs where one device has a batch more than another.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             self, [name for name, _ in self.named_buffers()]
         )
@@ -61,7 +61,7 @@ class LitTagger(lightning.LightningModule):
             if isinstance(layer, EpochAware):
                 layer.on_epoch_start(self.current_epoch)
 
-    def training_step(self, batch: Batch, place: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         try:
             loss = self.model.loss(self.model(batch))
             if not torch.isfinite(loss):
@@ -77,7 +77,7 @@ class LitTagger(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
         return loss
 
-    def validation_step(self, batch: Batch, place: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._decoded.append(decode_batch(self.model, batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -95,24 +95,24 @@ class LitTagger(lightning.LightningModule):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for weight in self.model.parameters():
             groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
-        how = self.optimizer_config
-        optimiser = torch.optim.AdamW(
+        config = self.optimizer_config
+        optimizer = torch.optim.AdamW(
             [
                 {
                     "params": weights,
-                    "lr": how.encoder_lr if of_encoder else how.lr,
-                    "weight_decay": how.weight_decay if matrix else 0.0,
+                    "lr": config.encoder_lr if of_encoder else config.lr,
+                    "weight_decay": config.weight_decay if matrix else 0.0,
                 }
                 for (of_encoder, matrix), weights in groups.items()
             ],
-            # Lightning refuses to clip for a fused optimiser in mixed precision
+            # Lightning refuses to clip for a fused optimizer in mixed precision
             fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
-        # trainer.estimated_stepping_batches sets the loader up before a resumed run reads its place in it
+        # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
         each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
         steps = each * (self.trainer.max_epochs or 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: how.rate(step, steps))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.rate(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
@@ -122,10 +122,10 @@ def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
     return DecodedBatch(gold, model.decode_tags(graph), model.decode_with_gold(graph))
 
 
-def _from_all_devices(mine: list[Any]) -> list[Any]:
-    """What every device saw, put together."""
+def _from_all_devices(own: list[Any]) -> list[Any]:
+    """Return the lists of all devices, concatenated."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return mine
+        return own
     found: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, mine)
-    return [one for of_device in found for one in of_device]
+    torch.distributed.all_gather_object(found, own)
+    return [item for of_device in found for item in of_device]

@@ -1,10 +1,11 @@
-"""Batches of posts of like length, in an order that a seed decides and a killed run takes up again."""
+"""Batches of posts of similar length, in an order given by a seed, from which a killed run resumes."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
+from math import ceil
 from typing import Any
 
 import torch.distributed
@@ -18,12 +19,12 @@ SORT_POOL = 50
 
 
 class LengthGroupedBatchSampler(Sampler[list[int]]):
-    """Indices in batches of like length, so that little is padding.
+    """Indices in batches of similar length, which keeps padding small.
 
     Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `SORT_POOL` batches, cut, and
     the batches shuffled. Without shuffling all posts are sorted by length once. With several devices each
-    takes its share; where training batches do not divide evenly, some are seen twice in an epoch, while in
-    evaluation none is.
+    takes its share; where training batches do not divide evenly, some occur twice in an epoch, while in
+    evaluation none does.
 
     Args:
         lengths: of every post, in pieces or words.
@@ -41,28 +42,28 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> LengthGroupedBatchSampler:
-        """Itself: Lightning tells ``batch_sampler.sampler`` the epoch, and nobody else."""
+        """Itself: Lightning calls `set_epoch` on ``batch_sampler.sampler`` only."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls it before every epoch."""
+        """Set the epoch, on which the order depends; called by Lightning before each."""
         self.epoch = epoch
 
     def _batches(self) -> list[list[int]]:
-        places = list(range(len(self.lengths)))
-        chance = random.Random(f"{self.seed}/{self.epoch}")
+        indices = list(range(len(self.lengths)))
+        rng = random.Random(f"{self.seed}/{self.epoch}")
         if self.shuffle:
-            chance.shuffle(places)
-        pool = self.batch_size * SORT_POOL if self.shuffle else max(1, len(places))
+            rng.shuffle(indices)
+        pool = self.batch_size * SORT_POOL if self.shuffle else max(1, len(indices))
         batches = []
-        for begin in range(0, len(places), pool):
-            pooled = sorted(places[begin : begin + pool], key=self.lengths.__getitem__)
+        for begin in range(0, len(indices), pool):
+            pooled = sorted(indices[begin : begin + pool], key=self.lengths.__getitem__)
             batches += [pooled[i : i + self.batch_size] for i in range(0, len(pooled), self.batch_size)]
         if self.shuffle:
-            chance.shuffle(batches)
+            rng.shuffle(batches)
         return batches
 
-    def _mine(self) -> list[list[int]]:
+    def _own_share(self) -> list[list[int]]:
         batches, (rank, world) = self._batches(), _rank_and_world()
         if self.shuffle and batches:
             batches += islice(cycle(batches), -len(batches) % world)
@@ -70,21 +71,25 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         skip, self.skip = self.skip, 0
-        return iter(self._mine()[skip:])
+        return iter(self._own_share()[skip:])
 
     def __len__(self) -> int:
-        return len(self._mine())
+        # pools hold whole batches, so only the last batch of all is smaller
+        batches, (rank, world) = ceil(len(self.lengths) / self.batch_size), _rank_and_world()
+        return ceil(batches / world) if self.shuffle else len(range(rank, batches, world))
 
 
 class GraphLoader(DataLoader):
-    """A loader of graph batches that can say where it stands and go on from there.
+    """A loader of graph batches whose position in the epoch can be saved and restored.
 
     Args:
         graphs: one graph per post.
-        batch_size, shuffle, seed: see `LengthGroupedBatchSampler`.
-        workers: processes that finish graphs and collate; 0 is right unless objects have pixels to be cut,
-            for tensors cost more to hand from process to process than to collate.
-        finish: makes a draft a graph, when its batch is due; see `GraphBuilder.finish`.
+        batch_size: posts per batch and device.
+        shuffle: whether epochs differ; see `LengthGroupedBatchSampler`.
+        seed: of the order.
+        workers: processes that finish graphs and collate; 0 is best unless crops of pixels are read, as passing
+            tensors between processes costs more than collating.
+        finish: completes a draft graph when its batch is loaded; see `GraphBuilder.finish`.
     """
 
     def __init__(
@@ -120,16 +125,16 @@ class GraphLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch were given out."""
+        """Return the number of batches of this epoch that were loaded."""
         return {"given": self.batches_served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leaves out what was given out before; a finished epoch is followed by a whole one."""
+        """Skip the batches that were loaded before; a finished epoch is followed by a whole one."""
         self.order.skip = state["given"] if state["given"] < len(self.order) else 0
 
 
 class _Graphs(Dataset[HeteroData]):
-    """Graphs, or drafts that are finished when asked for."""
+    """Graphs, or drafts that are completed when they are loaded."""
 
     def __init__(self, drafts: Sequence[HeteroData], finish: Callable[[HeteroData], HeteroData] | None) -> None:
         self.drafts, self.finish = drafts, finish
@@ -137,8 +142,8 @@ class _Graphs(Dataset[HeteroData]):
     def __len__(self) -> int:
         return len(self.drafts)
 
-    def __getitem__(self, place: int) -> HeteroData:
-        draft = self.drafts[place]
+    def __getitem__(self, index: int) -> HeteroData:
+        draft = self.drafts[index]
         return draft if self.finish is None else self.finish(draft)
 
 

@@ -165,7 +165,7 @@ def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
     asked = wanted(images, posts, RuleChunker())
     assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
     assert asked[0].key != file_sha256(images / "a.png")
-    with pytest.raises(ValueError, match="looks for the sentences' phrases: give posts"):
+    with pytest.raises(ValueError, match="needs the sentences' noun phrases: give posts"):
         wanted(images, None, RuleChunker())
     with pytest.raises(FileNotFoundError, match=r"no train\.txt, valid\.txt \(or dev\.txt, val\.txt\) or test\.txt in"):
         wanted(images, tmp_path, None)
@@ -216,7 +216,7 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(FileNotFoundError, match="there is no image of 'z'; there are 7 others"):
         plot_stored(store, wanted(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
-    with pytest.raises(KeyError, match="knows nothing of image 'new': extract it first"):
+    with pytest.raises(KeyError, match="has no entry for image 'new': extract it first"):
         plot_stored(store, wanted(images, None, None), "new")
 
 

@@ -80,7 +80,7 @@ def test_a_data_set_is_checked_as_what_it_selects(tmp_path: Path) -> None:
     report = verify(Twitter2017C(tmp_path, ids=["2"]))
     assert report.splits["train"].posts == 2
     assert re.match(r"train: not Twitter2017C as published: sha256 is \w{64}, published is 801e", report.problems[0])
-    assert report.problems[1:] == ["train: 1 ids stand for several posts: 2"]
+    assert report.problems[1:] == ["train: 1 ids occur on several posts: 2"]
 
 
 TABLE = {

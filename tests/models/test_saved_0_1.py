@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mnergraph.data import Evidence
+from mnergraph.data.processor import Processor, ProcessorConfig
+from mnergraph.features.text.noun_chunks import SpacyChunker
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.models import Tagger
-from mnergraph.models.saved_0_1 import convert_config
+from mnergraph.models.saved_0_1 import convert_config, processor_config
 from mnergraph.pair import DetectedObject, Pair
 
 FOLDER = Path(__file__).parent / "saved_0_1"
@@ -80,6 +85,33 @@ def test_variants() -> None:
     umgf = convert_config(old("UMGF", **settings), has_nearest_words=False)["settings"]
     assert (umgf["variant"]["intermediate_size"], umgf["variant"]["reduction"]) == (16, "sum")
     assert umgf["resnet"] == {"name": "resnet18", "weights": "random"}
+
+
+def evidence(**changes: Any) -> dict[str, Any]:
+    saved = {"top_objects": 3, "caption_phrases": False, "chunker": "RuleChunker", "regions": asdict(RegionEncoder())}
+    return {"metadata": {"evidence": saved | {"image": "pooled", "stores": []} | changes}}
+
+
+def test_settings_of_the_processor() -> None:
+    assert processor_config({"metadata": {}}) is None
+    config = processor_config(evidence())
+    assert config is not None
+    wanted = Evidence(top_objects=3, caption_phrases=False, image_nodes="pooled")
+    assert config == ProcessorConfig.of(wanted, RegionEncoder())
+    assert Processor(config).evidence == wanted
+    assert Processor(config).regions == RegionEncoder()
+
+
+def test_chunkers() -> None:
+    with pytest.warns(UserWarning, match="did not save the spaCy model"):
+        spacy = processor_config(evidence(chunker="SpacyChunker"))
+    assert spacy is not None
+    assert spacy.chunker == {"class": f"{SpacyChunker.__module__}:SpacyChunker", "settings": {}}
+    with pytest.raises(ValueError, match=r"chunker 'Mine' without its module.*\"my_module:Mine\""):
+        processor_config(evidence(chunker="Mine"))
+    own = processor_config(evidence(chunker="my_module:Mine"))
+    assert own is not None
+    assert own.chunker == {"class": "my_module:Mine", "settings": {}}
 
 
 def test_a_model_of_ones_own() -> None:

@@ -97,7 +97,7 @@ class PostDataset(Dataset, ABC):
         self.evidence = Evidence.from_folder(self.raw_dir, self.folder) if evidence is None else evidence
         self.images = self._images(images)
         parsed = self.select(load_posts(Path(self.processed_paths[0])))
-        self._pairs = self.evidence.attach(self._with_pictures(parsed))
+        self._pairs = self.evidence.attach(self._with_images(parsed))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -152,7 +152,7 @@ class PostDataset(Dataset, ABC):
         path = image_path_of(self.images, pair.id) if self.images else None
         return pair if path is None else replace(pair, image_path=path)
 
-    def _with_pictures(self, pairs: list[Pair]) -> list[Pair]:
+    def _with_images(self, pairs: list[Pair]) -> list[Pair]:
         """Return the pairs with the paths of their images; a warning counts ids that lead out of the folder."""
         with_images, refused = [], []
         for pair in pairs:
@@ -198,7 +198,7 @@ class PostDataset(Dataset, ABC):
         save_posts(pairs, self._manifest(), Path(self.processed_paths[0]))
 
     def _process(self) -> None:
-        # PyG's own keeps pickles beside the cache and does not see that the raw text changed.
+        # PyG's own keeps pickles beside the cache and does not check whether the raw text changed.
         if not Path(self.raw_paths[0]).is_file():
             raise FileNotFoundError(
                 f"no {self.split}.txt in {self.folder} or {self.folder / 'raw'}; "

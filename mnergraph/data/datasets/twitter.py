@@ -26,9 +26,10 @@ TEXT_URL = "https://raw.githubusercontent.com/jefferyYu/UMT/f2e9574abb8f557b1a36
 
 
 class TwitterBenchmark(PostDataset, ABC):
-    """A published benchmark: a ``PostDataset`` that knows its files' checksums and where they come from.
+    """A published benchmark: a `PostDataset` with its files' checksums and their address.
 
-    A text other than the published one is read with a warning that names both checksums.
+    A text other than the published one is read with a warning that names both checksums. Arguments that are not
+    listed here are those of `PostDataset`.
 
     Args:
         root: see ``PostDataset``; a text that is not there is downloaded into ``root/raw``.
@@ -36,7 +37,6 @@ class TwitterBenchmark(PostDataset, ABC):
         download_images: download the images too, into ``root/raw/images``, unless a folder of images
             is there. Without, posts have the images that are there, or none.
         text_url: the folder that holds ``twitter2015/train.txt`` and so on; a mirror's, if need be.
-        images, evidence, mapping, fix_bio, builder, force_reload: see ``PostDataset``.
     """
 
     folder_name: ClassVar[str]
@@ -111,15 +111,13 @@ class Twitter2017(TwitterBenchmark):
 class Twitter2017C(TwitterBenchmark):
     """Twitter-2017 without the posts whose image is missing or is the providers' placeholder.
 
-    The papers count 3075, 659 and 661 posts. Which ones cannot be told from the text: it takes the folder of
-    images, or a list of ids.
+    The papers count 3075, 659 and 661 posts. The text does not determine which: the folder of images or a list of
+    ids does. Arguments that are not listed here are those of `TwitterBenchmark`.
 
     Args:
         ids: the ids to keep, or a file with one per line; None to judge by the images.
         copies: an image that stands this often in the folder, byte by byte, is a placeholder.
         placeholder_sha256: checksums of further placeholders.
-        root, split, download_images, images, evidence, mapping, fix_bio, builder, force_reload, text_url: see
-            ``TwitterBenchmark``.
     """
 
     folder_name = Twitter2017.folder_name
@@ -169,7 +167,7 @@ class Twitter2017C(TwitterBenchmark):
         else:
             raise ValueError(
                 "Twitter2017C is Twitter2017 without the posts whose image is missing or a placeholder; "
-                "the text does not tell which (the papers' 3075, 659 and 661 posts cannot be derived from "
+                "the text does not determine which (the papers' 3075, 659 and 661 posts cannot be derived from "
                 f"it). Give images= (there is none in {self.folder}), download_images=True to download, or ids= "
                 "to keep"
             )

@@ -7,8 +7,8 @@
 An object may carry ``"words": [start, end]``, the half-open span of the sentence that grounds it. Box edges
 may overhang the image (detectors round); they are clipped to it. A box wholly outside, empty, or with its
 corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``. Further keys are
-ignored. An id stands once; where lines of one id differ (a feed that numbered its posts anew), the last line
-counts, as the last image of that name is the one on disk, and a warning names the lines.
+ignored. An id occurs once; where lines of one id differ (a feed that renumbered its posts), the last line
+is used, as the last image of that name is the one on disk, and a warning names the lines.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ CAPTION_EXAMPLE = '{"id": "7", "caption": "a man on stage"}'
 
 
 class EvidenceError(ValueError):
-    """A fault in a file of evidence: where it is, what was wrong, what would be right."""
+    """A fault in a file of evidence: its location, the value found, and the form expected."""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector saw in one image: its size in pixels and the objects in the file's order."""
+    """Detected objects of one image, in the file's order, and the image's size in pixels."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Detections:
 
 
 def read_objects(path: str | Path) -> dict[str, Detections]:
-    """Post id to what its image shows; boxes clipped to the image."""
+    """Return the detections of every image by post id, with boxes clipped to the image."""
     found = {}
     for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
@@ -58,22 +58,26 @@ def read_objects(path: str | Path) -> dict[str, Detections]:
     return found
 
 
-def write_objects(sights: Mapping[str, Detections], path: str | Path) -> None:
-    """Write what ``read_objects`` reads. Objects without a box have no place here and are refused."""
+def write_objects(detections: Mapping[str, Detections], path: str | Path) -> None:
+    """Write detections by post id for `read_objects`.
+
+    Raises:
+        EvidenceError: for an object without a box.
+    """
     lines = []
-    for key, sight in sights.items():
+    for key, image in detections.items():
         objects = []
-        for seen in sight.objects:
-            if seen.box is None:
-                raise EvidenceError(f"{path}: object {seen.label!r} of {key!r} has no box; captions tell of such")
-            entry: dict[str, Any] = {"label": seen.label, "score": seen.score, "box": list(seen.box)}
-            objects.append(entry if seen.span is None else {**entry, "words": list(seen.span)})
-        lines.append({"id": key, "width": sight.width, "height": sight.height, "objects": objects})
+        for item in image.objects:
+            if item.box is None:
+                raise EvidenceError(f"{path}: object {item.label!r} of {key!r} has no box")
+            entry: dict[str, Any] = {"label": item.label, "score": item.score, "box": list(item.box)}
+            objects.append(entry if item.span is None else {**entry, "words": list(item.span)})
+        lines.append({"id": key, "width": image.width, "height": image.height, "objects": objects})
     _write(lines, path)
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
-    """Post id to caption."""
+    """Return the captions by post id."""
     found = {}
     for where, key, entry in _entries(Path(path), CAPTION_EXAMPLE):
         if not isinstance(entry.get("caption"), str):
@@ -83,12 +87,12 @@ def read_captions(path: str | Path) -> dict[str, str]:
 
 
 def write_captions(captions: Mapping[str, str], path: str | Path) -> None:
-    """Write what ``read_captions`` reads."""
+    """Write captions by post id for `read_captions`."""
     _write([{"id": key, "caption": caption} for key, caption in captions.items()], path)
 
 
 def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, id and content of every line that is not blank; warns at the end of ids whose lines differ."""
+    """Yield location, id and content of every line that is not blank; warn at the end of ids whose lines differ."""
     seen: dict[str, list[tuple[int, Any]]] = {}
     for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         where = f"{path}:{number}"
@@ -109,7 +113,7 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 
 def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
-    """An object as JSON has it, in an image of this size; ``where`` begins the message of a fault."""
+    """Return an object from its JSON form; ``size`` is the image's (width, height), ``where`` begins errors."""
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
         raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_EXAMPLE}')
     score: Any = raw.get("score")

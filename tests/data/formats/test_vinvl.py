@@ -81,7 +81,7 @@ def test_bottom_up_attention(tmp_path: Path) -> None:
 
 def test_labels_as_numbers_and_bytes(tmp_path: Path) -> None:
     np.savez(tmp_path / "7.npz", **arrays(objects=np.array([2, 0, 1, 1, 0])))
-    with pytest.raises(EvidenceError, match=r"7.npz: 'objects' are numbers; give the names"):
+    with pytest.raises(EvidenceError, match=r"7.npz: 'objects' are numbers; give their class names"):
         convert_vinvl(tmp_path, tmp_path, progress=False)
     convert_vinvl(tmp_path, tmp_path, names=["a", "b", "c"], progress=False)
     objects = read_objects(tmp_path / "objects.jsonl")["7"].objects
