@@ -42,7 +42,7 @@ def a_post(*words: str, **values: Any) -> dict[str, Any]:
         {"label": "", "score": 1, "box": None},
     ]
     post = {"id": "7", "words": list(words), "gold": None, "said": [], "errors": [], "picture": None}
-    return {**post, "caption": None, "objects": objects, "nodes": [], "parts": parts, **values}
+    return {**post, "caption": None, "objects": objects, "nodes": [], "tasks": [], "parts": parts, **values}
 
 
 def content(*posts: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def explain(
         data: a data set, one of those `mnergraph ls` shows, instead of posts.
         root: its folder.
         split: its split: train, valid or test.
-        errors_only: whether to show those posts of the split alone in which the model errs.
+        errors_only: whether to show only those posts of the split in which the model errs.
         max_posts: how many posts the page shows at most, the first ones.
         sources: where the features of their images come from.
         batch_size: posts at once.
@@ -57,7 +57,8 @@ def explain(
         raise ValueError(f"{', '.join(inputs.given)} can't go with data")
     if data is None and inputs.text is None and inputs.posts is None:
         raise ValueError("give either text, with image and caption if there are any, or posts, or data with root")
-    given = inputs.load()[:max_posts] if data is None else []
+    loaded = inputs.load() if data is None else []
+    given = loaded[:max_posts]
     tagger = Tagger.from_pretrained(model)
     node_types = tagger.builder.node_types.values()
     given = attach_node_evidence(given, node_types, *inputs.folders, required=False)
@@ -70,11 +71,14 @@ def explain(
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)
     size = write_report(content, out)
-    print(f"{out}: {len(pairs)} posts, {size / 1e6:.2f} MB")
+    left_out = f" of {len(loaded)}, see max_posts" if len(loaded) > max_posts else ""
+    print(f"{out}: {len(pairs)} posts{left_out}, {size / 1e6:.2f} MB")
 
 
 def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_posts: int, progress: bool) -> list[Pair]:
-    """The first posts of a split, or those of them in which the model errs, ready for the model."""
+    """Return the first posts of a split, or the first in which the model errs, ready for the model."""
+    from tqdm.auto import tqdm
+
     from mnergraph.labels import tags_to_spans
 
     pairs = posts.pairs if errors_only else posts.pairs[:max_posts]
@@ -82,7 +86,8 @@ def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_po
     if not errors_only:
         return pairs
     wrong: list[Pair] = []
-    for begin in range(0, len(pairs), pipeline.batch_size):
+    starts = range(0, len(pairs), pipeline.batch_size)
+    for begin in tqdm(starts, desc="looking for errors", unit="batch", disable=not progress):
         batch = pairs[begin : begin + pipeline.batch_size]
         for pair, tags in zip(batch, pipeline.model.decode_tags(pipeline.model.forward_examples(batch)), strict=True):
             if tags_to_spans(tags) != tags_to_spans(pair.labels or ()):

@@ -77,6 +77,8 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self.heads = nn.ModuleDict({head.name: head for head in heads})
         if len(self.heads) != len(heads):
             raise ValueError(f"two heads have one name among {', '.join(head.name for head in heads)}")
+        if reserved := {"id", "text", "entities"} & {head.name for head in heads}:
+            raise ValueError(f"a head is named {', '.join(sorted(reserved))}, which results have already; rename it")
         given = {node_type.name: node_type for node_type in self._default_node_types()}
         given |= {node_type.name: node_type for node_type in node_types}
         self.builder = GraphBuilder(schema, given.values())
@@ -121,25 +123,25 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """Return the probability of spans, whether decoded or not; see `TaggingHead.span_probabilities`."""
         return self.tagging_head.span_probabilities(graph, spans, tags)
 
+    def shown_heads(self) -> list[Head]:
+        """Return the heads whose predictions are part of results, not tags and auxiliary tasks; see `Head.shown`."""
+        return [head for head in self._heads() if head.shown]
+
     @torch.inference_mode()
     def decode_heads(self, graph: GraphState) -> list[dict[str, Any]]:
-        """Return the predictions of every post by head, for heads whose predictions are shown (`Head.shown`).
-
-        Tags, and auxiliary tasks such as span detection, are not among them.
-        """
-        others = {head.name: head.decode(graph) for head in self._heads() if head.shown}
+        """Return the predictions of every post by head, for `shown_heads`."""
+        others = {head.name: head.decode(graph) for head in self.shown_heads()}
         return [{name: predicted[index] for name, predicted in others.items()} for index in range(graph.num_graphs)]
 
     def decode_with_gold(self, graph: GraphState) -> dict[str, list[tuple[Any, Any]]]:
-        """Return pairs of gold value and prediction of the posts with a gold value, for the heads of `decode_heads`."""
+        """Return pairs of gold value and prediction of the posts with a gold value, for `shown_heads`."""
         return {
             head.name: [
                 (gold, predicted)
                 for pair, predicted in zip(graph.data.pair, head.decode(graph), strict=True)
                 if (gold := head.gold(pair)) is not None
             ]
-            for head in self._heads()
-            if head.shown
+            for head in self.shown_heads()
         }
 
     def head_metrics(self, decoded: Iterable[Mapping[str, Sequence[tuple[Any, Any]]]]) -> dict[str, dict[str, float]]:
@@ -189,9 +191,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
         Raises:
             KeyError: when the model has none.
+            TypeError: when the head of this name is of another class.
         """
         head = self.heads[TAGS]
-        assert isinstance(head, TaggingHead)
+        if not isinstance(head, TaggingHead):
+            raise TypeError(f"the head {TAGS!r} is a {type(head).__name__}; a model's entities come from a TaggingHead")
         return head
 
     def _heads(self) -> list[Head]:

@@ -115,10 +115,13 @@ def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
     if evidence is None:
         return None
     name = evidence.get("chunker", "RuleChunker")
-    chunker = None if name == "RuleChunker" else {"class": _SPACY if name == "SpacyChunker" else name, "settings": {}}
+    chunker: dict[str, Any] | None = None
     if name == "SpacyChunker":
         warnings.warn("version 0.1 did not save the spaCy model of the noun chunker; the default is used", stacklevel=2)
-    elif chunker and ":" not in name:
+        chunker = {"class": _SPACY, "settings": {}}
+    elif ":" in name:
+        chunker = {"class": name, "settings": {}}
+    elif name != "RuleChunker":
         raise ValueError(
             f"version 0.1 saved the noun chunker {name!r} without its module; in the model's config.json write "
             f'"my_module:{name}" for it, under record, evidence, chunker'

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,19 @@ from fakes import make_builder
 from PIL import Image
 from runs import Run
 
-from mnergraph.data import Evidence
+from mnergraph.cli.train import train
+from mnergraph.data import Evidence, PostFolder, write_conll
+from mnergraph.data.formats.evidence_jsonl import write_captions
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.graph.node_types import Objects
 from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity
-from mnergraph.models import Tagger
+from mnergraph.models import UMGF, Tagger
 from mnergraph.pair import DetectedObject, Pair
+from mnergraph.training import TrainerConfig
 
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
 
@@ -267,3 +273,41 @@ def test_faults_of_the_conll_format(write: Callable[..., Path]) -> None:
         read_posts(write("bytes.txt", b"IMGID:1\n\xff\n"))
     with pytest.raises(FileNotFoundError, match="is no folder; give the one that holds"):
         read_posts(path, images=Path("nowhere"))
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """The last words are a phrase."""
+
+    count: int = 1
+
+    def __call__(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        return [(max(0, len(words) - self.count), len(words))]
+
+
+def test_predictions_have_the_chunker_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [Pair(("Ann", "waves"), ("B-PER", "O"), str(index)) for index in range(4)]
+    for split in ("train", "valid", "test"):
+        write_conll(posts, tmp_path / f"{split}.txt")
+    write_captions({pair.id: "a man with a red hat" for pair in posts}, tmp_path / "captions.jsonl")
+    evidence = Evidence(captions=tmp_path / "captions.jsonl", chunker=LastWords(2))
+    read: list[Pair] = []
+    tensors = Objects.store
+
+    def recorded(self: Objects, pair: Pair) -> dict[str, Any]:
+        read.append(pair)
+        return tensors(self, pair)
+
+    monkeypatch.setattr(Objects, "store", recorded)
+    train(
+        partial(PostFolder, evidence=evidence),
+        tmp_path,
+        partial(UMGF, hidden_size=16, num_heads=2, num_layers=1, label_features=True),
+        tmp_path / "out",
+        trainer=TrainerConfig(epochs=1, batch_size=2, accelerator="cpu", progress=False),
+    )
+    assert {item.label for pair in read for item in pair.objects} == {"red hat"}
+    read.clear()
+    model = Tagger.from_pretrained(tmp_path / "out" / "model")
+    list(Predictor(model)([Pair(("Bob", "sings"), caption="a woman on a small stage")]))
+    assert [[item.label for item in pair.objects] for pair in read] == [["small stage"]]

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 import mnergraph
+from mnergraph.explain.report.data import report_data
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.inference.predictor import Predictor
@@ -75,6 +77,26 @@ def test_a_label_per_post_beside_the_tags(loop: MakeLoop, tmp_path: Path) -> Non
     assert (first["image_matters"]["label"], second["image_matters"]["label"]) == ("yes", "no")
     assert [entity["type"] for entity in first["entities"]] == ["PER", "LOC"]
     assert mnergraph.pipeline(model)(posts(1)[0]).heads["image_matters"]["label"] == "yes"
+    labelled, *_, unlabelled = report_data(model, posts(5))["posts"]
+    (name, predicted, gold), (_, _, none) = *labelled["tasks"], *unlabelled["tasks"]
+    assert (name, gold, none) == ("image_matters", "yes", None)
+    assert predicted == f"label yes, score {first['image_matters']['score']}"
+
+
+@pytest.mark.parametrize(("name", "fault"), [("text", "named text, which"), ("tags", "two heads have one")])
+def test_names_that_are_taken(name: str, fault: str) -> None:
+    labels, encoder = LabelSet.from_types(["PER"]), tiny_encoder(["ann"], hidden_size=16, num_layers=1, heads=2)
+    heads = [TaggingHead(CRF(labels.tags), labels), PostLabelHead(name, ("no", "yes"), 16)]
+    with pytest.raises(ValueError, match=fault):
+        Tagger(schema=Schema([]), layers=[], heads=heads, encoder=encoder, labels=labels)
+
+
+def test_tags_of_another_head() -> None:
+    labels, encoder = LabelSet.from_types(["PER"]), tiny_encoder(["ann"], hidden_size=16, num_layers=1, heads=2)
+    heads = [PostLabelHead("tags", ("no", "yes"), 16)]
+    model = Tagger(schema=Schema([]), layers=[], heads=heads, encoder=encoder, labels=labels)
+    with pytest.raises(TypeError, match="'tags' is a PostLabelHead; a model's entities come from a TaggingHead"):
+        _ = model.tagging_head
 
 
 def test_posts_without_that_label_train_too(loop: MakeLoop, tmp_path: Path) -> None:

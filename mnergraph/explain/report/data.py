@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,22 @@ def report_data(
         model: the model; it predicts in evaluation mode.
         pairs: the posts, with the features that the model reads; labelled ones are shown with their errors.
         batch_size: posts per forward pass.
-        progress: show a progress bar.
+        progress: whether to show a progress bar.
 
     Returns:
         a dict of JSON values: ``model`` (name of its class), ``types`` of entities, ``layers`` with weights,
-        number of ``heads``, and ``posts``. Of a post ``nodes`` has, for each node type of your own, the labels of
+        number of ``heads``, and ``posts``. Of a post ``tasks`` has name, prediction and gold value (None if it has
+        none), as text, of each further head of the model, ``nodes`` has, for each node type of your own, the labels of
         its nodes, and ``parts`` the weights from objects, image regions and such nodes to the words.
     """
     posts: list[dict[str, Any]] = []
     with tqdm(total=len(pairs), desc="explaining", unit="post", disable=not progress) as bar:
         for batch in _batches(pairs, batch_size):
             with record_attention(model) as record:
-                predicted = model.predict(batch)
-            for pair, pair_record, entities in zip(batch, record.posts, predicted, strict=True):
-                posts.append(_post(pair, pair_record, entities))
+                predicted = model.predict_heads(batch)
+            for pair, pair_record, (entities, heads) in zip(batch, record.posts, predicted, strict=True):
+                gold = {head.name: head.gold(pair) for head in model.shown_heads()}
+                posts.append(_post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)})
             bar.update(len(batch))
     parts = [part for post in posts for part in post["parts"]]
     return {
@@ -85,6 +87,26 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
         "nodes": [[node_type, list(labels)] for node_type, labels in record.labels.items()],
         "parts": [part for weights in record.weights for part in _parts(record, weights)],
     }
+
+
+def _tasks(predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> list[list[str | None]]:
+    return [
+        [name, _as_text(value), None if gold[name] is None else _as_text(gold[name])]
+        for name, value in predicted.items()
+    ]
+
+
+def _as_text(value: Any) -> str:
+    """Return plain data as text.
+
+    >>> _as_text({"label": "relevant", "score": 0.75})
+    'label relevant, score 0.75'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_as_text, value))
+    return str(value)
 
 
 def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:

@@ -287,6 +287,12 @@ def test_images_load_when_their_post_is_near(browse: Callable[..., Browsed]) -> 
     wait.until(lambda _: widths()[-1] == 200)
 
 
+def test_predictions_of_further_heads(browse: Callable[..., Browsed]) -> None:
+    page = browse(a_post("hi", tasks=[["matters", "label no, score 0.7", "yes"], [HOSTILE[0], HOSTILE[1], None]]))
+    lines = page.js("return [...document.querySelectorAll('.task')].map((line) => line.textContent)")
+    assert lines == ["matters label no, score 0.7; gold: yes", f"{HOSTILE[0]} {HOSTILE[1]}"]
+
+
 def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     labels = [{"label": text, "score": 1.0, "box": [0, 0, 1, 1]} for text in HOSTILE]
     expected = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}

@@ -139,6 +139,11 @@ function show(post) {
     side.append(make("b", "", name), sentence(view, entities));
     text.append(side);
   }
+  for (const [name, predicted, gold] of post.tasks) {
+    const task = make("p", "side task");
+    task.append(make("b", "", name), ` ${predicted}${gold === null ? "" : `; gold: ${gold}`}`);
+    text.append(task);
+  }
   view.summary = make("p", "summary");
   view.summary.setAttribute("aria-live", "polite");
   text.append(view.summary);
