@@ -34,26 +34,26 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
 
 #: The commands that take classes of one's own, by ``--import``.
 EXTENSIBLE = ("train", "evaluate", "predict", "explain")
-#: With this in the environment errors and warnings are shown with where in the program they arose.
+#: Environment variable that shows errors and warnings with their tracebacks.
 TRACEBACK = "MNERGRAPH_TRACEBACK"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command that the arguments name; an error of the user's is one line and exit status 2."""
-    given = _options().parse_args(sys.argv[1:] if arguments is None else arguments)
+    """Run the command that the arguments name; a user error prints one line and exits with status 2."""
+    parsed = _options().parse_args(sys.argv[1:] if arguments is None else arguments)
     disable_malloc_trim()
     debugging = bool(os.environ.get(TRACEBACK))
-    formatted, shown = warnings.formatwarning, warnings.showwarning
+    format_warning, show_warning = warnings.formatwarning, warnings.showwarning
     try:
         if not debugging:
             warnings.formatwarning, warnings.showwarning = _one_line, _above_bars
         from mnergraph.cli.parser import run
 
-        options = given.options
-        if given.command in EXTENSIBLE:
-            behind, options = _imports().parse_known_args(options)
-            load_plugins([*given.modules, *behind.modules])
-        run(given.command, COMMANDS[given.command], options)
+        options = parsed.options
+        if parsed.command in EXTENSIBLE:
+            inner, options = _imports().parse_known_args(options)
+            load_plugins([*parsed.modules, *inner.modules])
+        run(parsed.command, COMMANDS[parsed.command], options)
     except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
             raise
@@ -61,11 +61,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"mnergraph: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2) from error
     finally:
-        warnings.formatwarning, warnings.showwarning = formatted, shown
+        warnings.formatwarning, warnings.showwarning = format_warning, show_warning
 
 
 class _OneLine(argparse.ArgumentParser):
-    """Reports an error in one line."""
+    """Argument parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"mnergraph: {message}; see mnergraph --help", file=sys.stderr)
@@ -73,7 +73,7 @@ class _OneLine(argparse.ArgumentParser):
 
 
 def _options() -> argparse.ArgumentParser:
-    """The parser of the command's name; what follows it is the command's own."""
+    """Return the parser of the command's name; the remaining arguments are the command's own."""
     parser = _OneLine(
         prog="mnergraph",
         parents=[_imports()],
@@ -89,7 +89,7 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _imports() -> argparse.ArgumentParser:
-    """The parser of ``--import``, which may stand before the command and among its options."""
+    """Return the parser of ``--import``, which may stand before the command and among its options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--import",
@@ -112,7 +112,7 @@ def _command(name: str) -> str:
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning without the line of the program that gave it, which a user can do nothing about."""
+    """Return a warning as one line, without the source line that raised it."""
     kind = "" if category is UserWarning else f" ({category.__name__})"
     return f"warning{kind}: {' '.join(str(message).split())}\n"
 
@@ -125,7 +125,7 @@ def _above_bars(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning so that no progress bar runs into it."""
+    """Write a warning above a running progress bar."""
     from tqdm import tqdm
 
     formatted = warnings.formatwarning(message, category, filename, lineno, line)

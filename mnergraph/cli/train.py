@@ -1,4 +1,4 @@
-"""Training as a job: from a data set's folder to a saved model and result.json."""
+"""The command ``train``: from a data set's folder to a saved model and result.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
     trainer: TrainerConfig = TrainerConfig(),
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train a model, choose its checkpoint on dev alone, and score that one on dev and test.
+    """Train a model, select its checkpoint by dev F1, and score it on dev and test; return the result.
 
     Args:
         data: the data set, one of those `mnergraph ls` shows.
@@ -42,16 +42,16 @@ def train(
         out: folder of the run: checkpoints, logs, the saved model and result.json.
         encoder: a Hugging Face text encoder, by name or folder, or tiny-random; for models over word vectors
             a text file of them, or random:WIDTH.
-        regions: how boxes become region vectors; without it objects speak by their labels alone.
+        regions: encodes boxes as region vectors; without it objects are represented by their labels alone.
         word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
             for models that read them (MGCMT).
         stores: folders of feature stores of the posts' images, read beside the files of evidence.
-        optimizer: how weights learn.
-        trainer: how long and on what.
-        resume: take up a killed run of this folder again; give the same options.
+        optimizer: learning rates and their schedule.
+        trainer: epochs, batches, devices and logs.
+        resume: continue an interrupted run of this folder; give the same options.
 
     Returns:
-        what result.json holds.
+        the content of result.json.
     """
     import lightning
     import torch
@@ -62,22 +62,27 @@ def train(
     from mnergraph.training.evaluate import evaluate as score_posts
     from mnergraph.training.fit import fit
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(trainer.seed, verbose=False)
-    # refuses here, before hours are spent, what could not be saved afterwards
+    # raises before training what could not be saved after it
     processor = Processor(ProcessorConfig.of(splits["train"].evidence, regions))
-    similar = None
+    nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
-        similar = NearestWords.from_file(word_vectors, words, cache=cache, progress=trainer.progress)
-    learned = splits["train"]
-    reads = text_encoder(encoder, learned.pairs)
-    tagger = build_model(model, reads, LabelSet(learned.tags), learned.pairs, regions=regions, nearest_words=similar)
+        nearest_words = NearestWords.from_file(word_vectors, words, cache=cache, progress=trainer.progress)
+    tagger = build_model(
+        model,
+        text_encoder(encoder, splits["train"].pairs),
+        LabelSet(splits["train"].tags),
+        splits["train"].pairs,
+        regions=regions,
+        nearest_words=nearest_words,
+    )
     node_types = tagger.builder.node_types.values()
     splits = {name: posts.with_node_evidence(node_types) for name, posts in splits.items()}
-    tagger.hparams()  # refuses here an argument that could not be saved
+    tagger.hparams()  # raises for an argument that could not be saved
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
@@ -86,11 +91,11 @@ def train(
     fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
     scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
 
-    facts = _facts(splits)
+    data_summary = _data_summary(splits)
     tagger.metadata = {
-        "data": facts,
-        "scores": {name: found.to_dict() for name, found in scores.items()},
-        "tables": {name: found.table() for name, found in scores.items()},
+        "data": data_summary,
+        "scores": {name: split.to_dict() for name, split in scores.items()},
+        "tables": {name: split.table() for name, split in scores.items()},
     }
     tagger.processor_config = processor.config
     tagger.save_pretrained(out / MODEL)
@@ -99,23 +104,23 @@ def train(
         "settings": tagger.hparams(),
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
-        "data": facts,
+        "data": data_summary,
         "optimizer": vars(optimizer),
         "trainer": vars(trainer),
         "scores": tagger.metadata["scores"],
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(time.perf_counter() - start, 1),
         "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
         "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
     }
     (out / RESULT).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
-    for name, found in scores.items():
-        print(f"\n{name}\n{found.table()}")
+    for name, split in scores.items():
+        print(f"\n{name}\n{split.table()}")
     print(f"\nmodel: {out / MODEL}\nresult: {out / RESULT}")
     return result
 
 
-def _facts(splits: dict[str, PostDataset]) -> dict[str, Any]:
-    """Which posts these were: what a result must say."""
+def _data_summary(splits: dict[str, PostDataset]) -> dict[str, Any]:
+    """Return the data set's name, and the number of posts and the checksum of every split."""
     from mnergraph.features.vision.image_io import file_sha256
 
     return {

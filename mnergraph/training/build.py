@@ -1,4 +1,4 @@
-"""From the parts that a job is given to the model: its text encoder, and what follows from the posts."""
+"""Build a model: its text encoder by name, and the arguments that follow from the training posts."""
 
 from __future__ import annotations
 
@@ -28,43 +28,44 @@ def build_model(
     nearest_words: NearestWords | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Tagger:
-    """Build the model with the feature dimensions of the training posts.
+    """Return the model with the feature dimensions of the training posts.
 
     Args:
         model: a model's class, or a `functools.partial` of one.
         encoder: its text encoder.
         labels: its label set.
-        train: the posts it learns from.
-        regions: what will give objects their region vectors, if not the posts have them.
-        nearest_words: the words' neighbours.
+        train: the training posts.
+        regions: the encoder of region vectors, where the posts have none yet.
+        nearest_words: the neighbors of the posts' words.
         arguments: further arguments of the model; they take precedence over what follows from the posts.
 
     Raises:
-        ValueError: when it needs features that no post has, or is given regions or word vectors for nothing.
+        ValueError: when it needs features that no post has, or when it reads no regions or word vectors and is
+            given them.
     """
     accepted = parameters_of(model)
     data = widths(train)
     if regions:
         if "region_dim" not in accepted:
-            raise ValueError("this model reads no regions of objects, so it can't have any; leave them out")
+            raise ValueError("this model reads no region vectors; leave regions out")
         data["region_dim"] = regions.out_channels
     if nearest_words is not None and "nearest_words" not in accepted:
-        raise ValueError("this model looks no words up; leave word_vectors out")
-    given: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
-    given |= {} if nearest_words is None else {"nearest_words": nearest_words}
-    tagger = model(encoder, labels, **{**given, **(arguments or {})})
+        raise ValueError("this model reads no nearest words; leave word_vectors out")
+    derived: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
+    derived |= {} if nearest_words is None else {"nearest_words": nearest_words}
+    tagger = model(encoder, labels, **{**derived, **(arguments or {})})
     if "image_dim" not in data and "image features" in tagger.builder.missing(train[0].without_image()):
         raise ValueError(
-            f"{type(tagger).__name__} reads the image's features, and no post to learn from has any: "
+            f"{type(tagger).__name__} reads the image's features, and no training post has any: "
             "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
         )
     return tagger
 
 
 def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a model's constructor, also behind `functools.partial`.
+    """Return the parameters of a model's constructor, also of a `functools.partial`.
 
-    jsonargparse makes a partial of a function of its own, with the class among its arguments.
+    jsonargparse passes a partial of a function of its own, with the class among its arguments.
     """
     target: Any = model
     while isinstance(target, partial):
@@ -73,7 +74,7 @@ def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Paramete
 
 
 def widths(pairs: Sequence[Pair]) -> dict[str, int]:
-    """Return how wide the posts' features are: ``image_dim`` and ``region_dim``, as far as any post has them."""
+    """Return the widths of the posts' features: ``image_dim`` and ``region_dim``, as far as any post has them."""
     images = (pair.image_features for pair in pairs if pair.image_features is not None)
     regions = (item.region for pair in pairs for item in pair.objects if item.region is not None)
     first = {"image_dim": next(images, None), "region_dim": next(regions, None)}
@@ -81,7 +82,7 @@ def widths(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
-    """Return the text encoder of a name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
+    """Return the text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
 
     The vocabulary of the tiny one is that of Lookalikes, that of word vectors is the training posts'.
     """

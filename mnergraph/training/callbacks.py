@@ -1,4 +1,4 @@
-"""What a run keeps: checkpoints, and the random state that makes a resumed run the same run."""
+"""Callbacks of a run: checkpoints, random state, early stopping."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from torch import Tensor
 from mnergraph.training.lightning_module import DEV_F1
 
 LAST = "last.ckpt"
-
-
 BEST = "best.ckpt"
 
 
 class RNGStateCallback(Callback):
-    """Keeps the random state in every checkpoint and puts it back before the first resumed step.
+    """Saves the random state in every checkpoint and restores it before the first resumed step.
 
     Lightning does not, so dropout would differ after a resume.
     """
@@ -56,9 +54,9 @@ class RNGStateCallback(Callback):
 
 
 class MidEpochCheckpoint(ModelCheckpoint):
-    """The last checkpoint every so many steps, but not at an epoch's last step.
+    """Saves the last checkpoint every n steps, but not at an epoch's last step.
 
-    Lightning takes an epoch that was saved there for finished, and never scores it on dev after a resume.
+    Lightning treats an epoch that was saved there as finished, and never scores it on dev after a resume.
     """
 
     def on_train_batch_end(
@@ -74,25 +72,24 @@ class MidEpochCheckpoint(ModelCheckpoint):
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that also holds for a run killed between its decision and its end."""
+    """Early stopping that also applies to a run that was killed between the decision to stop and its end."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
-    """Best checkpoint by dev F1, the last one every ``save_every`` steps and every epoch, and patience."""
-
+    """Return the callbacks: best checkpoint by dev F1, last one every ``save_every`` steps and epoch, patience."""
     best, last = (
         {"dirpath": folder, "filename": Path(name).stem, "enable_version_counter": False} for name in (BEST, LAST)
     )
-    kept: list[Callback] = [
+    chosen: list[Callback] = [
         RNGStateCallback(),
         ModelCheckpoint(**best, monitor=DEV_F1, mode="max", save_weights_only=True),
         ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
     if save_every:
-        kept.append(MidEpochCheckpoint(**last, every_n_train_steps=save_every))
+        chosen.append(MidEpochCheckpoint(**last, every_n_train_steps=save_every))
     if patience is not None:
-        kept.append(ResumableEarlyStopping(DEV_F1, patience=patience, mode="max"))
-    return kept
+        chosen.append(ResumableEarlyStopping(DEV_F1, patience=patience, mode="max"))
+    return chosen

@@ -1,11 +1,11 @@
-"""Settings of training: how weights learn, for how long and on what."""
+"""Settings of the optimizer and of the trainer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: What Lightning computes in.
+#: Lightning's precisions.
 PRECISIONS = (
     "32-true",
     "bf16-mixed",
@@ -24,13 +24,13 @@ PRECISIONS = (
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How weights learn: AdamW, a learning rate for the encoder and one for the rest, warm-up, linear decay.
+    """Settings of AdamW: a learning rate for the encoder and one for the rest, warm-up, linear decay.
 
     Args:
         encoder_lr: learning rate of the text encoder.
         lr: learning rate of everything else.
         weight_decay: of matrices; biases and norms have none.
-        warmup: share of all steps in which the rates rise from 0; then they fall to 0.
+        warmup: share of all steps in which the rates rise linearly from 0; then they fall linearly to 0.
     """
 
     encoder_lr: float = 1e-4
@@ -48,7 +48,7 @@ class OptimizerConfig:
             raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
 
     def rate(self, step: int, steps: int) -> float:
-        """The share of the learning rate that holds at this step of so many."""
+        """Return the factor of the learning rate at a step of ``steps``, 0 to 1."""
         rising = self.warmup * steps
         if step < rising:
             return step / rising
@@ -57,7 +57,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long and on what a model trains.
+    """Settings of a training run: epochs, batches, devices, checkpoints and logs.
 
     Args:
         epochs: passes over the training posts.
@@ -68,11 +68,11 @@ class TrainerConfig:
         accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
         devices: how many, or ``auto`` for all.
         save_every: steps between checkpoints to resume from, besides one after each epoch; 0 for none.
-        logger: where the curves go, under ``logs/``.
-        workers: processes that cut pixels and collate batches; see `GraphLoader`.
+        logger: the format of the training curves, under ``logs/``.
+        workers: processes that crop pixels and collate batches; see `GraphLoader`.
         progress: whether to show a progress bar.
-        lightning: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; ``callbacks`` join
-            ours.
+        lightning: further arguments of ``lightning.Trainer``, such as ``gradient_clip_val``; its ``callbacks`` are
+            added to the default ones.
     """
 
     epochs: int = 8

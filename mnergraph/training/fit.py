@@ -1,4 +1,4 @@
-"""Training from pairs to the best checkpoint's weights, and scoring."""
+"""Training by Lightning: from pairs to the weights of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ def fit(
     trainer: TrainerConfig | None = None,
     resume: bool = False,
 ) -> Tagger:
-    """Trains a model and gives it the weights of the epoch with the best dev F1.
+    """Return the model trained, with the weights of the epoch with the best dev F1.
 
     Args:
-        model: the model, as built; seed torch before building it for the same weights each time.
-        train: the posts to learn from, labelled.
-        dev: the posts that choose the checkpoint, labelled; nothing else does.
-        folder: where checkpoints and logs go.
-        optimizer: how weights learn.
-        trainer: how long and on what.
-        resume: go on from ``folder/checkpoints/last.ckpt``, mid-epoch if need be, as if never stopped.
+        model: the model, as built; seed torch before building it for the same initial weights.
+        train: the training posts, labelled.
+        dev: the posts by which the checkpoint is selected, labelled.
+        folder: the folder of checkpoints and logs.
+        optimizer: learning rates and their schedule.
+        trainer: epochs, batches, devices and logs.
+        resume: continue from ``folder/checkpoints/last.ckpt``, mid-epoch if need be, with the results of an
+            uninterrupted run.
 
     Raises:
         FloatingPointError: when the loss is not finite.
-        FileNotFoundError: when there is nothing to resume.
-        FileExistsError: when there is, and ``resume`` is off.
+        FileNotFoundError: when there is no checkpoint to resume from.
+        FileExistsError: when there is one, and ``resume`` is off.
         ValueError: when there are no posts, or some without labels.
-        ModuleNotFoundError: when TensorBoard is asked for and not installed.
+        ModuleNotFoundError: when ``logger`` is tensorboard and TensorBoard is not installed.
     """
     settings, optimizer = trainer or TrainerConfig(), optimizer or OptimizerConfig()
     checkpoints = folder / "checkpoints"
@@ -64,7 +65,7 @@ def fit(
         if not posts:
             raise ValueError(f"there are no {name} posts")
         _require_labels(posts)
-    # what comes from a hub or a folder comes in evaluation mode, and Lightning would leave it there
+    # encoders are loaded in evaluation mode, and Lightning keeps the mode
     model.train()
     with _silence_lightning():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
@@ -103,7 +104,7 @@ def fit(
 
 
 def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
-    """Shows the training posts' region vectors to the encoders that standardise by them."""
+    """Fit the normalization of region vectors to the training posts."""
     encoders = [module for module in model.modules() if isinstance(module, ObjectEncoder)]
     if encoders and "x" in graphs[0]["object"]:
         regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
@@ -112,7 +113,7 @@ def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
 
 
 def _trainer(**arguments: Any) -> lightning.Trainer:
-    """Lightning's trainer; what it does not accept is a ValueError, as any other wrong setting."""
+    """Return Lightning's trainer; a setting that it does not accept is a ValueError."""
     try:
         return lightning.Trainer(**arguments)
     except MisconfigurationException as error:
@@ -134,25 +135,24 @@ def _logger(name: str, folder: Path) -> Logger | bool:
 
 @contextmanager
 def _silence_lightning() -> Any:
-    """Without what Lightning says that does not fit.
+    """Suppress Lightning's advice that does not apply here.
 
-    Our loader needs no workers, small data logs seldom, a resumed run's folder is not empty, an image
-    backbone's batch norms stay as they are; torch's word on Lightning's own code is not for our users, nor
-    are Lightning's advertisements.
+    The loader needs no workers, small data logs seldom, a resumed run's folder is not empty, an image backbone's
+    batch norms stay in evaluation mode, and torch's deprecation in Lightning's code is not the user's.
     """
-    speaker = logging.getLogger("lightning.pytorch")
-    level = speaker.level
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
     with warnings.catch_warnings():
-        for advice in (
+        for message in (
             ".*does not have many workers",
             ".*smaller than the logging interval",
             ".*exists and is not empty",
             r".*isinstance\(treespec, LeafSpec\)",
             r"Found \d+ module\(s\) in eval mode",
         ):
-            warnings.filterwarnings("ignore", message=advice)
-        speaker.setLevel(logging.WARNING)
+            warnings.filterwarnings("ignore", message=message)
+        logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            speaker.setLevel(level)
+            logger.setLevel(level)

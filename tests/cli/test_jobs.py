@@ -107,7 +107,7 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
     saved = Tagger.from_pretrained(tmp_path / "run" / "model").nearest_words
     assert set(saved.words) == {word for word in words if word.lower() in known}
     assert dict(saved.neighbors(known[0])).keys() == set(known[1:])
-    with pytest.raises(ValueError, match="this model looks no words up; leave word_vectors out"):
+    with pytest.raises(ValueError, match="this model reads no nearest words; leave word_vectors out"):
         train(POSTS, root, BERTCRF, tmp_path / "b", word_vectors=table, trainer=QUICK)
 
 

@@ -120,7 +120,7 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
     told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
-    assert "GVATT reads the image's features, and no post to learn from has any" in told
+    assert "GVATT reads the image's features, and no training post has any" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
@@ -309,7 +309,7 @@ def test_things_that_are_not_there(
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
     assert "nothing to resume: there is no" in told
     told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
-    assert "this model reads no regions of objects, so it can't have any; leave them out" in told
+    assert "this model reads no region vectors; leave regions out" in told
     told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
     assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
     told = fault("train", *posts, "--model", "BERT", *out, "--trainer.accelerator", "nonsense")
