@@ -1,4 +1,4 @@
-"""From an experiment and its posts to the model, with the arguments that follow from the posts."""
+"""Build the model of an experiment, with the arguments that follow from its posts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.experiment import Experiment
 from mnergraph.features.text.encoder import Encoder
+from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.models.init_arguments import from_plain
 from mnergraph.pair import Pair
-from mnergraph.training.build import build_model, parameters_of, text_encoder
+from mnergraph.training.build import build_model, parameters_of, text_encoder, widths
 
 
 def build(
@@ -24,18 +25,24 @@ def build(
     labels: LabelSet,
     *,
     encoder: Encoder | None = None,
+    regions: RegionEncoder | None = None,
     word_vectors: Path | None = None,
     cache: Path | None = None,
 ) -> Tagger:
-    """The experiment's model for these posts, with weights as torch's random state has them.
+    """Return the experiment's model for these posts, with weights drawn from torch's random state.
 
     Args:
-        experiment: what is built.
-        splits: the posts; the model learns from those of ``train``.
+        experiment: the system.
+        splits: the posts; those of ``train`` determine the dimensions of features. Where they have no image features
+            yet, the image's dimension is 1, which suffices to ask the model for the evidence that it reads.
         labels: the label set.
-        encoder: in the place of the experiment's, if given.
-        word_vectors: the table in which similar words are looked up, where the experiment asks for them.
-        cache: folder that keeps what was found there.
+        encoder: instead of the experiment's text encoder.
+        regions: the encoder of region vectors, where the posts have none yet.
+        word_vectors: the table in which nearest words are looked up, where the experiment asks for them.
+        cache: folder that keeps the nearest words.
+
+    Raises:
+        ValueError: for an unknown model, arguments that it does not take, or a table that is not given.
     """
     if experiment.model not in MODELS:
         raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
@@ -60,11 +67,17 @@ def build(
             progress=experiment.trainer.progress,
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
-    return build_model(kind, encoder, labels, splits["train"], nearest_words=nearest_words, arguments=arguments)
+    accepted = parameters_of(kind)
+    if "image_dim" in accepted and experiment.image != "none" and "image_dim" not in widths(splits["train"]):
+        arguments = {"image_dim": 1, **arguments}
+    regions = regions if "region_dim" in accepted else None
+    return build_model(
+        kind, encoder, labels, splits["train"], regions=regions, nearest_words=nearest_words, arguments=arguments
+    )
 
 
 def checked(experiment: Experiment) -> dict[str, Any]:
-    """The experiment's arguments of its model.
+    """Return the experiment's arguments of its model.
 
     Raises:
         ValueError: for one that the model does not take, or of another type.
@@ -80,5 +93,5 @@ def checked(experiment: Experiment) -> dict[str, Any]:
 
 
 def _words(pairs: Iterable[Pair]) -> list[str]:
-    """Every word of the posts, as often as it stands there."""
+    """Return every word of the posts, repeated words included."""
     return [word for pair in pairs for word in pair.words]

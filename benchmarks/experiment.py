@@ -1,4 +1,4 @@
-"""What a settings file says: one system on one data set, as its paper trained it, and what the paper reports.
+"""Settings files: one system on one data set, as its paper trained it, and the figures that the paper reports.
 
 Every entry can be given on the command line too, and a later ``--settings`` file overrides an earlier one.
 """
@@ -14,19 +14,18 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
-from mnergraph.features.pretrained import IMAGENET
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parent / "results"
-Made = TypeVar("Made")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Reported:
-    """What a paper reports on test, in percent.
+    """Figures that a paper reports on test, in percent.
 
     Args:
         f1: micro-averaged over all entities.
@@ -43,7 +42,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Ablation:
-    """One of a paper's ablations, beside what the whole system is.
+    """One of a paper's ablations: how it differs from the whole system.
 
     Args:
         arguments: of the model, on top of the experiment's.
@@ -66,28 +65,29 @@ class Experiment:
         system: its name in the tables; several systems may share a model.
         model: the model, by its name in `mnergraph.models.MODELS`.
         data: the data set, by its name in `mnergraph.data.DATASETS`.
-        source: where the hyper-parameters and the reported figures stand.
+        source: the sections and tables of the hyper-parameters and the reported figures.
         encoder: name or folder of the text encoder, or tiny-random; for the models that read word vectors, a
             file of them, or random:WIDTH.
         arguments: of the model, beside those that follow from the data (`mnergraph.training.build.build_model`).
-        optimizer: how weights learn.
-        trainer: how long and on what; its seed is replaced by each seed in turn.
-        image: what the model gets of the whole picture: nothing, one ``vector``, or a ``grid`` of vectors.
-        image_features: what these are: of the ``file`` features.safetensors; of a ``backbone`` (see ``map``);
-            or of the ``caption``, read by a frozen text encoder before training (its embedding is the
-            vector, its words are the grid).
+        optimizer: learning rates and their schedule.
+        trainer: epochs, batches and devices; its seed is replaced by each seed in turn.
+        image: the features of the whole image: none, one ``vector``, or a ``grid`` of vectors.
+        image_features: their source: ``file`` for features.safetensors or feature stores; a ``backbone`` (see
+            ``map``), in memory; or the ``caption``, encoded by a frozen text encoder before training (its mean is
+            the vector, its words are the grid).
         caption_encoder: that encoder; null for the pretrained ``encoder``.
         map: the backbone of ``image_features: backbone``.
-        standardise: whether that one's features are standardised by the training pictures'.
+        standardise: whether the backbone's features are standardized by the training images'.
         regions: the backbone of boxed objects' region vectors; null for those of the file, if any.
-        object_labels: whether objects speak by the words of their label (``label_features`` of models that
-            see objects); null for the model's default.
+        object_labels: whether the embeddings of objects' labels are features (``label_features`` of models with
+            objects); null for the model's default.
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
-        similar: how many of a table's nearest words each word gets (MGCMT), if any.
+        similar: number of nearest words in a table of word vectors for each word (MGCMT); 0 for none.
+        allow_missing: kinds of evidence that the model reads and all posts may lack.
         data_options: further arguments of the data set, such as Lookalikes' ``image_irrelevant_ratio``.
         reported: the paper's figures on this data set, if it has any.
-        transferred: figures on other data sets of what was trained on this one, by their names.
+        transferred: figures on other data sets after training on this one, by their names.
         ablations: the paper's, by the names it gives them.
     """
 
@@ -102,38 +102,43 @@ class Experiment:
     image: Literal["none", "vector", "grid"] = "none"
     image_features: Literal["file", "backbone", "caption"] = "file"
     caption_encoder: str | None = None
-    map: BackboneGrid = field(default_factory=lambda: BackboneGrid(weights=IMAGENET, pool_size=7))
+    map: BackboneGrid = field(default_factory=lambda: BackboneGrid(weights="IMAGENET1K_V1", pool_size=7))
     standardise: bool = False
     regions: RegionEncoder | None = None
     object_labels: bool | None = None
     top_objects: int | None = None
     caption_phrases: bool = False
     similar: int = 0
+    allow_missing: tuple[str, ...] = ()
     data_options: dict[str, Any] = field(default_factory=dict)
     reported: Reported | None = None
     transferred: dict[str, Reported] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
 
     def without(self, ablation: str) -> Experiment:
-        """The experiment with one of its ablations, named after it."""
+        """Return the experiment with one of its ablations, named after it.
+
+        Raises:
+            ValueError: for an ablation that the settings do not have, naming those that they have.
+        """
         if ablation not in self.ablations:
-            there = ", ".join(self.ablations) or "none"
-            raise ValueError(f"{self.system} has no ablation {ablation!r}; there is {there}")
-        how = self.ablations[ablation]
+            known = ", ".join(self.ablations) or "none"
+            raise ValueError(f"{self.system} has no ablation {ablation!r}; there is {known}")
+        changes = self.ablations[ablation]
         return replace(
             self,
             system=f"{self.system}, {ablation}",
-            arguments={**self.arguments, **how.arguments},
-            image=how.image or self.image,
-            similar=self.similar if how.similar is None else how.similar,
-            reported=how.reported,
+            arguments={**self.arguments, **changes.arguments},
+            image=changes.image or self.image,
+            similar=self.similar if changes.similar is None else changes.similar,
+            reported=changes.reported,
             transferred={},
             ablations={},
         )
 
 
 def options() -> ArgumentParser:
-    """A parser of settings files and of every entry as an argument."""
+    """Return the parser of settings files and of every entry as an argument."""
     parser = ArgumentParser(allow_abbrev=False)
     parser.add_argument("--settings", action="config", help="a settings file; a later one overrides")
     parser.add_class_arguments(Experiment)
@@ -141,7 +146,7 @@ def options() -> ArgumentParser:
 
 
 def read(*paths: Path) -> Experiment:
-    """The experiment of a settings file, entries of later files overriding those of earlier ones."""
+    """Return the experiment of settings files; entries of later files override those of earlier ones."""
     parser = _reader()
     found = parser.parse_args([f"--settings={path}" for path in paths])
     return part(Experiment, vars(parser.instantiate(found)))
@@ -152,6 +157,6 @@ def _reader() -> ArgumentParser:
     return options()
 
 
-def part(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """The object of a class whose arguments stand among these values."""
+def part(kind: type[Part], values: Mapping[str, Any]) -> Part:
+    """Return the object of a class whose arguments are among these values."""
     return kind(**{name: values[name] for name in inspect.signature(kind).parameters})

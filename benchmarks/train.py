@@ -1,11 +1,11 @@
-r"""Trains one system over several seeds, as a settings file says, and writes one result file.
+r"""Train one system over several seeds, as a settings file describes it, and write one result file.
 
     uv run python -m benchmarks.train --settings benchmarks/settings/yu2020_umt_twitter2017.yaml --root DIR \
         --out benchmarks/results/x.json
 
-The checkpoint is chosen on dev alone; test is touched once per seed. Every entry of the settings can be
-overridden as an argument, or by a further ``--settings`` file. A result file that is there already, of the
-same settings and posts, gets the seeds that it lacks; one of other settings is refused.
+The checkpoint is selected by dev F1; test is scored once per seed. Every entry of the settings can be overridden
+as an argument, or by a further ``--settings`` file. An existing result file of the same settings and posts gets the
+seeds that it lacks; one of other settings is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ import torch
 from benchmarks.building import build
 from benchmarks.common import commit, machine
 from benchmarks.experiment import Experiment, options, part
-from benchmarks.posts import Files, Posts, load
+from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
+from mnergraph.data.missing_evidence import describe_missing, require_evidence
 from mnergraph.metrics.scores import Scores, counts
+from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
 
 
@@ -41,26 +44,33 @@ def train(
     word_vectors: Path | None = None,
     test_data: str | None = None,
     test: Files | None = None,
+    keep_models: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains over the seeds and writes the result after each.
+    """Train over the seeds, write the result after each, and return it.
 
     Args:
-        experiment: what is trained, how, and on what.
-        files: where the data set lies.
+        experiment: the system, its training and its data set.
+        files: the files of the data set.
         out: the result file.
-        seeds: one run each.
+        seeds: those of the runs.
         ablation: one of the experiment's ablations, by the paper's name.
-        word_vectors: table in which similar words are looked up, where the experiment asks for them.
+        word_vectors: table in which nearest words are looked up, where the experiment asks for them.
         test_data: another data set to test on (cross-domain); dev stays that of the training data. OTHER of
             Twitter-2015 and MISC of Twitter-2017 count as the same type.
-        test: where that one lies.
+        test: the files of that one.
+        keep_models: folder for the trained models, one folder for each seed; without it they are deleted.
 
     Returns:
-        what the result file holds.
+        the content of the result file.
+
+    Raises:
+        MissingEvidenceError: when no post of a split has evidence of a kind that the model reads.
     """
     if ablation is not None:
         experiment = experiment.without(ablation)
     posts = load(experiment, files, test_data=test_data, test=test)
+    missing = check(experiment, posts, word_vectors)
+    posts = compute_features(experiment, posts)
     result = _begun(
         out,
         {
@@ -74,52 +84,110 @@ def train(
             "checksums": posts.checksums,
             "posts": {name: len(pairs) for name, pairs in posts.splits.items()},
             "evidence": posts.evidence,
+            "posts without evidence": missing,
         },
     )
     for seed in seeds:
         if str(seed) not in result["seeds"]:
-            result["seeds"][str(seed)] = one_run(experiment, posts, seed, word_vectors)
+            result["seeds"][str(seed)] = one_run(
+                experiment, posts, seed, word_vectors, keep=keep_models and keep_models / f"seed{seed}"
+            )
             result["test"] = summary([run["test"] for run in result["seeds"].values()])
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
     return result
 
 
-def one_run(experiment: Experiment, posts: Posts, seed: int, word_vectors: Path | None = None) -> dict[str, Any]:
-    """Trains with one seed; scores on dev and test, and the entities of every test post."""
-    began = time.perf_counter()
+def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None) -> dict[str, dict[str, int]]:
+    """Return how many posts of every split lack evidence of each kind that the experiment's model reads.
+
+    Raises:
+        MissingEvidenceError: when no post of a split has evidence of a kind, with how to get it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build_for(experiment, posts, word_vectors)
+    missing = require_evidence(
+        model.builder,
+        posts.splits,
+        available=partial(available, experiment, posts),
+        allow_missing=experiment.allow_missing,
+    )
+    for name, kinds in missing.items():
+        for line in describe_missing(kinds, len(posts.splits[name])):
+            print(f"{name}: {line}", flush=True)
+    return {name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()}
+
+
+def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None) -> Tagger:
+    """Return the experiment's model for the posts, see `build`."""
+    return build(
+        experiment,
+        posts.splits,
+        posts.labels,
+        regions=posts.processor.regions,
+        word_vectors=word_vectors,
+        cache=posts.cache,
+    )
+
+
+def one_run(
+    experiment: Experiment,
+    posts: Posts,
+    seed: int,
+    word_vectors: Path | None = None,
+    *,
+    keep: Path | None = None,
+) -> dict[str, Any]:
+    """Train with one seed; return scores on dev and test, and the entities of every test post.
+
+    Args:
+        experiment: the system and its training.
+        posts: the posts with all their features.
+        seed: the seed.
+        word_vectors: table of word vectors, if the experiment asks for nearest words.
+        keep: folder for the trained model; None to delete it.
+    """
+    start = time.perf_counter()
     splits, trainer = posts.splits, replace(experiment.trainer, seed=seed)
     lightning.seed_everything(seed, verbose=False)
-    model = build(experiment, splits, posts.labels, word_vectors=word_vectors, cache=posts.cache)
+    model = build_for(experiment, posts, word_vectors)
     with tempfile.TemporaryDirectory() as folder:
         fit(model, splits["train"], splits["valid"], Path(folder), optimizer=experiment.optimizer, trainer=trainer)
     trained = time.perf_counter()
     if torch.cuda.is_available() and trainer.accelerator != "cpu":
         model.to("cuda")
-    found: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     for name in ("valid", "test"):
-        found[name], tags = evaluate(model, splits[name], progress=trainer.progress)
+        scores[name], tags = evaluate(model, splits[name], progress=trainer.progress)
     right, predicted, gold = counts([pair.labels or () for pair in splits["test"]], tags).T
-    print(f"{experiment.data} {experiment.system} seed {seed}:\n{found['test'].table()}", flush=True)
+    print(f"{experiment.data} {experiment.system} seed {seed}:\n{scores['test'].table()}", flush=True)
+    if keep is not None:
+        model.metadata = {
+            "data": {"name": experiment.data, "sha256": posts.checksums},
+            "scores": {name: split.to_dict() for name, split in scores.items()},
+            "tables": {name: split.table() for name, split in scores.items()},
+        }
+        model.processor_config = posts.processor.config
+        model.save_pretrained(keep)
     return {
-        **{name: scores.to_dict() for name, scores in found.items()},
-        # a line each: `mnergraph.metrics.significance` compares systems post by post
+        **{name: split.to_dict() for name, split in scores.items()},
+        # for `mnergraph.metrics.significance`, which compares systems post by post
         "entities by test post": {"right": _line(right), "predicted": _line(predicted), "gold": _line(gold)},
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "training seconds": round(trained - began, 1),
-        "seconds": round(time.perf_counter() - began, 1),
+        "training seconds": round(trained - start, 1),
+        "seconds": round(time.perf_counter() - start, 1),
         "machine": machine(),
         "commit": commit(),
     }
 
 
 def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of precision, recall, F1 and every type's F1 over the seeds, and F1's deviation."""
-    found = {}
+    """Return the means of the scores over the seeds, by type too, and the standard deviation of F1."""
+    means = {}
     for how in ("lenient", "strict"):
         values = [one[how]["f1"] for one in tests]
         types = sorted({kind for one in tests for kind in one[f"{how}_by_type"]})
-        found[how] = {
+        means[how] = {
             **{name: statistics.mean(one[how][name] for one in tests) for name in ("precision", "recall", "f1")},
             "deviation": statistics.stdev(values) if len(values) > 1 else None,
             "types": {
@@ -127,13 +195,13 @@ def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 for kind in types
             },
         }
-    return found
+    return means
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """What of an experiment can change a score, as plain data."""
+    """Return the settings of an experiment that can change a score, as plain data."""
     kept = json.loads(json.dumps(asdict(experiment)))
-    for name in ("source", "reported", "transferred", "ablations"):
+    for name in ("source", "reported", "transferred", "ablations", "allow_missing"):
         del kept[name]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
@@ -141,18 +209,18 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def _begun(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The result so far: nothing but the facts, or a file of the same facts with the seeds it has.
+    """Return the result so far: the facts alone, or a file of the same facts with its seeds.
 
     Raises:
-        FileExistsError: when there is a file of other facts, naming those that differ.
+        FileExistsError: for a file of other facts, naming those that differ.
     """
     if not out.is_file():
         return {**facts, "seeds": {}}
-    there = json.loads(out.read_text(encoding="utf-8"))
-    other = [name for name, value in facts.items() if there.get(name) != value]
+    result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    other = [name for name, value in facts.items() if result.get(name) != value]
     if other:
         raise FileExistsError(f"{out} is a result with another {', '.join(other)}; give another --out")
-    return there
+    return result
 
 
 def _line(numbers: np.ndarray) -> str:
@@ -160,7 +228,7 @@ def _line(numbers: np.ndarray) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads settings and arguments, and trains."""
+    """Parse settings and arguments, and train."""
     disable_malloc_trim()
     parser = options()
     parser.add_class_arguments(Files)

@@ -50,6 +50,7 @@ def evaluate(
         )
     folders = (*posts.evidence.stores, *sources.stores)
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
+    pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
     scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
     if predictions is not None:

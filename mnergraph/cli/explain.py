@@ -67,6 +67,11 @@ def explain(
         posts = posts.with_node_evidence(node_types)
         sources = replace(sources, stores=(*map(Path, posts.evidence.stores), *sources.stores))
     pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    allowed = sources.allow_missing
+    if posts is None:
+        pipeline.require_evidence(given, allow_missing=allowed)
+    else:
+        pipeline.require_evidence(posts.pairs, split=split, allow_missing=allowed)
     split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)

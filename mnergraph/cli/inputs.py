@@ -83,7 +83,9 @@ class StoreOptions:
     Args:
         stores: folders of feature stores in which images are looked up, made as those of the training were.
         run_extractors: whether to run the training's extractors on images that no store has.
+        allow_missing: kinds of evidence, such as "detected objects", that the model reads and all posts may lack.
     """
 
     stores: tuple[Path, ...] = ()
     run_extractors: bool = True
+    allow_missing: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ def predict(
     node_types = tagger.builder.node_types.values()
     pairs = attach_node_evidence(pairs, node_types, *inputs.folders, required=False)
     pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    pipeline.require_evidence(pairs, allow_missing=sources.allow_missing)
     target = sys.stdout if out is None else out.open("w", encoding="utf-8")
     try:
         silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())

@@ -31,6 +31,7 @@ def train(
     stores: tuple[Path, ...] = (),
     optimizer: OptimizerConfig = OptimizerConfig(),
     trainer: TrainerConfig = TrainerConfig(),
+    allow_missing: tuple[str, ...] = (),
     resume: bool = False,
 ) -> dict[str, Any]:
     """Train a model, select its checkpoint by dev F1, and score it on dev and test; return the result.
@@ -48,6 +49,8 @@ def train(
         stores: folders of feature stores of the posts' images, read beside the files of evidence.
         optimizer: learning rates and their schedule.
         trainer: epochs, batches, devices and logs.
+        allow_missing: kinds of evidence that the model reads and all posts of a split may lack, such as
+            "grounded objects"; others that all posts lack are an error.
         resume: continue an interrupted run of this folder; give the same options.
 
     Returns:
@@ -56,6 +59,7 @@ def train(
     import lightning
     import torch
 
+    from mnergraph.data.missing_evidence import describe_missing, require_evidence
     from mnergraph.data.processor import Processor, ProcessorConfig
     from mnergraph.features.text.nearest_words import NearestWords
     from mnergraph.training.build import build_model, text_encoder
@@ -67,7 +71,7 @@ def train(
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(trainer.seed, verbose=False)
     # raises before training what could not be saved after it
-    processor = Processor(ProcessorConfig.of(splits["train"].evidence, regions))
+    processor = Processor(ProcessorConfig.of(splits["train"].evidence, regions, allow_missing=allow_missing))
     nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
@@ -82,6 +86,15 @@ def train(
     )
     node_types = tagger.builder.node_types.values()
     splits = {name: posts.with_node_evidence(node_types) for name, posts in splits.items()}
+    missing = require_evidence(
+        tagger.builder,
+        {name: posts.pairs for name, posts in splits.items()},
+        available=processor.available,
+        allow_missing=allow_missing,
+    )
+    for name, kinds in missing.items():
+        for line in describe_missing(kinds, len(splits[name])):
+            print(f"{name}: {line}")
     tagger.hparams()  # raises for an argument that could not be saved
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
@@ -105,6 +118,9 @@ def train(
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
         "data": data_summary,
+        "posts without evidence": {
+            name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
+        },
         "optimizer": vars(optimizer),
         "trainer": vars(trainer),
         "scores": tagger.metadata["scores"],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from mnergraph.data.chunker_config import chunker_config, make_chunker
 from mnergraph.data.evidence import Evidence
+from mnergraph.data.missing_evidence import warn_of_missing
 from mnergraph.features.store.entries import cast, lookup
 from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest, store_dtype
 from mnergraph.features.store.reader import FeatureStore
@@ -22,6 +23,17 @@ from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
+from mnergraph.graph.evidence_kinds import (
+    DETECTED_OBJECTS,
+    GROUNDED_OBJECTS,
+    IMAGE_EVIDENCE,
+    IMAGE_FEATURES,
+    IMAGE_FILE,
+    IMAGE_GRID,
+    OBJECT_BOXES,
+    OBJECT_CLASSES,
+    REGION_FEATURES,
+)
 from mnergraph.pair import Pair
 
 if TYPE_CHECKING:
@@ -42,6 +54,8 @@ class ProcessorConfig:
         regions: the settings of the `RegionEncoder` of boxed objects, if any.
         image_nodes: whether a store's image became a ``grid`` of nodes or one ``pooled`` node.
         stores: the manifests of the feature stores, in the order in which they were read.
+        allow_missing: the kinds of evidence (`mnergraph.graph.evidence_kinds`) that the model reads and all training
+            posts were allowed to lack.
     """
 
     top_objects: int | None = None
@@ -50,9 +64,12 @@ class ProcessorConfig:
     regions: dict[str, Any] | None = None
     image_nodes: Literal["grid", "pooled"] = "grid"
     stores: tuple[dict[str, Any], ...] = ()
+    allow_missing: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, evidence: Evidence, regions: RegionEncoder | None = None) -> ProcessorConfig:
+    def of(
+        cls, evidence: Evidence, regions: RegionEncoder | None = None, *, allow_missing: Iterable[str] = ()
+    ) -> ProcessorConfig:
         """Return the settings of evidence that training posts have.
 
         Raises:
@@ -65,6 +82,7 @@ class ProcessorConfig:
             regions=asdict(regions) if regions else None,
             image_nodes=evidence.image_nodes,
             stores=tuple(asdict(Manifest.read(Path(folder))) for folder in evidence.stores),
+            allow_missing=tuple(allow_missing),
         )
 
     def save_pretrained(self, folder: Path) -> None:
@@ -86,7 +104,7 @@ class ProcessorConfig:
         unknown = sorted(set(saved) - {entry.name for entry in fields(cls)})
         if unknown:
             raise ValueError(f"{path}: {', '.join(unknown)} is no setting of a processor in this version")
-        return cls(**{**saved, "stores": tuple(saved.get("stores", ()))})
+        return cls(**{**saved, **{name: tuple(saved.get(name, ())) for name in ("stores", "allow_missing")}})
 
     def describe(self) -> str:
         """Return one line per setting, for the card of a model."""
@@ -99,6 +117,7 @@ class ProcessorConfig:
                 f"- caption phrases as objects: {'yes' if self.caption_phrases else 'no'}; noun chunker: {chunker}",
                 f"- region encoder: {regions}",
                 f"- feature stores: {stores}; image nodes: {self.image_nodes}",
+                f"- evidence that the training posts lacked: {', '.join(self.allow_missing) or 'none'}",
             ]
         )
 
@@ -148,8 +167,8 @@ class Processor:
 
         Args:
             pairs: the posts.
-            builder: of the model that will read them; with it a warning counts the posts that have an image but
-                not the features of it that the model reads.
+            builder: of the model that will read them; with it a warning counts, for every kind of evidence that the
+                model reads, the posts that lack it.
             device: where extractors run.
             cache: folder that keeps region vectors.
             progress: whether to show a progress bar for these.
@@ -158,7 +177,7 @@ class Processor:
             ValueError: when an image needs an extractor that can't be made again here.
         """
         ready, missing = self.process(list(pairs), builder=builder, device=device, cache=cache, progress=progress)
-        warn_of_missing(missing)
+        warn_of_missing(missing, len(ready))
         return ready
 
     def process(
@@ -169,21 +188,36 @@ class Processor:
         device: torch.device | str = "cpu",
         cache: Path | None = None,
         progress: bool = False,
-    ) -> tuple[list[Pair], list[str]]:
-        """Return the pairs ready for the model, and the names of those without their image's features."""
+    ) -> tuple[list[Pair], dict[str, list[str]]]:
+        """Return the pairs ready for the model, and for every kind of evidence the names of those that lack it.
+
+        A post without an image is read by its text, so it lacks only what does not come from one. An image in which a
+        detector found nothing lacks nothing.
+        """
         found = [ImageEvidence()] * len(pairs)
         for extractor in self.extractors:
             new = extractor(pairs, self.evidence.noun_chunker, torch.device(device), extract=self.run_extractors)
             found = [_merge(before, after) for before, after in zip(found, new, strict=True)]
         ready = [self.evidence.complete(pair, evidence) for pair, evidence in zip(pairs, found, strict=True)]
-        missing = []
+        ready = self.add_regions(ready, cache=cache, progress=progress)
+        missing: dict[str, list[str]] = defaultdict(list)
         if builder is not None:
-            missing = [
-                _name(pair, evidence)
-                for pair, evidence in zip(ready, found, strict=True)
-                if self._misses(pair, evidence, builder)
-            ]
-        return self.add_regions(ready, cache=cache, progress=progress), missing
+            for pair, evidence in zip(ready, found, strict=True):
+                for kind in self._missing(pair, evidence, builder):
+                    missing[kind].append(_name(pair, evidence))
+        return ready, dict(missing)
+
+    def available(self, pair: Pair) -> set[str]:
+        """Return the kinds of evidence that processing gives a pair, if its image can be read."""
+        kinds = {DETECTED_OBJECTS} if pair.caption is not None and self.config.caption_phrases else set()
+        if pair.image_path is None:
+            return kinds
+        if self.regions is not None:
+            kinds.add(REGION_FEATURES)
+        for extractor in self.extractors:
+            if self.run_extractors or extractor.stores:
+                kinds |= extractor.kinds
+        return kinds
 
     def add_regions(self, pairs: list[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
         """Return the pairs whose boxed objects have region vectors, where the settings have an encoder of them."""
@@ -201,16 +235,14 @@ class Processor:
         check_manifest(folder, manifest, nearest.manifest)
         nearest.stores.append(FeatureStore(folder))
 
-    def _misses(self, pair: Pair, evidence: ImageEvidence, builder: GraphBuilder) -> bool:
-        """Whether the post has an image, but not the features of it that the model reads."""
-        if pair.image_path is None:
-            return False
-        absent = builder.missing(pair)
-        image = "image features" in absent
-        detected = evidence.objects is not None or self.regions is not None
-        regions = "region features" in absent
-        nothing = bool(self.extractors) and not pair.objects and pair.image_features is None and pair.caption is None
-        return image or (not detected and (regions or nothing))
+    def _missing(self, pair: Pair, evidence: ImageEvidence, builder: GraphBuilder) -> Iterator[str]:
+        for kind in builder.missing(pair):
+            undetected = kind in _OBJECT_EVIDENCE and evidence.objects is None
+            own = kind not in IMAGE_EVIDENCE
+            if kind in self.config.allow_missing or not (own or pair.image_path is not None):
+                continue
+            if own or undetected or kind in (IMAGE_FEATURES, IMAGE_FILE):
+                yield kind
 
 
 class StoreBackedExtractor:
@@ -280,6 +312,23 @@ class StoreBackedExtractor:
         provided = EXTRACTORS.get(self.manifest.extractor, Extractor).provides
         return pair.image_path is not None and not all(has[what] for what in provided)
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of evidence that the extractor provides."""
+        extractor = EXTRACTORS.get(self.manifest.extractor, Extractor)
+        kinds = {kind for what in extractor.provides for kind in _KINDS_PROVIDED[what]}
+        return kinds | {GROUNDED_OBJECTS} if extractor.needs_phrases else kinds
+
+
+#: The kinds of evidence of an image that no detector has processed.
+_OBJECT_EVIDENCE = (DETECTED_OBJECTS, REGION_FEATURES)
+#: The kinds of evidence behind each entry of `Extractor.provides`.
+_KINDS_PROVIDED = {
+    "objects": (DETECTED_OBJECTS, OBJECT_BOXES, OBJECT_CLASSES, REGION_FEATURES),
+    "image": (IMAGE_FEATURES, IMAGE_GRID),
+    "caption": (DETECTED_OBJECTS,),
+}
+
 
 def _has_file(pair: Pair) -> bool:
     return pair.image_path is not None and pair.image_path.is_file()
@@ -295,14 +344,3 @@ def _name(pair: Pair, evidence: ImageEvidence) -> str:
     """Return the name of a post without its image's features, with the image's fault if that is the reason."""
     name = pair.id or (pair.image_path.name if pair.image_path else "")
     return f"{name} ({evidence.issue.detail})" if evidence.issue and not evidence.issue.usable else name
-
-
-def warn_of_missing(missing: Sequence[str]) -> None:
-    """Warn of posts whose image the model can't read, if there are any."""
-    if missing:
-        warnings.warn(
-            f"{len(missing)} posts have an image, but none of the features of it "
-            f"that the model reads: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A feature "
-            "store of their images, made as the training's was, or a file of features gives them",
-            stacklevel=3,
-        )

@@ -16,7 +16,7 @@ SPATIAL_LABELS = ("inside", "cover", "overlap", *(f"class{sector + 1}" for secto
 
 
 def spatial_edges(
-    src: Tensor, dst: Tensor, size: tuple[int, int] | None, *, same: bool
+    src: Tensor, dst: Tensor, size: tuple[int, int] | None, *, same: bool, normalized: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return edges between boxes, with their types, distances and angles.
 
@@ -29,17 +29,22 @@ def spatial_edges(
         dst: boxes of the target nodes, ``[dst nodes, 4]``.
         size: width and height of the image in pixels; None if unknown, then there are no edges.
         same: whether both are the same nodes; then there are no edges from a node to itself.
+        normalized: whether centers are divided by the image's width and height before distance and angle are taken, as
+            in the paper; else both are taken in pixels.
 
     Returns:
         edge index ``[2, edges]``; index into `SPATIAL_LABELS` ``[edges]``; and distance and angle ``[edges, 2]``, the
         distance as a share of the diagonal, the angle in radians from -pi to pi.
     """
-    diagonal = math.hypot(*size) if size else math.nan
+    width, height = size or (math.nan, math.nan)
+    diagonal = math.hypot(1, 1) if normalized else math.hypot(width, height)
     # [src nodes, dst nodes, 4]
     i, j = src[:, None], dst[None, :]
     contains = (i[..., :2] <= j[..., :2]).all(-1) & (i[..., 2:] >= j[..., 2:]).all(-1)
     covered = (j[..., :2] <= i[..., :2]).all(-1) & (j[..., 2:] >= i[..., 2:]).all(-1)
     offset = (j[..., :2] + j[..., 2:] - i[..., :2] - i[..., 2:]) / 2
+    # without a size NaN, so that there are no edges
+    offset = offset / offset.new_tensor([width, height]) if normalized else offset
     distance = offset.norm(dim=-1) / diagonal
     angle = torch.atan2(offset[..., 1], offset[..., 0])
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import set_pair, set_store, store_values
+from mnergraph.graph.evidence_kinds import lacking
 from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType
 from mnergraph.graph.schema import Schema
 from mnergraph.pair import Pair
@@ -22,6 +23,8 @@ class GraphBuilder:
         schema: the node types and relations.
         node_types: the objects that create the nodes of each type; for ``token``, ``object``, ``image``, ``entity``,
             ``similar`` and ``sentence`` the defaults of `mnergraph.graph.node_types` fill in.
+        evidence: kinds of evidence (`mnergraph.graph.evidence_kinds`) that `missing` reports besides those that node
+            types and edge rules need.
 
     Attributes:
         node_types: by name, in the order in which nodes are created.
@@ -30,7 +33,7 @@ class GraphBuilder:
         ValueError: for a node type of the schema without an object that creates it, or with two.
     """
 
-    def __init__(self, schema: Schema, node_types: Iterable[NodeType] = ()) -> None:
+    def __init__(self, schema: Schema, node_types: Iterable[NodeType] = (), *, evidence: Sequence[str] = ()) -> None:
         given: dict[str, NodeType] = {}
         for node_type in node_types:
             if node_type.name in given:
@@ -52,7 +55,7 @@ class GraphBuilder:
                 f"the schema has no {', '.join(map(repr, unknown))} nodes; it has {', '.join(schema.nodes)}. Name "
                 "them in a relation, or in Schema(nodes=[...])"
             )
-        self.schema = schema
+        self.schema, self.evidence = schema, tuple(evidence)
         self.node_types: Mapping[str, NodeType] = {name: given[name] for name in schema.nodes if name in given}
         self._types = list(self.node_types.values())
         self._loaded = [t for t in self._types if type(t).load is not NodeType.load]
@@ -93,5 +96,11 @@ class GraphBuilder:
         return [self(pair) for pair in pairs]
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return the features that the node types need and the pair lacks; see `NodeType.missing`."""
-        return tuple(what for node_type in self._types for what in node_type.missing(pair))
+        """Return the kinds of evidence that the schema reads and the pair lacks, each once.
+
+        See `NodeType.missing` and `EdgeRule.missing`; what a model's ablation leaves out is not among them.
+        """
+        rules = dict.fromkeys(relation.rule for relation in self.schema)
+        kinds = [kind for node_type in self._types for kind in node_type.missing(pair)]
+        kinds += [kind for rule in rules for kind in rule.missing(pair)]
+        return tuple(dict.fromkeys([*kinds, *lacking(pair, *self.evidence)]))

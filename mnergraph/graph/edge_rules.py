@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.box_geometry import spatial_edges
+from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 from mnergraph.graph.collate import num_nodes, pair_of
+from mnergraph.graph.evidence_kinds import GROUNDED_OBJECTS, OBJECT_BOXES, lacking
+from mnergraph.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class EdgeRule(ABC):
             ``[2, edges]``, int64, source row above target row, no edge twice; or an `EdgeSet` with edge types and
             features.
         """
+
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        """Return the kinds of evidence that the rule needs and the pair lacks, such as ``("grounded objects",)``."""
+        return ()
 
 
 def edge_index_from(edges: Iterable[tuple[int, int]]) -> Tensor:
@@ -152,16 +158,27 @@ class Grounded(EdgeRule):
         index = ((word[:, None] >= starts) & (word[:, None] < ends)).nonzero().t()
         return index if src == "token" else index.flip(0)
 
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        """Return ``("grounded objects",)`` if no object has a span."""
+        return lacking(pair, GROUNDED_OBJECTS)
+
 
 @dataclass(frozen=True)
 class Spatial(EdgeRule):
     """Eleven directed, typed relations between boxes (HamLearning, section 3.1 and A.1).
 
-    Joins objects with boxes, and the image with every object that has a box. The image is a box that contains all
-    objects; parts of boxes outside the image are cut off. ``edge_type`` is an index into
+    Joins objects with boxes, and the image with every object that has a box. The image contains every object: its edges
+    are "inside", those to it "cover", also for a box as large as the image; parts of boxes outside it are cut off.
+    ``edge_type`` is an index into
     `mnergraph.graph.box_geometry.SPATIAL_LABELS`; ``edge_attr`` ``[edges, 2]`` is the distance of the centers as a
     share of the image's diagonal, and the angle in radians.
+
+    Args:
+        normalized: whether distance and angle are those of centers divided by the image's width and height, as in the
+            paper, or of centers in pixels.
     """
+
+    normalized: bool = True
 
     description = "every {src} reaches the {dst}s around it, labelled by how their boxes lie"
     validate = False
@@ -178,7 +195,16 @@ class Spatial(EdgeRule):
         if len(boxes) == 2 and len(boxes["image"]):
             corner = boxes["image"][:, 2:].repeat(1, 2)
             boxes["object"] = boxes["object"].clamp(min=0).minimum(corner)
-        return EdgeSet(*spatial_edges(boxes[src], boxes[dst], data.pair.size, same=src == dst))
+        index, label, geometry = spatial_edges(
+            boxes[src], boxes[dst], data.pair.size, same=src == dst, normalized=self.normalized
+        )
+        if len(boxes) == 2:
+            label = torch.full_like(label, SPATIAL_LABELS.index("inside" if src == "image" else "cover"))
+        return EdgeSet(index, label, geometry)
+
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        """Return ``("object boxes",)`` if no object has a box or the image's size is unknown."""
+        return lacking(pair, OBJECT_BOXES)
 
     @staticmethod
     def _boxes(data: HeteroData, node_type: str) -> Tensor:

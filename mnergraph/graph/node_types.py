@@ -31,6 +31,16 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import EdgeType, pair_of, set_store, store_values
+from mnergraph.graph.evidence_kinds import (
+    DETECTED_OBJECTS,
+    IMAGE_FEATURES,
+    IMAGE_FILE,
+    IMAGE_GRID,
+    NEAREST_WORDS,
+    OBJECT_CLASSES,
+    REGION_FEATURES,
+    lacking,
+)
 from mnergraph.graph.prefetch import prefetch
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
@@ -47,8 +57,6 @@ NO_LABEL = -1
 Unit = Literal["words", "pieces"]
 #: The object of a pair without any, where a model needs one.
 PLACEHOLDER_OBJECT = DetectedObject()
-#: What `missing` returns of image features and of objects' region vectors.
-IMAGE_EVIDENCE = ("image features", "region features")
 NO_BOX = (float("nan"),) * 4
 
 
@@ -121,7 +129,7 @@ class NodeType(ABC):
         return None
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return the features that these nodes need and the pair lacks, such as ``("image features",)``."""
+        """Return the kinds of evidence that these nodes need and the pair lacks, such as ``("image features",)``."""
         return ()
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
@@ -352,9 +360,13 @@ class Objects(NodeType):
         return {"pixels": pixels, "has_x": has_x}
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return ``("region features",)`` if region vectors are used and no object has one."""
-        lacks = self.region_dim is not None and all(item.region is None for item in pair.objects)
-        return IMAGE_EVIDENCE[1:] if lacks else ()
+        """Return what the pair lacks of objects, of classes among theirs, of region vectors and of pixels."""
+        kinds = [DETECTED_OBJECTS]
+        kinds += [REGION_FEATURES] * (self.region_dim is not None) + [IMAGE_FILE] * (self.crop_reader is not None)
+        missing = lacking(pair, *kinds)
+        if self.classes is None or any(item.label.lower() in self.classes for item in pair.objects):
+            return missing
+        return (*missing, OBJECT_CLASSES)
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
         """Return ``label``, ``box``, ``score`` and ``span`` of every object, as far as it has them."""
@@ -379,12 +391,13 @@ class Images(NodeType):
     Args:
         image_dim: features of a region; None for one node without features per image.
         pool: make one node of a grid, its mean.
+        grid: whether the model's paper reads a grid of regions; a single vector is then reported as missing evidence.
     """
 
     name = "image"
 
-    def __init__(self, image_dim: int | None = None, *, pool: bool = False) -> None:
-        self.image_dim, self.pool = image_dim, pool
+    def __init__(self, image_dim: int | None = None, *, pool: bool = False, grid: bool = False) -> None:
+        self.image_dim, self.pool, self.grid = image_dim, pool, grid
 
     def store(self, pair: Pair) -> dict[str, Any]:
         """Return the features as they are stored; `load` converts them.
@@ -407,8 +420,10 @@ class Images(NodeType):
         return {"x": prefetch(store_values(data, "image")["x"]).float()}
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
-        """Return ``("image features",)`` if they are used and the pair has none."""
-        return IMAGE_EVIDENCE[:1] if self.image_dim is not None and pair.image_features is None else ()
+        """Return ``("image features",)`` if the pair has none, ``("image grid",)`` if it has one vector for a grid."""
+        if self.image_dim is None:
+            return ()
+        return lacking(pair, IMAGE_FEATURES, *[IMAGE_GRID] * self.grid)
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
         """Return ``image_path`` of every node."""
@@ -449,6 +464,10 @@ class NearestWordNodes(NodeType):
         """Return the neighbors of all words."""
         rows, word, cosine = self.lookup(pair.words) if self.lookup else _NO_NEIGHBORS
         return {"row": to_tensor(rows), "word": to_tensor(word), "cosine": to_tensor(cosine), "num_nodes": len(rows)}
+
+    def missing(self, pair: Pair) -> tuple[str, ...]:
+        """Return ``("nearest words",)`` if no word of the pair has a neighbor in the table."""
+        return (NEAREST_WORDS,) if self.lookup and not len(self.lookup(pair.words)[0]) else ()
 
 
 class Sentences(NodeType):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.processor import Processor, warn_of_missing
-from mnergraph.graph.node_types import IMAGE_EVIDENCE
+from mnergraph.data.missing_evidence import require_evidence, warn_of_missing
+from mnergraph.data.processor import Processor
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
@@ -46,13 +45,12 @@ class Predictor:
         further head predicts.
         """
         waiting = iter(pairs)
-        missing: list[str] = []
-        absent: Counter[str] = Counter()
+        missing: dict[str, list[str]] = defaultdict(list)
         total = 0
         while batch := list(islice(waiting, self.batch_size)):
             ready, without = self._process(batch)
-            missing += without
-            absent.update(self._absent(ready))
+            for kind, names in without.items():
+                missing[kind] += names
             total += len(ready)
             for pair, (entities, heads) in zip(ready, self.model.predict_heads(ready), strict=True):
                 yield {
@@ -72,28 +70,33 @@ class Predictor:
                     ],
                     **heads,
                 }
-        warn_of_missing(missing)
-        _warn_of_absent(absent, total)
+        warn_of_missing(missing, total)
+
+    def require_evidence(self, pairs: Sequence[Pair], *, split: str = "", allow_missing: Iterable[str] = ()) -> None:
+        """Check, before work starts, that posts have the evidence that the model reads, or that processing gives it.
+
+        Args:
+            pairs: the posts.
+            split: their split, for the message; without it posts that have no image are left out, as they are read
+                by their text.
+            allow_missing: kinds of evidence that may be missing for all of them, besides those of the training.
+
+        Raises:
+            MissingEvidenceError: when all posts lack evidence of a kind, with how to get it.
+        """
+        allowed = {*allow_missing, *self.processor.config.allow_missing}
+        checked = pairs if split else [pair for pair in pairs if pair.image_path is not None]
+        splits = {split: checked} if checked else {}
+        require_evidence(self.model.builder, splits, available=self.processor.available, allow_missing=allowed)
 
     def prepared(self, pairs: Iterable[Pair], *, cache: Path | None = None, progress: bool = False) -> list[Pair]:
         """Return the pairs ready for the model; see `Processor`."""
         ready, missing = self._process(list(pairs), cache=cache, progress=progress)
-        warn_of_missing(missing)
-        _warn_of_absent(Counter(self._absent(ready)), len(ready))
+        warn_of_missing(missing, len(ready))
         return ready
-
-    def _absent(self, pairs: Iterable[Pair]) -> Iterator[str]:
-        """What the model's own node types read and the posts do not have, once for every post."""
-        for pair in pairs:
-            yield from (what for what in self.model.builder.missing(pair) if what not in IMAGE_EVIDENCE)
 
     def _process(
         self, pairs: list[Pair], *, cache: Path | None = None, progress: bool = False
-    ) -> tuple[list[Pair], list[str]]:
+    ) -> tuple[list[Pair], dict[str, list[str]]]:
         device = next(self.model.parameters()).device
         return self.processor.process(pairs, builder=self.model.builder, device=device, cache=cache, progress=progress)
-
-
-def _warn_of_absent(absent: Counter[str], total: int) -> None:
-    for what, count in absent.items():
-        warnings.warn(f"{count} of {total} posts have no {what}, which the model reads", stacklevel=3)

@@ -42,6 +42,8 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         node_types: the objects that create the nodes of each type; by default `Tokens` of words and, if the schema has
             objects, `Objects` with their labels' pieces. Node types that a layer creates (its ``creates``) are
             added.
+        evidence: kinds of evidence (`mnergraph.graph.evidence_kinds`) that the model reads besides those that its node
+            types and edge rules need, such as region features where it can do without them.
         nearest_words: the table from which `NearestWordNodes` take neighbors, if any; saved with the model.
         reduction: whether the loss is the ``"mean"`` or the ``"sum"`` over the posts.
 
@@ -68,6 +70,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         encoder: Encoder,
         labels: LabelSet,
         node_types: Iterable[NodeType] = (),
+        evidence: Sequence[str] = (),
         nearest_words: NearestWords | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
@@ -81,7 +84,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             raise ValueError(f"a head is named {', '.join(sorted(reserved))}, which results have already; rename it")
         given = {node_type.name: node_type for node_type in self._default_node_types()}
         given |= {node_type.name: node_type for node_type in node_types}
-        self.builder = GraphBuilder(schema, given.values())
+        self.builder = GraphBuilder(schema, given.values(), evidence=evidence)
         self.nearest_words = nearest_words
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None

@@ -116,5 +116,5 @@ class GVATT(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim)],
+            node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim, grid=True)],
         )

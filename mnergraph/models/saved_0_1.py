@@ -93,6 +93,8 @@ def convert_config(config: Mapping[str, Any], *, has_nearest_words: bool) -> dic
         resnet, weights = settings.pop("resnet", None), settings.pop("resnet_weights", None)
         settings["resnet"] = {"name": resnet, "weights": weights} if resnet else None
         _convert_variant(settings, ablate)
+    if model == "HamLearning":  # version 0.1 had no other centers
+        settings["normalized_centers"] = False
     if model == "GEI":
         old = {"sampling_first": "start_epoch", "sampling_last": "end_epoch", "sampling_most": "max_ratio"}
         settings["scheduled_sampling"] = {new: settings.pop(key) for key, new in old.items()}

@@ -135,7 +135,7 @@ class MTBERTCRF(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
-            node_types=[Images(image_dim)],
+            node_types=[Images(image_dim, grid=True)],
         )
 
 
@@ -244,5 +244,5 @@ class UMT(Tagger):
             heads=heads,
             encoder=encoder,
             labels=labels,
-            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), Images(image_dim)],
+            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), Images(image_dim, grid=True)],
         )

@@ -40,8 +40,7 @@ def build_model(
         arguments: further arguments of the model; they take precedence over what follows from the posts.
 
     Raises:
-        ValueError: when it needs features that no post has, or when it reads no regions or word vectors and is
-            given them.
+        ValueError: when it reads no regions or no word vectors and is given them.
     """
     accepted = parameters_of(model)
     data = widths(train)
@@ -53,13 +52,7 @@ def build_model(
         raise ValueError("this model reads no nearest words; leave word_vectors out")
     derived: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
     derived |= {} if nearest_words is None else {"nearest_words": nearest_words}
-    tagger = model(encoder, labels, **{**derived, **(arguments or {})})
-    if "image_dim" not in data and "image features" in tagger.builder.missing(train[0].without_image()):
-        raise ValueError(
-            f"{type(tagger).__name__} reads the image's features, and no training post has any: "
-            "give a feature store (docs/features.md) or a features.safetensors (docs/data.md)"
-        )
-    return tagger
+    return model(encoder, labels, **{**derived, **(arguments or {})})
 
 
 def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Parameter]:

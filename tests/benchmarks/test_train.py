@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks.train import main, summary
+from mnergraph.cli.extract import features
+from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.image_io import file_sha256
+from mnergraph.models import Tagger
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
@@ -77,7 +80,7 @@ def test_captions_for_pictures(settings: Path, root: Path, tmp_path: Path, image
 
 def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: Path, tmp_path: Path) -> None:
     caption = (*GVATT, "--encoder=random:8", "--image=grid", "--image_features=caption")
-    with pytest.raises(ValueError, match="random:8 reads no captions: give --caption_encoder"):
+    with pytest.raises(ValueError, match="random:8 encodes no captions: give --caption_encoder"):
         run(settings, root, tmp_path / "r.json", *caption)
     small = "--arguments={hidden_size: 4, char_dim: 4, char_hidden_size: 2, query_size: 4, attention_size: 4}"
     found = run(settings, root, tmp_path / "r.json", *caption, small, f"--caption_encoder={encoder}")
@@ -85,22 +88,22 @@ def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: P
 
 
 def test_phrases_of_captions_become_objects(settings: Path, root: Path, tmp_path: Path) -> None:
-    found = run(settings, root, tmp_path / "r.json", *UMGF, "--caption_phrases=true")
+    phrases = (*UMGF, "--caption_phrases=true", "--allow_missing=[grounded objects, region features, detected objects]")
+    found = run(settings, root, tmp_path / "r.json", *phrases)
     assert found["evidence"]["train"]["objects"] == 26
     elsewhere = tmp_path / "captions.jsonl"
     elsewhere.write_text('{"id": "train0", "caption": "a cat"}\n', encoding="utf-8")
     captions = f"--captions={elsewhere}"
-    found = run(settings, root, tmp_path / "s.json", *UMGF, "--caption_phrases=true", captions)
+    found = run(settings, root, tmp_path / "s.json", *phrases, captions)
     assert found["evidence"]["train"]["objects"] == 1
 
 
 def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
-    with pytest.raises(ValueError, match=r"wants the picture's grid, and no post .* --image_features caption"):
-        run(settings, root, out, *GVATT, "--image=grid")
-    with pytest.raises(ValueError, match="no post to learn from has a picture; give the folder"):
-        run(settings, root, out, *GVATT, "--image=grid", "--image_features=backbone")
-    with pytest.raises(ValueError, match=r"regions are cut out of pictures, .* --regions null"):
+    for source in ("file", "backbone"):
+        with pytest.raises(ValueError, match="reads image features, which no post of train, valid, test has"):
+            run(settings, root, out, *GVATT, "--image=grid", f"--image_features={source}")
+    with pytest.raises(ValueError, match=r"grounded objects, .*; the model reads region features, which no post"):
         run(settings, root, out, *UMGF, "--regions.backbone=resnet18")
     with pytest.raises(ValueError, match="looks 4 similar words up: give --word_vectors"):
         run(settings, root, out, "--similar=4")
@@ -126,7 +129,8 @@ def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., 
 
 def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
     regions = "--regions={backbone: resnet18, weights: random, size: 32}"
-    found = run(settings, tmp_path / "posts", tmp_path / "r.json", *DRAWN, *UMGF, regions)
+    allowed = "--allow_missing=[grounded objects]"  # no image shows a name
+    found = run(settings, tmp_path / "posts", tmp_path / "r.json", *DRAWN, *UMGF, regions, allowed)
     assert found["experiment"]["data_options"]["image_irrelevant_ratio"] == 1.0
     assert found["evidence"]["train"]["region vectors"] == found["evidence"]["train"]["pictures"] == 14
 
@@ -153,3 +157,24 @@ def test_faults_of_settings(settings: Path, root: Path, tmp_path: Path, capsys: 
     assert "epoch" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"arguments of BERT-CRF: .*width"):
         run(settings, root, tmp_path / "r.json", "--arguments.width=3")
+
+
+def test_features_of_a_store_and_kept_models(settings: Path, tmp_path: Path) -> None:
+    root = tmp_path / "posts"
+    images = ("--image=grid", "--image_features=file", "--allow_missing=[image features]")
+    without = run(settings, root, tmp_path / "none.json", *DRAWN, *GVATT, *images)
+    features(
+        root / "raw" / "images", tmp_path / "store", BackboneGrid("resnet18", size=32, pool_size=2), progress=False
+    )
+    stores, models = f"--stores=[{tmp_path / 'store'}]", tmp_path / "models"
+    found = run(settings, root, tmp_path / "r.json", *DRAWN, *GVATT, *images[:2], stores, f"--keep_models={models}")
+    missing = {split: counts.get("image features", 0) for split, counts in found["posts without evidence"].items()}
+    assert missing == {
+        split: found["posts"][split] - found["evidence"][split]["image vectors"] for split in found["posts"]
+    }
+    assert sum(missing.values()) < sum(found["posts"].values())
+    assert without["posts without evidence"]["train"] == {"image features": 16}
+    model = Tagger.from_pretrained(models / "seed0")
+    assert model.metadata["scores"]["test"] == found["seeds"]["0"]["test"]
+    assert model.processor_config is not None
+    assert [manifest["extractor"] for manifest in model.processor_config.stores] == ["BackboneGrid"]

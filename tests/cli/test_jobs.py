@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mnergraph.cli.inputs import Inputs
 from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, Lookalikes, PostFolder, Twitter2017, verify, write_conll, write_features
+from mnergraph.data.missing_evidence import MissingEvidenceError
 from mnergraph.features.text.encoder import TINY, tiny_encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.image_io import file_sha256
@@ -40,6 +42,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "encoder",
         "word_vectors",
         "data",
+        "posts without evidence",
         "optimizer",
         "trainer",
         "scores",
@@ -86,7 +89,10 @@ def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -
     for split in ("train", "valid", "test"):
         write_conll(posts, root / f"{split}.txt")
     model = partial(UMT, num_heads=2, intermediate_size=8)
-    with pytest.raises(ValueError, match="UMT reads the image's features, and no post"):
+    with pytest.raises(
+        ValueError,
+        match=r"the model reads image features, which no post of train, valid, test has: give .* BackboneGrid",
+    ):
         train(PostFolder, root, model, tmp_path / "blind", trainer=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
     result = train(PostFolder, root, model, tmp_path / "out", trainer=QUICK)
@@ -127,7 +133,10 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # the feed numbered its posts anew, so one id stands for two pictures
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
 def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = train(PostFolder, real, SMALL, tmp_path / "run", regions=RegionEncoder(size=32), trainer=QUICK)
+    given: dict[str, Any] = {"regions": RegionEncoder(size=32), "trainer": QUICK}
+    with pytest.raises(MissingEvidenceError, match="grounded objects, which no post of train, valid, test has"):
+        train(PostFolder, real, SMALL, tmp_path / "run", **given)
+    result = train(PostFolder, real, SMALL, tmp_path / "run", allow_missing=("grounded objects",), **given)
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [10, 10, 10]
     model, tags = tmp_path / "run" / "model", tmp_path / "tags.txt"
     scores = evaluate(model, PostFolder, real, predictions=tags, progress=False)

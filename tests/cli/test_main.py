@@ -87,7 +87,18 @@ def test_train_by_a_config_that_the_command_line_overrides(
     call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
-    job = ["train", *TINY, "--root", tmp_path / "posts", "--model=UMGF", "--out", tmp_path / "run", *QUICK]
+    job = [
+        "train",
+        *TINY,
+        "--root",
+        tmp_path / "posts",
+        "--model=UMGF",
+        "--allow_missing",
+        "[grounded objects]",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+    ]
     small = ["--model.hidden_size", "8", "--model.num_heads", "2", "--model.num_layers", "1", "--regions.size", "16"]
     with pytest.raises(SystemExit) as exit:
         main([*map(str, job), *small, "--print_config"])
@@ -120,7 +131,7 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
     told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
-    assert "GVATT reads the image's features, and no training post has any" in told
+    assert "the model reads image features, which no post of train, valid, test has: give" in told
     told = fault(*job, "--model", "HBiLSTM-CRF", *out)
     assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
     told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
@@ -144,10 +155,12 @@ def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     assert call("evaluate", *options, "--split", "valid")[0] != printed
 
 
-def test_predict_a_text_with_its_picture(call: Call, trained: Run, tmp_path: Path) -> None:
+def test_predict_a_text_with_its_picture(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     picture = next((trained.root / "raw" / "images").iterdir())
     text = "BERT-CRF met Jordan  in Paris 😀"
-    printed, noise = call("predict", "--model", trained.model, "--text", text, "--image", picture)
+    job = ["predict", "--model", trained.model, "--text", text, "--image", picture]
+    assert "the model reads grounded objects, which no post has: give objects detected for phrases" in fault(*job)
+    printed, noise = call(*job, "--allow_missing", "[detected objects, grounded objects]")
     assert noise == ""
     (line,) = map(json.loads, printed.splitlines())
     assert set(line) == {"id", "text", "entities"}
@@ -184,7 +197,10 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
     shutil.copy(next((raw / "images").iterdir()), tmp_path / "1.png")
     posts = tmp_path / "posts.jsonl"
     posts.write_text('{"text": "Jordan wins", "image": "1.png", "id": "a"}\n{"words": ["hi"], "id": "b"}\n')
-    lines = [json.loads(line) for line in call(*job, posts)[0].splitlines()]
+    lines = [
+        json.loads(line)
+        for line in call(*job, posts, "--allow_missing", "[detected objects, grounded objects]")[0].splitlines()
+    ]
     assert [line["id"] for line in lines] == ["a", "b"]
 
     assert "images and files of evidence go with the CoNLL format" in fault(*job, posts, *evidence)
@@ -388,7 +404,9 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
         return told
 
     picture = next((trained.root / "raw" / "images").iterdir())
-    told = page("--text", "<b>Jordan</b> wins", "--image", picture)
+    told = page(
+        "--text", "<b>Jordan</b> wins", "--image", picture, "--allow_missing", "[detected objects, grounded objects]"
+    )
     assert "".join(told["posts"][0]["words"]) == "<b>Jordan</b>wins"
     assert told["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
     assert told["posts"][0]["parts"]

@@ -103,7 +103,7 @@ TRAIN = ["train", "--import", "mine_lines", "--data", "PostFolder", "--root", ".
 QUIET = ["--trainer.epochs", 1, "--trainer.accelerator", "cpu", "--trainer.progress", "false"]
 
 
-@pytest.mark.filterwarnings("ignore:.*has nothing on", "default:.*have no lines of text")
+@pytest.mark.filterwarnings("ignore:.*has nothing on", "default:.*has no lines of text")
 def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*TRAIN, *QUIET, "--out", "run")
     run("evaluate", "--model", "run/model", "--data", "PostFolder", "--root", ".", "--progress", "false")
@@ -113,7 +113,7 @@ def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     run("predict", "--model", "run/model", "--posts", posts)
     printed = capsys.readouterr()
-    assert "warning: 1 of 2 posts have no lines of text, which the model reads" in printed.err
+    assert "warning: 1 of 2 posts has no lines of text, which the model reads" in printed.err
     first = json.loads(printed.out.splitlines()[0])
     assert first["kind"]["label"] in ("a", "b")
     run(

@@ -79,7 +79,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
-def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path) -> None:
+def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """UMGF: boxes, labels and vectors of a Faster R-CNN; at prediction the picture is all there is."""
     bare = tmp_path / "bare"  # no objects.jsonl beside the posts, which would hold
     bare.mkdir()
@@ -100,10 +100,12 @@ def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path) -> None:
     )
     of_posts = ("--data", "PostFolder", "--root", bare, "--data.mapping", "{OTHER: MISC}")
     stores = ("--stores", json.dumps([str(tmp_path / "store")]))
-    call(
-        *("train", *of_posts, *stores, *QUICK, "--out", tmp_path / "out", "--model", "UMGF"),
-        *("--model.hidden_size", "16", "--model.num_heads", "2", "--model.num_layers", "1"),
-    )
+    job = ["train", *of_posts, *stores, *QUICK, "--out", tmp_path / "out", "--model", "UMGF"]
+    job += ["--model.hidden_size", "16", "--model.num_heads", "2", "--model.num_layers", "1"]
+    with pytest.raises(SystemExit):
+        call(*job)
+    assert "reads grounded objects, which no post of train, valid, test has: give" in capsys.readouterr().err
+    call(*job, "--allow_missing", "[grounded objects]")
     model = tmp_path / "out" / "model"
     picture = next((posts / "images").iterdir())
     post = ("--model", model, "--text", "Kevin Durant in Oakland", "--image", picture)

@@ -13,9 +13,13 @@ from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
 SIZE = (80, 60)  # diagonal 100
 
 
-def plain(i: list[float], j: list[float], size: tuple[float, float]) -> tuple[str, float, float] | None:
+def plain(
+    i: list[float], j: list[float], size: tuple[float, float], normalized: bool
+) -> tuple[str, float, float] | None:
     """Label, distance and angle of the edge from i to j, or None: one sentence of the paper after another."""
     dx, dy = (j[0] + j[2] - i[0] - i[2]) / 2, (j[1] + j[3] - i[1] - i[3]) / 2
+    if normalized:
+        dx, dy, size = dx / size[0], dy / size[1], (1, 1)
     ratio, angle = math.hypot(dx, dy) / math.hypot(*size), math.atan2(dy, dx)
     if i[0] <= j[0] and i[1] <= j[1] and i[2] >= j[2] and i[3] >= j[3]:
         return "inside", ratio, angle
@@ -33,7 +37,7 @@ def plain(i: list[float], j: list[float], size: tuple[float, float]) -> tuple[st
 
 
 def labels(*boxes: list[float], size: tuple[int, int] | None = SIZE) -> dict[tuple[int, int], str]:
-    index, label, _ = spatial_edges(torch.tensor(boxes), torch.tensor(boxes), size, same=True)
+    index, label, _ = spatial_edges(torch.tensor(boxes), torch.tensor(boxes), size, same=True, normalized=False)
     return {(i, j): SPATIAL_LABELS[name] for (i, j), name in zip(index.t().tolist(), label.tolist(), strict=True)}
 
 
@@ -41,8 +45,9 @@ def test_eleven_labels() -> None:
     assert ("inside", "cover", "overlap", *(f"class{k}" for k in range(1, 9))) == SPATIAL_LABELS
 
 
+@pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_random_boxes(seed: int) -> None:
+def test_random_boxes(seed: int, normalized: bool) -> None:
     chance = random.Random(seed)
 
     def boxes(count: int) -> list[list[float]]:
@@ -50,12 +55,14 @@ def test_random_boxes(seed: int) -> None:
         return [[float(v) for v in (x[0], y[0], x[1], y[1])] for x, y in zip(xs, ys, strict=True)]
 
     ours, theirs = boxes(chance.randint(0, 6)), boxes(6)
-    index, label, geometry = spatial_edges(torch.tensor(ours).reshape(-1, 4), torch.tensor(theirs), SIZE, same=False)
+    index, label, geometry = spatial_edges(
+        torch.tensor(ours).reshape(-1, 4), torch.tensor(theirs), SIZE, same=False, normalized=normalized
+    )
     found = {
         (i, j): (SPATIAL_LABELS[name], *numbers)
         for (i, j), name, numbers in zip(index.t().tolist(), label.tolist(), geometry.tolist(), strict=True)
     }
-    wanted = {(i, j): plain(a, b, SIZE) for i, a in enumerate(ours) for j, b in enumerate(theirs)}
+    wanted = {(i, j): plain(a, b, SIZE, normalized) for i, a in enumerate(ours) for j, b in enumerate(theirs)}
     wanted = {pair: edge for pair, edge in wanted.items() if edge is not None}
     assert found.keys() == wanted.keys()
     for pair, (name, ratio, angle) in wanted.items():

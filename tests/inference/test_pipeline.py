@@ -122,7 +122,7 @@ def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
         reader("hi", image="http://x.invalid/1.png")
 
 
-@pytest.mark.filterwarnings("ignore:1 posts have an image")
+@pytest.mark.filterwarnings("ignore:1 of 1 posts has no")
 def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     noise(8, 6).save(file, "PNG")
@@ -150,7 +150,7 @@ class Shown(HTMLParser):
         self.text += data
 
 
-@pytest.mark.filterwarnings("ignore:1 posts have an image")
+@pytest.mark.filterwarnings("ignore:1 of 1 posts has no")
 def test_in_a_notebook(reader: NERPipeline, tmp_path: Path) -> None:
     noise(40, 30).save(tmp_path / "1.png")
     hostile = DetectedObject("<script>x</script>", box=(0, 0, 20, 30))

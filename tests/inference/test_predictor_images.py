@@ -27,6 +27,7 @@ from mnergraph.cli.predict import predict
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
 from mnergraph.data.formats.feature_file import write_features
+from mnergraph.data.missing_evidence import MissingEvidenceError
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.store.entries import manifest_of
 from mnergraph.features.store.manifest import Manifest, StoreError
@@ -53,7 +54,8 @@ class Reads:
     """Stands for a model that reads features of pictures."""
 
     def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
-        self.processor_config = ProcessorConfig.of(evidence)
+        allowed = () if region is not None or image is None else ["detected objects"]
+        self.processor_config = ProcessorConfig.of(evidence, allow_missing=allowed)
         self.builder = make_builder(SCHEMAS["MGCMT"], image_dim=image, region_dim=region)
 
     def parameters(self) -> Iterator[torch.Tensor]:
@@ -153,7 +155,7 @@ def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> 
     for here, there in zip(one, both, strict=True):
         torch.testing.assert_close(here.image_features, there.image_features)
     blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], run_extractors=False)
-    with pytest.warns(UserWarning, match=r"^2 posts have an image, but none .*: 1, 3\. A feature"):
+    with pytest.warns(UserWarning, match=r"^2 of 4 posts have no image features, which the model reads: 1, 3$"):
         assert [pair.image_features is None for pair in blind.prepared(pairs)] == [False, False, True, True]
 
 
@@ -188,15 +190,17 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
 def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
     by_file = steps(Evidence(), widths={"image": 512})
     fine = replace(posts(images)[0], image_features=torch.zeros(1, 512))
-    with pytest.warns(UserWarning, match=r"^3 posts have an image"):
+    with pytest.warns(UserWarning, match=r"^3 of 5 posts have no image features, .*: 1, 2, 3$"):
         by_file.prepared([*posts(images)[1:], fine, Pair(WORDS)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         by_file.prepared([fine, Pair(WORDS)])
+        steps(Evidence(), widths={}).prepared([Pair(WORDS)])
+    with pytest.warns(UserWarning, match=r"^4 of 4 posts have no detected objects, .*: 0, 1, 2, 3$"):
         steps(Evidence(), widths={}).prepared(posts(images))
     regions = steps(Evidence(), widths={"region": 5})
     bare, full = (DetectedObject("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
-    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 0\."):
+    with pytest.warns(UserWarning, match=r"^1 of 2 posts has no region features, which the model reads: 0$"):
         regions.prepared(
             [replace(pair, objects=(thing,)) for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)]
         )
@@ -205,10 +209,10 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
 def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
     (images / "1.png").write_text("<!doctype html>")
     model = steps(Evidence(stores=(store,)), widths={"image": 512})
-    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 1 \(1.png is a web page"):
+    with pytest.warns(UserWarning, match=r"^1 of 4 posts has no image features, .*: 1 \(1.png is a web page"):
         assert model.prepared(posts(images))[1].image_features is None
     (images / "1.png").unlink()
-    with pytest.warns(UserWarning, match=r"^1 posts have an image, .*: 1 \(1.png: "):
+    with pytest.warns(UserWarning, match=r"^1 of 2 posts has no image features, .*: 1 \(1.png: "):
         model.prepared(posts(images, "01"))
 
 
@@ -218,7 +222,7 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
     evidence = Evidence(stores=(tmp_path / "store",))
     assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
     blind = steps(evidence, widths={}, run_extractors=False)
-    with pytest.warns(UserWarning, match=r"^4 posts have an image"):
+    with pytest.warns(UserWarning, match=r"^4 of 4 posts have no detected objects"):
         blind.prepared(posts(images))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -320,17 +324,19 @@ def test_from_the_picture_alone_as_from_the_store(
     model = tmp_path / "out" / "model"
     assert Tagger.from_pretrained(model).processor_config.stores == (vars(manifest_of(Colours())),)
 
-    def lines(job: Callable[..., None], *stores: Path, run_extractors: bool = True) -> list[str]:
+    def lines(job: Callable[..., None], *stores: Path, **options: Any) -> list[str]:
         out = tmp_path / "lines"
         inputs = Inputs(posts=tmp_path / "test.txt", images=images)
-        job(model, inputs=inputs, sources=StoreOptions(stores, run_extractors), out=out)
+        job(model, inputs=inputs, sources=StoreOptions(stores, **options), out=out)
         return out.read_text().splitlines()
 
     stored, looked = lines(predict, tmp_path / "store"), lines(predict)
     assert len(stored) == 4
     assert stored == looked
-    with pytest.warns(UserWarning, match="4 posts have an image"):
-        blind = lines(predict, run_extractors=False)
+    with pytest.raises(MissingEvidenceError, match=r"reads image features, which no post has: give .* BackboneGrid"):
+        lines(predict, run_extractors=False)
+    with pytest.warns(UserWarning, match="4 of 4 posts have no image features"):
+        blind = lines(predict, run_extractors=False, allow_missing=("image features",))
     assert blind != stored, "the picture makes a difference"
     assert lines(explain, tmp_path / "store") == lines(explain)
 

@@ -110,7 +110,16 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
         for layer in (layer for layer in layers if isinstance(layer, HeteroLayer)):
             (convolution,), (update,) = layer.operators, layer.residual.values()
             nodes = [
-                _gcn(convolution, update, places, nodes, i, post.size, first_is_whole=bool(image))
+                _gcn(
+                    convolution,
+                    update,
+                    places,
+                    nodes,
+                    i,
+                    post.size,
+                    first_is_whole=bool(image),
+                    normalized=model.init_arguments["normalized_centers"],
+                )
                 for i in range(len(nodes))
             ]
         views.append(nodes)
@@ -188,7 +197,7 @@ def _place(box: Any, size: tuple[int, int] | None, *, whole: bool) -> Tensor:
     return torch.tensor([(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w])
 
 
-def _label(a: Any, b: Any, size: tuple[int, int]) -> int | None:
+def _label(a: Any, b: Any, size: tuple[int, int], normalized: bool) -> int | None:
     """The label of the edge from box a to box b; None where there is no edge."""
     if a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2] and a[3] >= b[3]:
         return 0
@@ -199,6 +208,8 @@ def _label(a: Any, b: Any, size: tuple[int, int]) -> int | None:
     if both / either > 0.5:
         return 2
     x, y = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
+    if normalized:
+        x, y, size = x / size[0], y / size[1], (1, 1)
     if math.hypot(x, y) / math.hypot(*size) > 0.5:
         return None
     return 3 + int(math.degrees(math.atan2(y, x)) % 360 // 45)
@@ -213,13 +224,16 @@ def _gcn(
     size: tuple[int, int] | None,
     *,
     first_is_whole: bool,
+    normalized: bool,
 ) -> Tensor:
     total = convolution.bias
     for j, v in enumerate(nodes):
         if i == j or size is None or places[i] is None or places[j] is None:
             continue
-        label = _label(places[j], places[i], size)
-        assert label is not None or not (first_is_whole and 0 in (i, j)), "the image reaches every object"
+        if first_is_whole and 0 in (i, j):
+            label: int | None = 0 if j == 0 else 1  # "By default, we think the I includes all the objects"
+        else:
+            label = _label(places[j], places[i], size, normalized)
         if label is not None:
             total = total + v @ convolution.weight[label]
     m = torch.relu(total)
@@ -244,9 +258,9 @@ def _blend(blend: LinearMix, a: Tensor, b: Tensor) -> Tensor:
 
 
 @every_ablation
-@pytest.mark.parametrize("rounds", [1, 2, 3, 5])
-def test_paper(posts: list[Pair], ablation: str, rounds: int) -> None:
-    model = ham(num_iterations=rounds, **ABLATIONS[ablation])
+@pytest.mark.parametrize(("rounds", "normalized"), [(1, True), (2, True), (3, True), (5, True), (2, False)])
+def test_paper(posts: list[Pair], ablation: str, rounds: int, normalized: bool) -> None:
+    model = ham(num_iterations=rounds, normalized_centers=normalized, **ABLATIONS[ablation])
     graph = model(collate(model.builder.build_all(posts)))
     wanted = [paper(model, post, ablation, rounds) for post in posts]
     torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)

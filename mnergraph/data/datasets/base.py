@@ -132,9 +132,12 @@ class PostDataset(Dataset, ABC):
         """Return the same posts with evidence of feature stores; files of evidence take precedence over stores."""
         if not folders:
             return self
+        return self.with_evidence(replace(self.evidence, stores=(*self.evidence.stores, *folders)))
+
+    def with_evidence(self, evidence: Evidence) -> PostDataset:
+        """Return the same posts with this evidence, which replaces what they have of the same kinds."""
         other = copy.copy(self)
-        other.evidence = replace(self.evidence, stores=(*self.evidence.stores, *folders))
-        other._pairs = other.evidence.attach(self._pairs)
+        other.evidence, other._pairs = evidence, evidence.attach(self._pairs)
         return other
 
     def with_node_evidence(self, node_types: Iterable[NodeType]) -> PostDataset:

@@ -28,6 +28,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete, EdgeRule, InEntity, Member
+from mnergraph.graph.evidence_kinds import IMAGE_FEATURES, REGION_FEATURES
 from mnergraph.graph.node_types import Images, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
@@ -197,4 +198,5 @@ class GEI(Tagger):
                 *([Images(image_dim, pool=not regions)] if "image" in sources else []),
                 *([Objects(encoder.tokenizer, region_dim=region_dim)] if "object" in sources else []),
             ],
+            evidence=[IMAGE_FEATURES] if regions else [IMAGE_FEATURES, REGION_FEATURES],
         )

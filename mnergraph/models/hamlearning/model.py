@@ -25,6 +25,7 @@ from torch import nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
 from mnergraph.graph.edge_rules import Complete, Spatial
+from mnergraph.graph.evidence_kinds import REGION_FEATURES
 from mnergraph.graph.node_types import Images, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
@@ -54,6 +55,7 @@ AROUND = ("spatial", "near", "spatial")
 COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, WEIGHS, JOINS, TO_TOKENS, TO_OBJECTS]
 SCHEMA = Schema(Relation(*key, Complete()) for key in COMPLETE)
 SCHEMA |= Schema(Relation(*key, Spatial()) for key in NEAR)
+PIXEL_NEAR = Schema(Relation(*key, Spatial(normalized=False)) for key in NEAR)
 
 #: The two views of the image, and for each the names of the features of image and objects in it.
 VIEW_KEYS = {
@@ -76,6 +78,8 @@ class HamLearning(Tagger):
         image_dim: dimension of the image features (2048 for a ResNet-152's last map).
         region_dim: dimension of the objects' region vectors; None without any.
         label_features: the labels' embeddings are features of the objects, too.
+        normalized_centers: whether the spatial relations' distances and angles are those of centers divided by the
+            image's width and height, as in the paper, or of centers in pixels.
         num_iterations: of the interaction, L.
         num_vit_layers: layers of the ViT.
         num_rgcn_layers: layers of the R-GCN.
@@ -94,6 +98,7 @@ class HamLearning(Tagger):
         image_dim: int = 2048,
         region_dim: int | None = None,
         label_features: bool = True,
+        normalized_centers: bool = True,
         num_iterations: int = 3,
         num_vit_layers: int = 4,
         num_rgcn_layers: int = 2,
@@ -139,13 +144,15 @@ class HamLearning(Tagger):
         stack.append(NodeTypeModule({"token": nn.Sequential(*ffnn)}))
         stack += interaction([VIEW_KEYS[view]["object"] for view in views], num_iterations, width, block)
         unused = {NO_VIT: PICTURE_MEETS, NO_RGCN: NEAR, NO_RELEVANCE: [WEIGHS]}
+        schema = SCHEMA if normalized_centers else SCHEMA.without(*NEAR) | PIXEL_NEAR
         super().__init__(
-            schema=SCHEMA.without(*(key for name in ABLATIONS if name in ablate for key in unused[name])),
+            schema=schema.without(*(key for name in ABLATIONS if name in ablate for key in unused[name])),
             layers=[*stack, TaggingScores(TAGS, width, len(labels))],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             labels=labels,
             node_types=[Images(image_dim, pool=True), Objects(encoder.tokenizer, region_dim=region_dim)],
+            evidence=[REGION_FEATURES],
         )
 
 

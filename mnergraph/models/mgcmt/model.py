@@ -228,7 +228,7 @@ class MGCMT(Tagger):
         schema = Schema(relation for relation in SCHEMA if relation.key in relations_used(layers))
         node_types = [
             Tokens(encoder.tokenizer, labels, unit=unit),
-            Images(image_dim),
+            Images(image_dim, grid=True),
             Objects(encoder.tokenizer, classes=classes, add_placeholder=True),
             NearestWordNodes(nearest_words),
         ]

@@ -26,10 +26,10 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from mnergraph.features.pretrained import IMAGENET
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder
 from mnergraph.graph.edge_rules import Complete, Grounded
+from mnergraph.graph.evidence_kinds import REGION_FEATURES
 from mnergraph.graph.node_types import Images, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
@@ -117,11 +117,11 @@ class ResNetConfig:
 
     Args:
         name: torchvision's name.
-        weights: initial weights; see `RegionEncoder`.
+        weights: initial weights, see `RegionEncoder`; by default those that torchvision had when the paper was written.
     """
 
     name: str = "resnet152"
-    weights: str = IMAGENET
+    weights: str = "IMAGENET1K_V1"
 
 
 class UMGF(Tagger):
@@ -184,7 +184,7 @@ class UMGF(Tagger):
             visual_nodes: NodeType = Objects(encoder.tokenizer, region_dim=region_dim, crop_reader=crops)
         else:
             visual_encoder = ImageEncoder(hidden_size, image_dim or 0)
-            visual, schema, visual_nodes = "image", REGION_SCHEMA, Images(image_dim)
+            visual, schema, visual_nodes = "image", REGION_SCHEMA, Images(image_dim, grid=True)
         stack: list[nn.Module] = [TextEncoder(encoder), *pixels]
         if config.skip_connection:
             stack.append(CopyFeatures("token", ENCODER_STATES))
@@ -220,6 +220,7 @@ class UMGF(Tagger):
             encoder=encoder,
             labels=labels,
             node_types=[Tokens(encoder.tokenizer, labels, unit=config.token_unit), visual_nodes],
+            evidence=[REGION_FEATURES] * (targeted and resnet is None),
             reduction=config.reduction,
         )
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
-from benchmarks.pictures import seen_by_backbone, seen_by_caption
+from benchmarks.image_features import features_from_backbone, features_from_captions
 from mnergraph.features.text.encoder import TextEncoderModel, load_encoder
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.pair import Pair
@@ -43,7 +43,7 @@ def states(reader: TextEncoderModel, caption: str) -> tuple[Tensor, list[int]]:
 def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
     reader.model.train()
     for shape in ("vector", "grid"):
-        found = seen_by_caption(posts, reader, shape, batch_size=3, progress=False)
+        found = features_from_captions(posts, reader, shape, batch_size=3, progress=False)
         for before, after in zip(posts["train"], found["train"], strict=True):
             assert replace(after, image_features=None) == before
             if before.caption is None:
@@ -59,10 +59,10 @@ def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
 
 def test_nobody_has_a_caption(posts: Splits, reader: TextEncoderModel) -> None:
     bare = {name: [replace(pair, caption=None) for pair in pairs] for name, pairs in posts.items()}
-    with pytest.raises(ValueError, match="no post to learn from has a caption"):
-        seen_by_caption(bare, reader, "grid", progress=False)
+    with pytest.raises(ValueError, match="no training post has a caption"):
+        features_from_captions(bare, reader, "grid", progress=False)
     odd = {"train": [Pair(("a",), caption=" "), Pair(("b",), caption="a hat")], "test": []}
-    found = seen_by_caption(odd, reader, "grid", progress=False)["train"]
+    found = features_from_captions(odd, reader, "grid", progress=False)["train"]
     assert [None if pair.image_features is None else len(pair.image_features) for pair in found] == [None, 2]
 
 
@@ -84,8 +84,8 @@ def test_maps(pictured: Splits) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torchvision.models.resnet18(weights=None).eval()
-    grids = seen_by_backbone(pictured, SMALL(stage=2, pool_size=2), "grid", progress=False)
-    vectors = seen_by_backbone(pictured, SMALL(stage=2, pool_size=2), "vector", progress=False)
+    grids = features_from_backbone(pictured, SMALL(stage=2, pool_size=2), "grid", progress=False)
+    vectors = features_from_backbone(pictured, SMALL(stage=2, pool_size=2), "vector", progress=False)
     for split, pairs in pictured.items():
         for pair, grid, vector in zip(pairs, grids[split], vectors[split], strict=True):
             if pair.image_path is None:
@@ -109,8 +109,8 @@ def test_maps(pictured: Splits) -> None:
 
 
 def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> None:
-    plain = seen_by_backbone(pictured, SMALL(stage=1), "grid", progress=False)
-    standard = seen_by_backbone(pictured, SMALL(stage=1), "grid", standardise=True, progress=False)
+    plain = features_from_backbone(pictured, SMALL(stage=1), "grid", progress=False)
+    standard = features_from_backbone(pictured, SMALL(stage=1), "grid", standardise=True, progress=False)
 
     def rows(splits: Splits, name: str) -> Tensor:
         return torch.cat([pair.image_features for pair in splits[name] if pair.image_features is not None])
@@ -125,9 +125,9 @@ def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> Non
 
 def test_pictures_that_cannot_be_read(pictured: Splits, tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"1 pictures can't be used; their posts have none: 0: "):
-        found = seen_by_backbone(pictured, SMALL(), "grid", progress=False)["train"]
+    with pytest.warns(UserWarning, match=r"1 images can't be read; their posts have no features: 0: "):
+        found = features_from_backbone(pictured, SMALL(), "grid", progress=False)["train"]
     assert [pair.image_features is None for pair in found] == [True, False, False, True]
     bare = {name: [replace(pair, image_path=None) for pair in pairs] for name, pairs in pictured.items()}
-    with pytest.raises(ValueError, match="no post to learn from has a picture"):
-        seen_by_backbone(bare, SMALL(), "grid", progress=False)
+    with pytest.raises(ValueError, match="no training post has an image"):
+        features_from_backbone(bare, SMALL(), "grid", progress=False)

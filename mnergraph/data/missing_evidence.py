@@ -1,0 +1,126 @@
+"""What a model reads and posts lack: counted and named before work starts, refused where no post has it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from mnergraph.graph.builder import GraphBuilder
+from mnergraph.graph.evidence_kinds import (
+    DETECTED_OBJECTS,
+    GROUNDED_OBJECTS,
+    IMAGE_FEATURES,
+    IMAGE_FILE,
+    IMAGE_GRID,
+    NEAREST_WORDS,
+    OBJECT_BOXES,
+    OBJECT_CLASSES,
+    REGION_FEATURES,
+)
+from mnergraph.pair import Pair
+
+_EXTRACT = "mnergraph features --images DIR --posts DIR --store STORE --extractor {}, then --stores '[STORE]'"
+_DETECT = f"objects.jsonl beside the posts, or a detector's store: {_EXTRACT.format('RCNNDetector')}"
+#: How posts get evidence of each kind.
+REMEDIES = {
+    IMAGE_FILE: "the folder of the images: images/ beside the posts, or --data.images DIR",
+    IMAGE_FEATURES: f"features.safetensors beside the posts, or a store: {_EXTRACT.format('BackboneGrid')}",
+    IMAGE_GRID: f"a grid of vectors: {_EXTRACT.format('BackboneGrid')}",
+    DETECTED_OBJECTS: _DETECT,
+    OBJECT_BOXES: _DETECT,
+    OBJECT_CLASSES: f"objects labelled by COCO's classes: {_EXTRACT.format('RCNNDetector')}",
+    GROUNDED_OBJECTS: f"objects detected for phrases: {_EXTRACT.format('PhraseGrounder')}",
+    REGION_FEATURES: "--regions.backbone resnet18 (crops of the objects), a detector's store, or features.safetensors",
+    NEAREST_WORDS: "a table of word vectors that has the posts' words: --word_vectors FILE",
+}
+#: Kinds with which posts have another kind, too.
+_IMPLY = {DETECTED_OBJECTS: (GROUNDED_OBJECTS, OBJECT_CLASSES, OBJECT_BOXES)}
+
+
+class MissingEvidenceError(ValueError):
+    """No post of a split has evidence of a kind that the model reads; the message says how to get it."""
+
+
+def count_missing(
+    builder: GraphBuilder, pairs: Iterable[Pair], available: Callable[[Pair], Collection[str]] = lambda pair: ()
+) -> dict[str, list[str]]:
+    """Return the ids of the posts that lack evidence of each kind that the model reads.
+
+    Args:
+        builder: of the model.
+        pairs: the posts.
+        available: the kinds that a post lacks now and will have before the model reads it.
+    """
+    missing: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        kinds = builder.missing(pair)
+        for kind in set(kinds) - set(available(pair)) if kinds else ():
+            missing[kind].append(pair.id)
+    return dict(missing)
+
+
+def require_evidence(
+    builder: GraphBuilder,
+    splits: Mapping[str, Sequence[Pair]],
+    *,
+    available: Callable[[Pair], Collection[str]] = lambda pair: (),
+    allow_missing: Collection[str] = (),
+) -> dict[str, dict[str, list[str]]]:
+    """Return, for every split, the ids of the posts that lack evidence of each kind that the model reads.
+
+    Args:
+        builder: of the model.
+        splits: the posts of every split by its name; ``""`` for posts of no split.
+        available: the kinds that a post lacks now and will have before the model reads it.
+        allow_missing: the kinds that may be missing for all posts of a split.
+
+    Raises:
+        MissingEvidenceError: when all posts of a split lack evidence of a kind, with how to get it.
+    """
+    missing = {name: count_missing(builder, pairs, available) for name, pairs in splits.items()}
+    absent: dict[str, list[str]] = defaultdict(list)
+    for name, kinds in missing.items():
+        for kind in sorted(kinds):
+            if len(kinds[kind]) == len(splits[name]) and kind not in allow_missing:
+                absent[kind].append(name)
+    if absent:
+        named = {kind: names for kind, names in absent.items() if names not in map(absent.get, _IMPLY.get(kind, ()))}
+        raise MissingEvidenceError(
+            "; ".join(
+                f"the model reads {kind}, which no post{' of ' * any(names)}{', '.join(names)} has: give {remedy(kind)}"
+                for kind, names in named.items()
+            )
+            + f". To go on without: --allow_missing '[{', '.join(absent)}]'"
+        )
+    return missing
+
+
+def remedy(kind: str) -> str:
+    """Return how posts get evidence of a kind; for a node type of one's own, its evidence file."""
+    return REMEDIES.get(kind, f"the posts their {kind}, in the evidence file that the node type names")
+
+
+def describe_missing(missing: Mapping[str, Sequence[str]], total: int) -> list[str]:
+    """Return, for posts that lack evidence that the model reads, a line of counts and the first five names.
+
+    Args:
+        missing: names of posts by kind of evidence; kinds that the same posts lack share a line.
+        total: number of posts.
+    """
+    kinds_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for kind, names in sorted(missing.items()):
+        kinds_of[tuple(names)].append(kind)
+    lines = []
+    for names, kinds in kinds_of.items():
+        known = [name for name in names if name]
+        first = f": {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}" if known else ""
+        have = "has" if len(names) == 1 else "have"
+        lines.append(f"{len(names)} of {total} posts {have} no {', no '.join(kinds)}, which the model reads{first}")
+    return lines
+
+
+def warn_of_missing(missing: Mapping[str, Sequence[str]], total: int) -> None:
+    """Warn of posts that lack evidence that the model reads; see `describe_missing`."""
+    for line in describe_missing(missing, total):
+        warnings.warn(line, stacklevel=3)
