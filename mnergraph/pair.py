@@ -50,7 +50,7 @@ class Pair:
 
     Args:
         words: the sentence, at least one word.
-        labels: one BIO2 tag per word, or None where nobody annotated it.
+        labels: one BIO2 tag per word, or None without annotation.
         id: the post's id, for messages and for finding its evidence.
         image_path: path of the image's file.
         size: width and height of the image in pixels.

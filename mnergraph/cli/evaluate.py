@@ -44,7 +44,7 @@ def evaluate(
     unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
     if unknown:
         raise ValueError(
-            f"the posts have labels that the model does not know: {', '.join(unknown)}; it knows "
+            f"the posts have labels that the model does not have: {', '.join(unknown)}; it has "
             f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
             "types."
         )

@@ -1,6 +1,6 @@
 """The command line: every option typed, in YAML or as an argument, through jsonargparse.
 
-A command's module is imported when the command is chosen, and what it computes with when it runs: names, help and
+A command's module is imported when the command is chosen, and its dependencies when it runs: names, help and
 lists cost no import of torch.
 """
 

@@ -1,4 +1,4 @@
-"""What a process that trains on a CPU asks of its allocator."""
+"""Settings of the memory allocator for training on a CPU."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NEVER = 2**31 - 1
 
 
 def disable_malloc_trim() -> bool:
-    """Lets glibc keep what it frees for the next step; whether it is glibc, and took it.
+    """Make glibc keep freed memory; return whether the allocator is glibc's and accepted the settings.
 
-    By default it hands large blocks back to the system, step after step, and each comes back page by page: a
-    training step of GEI over BERT-base in bf16, 16 posts, faulted 130,000 times and took 2.94 s; with what it
-    freed kept, once and 2.57 s. The process then holds the most that it ever needed until it ends, so this is
-    for programs that own their process: the command line does it.
+    By default it returns large blocks to the system in every step, and each is mapped again page by page: a training
+    step of GEI over BERT-base in bf16, 16 posts, had 130,000 page faults and took 2.94 s; with freed memory kept, one
+    and 2.57 s. The process keeps its peak memory until it ends, so this is for programs that own their process, such
+    as the command line.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -67,7 +67,7 @@ class UnknownNameError(LookupError):
 def registry_names() -> Iterator[None]:
     """Within it, jsonargparse finds a class without a dot in its name in the registry of its base class.
 
-    jsonargparse has one function for short names, which knows the imported subclasses by the names of their classes
+    jsonargparse has one function for short names, which finds the imported subclasses by the names of their classes
     alone; it offers no other way to extend it (4.53). ``tests/cli/test_parser.py`` fails when that changes.
     """
     original = typehints.resolve_class_path_by_name

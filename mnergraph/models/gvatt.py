@@ -13,7 +13,7 @@ reaches every word of the sentence through gates. Without an image the result is
         beta_w, beta_v = sigmoid(W h_i + W c + b) each
     a CRF over the x_i
 
-The paper's text was not available, so no equation has a number here; this is the model as we know it. Chosen
+The paper's text was not available, so equations have no numbers here; the model follows its descriptions. Chosen
 by us: the query's LSTM, with 100 states, reads the words' states; the grid's vectors are projected to the words'
 dimension first; query and region are added inside the tanh of the scores (added after it, the query's part is
 the same for all regions and cancels in the softmax); 100 units in the scores; the sizes of HBiLSTM-CRF

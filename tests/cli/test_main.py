@@ -351,7 +351,7 @@ def test_things_that_are_not_there(
 def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
     told = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
-    assert "the posts have labels that the model does not know: B-OTHER, I-OTHER; it knows O, B-LOC" in told
+    assert "the posts have labels that the model does not have: B-OTHER, I-OTHER; it has O, B-LOC" in told
     assert "--data.mapping '{OTHER: MISC}' renames types." in told
 
 

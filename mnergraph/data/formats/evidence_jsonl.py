@@ -93,7 +93,7 @@ def write_captions(captions: Mapping[str, str], path: str | Path) -> None:
 
 def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield location, id and content of every line that is not blank; warn at the end of ids whose lines differ."""
-    seen: dict[str, list[tuple[int, Any]]] = {}
+    entries: dict[str, list[tuple[int, Any]]] = {}
     for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         where = f"{path}:{number}"
         if not raw.strip():
@@ -104,9 +104,9 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
             raise EvidenceError(f"{where}: not JSON ({error}); right is {form}") from None
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
             raise EvidenceError(f'{where}: no text "id"; right is {form}')
-        seen.setdefault(entry["id"], []).append((number, entry))
+        entries.setdefault(entry["id"], []).append((number, entry))
         yield where, entry["id"], entry
-    clashes = {key: lines for key, lines in seen.items() if any(entry != lines[0][1] for _, entry in lines)}
+    clashes = {key: lines for key, lines in entries.items() if any(entry != lines[0][1] for _, entry in lines)}
     if clashes:
         places = "; ".join(f"{key!r} on lines {[number for number, _ in at]}" for key, at in clashes.items())
         warnings.warn(f"{path}: lines of one id differ ({places}); the last is used, one is right", stacklevel=4)

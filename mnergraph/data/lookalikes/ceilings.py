@@ -1,29 +1,27 @@
-r"""The best that any model can expect on Lookalikes, with the words alone and with the images.
+r"""The best expected scores of any model on Lookalikes, with the words alone and with the images.
 
-Every span can be found from the words (names and settling words are lists without overlap), so a model's
-only question is which type to give, or whether to stay silent. Sort the entities of a split into groups:
-``n`` entities whose type the model gets right with probability ``p``. A model that answers for a set A of
-groups has, with G the number of entities,
+All spans follow from the words (names and type words are lists without overlap), so a model only decides which type
+to predict, or whether to predict an entity at all. Sort the entities of a split into groups: ``n`` entities whose type
+is predicted correctly with probability ``p``. A model that predicts the entities of a set A of groups has, with G the
+number of entities,
 
     expected F1 = 2 * sum_A(n p) / (sum_A(n) + G)
 
-because what it predicts is as many as it answers for, whatever comes out right. Answering for one group more
-pays while its p exceeds half the F1 so far; so the best set is a prefix of the groups in order of p, and the
-ceiling is the best prefix. With every group in it, expected F1 equals expected *accuracy*, the share of
-entities typed right.
+because the number of predictions does not depend on which are correct. A further group raises F1 while its p exceeds
+half the F1 so far; so the best set is a prefix of the groups in order of p, and the ceiling is the best prefix. With
+all groups, expected F1 equals expected *accuracy*, the share of entities with the correct type.
 
-* With the words alone: u unambiguous entities with p = 1, a ambiguous ones with p = 1/4. Answering for all
+* With the words alone: u unambiguous entities with p = 1, a ambiguous ones with p = 1/4. Predicting all
   gives (u + a/4) / (u + a), which is the ceiling while a >= 2u (so in the default settings); where ambiguous
-  names are rarer, silence about them scores more, 2u / (2u + a).
-* With the images: names that a telling object stands for are right, the others stay at 1/4. Where
-  misleading objects were asked for, they cannot be told from telling ones: of s names that an object stands
-  for, t of them truthfully, the object gives t + (s - t)/4 right.
+  names are rarer, leaving them out gives more, 2u / (2u + a).
+* With the images: names that an informative object depicts are correct, the others have 1/4. Misleading objects can't
+  be distinguished from informative ones: of s depicted names, t of them with their type, the objects give
+  t + (s - t)/4 correct ones.
 
-These are expectations over generated splits. On one finished split a model that always gives ambiguous names
-the same type is right more often than 1/4 if that type happens to be more frequent there: ``lucky`` is the
-accuracy of the best such constant, the most a text-only model gets without real luck. Beyond it, the number
-right among a ambiguous names spreads binomially: one standard deviation of accuracy is sqrt(3a/16) / (u +
-a), ``spread``.
+These are expectations over generated splits. On one given split a model that predicts the same type for all ambiguous
+names is correct more often than 1/4 if that type is more frequent there: ``best_constant`` is the accuracy with the
+best such type. The number of correct types among a ambiguous names is binomial: one standard deviation of accuracy is
+sqrt(3a/16) / (u + a), ``spread``.
 """
 
 from __future__ import annotations
@@ -38,18 +36,18 @@ from mnergraph.pair import Pair
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What the generator knows of a post: word spans of names.
+    """Word spans of the names in a post, as the generator drew them.
 
     Args:
-        ambiguous: the words cannot tell their type.
-        shown: an object in the image stands for them, truthfully or not.
-        told: an object in the image tells their type; the same as ``shown`` unless misleading images were
-            asked for.
+        ambiguous: names whose type the words do not determine.
+        depicted: those that an object in the image depicts, with their type or with another.
+        resolved: those that an object depicts with their type; equal to ``depicted`` unless there are misleading
+            images.
     """
 
     ambiguous: frozenset[tuple[int, int]] = frozenset()
-    shown: frozenset[tuple[int, int]] = frozenset()
-    told: frozenset[tuple[int, int]] = frozenset()
+    depicted: frozenset[tuple[int, int]] = frozenset()
+    resolved: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -57,64 +55,64 @@ class Ceiling:
     """The best expected scores, from 0 to 1.
 
     Args:
-        f1: micro F1 of the best model, which may stay silent about names.
-        accuracy: share of entities typed right by the best model that answers for all; also its micro F1.
-        lucky: accuracy with the luckiest constant type for this split's undecided names.
-        spread: one standard deviation of accuracy, from guessing at undecided names.
+        f1: micro F1 of the best model, which may leave names out.
+        accuracy: share of entities with the correct type, of the best model that predicts all; also its micro F1.
+        best_constant: accuracy with the best constant type for this split's undetermined names.
+        spread: one standard deviation of accuracy, from random types of undetermined names.
     """
 
     f1: float
     accuracy: float
-    lucky: float
+    best_constant: float
     spread: float
 
 
 def ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
-    """The ceiling of any model that reads only the words of these posts."""
+    """Return the ceiling of models that read only the words of these posts."""
     return _ceiling(_entities(pairs, truth), with_images=False)
 
 
 def image_ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
-    """The ceiling of a model that reads the words and sees the images of these posts."""
+    """Return the ceiling of models that read the words and the images of these posts."""
     return _ceiling(_entities(pairs, truth), with_images=True)
 
 
 def best_f1(groups: Iterable[tuple[int, float]]) -> float:
-    """The best expected F1 over groups of (entities, probability to type one right)."""
+    """Return the best expected F1 over groups of (number of entities, probability of the correct type)."""
     ordered = sorted(groups, key=lambda group: -group[1])
     entities = sum(count for count, _ in ordered)
-    best, right, answered = 0.0, 0.0, 0
+    best, correct, predicted = 0.0, 0.0, 0
     for count, probability in ordered:
-        right += count * probability
-        answered += count
-        if answered:
-            best = max(best, 2 * right / (answered + entities))
+        correct += count * probability
+        predicted += count
+        if predicted:
+            best = max(best, 2 * correct / (predicted + entities))
     return best
 
 
 def _entities(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> list[tuple[Span, GroundTruth]]:
-    """Every entity of the posts with the truth about its post."""
+    """Return every entity of the posts with the ground truth of its post."""
     return [(span, truth[pair.id]) for pair in pairs for span in tags_to_spans(pair.labels or ())]
 
 
 def _ceiling(entities: list[tuple[Span, GroundTruth]], *, with_images: bool) -> Ceiling:
-    """The ceiling over entities, when the images are seen or not."""
-    undecided = [(span, known) for span, known in entities if span[:2] in known.ambiguous]
-    shown = [(span, known) for span, known in undecided if with_images and span[:2] in known.shown]
-    told = sum(span[:2] in known.told for span, known in shown)
-    sure = len(entities) - len(undecided)
-    trust = (told + (len(shown) - told) / 4) / len(shown) if shown else 0.0
-    if trust > 0.25:
-        blind = [span for span, known in undecided if not (with_images and span[:2] in known.shown)]
+    """Return the ceiling over entities, with or without the images."""
+    ambiguous = [(span, truth) for span, truth in entities if span[:2] in truth.ambiguous]
+    depicted = [(span, truth) for span, truth in ambiguous if with_images and span[:2] in truth.depicted]
+    resolved = sum(span[:2] in truth.resolved for span, truth in depicted)
+    num_plain = len(entities) - len(ambiguous)
+    probability = (resolved + (len(depicted) - resolved) / 4) / len(depicted) if depicted else 0.0
+    if probability > 0.25:
+        undetermined = [span for span, truth in ambiguous if not (with_images and span[:2] in truth.depicted)]
     else:
-        shown, blind = [], [span for span, _ in undecided]
-    groups = [(sure, 1.0), (len(shown), trust), (len(blind), 0.25)]
+        depicted, undetermined = [], [span for span, _ in ambiguous]
+    groups = [(num_plain, 1.0), (len(depicted), probability), (len(undetermined), 0.25)]
     total = len(entities) or 1
-    luck = max(Counter(span.type for span in blind).values(), default=0)
-    settled = sure + len(shown) * trust
+    most_frequent = max(Counter(span.type for span in undetermined).values(), default=0)
+    expected = num_plain + len(depicted) * probability
     return Ceiling(
         f1=best_f1(groups),
-        accuracy=(settled + len(blind) / 4) / total,
-        lucky=(settled + luck) / total,
-        spread=(len(blind) * 3 / 16) ** 0.5 / total,
+        accuracy=(expected + len(undetermined) / 4) / total,
+        best_constant=(expected + most_frequent) / total,
+        spread=(len(undetermined) * 3 / 16) ** 0.5 / total,
     )

@@ -22,26 +22,27 @@ from mnergraph.pair import Pair
 
 
 class Lookalikes(PostDataset):
-    """Drawn posts, made on the spot: seconds, no download. Ten kilobytes a post.
+    """Generated posts: seconds, no download, ten kilobytes a post.
 
-    An ambiguous name ("Jordan") is a PER, LOC, ORG or MISC with equal chances, whatever the words around it;
-    in the image one object of a class that belongs to the type stands among distractors. ``ceiling`` and
-    ``image_ceiling`` say what a model without and with images can reach on these posts.
+    An ambiguous name ("Jordan") is of type PER, LOC, ORG or MISC with equal probability, independently of the words
+    around it; the image has one object of a class of that type among distractors. ``ceiling`` and ``image_ceiling``
+    are the best expected scores of models without and with images.
 
     Args:
-        root: the folder; the posts are made in ``root/raw``, unless they are there with the same settings.
+        root: the folder; the posts are generated in ``root/raw``, unless they exist with the same settings.
         split: "train", "valid" (or "dev", "val") or "test".
-        seed: of every choice in words and images; the same seed gives the same posts and pixels.
-        sizes: how many posts train, valid and test hold.
-        image_irrelevant_ratio: the share of the posts with an image whose image says nothing of any type.
-        image_missing_ratio: the share of posts without an image.
-        irrelevant_images_mislead: let irrelevant images show objects of types drawn at random, not distractors alone.
+        seed: of all random draws; the same seed gives the same posts and pixels.
+        sizes: number of posts of train, valid and test.
+        image_irrelevant_ratio: share, among the posts with an image, of images that determine no entity's type.
+        image_missing_ratio: share of posts without an image.
+        irrelevant_images_mislead: whether irrelevant images show objects of types drawn at random, not distractors
+            alone.
         size: width and height of an image in pixels.
         evidence: evidence to attach; None for the drawn objects and the captions, whose phrases do not become
-            objects: a model has to look.
-        builder: makes a pair a graph; without it only ``pairs`` can be read.
+            objects.
+        builder: converts a pair to a graph; without it only ``pairs`` is available.
         force_reload: parse the text again.
-        progress: whether to show a progress bar while the posts are made.
+        progress: whether to show a progress bar while the posts are generated.
     """
 
     def __init__(
@@ -76,25 +77,25 @@ class Lookalikes(PostDataset):
 
     @property
     def raw_dir(self) -> str:
-        """Where the posts were made."""
+        """The folder of the generated posts."""
         return str(self.folder / "raw")
 
     @cached_property
     def truth(self) -> dict[str, GroundTruth]:
-        """What the generator knows of every post, by id: which names are ambiguous, and which are told."""
+        """The ground truth of every post by id: which names are ambiguous, depicted and resolved."""
         return read_truth(self.raw_dir)
 
     @property
     def ceiling(self) -> Ceiling:
-        """The best that a model can expect that reads only the words of these posts."""
+        """The ceiling of models that read only the words of these posts."""
         return ceilings.ceiling(self.pairs, self.truth)
 
     @property
     def image_ceiling(self) -> Ceiling:
-        """The best that a model can expect that reads the words and sees the images of these posts."""
+        """The ceiling of models that read the words and the images of these posts."""
         return ceilings.image_ceiling(self.pairs, self.truth)
 
 
 def vocabulary() -> list[str]:
-    """Every word that Lookalikes can hold, in sentences, labels and captions, sorted."""
+    """Return every word of Lookalikes' sentences, labels and captions, sorted."""
     return sorted({*grammar.vocabulary(), *scenes.vocabulary()})

@@ -1,4 +1,4 @@
-"""Images of drawn objects, each with its exact box: any places, sizes and tints, none over another."""
+"""Images of drawn objects with their exact boxes: random positions, sizes and tints, without overlap."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
 PixelBox = tuple[int, int, int, int]
 
 
-#: The square root of the area that an object's frame covers, relative to the image's side.
+#: Range of the square root of an object's area, relative to the image's side.
 SIDE_RANGE = (0.3, 0.46)
 
 
-#: So many objects still have room at that size; where there are more, all are smaller.
+#: Number of objects that fit at that size; where there are more, all are drawn smaller.
 MAX_FULL_SIZE_OBJECTS = 3
 
 
-#: Pixels left free between two objects.
+#: Free pixels between two objects.
 MARGIN = 2
 
 
 def object_size(label: str, side: float) -> tuple[int, int]:
-    """Width and height of an object of this label that covers about ``side`` times ``side`` pixels.
+    """Return width and height of an object of this label that covers about ``side`` times ``side`` pixels.
 
     Raises:
         KeyError: when there is no sketch of this label.
@@ -38,7 +38,7 @@ def object_size(label: str, side: float) -> tuple[int, int]:
 
 
 def sprite(label: str, width: int, height: int, rng: random.Random) -> Image.Image:
-    """One object, transparent around it, facing left or right."""
+    """Return the drawing of an object on a transparent ground, facing left or right."""
     pen = Pen(width, height, rng)
     SKETCHES[label].strokes(pen)
     drawn = pen.lift()
@@ -46,17 +46,17 @@ def sprite(label: str, width: int, height: int, rng: random.Random) -> Image.Ima
 
 
 def background(size: int, rng: random.Random) -> Image.Image:
-    """A pale wall or sky above a pale floor or meadow."""
+    """Return a background of two pale colors, one above the other."""
     canvas = Image.new("RGB", (size, size), _pale(rng))
     canvas.paste(_pale(rng), (0, round(size * rng.uniform(0.45, 0.75)), size, size))
     return canvas
 
 
 def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[PixelBox]]:
-    """A square image that shows one object of every label, and their boxes in the order of the labels.
+    """Return a square image with one object of every label, and their boxes in the order of the labels.
 
-    Boxes are left, top, right, bottom in pixels, right and bottom not included: exactly the pixels that
-    an object coloured. Objects never overlap; where one finds no place it is drawn smaller.
+    Boxes are left, top, right, bottom in pixels, right and bottom exclusive, and enclose exactly the object's pixels.
+    Objects never overlap; one that does not fit is drawn smaller.
     """
     canvas, boxes = background(size, rng), list[PixelBox]()
     for label in labels:
@@ -65,14 +65,14 @@ def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Im
         drawn = sprite(label, right - left, bottom - top, rng)
         visible = drawn.getbbox()
         if visible is None:
-            raise ValueError(f"nothing is seen of {label!r} in an image of {size} pixels; make it larger")
+            raise ValueError(f"{label!r} has no visible pixel in an image of {size} pixels; make it larger")
         canvas.paste(drawn, (left, top), drawn)
         boxes.append((left + visible[0], top + visible[1], left + visible[2], top + visible[3]))
     return canvas, boxes
 
 
 def _free_box(label: str, side: float, taken: Sequence[PixelBox], size: int, rng: random.Random) -> PixelBox:
-    """A place for this object: of the size wished for, smaller whenever forty guesses hit other objects."""
+    """Return a free box for this object; it becomes smaller whenever forty random positions hit other objects."""
     while True:
         width, height = object_size(label, side)
         for _ in range(40):
@@ -84,7 +84,7 @@ def _free_box(label: str, side: float, taken: Sequence[PixelBox], size: int, rng
 
 
 def _overlap(one: PixelBox, other: PixelBox) -> bool:
-    """Whether two boxes overlap or come closer than the margin."""
+    """Return whether two boxes overlap or are closer than the margin."""
     return (
         one[0] < other[2] + MARGIN
         and other[0] < one[2] + MARGIN
@@ -94,6 +94,6 @@ def _overlap(one: PixelBox, other: PixelBox) -> bool:
 
 
 def _pale(rng: random.Random) -> tuple[int, int, int]:
-    """A light colour of any hue."""
+    """Return a light color of random hue."""
     tint = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.08, 0.28), rng.uniform(0.82, 0.97))
     return round(tint[0] * 255), round(tint[1] * 255), round(tint[2] * 255)

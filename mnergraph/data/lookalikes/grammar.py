@@ -1,8 +1,8 @@
-"""Sentences whose words find every entity but cannot tell the type of some.
+"""Sentences whose words determine the spans of all entities, but not the types of some.
 
-An *ambiguous* name ("Jordan") is a person, a place, an organisation or a thing with equal chances, whatever
-the words around it. A *plain* entity ("Dr Miller", "Lake Miller", "Miller Inc", "Miller Cup") is settled by a
-word of its own. Nothing else in a sentence is drawn with a type in mind.
+An *ambiguous* name ("Jordan") is of type PER, LOC, ORG or MISC with equal probability, independently of the words
+around it. The type of a *plain* entity ("Dr Miller", "Lake Miller", "Miller Inc", "Miller Cup") is determined by one
+of its words. Nothing else in a sentence depends on a type.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PROPER = (
 )  # fmt: skip
 
 
-#: The word that settles a plain entity's type, before or after its proper name.
-SETTLING = {
+#: The word that determines a plain entity's type, before or after its proper name.
+TYPE_WORDS = {
     "PER": ("Dr {}", "Mrs {}", "Captain {}", "Professor {}"),
     "LOC": ("Lake {}", "Mount {}", "Cape {}", "Fort {}"),
     "ORG": ("{} Inc", "{} Corp", "{} Ltd", "{} Bank"),
@@ -104,17 +104,17 @@ EMOJI = (
 )  # fmt: skip
 
 
-#: How many of a split's sentences hold no entity, one plain, one ambiguous, two ambiguous.
+#: Shares of the sentences with no entity, one plain one, one ambiguous one, two ambiguous ones.
 SHARES = (0.1, 0.12, 0.66, 0.12)
 
 
-#: How often a sentence with an ambiguous name also holds a plain entity.
+#: Probability that a sentence with an ambiguous name also has a plain entity.
 CLAUSE = 0.35
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words, every entity in order, and those of them whose type the words cannot tell."""
+    """Words, all entities in order, and those of them whose type the words do not determine."""
 
     words: tuple[str, ...]
     entities: tuple[Span, ...]
@@ -122,57 +122,57 @@ class Sentence:
 
 
 class BalancedTypes:
-    """Deals the types in shuffled rounds, so that each comes up equally often, for every name on its own."""
+    """Draws types in shuffled rounds for every name, so that each type is equally frequent."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._left: dict[str, list[str]] = {}
+        self._remaining: dict[str, list[str]] = {}
 
-    def deal(self, name: str) -> str:
-        """The next type of this name."""
-        left = self._left.setdefault(name, [])
-        if not left:
-            left.extend(self._rng.sample(TYPES, len(TYPES)))
-        return left.pop()
+    def draw(self, name: str) -> str:
+        """Return the next type of this name."""
+        remaining = self._remaining.setdefault(name, [])
+        if not remaining:
+            remaining.extend(self._rng.sample(TYPES, len(TYPES)))
+        return remaining.pop()
 
 
 def write(count: int, rng: random.Random) -> list[Sentence]:
-    """As many sentences, in no particular order."""
-    deck = BalancedTypes(rng)
+    """Return as many sentences, in random order."""
+    types = BalancedTypes(rng)
     kinds = rng.choices(range(4), weights=SHARES, k=count)
-    return [_sentence(kind, deck, rng) for kind in kinds]
+    return [_sentence(kind, types, rng) for kind in kinds]
 
 
 def vocabulary() -> list[str]:
-    """Every word that a sentence can hold, sorted."""
-    settling = (form for forms in SETTLING.values() for form in forms)
-    templates = (*WITHOUT, *WITH_ONE, *WITH_TWO, *CLAUSES, *settling)
-    said = " ".join((*templates, *NAMES, *PROPER, *HASHTAGS, *MENTIONS, *LINKS, *EMOJI))
-    return sorted(set(said.split()) - {"{}"})
+    """Return every word of the sentences, sorted."""
+    type_words = (form for forms in TYPE_WORDS.values() for form in forms)
+    templates = (*WITHOUT, *WITH_ONE, *WITH_TWO, *CLAUSES, *type_words)
+    text = " ".join((*templates, *NAMES, *PROPER, *HASHTAGS, *MENTIONS, *LINKS, *EMOJI))
+    return sorted(set(text.split()) - {"{}"})
 
 
-def _sentence(kind: int, deck: BalancedTypes, rng: random.Random) -> Sentence:
-    """A sentence: kind 0 holds no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
+def _sentence(kind: int, types: BalancedTypes, rng: random.Random) -> Sentence:
+    """Return a sentence: kind 0 has no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
     template = rng.choice((WITHOUT, WITH_ONE, WITH_ONE, WITH_TWO)[kind])
     if kind >= 2 and rng.random() < CLAUSE:
         template = f"{template} {rng.choice(CLAUSES)}"
     names = rng.sample(NAMES, max(0, kind - 1))
-    fillers = [(name, deck.deal(name)) for name in names]
+    fillers = [(name, types.draw(name)) for name in names]
     if len(fillers) < template.count("{}"):
         kind_of_plain = rng.choice(TYPES)
-        fillers.append((rng.choice(SETTLING[kind_of_plain]).format(rng.choice(PROPER)), kind_of_plain))
+        fillers.append((rng.choice(TYPE_WORDS[kind_of_plain]).format(rng.choice(PROPER)), kind_of_plain))
     words, entities = _fill([*_before(rng), *template.split(), *_after(rng)], fillers)
     return Sentence(words, entities, entities[: len(names)])
 
 
 def _fill(slots: Iterable[str], fillers: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[Span, ...]]:
-    """The words with every ``{}`` filled in order, and the spans of the fillers."""
+    """Return the words with every ``{}`` filled in order, and the spans of the fillers."""
     words: list[str] = []
     spans: list[Span] = []
-    waiting = iter(fillers)
+    remaining = iter(fillers)
     for slot in slots:
         if slot == "{}":
-            text, kind = next(waiting)
+            text, kind = next(remaining)
             spans.append(Span(len(words), len(words) + len(text.split()), kind))
             words.extend(text.split())
         else:
@@ -181,12 +181,12 @@ def _fill(slots: Iterable[str], fillers: list[tuple[str, str]]) -> tuple[tuple[s
 
 
 def _before(rng: random.Random) -> list[str]:
-    """What a post may open with: somebody it answers."""
+    """Return the first words of a post, if any: a mention."""
     return [rng.choice(MENTIONS)] if rng.random() < 0.25 else []
 
 
 def _after(rng: random.Random) -> list[str]:
-    """What a post may close with: emoji, hashtags, a link."""
+    """Return the last words of a post, if any: emoji, hashtags, a link."""
     closing = [rng.choice(EMOJI)] if rng.random() < 0.3 else []
     closing += rng.sample(HASHTAGS, rng.choice((0, 0, 1, 2)))
     return [*closing, rng.choice(LINKS)] if rng.random() < 0.35 else closing

@@ -1,4 +1,4 @@
-"""What the image beside a sentence shows, and a caption that names it."""
+"""The objects of the image of a sentence, and a caption that names them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnergraph.data.lookalikes.grammar import TYPES, Sentence
-from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TELLING
+from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TYPED_CLASSES
 
-#: What an image does for the names of its post. "misleading": it stands for them with types drawn at random.
-ImageRole = Literal["telling", "irrelevant", "misleading"]
+#: Whether an image depicts the names of its post with their types, not at all, or with types drawn at random.
+ImageRole = Literal["informative", "irrelevant", "misleading"]
 
 
-#: How often the telling object of a post with one ambiguous name is grounded in that name; it is a general
-#: object otherwise. With two names each is grounded, because nothing else says which object goes with which.
+#: Probability that the object that depicts the only ambiguous name of a post is grounded in it; else it is a general
+#: object. With two names both are grounded, as nothing else determines which object depicts which.
 GROUNDED = 0.5
 
 
@@ -33,33 +33,33 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class SceneObject:
-    """An object to draw, and the span of words that grounds it, or None for a general object."""
+    """An object to draw, with the word span that grounds it; None for a general object."""
 
     label: str
     span: tuple[int, int] | None = None
 
 
-def compose(sentence: Sentence, fate: ImageRole, rng: random.Random) -> list[SceneObject]:
-    """The objects of an image beside this sentence, in random order.
+def compose(sentence: Sentence, role: ImageRole, rng: random.Random) -> list[SceneObject]:
+    """Return the objects of the image of this sentence, in random order.
 
-    A telling (or misleading) image shows one object for every ambiguous name; every image shows one to
-    four distractors, an irrelevant one a further distractor for each object that it does not show.
+    An informative or misleading image has one object for every ambiguous name; every image has one to four
+    distractors, and an irrelevant one a further distractor for each object that is left out.
     """
-    shown: list[SceneObject] = []
-    for name in () if fate == "irrelevant" else sentence.ambiguous:
-        kind = name.type if fate == "telling" else rng.choice(TYPES)
-        used = {thing.label for thing in shown}
-        label = rng.choice([label for label in TELLING[kind] if label not in used])
+    objects: list[SceneObject] = []
+    for name in () if role == "irrelevant" else sentence.ambiguous:
+        kind = name.type if role == "informative" else rng.choice(TYPES)
+        used = {item.label for item in objects}
+        label = rng.choice([label for label in TYPED_CLASSES[kind] if label not in used])
         grounded = len(sentence.ambiguous) > 1 or rng.random() < GROUNDED
-        shown.append(SceneObject(label, (name.start, name.end) if grounded else None))
-    missing = max(1, len(sentence.ambiguous)) - len(shown)
-    shown.extend(SceneObject(label) for label in rng.sample(NEUTRAL, missing + rng.randint(*DISTRACTORS)))
-    rng.shuffle(shown)
-    return shown
+        objects.append(SceneObject(label, (name.start, name.end) if grounded else None))
+    missing = max(1, len(sentence.ambiguous)) - len(objects)
+    objects.extend(SceneObject(label) for label in rng.sample(NEUTRAL, missing + rng.randint(*DISTRACTORS)))
+    rng.shuffle(objects)
+    return objects
 
 
 def caption(labels: Sequence[str], rng: random.Random) -> str:
-    """One sentence that names two or more objects: "a woman standing beside a tree and a dog"."""
+    """Return a sentence that names two or more objects: "a woman standing beside a tree and a dog"."""
     named = [f"{'an' if label[0] in 'aeiou' else 'a'} {label}" for label in labels]
     first, *rest = rng.sample(named, len(named))
     *listed, last = rest
@@ -68,11 +68,11 @@ def caption(labels: Sequence[str], rng: random.Random) -> str:
 
 
 def scores(count: int, rng: random.Random) -> list[float]:
-    """What a detector could say of as many objects, best first."""
+    """Return plausible detection scores of as many objects, best first."""
     return sorted((round(rng.uniform(0.6, 0.99), 3) for _ in range(count)), reverse=True)
 
 
 def vocabulary() -> list[str]:
-    """Every word that a label or a caption can hold, sorted."""
-    said = " ".join((*CAPTIONS, *SKETCHES, "a an and ,"))
-    return sorted(set(said.split()) - {"{first}", "{rest}"})
+    """Return every word of labels and captions, sorted."""
+    text = " ".join((*CAPTIONS, *SKETCHES, "a an and ,"))
+    return sorted(set(text.split()) - {"{first}", "{rest}"})

@@ -28,12 +28,12 @@ def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
 
 
 def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
-    """Under which key an image's features are kept: its content's SHA-256, and with phrases that of both."""
+    """Return the key of an image's features: the SHA-256 of its content, and with phrases that of both."""
     content = file_sha256(path)
     if phrases is None:
         return content
-    asked = json.dumps([[phrase.text, phrase.span] for phrase in phrases])
-    return hashlib.sha256(f"{content} {asked}".encode()).hexdigest()
+    queries = json.dumps([[phrase.text, phrase.span] for phrase in phrases])
+    return hashlib.sha256(f"{content} {queries}".encode()).hexdigest()
 
 
 def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
@@ -49,42 +49,43 @@ def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
-def cast(seen: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
+def cast(evidence: ImageEvidence, dtype: torch.dtype) -> ImageEvidence:
     """Return the evidence with its tensors in this dtype."""
 
-    def kept(rows: Tensor | None) -> Tensor | None:
+    def convert(rows: Tensor | None) -> Tensor | None:
         return None if rows is None else rows.to(dtype)
 
-    things = seen.objects and tuple(replace(thing, region=kept(thing.region)) for thing in seen.objects)
-    return replace(seen, grid=kept(seen.grid), pooled=kept(seen.pooled), objects=things)
+    objects = evidence.objects and tuple(replace(item, region=convert(item.region)) for item in evidence.objects)
+    return replace(evidence, grid=convert(evidence.grid), pooled=convert(evidence.pooled), objects=objects)
 
 
-def to_store_entry(seen: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_store_entry(evidence: ImageEvidence) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the JSON data of evidence, for `StoreWriter.add`; boxes are JSON, in full precision."""
     features = {}
-    if seen.grid is not None:
-        features["grid"] = seen.grid
-    if seen.pooled is not None:
-        features["pooled"] = seen.pooled[None]
-    things = seen.objects
-    regions = [thing.region for thing in things or () if thing.region is not None]
+    if evidence.grid is not None:
+        features["grid"] = evidence.grid
+    if evidence.pooled is not None:
+        features["pooled"] = evidence.pooled[None]
+    objects = evidence.objects
+    regions = [item.region for item in objects or () if item.region is not None]
     if regions:
         features["regions"] = torch.stack(regions)
     facts = {
-        "size": seen.size,
-        "objects": things
+        "size": evidence.size,
+        "objects": objects
         and [
             {
-                "label": thing.label,
-                "box": thing.box,
-                "score": thing.score,
-                "words": thing.span,
-                "region": thing.region is not None,
+                "label": item.label,
+                "box": item.box,
+                "score": item.score,
+                "words": item.span,
+                "region": item.region is not None,
             }
-            for thing in things
+            for item in objects
         ],
-        "caption": seen.caption,
-        "fault": seen.issue and {"id": seen.issue.id, "kind": seen.issue.code, "detail": seen.issue.detail},
+        "caption": evidence.caption,
+        "fault": evidence.issue
+        and {"id": evidence.issue.id, "kind": evidence.issue.code, "detail": evidence.issue.detail},
     }
     return features, facts
 
@@ -93,11 +94,11 @@ def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
     """Return the evidence of an entry; its tensors are views of the mapped file, in the store's dtype."""
     features, facts = store[key], store.info(key)
     regions = iter(features.get("regions", ()))
-    things = facts["objects"]
+    objects = facts["objects"]
     grid, pooled = features.get("grid"), features.get("pooled")
     return ImageEvidence(
         size=facts["size"] and tuple(facts["size"]),
-        objects=None if things is None else tuple(_object(thing, regions) for thing in things),
+        objects=None if objects is None else tuple(_object(item, regions) for item in objects),
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],

@@ -1,15 +1,15 @@
-"""The feature store: what one extractor with one group of settings made of images, read at random.
+"""Feature stores: the output of one extractor with one group of settings for many images, with random access.
 
 A folder::
 
     manifest.json                 extractor, version, settings, checksum of the weights, dtype
     shards-0.jsonl                one line for every finished shard of part 0: name, bytes, SHA-256, records
-    shard-0-000000.safetensors    records, one behind the other
+    shard-0-000000.safetensors    records, concatenated
 
-A shard holds ``key`` ``[records, 32]``, the keys' digests, and for every feature ``name`` the rows of all its
-records one behind the other, ``[rows, ...]``, with ``name.ptr`` ``[records + 1]``; ``info`` is JSON in bytes.
-It is written beside its name, then renamed, then listed: what is not listed does not exist. Parts are written
-by different processes, each by one at a time; readers may read meanwhile.
+A shard has ``key`` ``[records, 32]``, the keys' digests, and for every feature ``name`` the concatenated rows of all
+its records, ``[rows, ...]``, with ``name.ptr`` ``[records + 1]``; ``info`` is JSON in bytes. It is written under a
+temporary name, renamed, then listed: only listed shards are read. Parts are written by different processes, each by
+one at a time; readers may read meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEY, INFO, PTR = "key", "info", ".ptr"
 
 
 class Shard(NamedTuple):
-    """A finished shard as its list names it."""
+    """A complete shard, as listed."""
 
     name: str
     bytes: int
@@ -46,7 +46,7 @@ class Shard(NamedTuple):
 
 
 def read_shard_list(path: Path) -> list[Shard]:
-    """The shards of one list; a last line that was cut off counts as never written."""
+    """Return the shards of one list; an incomplete last line is ignored."""
     *lines, _cut_off = path.read_bytes().split(b"\n")
     shards = []
     for number, line in enumerate(lines, 1):
@@ -58,13 +58,13 @@ def read_shard_list(path: Path) -> list[Shard]:
 
 
 def find_corruption(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with a shard's file, or None; looks at its size and its header, not at every byte."""
+    """Return the fault of a shard's file, or None; checks its size and its header, not every byte."""
     path = folder / shard.name
     if not path.is_file():
-        return f"{path} is gone"
-    held = path.stat().st_size
-    if held != shard.bytes:
-        return f"{path} has {held:,} bytes of {shard.bytes:,}"
+        return f"{path} does not exist"
+    size = path.stat().st_size
+    if size != shard.bytes:
+        return f"{path} has {size:,} bytes of {shard.bytes:,}"
     try:
         with safe_open(path, framework="pt"):
             return None
@@ -73,18 +73,18 @@ def find_corruption(folder: Path, shard: Shard) -> str | None:
 
 
 class FeatureStore:
-    """A store to read from, by any number of processes, also while it is written.
+    """Read access to a store, for any number of processes, also while it is written.
 
-    Shards are mapped into memory: opening reads their keys, and a record takes what is touched of it.
+    Shards are mapped into memory: opening reads their keys, and only the rows of a record that are used are read.
 
     Args:
         folder: of the store.
-        manifest: what it must have been made with; None takes what is there.
-        skip_corrupt: do without a torn shard's images, with a warning that names it.
+        manifest: the expected manifest; None accepts any.
+        skip_corrupt: whether to leave out the images of a corrupt shard, with a warning that names it.
 
     Raises:
-        FileNotFoundError: where there is no store.
-        StoreError: when it was made otherwise, naming each difference, or a shard is torn, naming it.
+        FileNotFoundError: when there is no store.
+        StoreError: when it was made with other settings, naming each difference, or a shard is corrupt, naming it.
     """
 
     def __init__(self, folder: str | Path, manifest: Manifest | None = None, *, skip_corrupt: bool = False) -> None:
@@ -96,7 +96,7 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self) -> FeatureStore:
-        """Sees what has been written since; returns itself."""
+        """Read the lists of shards again, and return the store."""
         for path in sorted(self.folder.glob(SHARD_LISTS)):
             for shard in read_shard_list(path):
                 if shard.name not in self._open:
@@ -106,10 +106,10 @@ class FeatureStore:
     def _add(self, shard: Shard) -> None:
         fault = find_corruption(self.folder, shard)
         if fault and self.skip_corrupt:
-            log.warning("a torn shard, to be redone: %s", fault)
+            log.warning("a corrupt shard, left out: %s", fault)
             return
         if fault:
-            raise StoreError(f"a torn shard: {fault}; extracting again redoes it")
+            raise StoreError(f"a corrupt shard: {fault}; extracting again replaces it")
         with safe_open(self.folder / shard.name, framework="pt") as file:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
@@ -128,7 +128,7 @@ class FeatureStore:
         return (digest.hex() for digest in self._place)
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
-        """The features of an image by name, views of the mapped file; `info` has what is no tensor."""
+        """Return the features of an image by name, views of the mapped file; see `info` for other data."""
         tensors, record = self._find(key)
         found = {}
         for name, rows in tensors.items():
@@ -138,7 +138,7 @@ class FeatureStore:
         return found
 
     def info(self, key: str) -> Any:
-        """What the extractor told of an image besides its features: its size, labels, scores."""
+        """Return the JSON data of an image: its size, labels, scores."""
         tensors, record = self._find(key)
         start, end = tensors[INFO + PTR][record : record + 2].tolist()
         return json.loads(tensors[INFO][start:end].numpy().tobytes())
@@ -147,11 +147,11 @@ class FeatureStore:
         try:
             name, record = self._place[bytes.fromhex(key)]
         except KeyError:
-            raise KeyError(f"{self.folder} holds nothing of {key}; it has {len(self)} images") from None
+            raise KeyError(f"{self.folder} has no entry of {key}; it has {len(self)} images") from None
         return self._open[name], record
 
     def verify(self) -> list[str]:
-        """Reads every byte: the name of each shard whose content is no longer what was written."""
+        """Return the names of the shards whose content changed since they were written, by their checksums."""
         shards = [shard for path in sorted(self.folder.glob(SHARD_LISTS)) for shard in read_shard_list(path)]
         return [
             shard.name
@@ -160,5 +160,5 @@ class FeatureStore:
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A worker process maps the files anew."""
+        """Return how a worker process opens the store: it maps the files itself."""
         return partial(FeatureStore, skip_corrupt=self.skip_corrupt), (self.folder, self.manifest)

@@ -1,4 +1,4 @@
-"""Writing a feature store: append-only, one writer to a part, and nothing half-written ever counts."""
+"""Writing feature stores: append-only, one writer for each part; incomplete shards are never listed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """Appends to a part of a store, made where it is not there yet; used in a ``with``.
+    """Context manager that appends to a part of a store, which is created if it does not exist.
 
-    Opening it drops what a killed writer left behind: files that no list names, and torn shards, each named
-    in a warning, whose images count as missing again.
+    On opening, the files of a killed writer are removed: files that no list names, and corrupt shards, each named in a
+    warning, whose images are missing again.
 
     Args:
         folder: of the store.
-        manifest: what makes its features.
-        part: which part this process writes, for several at once.
-        shard_bytes: a shard is closed when it holds this much.
+        manifest: of the extractor of its features.
+        part: index of the part that this process writes, where several write at once.
+        shard_bytes: size in bytes at which a shard is written.
 
     Raises:
-        StoreError: when the store was made otherwise, or another process writes this part.
+        StoreError: when the store was made with other settings, or another process writes this part.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class StoreWriter:
         return key in self._written or key in self._added
 
     def add(self, key: str, features: Mapping[str, Tensor], info: Any = None) -> None:
-        """One image's features and what else is known of it.
+        """Add one image's features and further data.
 
         Args:
             key: SHA-256 of the image's content, 64 hexadecimal digits.
-            features: by name, each ``[rows, ...]``; floats are kept as the manifest says. One that an image
+            features: by name, each ``[rows, ...]``; floats are stored in the manifest's dtype. One that an image
                 lacks while others of its shard have it is read back without rows.
             info: plain JSON data.
         """
@@ -112,7 +112,7 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was added since as a shard: on disk and listed when this returns."""
+        """Write what was added since the last shard as a shard; it is on disk and listed on return."""
         if not self._records:
             return
         digests, features, infos = zip(*self._records, strict=True)
@@ -146,7 +146,7 @@ class StoreWriter:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """A file's new content, on disk at once and whole."""
+    """Write a file's new content to disk so that readers have the old content or the new one."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_bytes(content)
     _fsync(unfinished)

@@ -1,4 +1,4 @@
-"""The nearest of many vectors, by cosine."""
+"""Nearest words in a table of word vectors, by cosine."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tqdm.auto import tqdm
 from mnergraph.features.store.tensor_cache import file_stamp
 from mnergraph.features.text.word2vec_io import read_embeddings
 
-#: Vectors whose neighbours are searched at once.
+#: Number of vectors whose neighbors are searched at once.
 CHUNK_SIZE = 256
 
 
 def k_nearest(
     vectors: np.ndarray, rows: Sequence[int], k: int, *, progress: bool = True
 ) -> dict[int, list[tuple[int, float]]]:
-    """For each of these rows the k nearest others by cosine, nearest first: their places and cosines.
+    """Return, for each of these rows, the indices of the k nearest others by cosine, nearest first, and the cosines.
 
     Args:
         vectors: ``[words, width]``, none of zeros.
-        rows: whose neighbours are wanted.
-        k: how many; fewer where there are no more.
+        rows: indices of the vectors whose neighbors are returned.
+        k: number of neighbors; fewer where there are no more.
         progress: whether to show a progress bar.
     """
     if k < 1:
@@ -45,27 +45,26 @@ def k_nearest(
             distances, neighbours = search.kneighbors(vectors[list(some)])
             for row, distance, other in zip(some, distances, neighbours, strict=True):
                 others = zip(other.tolist(), (1.0 - distance).tolist(), strict=True)
-                # a word is its own nearest, unless others have the very same vector
+                # a word is its own nearest, unless others have the same vector
                 found[row] = [(place, cosine) for place, cosine in others if place != row][:k]
             bar.update(len(some))
     return found
 
 
 class NearestWords:
-    """For every word of a vocabulary its nearest others, their cosines, and those words' vectors.
+    """The nearest words of every word of a vocabulary, with cosines and vectors.
 
-    `find` makes it. To a model it is what a tokenizer is: it is saved with the model, so that a word has the
-    same neighbours ever after. A word outside the vocabulary has none, unless its lower case is in it and
-    ``lower`` is set.
+    Made by `from_file` or `from_table`, and saved with the model as a tokenizer is, so that a word always has the same
+    neighbors. A word outside the vocabulary has none, unless its lower case is in it and ``lower`` is set.
 
     Args:
-        words: the words that have neighbours.
-        counts: how many each has, ``[words]``.
-        rows: the neighbours' places among the vectors, word after word, ``[all neighbours]``.
-        cosines: with the word that they resemble, ``[all neighbours]``.
-        names: the words whose vectors are kept.
+        words: the words with neighbors.
+        counts: number of neighbors of each, ``[words]``.
+        rows: the neighbors' rows of ``vectors``, word by word, ``[all neighbors]``.
+        cosines: of word and neighbor, ``[all neighbors]``.
+        names: the words of ``vectors``.
         vectors: ``[names, width]``.
-        lower: whether a word that is not there is looked for in lower case.
+        lower: whether an unknown word is looked up in lower case.
     """
 
     def __init__(
@@ -98,21 +97,21 @@ class NearestWords:
         cache: Path | None = None,
         progress: bool = True,
     ) -> NearestWords:
-        """The nearest words of these in a table of word vectors, by cosine.
+        """Return the nearest words of these in a table of word vectors, by cosine.
 
         Args:
             table: the file, as `read_embeddings` takes it.
-            words: the vocabulary: all words that the model is to meet, those of dev and test among them.
-            k: neighbours of a word, itself not counted; fewer where the table holds no more.
-            lower: whether a word that the table lacks is looked for in lower case.
-            seed: gives words that the table lacks a random vector each, uniform within sqrt(3 / width), in
-                the place of neighbours, as MGCMT's released code does; without it they have none.
-            cache: folder that keeps the result; a later call with the same arguments reads it.
+            words: the vocabulary: all words that the model will read, those of dev and test among them.
+            k: number of neighbors of a word, itself excluded; fewer where the table has no more.
+            lower: whether a word that is not in the table is looked up in lower case.
+            seed: of a random vector, uniform within sqrt(3 / width), that stands for the neighbors of each word that is
+                not in the table, as in MGCMT's released code; None for no neighbors.
+            cache: folder of cached results, which a later call with the same arguments reads.
             progress: whether to show progress bars.
 
         Raises:
             FileNotFoundError: when there is no table.
-            ValueError: when it is malformed, as `read_embeddings` says, or has none of the words.
+            ValueError: when it is malformed, see `read_embeddings`, or has none of the words.
         """
         table, words = Path(table), sorted(set(words))
         path = None
@@ -146,7 +145,7 @@ class NearestWords:
         seed: int | None = None,
         progress: bool = True,
     ) -> NearestWords:
-        """What `find` finds, in a table of names and ``[names, width]``. A vector of zeros is no vector."""
+        """Return the nearest words, see `from_file`, in names with vectors ``[names, width]``; zeros are no vector."""
         usable = vectors.any(1).nonzero()[:, 0].tolist()
         vectors, names = vectors[usable], [names[row] for row in usable]
         place = {name: row for row, name in enumerate(names)}
@@ -155,7 +154,7 @@ class NearestWords:
         if not known:
             raise ValueError(f"none of the {len(words)} words has a vector, such as {list(words[:5])}")
         near = k_nearest(vectors.numpy(), known, k, progress=progress)
-        # the rows that somebody has as a neighbour, and behind them random ones
+        # the rows that are neighbors of any word, then random ones
         kept = sorted({row for found in near.values() for row, _ in found})
         compact = {row: new for new, row in enumerate(kept)}
         held: dict[str, list[tuple[int, float]]] = {}
@@ -186,11 +185,10 @@ class NearestWords:
         return self.vectors.shape[1]
 
     def __call__(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The neighbours of a sentence's words, word after word.
+        """Return the neighbors of a sentence's words, word by word.
 
         Returns:
-            their places among the vectors, the place in the sentence of the word that each resembles, and the
-            cosine of the two.
+            their rows of ``vectors``, the index of the word that each is a neighbor of, and the cosine of the two.
         """
         ranges = [self._entries_of(word) for word in words]
         entries = np.array([*chain.from_iterable(ranges)], dtype=np.int64)
@@ -198,7 +196,7 @@ class NearestWords:
         return self._rows[entries], owner, self._cosines[entries]
 
     def neighbors(self, word: str) -> list[tuple[str, float]]:
-        """A word's neighbours by name with their cosines, nearest first."""
+        """Return a word's neighbors by name with their cosines, nearest first."""
         return [(self.names[self.rows[i]], float(self.cosines[i])) for i in self._entries_of(word)]
 
     def _entries_of(self, word: str) -> range:
@@ -211,22 +209,22 @@ class NearestWords:
         return f"NearestWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
 
     def save(self, path: Path) -> None:
-        """Writes one safetensors file; the words are JSON in its header."""
+        """Write a safetensors file; the words are JSON in its header."""
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        told = {"words": self.words, "names": self.names, "lower": self.lower}
-        save_file(tensors, path, metadata={"similar": json.dumps(told)})
+        names = {"words": self.words, "names": self.names, "lower": self.lower}
+        save_file(tensors, path, metadata={"similar": json.dumps(names)})
 
     @classmethod
     def load(cls, path: Path) -> NearestWords:
-        """What `save` wrote.
+        """Return the nearest words that `save` wrote.
 
         Raises:
-            ValueError: when the file is damaged or something else.
+            ValueError: when the file is damaged or of another kind.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                told = json.loads(file.metadata()["similar"])
-                return cls(**told, **{name: file.get_tensor(name) for name in _TENSORS})
+                names = json.loads(file.metadata()["similar"])
+                return cls(**names, **{name: file.get_tensor(name) for name in _TENSORS})
         except (SafetensorError, TypeError, KeyError) as error:
             raise ValueError(f"{path} holds no similar words ({error}); delete it to find them anew") from None
 

@@ -1,7 +1,7 @@
-"""Noun phrases: of a caption, which become objects, and of a sentence, which are grounded to boxes.
+"""Noun phrases: of captions, which become objects, and of sentences, which are grounded to boxes.
 
-A chunker takes words and gives half-open spans. ``RuleChunker`` needs nothing but its word lists;
-``SpacyChunker`` parses (install ``mnergraph[phrases]`` and a spaCy model). Neither falls back to the other.
+A chunker maps words to half-open spans. ``RuleChunker`` needs only its word lists; ``SpacyChunker`` parses (install
+``mnergraph[phrases]`` and a spaCy model). Neither falls back to the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DETERMINERS = _words(
 )
 
 
-# Prepositions, conjunctions, pronouns, auxiliaries and adverbs, which never stand inside a phrase.
+# Prepositions, conjunctions, pronouns, auxiliaries and adverbs, which are never inside a phrase.
 CLOSED_CLASS_WORDS = _words(
     """
     of in on with and at to for from by over around about after into during through against near as
@@ -58,7 +58,7 @@ CAPTION_VERBS = _words(
 )
 
 
-#: -ing words that open or fill a noun phrase rather than end it.
+#: -ing words that begin or continue a noun phrase rather than end it.
 NOUNS_IN_ING = _words(
     """
     building painting drawing wedding sunning ceiling morning evening king ring string spring thing wing
@@ -78,11 +78,11 @@ POSSESSIVES = frozenset({"'s", "’s", "'", "’"})
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words to look for in an image.
+    """A phrase to ground in an image.
 
     Args:
         text: the phrase.
-        span: its half-open span in the sentence; None for a *general* word, which concerns every word.
+        span: its half-open span in the sentence; None for a *general* query, whose objects concern all words.
     """
 
     text: str
@@ -90,14 +90,14 @@ class Phrase:
 
 
 class Chunker(Protocol):
-    """Words to the half-open spans of their noun phrases, in order, none overlapping."""
+    """Return the half-open spans of the words' noun phrases, in order, without overlap."""
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, int]]: ...
 
 
 @dataclass(frozen=True)
 class RuleChunker:
-    """Maximal runs of words that no rule ends.
+    """Noun phrases by rules: maximal runs of words that no rule ends.
 
     A run ends before punctuation, prepositions ("in front" among them), conjunctions, pronouns, auxiliaries,
     adverbs, common verbs of captions unless a determiner opens the run ("the stands"), and -ing words that
@@ -183,7 +183,7 @@ class SpacyChunker:
 
 
 def noun_phrases(words: Sequence[str], chunker: Chunker) -> tuple[Phrase, ...]:
-    """A sentence's noun phrases, to be grounded.
+    """Return a sentence's noun phrases, for grounding.
 
     >>> noun_phrases("Kevin Love waves at the crowd".split(), RuleChunker())
     (Phrase(text='Kevin Love waves', span=(0, 3)), Phrase(text='the crowd', span=(4, 6)))
@@ -192,7 +192,7 @@ def noun_phrases(words: Sequence[str], chunker: Chunker) -> tuple[Phrase, ...]:
 
 
 def phrase_labels(caption: str, chunker: Chunker) -> list[str]:
-    """A caption's noun phrases as labels of objects: no leading determiners, no unknown words, each once.
+    """Return a caption's noun phrases as labels of objects: no leading determiners, no unknown words, each once.
 
     >>> phrase_labels("a man and another man on the field", RuleChunker())
     ['man', 'field']

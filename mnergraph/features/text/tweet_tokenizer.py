@@ -1,10 +1,10 @@
-"""Plain text to words, the way the words of the Twitter benchmarks are cut, with exact character offsets.
+"""Tokenization of plain text into words as in the Twitter benchmarks, with exact character offsets.
 
-The benchmarks were cut by different tools. Both part punctuation from words and let apostrophes stand alone
+The benchmarks were tokenized by different tools. Both separate punctuation from words, and apostrophes are words
 (``don ' t``); they differ in links, mentions and hashtags: 2015 keeps ``#NWM7``, ``@BBC`` and links whole,
 2017 writes ``# NBA`` and ``@ NBA`` and has no links. Whole ones are the default; ``whole_hashtags=False`` and
-``whole_mentions=False`` cut as 2017 does. Emoticons stay whole, as does what hyphens, slashes, ampersands, or
-dots and commas between digits join (``no-hitter``, ``Beer/BBQ``, ``AT&T``, ``10,000``), which is 2015's way.
+``whole_mentions=False`` split as 2017 does. Emoticons stay whole, as do words joined by hyphens, slashes, ampersands,
+or dots and commas between digits (``no-hitter``, ``Beer/BBQ``, ``AT&T``, ``10,000``), which is 2015's way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LETTER = r"[^\W_][\u0300-\u036f\u200b-\u200d\ufe0e\ufe0f]*"
 WORD = rf"(?:_|{LETTER})+(?:[-/&](?:_|{LETTER})+)*"
 
 
-# One picture: flags come in two, and joiners, modifiers and selectors tie several into one.
+# One emoji: flags are two characters; joiners, modifiers and selectors combine several.
 EXTEND = r"[\u200d\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff]"
 
 
@@ -43,7 +43,7 @@ DOTS = r"\.{2,}|-{2,}>?|<-+"
 
 
 class Word(NamedTuple):
-    """A word and its place: ``text[start:end]``, in characters."""
+    """A word and its offsets: ``text[start:end]``, in characters."""
 
     text: str
     start: int
@@ -51,7 +51,7 @@ class Word(NamedTuple):
 
 
 def split_words(text: str, *, whole_hashtags: bool = True, whole_mentions: bool = True) -> list[Word]:
-    """The words of a text, in order. Every character that is not white space belongs to exactly one word.
+    """Return the words of a text, in order. Every character that is not white space belongs to exactly one word.
 
     Args:
         text: any text.

@@ -1,4 +1,4 @@
-"""Word vectors from a file: word2vec's text and binary formats and GloVe's text format, plain or gzipped."""
+"""Reading word vectors: word2vec's text and binary formats and GloVe's text format, plain or gzipped."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def read_embeddings(
     max_words: int | None = None,
     progress: bool = False,
 ) -> tuple[list[str], Tensor]:
-    """The words of a file and their vectors ``[words, width]``, float32, in the file's order.
+    """Return the words of a file and their vectors ``[words, width]``, float32, in the file's order.
 
-    A line is a word and its numbers, with spaces between them; word2vec's format has a line with the number
-    of words and the width before all others. A word may hold spaces itself. Where the file's name ends in
-    ``.bin``, that first line is followed by each word, a space, and its numbers as float32. Either may be
-    gzipped, its name ending in ``.gz`` then. Of a word that stands there twice the first vector counts.
+    A line is a word and its numbers, separated by spaces; in word2vec's format the first line is the number of words
+    and the width. A word may have spaces. In a file whose name ends in ``.bin``, that first line is followed by each
+    word, a space, and its numbers as float32. Files whose name ends in ``.gz`` are gzipped. Of a word that occurs
+    twice the first vector is taken.
 
     Args:
         path: the file, UTF-8.
-        always_keep: words to keep wherever they stand.
-        max_words: how many of the file's words to keep besides, from its beginning, where the frequent ones
-            stand; None keeps all.
+        always_keep: words to keep anywhere in the file.
+        max_words: number of further words to keep, from the beginning of the file, where the frequent ones are; None
+            keeps all.
         progress: whether to show a progress bar.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: for a line that is none, naming file and line; of a binary file, for a word.
+        ValueError: for a malformed line, naming file and line; in a binary file, for a malformed word.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,10 +64,10 @@ def read_embeddings(
 
 
 class _Entry(NamedTuple):
-    """A word and its numbers as the file has them, where they stand, and what stands there."""
+    """A word and its numbers as in the file, their location, and the original line."""
 
     where: str
-    told: bytes
+    line: bytes
     word: bytes
     numbers: Sequence[bytes] | np.ndarray
 
@@ -88,7 +88,7 @@ class _Entry(NamedTuple):
         return vector
 
     def fault(self, why: str) -> ValueError:
-        return ValueError(f"{self.where}: {self.told[:40]!r} is not {_expected(len(self.numbers))} ({why})")
+        return ValueError(f"{self.where}: {self.line[:40]!r} is not {_expected(len(self.numbers))} ({why})")
 
 
 def _expected(width: int | None) -> str:
@@ -106,7 +106,7 @@ def _text_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
             continue
         width = width or line.count(b" ")
         word, *numbers = line.rsplit(b" ", width) if width else [line]
-        # a word may hold spaces, but what stands before the numbers is no further number
+        # a word may have spaces, but does not end in a further number
         if not word or not numbers or len(numbers) < width or _is_number(word.partition(b" ")[2]):
             raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_expected(width)}")
         yield _Entry(f"{path}:{number}", line, word, numbers)

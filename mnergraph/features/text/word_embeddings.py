@@ -1,4 +1,4 @@
-"""A table of word vectors as text encoder, for the models that read sentences by LSTM."""
+"""Word vectors as text encoder, for the models over LSTMs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from torch.nn import functional as F
 
 from mnergraph.features.text.word2vec_io import read_embeddings
 
-#: The file that makes a folder that of word vectors.
+#: The file by which a folder of saved word vectors is recognized.
 VOCABULARY_FILE = "vocabulary.json"
 
 
-#: The row of words, and of characters, that are not in the table.
+#: The row of unknown words and characters.
 UNKNOWN_ID = 0
 
 
 def lookup_forms(word: str) -> tuple[str, str, str]:
-    """How a word is looked up, the first that is there: as written, in lower case, with its digits as 0."""
+    """Return the forms in which a word is looked up, in order: as written, in lower case, with its digits as 0."""
     lower = word.lower()
     return word, lower, re.sub(r"\d", "0", lower)
 
 
 class Vocabulary:
-    """Words to rows of a table, one row each; row 0 is that of words of which it has none of the `lookup_forms`.
+    """Maps words to rows of a table; words none of whose `lookup_forms` is known have row 0.
 
     Args:
         words: the words of rows 1, 2, ...
@@ -45,14 +45,14 @@ class Vocabulary:
         self._rows = {word: row for row, word in enumerate(words, UNKNOWN_ID + 1)}
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The row of every word."""
+        """Return the row of every word."""
         rows = self._rows
         found = ((rows.get(form) for form in lookup_forms(word)) for word in words)
         return [(next((row for row in of_word if row is not None), UNKNOWN_ID),) for of_word in found]
 
 
 class Alphabet:
-    """Words to their characters; id 0 is that of other characters, and stands for an empty word.
+    """Maps words to the ids of their characters; id 0 is that of unknown characters, and of an empty word.
 
     Args:
         characters: the characters of ids 1, 2, ...
@@ -66,21 +66,21 @@ class Alphabet:
         self._ids = {character: place for place, character in enumerate(characters, UNKNOWN_ID + 1)}
 
     def __len__(self) -> int:
-        """Ids that there are."""
+        """Return the number of ids."""
         return len(self.characters) + 1
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The characters of every word, at least one each."""
+        """Return the ids of every word's characters, at least one each."""
         ids = self._ids
         return [tuple(ids.get(character, UNKNOWN_ID) for character in word) or (UNKNOWN_ID,) for word in words]
 
 
 class WordTable(nn.Module):
-    """Rows of vectors: those that training can reach are learned, those of other words stay as they came.
+    """Embedding table: the vectors of training words are parameters, those of other words are constant.
 
     Args:
-        learned: ``[rows, width]``.
-        fixed: ``[further rows, width]``, behind them.
+        learned: ``[rows, width]``, the parameters.
+        fixed: ``[further rows, width]``, the constants, which follow them.
     """
 
     fixed: Tensor
@@ -91,7 +91,7 @@ class WordTable(nn.Module):
         self.register_buffer("fixed", fixed)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """``[...]`` -> ``[..., width]``."""
+        """Return the vectors of row indices: ``[...]`` -> ``[..., width]``."""
         rows = len(self.learned)
         found = F.embedding(ids.clamp(max=rows - 1), self.learned)
         if not len(self.fixed):
@@ -100,14 +100,14 @@ class WordTable(nn.Module):
 
 
 class WordVectors:
-    """A table of word vectors, its vocabulary, the alphabet of its words, and the name it goes by.
+    """Word vectors with their vocabulary, the alphabet of its words, and a name.
 
-    No dataclass: `ModelHubMixin` would copy its weights into every model's settings.
+    Not a dataclass, since `ModelHubMixin` would copy its weights into every model's settings.
 
     Args:
         model: the table.
-        tokenizer: words to its rows.
-        characters: words to characters, for models that read spelling.
+        tokenizer: maps words to rows of the table.
+        characters: maps words to characters, for character-level encoders.
         name: the file's name, or ``random:WIDTH``.
     """
 
@@ -120,7 +120,7 @@ class WordVectors:
         return self.model.learned.shape[1]
 
     def save(self, folder: Path) -> None:
-        """Writes vocabulary and alphabet, not the vectors: those belong to the model that uses them."""
+        """Write vocabulary and alphabet; the vectors are saved with the model that uses them."""
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "name": self.name,
@@ -133,15 +133,15 @@ class WordVectors:
 
 
 def random_vectors(words: Iterable[str], dim: int = 100, *, min_count: int = 2) -> WordVectors:
-    """Random vectors for the words of the training posts; torch's random state decides them.
+    """Return random vectors of the words of the training posts, drawn from torch's random state.
 
-    Words are told apart in lower case with their digits as 0. Vectors are uniform in
-    +-sqrt(3 / width) (Ma and Hovy, 2016, section 3.1).
+    Words are compared in lower case with their digits as 0. Vectors are uniform in +-sqrt(3 / width) (Ma and Hovy,
+    2016, section 3.1).
 
     Args:
-        words: every word of the training posts, as often as it stands there.
-        dim: of the vectors.
-        min_count: rarer words share the unknown word's row, which learns from them; so do rarer characters.
+        words: every word of the training posts, repeated words included.
+        dim: dimension of the vectors.
+        min_count: rarer words share the unknown word's row, which is trained by them; so do rarer characters.
     """
     return _build_word_vectors(Counter(words), {}, dim, min_count, f"random:{dim}")
 
@@ -149,18 +149,18 @@ def random_vectors(words: Iterable[str], dim: int = 100, *, min_count: int = 2) 
 def read_vectors(
     path: str | os.PathLike[str], words: Iterable[str], *, max_words: int = 100_000, min_count: int = 2
 ) -> WordVectors:
-    """Vectors of a file in word2vec's or GloVe's text format, and random ones for what it lacks.
+    """Return the vectors of a file in word2vec's or GloVe's text format, and random ones of words that it lacks.
 
-    Vectors of training words learn; other words of the file keep theirs.
+    Vectors of training words are trained; those of other words of the file are constant.
 
     Args:
         path: the file.
-        words: every word of the training posts, as often as it stands there.
-        max_words: how many words are kept from the file's beginning, besides those of the training posts.
-        min_count: as for `random_vectors`, of words that the file lacks.
+        words: every word of the training posts, repeated words included.
+        max_words: number of words to keep from the beginning of the file, besides those of the training posts.
+        min_count: see `random_vectors`; of words that the file lacks.
 
     Raises:
-        FileNotFoundError, ValueError: what `read_embeddings` raises.
+        FileNotFoundError, ValueError: see `read_embeddings`.
     """
     counts = Counter(words)
     wanted = {form for word in counts for form in lookup_forms(word)}
@@ -170,7 +170,7 @@ def read_vectors(
 
 
 def word_vectors_from_config(folder: str | os.PathLike[str]) -> WordVectors:
-    """The word vectors of a folder that `WordVectors.save` wrote, all zero, to load others into."""
+    """Return the word vectors of a folder that `WordVectors.save` wrote, with zeros until weights are loaded."""
     content = json.loads((Path(folder) / VOCABULARY_FILE).read_text(encoding="utf-8"))
     learned, width = content["learned"], content["width"]
     table = WordTable(torch.zeros(learned, width), torch.zeros(len(content["words"]) + 1 - learned, width))
@@ -180,25 +180,27 @@ def word_vectors_from_config(folder: str | os.PathLike[str]) -> WordVectors:
 def _build_word_vectors(
     counts: Counter[str], found: Mapping[str, Tensor], dim: int, min_count: int, name: str
 ) -> WordVectors:
-    """The table of the unknown word, of the training posts' words, and of what else was found."""
+    """Return the table of the unknown word, the training posts' words, and the further words of the file."""
     if dim < 1:
         raise ValueError(f"a vector is at least 1 wide, not {dim}")
     met: dict[str, None] = {}
     missing: Counter[str] = Counter()
     for word, times in counts.items():
-        known = next((form for form in lookup_forms(word) if form in found), None)
-        if known is None:
+        form = next((form for form in lookup_forms(word) if form in found), None)
+        if form is None:
             missing[lookup_forms(word)[-1]] += times
         else:
-            met[known] = None
-    fresh = [word for word, times in missing.items() if times >= min_count]
+            met[form] = None
+    random_words = [word for word, times in missing.items() if times >= min_count]
     others = [word for word in found if word not in met]
-    reach = math.sqrt(3 / dim)
-    chance = torch.empty(1 + len(fresh), dim).uniform_(-reach, reach)
-    learned = torch.cat([chance[:1], *(found[word][None] for word in met), chance[1:]])
+    bound = math.sqrt(3 / dim)
+    random_rows = torch.empty(1 + len(random_words), dim).uniform_(-bound, bound)
+    learned = torch.cat([random_rows[:1], *(found[word][None] for word in met), random_rows[1:]])
     fixed = torch.stack([found[word] for word in others]) if others else torch.zeros(0, dim)
-    seen = Counter[str]()
+    character_counts = Counter[str]()
     for word, times in counts.items():
-        seen.update({character: times * word.count(character) for character in set(word)})
-    characters = "".join(sorted(character for character, times in seen.items() if times >= min_count))
-    return WordVectors(WordTable(learned, fixed), Vocabulary([*met, *fresh, *others]), Alphabet(characters), name)
+        character_counts.update({character: times * word.count(character) for character in set(word)})
+    characters = "".join(sorted(character for character, times in character_counts.items() if times >= min_count))
+    return WordVectors(
+        WordTable(learned, fixed), Vocabulary([*met, *random_words, *others]), Alphabet(characters), name
+    )

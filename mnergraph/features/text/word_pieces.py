@@ -1,7 +1,4 @@
-"""Words to sub-word pieces: every word keeps at least one, and no sentence is too long.
-
-The tokenizer side of the text encoder; nothing here needs a model.
-"""
+"""Tokenization of words into word pieces, and windows over long texts."""
 
 from __future__ import annotations
 
@@ -9,22 +6,22 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-#: Words remembered with their pieces; past it the memory starts afresh.
+#: Maximum number of cached words; then the cache is emptied.
 CACHE_SIZE = 1_000_000
 
 
 class WordTokenizer:
-    """A Hugging Face tokenizer, read word by word.
+    """Applies a Hugging Face tokenizer word by word; every word has at least one piece.
 
-    A word that the tokenizer erases (zero-width characters, a soft hyphen, a non-breaking space, with uncased
-    vocabularies the emoji variation selector) becomes the unknown piece and keeps its place. Pieces of a word
-    do not depend on its neighbours, so each word is tokenized once and remembered.
+    A word that the tokenizer deletes (zero-width characters, a soft hyphen, a non-breaking space, with uncased
+    vocabularies the emoji variation selector) becomes the unknown piece. The pieces of a word do not depend on its
+    neighbors, so each word is tokenized once and cached.
 
     Args:
         tokenizer: a fast tokenizer with an unknown (or else padding) token.
 
     Attributes:
-        start, end: ids that the encoder wants around a sentence ([CLS] and [SEP]).
+        start, end: ids of the special tokens around a sentence ([CLS] and [SEP]).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,7 +43,7 @@ class WordTokenizer:
         return self.tokenizer([text], is_split_into_words=True, add_special_tokens=special)["input_ids"]
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The pieces of every word, at least one each."""
+        """Return the ids of every word's pieces, at least one each."""
         known = self._pieces
         try:
             return [known[word] for word in words]
@@ -57,7 +54,7 @@ class WordTokenizer:
             return [self._pieces[word] for word in words]
 
     def _learn(self, words: list[str]) -> None:
-        # the tokenizer complains of texts over its length; a word alone is split into windows like any other
+        # without the tokenizer's warning of long texts: `windows` splits them
         split = self.tokenizer(
             [[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False
         )["input_ids"]
@@ -68,9 +65,9 @@ class WordTokenizer:
 
 
 def windows(length: int, capacity: int) -> list[range]:
-    """Overlapping windows over a text of ``length`` pieces, each at most ``capacity`` long, stepping by half.
+    """Return overlapping windows over a text of ``length`` pieces, each at most ``capacity`` long, with steps of half.
 
-    One window when the text fits; the last one ends where the text ends.
+    There is one window if the text fits; the last one ends with the text.
     """
     if capacity < 1:
         raise ValueError(f"a window holds at least one piece, not {capacity}")
@@ -82,9 +79,9 @@ def windows(length: int, capacity: int) -> list[range]:
 
 
 def best_windows(length: int, spans: Sequence[range]) -> list[int]:
-    """For every piece the window that shows it most context: where it is farthest from either rim.
+    """Return, for every piece, the index of the window in which it is farthest from either end.
 
-    A rim that is the text's own beginning or end takes no context away.
+    An end that is the beginning or end of the text does not count, as no context is cut off there.
     """
 
     def context(piece: int, span: range) -> int:

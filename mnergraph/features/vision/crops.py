@@ -70,7 +70,7 @@ def crop_box(image: Image.Image, box: Box, size: int) -> Tensor:
 
 
 def normalize(crops: Tensor) -> Tensor:
-    """Pixels, 0 to 255, as a backbone of torchvision wants them."""
+    """Return pixels, 0 to 255, normalized for the backbones of torchvision."""
     from torchvision.transforms.v2 import functional as pixels
 
     return pixels.normalize(crops.float() / 255, IMAGENET_MEAN, IMAGENET_STD)

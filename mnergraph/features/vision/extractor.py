@@ -110,7 +110,7 @@ class Extractor(ABC):
     Attributes:
         version: raised when the same settings and weights give other results than before.
         needs_phrases: whether it takes the noun phrases of the sentence.
-        gives: what it may find, by the names of `Pair`'s fields.
+        provides: the evidence that it computes: ``objects``, ``image``, ``caption``.
         processor: image processor of a model of transformers; None for others.
     """
 

@@ -14,7 +14,7 @@ class Relevance(nn.Module):
 
     C = tanh(h^T W v_IMG),  M = tanh(W' h + W'' v_IMG C),  v_i <- linear [M * v_IMG, v_i]
 
-    M is feature by feature. W is initialized with the small deviation 1 / dimension, lest C be saturated. A
+    M is feature by feature. W is initialized with the small deviation 1 / dimension, so that C is not saturated. A
     post without an image has v_IMG = 0.
 
     Args:
@@ -22,7 +22,7 @@ class Relevance(nn.Module):
         object_key: name of the objects' features in it, which are replaced.
         view_dim: dimension of both.
         text_dim: dimension of the sentence, and of the result.
-        measured: off, M is 1: the image as it is joins every object.
+        measured: whether M is computed; else it is 1, and the unchanged image joins every object.
     """
 
     def __init__(self, image_key: str, object_key: str, view_dim: int, text_dim: int, *, measured: bool = True) -> None:

@@ -74,7 +74,7 @@ class HamLearning(Tagger):
         encoder: text encoder; all nodes have its hidden size.
         labels: label set.
         ablate: rows of the paper's ablation table, any of `HamLearning.ABLATIONS`: without the R-GCN there is no
-            spatial view, without the ViT no semantic view, without relevance the image joins objects as it is.
+            spatial view, without the ViT no semantic view, without relevance the unchanged image joins objects.
         image_dim: dimension of the image features (2048 for a ResNet-152's last map).
         region_dim: dimension of the objects' region vectors; None without any.
         label_features: the labels' embeddings are features of the objects, too.

@@ -33,7 +33,7 @@ class NearestWordVectors(nn.Module):
     """Vectors of the nearest words, which are never trained (MGCMT, section 3.2.1): ``similar`` nodes.
 
     Args:
-        vectors: of the words that the look-up knows, ``[words, dimension]``; saved with the look-up, not with
+        vectors: of the words in the lookup table, ``[words, dimension]``; saved with the table, not with
             the weights.
     """
 

@@ -13,37 +13,37 @@ from mnergraph.pair import Pair
 
 
 def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, GroundTruth]]:
-    """One post per kind: "plain", "told", "misled" (an object stands for it, untruthfully) or "blind"."""
+    """One post per kind: "plain", "resolved", "misled" (depicted with another type) or "undetermined"."""
     pairs, truth = [], {}
     for place, kind in enumerate(kinds):
         pairs.append(Pair(("Jordan", "!"), (f"B-{TYPES[place % 4]}", "O"), id=str(place)))
         name = frozenset({(0, 1)})
         truth[str(place)] = GroundTruth(
             ambiguous=name if kind != "plain" else frozenset(),
-            shown=name if kind in ("told", "misled") else frozenset(),
-            told=name if kind == "told" else frozenset(),
+            depicted=name if kind in ("resolved", "misled") else frozenset(),
+            resolved=name if kind == "resolved" else frozenset(),
         )
     return pairs, truth
 
 
 def test_by_hand() -> None:
-    data = posts(["plain"] * 4 + ["told"] * 12 + ["blind"] * 4)
-    text, seen = ceiling(*data), image_ceiling(*data)
-    assert text.accuracy == text.f1 == text.lucky == (4 + 16 / 4) / 20
-    assert seen.accuracy == (4 + 12 + 1) / 20
-    assert seen.f1 == 2 * 16 / (16 + 20)  # silent about the four that nothing tells
+    data = posts(["plain"] * 4 + ["resolved"] * 12 + ["undetermined"] * 4)
+    text, image = ceiling(*data), image_ceiling(*data)
+    assert text.accuracy == text.f1 == text.best_constant == (4 + 16 / 4) / 20
+    assert image.accuracy == (4 + 12 + 1) / 20
+    assert image.f1 == 2 * 16 / (16 + 20)  # the four undetermined names are left out
     assert text.spread == pytest.approx((16 * 3 / 16) ** 0.5 / 20)
 
 
-def test_lucky_is_the_best_constant_type() -> None:
-    pairs, truth = posts(["blind"] * 5)  # PER LOC ORG MISC PER
-    assert ceiling(pairs, truth).lucky == 2 / 5
+def test_best_constant_is_the_most_frequent_type() -> None:
+    pairs, truth = posts(["undetermined"] * 5)  # PER LOC ORG MISC PER
+    assert ceiling(pairs, truth).best_constant == 2 / 5
 
 
-def test_misleading_pictures_are_trusted_as_far_as_they_are_right() -> None:
-    data = posts(["told"] * 8 + ["misled"] * 8)
+def test_misleading_images_lower_the_ceiling() -> None:
+    data = posts(["resolved"] * 8 + ["misled"] * 8)
     assert image_ceiling(*data).accuracy == (8 + 8 / 4) / 16
-    assert image_ceiling(*posts(["misled"] * 8)) == ceiling(*posts(["blind"] * 8))
+    assert image_ceiling(*posts(["misled"] * 8)) == ceiling(*posts(["undetermined"] * 8))
 
 
 def test_a_split_without_entities_or_labels_has_no_score() -> None:
@@ -61,7 +61,7 @@ def test_best_f1_is_the_best_over_all_sets_of_groups() -> None:
 
 
 def test_expected_scores_agree_with_simulation() -> None:
-    pairs, truth = posts(["plain"] * 30 + ["blind"] * 90)
+    pairs, truth = posts(["plain"] * 30 + ["undetermined"] * 90)
     stated = ceiling(pairs, truth)
     rng = random.Random(0)
     runs = [(30 + sum(rng.choice(TYPES) == rng.choice(TYPES) for _ in range(90))) / 120 for _ in range(2000)]

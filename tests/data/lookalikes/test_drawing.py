@@ -12,15 +12,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from mnergraph.data.lookalikes import drawing
 from mnergraph.data.lookalikes.drawing import background, draw_image, object_size, sprite
 from mnergraph.data.lookalikes.grammar import TYPES
-from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TELLING
+from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TYPED_CLASSES
 
 LABELS = list(SKETCHES)
 
 
 def test_every_type_has_several_classes_and_no_class_serves_twice() -> None:
-    assert tuple(TELLING) == TYPES
-    assert min(map(len, TELLING.values())) >= 4
-    classes = [*NEUTRAL, *(label for labels in TELLING.values() for label in labels)]
+    assert tuple(TYPED_CLASSES) == TYPES
+    assert min(map(len, TYPED_CLASSES.values())) >= 4
+    classes = [*NEUTRAL, *(label for labels in TYPED_CLASSES.values() for label in labels)]
     assert sorted(classes) == sorted(LABELS)
 
 

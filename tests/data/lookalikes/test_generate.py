@@ -70,7 +70,7 @@ def test_a_run_killed_midway_leaves_the_old_or_nothing(tmp_path: Path, monkeypat
 def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "train.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="did not make"):
+    with pytest.raises(FileExistsError, match="are not of Lookalikes"):
         generate(tmp_path, sizes=SMALL)
     assert (tmp_path / "raw" / "train.txt").read_text() == "mine"
 
@@ -78,11 +78,11 @@ def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"sizes": (1, 2)}, "sizes are how many"),
-        ({"sizes": (1, -2, 3)}, "sizes are how many"),
+        ({"sizes": (1, 2)}, "sizes are the numbers"),
+        ({"sizes": (1, -2, 3)}, "sizes are the numbers"),
         ({"image_irrelevant_ratio": 1.2}, "image_irrelevant_ratio is a share of posts, from 0 to 1, not 1.2"),
         ({"image_missing_ratio": -1}, "image_missing_ratio is a share"),
-        ({"size": 20}, "size is 64 or more"),
+        ({"size": 20}, "size is 64 pixels or more"),
     ],
 )
 def test_settings_without_sense_are_refused(tmp_path: Path, wrong: dict, message: str) -> None:
@@ -95,7 +95,7 @@ def test_truth_knows_every_post(tmp_path: Path) -> None:
     known = read_truth(generate(tmp_path, sizes=SMALL))
     splits = (Lookalikes(tmp_path, name, sizes=SMALL) for name in ("train", "valid", "test"))
     assert {pair.id for data in splits for pair in data.pairs} == set(known)
-    assert all(truth.told == truth.shown <= truth.ambiguous for truth in known.values())
+    assert all(truth.resolved == truth.depicted <= truth.ambiguous for truth in known.values())
 
 
 def test_what_killed_runs_left_is_swept_and_running_ones_stay(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_what_is_written_is_read(tmp_path: Path, shard_bytes: int) -> None:
     store = FeatureStore(tmp_path / "store", MADE_BY)
     check(store, range(7))
     assert key(99) not in store
-    with pytest.raises(KeyError, match=f"holds nothing of {key(99)}; it has 7 images"):
+    with pytest.raises(KeyError, match=f"has no entry of {key(99)}; it has 7 images"):
         store[key(99)]
     assert store.verify() == []
     check(pickle.loads(pickle.dumps(store)), range(7))
@@ -219,12 +219,12 @@ def test_a_torn_shard_is_named_and_redone(tmp_path: Path, damage: str, caplog: p
         shard.unlink()
     else:
         shard.write_bytes(content[:-5] if damage == "cut" else b"\xff" * 8 + content[8:])
-    with pytest.raises(StoreError, match=r"a torn shard: .*shard-0-000001\.safetensors .*again redoes it"):
+    with pytest.raises(StoreError, match=r"a corrupt shard: .*shard-0-000001\.safetensors .*again replaces it"):
         FeatureStore(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert len(FeatureStore(tmp_path, skip_corrupt=True)) == 3
         fill(tmp_path, range(4))
-    assert "a torn shard, to be redone" in caplog.text
+    assert "a corrupt shard, left out" in caplog.text
     check(FeatureStore(tmp_path), range(4))
 
 

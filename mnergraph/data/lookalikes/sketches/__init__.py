@@ -1,12 +1,12 @@
-"""How each class of object is drawn: a few strokes that a person recognises and a small network can."""
+"""Sketches of the object classes: a few strokes that people and small networks can recognize."""
 
 from __future__ import annotations
 
 from mnergraph.data.lookalikes.sketches import emblems, neutral, people, places, things
 from mnergraph.data.lookalikes.sketches.pen import Pen, Sketch
 
-#: Classes of objects that settle a name's type, by type.
-TELLING: dict[str, tuple[str, ...]] = {
+#: Classes of objects that determine a name's type, by type.
+TYPED_CLASSES: dict[str, tuple[str, ...]] = {
     "PER": tuple(people.SKETCHES),
     "LOC": tuple(places.SKETCHES),
     "ORG": tuple(emblems.SKETCHES),
@@ -14,7 +14,7 @@ TELLING: dict[str, tuple[str, ...]] = {
 }
 
 
-#: Classes of objects that say nothing about a name.
+#: Classes of objects that determine no type: distractors.
 NEUTRAL: tuple[str, ...] = tuple(neutral.SKETCHES)
 
 
@@ -28,4 +28,4 @@ SKETCHES: dict[str, Sketch] = {
 }
 
 
-__all__ = ["NEUTRAL", "SKETCHES", "TELLING", "Pen", "Sketch"]
+__all__ = ["NEUTRAL", "SKETCHES", "TYPED_CLASSES", "Pen", "Sketch"]

@@ -1,4 +1,4 @@
-"""Signs of organisations: where one is shown, a name beside it is an organisation's (ORG)."""
+"""Emblems of organizations: objects of the type ORG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that say nothing about any name: the distractors."""
+"""Distractors: objects of no entity type."""
 
 from __future__ import annotations
 

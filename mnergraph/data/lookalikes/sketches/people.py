@@ -1,4 +1,4 @@
-"""People: where one is shown, a name beside it is a person's (PER)."""
+"""People: objects of the type PER."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places: where one is shown, a name beside it is a place's (LOC)."""
+"""Places: objects of the type LOC."""
 
 from __future__ import annotations
 

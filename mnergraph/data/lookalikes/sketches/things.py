@@ -1,4 +1,4 @@
-"""Things with a name: where one is shown, a name beside it is a thing's (MISC)."""
+"""Named things: objects of the type MISC."""
 
 from __future__ import annotations
 
