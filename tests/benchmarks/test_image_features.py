@@ -57,7 +57,7 @@ def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
             assert not after.image_features.requires_grad
 
 
-def test_nobody_has_a_caption(posts: Splits, reader: TextEncoderModel) -> None:
+def test_posts_without_captions(posts: Splits, reader: TextEncoderModel) -> None:
     bare = {name: [replace(pair, caption=None) for pair in pairs] for name, pairs in posts.items()}
     with pytest.raises(ValueError, match="no training post has a caption"):
         features_from_captions(bare, reader, "grid", progress=False)

@@ -95,7 +95,7 @@ def test_the_years_differ_only_where_the_papers_do() -> None:
             continue
         other = ALL[name.replace("twitter2015", "twitter2017")]
         figures = {"data": "", "reported": None, "transferred": {}, "ablations": {}}
-        told = {
+        message = {
             "UMT": {"trainer": one.trainer},
             "MT-BERT-CRF": {"trainer": one.trainer},
             "BERT": {"trainer": one.trainer},
@@ -104,15 +104,15 @@ def test_the_years_differ_only_where_the_papers_do() -> None:
             "AdaCAN-BERT-CRF": {"trainer": one.trainer},
             "MGCMT": {"top_objects": one.top_objects},
         }.get(one.system, {})
-        assert replace(one, **figures) == replace(other, **figures, **told), name
+        assert replace(one, **figures) == replace(other, **figures, **message), name
         assert [*one.ablations] == [*other.ablations]
 
 
 def test_arguments_that_no_model_takes() -> None:
     experiment = ALL["yu2020_bert-crf_twitter2017"]
     posts = posts_for(experiment, 1, [4])
-    for arguments, told in (({"num_heads": 3}, "num_heads"), ({"dropout": "much"}, "dropout")):
-        with pytest.raises(ValueError, match=rf"arguments of BERT-CRF: .*{told}"):
+    for arguments, message in (({"num_heads": 3}, "num_heads"), ({"dropout": "much"}, "dropout")):
+        with pytest.raises(ValueError, match=rf"arguments of BERT-CRF: .*{message}"):
             model_for(replace(experiment, arguments=arguments), posts, (48, 1, 4))
     with pytest.raises(ValueError, match=r"there is no model 'BERT-CFR'; there is .*BERT-CRF"):
         model_for(replace(experiment, model="BERT-CFR"), posts, (48, 1, 4))

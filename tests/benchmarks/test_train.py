@@ -98,7 +98,7 @@ def test_phrases_of_captions_become_objects(settings: Path, root: Path, tmp_path
     assert found["evidence"]["train"]["objects"] == 1
 
 
-def test_evidence_that_nobody_has(settings: Path, root: Path, tmp_path: Path) -> None:
+def test_missing_evidence_is_an_error(settings: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     for source in ("file", "backbone"):
         with pytest.raises(ValueError, match="reads image features, which no post of train, valid, test has"):
@@ -137,8 +137,8 @@ def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["vector", "grid"])
 def test_drawn_pictures_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
-    seen = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, pool_size: 3}"
-    how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", seen)
+    observed = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, pool_size: 3}"
+    how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", observed)
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *how)
     assert found["evidence"]["test"]["image vectors"] == 7
 

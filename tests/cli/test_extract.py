@@ -134,7 +134,7 @@ def test_shares_that_are_none(shard: str, images: Path, tmp_path: Path) -> None:
         features(images, tmp_path / "store", SMALL, shard=shard, progress=False)
 
 
-def test_everything_seen_comes_back(tmp_path: Path) -> None:
+def test_all_evidence_is_read_back(tmp_path: Path) -> None:
     things = (
         DetectedObject("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
         DetectedObject("dog", (1.0, 2.0, 3.0, 4.0), 0.5, span=(1, 2)),
@@ -142,8 +142,8 @@ def test_everything_seen_comes_back(tmp_path: Path) -> None:
     everything = ImageEvidence((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
     nothing = ImageEvidence((40, 30), ())
     with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
-        for key, seen in (("0" * 64, everything), ("1" * 64, nothing)):
-            writer.add(key, *to_store_entry(seen))
+        for key, observed in (("0" * 64, everything), ("1" * 64, nothing)):
+            writer.add(key, *to_store_entry(observed))
     store = FeatureStore(tmp_path)
     back = from_store_entry(store, "0" * 64)
     assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
@@ -220,13 +220,13 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         plot_stored(store, wanted(images, None, None), "new")
 
 
-def test_drawn_evidence_says_what_was_seen() -> None:
+def test_drawn_evidence_has_labels_and_scores() -> None:
     things = tuple(
         DetectedObject(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, span=(1, 3))
         for place in range(50)
     )
-    seen = ImageEvidence((100, 80), things, torch.zeros(49, 8), None, "a caption")
-    figure = plot_detections(Image.new("RGB", (100, 80)), seen, title="post 7")
+    observed = ImageEvidence((100, 80), things, torch.zeros(49, 8), None, "a caption")
+    figure = plot_detections(Image.new("RGB", (100, 80)), observed, title="post 7")
     (ax,) = figure.axes
     assert len(ax.patches) == 40
     texts = [text.get_text() for text in ax.texts]
@@ -243,7 +243,7 @@ def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
     assert "settings.size: 32 there, 48 here" in capsys.readouterr().err
     main(["ls"])
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in EXTRACTORS)
+    message = capsys.readouterr().out
+    assert all(f"  {name} " in message for name in EXTRACTORS)
     assert {BackboneGrid, RCNNDetector} <= set(EXTRACTORS.values())
     assert all(issubclass(kind, Extractor) for kind in EXTRACTORS.values())

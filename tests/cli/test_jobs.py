@@ -82,7 +82,7 @@ def test_the_same_again(trained: Run, tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_model_that_reads_the_picture_is_told_how_wide_it_is(tmp_path: Path) -> None:
+def test_the_image_dimension_follows_from_the_posts(tmp_path: Path) -> None:
     posts = [Pair(("Bob", "saw", "Rome"), ("B-PER", "O", "B-LOC"), str(place)) for place in range(4)]
     root = tmp_path / "posts"
     root.mkdir()

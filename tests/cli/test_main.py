@@ -44,11 +44,11 @@ def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def failing(*arguments: str | Path) -> str:
         with pytest.raises(SystemExit) as exit:
             main([str(argument) for argument in arguments])
-        told = capsys.readouterr().err
+        message = capsys.readouterr().err
         assert exit.value.code == 2
-        assert told.startswith("mnergraph: ")
-        assert told.count("\n") == 1, told
-        return told
+        assert message.startswith("mnergraph: ")
+        assert message.count("\n") == 1, message
+        return message
 
     return failing
 
@@ -130,17 +130,17 @@ def test_train_over_word_vectors(call: Call, fault: Callable[..., str], tmp_path
         printed, _ = call("predict", "--model", out / "model", "--text", "Jordan in Paris")
         assert json.loads(printed)["text"] == "Jordan in Paris"
     out = ["--out", tmp_path / "run"]
-    told = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
-    assert "the model reads image features, which no post of train, valid, test has: give" in told
-    told = fault(*job, "--model", "HBiLSTM-CRF", *out)
-    assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in told
-    told = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
-    assert "needs a Hugging Face encoder, and 'random:6' are word vectors; give" in told
-    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
-    assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in told
+    message = fault(*job, "--model", "GVATT", "--encoder", "random:6", *out)
+    assert "the model reads image features, which no post of train, valid, test has: give" in message
+    message = fault(*job, "--model", "HBiLSTM-CRF", *out)
+    assert "needs word vectors, and 'tiny-random' is another text encoder; give random:WIDTH or a file" in message
+    message = fault(*job, "--model", "BERT-CRF", "--encoder", "random:6", *out)
+    assert "needs a Hugging Face encoder, and 'random:6' are word vectors; give" in message
+    message = fault(*job, "--model", "BiLSTM-CRF", "--encoder", tmp_path / "gone.txt", *out)
+    assert f"there is no file of word vectors {tmp_path / 'gone.txt'}" in message
     vectors.write_text("the 1 2\njordan 1\n")
-    told = fault(*job, "--model", "BiLSTM-CRF", "--encoder", vectors, *out)
-    assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in told
+    message = fault(*job, "--model", "BiLSTM-CRF", "--encoder", vectors, *out)
+    assert "vectors.txt:2: b'jordan 1' is not a word and 2 finite numbers" in message
 
 
 def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
@@ -263,8 +263,8 @@ def test_help(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     if command is None:
         assert all(name in printed for name in COMMANDS)
     else:
-        told = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
-        assert " ".join(told.split()) in printed
+        message = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
+        assert " ".join(message.split()) in printed
 
 
 @pytest.mark.parametrize("start", ["module", "script"])
@@ -292,73 +292,71 @@ def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.Monk
 
 def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
-    told = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
-    assert "there is no data set 'Twitter'; did you mean Twitter2017? there is PostFolder, Lookalikes, " in told
+    message = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
+    assert "there is no data set 'Twitter'; did you mean Twitter2017? there is PostFolder, Lookalikes, " in message
     known = ", ".join(MODELS)
     for model in (["--model", "GPT"], ["--model=GPT"]):
-        told = fault("train", "--data", "PostFolder", *model, *job)
-        assert f"there is no model 'GPT'; there is {known}\n" in told
-    told = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
-    assert "there is no data set 'Twitter'; did you mean" in told
-    told = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
+        message = fault("train", "--data", "PostFolder", *model, *job)
+        assert f"there is no model 'GPT'; there is {known}\n" in message
+    message = fault("evaluate", "--model", tmp_path, "--data", "Twitter", "--root", tmp_path)
+    assert "there is no data set 'Twitter'; did you mean" in message
+    message = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
     assert (
         "there is no extractor 'YOLO'; there is BackboneGrid, VisionTower, RCNNDetector, DETRDetector, PhraseGrounder"
-        in told
+        in message
     )
     assert "there is no command 'tain'; did you mean train? there is train, evaluate" in fault("tain")
     assert "required: root" in fault("train", "--data", "PostFolder", "--model", "UMGF", "--out", tmp_path)
     assert "trainer.epochs" in fault(
         "train", "--data", "PostFolder", "--model", "UMGF", *job, "--trainer.epochs", "many"
     )
-    told = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.hidden_size", "wide", *job)
-    assert "hidden_size" in told
-    assert "there is variant, " in told
+    message = fault("train", "--data", "PostFolder", "--model", "UMGF", "--model.hidden_size", "wide", *job)
+    assert "hidden_size" in message
+    assert "there is variant, " in message
 
 
 def test_things_that_are_not_there(
     fault: Callable[..., str], trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path / "run"]
-    told = fault("train", "--data", "PostFolder", "--root", tmp_path / "gone", "--model", "BERT", *out)
-    assert f"no train.txt in {tmp_path / 'gone'}" in told
+    message = fault("train", "--data", "PostFolder", "--root", tmp_path / "gone", "--model", "BERT", *out)
+    assert f"no train.txt in {tmp_path / 'gone'}" in message
     posts = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
-    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
-    assert "nothing to resume: there is no" in told
-    told = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
-    assert "this model reads no region vectors; leave regions out" in told
-    told = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
-    assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in told
-    told = fault("train", *posts, "--model", "BERT", *out, "--trainer.accelerator", "nonsense")
-    assert "nonsense" in told
-    told = fault("evaluate", "--model", trained.model, *posts, "--split", "night")
-    assert "no split 'night'; there is train, valid (also: dev, val) and test" in told
+    message = fault("train", *posts, "--model", "BERT-CRF", *out, "--resume", "true")
+    assert "nothing to resume: there is no" in message
+    message = fault("train", *posts, "--model", "BERT-CRF", *out, "--regions.size", "32")
+    assert "this model reads no region vectors; leave regions out" in message
+    message = fault("train", *posts, "--model", "UMGF", *out, "--regions.weights", "gone.pth")
+    assert "weights='gone.pth' is neither 'random', 'imagenet' nor a file of weights" in message
+    message = fault("train", *posts, "--model", "BERT", *out, "--trainer.accelerator", "nonsense")
+    assert "nonsense" in message
+    message = fault("evaluate", "--model", trained.model, *posts, "--split", "night")
+    assert "no split 'night'; there is train, valid (also: dev, val) and test" in message
     assert "no folder here" not in fault("predict", "--model", tmp_path, "--text", "hi")
-    told = fault("predict", "--model", trained.model, "--text", "hi", "--image", tmp_path / "gone.png")
-    assert f"there is no image {tmp_path / 'gone.png'}" in told
+    message = fault("predict", "--model", trained.model, "--text", "hi", "--image", tmp_path / "gone.png")
+    assert f"there is no image {tmp_path / 'gone.png'}" in message
     assert "holds no word" in fault("predict", "--model", trained.model, "--text", " ")
-    told = fault("predict", "--model", trained.model)
-    assert "give either text, with image and caption if there are any, or posts" in told
+    message = fault("predict", "--model", trained.model)
+    assert "give either text, with image and caption if there are any, or posts" in message
     assert "images can't go with text" in fault(
         "predict", "--model", trained.model, "--text", "hi", "--images", tmp_path
     )
     assert "gone.jsonl" in fault("predict", "--model", trained.model, "--posts", tmp_path / "gone.jsonl")
     assert "no train.txt, valid.txt or test.txt in" in fault("verify-data", "--root", tmp_path / "gone")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    told = fault("predict", "--model", "no-such/model", "--text", "hi")
-    assert "no model at 'no-such/model': it is no folder here, and the hub did not give it" in told
+    message = fault("predict", "--model", "no-such/model", "--text", "hi")
+    assert "no model at 'no-such/model': it is no folder here, and the hub did not give it" in message
 
 
 def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
-    told = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
-    assert "the posts have labels that the model does not have: B-OTHER, I-OTHER; it has O, B-LOC" in told
-    assert "--data.mapping '{OTHER: MISC}' renames types." in told
+    message = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
+    assert "the posts have labels that the model does not have: B-OTHER, I-OTHER; it has O, B-LOC" in message
+    assert "--data.mapping '{OTHER: MISC}' renames types." in message
 
 
 @pytest.mark.parametrize("debugging", [False, True])
-def test_warnings_are_told_without_the_line_of_the_program(
-    call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool
-) -> None:
+def test_warnings_are_printed_without_source_line(call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool) -> None:
     def warned() -> None:
         """What a warning would look like."""
         for kind in (UserWarning, DeprecationWarning):
@@ -398,18 +396,18 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
         job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]
         printed, _ = call(*job, *arguments)
         text = out.read_text(encoding="utf-8")
-        told = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
+        message = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
         size = out.stat().st_size / 1e6
-        assert printed == f"{out}: {len(told['posts'])} posts{left_out}, {size:.2f} MB\n"
-        return told
+        assert printed == f"{out}: {len(message['posts'])} posts{left_out}, {size:.2f} MB\n"
+        return message
 
     picture = next((trained.root / "raw" / "images").iterdir())
-    told = page(
+    message = page(
         "--text", "<b>Jordan</b> wins", "--image", picture, "--allow_missing", "[detected objects, grounded objects]"
     )
-    assert "".join(told["posts"][0]["words"]) == "<b>Jordan</b>wins"
-    assert told["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
-    assert told["posts"][0]["parts"]
+    assert "".join(message["posts"][0]["words"]) == "<b>Jordan</b>wins"
+    assert message["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
+    assert message["posts"][0]["parts"]
 
     posts = tmp_path / "posts.jsonl"
     posts.write_text('{"text": "Jordan wins", "id": "7"}\n{"text": "hi"}\n')
@@ -448,9 +446,9 @@ def test_settings_that_cannot_be(fault: Callable[..., str], tmp_path: Path) -> N
         ("--trainer.precision", "8", "precision '8' is not among 32-true"),
     ):
         assert message in fault(*job, option, value)
-    told = fault(*job, "--model.widht", "3")
-    assert "widht" in told
-    assert "there is variant, " in told
+    printed = fault(*job, "--model.widht", "3")
+    assert "widht" in printed
+    assert "there is variant, " in printed
 
 
 OWN = """

@@ -108,8 +108,8 @@ def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[s
     run(*TRAIN, *QUIET, "--out", "run")
     run("evaluate", "--model", "run/model", "--data", "PostFolder", "--root", ".", "--progress", "false")
     posts = folder / "posts.jsonl"
-    told = {"words": ["Ann", "left"], "extra": {"line": ["EXIT"]}}
-    posts.write_text(json.dumps(told) + "\n" + json.dumps({"words": ["Bob"]}) + "\n", encoding="utf-8")
+    message = {"words": ["Ann", "left"], "extra": {"line": ["EXIT"]}}
+    posts.write_text(json.dumps(message) + "\n" + json.dumps({"words": ["Bob"]}) + "\n", encoding="utf-8")
     capsys.readouterr()
     run("predict", "--model", "run/model", "--posts", posts)
     printed = capsys.readouterr()

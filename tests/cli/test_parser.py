@@ -23,7 +23,7 @@ def test_names_are_those_of_the_registry(name: str) -> None:
         assert path_of(name) == f"{PostFolder.__module__}.PostFolder"
 
 
-def test_unknown_names_are_told_with_the_nearest_one() -> None:
+def test_unknown_names_are_errors_with_the_nearest_name() -> None:
     with registry_names():
         resolve = typehints.resolve_class_path_by_name
         with pytest.raises(UnknownNameError, match=r"there is no data set 'PostFodler'; did you mean PostFolder\?"):

@@ -54,12 +54,12 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
         tmp_path / "store",
         ("--data", "PostFolder", "--root", posts, "--data.mapping", "{OTHER: MISC}"),
     )
-    told = call(
+    message = call(
         *("features", "--images", posts / "images", "--store", store, "--dtype", "float16"),
         *("--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "64"),
     )
-    assert told.startswith("20 images: 20 extracted now, 0 known\n2 mislabelled")
-    told = call(
+    assert message.startswith("20 images: 20 extracted now, 0 known\n2 mislabelled")
+    message = call(
         *("train", *of_posts, "--stores", json.dumps([str(store)])),
         *("--regions", "RegionEncoder", "--regions.size", "32", *QUICK),
         *("--model", "GEI", "--model.num_heads", "4", "--out", tmp_path / "out"),
@@ -67,7 +67,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     model = tmp_path / "out" / "model"
     config = json.loads((model / "processor_config.json").read_text())
     assert [manifest["extractor"] for manifest in config["stores"]] == ["BackboneGrid"]
-    scores = told[told.index("\ntest\n") + 6 : told.index("\nmodel:")].strip()
+    scores = message[message.index("\ntest\n") + 6 : message.index("\nmodel:")].strip()
     assert call("evaluate", "--model", model, *of_posts).strip() == scores, "from the pictures themselves"
 
     lines = tmp_path / "lines.jsonl"

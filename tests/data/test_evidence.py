@@ -32,10 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_attach(folder: Path) -> None:
     first, second, third = Evidence.from_folder(folder).attach(PAIRS)
-    assert [seen.label for seen in first.objects] == ["man", "cup", "ball", "man", "ball"]
-    assert [seen.box for seen in first.objects] == [BOX] * 3 + [None] * 2
+    assert [observed.label for observed in first.objects] == ["man", "cup", "ball", "man", "ball"]
+    assert [observed.box for observed in first.objects] == [BOX] * 3 + [None] * 2
     # Rows follow the file's order, objects their score.
-    assert [float(seen.region) for seen in first.objects if seen.region is not None] == [1, 2, 0]
+    assert [float(observed.region) for observed in first.objects if observed.region is not None] == [1, 2, 0]
     assert (first.size, first.caption, first.objects[0].span) == ((10, 20), "a man with the ball", (0, 1))
     assert second.objects == (DetectedObject("rose"),)
     assert second.image_features is not None
@@ -50,7 +50,7 @@ def test_attaching_twice_changes_nothing(folder: Path) -> None:
 
 def test_top_objects_bounds_the_boxes_only(folder: Path) -> None:
     evidence = Evidence(captions=folder / "captions.jsonl", objects=folder / "objects.jsonl", top_objects=1)
-    assert [seen.label for seen in evidence.attach(PAIRS)[0].objects] == ["man", "man", "ball"]
+    assert [observed.label for observed in evidence.attach(PAIRS)[0].objects] == ["man", "man", "ball"]
     bare = Evidence(captions=folder / "captions.jsonl", caption_phrases=False).attach(PAIRS)[1]
     assert (bare.caption, bare.objects) == ("a rose", ())
 

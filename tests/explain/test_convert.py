@@ -11,7 +11,7 @@ import networkx as nx
 import pytest
 import torch
 from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, make_builder, post, state
-from growing import GROWN, OF, SHOWS, everything
+from recorded_stack import GROWN, OF, SHOWS, everything
 
 from mnergraph.explain import attention_graph, from_networkx, record_attention, to_networkx
 from mnergraph.features.text.encoder import tiny_encoder
@@ -155,7 +155,7 @@ def test_nodes_that_the_model_grew() -> None:
     assert data[OF].edge_index.tolist() == record.posts[0].dynamic_edges[OF].tolist()
 
 
-def test_what_a_model_sees(umgf: Make) -> None:
+def test_posts_of_a_model(umgf: Make) -> None:
     model, pair = umgf().train(), post(5, 2, seed=1)
     graph = attention_graph(model, pair)
     assert model.training

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import AROUND, TO_TOKENS, TOKENS, awkward_posts, post, state
-from growing import GROWN, SHOWS, everything
+from recorded_stack import GROWN, SHOWS, everything
 from torch import nn
 
 from mnergraph.explain import occlusion, record_attention, without_relations

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
-from growing import GROWN, SHOWS, everything
+from recorded_stack import GROWN, SHOWS, everything
 from safetensors.torch import save_file
 
 from mnergraph.explain import AttentionRecord, EdgeWeights, PairRecord, record_attention
@@ -89,8 +89,8 @@ def test_weights_as_a_matrix() -> None:
         [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]],
         [[0.0, 1.0, 0.0], [pytest.approx(0.9), 0.0, pytest.approx(0.1)]],
     ]
-    nobody = EdgeWeights("0", TO_TOKENS, "attention", index[:, :0], weights[:0], (0, 2), "0")
-    assert nobody.matrix().shape == (2, 2, 0)
+    no_node = EdgeWeights("0", TO_TOKENS, "attention", index[:, :0], weights[:0], (0, 2), "0")
+    assert no_node.matrix().shape == (2, 2, 0)
 
 
 def test_weights_along_a_relation(record: AttentionRecord) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import AROUND, LABELS, NEAR, OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
-from growing import GROWN, HEADS, OF, SHOWS, WIDTH, everything
+from recorded_stack import GROWN, HEADS, OF, SHOWS, WIDTH, everything
 from torch import Tensor, nn
 
 from mnergraph.explain import AttentionRecord, PairRecord, record_attention
@@ -367,7 +367,7 @@ def test_weights_outside_of_a_layer() -> None:
     assert len(record.calls) == 1
 
 
-def test_edges_that_nobody_knows() -> None:
+def test_unknown_edges() -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()

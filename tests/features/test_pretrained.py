@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tinies
+import tiny_models
 import torch
 from hub import local_hub
 from huggingface_hub import constants, hf_api
-from wild import noise
+from odd_images import noise
 
 from mnergraph.features.vision.backbones import VisionTower
 
 
 def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tinies.tower("siglip", tmp_path / "hub" / "tiny" / "siglip")
+    folder = tiny_models.tower("siglip", tmp_path / "hub" / "tiny" / "siglip")
     (wanted,) = VisionTower(folder).extract([noise()], progress=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

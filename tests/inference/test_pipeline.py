@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from fakes import post
+from odd_images import noise
 from PIL import Image
 from runs import Run
-from wild import noise
 
 import mnergraph
 from mnergraph.explain import PairRecord

@@ -110,8 +110,8 @@ def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
         list(Predictor(model)([post]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
     assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
-    told = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
-    list(Predictor(with_phrases)([told]))  # type: ignore[arg-type]
+    message = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
+    list(Predictor(with_phrases)([message]))  # type: ignore[arg-type]
     assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], "phrases are there already"
 
 
@@ -127,7 +127,7 @@ def test_as_many_objects_as_in_training() -> None:
     assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
 
 
-def test_a_picture_without_boxes_is_seen_whole(trained: Run, pipeline: Predictor) -> None:
+def test_an_image_without_boxes_is_one_object(trained: Run, pipeline: Predictor) -> None:
     assert pipeline.processor.regions is not None
     (pair,) = pipeline.processor.regions.attach([Pair.from_text("hi", image_path=drawn(trained))], progress=False)
     assert pair.objects[0].region is not None

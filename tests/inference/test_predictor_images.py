@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinies
+import tiny_models
 import torch
 from fakes import make_builder
+from odd_images import noise
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from wild import noise
 
 import mnergraph
 from mnergraph.cli.evaluate import evaluate
@@ -88,16 +88,18 @@ def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pyte
     crops = RegionEncoder(size=32, seed=3)
     extractor = {
         "BackboneGrid": lambda: BackboneGrid("resnet18", size=48, resize_mode="crop", seed=2),
-        "VisionTower": lambda: VisionTower(tinies.tower("clip", Path("model"))),
+        "VisionTower": lambda: VisionTower(tiny_models.tower("clip", Path("model"))),
         "RCNNDetector": lambda: RCNNDetector(
             "fasterrcnn_mobilenet_v3_large_320_fpn", min_size=32, max_size=64, labels=("hat", "dog")
         ),
-        "DETRDetector": lambda: DETRDetector(tinies.detector("detr", Path("model")), region_encoder=crops),
-        "PhraseGrounder": lambda: PhraseGrounder(tinies.grounder("owlv2", Path("model")), generic_queries=("hat",)),
-        "Captioner": lambda: Captioner(tinies.captioner("git", Path("model")), num_beams=2),
+        "DETRDetector": lambda: DETRDetector(tiny_models.detector("detr", Path("model")), region_encoder=crops),
+        "PhraseGrounder": lambda: PhraseGrounder(
+            tiny_models.grounder("owlv2", Path("model")), generic_queries=("hat",)
+        ),
+        "Captioner": lambda: Captioner(tiny_models.captioner("git", Path("model")), num_beams=2),
     }[kind]()
-    told = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
-    assert extractor_of(Manifest(**told)) == extractor
+    message = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
+    assert extractor_of(Manifest(**message)) == extractor
 
 
 def test_an_extractor_that_is_another_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,14 +126,14 @@ def store(images: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("image", ["grid", "pooled"])
-def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Path) -> None:
+def test_images_are_looked_up_or_extracted(image: Any, images: Path, store: Path) -> None:
     evidence = Evidence(stores=(store,), image_nodes=image)
-    seen = evidence.attach(posts(images))
+    observed = evidence.attach(posts(images))
     looked_up = steps(evidence, widths={"image": 512}, stores=[store])
     found = looked_up.prepared(posts(images))
     assert "extractor" not in vars(looked_up.processor.extractors[0]), "no network is made where the store knows"
     for one, other, again in zip(
-        seen, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
+        observed, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
     ):
         assert one.size == other.size == again.size
         assert torch.equal(one.image_features, other.image_features)
@@ -140,7 +142,7 @@ def test_a_picture_is_looked_up_or_looked_at(image: Any, images: Path, store: Pa
         torch.testing.assert_close(one.image_features, again.image_features, rtol=2e-3, atol=1e-3)
 
 
-def test_only_what_no_store_knows_is_looked_at(images: Path, tmp_path: Path) -> None:
+def test_only_images_without_a_store_entry_are_extracted(images: Path, tmp_path: Path) -> None:
     for place in range(4):
         (tmp_path / str(place % 2)).mkdir(exist_ok=True)
         (images / f"{place}.png").rename(tmp_path / str(place % 2) / f"{place}.png")
@@ -234,9 +236,9 @@ def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -
 
 def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     grounder = PhraseGrounder(
-        tinies.grounder("owlv2", tmp_path / "g"), threshold=0.0, region_encoder=RegionEncoder(size=32)
+        tiny_models.grounder("owlv2", tmp_path / "g"), threshold=0.0, region_encoder=RegionEncoder(size=32)
     )
-    captioner = Captioner(tinies.captioner("git", tmp_path / "c"), max_new_tokens=9)
+    captioner = Captioner(tiny_models.captioner("git", tmp_path / "c"), max_new_tokens=9)
     write_conll(posts(images), tmp_path / "train.txt")
     for name, extractor in (("regions", SMALL), ("boxes", grounder), ("told", captioner)):
         features(images, tmp_path / name, extractor, posts=tmp_path, progress=False)
@@ -245,9 +247,9 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
     looking = steps(evidence, widths={"image": 512, "region": 512})
     for eye in looking.processor.extractors[1:]:  # whose folders are not where their manifests' names lead
         vars(eye)["extractor"] = grounder if eye.manifest.extractor == "PhraseGrounder" else captioner
-    seen = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
-    assert seen == evidence.attach(posts(images))
-    for one, other in zip(seen, looking.prepared(posts(images)), strict=True):
+    observed = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
+    assert observed == evidence.attach(posts(images))
+    for one, other in zip(observed, looking.prepared(posts(images)), strict=True):
         assert len([thing for thing in one.objects if thing.box]) == 3
         assert [(a.label, a.span) for a in one.objects] == [(b.label, b.span) for b in other.objects]
         assert one.caption == other.caption
@@ -256,21 +258,21 @@ def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(a.region, b.region, rtol=1e-4, atol=1e-4)
     # a list without objects leaves it to the stores
     (tmp_path / "objects.jsonl").write_text(
-        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in seen)
+        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in observed)
     )
-    write_features({pair.id: torch.zeros(0, 512) for pair in seen}, {}, tmp_path / "regions.safetensors")
+    write_features({pair.id: torch.zeros(0, 512) for pair in observed}, {}, tmp_path / "regions.safetensors")
     listed = {"objects": tmp_path / "objects.jsonl", "features": tmp_path / "regions.safetensors"}
     empty = replace(evidence, **listed)
-    assert empty.attach(posts(images)) == seen
-    assert empty.coverage(posts(images)).regions == len(seen), "those of the stores"
+    assert empty.attach(posts(images)) == observed
+    assert empty.coverage(posts(images)).regions == len(observed), "those of the stores"
     held = DetectedObject("held", (0, 0, 5, 5))
-    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == seen
+    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == observed
     alone = replace(empty, stores=()).attach(posts(images))
-    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(seen)
+    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(observed)
     grids = replace(empty, stores=stores[:1]).attach([replace(posts(images)[0], objects=(held,))])
     assert not grids[0].objects
-    assert grids[0].size == seen[0].size
-    write_features({seen[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
+    assert grids[0].size == observed[0].size
+    write_features({observed[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
     with pytest.raises(ValueError, match="has 2 rows but the objects file has 0 objects"):
         empty.attach(posts(images))
     # what a post tells itself holds

@@ -14,7 +14,7 @@ from mnergraph.metrics.scores import Score, Scores, score
 
 def by_hand(gold: list[list[str]], predicted: list[list[str]], *, strict: bool, kind: str | None = None) -> Score:
     """Precision, recall and F1 of sets of spans."""
-    told, said = (
+    message, said = (
         {
             (place, *span)
             for place, tags in enumerate(some)
@@ -23,10 +23,10 @@ def by_hand(gold: list[list[str]], predicted: list[list[str]], *, strict: bool, 
         }
         for some in (gold, predicted)
     )
-    right = len(told & said)
-    precision, recall = right / len(said) if said else 0.0, right / len(told) if told else 0.0
+    right = len(message & said)
+    precision, recall = right / len(said) if said else 0.0, right / len(message) if message else 0.0
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    return Score(precision, recall, f1, len(told))
+    return Score(precision, recall, f1, len(message))
 
 
 def near(one: Score, other: Score) -> bool:

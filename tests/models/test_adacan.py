@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from guided import check_equations, check_the_picture_decides
+from grid_attention import check_equations, check_the_picture_decides
 from torch import Tensor
 
 from mnergraph.explain import record_attention
@@ -39,10 +39,10 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
     rows = []
     for h in states:
         # word-guided visual attention, image-guided textual attention
-        seen = attend(visual, h, regions)
-        told = attend(textual, seen, list(states))
+        observed = attend(visual, h, regions)
+        message = attend(textual, observed, list(states))
         # gated multimodal fusion
-        a, b = torch.tanh(fusion.visual(seen)), torch.tanh(fusion.textual(told))
+        a, b = torch.tanh(fusion.visual(observed)), torch.tanh(fusion.textual(message))
         g = torch.sigmoid(fusion.fusion.a.weight @ a + fusion.fusion.b.weight @ b)
         m = g * a + (1 - g) * b
         # filtration gate
@@ -58,16 +58,16 @@ def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> 
 
 
 @either
-def test_words_guide_what_is_seen(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+def test_words_change_the_attention(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
     """Each word looks elsewhere, which it could not if its part of the score left the softmax."""
     model = choosy(kind)
     with record_attention(model) as record:
         model.predict([grids[0], grids[2]])
     one, blind = record.posts
     for relation, nodes in ((TO_TOKENS, (49, 5)), (TOKENS, (5, 5))):
-        (seen,) = one.select(relation)
-        assert seen.nodes == nodes
-        (weights,) = seen.matrix()
+        (observed,) = one.select(relation)
+        assert observed.nodes == nodes
+        (weights,) = observed.matrix()
         torch.testing.assert_close(weights.sum(-1), torch.ones(5))
         assert (weights[0] - weights[1]).abs().max() > 1e-4
     assert blind.select(TO_TOKENS)[0].nodes == (0, 5)

@@ -285,8 +285,8 @@ def test_loss(posts: list[Pair]) -> None:
         crf = torchcrf.CRF(len(names), batch_first=True)
         crf.load_state_dict(model.heads[task].decoder.state_dict())
         for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
-            told = post.labels or ()
-            gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in told]])
+            message = post.labels or ()
+            gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in message]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
     torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
     assert list(gei(row="- span detection").heads) == ["tags"]
@@ -342,10 +342,10 @@ def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) 
     assert grown(run(model.train(), [posts[0], *bare[1:]])) == [[(0, 2), (4, 5)], *wanted[1:]]
 
 
-def test_entities_told_beforehand_are_not_read(posts: list[Pair]) -> None:
+def test_given_entities_are_not_read(posts: list[Pair]) -> None:
     model = gei().train()
-    told = [replace(post, entities=((0, 1), (0, len(post.words)))) for post in posts]
-    one, other = run(model, posts), run(model, told)
+    message = [replace(post, entities=((0, 1), (0, len(post.words)))) for post in posts]
+    one, other = run(model, posts), run(model, message)
     assert torch.equal(one.emissions["tags"], other.emissions["tags"])
     assert other.data["entity"].num_nodes == 2 * len(posts)
 
@@ -409,19 +409,19 @@ def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[lis
     ``mute``: once the picture is there, words hear themselves alone.
     """
     graph = GraphState.from_batch(collate(model.builder.build_all(some)), model.schema)
-    seen = None
+    observed = None
     for layer in model.layers:
         graph = layer(graph)
         if isinstance(layer, MergeNodeTypes):
-            seen = graph.x["visual"]
+            observed = graph.x["visual"]
             if mute:
                 words = graph.layouts["token"]
                 itself = torch.arange(words.num_nodes).repeat(2, 1)
                 graph = graph.with_edges({TOKENS: Edges(words, words, itself)})
-    assert seen is not None
+    assert observed is not None
     scores = graph.emissions["tags"]
     weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
-    found = [bool(torch.autograd.grad(row, seen, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)]
+    found = [bool(torch.autograd.grad(row, observed, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)]
     rows = iter(found)
     return [[next(rows) for _ in post.words] for post in some]
 
@@ -494,14 +494,14 @@ def test_the_share_is_saved_and_loaded(posts: list[Pair], tmp_path: Path) -> Non
 def test_between_gold_and_predicted(posts: list[Pair]) -> None:
     model = gei(4).train()
     gold, predicted = grown(run(model, posts)), grown(run(model.eval(), posts))
-    told = [a != b for a, b in zip(gold, predicted, strict=True)]
-    assert sum(told) > 5
+    message = [a != b for a, b in zip(gold, predicted, strict=True)]
+    assert sum(message) > 5
     model.train()
     sampling(model).share.fill_(0.5)
     torch.manual_seed(0)
     drawn = [grown(run(model, posts)) for _ in range(40)]
     assert all(one in (a, b) for draw in drawn for one, a, b in zip(draw, gold, predicted, strict=True))
-    counts = [sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if told[post]]
+    counts = [sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if message[post]]
     assert all(5 < count < 35 for count in counts), "every post draws on its own"
     # a copy reads its own span detection
     twin = copy.deepcopy(model).eval()

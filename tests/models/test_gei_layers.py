@@ -64,7 +64,7 @@ def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
 
 
 @every_operator
-def test_who_hears_nobody_stays_to_the_bit(operator: str) -> None:
+def test_nodes_without_sources_are_unchanged(operator: str) -> None:
     edges = random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.3)
     dst, src = inputs(edges)
     found = gated(operator)(src, dst, edges)
@@ -79,7 +79,7 @@ def test_who_hears_nobody_stays_to_the_bit(operator: str) -> None:
 
 
 @every_operator
-def test_nobody_hears_anybody(operator: str) -> None:
+def test_no_edges_at_all(operator: str) -> None:
     """Then the parameters stay in the computation, with gradients of 0."""
     edges = Edges(layout(0, 0), layout(3, 1))
     layer = gated(operator)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from guided import check_equations, check_the_picture_decides
+from grid_attention import check_equations, check_the_picture_decides
 from torch import Tensor, nn
 
 from mnergraph.explain import record_attention
@@ -65,17 +65,17 @@ def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> No
 
 
 @either
-def test_what_it_looks_at_is_recorded(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
+def test_attention_is_recorded(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
     model = choosy(kind)
     other = replace(grids[0], words=("in", "Paris", "saw"))
     with record_attention(model) as record:
         model.predict([grids[0], other, grids[2]])
     one, asked_otherwise, blind = record.posts
-    (seen,), (seen_otherwise,), (nothing,) = (post.select(TO_SENTENCE) for post in (one, asked_otherwise, blind))
-    torch.testing.assert_close(seen.matrix().sum(-1), torch.ones(1, 1))
-    assert seen.nodes == (49, 1)
+    (observed,), (seen_otherwise,), (nothing,) = (post.select(TO_SENTENCE) for post in (one, asked_otherwise, blind))
+    torch.testing.assert_close(observed.matrix().sum(-1), torch.ones(1, 1))
+    assert observed.nodes == (49, 1)
     assert nothing.nodes == (0, 1)
-    assert (seen.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
+    assert (observed.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
     assert [(gates.node_type, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 

@@ -132,12 +132,12 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
     last = next(block for block in rest if block.relation == TO_TOKENS)
     updates = list(dict.fromkeys(block for block in rest if block.relation == TO_OBJECTS))
     for place in range(rounds):
-        seen = v[0]
+        observed = v[0]
         if len(v) == 2:
             blend = next(part.module for part in layers if isinstance(part, FeatureModule))
-            seen = [_blend(blend, a, b) for a, b in zip(*v, strict=True)]
+            observed = [_blend(blend, a, b) for a, b in zip(*v, strict=True)]
         # eq. 15; the three parts read the same state
-        new_h = _transformer(last, h, seen)
+        new_h = _transformer(last, h, observed)
         if place < rounds - 1:
             v = [_transformer(block, nodes, h) for block, nodes in zip(updates, v, strict=True)]
         h = new_h
@@ -357,7 +357,7 @@ def test_numbers_of_the_paper() -> None:
 # --- what reaches whom ------------------------------------------------------------------------------------
 
 
-def test_the_image_speaks_through_objects(posts: list[Pair]) -> None:
+def test_the_image_acts_through_objects(posts: list[Pair]) -> None:
     model = ham()
     other = [
         replace(post, image_features=None if post.image_features is None else -post.image_features) for post in posts

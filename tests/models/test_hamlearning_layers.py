@@ -123,7 +123,7 @@ def test_a_layer_of_the_stack() -> None:
     torch.testing.assert_close(message[lonely], layer.operators[0].bias.expand(int(lonely.sum()), -1))
 
 
-def test_a_label_tells_the_one_back() -> None:
+def test_a_label_determines_the_reverse_one() -> None:
     """Why a matrix for each label of the incoming edge is enough: it tells the outgoing edge's."""
     torch.manual_seed(0)
     corners = torch.rand(400, 2, 2) * torch.tensor([300.0, 200.0])

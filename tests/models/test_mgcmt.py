@@ -123,19 +123,19 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
         e = [linear.weight @ torch.cat([e_b, e_a]) + linear.bias for e_b, e_a in augmented]
     # eqs. 9-12
     h = transformer(part["TransformerLayer token"], e, e) if "TransformerLayer token" in part else e
-    seen = []
+    observed = []
     if "ImageEncoder image" in part:
         # eq. 6
         linear = part["ImageEncoder image"].linear
         r = [linear.weight @ row + linear.bias for row in ([] if post.image_features is None else post.image_features)]
-        seen.append(_path(part, "image", "TextImg", h, r))
+        observed.append(_path(part, "image", "TextImg", h, r))
     if "ObjectClasses" in part or "ObjectEncoder" in part:
-        seen.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
-    s = seen[0]
-    if len(seen) == 2:
+        observed.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
+    s = observed[0]
+    if len(observed) == 2:
         # eq. 15
         linear = part["FeatureModule fused"].module.module[1]
-        s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*seen, strict=True)]
+        s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*observed, strict=True)]
     emit = part["TaggingScores tags"].linear
     tags = [emit.weight @ torch.cat([h_i, s_i]) + emit.bias for h_i, s_i in zip(h, s, strict=True)]
     if "TaggingScores spans" not in part:

@@ -46,11 +46,11 @@ def test_gradients_reach_the_senders_alone() -> None:
 
 
 def test_weights_are_what_one_hooks() -> None:
-    edges, seen = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
+    edges, observed = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
     operator = CosineSum()
-    operator.weights.register_forward_hook(lambda module, given, weights: seen.append(weights))
+    operator.weights.register_forward_hook(lambda module, given, weights: observed.append(weights))
     operator(torch.randn(6, 2), torch.zeros(3, 2), edges)
-    sums = torch.zeros(3, 1).index_add(0, edges.index[1], seen[0])
+    sums = torch.zeros(3, 1).index_add(0, edges.index[1], observed[0])
     torch.testing.assert_close(sums[edges.index[1].unique()], torch.ones(len(edges.index[1].unique()), 1))
     assert not list(CosineSum().parameters())
 

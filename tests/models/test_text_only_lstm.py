@@ -48,7 +48,7 @@ def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
         kernel, bias = layer.encoder.convolution.weight, layer.encoder.convolution.bias
         padded = torch.cat([torch.zeros(1, x.shape[1]), x, torch.zeros(1, x.shape[1])])
         windows = [torch.einsum("fck,kc->f", kernel, padded[t : t + 3]) for t in range(len(x))]
-        return torch.stack([torch.tanh(seen + bias) for seen in windows]).amax(0)
+        return torch.stack([torch.tanh(observed + bias) for observed in windows]).amax(0)
     states = run(layer.encoder.lstm.lstm, x)[0]
     size = states.shape[1] // 2
     return torch.cat([states[-1, :size], states[0, size:]])
@@ -83,7 +83,7 @@ def test_emissions(kind: type[Tagger]) -> None:
 
 
 @KINDS
-def test_spelling_tells_words_apart_that_no_vector_knows(kind: type[Tagger]) -> None:
+def test_characters_distinguish_unknown_words(kind: type[Tagger]) -> None:
     model = kind(encoder(), LABELS, hidden_size=5, **SMALL[kind]).eval()
     one, other = (model(model.builder(Pair((word,)))).emissions["tags"] for word in ("Ann", "bar"))
     assert torch.equal(one, other) == (kind is BiLSTMCRF)

@@ -12,7 +12,7 @@ from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training.build import text_encoder, widths
 
 
-def test_the_tiny_encoder_knows_the_drawn_words() -> None:
+def test_the_tiny_encoder_has_the_words_of_lookalikes() -> None:
     encoder = text_encoder(TINY, [])
     assert encoder.name == TINY
     assert [len(pieces) for pieces in encoder.tokenizer(["Jordan"])] == [1]
@@ -35,10 +35,10 @@ def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
 
 def test_widths_are_those_of_the_first_post_that_has_features() -> None:
     bare = Pair(("a",), objects=(DetectedObject("hat"),))
-    seen = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
+    observed = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
     assert widths([]) == widths([bare]) == {}
-    assert widths([bare, seen]) == {"region_dim": 3}
-    assert widths([bare, seen, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
+    assert widths([bare, observed]) == {"region_dim": 3}
+    assert widths([bare, observed, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
         "region_dim": 3,
         "image_dim": 5,
     }

@@ -111,7 +111,7 @@ def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: M
     assert len({str(epoch) for epoch in epochs}) == 3
 
 
-def test_scheduled_layers_are_told_every_epoch(
+def test_scheduled_layers_get_every_epoch(
     build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GEI's share of predicted entities, and that of the kept weights is the best epoch's."""
@@ -304,32 +304,32 @@ def test_two_devices(processes: Path) -> None:
 
 def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[int]:
     """Lets the epochs score as told; returns the epochs that were scored."""
-    seen: list[int] = []
+    observed: list[int] = []
 
     def end(self: LitTagger) -> None:
         self._seen = []
-        seen.append(self.current_epoch)
+        observed.append(self.current_epoch)
         self.log("dev_f1", values[self.current_epoch])
 
     monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
-    return seen
+    return observed
 
 
 def test_patience(build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
+    observed = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
     how = loop(epochs=6, patience=2)
     model = fit(build(), posts(8, 1), posts(4, 2), here, trainer=how)
-    assert seen == [0, 1, 2, 3], "two epochs without a better score end it"
+    assert observed == [0, 1, 2, 3], "two epochs without a better score end it"
     # and it stays ended
     resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, trainer=how, resume=True)
-    assert seen == [0, 1, 2, 3]
+    assert observed == [0, 1, 2, 3]
     assert same(weights(resumed), weights(model))
 
 
 def test_patience_outlives_a_resume(
     build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
+    observed = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
     train, dev = posts(8, 1), posts(4, 2)
     with pytest.raises(Killed):
         fit(
@@ -340,7 +340,7 @@ def test_patience_outlives_a_resume(
             trainer=loop(epochs=5, patience=3, lightning=killed("on_train_epoch_start", 3)),
         )
     fit(build(), train, dev, here, trainer=loop(epochs=5, patience=3), resume=True)
-    assert seen == [0, 1, 2, 3]
+    assert observed == [0, 1, 2, 3]
 
 
 def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:

@@ -76,7 +76,7 @@ def test_lightning_finds_the_epoch(build: Build, posts: Posts) -> None:
     assert batches.order.epoch == 7
 
 
-def test_the_epoch_may_be_told_after_iteration_was_asked_for(build: Build, posts: Posts) -> None:
+def test_the_epoch_may_be_set_after_iter(build: Build, posts: Posts) -> None:
     def ids(batches: GraphLoader) -> list[str]:
         return [pair.id for batch in batches for pair in batch.pair]
 
@@ -96,14 +96,14 @@ def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers:
     wanted = [[pair.id for pair in batch.pair] for batch in whole]
     broken = GraphLoader(graphs, 4, shuffle=True, seed=2, workers=workers)
     broken.order.set_epoch(1)
-    seen = []
+    observed = []
     for place, batch in enumerate(broken):
         if place == given:
             break
-        seen.append([pair.id for pair in batch.pair])
+        observed.append([pair.id for pair in batch.pair])
         if place + 1 == given:
             break
-    assert seen == wanted[:given]
+    assert observed == wanted[:given]
     state = broken.state_dict() if given else {"given": 0}
     assert state == {"given": given}
     resumed = GraphLoader(graphs, 4, shuffle=True, seed=2)
@@ -140,14 +140,14 @@ def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world: int, many
 
     trained = [share(rank, True) for rank in range(world)]
     assert len({len(batches) for batches in trained}) == 1, "each device makes the same number of steps"
-    seen = Counter(place for batches in trained for batch in batches for place in batch)
-    assert set(seen) == set(range(many))
-    assert sum(seen.values()) - many < 4 * world
+    observed = Counter(place for batches in trained for batch in batches for place in batch)
+    assert set(observed) == set(range(many))
+    assert sum(observed.values()) - many < 4 * world
     scored = Counter(place for rank in range(world) for batch in share(rank, False) for place in batch)
     assert scored == Counter(range(many)), "in evaluation each post counts once"
 
 
-def test_evaluation_sees_each_post_once(build: Build, posts: Posts) -> None:
+def test_evaluation_reads_each_post_once(build: Build, posts: Posts) -> None:
     some = posts(21, 0)
     batches = GraphLoader(build().builder.build_all(some), 4, shuffle=False)
     for _ in range(2):

@@ -77,7 +77,7 @@ def test_a_schedule_says_what_it_does_at_an_epoch() -> None:
         EpochAware()  # type: ignore[abstract]
 
 
-def test_told_before_every_epoch_and_kept_with_the_best_weights(
+def test_the_epoch_is_set_before_every_epoch_and_saved_with_the_best_weights(
     build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best_at(monkeypatch, 1)
@@ -93,7 +93,7 @@ def test_told_before_every_epoch_and_kept_with_the_best_weights(
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
-def test_resumed_it_knows_where_it_is(step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+def test_a_resumed_run_has_its_epoch(step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     """Between two epochs, and within one, where nobody may tell it again."""
     train, dev = posts(20, 1), posts(*DEV)
     model, _ = scheduled(build)

@@ -84,7 +84,7 @@ def test_the_cache_is_read_until_the_text_changes(root: Path) -> None:
     assert PostFolder(root).pairs[0].words == ("Carol",)
 
 
-def test_a_damaged_cache_is_told(root: Path) -> None:
+def test_a_damaged_cache_is_an_error(root: Path) -> None:
     PostFolder(root)
     (cache,) = (root / "processed").iterdir()
     cache.write_text("\n".join(cache.read_text().splitlines()[:-1]))
@@ -116,7 +116,7 @@ def test_split_names(root: Path) -> None:
         PostFolder(root, "eval")
 
 
-def test_what_is_missing_is_told(root: Path) -> None:
+def test_missing_files_are_an_error(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(f"no test.txt in {root} or {root / 'raw'}; there is: train")):
         PostFolder(root, "test")
     with pytest.raises(FileNotFoundError, match="there is: nothing"):

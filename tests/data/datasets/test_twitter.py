@@ -79,7 +79,7 @@ def test_offline_says_what_to_fetch_and_where_to_put_it(tmp_path: Path, mirror: 
     assert not list(target.parent.iterdir())
 
 
-def test_a_changed_text_is_told(root: Path) -> None:
+def test_a_changed_text_is_an_error(root: Path) -> None:
     assert len(Twitter2017(root)) == 6
     with (root / "train.txt").open("a") as file:
         file.write("\n")
@@ -126,7 +126,7 @@ def test_an_archive_that_leads_out_is_refused(root: Path, monkeypatch: pytest.Mo
     assert not [path for path in root.parent.rglob("*") if "evil" in path.name]
 
 
-def test_pictures_that_cannot_be_had_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_images_are_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def page(id: str, folder: str, filename: str) -> str:
         (Path(folder) / filename).write_text("<html>quota exceeded")
         return f"{folder}/{filename}"
@@ -135,13 +135,13 @@ def test_pictures_that_cannot_be_had_are_told(root: Path, monkeypatch: pytest.Mo
         raise OSError("no network")
 
     by_hand = r"fetch https://drive.google.com/file/d/\w+/view yourself and put its images of 2017 into "
-    for answer, told in (
+    for answer, message in (
         (page, "web page"),
         (offline, "no network"),
         (archive({"2015/1.jpg": b""}), "no images of"),
     ):
         monkeypatch.setattr(download, "download_google_url", answer)
-        with pytest.raises(ConnectionError, match=f"{told}.*{by_hand}"):
+        with pytest.raises(ConnectionError, match=f"{message}.*{by_hand}"):
             Twitter2017(root, download_images=True)
     assert not (root / "raw" / "images").exists()
 

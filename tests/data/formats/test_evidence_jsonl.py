@@ -22,7 +22,7 @@ def line(**changes: object) -> str:
 
 
 def test_objects_written_and_read_are_the_same(tmp_path: Path) -> None:
-    sights = {
+    detections = {
         "1": Detections(
             10,
             20,
@@ -30,8 +30,8 @@ def test_objects_written_and_read_are_the_same(tmp_path: Path) -> None:
         ),
         "é": Detections(1, 1, ()),
     }
-    write_objects(sights, tmp_path / "objects.jsonl")
-    assert read_objects(tmp_path / "objects.jsonl") == sights
+    write_objects(detections, tmp_path / "objects.jsonl")
+    assert read_objects(tmp_path / "objects.jsonl") == detections
 
 
 def test_captions_written_and_read_are_the_same(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_objects_without_boxes_are_not_written(tmp_path: Path) -> None:
         write_objects({"1": Detections(1, 1, (DetectedObject("dog"),))}, tmp_path / "objects.jsonl")
 
 
-def test_lines_of_one_id_that_differ_are_told(tmp_path: Path) -> None:
+def test_different_lines_of_one_id_are_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "captions.jsonl"
     path.write_text('{"id": "1", "caption": "a"}\n{"id": "2", "caption": "x"}\n{"id": "1", "caption": "b"}\n')
     with pytest.warns(UserWarning, match=re.escape("lines of one id differ ('1' on lines [1, 3]); the last is used")):

@@ -36,14 +36,14 @@ def test_objects_and_features(tmp_path: Path) -> None:
     np.savez(tmp_path / "7.jpg.npz", **arrays())
     np.savez(tmp_path / "17_06_1.npz", **arrays(num_boxes=np.array(0)))
     assert convert_vinvl(tmp_path, tmp_path / "out", progress=False) == 2
-    sights = read_objects(tmp_path / "out" / "objects.jsonl")
-    assert sights.keys() == {"7", "17_06_1"}
-    seen = sights["7"]
-    assert (seen.width, seen.height) == (64, 48)
-    assert [thing.label for thing in seen.objects] == ["man", "hat", "dog", "sky"]
-    assert [thing.score for thing in seen.objects] == pytest.approx([0.2, 0.9, 0.5, 0.4])
-    assert seen.objects[2].box == (5, 5, 64, 48), "clipped to the image"
-    assert sights["17_06_1"].objects == ()
+    detections = read_objects(tmp_path / "out" / "objects.jsonl")
+    assert detections.keys() == {"7", "17_06_1"}
+    observed = detections["7"]
+    assert (observed.width, observed.height) == (64, 48)
+    assert [thing.label for thing in observed.objects] == ["man", "hat", "dog", "sky"]
+    assert [thing.score for thing in observed.objects] == pytest.approx([0.2, 0.9, 0.5, 0.4])
+    assert observed.objects[2].box == (5, 5, 64, 48), "clipped to the image"
+    assert detections["17_06_1"].objects == ()
     with open_features(tmp_path / "out" / "features.safetensors") as features:
         rows = features.regions("7", 4)
         assert rows is not None

@@ -48,12 +48,12 @@ def test_shares_of_pictures_are_exact(made: Made) -> None:
     assert 80 < silent < 144  # a tenth of 1440, less those without an ambiguous name
 
 
-def test_pictures_tell_what_the_truth_says(made: Made) -> None:
+def test_images_agree_with_the_ground_truth(made: Made) -> None:
     data = made["train"]
     for pair in data.pairs:
         known = data.truth[pair.id]
-        told = {s.type for s in tags_to_spans(pair.labels or ()) if s[:2] in known.resolved}
-        assert {TYPE_OF[o.label] for o in pair.objects if o.label in TYPE_OF} == told
+        message = {s.type for s in tags_to_spans(pair.labels or ()) if s[:2] in known.resolved}
+        assert {TYPE_OF[o.label] for o in pair.objects if o.label in TYPE_OF} == message
         grounded = {o.span: TYPE_OF[o.label] for o in pair.objects if o.span}
         assert all(Span(*words, kind) in tags_to_spans(pair.labels or ()) for words, kind in grounded.items() if words)
         assert len(known.resolved) < 2 or len(grounded) == 2
@@ -83,12 +83,12 @@ def test_names_are_words_of_their_own(made: Made) -> None:
 def test_types_are_balanced_for_every_name(made: Made) -> None:
     counts = Counter((p.words[s.start : s.end], s.type) for p, s in ambiguous(made["train"]))
     for name in NAMES:
-        seen = [counts[tuple(name.split()), kind] for kind in TYPES]
-        assert max(seen) - min(seen) <= 1
+        observed = [counts[tuple(name.split()), kind] for kind in TYPES]
+        assert max(observed) - min(observed) <= 1
 
 
 @pytest.mark.parametrize("features", ["name", "words", "place"])
-def test_words_do_not_tell_the_type(made: Made, features: str) -> None:
+def test_words_do_not_determine_the_type(made: Made, features: str) -> None:
     read: dict[str, Callable[[Pair, Span], str]] = {
         "name": lambda p, s: "_".join(p.words[s.start : s.end]),
         "words": lambda p, s: " ".join(p.words),
@@ -101,7 +101,7 @@ def test_words_do_not_tell_the_type(made: Made, features: str) -> None:
     assert abs(score - 1 / 4) < 3 * (3 / 16 / len(test)) ** 0.5
 
 
-def test_objects_tell_the_type(made: Made) -> None:
+def test_objects_determine_the_type(made: Made) -> None:
     def seen(pair: Pair, span: Span) -> str:
         return " ".join(o.label.replace(" ", "_") for o in pair.objects if o.span in (None, span[:2])) or "none"
 

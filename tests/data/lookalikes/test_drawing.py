@@ -66,7 +66,7 @@ def test_backgrounds_are_pale_and_differ() -> None:
     assert len({canvas.tobytes() for canvas in drawn}) == 20
 
 
-def test_classes_are_told_apart_by_their_pixels() -> None:
+def test_classes_differ_in_their_pixels() -> None:
     def crops(seeds: range) -> tuple[list[np.ndarray], list[str]]:
         pixels, labels = [], []
         for seed in seeds:

@@ -91,7 +91,7 @@ def test_settings_without_sense_are_refused(tmp_path: Path, wrong: dict, message
     assert not list(tmp_path.iterdir())
 
 
-def test_truth_knows_every_post(tmp_path: Path) -> None:
+def test_every_post_has_a_ground_truth(tmp_path: Path) -> None:
     known = read_truth(generate(tmp_path, sizes=SMALL))
     splits = (Lookalikes(tmp_path, name, sizes=SMALL) for name in ("train", "valid", "test"))
     assert {pair.id for data in splits for pair in data.pairs} == set(known)

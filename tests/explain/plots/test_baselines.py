@@ -80,7 +80,7 @@ def ink(figure: Figure) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_looks_like_the_baseline(name: str) -> None:
+def test_figures_equal_the_baseline(name: str) -> None:
     stored = np.array(json.loads(STORED.read_text())[name]) / 100
     assert np.corrcoef(stored.ravel(), ink(PLOTS[name]()).ravel())[0, 1] > 0.9
 

@@ -15,8 +15,8 @@ from fakes import post
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from odd_images import noise
 from PIL import Image, ImageColor
-from wild import noise
 
 from mnergraph.explain import PairRecord, attention_graph, record_attention, to_networkx
 from mnergraph.explain.plots import (

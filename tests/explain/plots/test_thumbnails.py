@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sights import RED_BOX, sight
+from red_rectangles import RED_BOX, sight
 
 from mnergraph.explain.plots.thumbnails import Thumbnails
 

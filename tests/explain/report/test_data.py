@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from fakes import post
+from odd_images import noise
 from PIL import Image
-from wild import noise
 
 from mnergraph.explain import record_attention
 from mnergraph.explain.report import report_data

@@ -108,13 +108,13 @@ def test_records_are_mapped_not_copied(tmp_path: Path) -> None:
 def test_another_manifest_is_refused_with_the_differences(tmp_path: Path) -> None:
     fill(tmp_path, range(1))
     other = Manifest("resnet", settings={"depth": 50, "grid": {"rows": 7}, "top": 3}, weights="abc")
-    told = (
+    message = (
         r"settings\.depth: 18 there, 50 here; settings\.top: 'nothing' there, 3 here; "
         r"weights: 'random, seed 0' there, 'abc' here\. Take another folder"
     )
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         FeatureStore(tmp_path, other)
-    with pytest.raises(StoreError, match=told), StoreWriter(tmp_path, other):
+    with pytest.raises(StoreError, match=message), StoreWriter(tmp_path, other):
         pass
     fill(tmp_path, range(2))  # the refused writer holds no lock
 

@@ -57,13 +57,13 @@ def test_word_lists_are_apart() -> None:
     assert not CLOSED_CLASS_WORDS & CAPTION_VERBS
 
 
-def test_missing_spacy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_spacy_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(ImportError, match=r"pip install 'mnergraph\[phrases\]', or use RuleChunker"):
         SpacyChunker()
 
 
-def test_missing_model_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_spacy_model_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = ModuleType("spacy")
 
     def load(name: str, exclude: list[str]) -> None:

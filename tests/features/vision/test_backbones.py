@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tinies
+import tiny_models
 import torch
 import torchvision
 import transformers as hf
+from odd_images import noise
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
-from wild import noise
 
 from mnergraph.features.vision.backbones import BackboneGrid, ResizeMode, VisionTower
 from mnergraph.features.vision.crops import IMAGENET_MEAN, IMAGENET_STD
@@ -118,7 +118,7 @@ KINDS = ["clip", "siglip", "dinov2", "vit without pooler", "resnet"]
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_a_towers_patches_and_vector(kind: str, tmp_path: Path) -> None:
-    folder = tinies.tower(kind, tmp_path / kind)
+    folder = tiny_models.tower(kind, tmp_path / kind)
     pictures = [noise(50, 40, seed) for seed in range(3)]
     found = list(VisionTower(folder).extract(pictures, progress=False))
     model = hf.AutoModel.from_pretrained(folder).eval()
@@ -145,7 +145,7 @@ def test_a_towers_patches_and_vector(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
-    folder = tinies.tower("siglip", tmp_path / "siglip-tiny")
+    folder = tiny_models.tower("siglip", tmp_path / "siglip-tiny")
     drawn = VisionTower(folder, weights="random", seed=5)
     assert drawn.name == "siglip-tiny-random-seed5"
     assert VisionTower(folder).name == "siglip-tiny"
@@ -165,8 +165,8 @@ def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
         _ = VisionTower(folder, weights="none").network  # type: ignore[arg-type]
 
 
-def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
-    folder = Path(tinies.tower("siglip", tmp_path / "siglip"))
+def test_identity_has_the_settings_of_the_processor(tmp_path: Path) -> None:
+    folder = Path(tiny_models.tower("siglip", tmp_path / "siglip"))
     found = VisionTower(str(folder)).identity()
     assert found["settings"] == {"model": "siglip", "weights": "pretrained", "seed": 0}
     assert found["processor"]["size"] == {"height": 32, "width": 32}
@@ -177,7 +177,7 @@ def test_identity_tells_what_the_processor_does(tmp_path: Path) -> None:
 
 
 def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:
-    folder = Path(tinies.tower("dinov2", tmp_path / "dino"))
+    folder = Path(tiny_models.tower("dinov2", tmp_path / "dino"))
     from safetensors.torch import load_file, save_file
 
     state = load_file(folder / "model.safetensors")

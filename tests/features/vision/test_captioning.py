@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tinies
+import tiny_models
 import torch
 import transformers as hf
-from wild import noise
+from odd_images import noise
 
 from mnergraph.features.vision.captioning import Captioner
 from mnergraph.pair import Pair
@@ -21,18 +21,18 @@ PICTURES = [noise(50, 40, seed) for seed in range(3)]
 @pytest.mark.parametrize("beams", [1, 2])
 @torch.no_grad()
 def test_a_caption_is_what_the_model_writes(kind: str, beams: int, tmp_path: Path) -> None:
-    folder = tinies.captioner(kind, tmp_path / kind)
+    folder = tiny_models.captioner(kind, tmp_path / kind)
     extractor = Captioner(folder, max_new_tokens=6, num_beams=beams)
     found = list(extractor.extract(PICTURES, progress=False))
     model = hf.AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = hf.AutoProcessor.from_pretrained(folder)
-    for picture, seen in zip(PICTURES, found, strict=True):
+    for picture, observed in zip(PICTURES, found, strict=True):
         inputs = processor.image_processor(images=picture, return_tensors="pt")
         written = model.generate(**inputs, max_new_tokens=6, num_beams=beams, do_sample=False)
-        assert seen.caption == processor.decode(written[0], skip_special_tokens=True).strip()
-        assert seen.caption
-        assert seen.objects is None
-        assert seen.attach_to(Pair(("a",))).caption == seen.caption
+        assert observed.caption == processor.decode(written[0], skip_special_tokens=True).strip()
+        assert observed.caption
+        assert observed.objects is None
+        assert observed.attach_to(Pair(("a",))).caption == observed.caption
     shorter = replace(extractor, max_new_tokens=2).extract(PICTURES[:1], progress=False)
     assert len(next(shorter).caption or "") < len(found[0].caption or "")
 

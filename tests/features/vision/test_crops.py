@@ -13,10 +13,10 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from odd_images import lying
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional as pixels
-from wild import lying
 
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.image_io import open_image
@@ -197,9 +197,9 @@ def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
     bad = [pair(path, BOXES[0], id=name) for name, path in paths.items()]
     good = pair(picture(tmp_path), BOXES[0], id="good")
     for cache in (None, tmp_path / "cache"):
-        with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read; .* no region vector") as told:
+        with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read; .* no region vector") as message:
             found = CROPS.attach([*bad, good], cache, progress=False)
-        assert "truncated (" in str(told[0].message)
+        assert "truncated (" in str(message[0].message)
         assert [row is None for row in regions(found)] == [True] * len(bad) + [False]
         assert found[:-1] == bad
 
@@ -277,8 +277,8 @@ def test_boxes_follow_a_picture_on_its_side(tmp_path: Path, orientation: int) ->
 
 
 def test_the_whole_picture_stands_in_where_there_is_no_box(tmp_path: Path) -> None:
-    told = replace(pair(picture(tmp_path)), objects=(DetectedObject("a hat"),))
-    found = CROPS.attach([told, pair(None)], progress=False)
+    message = replace(pair(picture(tmp_path)), objects=(DetectedObject("a hat"),))
+    found = CROPS.attach([message, pair(None)], progress=False)
     whole, hat = found[0].objects
     assert (whole.label, whole.box, whole.span) == ("", (0, 0, 40, 30), None)
     assert found[0].size == (40, 30)

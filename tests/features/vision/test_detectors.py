@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from odd_images import noise
 from PIL import Image
-from sights import RED_BOX, red_boxes, red_in, sighting
+from red_rectangles import RED_BOX, red_boxes, red_in, sighting
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.transforms.v2 import functional as pixels
-from wild import noise
 
 from mnergraph.features.vision.detectors import COCO_LABELS, RCNNDetector
 from mnergraph.features.vision.extractor import ImageEvidence
@@ -46,34 +46,34 @@ def test_final_boxes_and_their_features(name: str) -> None:
             box_score_thresh=0.0,
             box_detections_per_img=4,
         ).eval()
-    for picture, seen in zip(pictures, found, strict=True):
+    for picture, observed in zip(pictures, found, strict=True):
         image = pixels.pil_to_tensor(picture) / 255
         (said,) = net([image])
-        assert seen.objects is not None
-        assert len(seen.objects) == 4
-        boxes = torch.tensor([thing.box for thing in seen.objects])
+        assert observed.objects is not None
+        assert len(observed.objects) == 4
+        boxes = torch.tensor([thing.box for thing in observed.objects])
         torch.testing.assert_close(boxes, said["boxes"], atol=1e-3, rtol=1e-4)
-        torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), said["scores"])
-        assert [thing.label for thing in seen.objects] == [COCO_LABELS[label] for label in said["labels"]]
+        torch.testing.assert_close(torch.tensor([t.score for t in observed.objects]), said["scores"])
+        assert [thing.label for thing in observed.objects] == [COCO_LABELS[label] for label in said["labels"]]
         # the same boxes, scaled to the image as the net sees it, pooled from its maps
         images, _ = net.transform([image])
         maps = net.backbone(images.tensors)
         height, width = images.image_sizes[0]
         scaled = said["boxes"] * torch.tensor([width / picture.width, height / picture.height] * 2)
         pooled = net.roi_heads.box_head(net.roi_heads.box_roi_pool(maps, [scaled], images.image_sizes))
-        regions = torch.stack([thing.region for thing in seen.objects])  # type: ignore[misc]
+        regions = torch.stack([thing.region for thing in observed.objects])  # type: ignore[misc]
         assert regions.shape == (4, 1024)
         torch.testing.assert_close(regions, pooled, atol=1e-4, rtol=1e-3)
-        assert seen.size == picture.size
+        assert observed.size == picture.size
 
 
 def test_alone_against_together() -> None:
     # two of one shape, one of another, one whose shape is the same only when padded to 32
     pictures = [noise(50, 40, 1), noise(50, 40, 2), noise(30, 60, 3), noise(51, 40, 4)]
     together = list(MOBILE.extract(pictures, progress=False))
-    for picture, seen in zip(pictures, together, strict=True):
+    for picture, observed in zip(pictures, together, strict=True):
         (alone,) = MOBILE.extract([picture], progress=False)
-        assert_alike(alone, seen)
+        assert_alike(alone, observed)
 
 
 def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
@@ -86,8 +86,8 @@ def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
 
 
 def test_threshold_and_top() -> None:
-    (seen,) = replace(MOBILE, top_k=50).extract([noise()], progress=False)
-    everything = seen.objects
+    (observed,) = replace(MOBILE, top_k=50).extract([noise()], progress=False)
+    everything = observed.objects
     assert everything is not None
     scores = [thing.score for thing in everything]
     assert scores == sorted(scores, reverse=True)
@@ -135,8 +135,8 @@ def test_boxes_survive_scaling_rotation_and_padding_to_the_pixel(case: str, tmp_
     path = sighting()[case](tmp_path)
     extractor = RCNNDetector(min_size=120, max_size=400)  # 40 x 30 becomes 160 x 120, and that is padded to 160 x 128
     extractor.__dict__["network"] = Finder()
-    (seen,) = extractor.extract([path], progress=False)
-    assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
+    (observed,) = extractor.extract([path], progress=False)
+    assert red_boxes(observed) == [pytest.approx(RED_BOX, abs=0.5)]
 
 
 def test_names_labels_and_weights(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_names_labels_and_weights(tmp_path: Path) -> None:
     own = replace(MOBILE, labels=("hat",), seed=1)
     torch.save({**own.network.state_dict()}, tmp_path / "own.pth")
     loaded = replace(own, weights=str(tmp_path / "own.pth"))
-    (seen,), (again,) = (list(e.extract([noise()], progress=False)) for e in (own, loaded))
-    assert_alike(seen, again)
-    assert {thing.label for thing in seen.objects or ()} == {"hat"}
+    (observed,), (again,) = (list(e.extract([noise()], progress=False)) for e in (own, loaded))
+    assert_alike(observed, again)
+    assert {thing.label for thing in observed.objects or ()} == {"hat"}
     assert loaded.identity()["weights"] == own.identity()["weights"]
     with pytest.raises(ValueError, match="are not those of fasterrcnn_mobilenet_v3_large_320_fpn"):
         _ = replace(loaded, labels=()).network
@@ -158,8 +158,8 @@ def test_names_labels_and_weights(tmp_path: Path) -> None:
 
 
 def test_a_strip_is_unfit() -> None:
-    seen = list(MOBILE.extract([Image.new("RGB", (12_000, 1)), noise()], progress=False))
-    assert seen[0].issue is not None
-    assert seen[0].issue.code == "unfit"
-    assert "12000 x 1 pixels" in seen[0].issue.detail
-    assert seen[1].objects
+    observed = list(MOBILE.extract([Image.new("RGB", (12_000, 1)), noise()], progress=False))
+    assert observed[0].issue is not None
+    assert observed[0].issue.code == "unfit"
+    assert "12000 x 1 pixels" in observed[0].issue.detail
+    assert observed[1].objects

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinies
+import tiny_models
 import torch
 import transformers as hf
+from odd_images import noise
 from PIL import Image
-from sights import RED_BOX, red_boxes, red_in, sighting
+from red_rectangles import RED_BOX, red_boxes, red_in, sighting
 from torch import Tensor, nn
-from wild import noise
 
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.detr import DETRDetector
@@ -27,7 +27,7 @@ PICTURES = [noise(48, 32, 1), noise(48, 32, 2)]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("detectors")
-    return {kind: tinies.detector(kind, place / kind.replace(" ", "-")) for kind in KINDS}
+    return {kind: tiny_models.detector(kind, place / kind.replace(" ", "-")) for kind in KINDS}
 
 
 def alike(one: ImageEvidence, other: ImageEvidence) -> None:
@@ -50,25 +50,25 @@ def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -
     processor = hf.AutoImageProcessor.from_pretrained(folders[kind])
     said = model(processor(images=PICTURES, return_tensors="pt").pixel_values)
     wanted = processor.post_process_object_detection(said, threshold=0.05, target_sizes=[(32, 48)] * 2)
-    for place, (seen, want) in enumerate(zip(found, wanted, strict=True)):
-        assert seen.objects is not None
+    for place, (observed, want) in enumerate(zip(found, wanted, strict=True)):
+        assert observed.objects is not None
         order = want["scores"].argsort(descending=True, stable=True)
-        assert len(seen.objects) == len(order) > 3
-        assert [thing.label for thing in seen.objects] == [
+        assert len(observed.objects) == len(order) > 3
+        assert [thing.label for thing in observed.objects] == [
             model.config.id2label[label] for label in want["labels"][order].tolist()
         ]
-        torch.testing.assert_close(torch.tensor([t.score for t in seen.objects]), want["scores"][order])
+        torch.testing.assert_close(torch.tensor([t.score for t in observed.objects]), want["scores"][order])
         boxes = want["boxes"][order].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
-        torch.testing.assert_close(torch.tensor([thing.box for thing in seen.objects]), boxes, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(torch.tensor([thing.box for thing in observed.objects]), boxes, atol=1e-4, rtol=1e-5)
         # every vector is the state of a query whose box this is; a tiny one's lie close together
         states = said.last_hidden_state[place, -7:]
         x, y, width, height = (said.pred_boxes[place] * torch.tensor([48, 32, 48, 32])).unbind(-1)
         all_boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
-        for thing, box in zip(seen.objects, want["boxes"][order], strict=True):
+        for thing, box in zip(observed.objects, want["boxes"][order], strict=True):
             candidates = states[(all_boxes - box).abs().amax(-1) < 0.01]
             assert thing.region is not None
             assert (candidates - thing.region).abs().amax(-1).min() < 1e-5
-        assert len({thing.region[0].item() for thing in seen.objects if thing.region is not None}) > 3
+        assert len({thing.region[0].item() for thing in observed.objects if thing.region is not None}) > 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,24 +77,24 @@ def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
     pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
     if kind == "yolos":  # a tiny one knows images of one shape
         pictures = PICTURES
-    for picture, seen in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
+    for picture, observed in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
         (alone,) = extractor.extract([picture], progress=False)
-        alike(alone, seen)
-        assert seen.objects
-        assert len(seen.objects) <= 5
+        alike(alone, observed)
+        assert observed.objects
+        assert len(observed.objects) <= 5
 
 
 def test_threshold_and_top(folders: dict[str, str]) -> None:
     everything = DETRDetector(folders["detr"], threshold=0.0, top_k=100)
-    (seen,) = everything.extract(PICTURES[:1], progress=False)
-    assert seen.objects is not None
-    scores = [thing.score for thing in seen.objects]
+    (observed,) = everything.extract(PICTURES[:1], progress=False)
+    assert observed.objects is not None
+    scores = [thing.score for thing in observed.objects]
     assert len(scores) == 7
     assert scores == sorted(scores, reverse=True)
     (few,) = replace(everything, top_k=3).extract(PICTURES[:1], progress=False)
-    alike(few, replace(seen, objects=seen.objects[:3]))
+    alike(few, replace(observed, objects=observed.objects[:3]))
     (sure,) = replace(everything, threshold=(scores[3] + scores[4]) / 2).extract(PICTURES[:1], progress=False)
-    alike(sure, replace(seen, objects=seen.objects[:4]))
+    alike(sure, replace(observed, objects=observed.objects[:4]))
     (none,) = replace(everything, threshold=0.999).extract(PICTURES[:1], progress=False)
     assert none.objects == ()
 
@@ -107,18 +107,18 @@ def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> No
         picture.save(tmp_path / f"{place}.png")
         paths.append(tmp_path / f"{place}.png")
     plain = DETRDetector(folders["detr"], threshold=0.05, top_k=3).extract(paths, progress=False)
-    for picture, seen, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
-        assert seen.objects == bare.objects
-        assert seen.objects
-        boxes = [thing.box for thing in seen.objects if thing.box]
-        regions = torch.stack([thing.region for thing in seen.objects])  # type: ignore[misc]
+    for picture, observed, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
+        assert observed.objects == bare.objects
+        assert observed.objects
+        boxes = [thing.box for thing in observed.objects if thing.box]
+        regions = torch.stack([thing.region for thing in observed.objects])  # type: ignore[misc]
         torch.testing.assert_close(regions, crops(picture, boxes), atol=1e-5, rtol=1e-4)
     (nothing,) = replace(extractor, threshold=0.999).extract(paths[:1], progress=False)
     assert nothing.objects == ()
     assert extractor.name.endswith("detr-top3-resnet18-random-seed2-32px")
-    told = extractor.identity()["settings"]["region_encoder"]
-    assert told == crops.identity()
-    assert "batch_size" not in told["settings"]
+    message = extractor.identity()["settings"]["region_encoder"]
+    assert message == crops.identity()
+    assert "batch_size" not in message["settings"]
 
 
 class Finder(nn.Module):
@@ -149,18 +149,18 @@ def test_boxes_survive_scaling_and_rotation_to_the_pixel(case: str, folders: dic
     extractor = DETRDetector(folders["detr"])
     extractor.__dict__["network"] = Finder(extractor.network.config)
     # 40 x 30 becomes 85 x 64
-    (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
-    assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.5)]
-    assert seen.objects is not None
-    assert seen.objects[0].label == "dog"
-    assert seen.objects[0].region is not None
-    assert seen.objects[0].region.tolist() == [4, 4, 4]
+    (observed,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
+    assert red_boxes(observed) == [pytest.approx(RED_BOX, abs=0.5)]
+    assert observed.objects is not None
+    assert observed.objects[0].label == "dog"
+    assert observed.objects[0].region is not None
+    assert observed.objects[0].region.tolist() == [4, 4, 4]
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"):
         _ = DETRDetector(str(tmp_path / "nowhere")).network
-    tower = tinies.tower("clip", tmp_path / "clip")
+    tower = tiny_models.tower("clip", tmp_path / "clip")
     with pytest.raises(OSError, match="no object detector at"):
         _ = DETRDetector(tower).network
 

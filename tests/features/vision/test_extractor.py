@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from odd_images import noise, wild
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
-from wild import noise, wild
 
 from mnergraph.features.text.noun_chunks import Phrase
 from mnergraph.features.vision.backbones import BackboneGrid
@@ -48,8 +48,8 @@ class Means(Extractor):
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         assert len({item.size for item in items}) == 1
         means = self.network(batch["pixels"].float()).mean((2, 3)) * self.scale
-        told = [" ".join(phrase.text for phrase in item.phrases) for item in items]
-        return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, told, strict=True)]
+        message = [" ".join(phrase.text for phrase in item.phrases) for item in items]
+        return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, message, strict=True)]
 
 
 def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
                 with Image.open(path) as picture:
                     sides = set(picture.size)
                 assert set(one.size) == sides
-        told = summarize_issues(one.issue for one in found)
-        assert "3 corrupt (truncated, or not an image): truncated, text, program\n" in told
-        assert "1 unfit" in told
+        message = summarize_issues(one.issue for one in found)
+        assert "3 corrupt (truncated, or not an image): truncated, text, program\n" in message
+        assert "1 unfit" in message
 
 
 def test_alone_and_together_in_any_batch() -> None:
@@ -187,12 +187,12 @@ def test_evidence_onto_a_pair() -> None:
     )
     pair = Pair(("a", "word"), objects=(dog, hat), size=(4, 4), caption="old")
     grid, pooled = torch.rand(49, 3), torch.rand(3)
-    seen = ImageEvidence((9, 9), grid=grid, pooled=pooled)
-    there = seen.attach_to(pair)
+    observed = ImageEvidence((9, 9), grid=grid, pooled=pooled)
+    there = observed.attach_to(pair)
     assert there.objects == (dog, hat)
     assert (there.size, there.caption) == ((9, 9), "old")
     assert there.image_features is grid
-    one = seen.attach_to(pair, image="pooled").image_features
+    one = observed.attach_to(pair, image="pooled").image_features
     assert one is not None
     assert torch.equal(one, pooled[None])
     assert ImageEvidence((9, 9), objects=(cat,)).attach_to(pair).objects == (cat, hat)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinies
+import tiny_models
 import torch
 import transformers as hf
 from fakes import make_builder
-from sights import RED_BOX, red_boxes, red_in, sighting
+from odd_images import noise
+from red_rectangles import RED_BOX, red_boxes, red_in, sighting
 from torch import Tensor, nn
-from wild import noise
 
 from mnergraph.features.text.noun_chunks import Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.crops import RegionEncoder
@@ -35,7 +35,7 @@ PHRASES = [
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("grounders")
-    return {kind: tinies.grounder(kind, place / kind.replace(" ", "-")) for kind in KINDS}
+    return {kind: tiny_models.grounder(kind, place / kind.replace(" ", "-")) for kind in KINDS}
 
 
 def corners(boxes: Tensor, width: float, height: float) -> Tensor:
@@ -99,27 +99,27 @@ def plain(kind: str, folder: str, picture: Any, phrases: list[Phrase], most: int
 def test_every_phrase_keeps_its_boxes(kind: str, most: int, folders: dict[str, str]) -> None:
     extractor = PhraseGrounder(folders[kind], threshold=0.0, top_k_per_phrase=most)
     found = list(extractor.extract(PICTURES[:3], PHRASES[:3], progress=False))
-    for picture, phrases, seen in zip(PICTURES, PHRASES, found, strict=False):
+    for picture, phrases, observed in zip(PICTURES, PHRASES, found, strict=False):
         wanted = plain(kind, folders[kind], picture, phrases, most)
-        assert seen.objects is not None
-        assert len(seen.objects) == len(wanted) > 2
-        mine = sorted((t.label, t.score, *(t.box or ())) for t in seen.objects)
+        assert observed.objects is not None
+        assert len(observed.objects) == len(wanted) > 2
+        mine = sorted((t.label, t.score, *(t.box or ())) for t in observed.objects)
         theirs = sorted((text, score, *box.tolist()) for text, _, score, box in wanted)
         for one, other in zip(mine, theirs, strict=True):
             assert one[0] == other[0]
             assert one[1:] == pytest.approx(other[1:], abs=1e-3)
         spans = {phrase.text: phrase.span for phrase in phrases}
-        assert all(thing.span == spans.get(thing.label) for thing in seen.objects)
-        assert all(thing.region is None for thing in seen.objects)
+        assert all(thing.span == spans.get(thing.label) for thing in observed.objects)
+        assert all(thing.region is None for thing in observed.objects)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
     extractor = PhraseGrounder(folders[kind], threshold=0.0)
     together = extractor.extract(PICTURES, PHRASES, progress=False)
-    for picture, phrases, seen in zip(PICTURES, PHRASES, together, strict=True):
+    for picture, phrases, observed in zip(PICTURES, PHRASES, together, strict=True):
         (alone,) = extractor.extract([picture], [phrases], progress=False)
-        assert_alike(alone, seen)
+        assert_alike(alone, observed)
 
 
 def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> None:
@@ -132,16 +132,16 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
     assert sorted(set(owners.flatten().tolist())) == [-1, *range(10)]
     held = [set(row.tolist()) - {-1} for row in owners]
     assert sorted(number for row in held for number in row) == list(range(10)), "each in one text"
-    (seen,) = extractor.extract(PICTURES[:1], [many], progress=False)
-    assert seen.objects is not None
-    assert {thing.span for thing in seen.objects} <= {(n, n + 1) for n in range(6)} | {None}
+    (observed,) = extractor.extract(PICTURES[:1], [many], progress=False)
+    assert observed.objects is not None
+    assert {thing.span for thing in observed.objects} <= {(n, n + 1) for n in range(6)} | {None}
     # what a text of its own says of the phrases that stand in it
     for row in held:
         texts = [[*many, *map(Phrase, GENERIC_QUERIES)][number] for number in sorted(row)]
         (own,) = replace(extractor, generic_queries=()).extract(PICTURES[:1], [texts], progress=False)
         assert own.objects is not None
         mine = {thing.label: thing for thing in own.objects}
-        for thing in seen.objects:
+        for thing in observed.objects:
             if thing.label in mine:
                 assert thing.score == pytest.approx(mine[thing.label].score, abs=1e-5)
                 assert thing.box == pytest.approx(mine[thing.label].box, abs=1e-3)
@@ -152,16 +152,16 @@ def test_more_phrases_than_the_model_reads_at_once(folders: dict[str, str]) -> N
 def test_thresholds_general_words_and_crops(folders: dict[str, str], tmp_path: Path) -> None:
     extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, region_encoder=RegionEncoder(size=32))
     PICTURES[0].save(tmp_path / "1.png")
-    (seen,) = extractor.extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
-    assert seen.objects is not None
-    scores = [thing.score for thing in seen.objects]
+    (observed,) = extractor.extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
+    assert observed.objects is not None
+    scores = [thing.score for thing in observed.objects]
     assert scores == sorted(scores, reverse=True)
-    boxes = [thing.box for thing in seen.objects if thing.box]
-    regions = torch.stack([thing.region for thing in seen.objects])  # type: ignore[misc]
+    boxes = [thing.box for thing in observed.objects if thing.box]
+    regions = torch.stack([thing.region for thing in observed.objects])  # type: ignore[misc]
     torch.testing.assert_close(regions, RegionEncoder(size=32)(PICTURES[0], boxes), atol=1e-5, rtol=1e-4)
     middle = (scores[1] + scores[2]) / 2
     (few,) = replace(extractor, threshold=middle).extract([tmp_path / "1.png"], PHRASES[:1], progress=False)
-    assert few.objects == seen.objects[:2]
+    assert few.objects == observed.objects[:2]
     (bare,) = replace(extractor, generic_queries=()).extract([tmp_path / "1.png"], progress=False)
     assert bare.objects == ()
     (general,) = extractor.extract([tmp_path / "1.png"], progress=False)
@@ -176,8 +176,8 @@ def test_grounded_phrases_become_edges(folders: dict[str, str]) -> None:
     phrases = noun_phrases(words, RuleChunker())
     assert [phrase.span for phrase in phrases] == [(0, 2), (3, 5)]
     extractor = PhraseGrounder(folders["owlvit"], threshold=0.0, generic_queries=("person",))
-    (seen,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
-    pair = seen.attach_to(Pair(words))
+    (observed,) = extractor.extract(PICTURES[:1], [phrases], progress=False)
+    pair = observed.attach_to(Pair(words))
     from mnergraph.graph import Relation, Schema
 
     key = ("object", "guides", "token")
@@ -208,12 +208,12 @@ def test_boxes_survive_letterboxing_and_rotation_to_the_pixel(
     extractor = PhraseGrounder(folders["owlv2"], generic_queries=("hat",))
     extractor.__dict__["network"] = Finder()
     # 40 x 30 lies in a square of 40, which becomes 64
-    (seen,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
-    assert red_boxes(seen) == [pytest.approx(RED_BOX, abs=0.7)]
+    (observed,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
+    assert red_boxes(observed) == [pytest.approx(RED_BOX, abs=0.7)]
 
 
 def test_what_does_not_ground(tmp_path: Path) -> None:
-    detector = tinies.detector("detr", tmp_path / "detr")
+    detector = tiny_models.detector("detr", tmp_path / "detr")
     with pytest.raises(ValueError, match=r"is of type detr; what grounds is of grounding-dino, mm-grounding"):
         _ = PhraseGrounder(detector).prompt
     with pytest.raises(OSError, match="no zero-shot object detector at"):

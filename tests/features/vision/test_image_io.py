@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_images import lying, noise, wild
 from PIL import Image
-from wild import lying, noise, wild
 
 from mnergraph.data import check_image, image_path_of, verify
 from mnergraph.features.vision.image_io import (
@@ -74,8 +74,8 @@ def test_the_documents_table_is_the_codes() -> None:
 
 def test_the_summary_counts_them() -> None:
     faults = [ImageIssue(str(i), "html", "a page") for i in range(4)]
-    told = summarize_issues([None, ImageIssue("9", "turned", "on its side"), *faults])
-    assert told.split("\n") == [
+    message = summarize_issues([None, ImageIssue("9", "turned", "on its side"), *faults])
+    assert message.split("\n") == [
         "4 html (a web page saved as an image): 0, 1, 2, ...",
         f"1 turned ({ISSUE_CODES['turned']})",
     ]
@@ -101,8 +101,8 @@ def test_the_first_frame_of_what_moves(tmp_path: Path) -> None:
 
 
 def test_what_is_transparent_lies_on_white() -> None:
-    seen = open_image(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).image
-    assert seen.getpixel((0, 0)) == (255, 255, 255)
+    observed = open_image(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).image
+    assert observed.getpixel((0, 0)) == (255, 255, 255)
     half = open_image(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).image
     assert half.getpixel((0, 0)) == (204, 204, 204)
 
@@ -110,8 +110,8 @@ def test_what_is_transparent_lies_on_white() -> None:
 def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     values = np.array([[0, 257, 257 * 128, 65535]], dtype=np.uint16).repeat(2, 0)
     Image.fromarray(values).save(tmp_path / "16.png")
-    seen = open_image(tmp_path / "16.png").image
-    assert pixels(seen)[0, :, 0].tolist() == [0, 1, 128, 255]
+    observed = open_image(tmp_path / "16.png").image
+    assert pixels(observed)[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_damaged_exif_costs_nothing(tmp_path: Path) -> None:

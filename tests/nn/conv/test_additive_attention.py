@@ -80,12 +80,12 @@ def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
 def test_it_does_look_at_the_receiver() -> None:
     """Scores that are sums of both sides would not: softmax over the senders forgets the receiver's part."""
     edges = Edges(layout(5), layout(3))
-    seen: list[Tensor] = []
+    observed: list[Tensor] = []
     attention = additive()
-    attention.weights.register_forward_hook(lambda module, args, weights: seen.append(weights[0, 0]))
+    attention.weights.register_forward_hook(lambda module, args, weights: observed.append(weights[0, 0]))
     dst, src = inputs(edges)
     attention(src, dst, edges)
-    (weights,) = seen
+    (weights,) = observed
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     assert (weights[0] - weights[1]).abs().max() > 1e-3
 

@@ -137,15 +137,15 @@ def test_against_torch(edge_layout: str) -> None:
         average_attn_weights=False,
     )
     torch.testing.assert_close(ours(src, dst, edges), edges.dst.to_flat(wanted), atol=1e-5, rtol=1e-5)
-    seen = []
-    ours.weights.register_forward_hook(lambda module, args, out: seen.append(out))
+    observed = []
+    ours.weights.register_forward_hook(lambda module, args, out: observed.append(out))
     ours(src, dst, edges)
     if edge_layout == "dense":
-        found = seen[0].transpose(1, 2)[edges.mask.any(-1)]
+        found = observed[0].transpose(1, 2)[edges.mask.any(-1)]
         torch.testing.assert_close(found, edges.dst.to_flat(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
     else:
         sentence, i, j = edges.dense_index
-        torch.testing.assert_close(seen[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(observed[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
@@ -153,15 +153,15 @@ def test_weights_are_a_distribution(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4, 3), layout(5, 2), 0.6)
     dst, src = inputs(edges)
-    seen = []
-    attention.weights.register_forward_hook(lambda module, args, out: seen.append(out))
+    observed = []
+    attention.weights.register_forward_hook(lambda module, args, out: observed.append(out))
     attention(src, dst, edges.with_layout(edge_layout))
     if edge_layout == "dense":
-        weights = seen[0]
+        weights = observed[0]
         assert not weights.masked_select(~edges.mask[:, None] & edges.has_incoming[:, None, :, None]).any()
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     else:
-        total = torch.zeros(edges.dst.num_nodes, HEADS).index_add(0, edges.index[1], seen[0])
+        total = torch.zeros(edges.dst.num_nodes, HEADS).index_add(0, edges.index[1], observed[0])
         heard = edges.dst.to_flat(edges.has_incoming)
         torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import make_builder
+from odd_images import lying, noise
 from torchvision.models import resnet18
-from wild import lying, noise
 
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.crops import CropPixels, RegionEncoder

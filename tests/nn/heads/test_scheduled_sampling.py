@@ -65,9 +65,9 @@ def test_share(settings: dict[str, float], wanted: list[float]) -> None:
 def test_gold_in_training_predicted_in_evaluation() -> None:
     decode, graph = Decoder(), graph_of(POSTS)
     layer = ScheduledSampling(decode, READS, out_key="spans")
-    told = layer.train()(graph)
-    assert told.x["spans"].tolist() == gold(POSTS)
-    assert told.node_type_of("spans") == "token"
+    message = layer.train()(graph)
+    assert message.x["spans"].tolist() == gold(POSTS)
+    assert message.node_type_of("spans") == "token"
     assert decode.asked == 0, "nothing is decoded that nobody reads"
     layer.share.fill_(1.0)
     assert layer(graph).x["spans"].tolist() == [7] * 15

@@ -92,7 +92,7 @@ def test_sentence_state_and_broadcast() -> None:
     asked = query(graph)
     counts = graph.layouts["token"].counts.tolist()
     assert asked.x["sentence"].shape == (len(counts), HIDDEN)
-    told = BroadcastToTokens(out_key="seen")(asked).x["seen"].split(counts)
-    for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], told, strict=True):
+    message = BroadcastToTokens(out_key="seen")(asked).x["seen"].split(counts)
+    for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], message, strict=True):
         torch.testing.assert_close(row, plain(query.lstm, words)[1], atol=1e-5, rtol=1e-5)
         assert torch.equal(copies, row.expand(len(words), -1))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from odd_images import lying
 from PIL import Image
 from torch import Tensor
-from wild import lying
 
 from mnergraph.features.vision.extractor import ImageEvidence
 
