@@ -28,18 +28,20 @@ def build(
     regions: RegionEncoder | None = None,
     word_vectors: Path | None = None,
     cache: Path | None = None,
+    probe: bool = False,
 ) -> Tagger:
     """Return the experiment's model for these posts, with weights drawn from torch's random state.
 
     Args:
         experiment: the system.
-        splits: the posts; those of ``train`` determine the dimensions of features. Where they have no image features
-            yet, the image's dimension is 1, which suffices to ask the model for the evidence that it reads.
+        splits: the posts; those of ``train`` determine the dimensions of features.
         labels: the label set.
         encoder: instead of the experiment's text encoder.
         regions: the encoder of region vectors, where the posts have none yet.
         word_vectors: the table in which nearest words are looked up, where the experiment asks for them.
         cache: folder that keeps the nearest words.
+        probe: whether the model is only asked for the evidence that it reads: dimensions of features that the posts do
+            not have yet are 1.
 
     Raises:
         ValueError: for an unknown model, arguments that it does not take, or a table that is not given.
@@ -68,8 +70,11 @@ def build(
         )
     encoder = encoder or text_encoder(experiment.encoder, splits["train"])
     accepted = parameters_of(kind)
-    if "image_dim" in accepted and experiment.image != "none" and "image_dim" not in widths(splits["train"]):
-        arguments = {"image_dim": 1, **arguments}
+    if probe:
+        known = widths(splits["train"])
+        unknown = {"image_dim": experiment.image != "none", "region_dim": regions is None}
+        assumed = {name: 1 for name, reads in unknown.items() if reads and name in accepted and name not in known}
+        arguments = {**assumed, **arguments}
     regions = regions if "region_dim" in accepted else None
     return build_model(
         kind, encoder, labels, splits["train"], regions=regions, nearest_words=nearest_words, arguments=arguments

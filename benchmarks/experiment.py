@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.features.vision.extractor import Extractor
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -45,15 +46,19 @@ class Ablation:
     """One of a paper's ablations: how it differs from the whole system.
 
     Args:
-        arguments: of the model, on top of the experiment's.
+        arguments: of the model, in addition to the experiment's.
         image: where it differs from the experiment's.
         similar: the same.
+        top_objects: the same.
+        extract: the same.
         reported: the paper's figures for it, if it has any.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
     image: Literal["none", "vector", "grid"] | None = None
     similar: int | None = None
+    top_objects: int | None = None
+    extract: list[Extractor] | None = None
     reported: Reported | None = None
 
 
@@ -83,6 +88,7 @@ class Experiment:
             objects); null for the model's default.
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
+        extract: the extractors of the feature stores that the posts need; `benchmarks.reproduce` runs them.
         similar: number of nearest words in a table of word vectors for each word (MGCMT); 0 for none.
         allow_missing: kinds of evidence that the model reads and all posts may lack.
         data_options: further arguments of the data set, such as Lookalikes' ``image_irrelevant_ratio``.
@@ -108,6 +114,7 @@ class Experiment:
     object_labels: bool | None = None
     top_objects: int | None = None
     caption_phrases: bool = False
+    extract: list[Extractor] = field(default_factory=list)
     similar: int = 0
     allow_missing: tuple[str, ...] = ()
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +138,8 @@ class Experiment:
             arguments={**self.arguments, **changes.arguments},
             image=changes.image or self.image,
             similar=self.similar if changes.similar is None else changes.similar,
+            top_objects=self.top_objects if changes.top_objects is None else changes.top_objects,
+            extract=self.extract if changes.extract is None else changes.extract,
             reported=changes.reported,
             transferred={},
             ablations={},

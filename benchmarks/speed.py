@@ -165,7 +165,8 @@ def _chosen(settings: Path, systems: Sequence[str] | None) -> list[Experiment]:
 def posts_for(experiment: Experiment, count: int, lengths: Sequence[int]) -> list[Pair]:
     """Made-up posts with the pictures' and regions' vectors that the experiment asks for."""
     rows = ROWS[experiment.image]
-    image, region = (rows, VECTORS) if rows else None, None if experiment.regions is None else VECTORS
+    detects = experiment.regions is not None or any("objects" in one.provides for one in experiment.extract)
+    image, region = (rows, VECTORS) if rows else None, VECTORS if detects else None
     return some_posts(count, lengths=lengths, image=image, region=region)
 
 

@@ -147,13 +147,15 @@ def _compared(result: Result, reference: Result, trials: int) -> list[str]:
 
 
 def _picture(result: Result) -> str:
-    """What the system saw of the picture."""
-    experiment, seen = result["experiment"], result["evidence"]["train"]
+    """Return the evidence of the images that the system read."""
+    experiment, counts = result["experiment"], result["evidence"]["train"]
     parts = []
-    if seen["image vectors"]:
-        parts.append(f"{experiment['image']} by {experiment['image_features']}")
-    if seen["objects"]:
-        parts.append("objects with regions" if seen["region vectors"] else "objects")
+    if counts["image vectors"]:
+        stores = [manifest["extractor"] for manifest in result.get("stores", ())]
+        source = ", ".join(stores) if stores else experiment["image_features"]
+        parts.append(f"{experiment['image']} by {source}")
+    if counts["objects"]:
+        parts.append("objects with regions" if counts["region vectors"] else "objects")
     return ", ".join(parts) or "nothing"
 
 

@@ -11,6 +11,7 @@ seeds that it lacks; one of other settings is refused.
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -30,9 +31,11 @@ from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data.missing_evidence import describe_missing, require_evidence
+from mnergraph.features.store.writer import write_atomically
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
+from mnergraph.training.callbacks import LAST
 
 
 def train(
@@ -45,6 +48,7 @@ def train(
     test_data: str | None = None,
     test: Files | None = None,
     keep_models: Path | None = None,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Train over the seeds, write the result after each, and return it.
 
@@ -59,6 +63,7 @@ def train(
             Twitter-2015 and MISC of Twitter-2017 count as the same type.
         test: the files of that one.
         keep_models: folder for the trained models, one folder for each seed; without it they are deleted.
+        work: folder of the checkpoints, in which a killed run continues; without it a run starts anew.
 
     Returns:
         the content of the result file.
@@ -84,17 +89,21 @@ def train(
             "checksums": posts.checksums,
             "posts": {name: len(pairs) for name, pairs in posts.splits.items()},
             "evidence": posts.evidence,
+            "stores": json.loads(json.dumps(posts.processor.config.stores)),
             "posts without evidence": missing,
         },
     )
     for seed in seeds:
         if str(seed) not in result["seeds"]:
-            result["seeds"][str(seed)] = one_run(
-                experiment, posts, seed, word_vectors, keep=keep_models and keep_models / f"seed{seed}"
-            )
+            keep = keep_models and keep_models / f"seed{seed}"
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary) if work is None else work / f"seed{seed}"
+                result["seeds"][str(seed)] = one_run(experiment, posts, seed, folder, word_vectors, keep=keep)
             result["test"] = summary([run["test"] for run in result["seeds"].values()])
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+            write_atomically(out, (json.dumps(result, indent=1, default=str) + "\n").encode())
+            if work is not None:
+                shutil.rmtree(work / f"seed{seed}")
     return result
 
 
@@ -105,7 +114,7 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
         MissingEvidenceError: when no post of a split has evidence of a kind, with how to get it.
     """
     with torch.random.fork_rng(devices=[]):
-        model = build_for(experiment, posts, word_vectors)
+        model = build_for(experiment, posts, word_vectors, probe=True)
     missing = require_evidence(
         model.builder,
         posts.splits,
@@ -118,7 +127,7 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
     return {name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()}
 
 
-def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None) -> Tagger:
+def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None, *, probe: bool = False) -> Tagger:
     """Return the experiment's model for the posts, see `build`."""
     return build(
         experiment,
@@ -127,6 +136,7 @@ def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None) -
         regions=posts.processor.regions,
         word_vectors=word_vectors,
         cache=posts.cache,
+        probe=probe,
     )
 
 
@@ -134,6 +144,7 @@ def one_run(
     experiment: Experiment,
     posts: Posts,
     seed: int,
+    folder: Path,
     word_vectors: Path | None = None,
     *,
     keep: Path | None = None,
@@ -144,6 +155,7 @@ def one_run(
         experiment: the system and its training.
         posts: the posts with all their features.
         seed: the seed.
+        folder: folder of the checkpoints; a run that was killed there continues.
         word_vectors: table of word vectors, if the experiment asks for nearest words.
         keep: folder for the trained model; None to delete it.
     """
@@ -151,8 +163,8 @@ def one_run(
     splits, trainer = posts.splits, replace(experiment.trainer, seed=seed)
     lightning.seed_everything(seed, verbose=False)
     model = build_for(experiment, posts, word_vectors)
-    with tempfile.TemporaryDirectory() as folder:
-        fit(model, splits["train"], splits["valid"], Path(folder), optimizer=experiment.optimizer, trainer=trainer)
+    resume = (folder / "checkpoints" / LAST).is_file()
+    fit(model, splits["train"], splits["valid"], folder, optimizer=experiment.optimizer, trainer=trainer, resume=resume)
     trained = time.perf_counter()
     if torch.cuda.is_available() and trainer.accelerator != "cpu":
         model.to("cuda")

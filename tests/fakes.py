@@ -1,4 +1,4 @@
-"""Made-up posts, layouts and graphs that the tests share."""
+"""Random posts, layouts and graphs for tests."""
 
 from __future__ import annotations
 
@@ -64,43 +64,43 @@ def post(
     objects: int = 0,
     *,
     seed: int = 0,
-    picture: bool = True,
+    image: bool = True,
     grounded: float = 0.6,
     boxes: float = 0.8,
     region_dim: int | None = 6,
 ) -> Pair:
-    """A random post: spans, boxes, labels and regions as chance has it."""
-    chance = random.Random(seed * 1009 + words * 31 + objects)
-    size = (chance.randint(50, 400), chance.randint(50, 400)) if picture else None
+    """Return a post with random spans, boxes, labels and regions, drawn from ``seed`` and the counts."""
+    rng = random.Random(seed * 1009 + words * 31 + objects)
+    size = (rng.randint(50, 400), rng.randint(50, 400)) if image else None
 
-    def thing() -> DetectedObject:
-        start = chance.randrange(words)
-        left, right = sorted(chance.sample(range(size[0] + 1), 2)) if size else (0, 1)
-        top, bottom = sorted(chance.sample(range(size[1] + 1), 2)) if size else (0, 1)
+    def random_object() -> DetectedObject:
+        start = rng.randrange(words)
+        left, right = sorted(rng.sample(range(size[0] + 1), 2)) if size else (0, 1)
+        top, bottom = sorted(rng.sample(range(size[1] + 1), 2)) if size else (0, 1)
         region = torch.randn(region_dim, generator=torch.Generator().manual_seed(seed)) if region_dim else None
         return DetectedObject(
-            label=chance.choice(["person", "a soccer player", "", "the sign"]),
-            box=(left, top, right, bottom) if size and chance.random() < boxes else None,
-            span=(start, chance.randint(start + 1, words)) if chance.random() < grounded else None,
-            region=region if chance.random() < 0.8 else None,
+            label=rng.choice(["person", "a soccer player", "", "the sign"]),
+            box=(left, top, right, bottom) if size and rng.random() < boxes else None,
+            span=(start, rng.randint(start + 1, words)) if rng.random() < grounded else None,
+            region=region if rng.random() < 0.8 else None,
         )
 
     return Pair(
-        words=tuple(chance.choice(WORDS) for _ in range(words)),
-        labels=tuple(chance.choice(LABELS.tags) for _ in range(words)),
+        words=tuple(rng.choice(WORDS) for _ in range(words)),
+        labels=tuple(rng.choice(LABELS.tags) for _ in range(words)),
         id=f"post-{seed}",
         size=size,
-        objects=tuple(thing() for _ in range(objects)),
-        image_features=torch.full((1, 5), float(seed)) if picture else None,
+        objects=tuple(random_object() for _ in range(objects)),
+        image_features=torch.full((1, 5), float(seed)) if image else None,
     )
 
 
 def awkward_posts() -> list[Pair]:
-    """Ordinary posts among those that break things: no object, no picture, one word, 128 words."""
+    """Return ordinary posts and edge cases: no object, no image, one word, 128 words."""
     return [
         post(7, 3, seed=1),
         post(5, 0, seed=2),
-        post(4, 0, seed=3, picture=False),
+        post(4, 0, seed=3, image=False),
         post(1, 2, seed=4, grounded=1.0),
         post(1, 0, seed=5),
         post(128, 4, seed=6),
@@ -110,7 +110,8 @@ def awkward_posts() -> list[Pair]:
 
 
 def without_objects() -> list[Pair]:
-    return [post(4, 0, seed=2), post(1, 0, seed=3, picture=False)]
+    """Return two posts without objects, one of them without an image."""
+    return [post(4, 0, seed=2), post(1, 0, seed=3, image=False)]
 
 
 def make_builder(
@@ -128,8 +129,8 @@ def make_builder(
     add_placeholder_object: bool = False,
     crop_reader: CropReader | None = None,
 ) -> GraphBuilder:
-    """A builder of the package's node types with these options; what else a schema names, layers create."""
-    known = {
+    """Return a builder of the package's node types with these options; layers create the schema's other types."""
+    available = {
         "token": Tokens(tokenizer, labels, unit=tokens, characters=characters),
         "object": Objects(
             tokenizer,
@@ -143,83 +144,83 @@ def make_builder(
     }
     subtypes = ("piece", "label_piece", "character")
     others = [CreatedNodes(name) for name in schema.nodes if name not in (*DEFAULT_NODE_TYPES, *subtypes)]
-    return GraphBuilder(schema, [*(made for name, made in known.items() if name in schema.nodes), *others])
+    return GraphBuilder(schema, [*(made for name, made in available.items() if name in schema.nodes), *others])
 
 
 def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> GraphState:
-    """Posts as the graph before the first layer, with random features of one width on every node."""
+    """Return the input state of the first layer, with random features of one size at every node."""
     graph = GraphState.from_batch(collate(make_builder(schema).build_all(posts)), schema)
     generator = torch.Generator().manual_seed(seed)
-    x = {kind: torch.randn(layout.num_nodes, width, generator=generator) for kind, layout in graph.layouts.items()}
+    x = {name: torch.randn(layout.num_nodes, width, generator=generator) for name, layout in graph.layouts.items()}
     return graph.update(**x)
 
 
-def read_as(graph: GraphState, reading: str) -> GraphState:
-    """The same state with every relation read as ``"dense"`` or ``"sparse"``."""
-    edges = {key: edges.with_layout(reading) for key, edges in graph.edges.items()}
+def with_edge_layout(graph: GraphState, edge_layout: str) -> GraphState:
+    """Return the state with every relation in the layout ``"dense"`` or ``"sparse"``."""
+    edges = {key: edges.with_layout(edge_layout) for key, edges in graph.edges.items()}
     return GraphState(graph.data, graph.x, edges, graph.layouts)
 
 
 def layout(*counts: int) -> Layout:
-    """The layout of sentences with these many nodes."""
+    """Return the layout of graphs with these numbers of nodes."""
     return Layout(torch.tensor([0, *counts]).cumsum(0))
 
 
-def neighbours(edges: Edges) -> list[list[int]]:
-    """For every receiver the rows of its senders, read off the sparse index one edge at a time."""
-    heard: list[list[int]] = [[] for _ in range(edges.dst.num_nodes)]
-    for sender, receiver in edges.index.t().tolist():
-        heard[receiver].append(sender)
-    return heard
+def neighbors(edges: Edges) -> list[list[int]]:
+    """Return, for every target node, the indices of its source nodes, from ``edges.index``."""
+    sources: list[list[int]] = [[] for _ in range(edges.dst.num_nodes)]
+    for src, dst in edges.index.t().tolist():
+        sources[dst].append(src)
+    return sources
 
 
 def random_edges(src: Layout, dst: Layout, share: float, seed: int = 0) -> Edges:
-    """Edges within sentences, each pair joined with this probability."""
+    """Return random edges within graphs; each pair of nodes is connected with probability ``share``."""
     generator = torch.Generator().manual_seed(seed)
-    joined = (src.graph_index[:, None] == dst.graph_index) & (
+    connected = (src.graph_index[:, None] == dst.graph_index) & (
         torch.rand(src.num_nodes, dst.num_nodes, generator=generator) < share
     )
-    return Edges(src, dst, joined.nonzero().t().contiguous())
+    return Edges(src, dst, connected.nonzero().t().contiguous())
 
 
 def awkward_edges() -> Iterator[tuple[str, Edges]]:
-    """Relations of every awkward shape, with a name each."""
-    words, things = layout(7, 5, 1, 128, 0, 3), layout(3, 0, 2, 4, 2, 1)
+    """Yield edges of edge cases, each with a name."""
+    words, objects = layout(7, 5, 1, 128, 0, 3), layout(3, 0, 2, 4, 2, 1)
     yield "complete", Edges(words, words)
-    yield "complete between", Edges(things, words)
-    yield "complete back", Edges(words, things)
-    yield "thin", random_edges(things, words, 0.3)
+    yield "complete between", Edges(objects, words)
+    yield "complete back", Edges(words, objects)
+    yield "thin", random_edges(objects, words, 0.3)
     yield "thick", random_edges(words, words, 0.9)
-    yield "no edge", random_edges(things, words, 0.0)
-    nothing = layout(0, 0, 0, 0, 0, 0)
-    yield "no sender", Edges(nothing, words)
-    yield "no receiver", Edges(words, nothing)
+    yield "no edge", random_edges(objects, words, 0.0)
+    empty = layout(0, 0, 0, 0, 0, 0)
+    yield "no sender", Edges(empty, words)
+    yield "no receiver", Edges(words, empty)
     yield "one post", random_edges(layout(4), layout(6), 0.5)
 
 
 def gradients(call: Callable[[Tensor, Tensor], Tensor], module: nn.Module, dst: Tensor, src: Tensor) -> list[Tensor]:
-    """What a fixed random weighting of the result gives as gradients: of both inputs, then of parameters."""
+    """Return the gradients of a fixed random projection of the output: of ``dst``, ``src``, then the parameters."""
     dst, src = dst.clone().requires_grad_(), src.clone().requires_grad_()
     out = call(dst, src)
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(7))
     inputs = [dst, src, *module.parameters()]
-    found = torch.autograd.grad((out * weights).sum(), inputs, allow_unused=True)
-    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+    grads = torch.autograd.grad((out * weights).sum(), inputs, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]
 
 
 def same(module: nn.Module) -> nn.Module:
-    """A copy with the same weights."""
+    """Return a copy with the same weights."""
     return copy.deepcopy(module)
 
 
-def over_words(kind: str) -> bool:
-    """Whether a kind reads word vectors: ``GVATT words``, and ``BiLSTM-CRF``, which reads nothing else."""
+def uses_word_vectors(kind: str) -> bool:
+    """Return whether a model takes word vectors: ``GVATT words``, and ``BiLSTM-CRF``, which takes nothing else."""
     name, _, form = kind.partition(" ")
-    readers = str(inspect.signature(MODELS[name]).parameters["encoder"].annotation)
-    return form == "words" or "TextEncoderModel" not in readers
+    encoder_types = str(inspect.signature(MODELS[name]).parameters["encoder"].annotation)
+    return form == "words" or "TextEncoderModel" not in encoder_types
 
 
-def vectors_of(encoder: TextEncoderModel, width: int = 16) -> WordVectors:
-    """Random vectors for the words that a tiny encoder knows, and an alphabet of its characters."""
+def word_vectors_for(encoder: TextEncoderModel, width: int = 16) -> WordVectors:
+    """Return random vectors of a tiny encoder's words, with an alphabet of their characters."""
     known = [piece for piece in encoder.tokenizer.tokenizer.get_vocab() if not piece.startswith("##")]
     return random_vectors(sorted(known), width, min_count=1)

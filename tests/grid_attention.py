@@ -1,4 +1,4 @@
-"""What tests of the models have in common in which words guide attention to a grid: GVATT and AdaCAN."""
+"""Checks shared by the tests of GVATT and AdaCAN, whose words attend to an image grid."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mnergraph.pair import Pair
 Model = TypeVar("Model", bound=Tagger)
 
 
-def check_equations(model: Model, posts: Sequence[Pair], plain: Callable[[Model, Tensor, Pair], Tensor]) -> None:
-    """The emissions of every post against those that ``plain`` makes of the states of its words."""
+def check_equations(model: Model, posts: Sequence[Pair], reference: Callable[[Model, Tensor, Pair], Tensor]) -> None:
+    """Compare every post's emissions with those that ``reference`` computes from its word states."""
     batch = collate(model.builder.build_all(posts))
     counts = [len(post.words) for post in posts]
-    text = next(place for place, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
-    states = model.layers[:text](GraphState.from_batch(batch, model.schema)).x["token"].split(counts)
-    found = model(batch).emissions["tags"].split(counts)
-    for post, h, scores in zip(posts, states, found, strict=True):
-        torch.testing.assert_close(scores, plain(model, h, post), rtol=1e-5, atol=1e-5)
+    num_text_layers = next(index for index, layer in enumerate(model.layers) if isinstance(layer, ImageEncoder))
+    states = model.layers[:num_text_layers](GraphState.from_batch(batch, model.schema)).x["token"].split(counts)
+    emissions = model(batch).emissions["tags"].split(counts)
+    for post, h, scores in zip(posts, states, emissions, strict=True):
+        torch.testing.assert_close(scores, reference(model, h, post), rtol=1e-5, atol=1e-5)
 
 
-def check_the_picture_decides(model: Tagger, posts: Sequence[Pair]) -> None:
-    """The same words beside one picture, another, and none."""
+def check_image_changes_scores(model: Tagger, posts: Sequence[Pair]) -> None:
+    """Check that emissions of the same words differ with one image, another image, and none."""
     one, other, none = (model(model.builder(post)).emissions["tags"] for post in posts[:3])
     assert not torch.allclose(one, other, atol=1e-4)
     assert not torch.allclose(one, none, atol=1e-4)

@@ -1,4 +1,4 @@
-"""A hub of models on this machine: enough of the Hugging Face hub for its client to download from."""
+"""A local server with the part of the Hugging Face hub's API that its client needs for downloads."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def local_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves ``folder/<owner>/<model>/<file>`` under the hub's addresses.
+    """Serve ``folder/<owner>/<model>/<file>`` at the hub's paths.
 
-    Gives its address, and the files that were fetched so far.
+    Yields the server's URL, and the list of the files fetched so far.
     """
     fetched: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self.answer(body=False)
+            self.respond(body=False)
 
         def do_GET(self) -> None:
-            self.answer(body=True)
+            self.respond(body=True)
 
-        def answer(self, *, body: bool) -> None:
+        def respond(self, *, body: bool) -> None:
             path = self.path.split("?")[0].strip("/")
             if path.startswith("api/models/"):
                 name = "/".join(path.split("/")[2:4])
@@ -46,18 +46,18 @@ def local_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
                 fetched.append(file.name)
             self.reply(200, content if body else b"", content)
 
-        def reply(self, status: int, sent: bytes, content: bytes, more: dict[str, str] | None = None) -> None:
+        def reply(self, status: int, body: bytes, content: bytes, extra_headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
             headers = {
                 "Content-Length": str(len(content)),
                 "X-Repo-Commit": COMMIT,
                 "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-                **(more or {}),
+                **(extra_headers or {}),
             }
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(sent)
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""Pictures as they are in the wild: every kind in `mnergraph.features.vision.image_io.ISSUE_CODES`, and good ones."""
+"""Image files with every issue of `mnergraph.features.vision.image_io.ISSUE_CODES`, and without issues."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-#: EXIF's tag of the orientation.
+#: EXIF tag of the orientation.
 ORIENTATION = 0x0112
 
 
 def noise(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
+    """Return an RGB image of random pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
-def lying(picture: Image.Image, path: Path, orientation: int) -> Path:
-    """The picture as a camera held that way writes it: pixels turned, EXIF telling how to turn them back."""
+def save_rotated(image: Image.Image, path: Path, orientation: int) -> Path:
+    """Save an image with rotated or flipped pixels and the EXIF orientation that undoes it; return the path."""
     inverse = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,46 +31,46 @@ def lying(picture: Image.Image, path: Path, orientation: int) -> Path:
     }[orientation]
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    (picture if inverse is None else picture.transpose(inverse)).save(path, exif=exif)
+    (image if inverse is None else image.transpose(inverse)).save(path, exif=exif)
     return path
 
 
-def wild(folder: Path) -> dict[str, str | None]:
-    """Writes a folder of pictures; their kind by id, None for a picture like any other."""
+def write_odd_images(folder: Path) -> dict[str, str | None]:
+    """Write the image files to a folder and return their issue codes by id, None for those without an issue."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain, kinds = noise(), {}
+    plain, codes = noise(), {}
 
-    def keep(id: str, kind: str | None) -> None:
-        kinds[id] = kind
+    def add(id: str, code: str | None) -> None:
+        codes[id] = code
 
     plain.save(folder / "good.png")
-    keep("good", None)
+    add("good", None)
     plain.save(folder / "with spaces and 🐦.png")
-    keep("with spaces and 🐦", None)
+    add("with spaces and 🐦", None)
     plain.convert("L").save(folder / "grey.png")
-    keep("grey", None)
+    add("grey", None)
     plain.save(folder / "wrong.jpg", "PNG")
-    keep("wrong", "mislabelled")
+    add("wrong", "mislabelled")
     noise(1, 1).save(folder / "dot.png")
-    keep("dot", "tiny")
-    lying(plain, folder / "turned.jpg", 6)
-    keep("turned", "turned")
+    add("dot", "tiny")
+    save_rotated(plain, folder / "turned.jpg", 6)
+    add("turned", "turned")
     plain.save(folder / "moving.png", save_all=True, append_images=[noise(seed=1)])
-    keep("moving", "animated")
+    add("moving", "animated")
     rgba = plain.convert("RGBA")
     rgba.putalpha(Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1))))
     rgba.save(folder / "rgba.png")
-    keep("rgba", "transparent")
+    add("rgba", "transparent")
     plain.convert("P").save(folder / "palette.png", transparency=bytes(range(256)))
-    keep("palette", "transparent")
+    add("palette", "transparent")
     plain.convert("P").save(folder / "plain palette.png")
-    keep("plain palette", "colours")
+    add("plain palette", "colours")
     plain.convert("CMYK").save(folder / "cmyk.jpg")
-    keep("cmyk", "colours")
+    add("cmyk", "colours")
     Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 54).save(folder / "sixteen.png")
-    keep("sixteen", "colours")
+    add("sixteen", "colours")
     Image.new("RGB", (12_000, 60), "red").save(folder / "wide.png")
-    keep("wide", "large")
+    add("wide", "large")
 
     whole = (folder / "good.png").read_bytes()
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
@@ -77,12 +78,12 @@ def wild(folder: Path) -> dict[str, str | None]:
     (folder / "program.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "page.jpg").write_bytes(b"\n <!DOCTYPE html><p>404")
-    # 30,000 x 30,000 pixels of one colour; the header tells, the pixels need not be there
+    # the header declares 30,000 x 30,000 pixels; the pixels themselves are not needed
     bomb = bytearray(whole)
     bomb[16:24] = (30_000).to_bytes(4, "big") * 2
     bomb[29:33] = _crc(bytes(bomb[12:29]))
     (folder / "bomb.png").write_bytes(bytes(bomb))
-    for id, kind in (
+    for id, code in (
         ("truncated", "corrupt"),
         ("text", "corrupt"),
         ("program", "corrupt"),
@@ -92,9 +93,9 @@ def wild(folder: Path) -> dict[str, str | None]:
         ("gone", "missing"),
         ("../out", "refused"),
     ):
-        keep(id, kind)
+        add(id, code)
     (folder.parent / "out.png").write_bytes(whole)
-    return kinds
+    return codes
 
 
 def _crc(chunk: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A stack that does everything a record must tell of: it grows nodes, merges them, and gates."""
+"""A stack of layers with everything that is recorded: attention, gates, created and merged nodes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from mnergraph.nn import (
 
 WIDTH, HEADS = 8, 2
 OF, SHOWS = ("entity", "of", "token"), ("visual", "shows", "entity")
-#: The relations of `fakes.SCHEMA`, entities, and image and objects as one node type.
-GROWN = SCHEMA | Schema([Relation(*OF, Member()), Relation(*SHOWS, Complete())], nodes=["image", "visual", "entity"])
+#: `fakes.SCHEMA` with entity nodes, and with images and objects merged to ``visual`` nodes.
+STACK_SCHEMA = SCHEMA | Schema(
+    [Relation(*OF, Member()), Relation(*SHOWS, Complete())], nodes=["image", "visual", "entity"]
+)
 
 
 class EntityNodes(nn.Module):
-    """An entity of two words for every two words of a post that has three or more."""
+    """Creates an entity node for every two words of a post with three or more words."""
 
     def forward(self, graph: GraphState) -> GraphState:
         words = graph.layouts["token"]
         counts = torch.where(words.counts > 2, words.counts // 2, 0)
         entities = Layout(nn.functional.pad(counts.cumsum(0), (1, 0)))
         first = words.ptr[entities.graph_index] + 2 * entities.position
-        # joined in an order that is not that of the posts
+        # edges are not sorted by post
         index = torch.stack([torch.arange(entities.num_nodes).repeat(2), torch.cat([first + 1, first])])
         x = graph.x["token"][first]
         edges = {
@@ -42,10 +44,10 @@ class EntityNodes(nn.Module):
 
 
 class MergeVisual(nn.Module):
-    """Image and objects of a post as one node type."""
+    """Merges the image and object nodes of a post to one node type."""
 
     def forward(self, graph: GraphState) -> GraphState:
-        parts = [graph.layouts[kind] for kind in ("image", "object")]
+        parts = [graph.layouts[name] for name in ("image", "object")]
         merged = Layout(parts[0].ptr + parts[1].ptr)
         order = torch.cat([part.graph_index for part in parts]).argsort(stable=True)
         x = torch.cat([graph.x["image"], graph.x["object"]])[order]
@@ -54,22 +56,22 @@ class MergeVisual(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """An operator that gates those receivers alone that hear anybody."""
+    """Attention with a gate, applied to the target nodes with incoming edges only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention, self.highway = RelationAttention(WIDTH, HEADS), GatedMix(WIDTH)
 
     def forward(self, src: torch.Tensor, dst: torch.Tensor, edges: Edges) -> torch.Tensor:
-        hears = edges.dst.to_flat(edges.has_incoming)
+        has_source = edges.dst.to_flat(edges.has_incoming)
         message = self.attention(src, dst, edges)
-        return dst.masked_scatter(hears[:, None], self.highway(message[hears], dst[hears]))
+        return dst.masked_scatter(has_source[:, None], self.highway(message[has_source], dst[has_source]))
 
 
-def everything() -> nn.Sequential:
-    """Attention and gates along stored, complete and grown relations, gates of nodes, a layer used twice."""
+def build_stack() -> nn.Sequential:
+    """Return attention and gates along stored, complete and created edges, gates at nodes, and a shared layer."""
     torch.manual_seed(3)
-    again = HeteroLayer({TOKENS: RelationAttention(WIDTH, HEADS, dropout=0.5)}, residual=lambda: GatedMix(WIDTH))
+    shared = HeteroLayer({TOKENS: RelationAttention(WIDTH, HEADS, dropout=0.5)}, residual=lambda: GatedMix(WIDTH))
     return nn.Sequential(
         HeteroLayer(
             {
@@ -79,10 +81,10 @@ def everything() -> nn.Sequential:
             },
             residual=lambda: GatedMix(WIDTH),
         ),
-        again,
+        shared,
         nn.Sequential(TransformerLayer(TO_TOKENS, WIDTH, HEADS, out_key="seen"), MergeVisual()),
         FeatureModule(GatedMix(WIDTH), in_keys=("seen", "token"), out_key="mixed"),
         EntityNodes(),
         HeteroLayer({SHOWS: GatedAttention()}),
-        again,
+        shared,
     )

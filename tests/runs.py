@@ -1,4 +1,4 @@
-"""A finished training run that tests of its use share."""
+"""A finished training run, shared by the tests that load its model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnergraph.training import TrainerConfig
 
 
 class Run(NamedTuple):
-    """Posts, the run's folder, its model's folder and what `train` returned."""
+    """Folders of the posts, the run and the model, and the result of `train`."""
 
     root: Path
     out: Path
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
 
 def tiny_run(folder: Path) -> Run:
-    """A tiny UMGF trained for one epoch on thirty drawn posts and their regions."""
+    """Return the run of a tiny UMGF, trained for one epoch on thirty generated posts with region vectors."""
     result = train(
         partial(Lookalikes, sizes=(30, 10, 10)),
         folder / "posts",

@@ -50,7 +50,7 @@ def test_without_its_picture() -> None:
     assert blind == Pair(FULL.words, FULL.labels, "7", entities=FULL.entities)
     assert blind.image_features is None
     assert post(3, 2).without_image() == replace(
-        post(3, 0, picture=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}
+        post(3, 0, image=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}
     )
 
 

@@ -1,4 +1,4 @@
-"""Tiny models of transformers' real classes with random weights, saved as folders like those of a hub."""
+"""Tiny randomly initialized models of transformers' classes, saved in folders as by `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ SIZE = {"height": 32, "width": 32}
 
 
 def save(folder: Path, model: Any, *processors: Any) -> str:
+    """Save a model with its processors and return the folder."""
     for part in (model, *processors):
         part.save_pretrained(folder)
     return str(folder)
 
 
 def tower(kind: str, folder: Path) -> str:
-    """A vision model for pictures of 32 x 32 in 16 patches; the convolutional one makes a map of them."""
+    """Save a vision model for images of 32 x 32 with 16 patches, or a ResNet, and return the folder."""
     torch.manual_seed(0)
     vision = {**VISION, "image_size": 32, "patch_size": 8}
     text = {**VISION, "vocab_size": 20, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
@@ -50,7 +51,7 @@ LABELS = {0: "hat", 1: "dog", 2: "cat", 3: "man"}
 
 
 def detector(kind: str, folder: Path) -> str:
-    """An object detector with seven queries and four labels."""
+    """Save an object detector with seven queries and four labels, and return the folder."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
     sizes["layer_type"] = "basic"
@@ -86,16 +87,19 @@ def detector(kind: str, folder: Path) -> str:
 
 
 def tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
-    """Words and letters, special pieces numbered as BERT's are: Grounding DINO knows [CLS] . ? [SEP] so."""
+    """Return a tokenizer of words and letters.
+
+    Special tokens have BERT's ids, which Grounding DINO hard-codes for [CLS], [SEP], "." and "?".
+    """
     words = ["a", "the", "two", "hat", "dog", "cat", "man", "crowd"]
     words += ["miscellaneous", "person", "location", "organization"]
     letters = [chr(code) for code in range(33, 127)]
-    numbers = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-    free = (number for number in range(1, 1029) if number not in numbers.values())
+    ids = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+    free = (index for index in range(1, 1029) if index not in ids.values())
     for piece in [*words, *letters, *("##" + letter for letter in letters)]:
-        if piece not in numbers:
-            numbers[piece] = next(free)
-    inner = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+        if piece not in ids:
+            ids[piece] = next(free)
+    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece()
@@ -113,7 +117,7 @@ def tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
 
 
 def grounder(kind: str, folder: Path) -> str:
-    """A zero-shot detector; its Grounding DINO reads 32 pieces at once."""
+    """Save a zero-shot detector and return the folder; Grounding DINO's text length is 32 pieces."""
     torch.manual_seed(0)
     text = {**VISION, "num_hidden_layers": 1, "vocab_size": 1030}
     if kind == "grounding dino":
@@ -145,14 +149,14 @@ def grounder(kind: str, folder: Path) -> str:
         model = hf.OwlViTForObjectDetection(config)
     else:
         raise KeyError(kind)
-    with torch.no_grad():  # as drawn, every score is 0 or 1, and boxes are lines on the rim
+    with torch.no_grad():  # else every score is 0 or 1, and boxes are lines at the border
         for part in (model.class_head.logit_shift, model.class_head.logit_scale, model.box_head.dense2):
             part.weight.mul_(0.05)
     return save(folder, model, processor)
 
 
 def captioner(kind: str, folder: Path) -> str:
-    """A model that writes about pictures of 32 x 32."""
+    """Save a captioning model for images of 32 x 32 and return the folder."""
     torch.manual_seed(0)
     text = {**VISION, "vocab_size": 1030, "bos_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
     vision = {**VISION, "image_size": 32, "patch_size": 8}

@@ -73,6 +73,7 @@ def features(
     batch_size: int = 16,
     workers: int = 0,
     device: str = "cpu",
+    flush_seconds: float = 60.0,
     progress: bool = True,
     inspect: str | None = None,
     out: Path | None = None,
@@ -91,6 +92,7 @@ def features(
         batch_size: images at once.
         workers: processes that open and prepare images.
         device: where the extractor runs.
+        flush_seconds: seconds after which extracted features are written to the store; a killed run loses no more.
         progress: whether to show a progress bar.
         inspect: instead of extracting, draw the store's entry for the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
@@ -104,14 +106,14 @@ def features(
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
-    wanted = _wanted(images, posts, (chunker or RuleChunker()) if extractor.needs_phrases else None)
+    wanted = wanted_images(images, posts, (chunker or RuleChunker()) if extractor.needs_phrases else None)
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
         plot_stored(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
         print(target)
         return None
     part, parts = _share(shard)
-    done = _extract(wanted, store, extractor, part, parts, dtype, batch_size, workers, device, progress)
+    done = _extract(wanted, store, extractor, part, parts, dtype, batch_size, workers, device, flush_seconds, progress)
     print(done)
     return done
 
@@ -139,11 +141,12 @@ def _extract(
     batch_size: int,
     workers: int,
     device: str,
+    flush_seconds: float,
     progress: bool,
 ) -> ExtractionSummary:
     keys = {one: one.key for one in wanted}
     mine = [one for one, key in keys.items() if int(key[:15], 16) % parts == part]
-    with StoreWriter(folder, manifest_of(extractor, dtype), part=part) as writer:
+    with StoreWriter(folder, manifest_of(extractor, dtype), part=part, shard_seconds=flush_seconds) as writer:
         by_key = {keys[one]: one for one in reversed(mine) if keys[one] not in writer}
         todo = list(reversed(by_key.values()))
         evidence = extractor.extract(
@@ -162,7 +165,7 @@ def _extract(
     return ExtractionSummary(len(wanted), len(todo), len(mine) - len(todo), len(wanted) - len(mine), tuple(faults))
 
 
-def _wanted(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
+def wanted_images(images: Path, posts: Path | None, chunker: Chunker | None) -> list[ImageTask]:
     """Return the images to extract; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:

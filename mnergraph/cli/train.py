@@ -6,11 +6,13 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mnergraph.data.datasets.base import PostDataset
+from mnergraph.features.store.manifest import flatten
 from mnergraph.features.text.encoder import TINY, Encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.labels import LabelSet
@@ -18,6 +20,10 @@ from mnergraph.models.base import Tagger
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 
 MODEL, RESULT = "model", "result.json"
+#: The settings with which a run began, in its folder.
+SETTINGS = "settings.json"
+#: Settings of the trainer that change no result.
+_FREE = ("progress", "logger", "workers", "save_every")
 
 
 def train(
@@ -51,10 +57,14 @@ def train(
         trainer: epochs, batches, devices and logs.
         allow_missing: kinds of evidence that the model reads and all posts of a split may lack, such as
             "grounded objects"; others that all posts lack are an error.
-        resume: continue an interrupted run of this folder; give the same options.
+        resume: continue an interrupted run of this folder; other options than its own are refused.
 
     Returns:
         the content of result.json.
+
+    Raises:
+        MissingEvidenceError: when no post of a split has evidence of a kind that the model reads.
+        ValueError: when a run is resumed with other settings, naming each difference.
     """
     import lightning
     import torch
@@ -95,29 +105,34 @@ def train(
     for name, kinds in missing.items():
         for line in describe_missing(kinds, len(splits[name])):
             print(f"{name}: {line}")
-    tagger.hparams()  # raises for an argument that could not be saved
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
     }
+    settings = {
+        "model": type(tagger).__name__,
+        "settings": tagger.hparams(),
+        "encoder": tagger.encoder.name,
+        "word_vectors": word_vectors and word_vectors.name,
+        "data": _data_summary(splits),
+        "processor": asdict(processor.config),
+        "optimizer": vars(optimizer),
+        "trainer": {name: value for name, value in vars(trainer).items() if name not in _FREE},
+    }
+    _begin(out, json.loads(json.dumps(settings, default=str)), resume=resume)
     print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
     fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
     scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
 
-    data_summary = _data_summary(splits)
     tagger.metadata = {
-        "data": data_summary,
+        "data": settings["data"],
         "scores": {name: split.to_dict() for name, split in scores.items()},
         "tables": {name: split.table() for name, split in scores.items()},
     }
     tagger.processor_config = processor.config
     tagger.save_pretrained(out / MODEL)
     result = {
-        "model": type(tagger).__name__,
-        "settings": tagger.hparams(),
-        "encoder": tagger.encoder.name,
-        "word_vectors": word_vectors and word_vectors.name,
-        "data": data_summary,
+        **{name: settings[name] for name in ("model", "settings", "encoder", "word_vectors", "data")},
         "posts without evidence": {
             name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
         },
@@ -133,6 +148,26 @@ def train(
         print(f"\n{name}\n{split.table()}")
     print(f"\nmodel: {out / MODEL}\nresult: {out / RESULT}")
     return result
+
+
+def _begin(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Write the settings of a run into its folder; of a resumed run compare them with those that it began with."""
+    path = out / SETTINGS
+    if resume and path.is_file():
+        before = flatten(json.loads(path.read_text(encoding="utf-8")))
+        now = flatten(settings)
+        differences = [
+            f"{name}: {before.get(name, 'nothing')!r} there, {now.get(name, 'nothing')!r} here"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        if differences:
+            raise ValueError(
+                f"{out} is a run with other settings: {'; '.join(differences)}. Give the same ones, or another out"
+            )
+    elif not (out / "checkpoints").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _data_summary(splits: dict[str, PostDataset]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """GVATT: "Visual Attention Model for Name Tagging in Multimodal Social Media".
 
 Lu, Neves, Carvalho, Zhang and Ji, ACL 2018. UMT calls it GVATT-HBiLSTM-CRF, and GVATT-BERT-CRF with BERT as
-the sentence encoder (section 3.2): the text encoder given to the model decides.
+the sentence encoder (section 3.2): depending on the text encoder.
 
 Graph: tokens, one sentence node, the image as a grid. The sentence attends to the grid's nodes, and the result
 reaches every word of the sentence through gates. Without an image the result is zeros.

@@ -38,8 +38,8 @@ def result(system: str, predicted: list[list[list[str]]], **changed: Any) -> dic
     """What `benchmarks.train` writes of a system, as far as a table reads it."""
     runs = {}
     for seed, run in enumerate(predicted):
-        right, said, message = counts(GOLD, run).T.tolist()
-        lines = {"right": right, "predicted": said, "gold": message}
+        right, predicted, gold = counts(GOLD, run).T.tolist()
+        lines = {"right": right, "predicted": predicted, "gold": gold}
         runs[str(seed)] = {
             "test": score(GOLD, run).to_dict(),
             "entities by test post": {name: " ".join(map(str, line)) for name, line in lines.items()},

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnergraph.cli.extract import _wanted as wanted
 from mnergraph.cli.extract import features, plot_stored
+from mnergraph.cli.extract import wanted_images as wanted
 from mnergraph.cli.main import main
 from mnergraph.data import Evidence, image_path_of, write_conll
 from mnergraph.explain.plots.detections import plot_detections

@@ -26,7 +26,7 @@ from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.labels import LabelSet
 from mnergraph.models import BERTCRF, MGCMT, UMGF, UMT, Tagger
 from mnergraph.pair import Pair
-from mnergraph.training import TrainerConfig, fit
+from mnergraph.training import OptimizerConfig, TrainerConfig, fit
 
 QUICK = TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", progress=False)
 SMALL = partial(UMGF, hidden_size=16, num_heads=2, num_layers=1)
@@ -60,6 +60,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
         "logs",
         "model",
         "result.json",
+        "settings.json",
     ]
     model = Tagger.from_pretrained(trained.model)
     assert model.metadata["scores"] == result["scores"]
@@ -202,3 +203,24 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     fit(model, pairs, pairs, tmp_path / "run", trainer=replace(QUICK, batch_size=20, logger="none"))
     moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]
     assert any("layers" in name for name in moved)
+
+
+def test_a_run_is_resumed_with_its_own_settings(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"regions": RegionEncoder(size=32), "allow_missing": ("grounded objects",)}
+    result = train(POSTS, tmp_path / "look", SMALL, tmp_path / "run", trainer=QUICK, **given)
+    before = (tmp_path / "run" / "result.json").read_text()
+    with pytest.raises(ValueError, match=r"other settings: optimizer\.lr: 0\.001 there, 0\.5 here; trainer\.seed: 0"):
+        train(
+            POSTS,
+            tmp_path / "look",
+            SMALL,
+            tmp_path / "run",
+            optimizer=OptimizerConfig(lr=0.5),
+            trainer=replace(QUICK, seed=3),
+            resume=True,
+            **given,
+        )
+    assert (tmp_path / "run" / "result.json").read_text() == before
+    quiet = replace(QUICK, logger="none")
+    again = train(POSTS, tmp_path / "look", SMALL, tmp_path / "run", trainer=quiet, resume=True, **given)
+    assert again["scores"] == result["scores"]

@@ -11,7 +11,7 @@ import networkx as nx
 import pytest
 import torch
 from fakes import AROUND, SCHEMA, TO_TOKENS, TOKENS, awkward_posts, make_builder, post, state
-from recorded_stack import GROWN, OF, SHOWS, everything
+from recorded_stack import OF, SHOWS, STACK_SCHEMA, build_stack
 
 from mnergraph.explain import attention_graph, from_networkx, record_attention, to_networkx
 from mnergraph.features.text.encoder import tiny_encoder
@@ -46,7 +46,7 @@ def edges(graph: nx.MultiDiGraph, relation: tuple[str, str, str]) -> dict[tuple[
 
 def test_attributes_of_nodes(tmp_path: Path) -> None:
     pair = replace(POST, image_path=tmp_path / "x.jpg", entities=((0, 2), (3, 4)))
-    schema = GROWN
+    schema = STACK_SCHEMA
     graph = to_networkx(make_builder(schema)(pair), entities=[Entity(0, 2, "PER", 0.5), Entity(3, 4, "ORG", 0.25)])
     words = [graph.nodes[f"token {number}"] for number in range(4)]
     assert [attributes["word"] for attributes in words] == list(pair.words)
@@ -92,7 +92,7 @@ def test_edges_say_what_they_are() -> None:
         assert {attributes["kind"] for attributes in result.values()} <= {type(relation.rule).__name__}
     attributes = edges(graph, AROUND)[0, 1]
     assert attributes["label"] == SPATIAL_LABELS[3]
-    assert attributes["distance"] == pytest.approx(14 / 2000**0.5)
+    assert attributes["distance"] == pytest.approx(14 / 40 / 2**0.5)
     assert attributes["angle"] == 0.0
     # parallel relations stay apart
     assert set(graph["token 0"]["token 1"]) == {"attends", "near"}
@@ -106,11 +106,11 @@ def test_complete_relations_need_the_schema() -> None:
 
 
 def test_weights_are_on_their_edges() -> None:
-    stack, posts = everything().eval(), [pair for pair in awkward_posts() if len(pair.words) < 100]
+    stack, posts = build_stack().eval(), [pair for pair in awkward_posts() if len(pair.words) < 100]
     with record_attention(stack) as record:
-        stack(state(posts, schema=GROWN))
+        stack(state(posts, schema=STACK_SCHEMA))
     for pair, post_record in zip(posts, record.posts, strict=True):
-        graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=post_record)
+        graph = to_networkx(make_builder(STACK_SCHEMA)(pair), STACK_SCHEMA, record=post_record)
         count = 0
         for w in post_record.weights:
             result = edges(graph, w.relation)
@@ -128,16 +128,18 @@ def test_weights_are_on_their_edges() -> None:
             for number, value in enumerate(gates.values.tolist()):
                 attributes = graph.nodes[f"{gates.node_type} {number}"].get("mean_gate", {})
                 assert attributes.get(gates.layer) == (value if value == value else None)
-    attributes = edges(to_networkx(make_builder(GROWN)(posts[0]), GROWN, record=record.posts[0]), TO_TOKENS)[1, 2]
+    attributes = edges(
+        to_networkx(make_builder(STACK_SCHEMA)(posts[0]), STACK_SCHEMA, record=record.posts[0]), TO_TOKENS
+    )[1, 2]
     every = [attributes["mean_gate"]["0"], *attributes["attention"]["2.0"]]
     assert attributes["weight"] == pytest.approx(sum(every) / 3)
 
 
 def test_nodes_that_the_model_grew() -> None:
-    stack, pair = everything().eval(), replace(post(7, 3, seed=1), entities=((0, 7),))
+    stack, pair = build_stack().eval(), replace(post(7, 3, seed=1), entities=((0, 7),))
     with record_attention(stack) as record:
-        stack(state([pair], schema=GROWN))
-    graph = to_networkx(make_builder(GROWN)(pair), GROWN, record=record.posts[0])
+        stack(state([pair], schema=STACK_SCHEMA))
+    graph = to_networkx(make_builder(STACK_SCHEMA)(pair), STACK_SCHEMA, record=record.posts[0])
     result = {node: attributes for node, attributes in graph.nodes(data=True) if attributes["type"] == "entity"}
     assert [attributes["span"] for attributes in result.values()] == [[0, 2], [2, 4], [4, 6]]
     assert result["entity 1"]["word"] == " ".join(pair.words[2:4])

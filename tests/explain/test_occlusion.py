@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import AROUND, TO_TOKENS, TOKENS, awkward_posts, post, state
-from recorded_stack import GROWN, SHOWS, everything
+from recorded_stack import SHOWS, STACK_SCHEMA, build_stack
 from torch import nn
 
 from mnergraph.explain import occlusion, record_attention, without_relations
@@ -108,7 +108,7 @@ def test_certainty_of_what_was_found_is_its_score(umgf: Make) -> None:
 
 
 def test_removal_applies_to_every_layer_and_created_relations() -> None:
-    stack, graph = everything().eval(), state(awkward_posts(), schema=GROWN)
+    stack, graph = build_stack().eval(), state(awkward_posts(), schema=STACK_SCHEMA)
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -130,10 +130,10 @@ def test_removal_applies_to_every_layer_and_created_relations() -> None:
         others = {w.relation for p in quiet.posts for w in p.weights if w.index.shape[1]}
         assert len(others) == 4
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
-    labelled = state(awkward_posts(), schema=GROWN).edges[AROUND]
+    labelled = state(awkward_posts(), schema=STACK_SCHEMA).edges[AROUND]
     assert labelled.type is not None
     with without_relations(model, AROUND):
-        left = model(state(awkward_posts(), schema=GROWN)).edges[AROUND]
+        left = model(state(awkward_posts(), schema=STACK_SCHEMA)).edges[AROUND]
     assert (len(left.type), len(left.attr), left.index.shape[1]) == (0, 0, 0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
-from recorded_stack import GROWN, SHOWS, everything
+from recorded_stack import SHOWS, STACK_SCHEMA, build_stack
 from safetensors.torch import save_file
 
 from mnergraph.explain import AttentionRecord, EdgeWeights, PairRecord, record_attention
@@ -22,10 +22,10 @@ Make = Callable[..., UMGF]
 @pytest.fixture(scope="module")
 def record() -> AttentionRecord:
     """Two calls of a stack that does everything, on posts of every awkward shape."""
-    stack = everything().eval()
+    stack = build_stack().eval()
     with record_attention(stack) as record:
-        stack(state(awkward_posts()[:5], schema=GROWN))
-        stack(state(awkward_posts()[5:], schema=GROWN))
+        stack(state(awkward_posts()[:5], schema=STACK_SCHEMA))
+        stack(state(awkward_posts()[5:], schema=STACK_SCHEMA))
     return record
 
 

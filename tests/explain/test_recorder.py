@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import AROUND, LABELS, NEAR, OBJECTS, TO_OBJECTS, TO_TOKENS, TOKENS, awkward_posts, post, state
-from recorded_stack import GROWN, HEADS, OF, SHOWS, WIDTH, everything
+from recorded_stack import HEADS, OF, SHOWS, STACK_SCHEMA, WIDTH, build_stack
 from torch import Tensor, nn
 
 from mnergraph.explain import AttentionRecord, PairRecord, record_attention
@@ -30,7 +30,7 @@ from mnergraph.nn.conv.attention import AttentionWeights
 Make = Callable[..., UMGF]
 
 
-def read_as(graph: GraphState, reading: str) -> GraphState:
+def with_edge_layout(graph: GraphState, reading: str) -> GraphState:
     return replace(graph, edges={key: edges.with_layout(reading) for key, edges in graph.edges.items()})
 
 
@@ -63,7 +63,7 @@ def test_attention_by_loops(reading: str) -> None:
     torch.manual_seed(0)
     operators = {key: RelationAttention(WIDTH, HEADS) for key in (TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, AROUND)}
     graph = state(awkward_posts())
-    record = recorded(HeteroLayer(operators), read_as(graph, reading))
+    record = recorded(HeteroLayer(operators), with_edge_layout(graph, reading))
     checked = 0
     for number, post_record in enumerate(record.posts):
         assert [w.relation for w in post_record.weights] == list(operators)
@@ -89,7 +89,7 @@ def test_gates_by_loops(reading: str) -> None:
     torch.manual_seed(0)
     gates = {TO_TOKENS: GatedSum(WIDTH, bias=True), TOKENS: GatedSum(WIDTH)}
     graph = state([post(6, 3, seed=1), post(2, 0, seed=2), post(3, 1, seed=3)])
-    record = recorded(HeteroLayer(gates), read_as(graph, reading))
+    record = recorded(HeteroLayer(gates), with_edge_layout(graph, reading))
     for number, post_record in enumerate(record.posts):
         for w in post_record.weights:
             assert w.what == "mean gate"
@@ -130,13 +130,13 @@ def alike(one: PairRecord, other: PairRecord) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
-    stack, posts = everything().train(training), awkward_posts()
-    graph = state(posts, schema=GROWN)
-    dense, sparse = (recorded(stack, read_as(graph, reading)).posts for reading in ("dense", "sparse"))
+    stack, posts = build_stack().train(training), awkward_posts()
+    graph = state(posts, schema=STACK_SCHEMA)
+    dense, sparse = (recorded(stack, with_edge_layout(graph, reading)).posts for reading in ("dense", "sparse"))
     for number, (one, other) in enumerate(zip(dense, sparse, strict=True)):
         if not training:  # dropout changes what later layers are given
             alike(one, other)
-        mine = state([posts[number]], schema=GROWN)
+        mine = state([posts[number]], schema=STACK_SCHEMA)
         mine = mine.update(**{kind: rows(graph, kind, number) for kind in graph.x})
         first = [w for w in recorded(stack, mine).posts[0].weights if w.layer in ("0", "1")]
         for w, alone in zip(one.weights, first, strict=False):
@@ -147,7 +147,7 @@ def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
 
 def test_attention_sums_to_one_and_in_training_too() -> None:
     for reading in ("dense", "sparse"):
-        record = recorded(everything().train(), read_as(state(awkward_posts(), schema=GROWN), reading))
+        record = recorded(build_stack().train(), with_edge_layout(state(awkward_posts(), schema=STACK_SCHEMA), reading))
         for post_record in record.posts:
             for w in post_record.weights:
                 assert w.weights.isfinite().all()
@@ -160,7 +160,7 @@ def test_attention_sums_to_one_and_in_training_too() -> None:
 
 
 def test_layers_by_their_place() -> None:
-    record = recorded(everything().eval(), state([post(6, 3, seed=1), post(1, 0, seed=2)], schema=GROWN))
+    record = recorded(build_stack().eval(), state([post(6, 3, seed=1), post(1, 0, seed=2)], schema=STACK_SCHEMA))
     post_record = record.posts[0]
     assert [(w.layer, w.relation) for w in post_record.weights] == [
         ("0", OBJECTS),
@@ -185,12 +185,12 @@ def test_layers_by_their_place() -> None:
         ("6", "token"),
     ]
     for w in post_record.weights:
-        assert isinstance(everything().get_submodule(w.module), nn.Module)
+        assert isinstance(build_stack().get_submodule(w.module), nn.Module)
 
 
 def test_nodes_created_in_the_forward_pass() -> None:
-    posts = [post(7, 3, seed=1), post(2, 2, seed=2), post(5, 0, seed=3, picture=False)]
-    record = recorded(everything().eval(), state(posts, schema=GROWN))
+    posts = [post(7, 3, seed=1), post(2, 2, seed=2), post(5, 0, seed=3, image=False)]
+    record = recorded(build_stack().eval(), state(posts, schema=STACK_SCHEMA))
     one, few, bare = record.posts
     assert [post_record.nodes["entity"] for post_record in record.posts] == [3, 0, 2]
     assert one.spans() == [(0, 2), (2, 4), (4, 6)]

@@ -1,4 +1,4 @@
-"""Weights come from a hub once, and from its cache ever after; the hub is one of this machine."""
+"""Weights are downloaded once from a local hub server, then read from the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnergraph.features.vision.backbones import VisionTower
 
 def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_models.tower("siglip", tmp_path / "hub" / "tiny" / "siglip")
-    (wanted,) = VisionTower(folder).extract([noise()], progress=False)
+    (expected,) = VisionTower(folder).extract([noise()], progress=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with local_hub(tmp_path / "hub") as (address, fetched):
@@ -33,8 +33,8 @@ def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(OSError, match=r"no vision model at 'tiny/none': give the name of one on the Hug"):
             _ = VisionTower("tiny/none").network
     assert found.grid is not None
-    torch.testing.assert_close(found.grid, wanted.grid)
-    torch.testing.assert_close(found.pooled, wanted.pooled)
+    torch.testing.assert_close(found.grid, expected.grid)
+    torch.testing.assert_close(found.pooled, expected.pooled)
 
     # without the hub what was fetched serves, and what was not is an error that says what to do
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

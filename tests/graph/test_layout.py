@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import awkward_edges, layout, neighbours, random_edges
+from fakes import awkward_edges, layout, neighbors, random_edges
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +73,7 @@ def test_index_and_mask_agree(name: str, edges: Edges) -> None:
         heard[place] = True
     assert torch.equal(edges.mask, mask)
     assert torch.equal(edges.has_incoming, heard)
-    assert edges.receivers.tolist() == [i for i, senders in enumerate(neighbours(edges)) if senders]
+    assert edges.receivers.tolist() == [i for i, senders in enumerate(neighbors(edges)) if senders]
     assert int(mask.sum()) == edges.index.shape[1], "a pair twice"
     assert edges.mask[edges.dense_index].all()
     # and back: an index made of the mask names the same pairs
@@ -87,7 +87,7 @@ def test_index_and_mask_agree(name: str, edges: Edges) -> None:
 
 def test_a_complete_relation_joins_all_of_a_sentence() -> None:
     edges = Edges(layout(2, 0, 1), layout(1, 3, 2))
-    assert neighbours(edges) == [[0, 1], [], [], [], [2], [2]]
+    assert neighbors(edges) == [[0, 1], [], [], [], [2], [2]]
     assert edges.density == 1.0
     assert edges.complete
     assert not Edges(layout(1), layout(1), torch.zeros(2, 1, dtype=torch.long)).complete

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import over_words, vectors_of
+from fakes import uses_word_vectors, word_vectors_for
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
@@ -147,7 +147,7 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
                 part.p = dropout
         name, _, variant = kind.partition(" ")
         settings = SMALL[name] | ({"variant": variant} if variant and variant != "words" else {})
-        read = vectors_of(encoder) if over_words(kind) else encoder
+        read = word_vectors_for(encoder) if uses_word_vectors(kind) else encoder
         return MODELS[name](read, labels, dropout=dropout, **settings)
 
     return make

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from grid_attention import check_equations, check_the_picture_decides
+from grid_attention import check_equations, check_image_changes_scores
 from torch import Tensor
 
 from mnergraph.explain import record_attention
@@ -76,4 +76,4 @@ def test_words_change_the_attention(kind: str, choosy: Choosy, grids: list[Pair]
 
 @either
 def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_the_picture_decides(choosy(kind), grids)
+    check_image_changes_scores(choosy(kind), grids)

@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub.hub_mixin
 import pytest
 import torch
-from fakes import over_words
+from fakes import uses_word_vectors
 
 import mnergraph.models.hub
 from mnergraph.data.processor import ProcessorConfig
@@ -61,8 +61,8 @@ def test_saved_and_loaded_is_the_same_to_the_bit(
         assert other.schema == model.schema
         assert other.hparams() == model.hparams()
         assert type(other.encoder) is type(model.encoder)
-        assert other.encoder.name == model.encoder.name == ("random:16" if over_words(kind) else TINY)
-        if not over_words(kind):
+        assert other.encoder.name == model.encoder.name == ("random:16" if uses_word_vectors(kind) else TINY)
+        if not uses_word_vectors(kind):
             assert other.encoder.max_length == 40
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from fakes import awkward_edges, gradients, layout, neighbors, random_edges
 from torch import Tensor, nn
 
 from mnergraph.graph import Edges
@@ -38,7 +38,7 @@ def test_against_the_equation(operator: str, edges: Edges) -> None:
     dst, src = inputs(edges)
     messages = layer.operator(src, dst, edges)
     wanted = dst.clone()
-    for i, senders in enumerate(neighbours(edges)):
+    for i, senders in enumerate(neighbors(edges)):
         if senders:
             score = layer.highway.a.weight @ messages[i] + layer.highway.b.weight @ dst[i]
             alpha = 1 / (1 + torch.exp(-score))
@@ -68,7 +68,7 @@ def test_nodes_without_sources_are_unchanged(operator: str) -> None:
     edges = random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.3)
     dst, src = inputs(edges)
     found = gated(operator)(src, dst, edges)
-    deaf = [i for i, senders in enumerate(neighbours(edges)) if not senders]
+    deaf = [i for i, senders in enumerate(neighbors(edges)) if not senders]
     assert 2 < len(deaf) < len(dst) - 2
     assert [i for i in range(len(dst)) if torch.equal(found[i], dst[i])] == deaf
     # and is left alone by all parameters and all senders

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from grid_attention import check_equations, check_the_picture_decides
+from grid_attention import check_equations, check_image_changes_scores
 from torch import Tensor, nn
 
 from mnergraph.explain import record_attention
@@ -61,7 +61,7 @@ def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> 
 
 @either
 def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_the_picture_decides(choosy(kind), grids)
+    check_image_changes_scores(choosy(kind), grids)
 
 
 @either

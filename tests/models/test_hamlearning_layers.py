@@ -170,6 +170,6 @@ def test_box_features_against_loops() -> None:
 
 
 def test_box_features_without_objects_or_images() -> None:
-    found = BoxFeatures()(state([post(3, picture=False)], schema=PLACES))
+    found = BoxFeatures()(state([post(3, image=False)], schema=PLACES))
     assert found.x["object"].shape == found.x["image"].shape == (0, 12)
     assert not math.isnan(found.x["object"].sum())

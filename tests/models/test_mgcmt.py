@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchcrf
 from equations import scatter, transformer
-from released import SPANS, TAGS, Layer, added, check, hand_over_head, prepare
+from released import SPANS, TAGS, Layer, added, check, copy_head_weights, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -468,7 +468,7 @@ class Released(nn.Module):
         last = torch.cat([main, fused], -1) @ self.fusion_w + self.fusion_bias
         return self.classifier(last), aux
 
-    def hand_over(self, model: MGCMT) -> None:
+    def copy_weights_to(self, model: MGCMT) -> None:
         """Copies these weights into ours."""
         part = parts(model)
         for ours, theirs in {
@@ -481,11 +481,11 @@ class Released(nn.Module):
             "TransformerLayer TextImg": self.txt2img,
             "TransformerLayer TextObj": self.txt2obj,
         }.items():
-            theirs.hand_over(part[ours])
-        self.img2txt.hand_over(part["CoAttention TextImg"][0])
-        self.txt2txt.hand_over(part["CoAttention TextImg"][1])
-        self.obj2txt.hand_over(part["CoAttention TextObj"][0])
-        self.txt2obj_v2.hand_over(part["CoAttention TextObj"][1])
+            theirs.copy_weights_to(part[ours])
+        self.img2txt.copy_weights_to(part["CoAttention TextImg"][0])
+        self.txt2txt.copy_weights_to(part["CoAttention TextImg"][1])
+        self.obj2txt.copy_weights_to(part["CoAttention TextObj"][0])
+        self.txt2obj_v2.copy_weights_to(part["CoAttention TextObj"][1])
         for linear, theirs in (
             (part["HeteroLayer"].residual["token"].linear, self.maug_linear),
             (part["ImageEncoder image, basic"].linear, self.vismap2text),
@@ -501,8 +501,8 @@ class Released(nn.Module):
             gate.a.bias.data = getattr(self, f"{name}_bias").data
         last = part["FeatureModule token"].module.module
         last.weight.data, last.bias.data = self.fusion_w.data.t().clone(), self.fusion_bias.data
-        hand_over_head(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
-        hand_over_head(model, "spans", part["TaggingScores spans"], SPANS, self.aux_classifier, self.aux_crf)
+        copy_head_weights(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
+        copy_head_weights(model, "spans", part["TaggingScores spans"], SPANS, self.aux_classifier, self.aux_crf)
 
 
 @torch.no_grad()
@@ -519,7 +519,7 @@ def test_released(seed: int | None) -> None:
             scatter(part)
     for weight in (weight for name, weight in theirs.named_parameters(recurse=False) if name):
         nn.init.normal_(weight, std=0.3)
-    theirs.hand_over(model)
+    theirs.copy_weights_to(model)
 
     ready = prepare(model, posts)
     augmentation = torch.zeros(*ready.ids.shape, VECTOR)

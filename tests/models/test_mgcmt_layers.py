@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, make_builder, neighbours, random_edges
+from fakes import awkward_edges, gradients, layout, make_builder, neighbors, random_edges
 
 from mnergraph.graph import Edges, NearestWordOf, Relation, Schema, collate
 from mnergraph.models.mgcmt.layers import CosineSum, CosineWeights, NearestWordVectors, ObjectClasses
@@ -29,7 +29,7 @@ def test_cosine_sum(edges: Edges, reading: str | None) -> None:
     found = CosineSum()(src, dst, edges)
     cosine = {tuple(edge): float(c) for edge, c in zip(edges.index.t().tolist(), edges.attr, strict=True)}
     wanted = torch.zeros(edges.dst.num_nodes, 5)
-    for receiver, senders in enumerate(neighbours(edges)):
+    for receiver, senders in enumerate(neighbors(edges)):
         total = sum(math.exp(cosine[sender, receiver]) for sender in senders)
         for sender in senders:
             wanted[receiver] += math.exp(cosine[sender, receiver]) / total * src[sender]

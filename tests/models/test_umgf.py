@@ -285,7 +285,7 @@ class Released(nn.Module):
         mixed = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=mask[:, None, None])
         return mixed.transpose(1, 2).reshape(q.shape)
 
-    def hand_over(self, model: UMGF) -> None:
+    def copy_weights_to(self, model: UMGF) -> None:
         """Copies these weights into ours."""
 
         def copy(ours: nn.Module, theirs: nn.Module) -> None:
@@ -357,7 +357,7 @@ def test_released(crops: list[Pair], layers: int) -> None:
     theirs = Released(model.encoder.model, 12, layers, 20, 13).eval()
     for weight in theirs.stack.parameters():
         nn.init.normal_(weight, std=0.3)
-    theirs.hand_over(model)
+    theirs.copy_weights_to(model)
 
     ids, mask, owners, gold_tags = released_pieces(model.encoder.tokenizer.tokenizer, crops)
     gold = torch.tensor([[model.labels.index(tag) for tag in row] for row in gold_tags])

@@ -10,7 +10,7 @@ import torch
 import torchcrf
 from equations import scatter, transformer
 from released import SPANS as RELEASED_SPANS
-from released import TAGS, Layer, added, check, hand_over_head, prepare
+from released import TAGS, Layer, added, check, copy_head_weights, prepare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -182,7 +182,7 @@ def gone(model: Tagger) -> set[str]:
     return parts(umt()).keys() - parts(model).keys()
 
 
-def hand_over(full: Tagger, to: Tagger) -> None:
+def copy_weights_to(full: Tagger, to: Tagger) -> None:
     """Gives a model the weights of all parts that it has."""
     for name, part in parts(to).items():
         part.load_state_dict(parts(full)[name].state_dict())
@@ -192,7 +192,7 @@ def hand_over(full: Tagger, to: Tagger) -> None:
 def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Conversion Matrix"])
     assert gone(without) == {"LabelTransfer"}
-    hand_over(full, without)
+    copy_weights_to(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
     parts(full)["LabelTransfer"].matrix.zero_()
     for task in ("tags", "spans"):
@@ -204,7 +204,7 @@ def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: li
 def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Visual Gate"])
     assert gone(without) == {"FeatureModule word-aware image"}
-    hand_over(full, without)
+    copy_weights_to(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
     gate = parts(full)["FeatureModule word-aware image"].module
     for weight in gate.parameters():
@@ -219,7 +219,7 @@ def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
 def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Image-Aware WR"])
     assert gone(without) == {"CoAttention"}
-    hand_over(full, without)
+    copy_weights_to(full, without)
     torch.testing.assert_close(run(full, posts).emissions["spans"], run(without, posts).emissions["spans"])
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
     # the picture still speaks to the words, who no longer speak to it
@@ -238,7 +238,7 @@ def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN).eval()
     assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer span_states"}
     assert set(without.heads) == {"tags"}
-    hand_over(full, without)
+    copy_weights_to(full, without)
     found = run(without, posts).emissions
     assert found.keys() == {"tags"}
     torch.testing.assert_close(found["tags"], run(full, posts).emissions["tags"], rtol=0, atol=0)
@@ -326,21 +326,23 @@ class Released(nn.Module):
         main = self.classifier(torch.cat([back, gate * cross], -1))
         return 0.5 * main + 0.5 * (aux @ self.trans_matrix), aux
 
-    def hand_over(self, model: UMT) -> None:
+    def copy_weights_to(self, model: UMT) -> None:
         """Copies these weights into ours, tags and spans in our order."""
         part = parts(model)
-        self.self_attention.hand_over(part["TransformerLayer span_states"])
-        self.self_attention_v2.hand_over(part["TransformerLayer token"])
-        self.txt2img.hand_over(part["TransformerLayer word-aware image"])
+        self.self_attention.copy_weights_to(part["TransformerLayer span_states"])
+        self.self_attention_v2.copy_weights_to(part["TransformerLayer token"])
+        self.txt2img.copy_weights_to(part["TransformerLayer word-aware image"])
         for theirs, ours in zip((self.img2txt, self.txt2txt), part["CoAttention"], strict=True):
-            theirs.hand_over(ours)
+            theirs.copy_weights_to(ours)
         part["ImageEncoder image"].linear.load_state_dict(self.vismap2text.state_dict())
         part["ImageEncoder query image"].linear.load_state_dict(self.vismap2text_v2.state_dict())
         gate = part["FeatureModule word-aware image"].module
         gate.a.weight.data, gate.b.weight.data = self.gate.weight.data.split(WIDTH, 1)
         gate.a.bias.data = self.gate.bias.data
-        hand_over_head(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
-        hand_over_head(model, "spans", part["TaggingScores spans"], RELEASED_SPANS, self.aux_classifier, self.aux_crf)
+        copy_head_weights(model, "tags", part["TaggingScores tags"], TAGS, self.classifier, self.crf)
+        copy_head_weights(
+            model, "spans", part["TaggingScores spans"], RELEASED_SPANS, self.aux_classifier, self.aux_crf
+        )
 
 
 @torch.no_grad()
@@ -354,7 +356,7 @@ def test_released() -> None:
     ).eval()
     theirs = Released(model.encoder.model).eval()
     scatter(nn.ModuleList(part for name, part in theirs.named_children() if name != "text"))
-    theirs.hand_over(model)
+    theirs.copy_weights_to(model)
 
     ready = prepare(model, posts)
     grid = torch.stack([post.image_features for post in posts if post.image_features is not None])

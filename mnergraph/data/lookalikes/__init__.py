@@ -1,1 +1,1 @@
-"""The drawn benchmark Lookalikes."""
+"""Lookalikes: a generated benchmark with drawn images."""

@@ -35,11 +35,9 @@ class Lookalikes(PostDataset):
         sizes: number of posts of train, valid and test.
         image_irrelevant_ratio: share, among the posts with an image, of images that determine no entity's type.
         image_missing_ratio: share of posts without an image.
-        irrelevant_images_mislead: whether irrelevant images show objects of types drawn at random, not distractors
-            alone.
+        irrelevant_images_mislead: whether irrelevant images have objects of random types, not only distractors.
         size: width and height of an image in pixels.
-        evidence: evidence to attach; None for the drawn objects and the captions, whose phrases do not become
-            objects.
+        evidence: evidence to attach; None for the drawn objects and the captions, without caption phrases as objects.
         builder: converts a pair to a graph; without it only ``pairs`` is available.
         force_reload: parse the text again.
         progress: whether to show a progress bar while the posts are generated.

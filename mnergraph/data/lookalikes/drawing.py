@@ -10,6 +10,7 @@ from PIL import Image
 
 from mnergraph.data.lookalikes.sketches import SKETCHES, Pen
 
+#: Left, top, right and bottom in pixels, right and bottom exclusive.
 PixelBox = tuple[int, int, int, int]
 
 
@@ -38,11 +39,11 @@ def object_size(label: str, side: float) -> tuple[int, int]:
 
 
 def sprite(label: str, width: int, height: int, rng: random.Random) -> Image.Image:
-    """Return the drawing of an object on a transparent ground, facing left or right."""
+    """Return the drawing of an object on a transparent background, facing left or right."""
     pen = Pen(width, height, rng)
     SKETCHES[label].strokes(pen)
-    drawn = pen.lift()
-    return drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else drawn
+    drawing = pen.render()
+    return drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else drawing
 
 
 def background(size: int, rng: random.Random) -> Image.Image:
@@ -62,38 +63,38 @@ def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Im
     for label in labels:
         side = size * rng.uniform(*SIDE_RANGE) * min(1, (MAX_FULL_SIZE_OBJECTS / len(labels)) ** 0.5)
         left, top, right, bottom = _free_box(label, side, boxes, size, rng)
-        drawn = sprite(label, right - left, bottom - top, rng)
-        visible = drawn.getbbox()
+        drawing = sprite(label, right - left, bottom - top, rng)
+        visible = drawing.getbbox()
         if visible is None:
             raise ValueError(f"{label!r} has no visible pixel in an image of {size} pixels; make it larger")
-        canvas.paste(drawn, (left, top), drawn)
+        canvas.paste(drawing, (left, top), drawing)
         boxes.append((left + visible[0], top + visible[1], left + visible[2], top + visible[3]))
     return canvas, boxes
 
 
-def _free_box(label: str, side: float, taken: Sequence[PixelBox], size: int, rng: random.Random) -> PixelBox:
+def _free_box(label: str, side: float, occupied: Sequence[PixelBox], size: int, rng: random.Random) -> PixelBox:
     """Return a free box for this object; it becomes smaller whenever forty random positions hit other objects."""
     while True:
         width, height = object_size(label, side)
         for _ in range(40):
             left, top = int(rng.random() * (size - width + 1)), int(rng.random() * (size - height + 1))
-            place = (left, top, left + width, top + height)
-            if not any(_overlap(place, other) for other in taken):
-                return place
+            box = (left, top, left + width, top + height)
+            if not any(_overlap(box, other) for other in occupied):
+                return box
         side *= 0.9
 
 
-def _overlap(one: PixelBox, other: PixelBox) -> bool:
+def _overlap(box: PixelBox, other: PixelBox) -> bool:
     """Return whether two boxes overlap or are closer than the margin."""
     return (
-        one[0] < other[2] + MARGIN
-        and other[0] < one[2] + MARGIN
-        and one[1] < other[3] + MARGIN
-        and other[1] < one[3] + MARGIN
+        box[0] < other[2] + MARGIN
+        and other[0] < box[2] + MARGIN
+        and box[1] < other[3] + MARGIN
+        and other[1] < box[3] + MARGIN
     )
 
 
 def _pale(rng: random.Random) -> tuple[int, int, int]:
     """Return a light color of random hue."""
-    tint = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.08, 0.28), rng.uniform(0.82, 0.97))
-    return round(tint[0] * 255), round(tint[1] * 255), round(tint[2] * 255)
+    color = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.08, 0.28), rng.uniform(0.82, 0.97))
+    return round(color[0] * 255), round(color[1] * 255), round(color[2] * 255)

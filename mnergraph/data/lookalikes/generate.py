@@ -34,6 +34,8 @@ GENERATOR_VERSION = 1
 
 
 SETTINGS_FILE = "settings.json"
+
+
 #: The keys of truth.jsonl by the fields of `GroundTruth`.
 TRUTH_KEYS = {"ambiguous": "ambiguous", "depicted": "shown", "resolved": "told"}
 
@@ -51,16 +53,15 @@ def generate(
 ) -> Path:
     """Return the folder ``root/raw`` with the benchmark, which is written unless it exists with these settings.
 
-    It is written beside and renamed when complete; a killed run leaves the old folder or none.
+    It is written to a temporary folder that is renamed when complete; a killed run leaves the old folder or none.
 
     Args:
-        root: the folder of ``raw``.
+        root: the parent folder of ``raw``.
         seed: of all random draws: words, images, boxes, scores, captions.
         sizes: number of posts of train, valid and test.
         image_irrelevant_ratio: share, among the posts with an image, of images that determine no entity's type.
         image_missing_ratio: share of posts without an image.
-        irrelevant_images_mislead: whether irrelevant images show objects of types drawn at random, not distractors
-            alone.
+        irrelevant_images_mislead: whether irrelevant images have objects of random types, not only distractors.
         size: width and height of an image in pixels.
         progress: whether to show a progress bar.
 
@@ -70,12 +71,12 @@ def generate(
     """
     if len(sizes) != len(SPLITS) or min(sizes) < 0:
         raise ValueError(f"sizes are the numbers of posts of train, valid and test, not {sizes}")
-    for name, share in (
+    for name, ratio in (
         ("image_irrelevant_ratio", image_irrelevant_ratio),
         ("image_missing_ratio", image_missing_ratio),
     ):
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} is a share of posts, from 0 to 1, not {share}")
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"{name} is a share of posts, from 0 to 1, not {ratio}")
     if size < 64:
         raise ValueError(f"size is 64 pixels or more, not {size}: objects in a smaller image can't be recognized")
     settings = {
@@ -88,13 +89,13 @@ def generate(
         "size": size,
     }
     raw = Path(root) / "raw"
-    if _is_made(raw, settings):
+    if _is_complete(raw, settings):
         return raw
     temporary = raw.with_name(f".making-{uuid4().hex}")
     _remove_stale(raw.parent)
     try:
         _write(temporary, settings, progress)
-        if not _is_made(raw, settings):  # by another process, in the meantime
+        if not _is_complete(raw, settings):  # by another process, in the meantime
             _publish(temporary, raw)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -105,13 +106,13 @@ def read_truth(raw: str | Path) -> dict[str, GroundTruth]:
     """Return the ground truth of every post by id, from ``raw/truth.jsonl``."""
     truth = {}
     for line in (Path(raw) / "truth.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        spans = {field: frozenset(map(tuple, record[key])) for field, key in TRUTH_KEYS.items()}
-        truth[record["id"]] = GroundTruth(**spans)
+        entry = json.loads(line)
+        spans = {field: frozenset(map(tuple, entry[key])) for field, key in TRUTH_KEYS.items()}
+        truth[entry["id"]] = GroundTruth(**spans)
     return truth
 
 
-def _is_made(raw: Path, settings: Mapping[str, Any]) -> bool:
+def _is_complete(raw: Path, settings: Mapping[str, Any]) -> bool:
     """Return whether the folder has the benchmark with these settings; FileExistsError when it has other files."""
     if (raw / SETTINGS_FILE).exists():
         return json.loads((raw / SETTINGS_FILE).read_text(encoding="utf-8")) == settings
@@ -127,12 +128,12 @@ def _remove_stale(root: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(made: Path, raw: Path) -> None:
-    """Replace the old folder by a complete new one."""
-    old = made.with_name(f"{made.name}-old")
+def _publish(temporary: Path, raw: Path) -> None:
+    """Rename a complete temporary folder to ``raw``, in place of an older one."""
+    old = temporary.with_name(f"{temporary.name}-old")
     if raw.exists():
         raw.rename(old)
-    made.rename(raw)
+    temporary.rename(raw)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -142,26 +143,25 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     detections: dict[str, Detections] = {}
     captions: dict[str, str] = {}
     truth: list[dict[str, Any]] = []
-    drawn = sum(settings["sizes"])
-    with tqdm(total=drawn, desc="drawing Lookalikes", unit="post", disable=not progress) as bar:
-        for number, (split, count) in enumerate(zip(SPLITS, settings["sizes"], strict=True), start=1):
+    with tqdm(total=sum(settings["sizes"]), desc="drawing Lookalikes", unit="post", disable=not progress) as bar:
+        for split_number, (split, count) in enumerate(zip(SPLITS, settings["sizes"], strict=True), start=1):
             pairs = []
             for index, (sentence, role) in enumerate(_posts(split, count, settings)):
-                name = f"{number}{index:06d}"
+                post_id = f"{split_number}{index:06d}"
                 tags = spans_to_tags(sentence.entities, len(sentence.words))
-                pairs.append(Pair(sentence.words, tuple(tags), id=name))
-                truth.append({"id": name, **_truth(sentence, role)})
+                pairs.append(Pair(sentence.words, tuple(tags), id=post_id))
+                truth.append({"id": post_id, **_truth(sentence, role)})
                 if role is not None:
-                    rng = random.Random(f"{settings['seed']} {name}")
+                    rng = random.Random(f"{settings['seed']} {post_id}")
                     objects = scenes.compose(sentence, role, rng)
-                    image, detections[name] = _draw_image(objects, settings["size"], rng)
-                    image.save(folder / "images" / f"{name}.jpg", quality=85)
-                    captions[name] = scenes.caption([item.label for item in objects], rng)
+                    image, detections[post_id] = _draw_image(objects, settings["size"], rng)
+                    image.save(folder / "images" / f"{post_id}.jpg", quality=85)
+                    captions[post_id] = scenes.caption([item.label for item in objects], rng)
                 bar.update()
             write_conll(pairs, folder / f"{split}.txt")
     write_objects(detections, folder / "objects.jsonl")
     write_captions(captions, folder / "captions.jsonl")
-    lines = "".join(json.dumps(record) + "\n" for record in truth)
+    lines = "".join(json.dumps(entry) + "\n" for entry in truth)
     (folder / "truth.jsonl").write_text(lines, encoding="utf-8")
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -169,11 +169,11 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
 def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:
     """Return the sentences of a split, each with the role of its image; None for no image."""
     seed = settings["seed"]
-    sentences = grammar.write(count, random.Random(f"{seed} {split} words"))
-    without = round(settings["no_picture"] * count)
-    num_irrelevant = round(settings["irrelevant"] * (count - without))
+    sentences = grammar.sample_sentences(count, random.Random(f"{seed} {split} words"))
+    num_missing = round(settings["no_picture"] * count)
+    num_irrelevant = round(settings["irrelevant"] * (count - num_missing))
     irrelevant: ImageRole = "misleading" if settings["misleading"] else "irrelevant"
-    roles: list[ImageRole | None] = [None] * without + [irrelevant] * num_irrelevant
+    roles: list[ImageRole | None] = [None] * num_missing + [irrelevant] * num_irrelevant
     roles += ["informative"] * (count - len(roles))
     random.Random(f"{seed} {split} pictures").shuffle(roles)
     return zip(sentences, roles, strict=True)

@@ -16,7 +16,7 @@ from mnergraph.labels import Span
 TYPES = ("PER", "LOC", "ORG", "MISC")
 
 
-NAMES = (
+AMBIGUOUS_NAMES = (
     "Jordan", "Phoenix", "Lincoln", "Paris", "Amazon", "Mercury", "Washington", "Sydney", "Chelsea",
     "Austin", "Florence", "Madison", "Dakota", "Savannah", "Orlando", "Geneva", "Victoria", "Jackson",
     "Houston", "Carolina", "Cheyenne", "Eden", "Aurora", "Milan", "Vienna", "London", "Brooklyn",
@@ -26,7 +26,7 @@ NAMES = (
 )  # fmt: skip
 
 
-PROPER = (
+PLAIN_NAMES = (
     "Miller", "Harlow", "Tahoe", "Acme", "Baker", "Dalton", "Winslow", "Keller", "Osborn", "Fairfax",
     "Marlow", "Sutter", "Hadley", "Crane", "Whitby", "Nolan",
 )  # fmt: skip
@@ -41,7 +41,7 @@ TYPE_WORDS = {
 }
 
 
-WITHOUT = (
+TEMPLATES_WITHOUT_ENTITY = (
     "what a beautiful morning",
     "cannot believe it is already monday",
     "coffee first , then everything else",
@@ -51,7 +51,7 @@ WITHOUT = (
 )
 
 
-WITH_ONE = (
+TEMPLATES_WITH_ONE = (
     "finally saw {} today",
     "so happy about {} right now",
     "cannot stop thinking about {}",
@@ -69,7 +69,7 @@ WITH_ONE = (
 )
 
 
-WITH_TWO = (
+TEMPLATES_WITH_TWO = (
     "{} or {} , which one is better ?",
     "{} always reminds me of {}",
     "first {} and now {} , what a day",
@@ -78,7 +78,7 @@ WITH_TWO = (
 )
 
 
-CLAUSES = ("thanks to {}", "just like {}", "and then there is {}", "as seen with {}")
+CLAUSE_TEMPLATES = ("thanks to {}", "just like {}", "and then there is {}", "as seen with {}")
 
 
 HASHTAGS = (
@@ -104,12 +104,12 @@ EMOJI = (
 )  # fmt: skip
 
 
-#: Shares of the sentences with no entity, one plain one, one ambiguous one, two ambiguous ones.
-SHARES = (0.1, 0.12, 0.66, 0.12)
+#: Shares of the categories of sentences: with no entity, one plain one, one ambiguous one, two ambiguous ones.
+CATEGORY_SHARES = (0.1, 0.12, 0.66, 0.12)
 
 
 #: Probability that a sentence with an ambiguous name also has a plain entity.
-CLAUSE = 0.35
+CLAUSE_PROBABILITY = 0.35
 
 
 @dataclass(frozen=True)
@@ -136,32 +136,34 @@ class BalancedTypes:
         return remaining.pop()
 
 
-def write(count: int, rng: random.Random) -> list[Sentence]:
-    """Return as many sentences, in random order."""
+def sample_sentences(count: int, rng: random.Random) -> list[Sentence]:
+    """Return ``count`` random sentences."""
     types = BalancedTypes(rng)
-    kinds = rng.choices(range(4), weights=SHARES, k=count)
-    return [_sentence(kind, types, rng) for kind in kinds]
+    categories = rng.choices(range(4), weights=CATEGORY_SHARES, k=count)
+    return [_sentence(category, types, rng) for category in categories]
 
 
 def vocabulary() -> list[str]:
     """Return every word of the sentences, sorted."""
     type_words = (form for forms in TYPE_WORDS.values() for form in forms)
-    templates = (*WITHOUT, *WITH_ONE, *WITH_TWO, *CLAUSES, *type_words)
-    text = " ".join((*templates, *NAMES, *PROPER, *HASHTAGS, *MENTIONS, *LINKS, *EMOJI))
+    templates = (*TEMPLATES_WITHOUT_ENTITY, *TEMPLATES_WITH_ONE, *TEMPLATES_WITH_TWO, *CLAUSE_TEMPLATES, *type_words)
+    text = " ".join((*templates, *AMBIGUOUS_NAMES, *PLAIN_NAMES, *HASHTAGS, *MENTIONS, *LINKS, *EMOJI))
     return sorted(set(text.split()) - {"{}"})
 
 
-def _sentence(kind: int, types: BalancedTypes, rng: random.Random) -> Sentence:
-    """Return a sentence: kind 0 has no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
-    template = rng.choice((WITHOUT, WITH_ONE, WITH_ONE, WITH_TWO)[kind])
-    if kind >= 2 and rng.random() < CLAUSE:
-        template = f"{template} {rng.choice(CLAUSES)}"
-    names = rng.sample(NAMES, max(0, kind - 1))
+def _sentence(category: int, types: BalancedTypes, rng: random.Random) -> Sentence:
+    """Return a sentence: category 0 has no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
+    template = rng.choice(
+        (TEMPLATES_WITHOUT_ENTITY, TEMPLATES_WITH_ONE, TEMPLATES_WITH_ONE, TEMPLATES_WITH_TWO)[category]
+    )
+    if category >= 2 and rng.random() < CLAUSE_PROBABILITY:
+        template = f"{template} {rng.choice(CLAUSE_TEMPLATES)}"
+    names = rng.sample(AMBIGUOUS_NAMES, max(0, category - 1))
     fillers = [(name, types.draw(name)) for name in names]
     if len(fillers) < template.count("{}"):
-        kind_of_plain = rng.choice(TYPES)
-        fillers.append((rng.choice(TYPE_WORDS[kind_of_plain]).format(rng.choice(PROPER)), kind_of_plain))
-    words, entities = _fill([*_before(rng), *template.split(), *_after(rng)], fillers)
+        plain_type = rng.choice(TYPES)
+        fillers.append((rng.choice(TYPE_WORDS[plain_type]).format(rng.choice(PLAIN_NAMES)), plain_type))
+    words, entities = _fill([*_prefix(rng), *template.split(), *_suffix(rng)], fillers)
     return Sentence(words, entities, entities[: len(names)])
 
 
@@ -172,20 +174,20 @@ def _fill(slots: Iterable[str], fillers: list[tuple[str, str]]) -> tuple[tuple[s
     remaining = iter(fillers)
     for slot in slots:
         if slot == "{}":
-            text, kind = next(remaining)
-            spans.append(Span(len(words), len(words) + len(text.split()), kind))
+            text, entity_type = next(remaining)
+            spans.append(Span(len(words), len(words) + len(text.split()), entity_type))
             words.extend(text.split())
         else:
             words.append(slot)
     return tuple(words), tuple(spans)
 
 
-def _before(rng: random.Random) -> list[str]:
+def _prefix(rng: random.Random) -> list[str]:
     """Return the first words of a post, if any: a mention."""
     return [rng.choice(MENTIONS)] if rng.random() < 0.25 else []
 
 
-def _after(rng: random.Random) -> list[str]:
+def _suffix(rng: random.Random) -> list[str]:
     """Return the last words of a post, if any: emoji, hashtags, a link."""
     closing = [rng.choice(EMOJI)] if rng.random() < 0.3 else []
     closing += rng.sample(HASHTAGS, rng.choice((0, 0, 1, 2)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import networkx as nx
@@ -117,8 +117,9 @@ def _box_text(schema: Schema, node_type: str, unreachable: set[tuple[str, str, s
 
 
 def _rule_name(rule: EdgeRule) -> str:
-    """An edge rule with its settings, as it is written in Python."""
-    settings = ", ".join(f"{value!r}" for value in asdict(rule).values())
+    """Return an edge rule as Python code, with the settings that are not its defaults."""
+    values = ((entry, getattr(rule, entry.name)) for entry in fields(rule))
+    settings = ", ".join(f"{value!r}" for entry, value in values if value != entry.default)
     return f"{type(rule).__name__}({settings})" if settings else type(rule).__name__
 
 

@@ -41,7 +41,7 @@ class Manifest:
 
     def differences(self, other: Manifest) -> list[str]:
         """Return every entry in which the other manifest differs: ``settings.top_k: 20 there, 10 here``."""
-        here, there = _flatten(asdict(self)), _flatten(asdict(other))
+        here, there = flatten(asdict(self)), flatten(asdict(other))
         return [
             f"{name}: {there.get(name, 'nothing')!r} there, {here.get(name, 'nothing')!r} here"
             for name in sorted(here.keys() | there.keys())
@@ -112,15 +112,15 @@ def rename_entries(entries: dict[str, Any]) -> dict[str, Any]:
     return {**entries, "extractor": extractor, "settings": settings}
 
 
-def check_manifest(folder: Path, there: Manifest, here: Manifest | None) -> None:
+def check_manifest(folder: Path, manifest: Manifest, expected: Manifest | None) -> None:
     """Raise a StoreError that lists the differences if a store was made with other settings.
 
     Args:
         folder: of the store.
-        there: its manifest.
-        here: the expected manifest; None accepts any.
+        manifest: its manifest.
+        expected: the expected manifest; None accepts any.
     """
-    differences = here.differences(there) if here else []
+    differences = expected.differences(manifest) if expected else []
     if differences:
         raise StoreError(
             f"{folder} was made with other settings: {'; '.join(differences)}. Take another folder, or these settings"
@@ -134,12 +134,12 @@ def store_dtype(manifest: Manifest) -> torch.dtype:
     return dtype
 
 
-def _flatten(entries: dict[str, Any], above: str = "") -> dict[str, Any]:
+def flatten(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested entries by dotted names."""
     flat: dict[str, Any] = {}
     for name, value in entries.items():
         if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{above}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat[above + name] = value
+            flat[prefix + name] = value
     return flat

@@ -47,7 +47,7 @@ class Shard(NamedTuple):
 
 def read_shard_list(path: Path) -> list[Shard]:
     """Return the shards of one list; an incomplete last line is ignored."""
-    *lines, _cut_off = path.read_bytes().split(b"\n")
+    *lines, _incomplete = path.read_bytes().split(b"\n")
     shards = []
     for number, line in enumerate(lines, 1):
         try:
@@ -92,7 +92,7 @@ class FeatureStore:
         self.manifest = Manifest.read(self.folder)
         check_manifest(self.folder, self.manifest, manifest)
         self._open: dict[str, dict[str, Tensor]] = {}
-        self._place: dict[bytes, tuple[str, int]] = {}
+        self._index: dict[bytes, tuple[str, int]] = {}
         self.refresh()
 
     def refresh(self) -> FeatureStore:
@@ -116,26 +116,26 @@ class FeatureStore:
         self._open[shard.name] = tensors
         digests = tensors[KEY].numpy().tobytes()
         for record in range(shard.records):
-            self._place[digests[32 * record : 32 * record + 32]] = (shard.name, record)
+            self._index[digests[32 * record : 32 * record + 32]] = (shard.name, record)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._index)
 
     def __contains__(self, key: str) -> bool:
-        return bytes.fromhex(key) in self._place
+        return bytes.fromhex(key) in self._index
 
     def __iter__(self) -> Iterator[str]:
-        return (digest.hex() for digest in self._place)
+        return (digest.hex() for digest in self._index)
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         """Return the features of an image by name, views of the mapped file; see `info` for other data."""
         tensors, record = self._find(key)
-        found = {}
+        features = {}
         for name, rows in tensors.items():
             if name not in (KEY, INFO) and not name.endswith(PTR):
                 start, end = tensors[name + PTR][record : record + 2].tolist()
-                found[name] = rows[start:end]
-        return found
+                features[name] = rows[start:end]
+        return features
 
     def info(self, key: str) -> Any:
         """Return the JSON data of an image: its size, labels, scores."""
@@ -145,7 +145,7 @@ class FeatureStore:
 
     def _find(self, key: str) -> tuple[dict[str, Tensor], int]:
         try:
-            name, record = self._place[bytes.fromhex(key)]
+            name, record = self._index[bytes.fromhex(key)]
         except KeyError:
             raise KeyError(f"{self.folder} has no entry of {key}; it has {len(self)} images") from None
         return self._open[name], record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -34,20 +35,28 @@ class StoreWriter:
         manifest: of the extractor of its features.
         part: index of the part that this process writes, where several write at once.
         shard_bytes: size in bytes at which a shard is written.
+        shard_seconds: seconds after which a smaller shard is written, at the next image: what a killed writer loses.
 
     Raises:
         StoreError: when the store was made with other settings, or another process writes this part.
     """
 
     def __init__(
-        self, folder: str | Path, manifest: Manifest, *, part: int = 0, shard_bytes: int = 256 * 2**20
+        self,
+        folder: str | Path,
+        manifest: Manifest,
+        *,
+        part: int = 0,
+        shard_bytes: int = 256 * 2**20,
+        shard_seconds: float = 60.0,
     ) -> None:
         self.folder, self.manifest, self.part = Path(folder), manifest, part
-        self.shard_bytes = shard_bytes
+        self.shard_bytes, self.shard_seconds = shard_bytes, shard_seconds
+        self._start = time.monotonic()
         self.list = self.folder / f"shards-{part}.jsonl"
         self._records: list[tuple[bytes, dict[str, Tensor], bytes]] = []
         self._added: set[str] = set()
-        self._tails: dict[str, torch.Size] = {}
+        self._row_shapes: dict[str, torch.Size] = {}
         self._bytes = 0
         self._lock = FileLock(self.folder / f".lock-{part}", timeout=0)
 
@@ -72,7 +81,7 @@ class StoreWriter:
         shards = read_shard_list(self.list) if self.list.is_file() else []
         faults = [find_corruption(self.folder, shard) for shard in shards]
         for fault in filter(None, faults):
-            log.warning("a torn shard, to be redone: %s", fault)
+            log.warning("a corrupt shard, to be extracted again: %s", fault)
         whole = [shard for shard, fault in zip(shards, faults, strict=True) if not fault]
         write_atomically(self.list, b"".join(_shard_line(shard) for shard in whole))
         names = {shard.name for shard in whole}
@@ -97,18 +106,18 @@ class StoreWriter:
         digest = bytes.fromhex(key)
         if len(digest) != 32:
             raise ValueError(f"a key is a SHA-256 of 64 hexadecimal digits, not {key!r}")
-        kept = {}
+        stored = {}
         for name, rows in features.items():
             if name in (KEY, INFO) or name.endswith(PTR) or not rows.dim():
                 raise ValueError(f"a feature needs rows and a name other than key, info or *.ptr, not {name!r}")
-            kept[name] = rows.to("cpu", store_dtype(self.manifest) if rows.is_floating_point() else rows.dtype)
-            tail = self._tails.setdefault(name, rows.shape[1:])
-            if rows.shape[1:] != tail:
-                raise ValueError(f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(tail)}")
+            stored[name] = rows.to("cpu", store_dtype(self.manifest) if rows.is_floating_point() else rows.dtype)
+            row_shape = self._row_shapes.setdefault(name, rows.shape[1:])
+            if rows.shape[1:] != row_shape:
+                raise ValueError(f"{key}: rows of {name} are {list(rows.shape[1:])}, those before {list(row_shape)}")
         self._added.add(key)
-        self._records.append((digest, kept, json.dumps(info).encode()))
-        self._bytes += sum(rows.nbytes for rows in kept.values())
-        if self._bytes >= self.shard_bytes:
+        self._records.append((digest, stored, json.dumps(info).encode()))
+        self._bytes += sum(rows.nbytes for rows in stored.values())
+        if self._bytes >= self.shard_bytes or time.monotonic() - self._start >= self.shard_seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -118,9 +127,9 @@ class StoreWriter:
         digests, features, infos = zip(*self._records, strict=True)
         tensors = {KEY: torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)}
         for name in dict.fromkeys(chain.from_iterable(features)):
-            like = next(one[name] for one in features if name in one)
-            tensors |= _concatenate(name, [one.get(name, like[:0]) for one in features])
-        tensors |= _concatenate(INFO, [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in infos])
+            like = next(record[name] for record in features if name in record)
+            tensors |= _concatenate(name, [record.get(name, like[:0]) for record in features])
+        tensors |= _concatenate(INFO, [torch.frombuffer(bytearray(info), dtype=torch.uint8) for info in infos])
         name = f"shard-{self.part}-{self._next:06d}.safetensors"
         path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"
         save_file(tensors, unfinished)
@@ -133,11 +142,11 @@ class StoreWriter:
             file.flush()
             os.fsync(file.fileno())
         self._next += 1
-        self._records, self._bytes = [], 0
+        self._records, self._bytes, self._start = [], 0, time.monotonic()
         self._written.refresh()
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             self.flush()

@@ -23,8 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from mnergraph.features.text.word_embeddings import VOCABULARY_FILE, WordVectors
-from mnergraph.features.text.word_embeddings import word_vectors_from_config as _untrained_vectors
+from mnergraph.features.text.word_embeddings import VOCABULARY_FILE, WordVectors, word_vectors_from_config
 from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph import node_types
 
@@ -80,7 +79,7 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
     """Load a Hugging Face encoder by hub name or folder.
 
     Raises:
-        OSError: when it is neither a folder nor available from the hub; the message says what to give.
+        OSError: when it is neither a folder nor available from the hub; the message describes valid values.
     """
     try:
         with without_progress_bars():
@@ -197,5 +196,5 @@ def encoder_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel | Wo
     """Return the encoder saved in a folder by ``save``, of either class, with weights yet to be loaded."""
     folder = Path(folder)
     if (folder / VOCABULARY_FILE).is_file():
-        return _untrained_vectors(folder)
+        return word_vectors_from_config(folder)
     return _model_from_config(folder)

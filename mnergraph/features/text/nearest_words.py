@@ -32,23 +32,26 @@ def k_nearest(
         rows: indices of the vectors whose neighbors are returned.
         k: number of neighbors; fewer where there are no more.
         progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: when k is less than 1.
     """
     if k < 1:
-        raise ValueError(f"k is a number of neighbours, 1 or more, not {k}")
+        raise ValueError(f"k is a number of neighbors, 1 or more, not {k}")
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=min(k + 1, len(vectors)), metric="cosine").fit(vectors)
-    found: dict[int, list[tuple[int, float]]] = {}
+    nearest: dict[int, list[tuple[int, float]]] = {}
     with tqdm(total=len(rows), desc="nearest words", unit="word", disable=not progress) as bar:
         for begin in range(0, len(rows), CHUNK_SIZE):
-            some = rows[begin : begin + CHUNK_SIZE]
-            distances, neighbours = search.kneighbors(vectors[list(some)])
-            for row, distance, other in zip(some, distances, neighbours, strict=True):
-                others = zip(other.tolist(), (1.0 - distance).tolist(), strict=True)
+            batch = rows[begin : begin + CHUNK_SIZE]
+            distances, neighbors = search.kneighbors(vectors[list(batch)])
+            for row, distance, indices in zip(batch, distances, neighbors, strict=True):
+                others = zip(indices.tolist(), (1.0 - distance).tolist(), strict=True)
                 # a word is its own nearest, unless others have the same vector
-                found[row] = [(place, cosine) for place, cosine in others if place != row][:k]
-            bar.update(len(some))
-    return found
+                nearest[row] = [(index, cosine) for index, cosine in others if index != row][:k]
+            bar.update(len(batch))
+    return nearest
 
 
 class NearestWords:
@@ -123,15 +126,15 @@ class NearestWords:
                 return cls.load(path)
         names, vectors = read_embeddings(table, progress=progress)
         try:
-            found = cls.from_table(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
+            nearest_words = cls.from_table(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
         except ValueError as error:
             raise ValueError(f"{table}: {error}") from None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
-            found.save(part)
+            nearest_words.save(part)
             part.replace(path)
-        return found
+        return nearest_words
 
     @classmethod
     def from_table(
@@ -145,33 +148,43 @@ class NearestWords:
         seed: int | None = None,
         progress: bool = True,
     ) -> NearestWords:
-        """Return the nearest words, see `from_file`, in names with vectors ``[names, width]``; zeros are no vector."""
+        """Return the nearest words of these in a table in memory, by cosine; rows of zeros are ignored.
+
+        Args:
+            names: the words of the table.
+            vectors: ``[names, width]``.
+            words: the vocabulary.
+            k, lower, seed, progress: see `from_file`.
+
+        Raises:
+            ValueError: when none of the words has a vector, or k is less than 1.
+        """
         usable = vectors.any(1).nonzero()[:, 0].tolist()
         vectors, names = vectors[usable], [names[row] for row in usable]
-        place = {name: row for row, name in enumerate(names)}
-        own = {word: place.get(word, place.get(word.lower()) if lower else None) for word in words}
-        known = sorted({row for row in own.values() if row is not None})
+        row_of = {name: row for row, name in enumerate(names)}
+        rows = {word: row_of.get(word, row_of.get(word.lower()) if lower else None) for word in words}
+        known = sorted({row for row in rows.values() if row is not None})
         if not known:
             raise ValueError(f"none of the {len(words)} words has a vector, such as {list(words[:5])}")
-        near = k_nearest(vectors.numpy(), known, k, progress=progress)
+        nearest = k_nearest(vectors.numpy(), known, k, progress=progress)
         # the rows that are neighbors of any word, then random ones
-        kept = sorted({row for found in near.values() for row, _ in found})
+        kept = sorted({row for neighbors in nearest.values() for row, _ in neighbors})
         compact = {row: new for new, row in enumerate(kept)}
-        held: dict[str, list[tuple[int, float]]] = {}
+        neighbors_of: dict[str, list[tuple[int, float]]] = {}
         unknown: list[str] = []
-        for word, row in own.items():
+        for word, row in rows.items():
             if row is not None:
-                held[word] = [(compact[other], cosine) for other, cosine in near[row]]
+                neighbors_of[word] = [(compact[other], cosine) for other, cosine in nearest[row]]
             elif seed is not None:
-                held[word] = [(len(kept) + len(unknown), 1.0)]
+                neighbors_of[word] = [(len(kept) + len(unknown), 1.0)]
                 unknown.append(word)
         bound = (3 / vectors.shape[1]) ** 0.5
-        drawn = np.random.default_rng(seed).uniform(-bound, bound, (len(unknown), vectors.shape[1]))
-        random = torch.from_numpy(drawn.astype(np.float32))
-        entries = list(chain.from_iterable(held.values()))
+        uniform = np.random.default_rng(seed).uniform(-bound, bound, (len(unknown), vectors.shape[1]))
+        random = torch.from_numpy(uniform.astype(np.float32))
+        entries = list(chain.from_iterable(neighbors_of.values()))
         return cls(
-            list(held),
-            torch.tensor([len(found) for found in held.values()], dtype=torch.long),
+            list(neighbors_of),
+            torch.tensor([len(neighbors) for neighbors in neighbors_of.values()], dtype=torch.long),
             torch.tensor([row for row, _ in entries], dtype=torch.long),
             torch.tensor([cosine for _, cosine in entries], dtype=torch.float32),
             names=[*(names[row] for row in kept), *unknown],
@@ -192,7 +205,7 @@ class NearestWords:
         """
         ranges = [self._entries_of(word) for word in words]
         entries = np.array([*chain.from_iterable(ranges)], dtype=np.int64)
-        owner = np.repeat(np.arange(len(words)), [len(found) for found in ranges])
+        owner = np.repeat(np.arange(len(words)), [len(entries_of_word) for entries_of_word in ranges])
         return self._rows[entries], owner, self._cosines[entries]
 
     def neighbors(self, word: str) -> list[tuple[str, float]]:
@@ -200,10 +213,10 @@ class NearestWords:
         return [(self.names[self.rows[i]], float(self.cosines[i])) for i in self._entries_of(word)]
 
     def _entries_of(self, word: str) -> range:
-        found = self._entries.get(word)
-        if found is None and self.lower:
-            found = self._entries.get(word.lower())
-        return _NO_ENTRIES if found is None else found
+        entries = self._entries.get(word)
+        if entries is None and self.lower:
+            entries = self._entries.get(word.lower())
+        return _NO_ENTRIES if entries is None else entries
 
     def __repr__(self) -> str:
         return f"NearestWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
@@ -219,14 +232,14 @@ class NearestWords:
         """Return the nearest words that `save` wrote.
 
         Raises:
-            ValueError: when the file is damaged or of another kind.
+            ValueError: when the file is corrupt or of another format.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 names = json.loads(file.metadata()["similar"])
                 return cls(**names, **{name: file.get_tensor(name) for name in _TENSORS})
         except (SafetensorError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} holds no similar words ({error}); delete it to find them anew") from None
+            raise ValueError(f"{path} has no nearest words ({error}); delete it to compute them again") from None
 
 
 _NO_ENTRIES = range(0)

@@ -1,4 +1,4 @@
-"""Noun phrases: of captions, which become objects, and of sentences, which are grounded to boxes.
+"""Noun phrase chunking: of captions, for object labels, and of sentences, for grounding.
 
 A chunker maps words to half-open spans. ``RuleChunker`` needs only its word lists; ``SpacyChunker`` parses (install
 ``mnergraph[phrases]`` and a spaCy model). Neither falls back to the other.
@@ -82,7 +82,7 @@ class Phrase:
 
     Args:
         text: the phrase.
-        span: its half-open span in the sentence; None for a *general* query, whose objects concern all words.
+        span: its half-open span in the sentence; None for a generic query, whose objects are grounded to all words.
     """
 
     text: str
@@ -101,8 +101,8 @@ class RuleChunker:
 
     A run ends before punctuation, prepositions ("in front" among them), conjunctions, pronouns, auxiliaries,
     adverbs, common verbs of captions unless a determiner opens the run ("the stands"), and -ing words that
-    follow another word of the run ("a man | standing"; not "a living room", "the building"), and begins anew
-    at a determiner ("each day | the team"). A run of determiners alone is no phrase. An apostrophe with a
+    follow another word of the run ("a man | standing"; not "a living room", "the building"), and a new one
+    begins at a determiner ("each day | the team"). A run of determiners alone is no phrase. An apostrophe with a
     noun on both sides stays inside ("james harden ' s beard").
 
     Examples:
@@ -113,18 +113,18 @@ class RuleChunker:
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, int]]:
         lowered = [word.lower() for word in words]
-        found: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         start = 0
         for position in range(len(words) + 1):
             inside = position < len(words) and self._inside(lowered, start, position)
-            opens = inside and lowered[position] in DETERMINERS
-            if opens and any(word not in DETERMINERS for word in lowered[start:position]):
+            is_determiner = inside and lowered[position] in DETERMINERS
+            if is_determiner and any(word not in DETERMINERS for word in lowered[start:position]):
                 inside = False
             if not inside:
                 if any(word not in DETERMINERS for word in lowered[start:position]):
-                    found.append((start, position))
-                start = position if opens else position + 1
-        return found
+                    spans.append((start, position))
+                start = position if is_determiner else position + 1
+        return spans
 
     @staticmethod
     def _inside(words: Sequence[str], start: int, position: int) -> bool:
@@ -139,9 +139,9 @@ class RuleChunker:
         if word in CAPTION_VERBS and (before or start == position):
             return False
         participle = word.endswith("ing") and len(word) > 4 and word not in NOUNS_IN_ING
-        # "a smiling man": between determiner and noun an -ing word describes; elsewhere it is the verb.
-        describes = not before and start < position < len(words) - 1
-        return not participle or describes
+        # "a smiling man": between determiner and noun an -ing word is an adjective; elsewhere it is the verb.
+        is_adjective = not before and start < position < len(words) - 1
+        return not participle or is_adjective
 
 
 @dataclass(frozen=True)

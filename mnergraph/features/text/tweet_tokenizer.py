@@ -4,7 +4,7 @@ The benchmarks were tokenized by different tools. Both separate punctuation from
 (``don ' t``); they differ in links, mentions and hashtags: 2015 keeps ``#NWM7``, ``@BBC`` and links whole,
 2017 writes ``# NBA`` and ``@ NBA`` and has no links. Whole ones are the default; ``whole_hashtags=False`` and
 ``whole_mentions=False`` split as 2017 does. Emoticons stay whole, as do words joined by hyphens, slashes, ampersands,
-or dots and commas between digits (``no-hitter``, ``Beer/BBQ``, ``AT&T``, ``10,000``), which is 2015's way.
+or dots and commas between digits (``no-hitter``, ``Beer/BBQ``, ``AT&T``, ``10,000``), as in 2015.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WORD = rf"(?:_|{LETTER})+(?:[-/&](?:_|{LETTER})+)*"
 EXTEND = r"[\u200d\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff]"
 
 
-PICTURE = rf"[\U0001f1e6-\U0001f1ff]{{2}}|[^\w\s]{EXTEND}+(?:(?<=\u200d)[^\w\s]{EXTEND}*)*"
+EMOJI = rf"[\U0001f1e6-\U0001f1ff]{{2}}|[^\w\s]{EXTEND}+(?:(?<=\u200d)[^\w\s]{EXTEND}*)*"
 
 
 DOTS = r"\.{2,}|-{2,}>?|<-+"
@@ -65,5 +65,5 @@ def split_words(text: str, *, whole_hashtags: bool = True, whole_mentions: bool 
     rules = [LINK, EMOTICON, ENTITY, NUMBER]
     rules += [r"[#＃]\w+"] if whole_hashtags else []
     rules += [r"[@＠]\w+"] if whole_mentions else []
-    pattern = "|".join([*rules, WORD, PICTURE, DOTS, r"\S"])
-    return [Word(found.group(), *found.span()) for found in re.finditer(pattern, text)]
+    pattern = "|".join([*rules, WORD, EMOJI, DOTS, r"\S"])
+    return [Word(match.group(), *match.span()) for match in re.finditer(pattern, text)]

@@ -43,22 +43,22 @@ def read_embeddings(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of word vectors {path}")
-    packed = path.suffix == ".gz"
-    entries = _binary_entries if (path.with_suffix("") if packed else path).suffix == ".bin" else _text_entries
+    gzipped = path.suffix == ".gz"
+    entries = _binary_entries if (path.with_suffix("") if gzipped else path).suffix == ".bin" else _text_entries
     known: dict[str, None] = {}
     numbers = bytearray()
     width = 0
-    with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as file:
-        found = tqdm(entries(file, path), f"reading {path.name}", unit="word", disable=not progress)
+    with cast(IO[bytes], gzip.open(path) if gzipped else path.open("rb")) as file:
+        bar = tqdm(entries(file, path), f"reading {path.name}", unit="word", disable=not progress)
         try:
-            for entry in found:
+            for entry in bar:
                 width = len(entry.numbers)
-                word = entry.spelled()
+                word = entry.text()
                 if word not in known and (max_words is None or len(known) < max_words or word in always_keep):
                     known[word] = None
                     numbers += entry.vector().tobytes()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is no whole gzip file ({error})") from error
+            raise ValueError(f"{path} is a truncated or invalid gzip file ({error})") from error
     vectors = np.frombuffer(numbers, dtype=np.float32) if known else np.zeros(0, dtype=np.float32)
     return [*known], torch.from_numpy(vectors.reshape(len(known), width))
 
@@ -71,24 +71,24 @@ class _Entry(NamedTuple):
     word: bytes
     numbers: Sequence[bytes] | np.ndarray
 
-    def spelled(self) -> str:
+    def text(self) -> str:
         try:
             return self.word.decode()
         except ValueError as error:
-            raise self.fault(str(error)) from None
+            raise self.error(str(error)) from None
 
     def vector(self) -> np.ndarray:
         try:
             with np.errstate(over="ignore"):
                 vector = np.array(self.numbers, dtype=np.float32)
         except ValueError as error:
-            raise self.fault(str(error)) from None
+            raise self.error(str(error)) from None
         if not np.isfinite(vector).all():
-            raise self.fault("NaN or infinity")
+            raise self.error("NaN or infinity")
         return vector
 
-    def fault(self, why: str) -> ValueError:
-        return ValueError(f"{self.where}: {self.line[:40]!r} is not {_expected(len(self.numbers))} ({why})")
+    def error(self, reason: str) -> ValueError:
+        return ValueError(f"{self.where}: {self.line[:40]!r} is not {_expected(len(self.numbers))} ({reason})")
 
 
 def _expected(width: int | None) -> str:
@@ -96,11 +96,11 @@ def _expected(width: int | None) -> str:
 
 
 def _text_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
-    width, promised, given = 0, None, 0
+    width, declared, count = 0, None, 0
     for number, raw in enumerate(file, 1):
         line = raw.rstrip(b" \r\n")
         if number == 1 and len(line.split()) == 2 and line.replace(b" ", b"").isdigit():
-            promised, width = map(int, line.split())
+            declared, width = map(int, line.split())
             continue
         if not line:
             continue
@@ -110,8 +110,8 @@ def _text_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
         if not word or not numbers or len(numbers) < width or _is_number(word.partition(b" ")[2]):
             raise ValueError(f"{path}:{number}: {line[:40]!r} is not {_expected(width)}")
         yield _Entry(f"{path}:{number}", line, word, numbers)
-        given += 1
-    _check_count(path, promised, given, width)
+        count += 1
+    _check_count(path, declared, count, width)
 
 
 def _binary_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
@@ -121,24 +121,24 @@ def _binary_entries(file: IO[bytes], path: Path) -> Iterator[_Entry]:
             f"{path}:1: {b' '.join(header)!r} are not the number of words and the width; a text file's name "
             "does not end in .bin"
         )
-    promised, width = map(int, header)
-    for place in range(1, promised + 1):
-        letters = bytearray()
-        while (letter := file.read(1)) not in (b" ", b""):
-            letters += letter
-        word, numbers = bytes(letters).removeprefix(b"\n"), file.read(4 * width)
-        where = f"{path}: word {place} of {promised}"
+    declared, width = map(int, header)
+    for index in range(1, declared + 1):
+        characters = bytearray()
+        while (character := file.read(1)) not in (b" ", b""):
+            characters += character
+        word, numbers = bytes(characters).removeprefix(b"\n"), file.read(4 * width)
+        where = f"{path}: word {index} of {declared}"
         if len(numbers) < 4 * width:
             raise ValueError(f"{where}, {word[:40]!r}: the file ends before its {width} numbers do")
         yield _Entry(where, word, word, np.frombuffer(numbers, dtype="<f4"))
-    _check_count(path, promised, promised + bool(file.read().strip()), width)
+    _check_count(path, declared, declared + bool(file.read().strip()), width)
 
 
-def _check_count(path: Path, promised: int | None, given: int, width: int) -> None:
-    if not given:
-        raise ValueError(f"{path} holds no vector; right is {_expected(width)} in each line")
-    if promised not in (None, given):
-        raise ValueError(f"{path}: the first line promises {promised} words, and there are {given} or more")
+def _check_count(path: Path, declared: int | None, count: int, width: int) -> None:
+    if not count:
+        raise ValueError(f"{path} has no vectors; each line should be {_expected(width)}")
+    if declared not in (None, count):
+        raise ValueError(f"{path}: the first line declares {declared} words, and there are {count} or more")
 
 
 def _is_number(field: bytes) -> bool:

@@ -47,8 +47,8 @@ class Vocabulary:
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the row of every word."""
         rows = self._rows
-        found = ((rows.get(form) for form in lookup_forms(word)) for word in words)
-        return [(next((row for row in of_word if row is not None), UNKNOWN_ID),) for of_word in found]
+        candidates = ((rows.get(form) for form in lookup_forms(word)) for word in words)
+        return [(next((row for row in of_word if row is not None), UNKNOWN_ID),) for of_word in candidates]
 
 
 class Alphabet:
@@ -63,7 +63,7 @@ class Alphabet:
 
     def __init__(self, characters: str) -> None:
         self.characters = characters
-        self._ids = {character: place for place, character in enumerate(characters, UNKNOWN_ID + 1)}
+        self._ids = {character: index for index, character in enumerate(characters, UNKNOWN_ID + 1)}
 
     def __len__(self) -> int:
         """Return the number of ids."""
@@ -93,10 +93,10 @@ class WordTable(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the vectors of row indices: ``[...]`` -> ``[..., width]``."""
         rows = len(self.learned)
-        found = F.embedding(ids.clamp(max=rows - 1), self.learned)
+        vectors = F.embedding(ids.clamp(max=rows - 1), self.learned)
         if not len(self.fixed):
-            return found
-        return torch.where((ids < rows)[..., None], found, self.fixed[(ids - rows).clamp(min=0)])
+            return vectors
+        return torch.where((ids < rows)[..., None], vectors, self.fixed[(ids - rows).clamp(min=0)])
 
 
 class WordVectors:
@@ -163,8 +163,8 @@ def read_vectors(
         FileNotFoundError, ValueError: see `read_embeddings`.
     """
     counts = Counter(words)
-    wanted = {form for word in counts for form in lookup_forms(word)}
-    known, vectors = read_embeddings(path, always_keep=wanted, max_words=max_words)
+    forms = {form for word in counts for form in lookup_forms(word)}
+    known, vectors = read_embeddings(path, always_keep=forms, max_words=max_words)
     found = dict(zip(known, vectors, strict=True))
     return _build_word_vectors(counts, found, vectors.shape[1], min_count, Path(path).name)
 

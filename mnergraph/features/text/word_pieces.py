@@ -29,9 +29,9 @@ class WordTokenizer:
             raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; mnergraph needs a fast one")
         self.tokenizer = tokenizer
         bare = self._ids("a", special=False)
-        whole = self._ids("a", special=True)
-        place = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        self.start, self.end = tuple(whole[:place]), tuple(whole[place + len(bare) :])
+        wrapped = self._ids("a", special=True)
+        start = next(i for i in range(len(wrapped)) if wrapped[i : i + len(bare)] == bare)
+        self.start, self.end = tuple(wrapped[:start]), tuple(wrapped[start + len(bare) :])
         unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
         if unknown is None:
             raise ValueError(f"{type(tokenizer).__name__} has neither an unknown nor a padding token")
@@ -50,11 +50,11 @@ class WordTokenizer:
         except KeyError:
             if len(known) + len(words) > CACHE_SIZE:
                 self._pieces = {}
-            self._learn(list(dict.fromkeys(word for word in words if word not in self._pieces)))
+            self._tokenize(list(dict.fromkeys(word for word in words if word not in self._pieces)))
             return [self._pieces[word] for word in words]
 
-    def _learn(self, words: list[str]) -> None:
-        # without the tokenizer's warning of long texts: `windows` splits them
+    def _tokenize(self, words: list[str]) -> None:
+        # without the tokenizer's warning about long texts: `windows` splits them
         split = self.tokenizer(
             [[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False
         )["input_ids"]

@@ -1,4 +1,4 @@
-"""The stated ceilings against simulation, by hand and at their edges."""
+"""Ceilings: hand-computed values, edge cases and simulation."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from mnergraph.data.lookalikes.grammar import TYPES
 from mnergraph.pair import Pair
 
 
-def posts(kinds: list[str]) -> tuple[list[Pair], dict[str, GroundTruth]]:
-    """One post per kind: "plain", "resolved", "misled" (depicted with another type) or "undetermined"."""
+def posts(categories: list[str]) -> tuple[list[Pair], dict[str, GroundTruth]]:
+    """Return one post per category: "plain", "resolved", "misled" (depicted with another type) or "undetermined"."""
     pairs, truth = [], {}
-    for place, kind in enumerate(kinds):
-        pairs.append(Pair(("Jordan", "!"), (f"B-{TYPES[place % 4]}", "O"), id=str(place)))
+    for index, category in enumerate(categories):
+        pairs.append(Pair(("Jordan", "!"), (f"B-{TYPES[index % 4]}", "O"), id=str(index)))
         name = frozenset({(0, 1)})
-        truth[str(place)] = GroundTruth(
-            ambiguous=name if kind != "plain" else frozenset(),
-            depicted=name if kind in ("resolved", "misled") else frozenset(),
-            resolved=name if kind == "resolved" else frozenset(),
+        truth[str(index)] = GroundTruth(
+            ambiguous=name if category != "plain" else frozenset(),
+            depicted=name if category in ("resolved", "misled") else frozenset(),
+            resolved=name if category == "resolved" else frozenset(),
         )
     return pairs, truth
 
 
-def test_by_hand() -> None:
+def test_hand_computed_values() -> None:
     data = posts(["plain"] * 4 + ["resolved"] * 12 + ["undetermined"] * 4)
     text, image = ceiling(*data), image_ceiling(*data)
     assert text.accuracy == text.f1 == text.best_constant == (4 + 16 / 4) / 20
     assert image.accuracy == (4 + 12 + 1) / 20
-    assert image.f1 == 2 * 16 / (16 + 20)  # the four undetermined names are left out
+    assert image.f1 == 2 * 16 / (16 + 20)  # without the four undetermined names
     assert text.spread == pytest.approx((16 * 3 / 16) ** 0.5 / 20)
 
 
@@ -62,10 +62,10 @@ def test_best_f1_is_the_best_over_all_sets_of_groups() -> None:
 
 def test_expected_scores_agree_with_simulation() -> None:
     pairs, truth = posts(["plain"] * 30 + ["undetermined"] * 90)
-    stated = ceiling(pairs, truth)
+    expected = ceiling(pairs, truth)
     rng = random.Random(0)
     runs = [(30 + sum(rng.choice(TYPES) == rng.choice(TYPES) for _ in range(90))) / 120 for _ in range(2000)]
     mean = sum(runs) / len(runs)
     spread = (sum((run - mean) ** 2 for run in runs) / len(runs)) ** 0.5
-    assert mean == pytest.approx(stated.accuracy, abs=0.004)
-    assert spread == pytest.approx(stated.spread, rel=0.1)
+    assert mean == pytest.approx(expected.accuracy, abs=0.004)
+    assert spread == pytest.approx(expected.spread, rel=0.1)

@@ -1,4 +1,4 @@
-"""Drawn images: exact boxes, nothing overlapping, classes that can be told apart."""
+"""Drawn images: exact boxes, no overlap, distinguishable classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnergraph.data.lookalikes.sketches import NEUTRAL, SKETCHES, TYPED_CLASSES
 LABELS = list(SKETCHES)
 
 
-def test_every_type_has_several_classes_and_no_class_serves_twice() -> None:
+def test_every_type_has_several_classes_of_its_own() -> None:
     assert tuple(TYPED_CLASSES) == TYPES
     assert min(map(len, TYPED_CLASSES.values())) >= 4
     classes = [*NEUTRAL, *(label for labels in TYPED_CLASSES.values() for label in labels)]
@@ -30,8 +30,8 @@ def test_same_seed_same_pixels_other_seed_other_pixels() -> None:
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_box_is_exactly_the_pixels_of_its_object(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A background in a colour that no sketch has shows every pixel that was touched.
+def test_a_box_encloses_exactly_the_pixels_of_its_object(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a background in a color that no sketch has, all drawn pixels differ from it.
     monkeypatch.setattr(drawing, "background", lambda size, rng: Image.new("RGB", (size, size), (1, 254, 1)))
     for seed in range(8):
         image, (box,) = draw_image([label], 160, random.Random(seed))
@@ -41,21 +41,21 @@ def test_a_box_is_exactly_the_pixels_of_its_object(label: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("size", [64, 160, 224])
-def test_boxes_lie_inside_the_picture_and_apart(size: int) -> None:
+def test_boxes_lie_inside_the_image_without_overlap(size: int) -> None:
     for seed in range(60):
         rng = random.Random(seed)
         image, boxes = draw_image(rng.sample(LABELS, rng.randint(1, 6)), size, rng)
         assert image.size == (size, size)
-        taken = np.zeros((size, size), dtype=int)
+        coverage = np.zeros((size, size), dtype=int)
         for left, top, right, bottom in boxes:
             assert 0 <= left < right <= size
             assert 0 <= top < bottom <= size
             assert min(right - left, bottom - top) >= size / 16
-            taken[top:bottom, left:right] += 1
-        assert taken.max() == 1
+            coverage[top:bottom, left:right] += 1
+        assert coverage.max() == 1
 
 
-def test_an_unknown_label_is_refused_with_those_there_are() -> None:
+def test_an_unknown_label_raises_an_error_that_lists_the_labels() -> None:
     with pytest.raises(KeyError, match="no sketch of 'unicorn'; there are man, woman"):
         draw_image(["unicorn"], 160, random.Random(0))
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from red_rectangles import RED_BOX, sight
+from red_rectangles import RED_BOX, red_rectangle
 
 from mnergraph.explain.plots.thumbnails import Thumbnails
 
 
 def pair(folder: Path) -> dict[str, Any]:
-    sight().save(folder / "1.png")
+    red_rectangle().save(folder / "1.png")
     return {"image_path": str(folder / "1.png"), "size": (40, 30)}
 
 

@@ -1,4 +1,4 @@
-"""Manifests that version 0.1 wrote name extractors and settings otherwise; they are read under today's names."""
+"""Manifests of version 0.1 are read with the current names of extractors and settings."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""The feature store: read back, refused, killed at every step, torn, and shared."""
+"""The feature store: round trip, refused manifests, killed writers, corrupt shards, concurrent readers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
 
-MADE_BY = Manifest("resnet", settings={"depth": 18, "grid": {"rows": 7}}, weights="random, seed 0")
+MANIFEST = Manifest("resnet", settings={"depth": 18, "grid": {"rows": 7}}, weights="random, seed 0")
 
 
 def key(number: int) -> str:
@@ -30,17 +30,17 @@ def key(number: int) -> str:
 
 
 def record(number: int) -> dict[str, Tensor]:
-    """A map, and as many boxes as the number says: none for 0."""
-    chance = torch.Generator().manual_seed(number)
+    """Return the features of an image: a map, and ``number % 3`` boxes."""
+    rng = torch.Generator().manual_seed(number)
     return {
-        "map": torch.randn(4, 3, generator=chance),
-        "boxes": torch.randn(number % 3, 4, generator=chance),
+        "map": torch.randn(4, 3, generator=rng),
+        "boxes": torch.randn(number % 3, 4, generator=rng),
         "place": torch.tensor([number]),
     }
 
 
 def fill(folder: Path, numbers: range, **settings: Any) -> None:
-    with StoreWriter(folder, MADE_BY, **settings) as writer:
+    with StoreWriter(folder, MANIFEST, **settings) as writer:
         for number in numbers:
             if key(number) not in writer:
                 writer.add(key(number), record(number), {"labels": ["ä"] * (number % 3)})
@@ -59,7 +59,7 @@ def check(store: FeatureStore, numbers: range) -> None:
 @pytest.mark.parametrize("shard_bytes", [1, 200, 10**9])
 def test_what_is_written_is_read(tmp_path: Path, shard_bytes: int) -> None:
     fill(tmp_path / "store", range(7), shard_bytes=shard_bytes)
-    store = FeatureStore(tmp_path / "store", MADE_BY)
+    store = FeatureStore(tmp_path / "store", MANIFEST)
     check(store, range(7))
     assert key(99) not in store
     with pytest.raises(KeyError, match=f"has no entry of {key(99)}; it has 7 images"):
@@ -74,13 +74,13 @@ def test_appended_in_a_second_run_and_by_parts(tmp_path: Path) -> None:
     fill(tmp_path, range(3), shard_bytes=1)
     early = FeatureStore(tmp_path)
     fill(tmp_path, range(5), shard_bytes=1)
-    with StoreWriter(tmp_path, MADE_BY, part=1) as writer:
-        assert key(4) in writer, "a part knows what the others have written"
+    with StoreWriter(tmp_path, MANIFEST, part=1) as writer:
+        assert key(4) in writer, "a writer reads the parts of others"
         writer.add(key(5), record(5), {"labels": ["ä"] * 2})
         assert key(5) in writer
         with (
             pytest.raises(StoreError, match="another process writes part 1 of"),
-            StoreWriter(tmp_path, MADE_BY, part=1),
+            StoreWriter(tmp_path, MANIFEST, part=1),
         ):
             pass
     check(early.refresh(), range(6))
@@ -132,7 +132,7 @@ def test_no_store(tmp_path: Path) -> None:
 
 
 def test_records_that_do_not_fit(tmp_path: Path) -> None:
-    with StoreWriter(tmp_path, MADE_BY) as writer:
+    with StoreWriter(tmp_path, MANIFEST) as writer:
         writer.add(key(1), record(1))
         with pytest.raises(ValueError, match="a key is a SHA-256 of 64 hexadecimal digits, not 'ab'"):
             writer.add("ab", record(1))
@@ -144,8 +144,8 @@ def test_records_that_do_not_fit(tmp_path: Path) -> None:
     assert set(FeatureStore(tmp_path)) == {key(1)}
 
 
-def test_a_feature_that_a_picture_lacks_has_no_rows(tmp_path: Path) -> None:
-    with StoreWriter(tmp_path, MADE_BY) as writer:
+def test_a_feature_that_an_image_lacks_has_no_rows(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path, MANIFEST) as writer:
         writer.add(key(0), {})
         writer.add(key(1), {"regions": torch.ones(2, 3)})
     store = FeatureStore(tmp_path)
@@ -157,11 +157,11 @@ def test_a_feature_that_a_picture_lacks_has_no_rows(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """What a signal does, at a place of our choice."""
+    """Stands for a signal, raised at a chosen call."""
 
 
 def test_killed_at_every_write_it_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever call that touches the disk is the last, a reader finds whole records and a new run ends it."""
+    """After a kill at any call that writes, readers find complete records only, and a new run adds the others."""
     steps = 0
     for last in range(1000):
         folder, left = tmp_path / str(last), last
@@ -198,7 +198,7 @@ def test_killed_at_every_write_it_recovers(tmp_path: Path, monkeypatch: pytest.M
 def test_a_process_that_dies_leaves_what_it_had_flushed(tmp_path: Path) -> None:
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import test_store as t\n"
-        "with t.StoreWriter(Path(sys.argv[1]), t.MADE_BY, shard_bytes=1) as w:\n"
+        "with t.StoreWriter(Path(sys.argv[1]), t.MANIFEST, shard_bytes=1) as w:\n"
         "    for n in range(3): w.add(t.key(n), t.record(n), {'labels': ['ä'] * (n % 3)})\n"
         "    w.shard_bytes = 10**9; w.add(t.key(3), t.record(3)); os._exit(9)\n"
     )
@@ -211,7 +211,7 @@ def test_a_process_that_dies_leaves_what_it_had_flushed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "header"])
-def test_a_torn_shard_is_named_and_redone(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_corrupt_shard_is_named_and_replaced(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, range(4), shard_bytes=1)
     shard = tmp_path / "shard-0-000001.safetensors"
     content = shard.read_bytes()
@@ -249,13 +249,13 @@ def test_a_damaged_list(tmp_path: Path) -> None:
 
 
 def test_two_readers_during_a_write(tmp_path: Path) -> None:
-    """Readers in processes of their own see a growing store, whole records only."""
+    """Reader processes find complete records only while the store is written."""
     fill(tmp_path, range(1))
     script = (
         "import sys; sys.path.insert(0, sys.argv[2]); import torch, test_store as t\n"
-        "store = t.FeatureStore(sys.argv[1]); print('ready', flush=True); seen = 0\n"
+        "store = t.FeatureStore(sys.argv[1]); print('ready', flush=True); count = 0\n"
         "while len(store) < 40:\n"
-        "    store.refresh(); assert len(store) >= seen; seen = len(store)\n"
+        "    store.refresh(); assert len(store) >= count; count = len(store)\n"
         "t.check(store, range(40)); print('whole')\n"
     )
     here = str(Path(__file__).parent)

@@ -27,11 +27,11 @@ def test_tiny() -> None:
     assert [len(word) for word in backbone.tokenizer(["paris", "PARIS", "the", "rain", "é"])] == [1, 1, 1, 4, 1]
     torch.manual_seed(0)
     again = tiny_encoder(["Paris", "THE"], hidden_size=16, num_layers=1, heads=2, max_length=40)
-    assert torch.equal(states(backbone), states(again)), "torch's random state decides"
+    assert torch.equal(states(backbone), states(again)), "weights depend on torch's random state"
     assert getattr(backbone.model, "pooler", None) is None
 
 
-def test_tiny_spells_all_that_can_be_typed() -> None:
+def test_tiny_has_pieces_for_all_printable_ascii() -> None:
     pieces = tiny_encoder(hidden_size=8).tokenizer
     for code in range(33, 127):
         for word in (chr(code), "x" + chr(code)):
@@ -41,7 +41,7 @@ def test_tiny_spells_all_that_can_be_typed() -> None:
 def test_saved_and_rebuilt_untrained(tmp_path: Path) -> None:
     backbone = tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2, max_length=40)
     backbone.save(tmp_path)
-    assert not list(tmp_path.glob("*.safetensors")), "weights belong to the model"
+    assert not list(tmp_path.glob("*.safetensors")), "weights are saved with the model"
     again = encoder_from_config(tmp_path)
     assert (again.name, again.hidden_size, again.max_length) == (TINY, 16, 40)
     assert again.tokenizer(WORDS) == backbone.tokenizer(WORDS)
@@ -63,12 +63,12 @@ def test_pretrained_from_a_folder(tmp_path: Path) -> None:
     backbone.tokenizer.tokenizer.save_pretrained(folder)
     found = load_encoder(folder)
     assert found.name == "my-encoder"
-    assert found.model.pooler is None, "nothing reads it, so it would never learn"
+    assert found.model.pooler is None, "its output is unused"
     assert next(found.model.parameters()).dtype == torch.float32
     assert found.tokenizer(WORDS) == backbone.tokenizer(WORDS)
     ids = torch.tensor([[5, 6, 7]])
-    wanted = model.eval()(input_ids=ids).last_hidden_state
-    torch.testing.assert_close(found.model.eval()(input_ids=ids).last_hidden_state, wanted)
+    expected = model.eval()(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found.model.eval()(input_ids=ids).last_hidden_state, expected)
 
 
 @pytest.mark.parametrize("name", ["no-such/encoder", "nowhere", "a/b/c"])
@@ -83,8 +83,8 @@ def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
-def test_how_much_an_encoder_reads() -> None:
-    """RoBERTa counts positions from behind its padding index; relative positions know no end."""
+def test_max_length() -> None:
+    """RoBERTa's positions start after its padding index; relative positions have no maximum."""
     pieces = tiny_encoder(hidden_size=8, max_length=512).tokenizer
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     bert = TextEncoderModel(BertModel(BertConfig(**sizes, max_position_embeddings=20)), pieces, "b")

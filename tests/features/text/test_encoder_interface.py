@@ -1,4 +1,4 @@
-"""One loader for every kind of text encoder, and one shape that models see."""
+"""One loader and one interface for all text encoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = ("Paris", "in", "\u200b")
         (random_vectors(["paris", "in"], 16, min_count=1), WordVectors),
     ],
 )
-def test_what_the_folder_holds_decides(encoder: Encoder, kind: type, tmp_path: Path) -> None:
+def test_the_class_depends_on_the_folder(encoder: Encoder, kind: type, tmp_path: Path) -> None:
     encoder.save(tmp_path)
     again = encoder_from_config(tmp_path)
     assert type(again) is type(encoder) is kind

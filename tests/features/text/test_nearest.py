@@ -17,22 +17,22 @@ def test_nearest(k: int) -> None:
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     for row in rows:
-        wanted = -np.sort(-cosines[row])[: min(k, len(vectors) - 1)]
-        places = [place for place, _ in found[row]]
-        assert len({*places, row}) == len(wanted) + 1
-        # by cosine, for the order among nearly equal ones is chance
-        np.testing.assert_allclose(cosines[row][places], wanted, atol=1e-5)
-        np.testing.assert_allclose([cosine for _, cosine in found[row]], wanted, atol=1e-5)
+        expected = -np.sort(-cosines[row])[: min(k, len(vectors) - 1)]
+        indices = [index for index, _ in found[row]]
+        assert len({*indices, row}) == len(expected) + 1
+        # by cosine, as the order of nearly equal ones is not determined
+        np.testing.assert_allclose(cosines[row][indices], expected, atol=1e-5)
+        np.testing.assert_allclose([cosine for _, cosine in found[row]], expected, atol=1e-5)
 
 
 def test_nearest_among_equals() -> None:
     vectors = np.array([[1, 1]] * 6 + [[1, -1]], dtype=np.float32)
     found = k_nearest(vectors, [0, 6], 3, progress=False)
-    assert len({place for place, _ in found[0]} - {0, 6}) == 3
+    assert len({index for index, _ in found[0]} - {0, 6}) == 3
     assert [cosine for _, cosine in found[0]] == pytest.approx([1, 1, 1])
     assert [cosine for _, cosine in found[6]] == pytest.approx([0, 0, 0], abs=1e-6)
     assert k_nearest(vectors[:1], [0], 3, progress=False) == {0: []}
-    with pytest.raises(ValueError, match="k is a number of neighbours, 1 or more, not 0"):
+    with pytest.raises(ValueError, match="k is a number of neighbors, 1 or more, not 0"):
         k_nearest(vectors, [0], 0)
 
 

@@ -1,4 +1,4 @@
-"""The nearest words of a vocabulary: found, kept, saved, and handed to the builder."""
+"""Nearest words of a vocabulary: search, cache, saving and loading, and use by the builder."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def test_nearest_words_by_name(table: Path) -> None:
         ("rome", pytest.approx(cosine("paris", "rome"), abs=1e-6)),
         ("Oslo", pytest.approx(cosine("paris", "Oslo"), abs=1e-6)),
     ]
-    assert found.neighbors("Paris") == found.neighbors("paris"), "looked for in lower case"
+    assert found.neighbors("Paris") == found.neighbors("paris"), "looked up in lower case"
     assert [name for name, _ in found.neighbors("Bob")] == ["tom", "Oslo"]
     assert [name for name, _ in found.neighbors("Oslo")] == ["rome", "paris"]
     assert found.neighbors("oslo") == [], "the table has it in upper case only"
     assert found.neighbors("zzz") == found.neighbors("nothing") == [], "a vector of zeros has no direction"
-    # nothing but the rows that somebody needs
+    # only the rows that are neighbors of any word
     assert set(found.names) == {"rome", "Oslo", "paris", "tom"}
     for name, vector in zip(found.names, found.vectors, strict=True):
         assert vector.tolist() == pytest.approx(TABLE[name])
     assert repr(found) == "NearestWords(4 words, 4 vectors of width 3)"
 
 
-def test_more_neighbours_than_words(table: Path) -> None:
+def test_more_neighbors_than_words(table: Path) -> None:
     found = find(table, k=50)
     assert [name for name, _ in found.neighbors("paris")] == ["rome", "Oslo", "tom", "bob", "far"]
     assert found.neighbors("paris")[-1][1] == pytest.approx(cosine("paris", "far"), abs=1e-6)
@@ -72,10 +72,10 @@ def test_exact_case_only(table: Path) -> None:
     assert NearestWords.from_table(["a"], torch.ones(1, 2), ["a"], progress=False).neighbors("a") == []
 
 
-def test_words_that_come_later(table: Path) -> None:
+def test_words_outside_the_vocabulary(table: Path) -> None:
     found = find(table, ["paris", "zzz"])
     assert found.neighbors("PARIS") == found.neighbors("paris") != []
-    assert found.neighbors("bob") == [], "it is in the table, but nobody asked for it"
+    assert found.neighbors("bob") == [], "it is in the table, but not in the vocabulary"
 
 
 def test_random_vectors_for_unknown_words(table: Path) -> None:
@@ -95,13 +95,13 @@ def test_random_vectors_for_unknown_words(table: Path) -> None:
     assert abs(many.mean()) < 0.05
 
 
-def test_what_the_builder_gets(table: Path) -> None:
+def test_neighbors_of_a_sentence(table: Path) -> None:
     found = find(table, k=2)
     rows, word, cosines = found(["zzz", "Bob", "never seen", "PARIS", "Bob"])
     assert word.tolist() == [1, 1, 3, 3, 4, 4]
     assert [found.names[row] for row in rows] == ["tom", "Oslo", "rome", "Oslo", "tom", "Oslo"]
     assert cosines.dtype == np.float32
-    assert cosines.tolist() == [value for near in ("Bob", "paris", "Bob") for _, value in found.neighbors(near)]
+    assert cosines.tolist() == [value for word_of in ("Bob", "paris", "Bob") for _, value in found.neighbors(word_of)]
     assert [len(part) for part in found(["zzz"])] == [0, 0, 0]
     assert [part.dtype for part in found([])] == [np.int64, np.int64, np.float32]
 
@@ -123,15 +123,15 @@ def test_looked_up_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = find(table, cache=cache)
     real, reads = mnergraph.features.text.nearest_words.read_embeddings, []
 
-    def reading(path: Path, *, progress: bool) -> tuple[list[str], torch.Tensor]:
+    def counted_read(path: Path, *, progress: bool) -> tuple[list[str], torch.Tensor]:
         reads.append(path)
         return real(path, progress=progress)
 
-    monkeypatch.setattr(mnergraph.features.text.nearest_words, "read_embeddings", reading)
+    monkeypatch.setattr(mnergraph.features.text.nearest_words, "read_embeddings", counted_read)
     again = find(table, [*reversed(VOCABULARY), "Bob"], cache=cache)
     assert reads == []
     assert [again.neighbors(word) for word in VOCABULARY] == [found.neighbors(word) for word in VOCABULARY]
-    # anything else that was asked for is looked up anew
+    # other arguments are looked up again
     for options in ({"k": 3}, {"lower": False}, {"seed": 0}, {"words": [*VOCABULARY, "rome"]}):
         find(table, **{"cache": cache, **options})
     assert len(reads) == 4
@@ -150,7 +150,7 @@ def test_a_damaged_cache(table: Path, tmp_path: Path, content: bytes | None) -> 
         save_file({"x": torch.zeros(1)}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"similar-vectors-.* holds no similar words .*; delete it"):
+    with pytest.raises(ValueError, match=r"similar-vectors-.* has no nearest words .*; delete it"):
         find(table, cache=tmp_path / "cache")
 
 
@@ -159,7 +159,7 @@ def test_a_table_of_other_words(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         find(table, ["bbb", "aaa"], seed=1, cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(ValueError, match=r"vectors.txt: k is a number of neighbours, 1 or more, not 0"):
+    with pytest.raises(ValueError, match=r"vectors.txt: k is a number of neighbors, 1 or more, not 0"):
         find(table, k=0)
     with pytest.raises(FileNotFoundError, match=r"there is no file of word vectors .*none.txt"):
         find(tmp_path / "none.txt", cache=tmp_path)

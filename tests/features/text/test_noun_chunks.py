@@ -38,20 +38,20 @@ def test_labels_of_captions(caption: str, labels: str) -> None:
     assert "|".join(phrase_labels(caption, RuleChunker())) == labels
 
 
-def test_a_sentence_with_parted_apostrophes() -> None:
+def test_a_sentence_with_separate_apostrophes() -> None:
     words = ["Kevin", "Love", "'", "s", "19", "Pts", "are", "the", "most"]
     assert RuleChunker()(words) == [(0, 6), (7, 9)]
 
 
 @given(st.lists(st.sampled_from(["man", "the", "a", "of", "walking", "stands", "'s", "!", "<unk>", "front", "in"])))
-def test_spans_are_in_order_apart_and_hold_a_noun(words: list[str]) -> None:
+def test_spans_are_in_order_disjoint_and_have_a_noun(words: list[str]) -> None:
     found = RuleChunker()(words)
     assert all(0 <= start < end <= len(words) for start, end in found)
     assert all(before[1] <= after[0] for before, after in pairwise(found))
     assert all(set(words[start:end]) - DETERMINERS for start, end in found)
 
 
-def test_word_lists_are_apart() -> None:
+def test_word_lists_are_disjoint() -> None:
     assert not DETERMINERS & CLOSED_CLASS_WORDS
     assert not DETERMINERS & CAPTION_VERBS
     assert not CLOSED_CLASS_WORDS & CAPTION_VERBS
@@ -75,29 +75,29 @@ def test_missing_spacy_model_is_an_import_error(monkeypatch: pytest.MonkeyPatch)
         SpacyChunker()
 
 
-def taught(folder: Path) -> Path:
-    """A spaCy pipeline that has learned one sentence by heart, saved as people's pipelines are."""
+def train_pipeline(folder: Path) -> Path:
+    """Train a spaCy parser on one sentence, save the pipeline, and return its folder."""
     spacy = pytest.importorskip("spacy", reason="needs spaCy, an extra: pip install 'mnergraph[phrases]'")
     from spacy.training import Example
 
     pipeline = spacy.blank("en")
     pipeline.add_pipe("morphologizer")
     pipeline.add_pipe("parser", config={"min_action_freq": 1})
-    facts = {
+    annotations = {
         "heads": [2, 2, 2, 2, 5, 3],
         "deps": ["det", "compound", "ROOT", "prep", "det", "pobj"],
         "pos": ["DET", "NOUN", "NOUN", "ADP", "DET", "NOUN"],
     }
-    lesson = [Example.from_dict(pipeline.make_doc("a soccer player on the field"), facts)]
-    learner = pipeline.initialize(lambda: lesson)
+    examples = [Example.from_dict(pipeline.make_doc("a soccer player on the field"), annotations)]
+    optimizer = pipeline.initialize(lambda: examples)
     for _ in range(30):
-        pipeline.update(lesson, sgd=learner)
+        pipeline.update(examples, sgd=optimizer)
     pipeline.to_disk(folder)
     return folder
 
 
 def test_spacys_noun_chunks(tmp_path: Path) -> None:
-    chunker = SpacyChunker(str(taught(tmp_path / "pipeline")))
+    chunker = SpacyChunker(str(train_pipeline(tmp_path / "pipeline")))
     words = ["a", "soccer", "player", "on", "the", "field"]
     assert chunker(words) == [(0, 3), (4, 6)]
     assert phrase_labels(" ".join(words), chunker) == ["soccer player", "field"]

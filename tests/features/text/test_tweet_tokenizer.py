@@ -16,7 +16,7 @@ def texts(text: str, **options: bool) -> list[str]:
 @given(st.text(), st.booleans(), st.booleans())
 @example("naïve cafe\u0301 👩‍👩‍👧 🇫🇷🇫🇷 ❤️ a\u200bb \u200d x\u00a0y\u2028z\x85w", True, True)
 @example("https://", True, True)
-def test_offsets_are_exact_and_nothing_is_lost(text: str, hashtags: bool, mentions: bool) -> None:
+def test_offsets_are_exact_and_complete(text: str, hashtags: bool, mentions: bool) -> None:
     found = split_words(text, whole_hashtags=hashtags, whole_mentions=mentions)
     assert all(text[start:end] == word for word, start, end in found)
     assert all(before.end <= after.start for before, after in pairwise(found))
@@ -51,7 +51,7 @@ def test_hashtags_and_mentions_apart_as_2017_has_them() -> None:
 
 @pytest.mark.parametrize(("name", "whole", "least"), [("twitter2015", True, 0.92), ("twitter2017", False, 0.98)])
 def test_agrees_with_the_benchmarks(shared: Path, name: str, whole: bool, least: float) -> None:
-    """Words of a benchmark's post, joined by spaces, come back as they were; bar cut-off links."""
+    """Words of a benchmark's post, joined by spaces, are split into the same words, except truncated links."""
     posts = read_conll(shared / name / "test.txt")
     same = [
         tuple(texts(" ".join(pair.words), whole_hashtags=whole, whole_mentions=whole)) == pair.words for pair in posts

@@ -1,4 +1,4 @@
-"""Word vectors: whose row a word gets, which rows learn, and the way to disk and back."""
+"""Word vectors: the rows of words, trainable rows, saving and loading."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_random_vectors() -> None:
     encoder = random_vectors(WORDS, 12)
     assert encoder.name == "random:12"
     assert encoder.hidden_size == 12
-    # seen twice: paris, in, 0000, @user0
+    # words that occur twice: paris, in, 0000, @user0
     assert sorted(encoder.tokenizer.words) == ["0000", "@user0", "in", "paris"]
     assert encoder.tokenizer(["Kawhi", "once", "never"]) == [(UNKNOWN_ID,)] * 3
     assert vector(encoder, "PARIS") == vector(encoder, "paris") != vector(encoder, "in")
@@ -62,7 +62,7 @@ def test_random_vectors() -> None:
     assert not len(encoder.model.fixed)
     assert 0.5 * math.sqrt(3 / 12) < table.abs().max() <= math.sqrt(3 / 12)
     torch.manual_seed(0)
-    assert torch.equal(random_vectors(WORDS, 12).model.learned, table), "torch's random state decides"
+    assert torch.equal(random_vectors(WORDS, 12).model.learned, table), "vectors depend on torch's random state"
     assert len(random_vectors(WORDS, 4, min_count=1).tokenizer.words) == 6
     with pytest.raises(ValueError, match="a vector is at least 1 wide, not 0"):
         random_vectors(WORDS, 0)
@@ -70,7 +70,7 @@ def test_random_vectors() -> None:
 
 def test_the_alphabet_is_that_of_the_training_words() -> None:
     characters = random_vectors(["ab", "aB", "b", "aa"], 4).characters.characters
-    assert characters == "ab", "B stands there but once"
+    assert characters == "ab", "B occurs once only"
     assert random_vectors(["ab", "aB"], 4, min_count=1).characters.characters == "Bab"
 
 
@@ -84,7 +84,7 @@ def file(tmp_path: Path) -> Path:
 def test_vectors_of_a_file(file: Path) -> None:
     encoder = read_vectors(file, WORDS, max_words=5)
     assert (encoder.name, encoder.hidden_size) == ("glove.txt", 2)
-    for word, wanted in {
+    for word, expected in {
         "Paris": 2,
         "paris": 3,
         "PARIS": 3,
@@ -92,14 +92,14 @@ def test_vectors_of_a_file(file: Path) -> None:
         "Kawhi": 7,  # a training word, beyond the first five
         "London": 4,  # no training word, among the first five
     }.items():
-        assert vector(encoder, word) == [wanted, wanted], word
+        assert vector(encoder, word) == [expected, expected], word
     for word in ("rare", "once", "never"):
         assert encoder.tokenizer([word]) == [(UNKNOWN_ID,)], word
     for word in ("in", "@user5"):
-        assert encoder.tokenizer([word]) != [(UNKNOWN_ID,)], "the file lacks it, two posts do not"
+        assert encoder.tokenizer([word]) != [(UNKNOWN_ID,)], "not in the file, but in two posts"
 
 
-def test_rows_that_training_can_reach_learn(file: Path) -> None:
+def test_only_rows_of_training_words_are_trained(file: Path) -> None:
     encoder = read_vectors(file, WORDS)
     table = encoder.model
     rows = [row for (row,) in encoder.tokenizer(WORDS)]

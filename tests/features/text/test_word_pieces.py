@@ -1,4 +1,4 @@
-"""Pieces and the words they belong to, for three families of tokenizers; windows over long texts."""
+"""Word pieces of three families of tokenizers, and windows over long texts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LINES = [
     "the Hilton hotel opens in Paris and the rain falls on the hotel",
     "l'été à la plage with naïve café friends 😀 tonight !!!",
 ]
-AWKWARD = [
+UNUSUAL_WORDS = [
     "😀", "👩\u200d👩\u200d👧", "❤\ufe0f", "\ufe0f", "🇫🇷", "e\u0301", "\u0301", "café", "\u200b", "\u200d",
     "\ufeff", "\u200e", "\u00ad", "co\u00adop", " ", "a b", "\u3000", "http://t.co/Ab?x=1&y=%20", "@user",
     "#now", "...", "\x00", "\t", "ß", "İ", "漢字", "[CLS]", "##ing", "▁", "Ġ",
 ]  # fmt: skip
 WORDS = st.one_of(
-    st.sampled_from(AWKWARD),
+    st.sampled_from(UNUSUAL_WORDS),
     st.sampled_from(" ".join(LINES).split()),
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
 )
@@ -39,7 +39,7 @@ def wrapped(inner: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
 
 @cache
 def byte_level() -> PreTrainedTokenizerFast:
-    """As RoBERTa has it."""
+    """Return a byte-level BPE tokenizer like RoBERTa's."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -56,7 +56,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 @cache
 def unigram() -> PreTrainedTokenizerFast:
-    """As XLM-R and DeBERTa have it."""
+    """Return a unigram tokenizer like those of XLM-R and DeBERTa."""
     inner = Tokenizer(models.Unigram())
     inner.normalizer = normalizers.NFKC()
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -89,18 +89,18 @@ def test_equals_the_tokenizer_on_the_whole_sentence(make, words: list[str]) -> N
     assert all(found), "every word has a piece"
     whole = make()(words, is_split_into_words=True)
     ids, owner = whole["input_ids"], whole.word_ids()
-    wanted = [tuple(i for i, w in zip(ids, owner, strict=True) if w == place) for place in range(len(words))]
-    assert found == [word or (pieces.unknown,) for word in wanted]
-    inner = [piece for word in wanted for piece in word]
+    expected = [tuple(i for i, w in zip(ids, owner, strict=True) if w == index) for index in range(len(words))]
+    assert found == [word or (pieces.unknown,) for word in expected]
+    inner = [piece for word in expected for piece in word]
     assert ids == [*pieces.start, *inner, *pieces.end]
 
 
 @TOKENIZERS
-def test_awkward_words_keep_their_place(make) -> None:
+def test_unusual_words_have_pieces(make) -> None:
     pieces = WordTokenizer(make())
-    alone = [pieces([word])[0] for word in AWKWARD]
+    alone = [pieces([word])[0] for word in UNUSUAL_WORDS]
     assert all(alone)
-    assert WordTokenizer(make())(AWKWARD) == alone, "a word does not depend on its neighbours"
+    assert WordTokenizer(make())(UNUSUAL_WORDS) == alone, "pieces do not depend on neighboring words"
 
 
 def test_erased_words_become_unknown() -> None:
@@ -145,8 +145,8 @@ def test_a_very_long_word() -> None:
     assert len(WordTokenizer(word_piece())(["z" * 600])[0]) == 600
 
 
-def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory starts afresh when it is full, also in the middle of a sentence of known and new words."""
+def test_the_cache_is_emptied_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is emptied when full, also within a sentence of cached and new words."""
     monkeypatch.setattr(text, "CACHE_SIZE", 5)
     pieces, fresh = WordTokenizer(word_piece()), WordTokenizer(word_piece())
     for words in (["a", "b", "c"], ["a", "b", "c", "d"], ["d", "e", "f", "a"], list("abcdefgh"), ["h", "a"]):
@@ -154,12 +154,12 @@ def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pieces._pieces) <= 8
 
 
-def test_pickled_without_its_memory() -> None:
+def test_pickled_without_its_cache() -> None:
     pieces = WordTokenizer(word_piece())
-    wanted = pieces(["paris", "zz"])
+    expected = pieces(["paris", "zz"])
     again = pickle.loads(pickle.dumps(pieces))
     assert again._pieces == {}
-    assert again(["paris", "zz"]) == wanted
+    assert again(["paris", "zz"]) == expected
 
 
 # --- windows
@@ -184,13 +184,13 @@ def test_windows_cover_the_text(length: int, capacity: int) -> None:
 
 @given(st.integers(1, 60), st.integers(1, 20))
 @settings(deadline=None)
-def test_best_windows_show_most_context(length: int, capacity: int) -> None:
-    """No other window shows a piece more of what stands before it and after it, on its poorer side."""
+def test_best_windows_have_most_context(length: int, capacity: int) -> None:
+    """No other window has more context of a piece on the side with less context."""
     spans = windows(length, capacity)
     chosen = best_windows(length, spans)
     assert len(chosen) == length
 
-    def poorer(piece: int, span: range) -> int:
+    def shorter_context(piece: int, span: range) -> int:
         sides = []
         if span.start > 0:
             sides.append(piece - span.start)
@@ -200,10 +200,10 @@ def test_best_windows_show_most_context(length: int, capacity: int) -> None:
 
     for piece, w in enumerate(chosen):
         assert piece in spans[w]
-        assert all(poorer(piece, span) <= poorer(piece, spans[w]) for span in spans if piece in span)
+        assert all(shorter_context(piece, span) <= shorter_context(piece, spans[w]) for span in spans if piece in span)
     assert chosen == sorted(chosen)
 
 
-def test_windows_need_room() -> None:
+def test_windows_need_capacity() -> None:
     with pytest.raises(ValueError, match="a window holds at least one piece, not 0"):
         windows(5, 0)

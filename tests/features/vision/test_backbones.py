@@ -1,4 +1,4 @@
-"""Whole images: grids and pooled vectors equal what the models say when called directly."""
+"""Whole images: grids and pooled vectors equal those of a direct call of the models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mnergraph.features.vision.crops import IMAGENET_MEAN, IMAGENET_STD
 SMALL = BackboneGrid("resnet18", size=64)
 
 
-def together(seen: list, part: str) -> Tensor:
-    return torch.stack([getattr(one, part) for one in seen])
+def stacked(evidence: list, part: str) -> Tensor:
+    return torch.stack([getattr(one, part) for one in evidence])
 
 
 # --- torchvision -----------------------------------------------------------------------------------------
@@ -30,25 +30,25 @@ def together(seen: list, part: str) -> Tensor:
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 @torch.no_grad()
-def test_a_resnets_map_and_vector(backbone: str) -> None:
+def test_feature_map_and_vector_of_a_resnet(backbone: str) -> None:
     extractor = BackboneGrid(backbone, size=64, seed=3)
     pictures = [noise(50, 40, seed) for seed in range(3)]
     found = list(extractor.extract(pictures, progress=False))
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = torchvision.models.get_model(backbone, weights=None).eval()
-    squashed = [picture.resize((64, 64), Image.Resampling.BILINEAR) for picture in pictures]
+    squashed = [image.resize((64, 64), Image.Resampling.BILINEAR) for image in pictures]
     x = pixels.normalize(torch.stack([pixels.pil_to_tensor(p) for p in squashed]) / 255, IMAGENET_MEAN, IMAGENET_STD)
-    wanted = nn.Sequential(*list(net.children())[:-2])(x)
-    assert wanted.shape[2:] == (2, 2)
-    torch.testing.assert_close(together(found, "grid"), wanted.flatten(2).mT, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(together(found, "pooled"), wanted.mean((2, 3)), atol=1e-5, rtol=1e-4)
+    expected = nn.Sequential(*list(net.children())[:-2])(x)
+    assert expected.shape[2:] == (2, 2)
+    torch.testing.assert_close(stacked(found, "grid"), expected.flatten(2).mT, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(stacked(found, "pooled"), expected.mean((2, 3)), atol=1e-5, rtol=1e-4)
     assert [one.size for one in found] == [(50, 40)] * 3
     assert all(one.objects is None and one.caption is None and one.issue is None for one in found)
 
 
 @torch.no_grad()
-def test_a_vits_patches_and_class_token() -> None:
+def test_patches_and_class_token_of_a_vit() -> None:
     torch.manual_seed(0)
     net = torchvision.models.VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32
@@ -75,7 +75,7 @@ def test_a_real_vit_is_built_for_its_size() -> None:
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "letterbox"])
-def test_ways_to_make_a_square(fit: ResizeMode) -> None:
+def test_resize_modes(fit: ResizeMode) -> None:
     tall = Image.new("RGB", (20, 80), "white")
     tall.paste((255, 0, 0), (0, 30, 20, 50))
     made = replace(SMALL, resize_mode=fit).preprocess(tall)["pixels"]
@@ -103,7 +103,7 @@ def test_names_and_settings() -> None:
             BackboneGrid("vit_b_16", **given)
 
 
-def test_weights_that_are_not_there() -> None:
+def test_missing_weights() -> None:
     with pytest.raises(FileNotFoundError, match=r"weights='w.pth' is neither 'random', 'imagenet' nor a file"):
         _ = BackboneGrid("resnet18", "w.pth").network
     with pytest.raises(FileNotFoundError, match=r"torchvision has IMAGENET1K_V1 of resnet18, the newest at ht"):
@@ -117,34 +117,34 @@ KINDS = ["clip", "siglip", "dinov2", "vit without pooler", "resnet"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_a_towers_patches_and_vector(kind: str, tmp_path: Path) -> None:
+def test_patches_and_vector_of_a_tower(kind: str, tmp_path: Path) -> None:
     folder = tiny_models.tower(kind, tmp_path / kind)
     pictures = [noise(50, 40, seed) for seed in range(3)]
     found = list(VisionTower(folder).extract(pictures, progress=False))
     model = hf.AutoModel.from_pretrained(folder).eval()
     x = hf.AutoImageProcessor.from_pretrained(folder)(images=pictures, return_tensors="pt").pixel_values
     if kind in ("clip", "siglip"):
-        said = model.vision_model(x)
+        outputs = model.vision_model(x)
         pooled = model.get_image_features(x)
         if kind == "clip":
-            torch.testing.assert_close(model.visual_projection(together(found, "pooled")), pooled.pooler_output)
+            torch.testing.assert_close(model.visual_projection(stacked(found, "pooled")), pooled.pooler_output)
         else:
-            torch.testing.assert_close(together(found, "pooled"), pooled.pooler_output)
+            torch.testing.assert_close(stacked(found, "pooled"), pooled.pooler_output)
     else:
-        said = model(x)
-    states = said.last_hidden_state
+        outputs = model(x)
+    states = outputs.last_hidden_state
     if kind == "resnet":
-        torch.testing.assert_close(together(found, "grid"), states.flatten(2).mT)
-        torch.testing.assert_close(together(found, "pooled"), states.mean((2, 3)), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(stacked(found, "grid"), states.flatten(2).mT)
+        torch.testing.assert_close(stacked(found, "pooled"), states.mean((2, 3)), atol=1e-6, rtol=1e-5)
         return
     before = {"clip": 1, "siglip": 0, "dinov2": 4, "vit without pooler": 1}[kind]
-    assert together(found, "grid").shape == (3, 16, 16)
-    torch.testing.assert_close(together(found, "grid"), states[:, before:])
+    assert stacked(found, "grid").shape == (3, 16, 16)
+    torch.testing.assert_close(stacked(found, "grid"), states[:, before:])
     if kind in ("dinov2", "vit without pooler"):
-        torch.testing.assert_close(together(found, "pooled"), states[:, 0])
+        torch.testing.assert_close(stacked(found, "pooled"), states[:, 0])
 
 
-def test_a_tower_with_random_weights_says_so(tmp_path: Path) -> None:
+def test_names_of_towers_with_random_weights(tmp_path: Path) -> None:
     folder = tiny_models.tower("siglip", tmp_path / "siglip-tiny")
     drawn = VisionTower(folder, weights="random", seed=5)
     assert drawn.name == "siglip-tiny-random-seed5"
@@ -176,7 +176,7 @@ def test_identity_has_the_settings_of_the_processor(tmp_path: Path) -> None:
     assert SMALL.identity()["processor"] is None
 
 
-def test_a_tower_that_is_not_whole(tmp_path: Path) -> None:
+def test_a_tower_with_missing_weights(tmp_path: Path) -> None:
     folder = Path(tiny_models.tower("dinov2", tmp_path / "dino"))
     from safetensors.torch import load_file, save_file
 

@@ -1,4 +1,4 @@
-"""Captions are what the model writes when asked directly."""
+"""Captions equal those of a direct call of the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from odd_images import noise
 from mnergraph.features.vision.captioning import Captioner
 from mnergraph.pair import Pair
 
-PICTURES = [noise(50, 40, seed) for seed in range(3)]
+IMAGES = [noise(50, 40, seed) for seed in range(3)]
 
 
 @pytest.mark.parametrize("kind", ["blip", "git"])
@@ -23,17 +23,17 @@ PICTURES = [noise(50, 40, seed) for seed in range(3)]
 def test_a_caption_is_what_the_model_writes(kind: str, beams: int, tmp_path: Path) -> None:
     folder = tiny_models.captioner(kind, tmp_path / kind)
     extractor = Captioner(folder, max_new_tokens=6, num_beams=beams)
-    found = list(extractor.extract(PICTURES, progress=False))
+    found = list(extractor.extract(IMAGES, progress=False))
     model = hf.AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = hf.AutoProcessor.from_pretrained(folder)
-    for picture, observed in zip(PICTURES, found, strict=True):
-        inputs = processor.image_processor(images=picture, return_tensors="pt")
+    for image, evidence in zip(IMAGES, found, strict=True):
+        inputs = processor.image_processor(images=image, return_tensors="pt")
         written = model.generate(**inputs, max_new_tokens=6, num_beams=beams, do_sample=False)
-        assert observed.caption == processor.decode(written[0], skip_special_tokens=True).strip()
-        assert observed.caption
-        assert observed.objects is None
-        assert observed.attach_to(Pair(("a",))).caption == observed.caption
-    shorter = replace(extractor, max_new_tokens=2).extract(PICTURES[:1], progress=False)
+        assert evidence.caption == processor.decode(written[0], skip_special_tokens=True).strip()
+        assert evidence.caption
+        assert evidence.objects is None
+        assert evidence.attach_to(Pair(("a",))).caption == evidence.caption
+    shorter = replace(extractor, max_new_tokens=2).extract(IMAGES[:1], progress=False)
     assert len(next(shorter).caption or "") < len(found[0].caption or "")
 
 

@@ -1,4 +1,4 @@
-"""Region vectors: what the backbone says of a crop, kept on disk, whatever the images are."""
+"""Region vectors: equal to the backbone's output for crops, cached on disk, for unusual images too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from odd_images import lying
+from odd_images import save_rotated
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional as pixels
@@ -31,7 +31,7 @@ def noise(width: int = 40, height: int = 30, seed: int = 0, mode: str = "RGB") -
     return pixels.to_pil_image(torch.randint(0, 256, (3, height, width), dtype=torch.uint8)).convert(mode)
 
 
-def picture(folder: Path, name: str = "1.png", seed: int = 0) -> Path:
+def image_file(folder: Path, name: str = "1.png", seed: int = 0) -> Path:
     noise(seed=seed).save(folder / name)
     return folder / name
 
@@ -41,14 +41,14 @@ def pair(path: Path | None, *boxes: Box, id: str = "7") -> Pair:
 
 
 def regions(pairs: list[Pair]) -> list[torch.Tensor | None]:
-    return [thing.region for one in pairs for thing in one.objects]
+    return [obj.region for one in pairs for obj in one.objects]
 
 
 # --- the numbers -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_a_region_is_what_torchvision_says_of_the_crop(backbone: str) -> None:
+def test_a_region_equals_torchvisions_output_for_the_crop(backbone: str) -> None:
     crops = RegionEncoder(backbone, size=32, seed=3)
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -60,8 +60,8 @@ def test_a_region_is_what_torchvision_says_of_the_crop(backbone: str) -> None:
         crop = pixels.pil_to_tensor(whole.crop(corners).resize((32, 32), Image.Resampling.BILINEAR)) / 255
         mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
         with torch.no_grad():
-            wanted = net(pixels.normalize(crop, mean, std)[None])[0]
-        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-4)
+            expected = net(pixels.normalize(crop, mean, std)[None])[0]
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-4)
     assert found.shape == (4, crops.out_channels)
     assert crops.out_channels == {"resnet18": 512, "resnet50": 2048}[backbone]
     assert crops(whole, []).shape == (0, crops.out_channels)
@@ -69,18 +69,18 @@ def test_a_region_is_what_torchvision_says_of_the_crop(backbone: str) -> None:
     assert not any(weight.requires_grad for weight in crops.model.parameters())
 
 
-def test_boxes_outside_the_picture_get_its_rim() -> None:
+def test_boxes_outside_the_image_are_clipped_to_its_border() -> None:
     whole = noise()
     found = CROPS(whole, [(50, 50, 60, 60), (-9, -9, -3, -3)])
     assert torch.equal(found, CROPS(whole, [(39, 29, 40, 30), (0, 0, 1, 1)]))
 
 
-def test_batching_does_not_matter(tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     posts = [
-        pair(picture(tmp_path, "1.png", 1), *BOXES),
+        pair(image_file(tmp_path, "1.png", 1), *BOXES),
         pair(None),
-        pair(picture(tmp_path, "2.png", 2), *BOXES[:1]),
-        pair(picture(tmp_path, "3.png", 3), *BOXES[:2]),
+        pair(image_file(tmp_path, "2.png", 2), *BOXES[:1]),
+        pair(image_file(tmp_path, "3.png", 3), *BOXES[:2]),
     ]
     together = regions(CROPS.attach(posts, progress=False))
     for size in (1, 3):
@@ -92,7 +92,7 @@ def test_batching_does_not_matter(tmp_path: Path) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
+def test_random_weights_depend_on_the_seed_only() -> None:
     torch.manual_seed(11)
     first = CROPS(noise(), BOXES)
     torch.manual_seed(12)
@@ -103,7 +103,7 @@ def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
     assert not torch.allclose(RegionEncoder(size=32, seed=1)(noise(), BOXES), first)
 
 
-def test_names_say_what_the_vectors_are() -> None:
+def test_names_have_the_settings() -> None:
     assert RegionEncoder().name == "resnet18-random-seed0-224px"
     assert RegionEncoder("resnet50", "/some/where/mine.pth", size=64).name == "resnet50-mine-64px"
     with pytest.raises(ValueError, match=r"backbone 'vgg' is not among resnet18, resnet34,"):
@@ -111,7 +111,7 @@ def test_names_say_what_the_vectors_are() -> None:
 
 
 def test_vectors_can_be_trained_on(tmp_path: Path) -> None:
-    (found,) = CROPS.attach([pair(picture(tmp_path), BOXES[0])], progress=False)
+    (found,) = CROPS.attach([pair(image_file(tmp_path), BOXES[0])], progress=False)
     row = found.objects[0].region
     assert row is not None
     assert not row.is_inference()
@@ -123,20 +123,20 @@ def test_vectors_can_be_trained_on(tmp_path: Path) -> None:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one whenever regions are computed."""
+    """Return a list that gets the number of posts of every computation of regions."""
     calls: list[int] = []
     compute = RegionEncoder._compute
 
-    def counting(self: RegionEncoder, pairs: list[Pair], progress: bool) -> dict[str, torch.Tensor]:
+    def counting_compute(self: RegionEncoder, pairs: list[Pair], progress: bool) -> dict[str, torch.Tensor]:
         calls.append(len(pairs))
         return compute(self, pairs, progress)
 
-    monkeypatch.setattr(RegionEncoder, "_compute", counting)
+    monkeypatch.setattr(RegionEncoder, "_compute", counting_compute)
     return calls
 
 
 def test_the_cache_gives_the_same_and_misses_what_changed(tmp_path: Path, counted: list[int]) -> None:
-    path, cache = picture(tmp_path), tmp_path / "cache"
+    path, cache = image_file(tmp_path), tmp_path / "cache"
     posts = [pair(path, *BOXES[:2]), pair(None, id="8")]
     first = CROPS.attach(posts, cache, progress=False)
     again = RegionEncoder(size=32).attach(posts, cache, progress=False)
@@ -166,16 +166,16 @@ def test_other_weights_in_the_same_file_miss_the_cache(tmp_path: Path, counted: 
         torch.nn.init.constant_(net.conv1.weight, seed)
         state = net.state_dict()
         torch.save(state if buffers else {**state, "fc.more": torch.zeros(3)}, weights)
-        RegionEncoder(weights=str(weights), size=32).attach([pair(picture(tmp_path), BOXES[0])], tmp_path / "cache")
+        RegionEncoder(weights=str(weights), size=32).attach([pair(image_file(tmp_path), BOXES[0])], tmp_path / "cache")
     assert len(counted) == 2
 
 
-# --- awkward images ------------------------------------------------------------------------------------
+# --- unusual images ------------------------------------------------------------------------------------
 
 
-def faulty(folder: Path) -> dict[str, Path]:
-    """Files that are no images, or should not be opened, by what is wrong."""
-    whole = picture(folder, "whole.png").read_bytes()
+def faulty_files(folder: Path) -> dict[str, Path]:
+    """Return the paths of files that cannot be read as images, by fault."""
+    whole = image_file(folder, "whole.png").read_bytes()
     noise().save(folder / "whole.jpg")
     contents = {
         "truncated": whole[: len(whole) // 2],
@@ -192,10 +192,10 @@ def faulty(folder: Path) -> dict[str, Path]:
     return {**paths, "missing": folder / "missing.png", "folder": folder}
 
 
-def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> None:
-    paths = faulty(tmp_path)
+def test_unreadable_images_are_counted_and_skipped(tmp_path: Path) -> None:
+    paths = faulty_files(tmp_path)
     bad = [pair(path, BOXES[0], id=name) for name, path in paths.items()]
-    good = pair(picture(tmp_path), BOXES[0], id="good")
+    good = pair(image_file(tmp_path), BOXES[0], id="good")
     for cache in (None, tmp_path / "cache"):
         with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read; .* no region vector") as message:
             found = CROPS.attach([*bad, good], cache, progress=False)
@@ -204,14 +204,14 @@ def test_unreadable_pictures_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
         assert found[:-1] == bad
 
 
-def test_unreadable_pictures_without_boxes_are_counted_too(tmp_path: Path) -> None:
-    bad = [pair(path, id=name) for name, path in faulty(tmp_path).items()]
+def test_unreadable_images_without_boxes_are_counted_too(tmp_path: Path) -> None:
+    bad = [pair(path, id=name) for name, path in faulty_files(tmp_path).items()]
     with pytest.warns(UserWarning, match=rf"^{len(bad)} images can't be read"):
         assert CROPS.attach(bad, progress=False) == bad
 
 
 def test_a_decompression_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = picture(tmp_path)
+    path = image_file(tmp_path)
     for limit in (1000, 100):  # Pillow warns beyond the limit and refuses beyond twice of it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(OSError, match=r"1.png: .*decompression bomb"):
@@ -220,8 +220,8 @@ def test_a_decompression_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.
             CROPS.attach([pair(path, BOXES[0])], progress=False)
 
 
-def awkward(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Unusual images that can be read."""
+def unusual_images(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the names and paths of unusual images that can be read."""
     for mode, suffix in (("RGBA", "png"), ("P", "gif"), ("CMYK", "jpg"), ("L", "png"), ("1", "png")):
         path = folder / f"{mode}.{suffix}"
         noise(mode=mode).save(path)
@@ -243,42 +243,42 @@ def awkward(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "thin", path
 
 
-def test_awkward_pictures_have_regions(tmp_path: Path) -> None:
-    posts = [pair(path, *BOXES, id=name) for name, path in awkward(tmp_path)]
+def test_unusual_images_have_regions(tmp_path: Path) -> None:
+    posts = [pair(path, *BOXES, id=name) for name, path in unusual_images(tmp_path)]
     posts += [replace(post, objects=()) for post in posts]
     found = CROPS.attach(posts, progress=False)
     for post in found:
         assert post.objects
-        for thing in post.objects:
-            assert thing.region is not None, post.id
-            assert thing.region.shape == (512,)
-            assert torch.isfinite(thing.region).all()
+        for obj in post.objects:
+            assert obj.region is not None, post.id
+            assert obj.region.shape == (512,)
+            assert torch.isfinite(obj.region).all()
 
 
 def test_a_wrong_suffix_changes_nothing(tmp_path: Path) -> None:
     noise().save(tmp_path / "wrong.jpg", "PNG")
     found = CROPS.attach([pair(tmp_path / "wrong.jpg", *BOXES)], progress=False)
-    for row, wanted in zip(regions(found), CROPS(noise(), BOXES), strict=True):
-        torch.testing.assert_close(row, wanted)
+    for row, expected in zip(regions(found), CROPS(noise(), BOXES), strict=True):
+        torch.testing.assert_close(row, expected)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_boxes_follow_a_picture_on_its_side(tmp_path: Path, orientation: int) -> None:
-    """Boxes of the upright image, of the image as it lies in the file, and of one twice as large."""
-    lying(noise(), tmp_path / "lying.png", orientation)
-    (wanted,) = CROPS(noise(), [(3, 5, 17, 21)])
+def test_boxes_follow_the_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    """Boxes in pixels of the upright image, of the stored image, and of an image of twice the size."""
+    save_rotated(noise(), tmp_path / "rotated.png", orientation)
+    (expected,) = CROPS(noise(), [(3, 5, 17, 21)])
     given: list[tuple[Box, tuple[int, int]]] = [((3, 5, 17, 21), (40, 30)), ((6, 10, 34, 42), (80, 60))]
     if orientation == 6:
         given.append(((5, 23, 21, 37), (30, 40)))
     for box, size in given:
-        post = replace(pair(tmp_path / "lying.png", box), size=size)
+        post = replace(pair(tmp_path / "rotated.png", box), size=size)
         (found,) = regions(CROPS.attach([post], progress=False))
-        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(found, expected)
 
 
-def test_the_whole_picture_stands_in_where_there_is_no_box(tmp_path: Path) -> None:
-    message = replace(pair(picture(tmp_path)), objects=(DetectedObject("a hat"),))
-    found = CROPS.attach([message, pair(None)], progress=False)
+def test_without_boxes_the_whole_image_is_an_object(tmp_path: Path) -> None:
+    post = replace(pair(image_file(tmp_path)), objects=(DetectedObject("a hat"),))
+    found = CROPS.attach([post, pair(None)], progress=False)
     whole, hat = found[0].objects
     assert (whole.label, whole.box, whole.span) == ("", (0, 0, 40, 30), None)
     assert found[0].size == (40, 30)
@@ -328,7 +328,7 @@ def test_weights_of_something_else(tmp_path: Path, suffix: str) -> None:
             _ = RegionEncoder(weights=str(path)).model
 
 
-def test_imagenet_offline_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_offline_names_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: object, **kwargs: object) -> None:
         raise URLError("no network")
 
@@ -345,14 +345,14 @@ def test_imagenet_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     served.mkdir()
     torch.manual_seed(6)
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), served / "mine.pth")
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: object) -> None:
             super().__init__(*args, directory=str(served))  # type: ignore[arg-type]
 
         def log_message(self, format: str, *args: object) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -364,17 +364,17 @@ def test_imagenet_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lambda url, *, progress, check_hash: load(address, progress=False),
     )
     try:
-        wanted = RegionEncoder(seed=6, size=32)(noise(), BOXES)
+        expected = RegionEncoder(seed=6, size=32)(noise(), BOXES)
         for _ in range(2):
             found = RegionEncoder(weights="imagenet", size=32)(noise(), BOXES)
-            torch.testing.assert_close(found, wanted)
+            torch.testing.assert_close(found, expected)
     finally:
         server.shutdown()
         server.server_close()
-    assert asked == ["/mine.pth"]
+    assert requests == ["/mine.pth"]
 
 
-def test_nothing_is_said_of_good_pictures(tmp_path: Path) -> None:
+def test_no_warning_for_readable_images(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        CROPS.attach([pair(picture(tmp_path), *BOXES)], progress=False)
+        CROPS.attach([pair(image_file(tmp_path), *BOXES)], progress=False)

@@ -1,4 +1,4 @@
-"""DETR and its heirs: what their own processors read off, with the state of the query that said it."""
+"""DETR-like detectors: boxes equal those of their processors, and regions are the states of the boxes' queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 from odd_images import noise
 from PIL import Image
-from red_rectangles import RED_BOX, red_boxes, red_in, sighting
+from red_rectangles import RED_BOX, find_red_box, red_boxes, rotated_files
 from torch import Tensor, nn
 
 from mnergraph.features.vision.crops import RegionEncoder
@@ -20,17 +20,17 @@ from mnergraph.features.vision.detr import DETRDetector
 from mnergraph.features.vision.extractor import ImageEvidence
 
 KINDS = ["detr", "deformable detr", "rt-detr", "yolos"]
-#: 96 x 64 for the models, which resize it no further.
-PICTURES = [noise(48, 32, 1), noise(48, 32, 2)]
+#: Resized to 96 x 64 by the models' processors.
+IMAGES = [noise(48, 32, 1), noise(48, 32, 2)]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    place = tmp_path_factory.mktemp("detectors")
-    return {kind: tiny_models.detector(kind, place / kind.replace(" ", "-")) for kind in KINDS}
+    index = tmp_path_factory.mktemp("detectors")
+    return {kind: tiny_models.detector(kind, index / kind.replace(" ", "-")) for kind in KINDS}
 
 
-def alike(one: ImageEvidence, other: ImageEvidence) -> None:
+def assert_alike(one: ImageEvidence, other: ImageEvidence) -> None:
     assert one.objects is not None
     assert other.objects is not None
     assert len(one.objects) == len(other.objects)
@@ -45,57 +45,57 @@ def alike(one: ImageEvidence, other: ImageEvidence) -> None:
 @torch.no_grad()
 def test_boxes_and_states_of_their_queries(kind: str, folders: dict[str, str]) -> None:
     extractor = DETRDetector(folders[kind], threshold=0.05, top_k=100)
-    found = list(extractor.extract(PICTURES, progress=False))
+    found = list(extractor.extract(IMAGES, progress=False))
     model = hf.AutoModelForObjectDetection.from_pretrained(folders[kind]).eval()
     processor = hf.AutoImageProcessor.from_pretrained(folders[kind])
-    said = model(processor(images=PICTURES, return_tensors="pt").pixel_values)
-    wanted = processor.post_process_object_detection(said, threshold=0.05, target_sizes=[(32, 48)] * 2)
-    for place, (observed, want) in enumerate(zip(found, wanted, strict=True)):
-        assert observed.objects is not None
-        order = want["scores"].argsort(descending=True, stable=True)
-        assert len(observed.objects) == len(order) > 3
-        assert [thing.label for thing in observed.objects] == [
-            model.config.id2label[label] for label in want["labels"][order].tolist()
+    outputs = model(processor(images=IMAGES, return_tensors="pt").pixel_values)
+    expected = processor.post_process_object_detection(outputs, threshold=0.05, target_sizes=[(32, 48)] * 2)
+    for index, (evidence, target) in enumerate(zip(found, expected, strict=True)):
+        assert evidence.objects is not None
+        order = target["scores"].argsort(descending=True, stable=True)
+        assert len(evidence.objects) == len(order) > 3
+        assert [obj.label for obj in evidence.objects] == [
+            model.config.id2label[label] for label in target["labels"][order].tolist()
         ]
-        torch.testing.assert_close(torch.tensor([t.score for t in observed.objects]), want["scores"][order])
-        boxes = want["boxes"][order].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
-        torch.testing.assert_close(torch.tensor([thing.box for thing in observed.objects]), boxes, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(torch.tensor([t.score for t in evidence.objects]), target["scores"][order])
+        boxes = target["boxes"][order].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
+        torch.testing.assert_close(torch.tensor([obj.box for obj in evidence.objects]), boxes, atol=1e-4, rtol=1e-5)
         # every vector is the state of a query whose box this is; a tiny one's lie close together
-        states = said.last_hidden_state[place, -7:]
-        x, y, width, height = (said.pred_boxes[place] * torch.tensor([48, 32, 48, 32])).unbind(-1)
+        states = outputs.last_hidden_state[index, -7:]
+        x, y, width, height = (outputs.pred_boxes[index] * torch.tensor([48, 32, 48, 32])).unbind(-1)
         all_boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
-        for thing, box in zip(observed.objects, want["boxes"][order], strict=True):
+        for obj, box in zip(evidence.objects, target["boxes"][order], strict=True):
             candidates = states[(all_boxes - box).abs().amax(-1) < 0.01]
-            assert thing.region is not None
-            assert (candidates - thing.region).abs().amax(-1).min() < 1e-5
-        assert len({thing.region[0].item() for thing in observed.objects if thing.region is not None}) > 3
+            assert obj.region is not None
+            assert (candidates - obj.region).abs().amax(-1).min() < 1e-5
+        assert len({obj.region[0].item() for obj in evidence.objects if obj.region is not None}) > 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_alone_against_together(kind: str, folders: dict[str, str]) -> None:
+def test_results_do_not_depend_on_the_batch(kind: str, folders: dict[str, str]) -> None:
     extractor = DETRDetector(folders[kind], threshold=0.05, top_k=5)
-    pictures = [*PICTURES, noise(30, 45, 3), noise(70, 40, 4)]
+    pictures = [*IMAGES, noise(30, 45, 3), noise(70, 40, 4)]
     if kind == "yolos":  # a tiny one knows images of one shape
-        pictures = PICTURES
-    for picture, observed in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
-        (alone,) = extractor.extract([picture], progress=False)
-        alike(alone, observed)
-        assert observed.objects
-        assert len(observed.objects) <= 5
+        pictures = IMAGES
+    for image, evidence in zip(pictures, extractor.extract(pictures, progress=False), strict=True):
+        (alone,) = extractor.extract([image], progress=False)
+        assert_alike(alone, evidence)
+        assert evidence.objects
+        assert len(evidence.objects) <= 5
 
 
 def test_threshold_and_top(folders: dict[str, str]) -> None:
     everything = DETRDetector(folders["detr"], threshold=0.0, top_k=100)
-    (observed,) = everything.extract(PICTURES[:1], progress=False)
-    assert observed.objects is not None
-    scores = [thing.score for thing in observed.objects]
+    (evidence,) = everything.extract(IMAGES[:1], progress=False)
+    assert evidence.objects is not None
+    scores = [obj.score for obj in evidence.objects]
     assert len(scores) == 7
     assert scores == sorted(scores, reverse=True)
-    (few,) = replace(everything, top_k=3).extract(PICTURES[:1], progress=False)
-    alike(few, replace(observed, objects=observed.objects[:3]))
-    (sure,) = replace(everything, threshold=(scores[3] + scores[4]) / 2).extract(PICTURES[:1], progress=False)
-    alike(sure, replace(observed, objects=observed.objects[:4]))
-    (none,) = replace(everything, threshold=0.999).extract(PICTURES[:1], progress=False)
+    (few,) = replace(everything, top_k=3).extract(IMAGES[:1], progress=False)
+    assert_alike(few, replace(evidence, objects=evidence.objects[:3]))
+    (sure,) = replace(everything, threshold=(scores[3] + scores[4]) / 2).extract(IMAGES[:1], progress=False)
+    assert_alike(sure, replace(evidence, objects=evidence.objects[:4]))
+    (none,) = replace(everything, threshold=0.999).extract(IMAGES[:1], progress=False)
     assert none.objects == ()
 
 
@@ -103,26 +103,26 @@ def test_crops_in_place_of_states(folders: dict[str, str], tmp_path: Path) -> No
     crops = RegionEncoder(size=32, seed=2)
     extractor = DETRDetector(folders["detr"], threshold=0.05, top_k=3, region_encoder=crops)
     paths = []
-    for place, picture in enumerate(PICTURES):
-        picture.save(tmp_path / f"{place}.png")
-        paths.append(tmp_path / f"{place}.png")
+    for index, image in enumerate(IMAGES):
+        image.save(tmp_path / f"{index}.png")
+        paths.append(tmp_path / f"{index}.png")
     plain = DETRDetector(folders["detr"], threshold=0.05, top_k=3).extract(paths, progress=False)
-    for picture, observed, bare in zip(PICTURES, extractor.extract(paths, progress=False), plain, strict=True):
-        assert observed.objects == bare.objects
-        assert observed.objects
-        boxes = [thing.box for thing in observed.objects if thing.box]
-        regions = torch.stack([thing.region for thing in observed.objects])  # type: ignore[misc]
-        torch.testing.assert_close(regions, crops(picture, boxes), atol=1e-5, rtol=1e-4)
+    for image, evidence, bare in zip(IMAGES, extractor.extract(paths, progress=False), plain, strict=True):
+        assert evidence.objects == bare.objects
+        assert evidence.objects
+        boxes = [obj.box for obj in evidence.objects if obj.box]
+        regions = torch.stack([obj.region for obj in evidence.objects])  # type: ignore[misc]
+        torch.testing.assert_close(regions, crops(image, boxes), atol=1e-5, rtol=1e-4)
     (nothing,) = replace(extractor, threshold=0.999).extract(paths[:1], progress=False)
     assert nothing.objects == ()
     assert extractor.name.endswith("detr-top3-resnet18-random-seed2-32px")
-    message = extractor.identity()["settings"]["region_encoder"]
-    assert message == crops.identity()
-    assert "batch_size" not in message["settings"]
+    identity = extractor.identity()["settings"]["region_encoder"]
+    assert identity == crops.identity()
+    assert "batch_size" not in identity["settings"]
 
 
-class Finder(nn.Module):
-    """In place of a detector: one query finds where the image that it gets is red, the others nothing."""
+class RedBoxDetector(nn.Module):
+    """Stands for a detector: one query returns the box of the red pixels, the others no object."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Finder(nn.Module):
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Any:
         height, width = pixel_values.shape[-2:]
-        boxes = torch.stack([red_in(one, dark=-9.0) for one in pixel_values])
+        boxes = torch.stack([find_red_box(one, dark=-9.0) for one in pixel_values])
         boxes = boxes / torch.tensor([width, height, width, height])
         centres = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
         pred = torch.full((len(boxes), 7, 4), 0.5)
@@ -144,20 +144,20 @@ class Finder(nn.Module):
         )
 
 
-@pytest.mark.parametrize("case", sighting())
+@pytest.mark.parametrize("case", rotated_files())
 def test_boxes_survive_scaling_and_rotation_to_the_pixel(case: str, folders: dict[str, str], tmp_path: Path) -> None:
     extractor = DETRDetector(folders["detr"])
-    extractor.__dict__["network"] = Finder(extractor.network.config)
+    extractor.__dict__["network"] = RedBoxDetector(extractor.network.config)
     # 40 x 30 becomes 85 x 64
-    (observed,) = extractor.extract([sighting()[case](tmp_path)], progress=False)
-    assert red_boxes(observed) == [pytest.approx(RED_BOX, abs=0.5)]
-    assert observed.objects is not None
-    assert observed.objects[0].label == "dog"
-    assert observed.objects[0].region is not None
-    assert observed.objects[0].region.tolist() == [4, 4, 4]
+    (evidence,) = extractor.extract([rotated_files()[case](tmp_path)], progress=False)
+    assert red_boxes(evidence) == [pytest.approx(RED_BOX, abs=0.5)]
+    assert evidence.objects is not None
+    assert evidence.objects[0].label == "dog"
+    assert evidence.objects[0].region is not None
+    assert evidence.objects[0].region.tolist() == [4, 4, 4]
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_models(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"no object detector at '.*nowhere': give the name of one on the Hugging"):
         _ = DETRDetector(str(tmp_path / "nowhere")).network
     tower = tiny_models.tower("clip", tmp_path / "clip")
@@ -165,9 +165,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         _ = DETRDetector(tower).network
 
 
-def test_a_strip_stops_nothing(folders: dict[str, str]) -> None:
+def test_an_extreme_aspect_ratio_does_not_stop_the_batch(folders: dict[str, str]) -> None:
     extractor = DETRDetector(folders["detr"], threshold=0.0)
-    strip, good = extractor.extract([Image.new("RGB", (12_000, 1)), PICTURES[0]], progress=False)
+    strip, good = extractor.extract([Image.new("RGB", (12_000, 1)), IMAGES[0]], progress=False)
     assert strip.issue is not None
     assert strip.issue.code in ("unfit", "tiny")
     assert good.objects

@@ -1,4 +1,4 @@
-"""The interface: every image has its `ImageEvidence`, in order, whatever it is and however the run is cut."""
+"""The extractor interface: one `ImageEvidence` for every image, in order, for any file and batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from odd_images import noise, wild
+from odd_images import noise, write_odd_images
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
@@ -27,7 +27,7 @@ SMALL = BackboneGrid("resnet18", size=32)
 
 @dataclass(frozen=True)
 class Means(Extractor):
-    """The mean colour of an image in its own size; one caption per phrase."""
+    """Mean color of an image at its own size; the caption is the concatenation of the phrases."""
 
     needs_phrases = True
     scale: float = 1.0
@@ -48,12 +48,12 @@ class Means(Extractor):
     def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
         assert len({item.size for item in items}) == 1
         means = self.network(batch["pixels"].float()).mean((2, 3)) * self.scale
-        message = [" ".join(phrase.text for phrase in item.phrases) for item in items]
-        return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, message, strict=True)]
+        captions = [" ".join(phrase.text for phrase in item.phrases) for item in items]
+        return [ImageEvidence(pooled=mean, caption=text) for mean, text in zip(means, captions, strict=True)]
 
 
-def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
-    kinds = {id: kind for id, kind in wild(tmp_path / "images").items() if kind != "refused"}
+def test_every_odd_image_has_evidence_in_order(tmp_path: Path) -> None:
+    kinds = {id: kind for id, kind in write_odd_images(tmp_path / "images").items() if kind != "refused"}
     names = {path.stem: path for path in (tmp_path / "images").iterdir()}
     paths = [names.get(id, tmp_path / "images" / f"{id}.jpg") for id in kinds]
     for workers in (0, 2):
@@ -74,12 +74,12 @@ def test_every_wild_picture_has_its_place(tmp_path: Path) -> None:
         assert "1 unfit" in message
 
 
-def test_alone_and_together_in_any_batch() -> None:
-    pictures = [noise(40 + 8 * (seed % 3), 30, seed) for seed in range(7)]
+def test_results_do_not_depend_on_the_batch() -> None:
+    images = [noise(40 + 8 * (seed % 3), 30, seed) for seed in range(7)]
     phrases = [[Phrase(f"p{seed}"), Phrase("and more")][: seed % 3] for seed in range(7)]
-    together = list(Means().extract(pictures, phrases, progress=False))
+    together = list(Means().extract(images, phrases, progress=False))
     for size in (1, 2, 5):
-        again = Means().extract(pictures, phrases, batch_size=size, progress=False)
+        again = Means().extract(images, phrases, batch_size=size, progress=False)
         for one, other in zip(together, again, strict=True):
             assert (one.caption, one.size) == (other.caption, other.size)
             torch.testing.assert_close(one.pooled, other.pooled)
@@ -92,9 +92,9 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
         noise(seed=seed).save(tmp_path / f"{seed}.png")
         paths.append(tmp_path / f"{seed}.png")
     paths[2] = str(paths[2])
-    alone = list(SMALL.extract(paths, batch_size=2, progress=False))
-    beside = list(SMALL.extract(paths, batch_size=2, num_workers=2, progress=False))
-    for one, other in zip(alone, beside, strict=True):
+    serial = list(SMALL.extract(paths, batch_size=2, progress=False))
+    parallel = list(SMALL.extract(paths, batch_size=2, num_workers=2, progress=False))
+    for one, other in zip(serial, parallel, strict=True):
         torch.testing.assert_close(one.grid, other.grid)
         torch.testing.assert_close(one.pooled, other.pooled)
 
@@ -117,7 +117,7 @@ def test_results_can_be_trained_on() -> None:
     assert not any(weight.requires_grad for weight in SMALL.network.parameters())
 
 
-def test_the_bar_counts_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
     list(Means().extract([noise()] * 5, batch_size=2))
     assert "means: 100%" in capsys.readouterr().err
     list(Means().extract([noise()] * 5, progress=False))
@@ -126,24 +126,24 @@ def test_the_bar_counts_pictures(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu() -> None:
-    here = list(SMALL.extract([noise()], progress=False))
-    (there,) = SMALL.extract([noise()], device="cuda", progress=False)
-    assert there.grid is not None
-    assert there.grid.device.type == "cpu"
-    torch.testing.assert_close(there.grid, here[0].grid, atol=1e-3, rtol=1e-3)
+    on_cpu = list(SMALL.extract([noise()], progress=False))
+    (on_gpu,) = SMALL.extract([noise()], device="cuda", progress=False)
+    assert on_gpu.grid is not None
+    assert on_gpu.grid.device.type == "cpu"
+    torch.testing.assert_close(on_gpu.grid, on_cpu[0].grid, atol=1e-3, rtol=1e-3)
 
 
-def test_phrases_where_they_fit() -> None:
+def test_phrases_are_validated() -> None:
     with pytest.raises(ValueError, match="BackboneGrid reads no phrases; a grounder does"):
         SMALL.extract([noise()], [[]])
     with pytest.raises(ValueError, match="2 sequences of phrases for 1 images"):
         Means().extract([noise()], [[], []])
 
 
-# --- what it is ------------------------------------------------------------------------------------------
+# --- identity ------------------------------------------------------------------------------------------
 
 
-def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
+def test_identity_has_what_determines_the_results(tmp_path: Path) -> None:
     found = SMALL.identity()
     assert json.loads(json.dumps(found)) == found
     assert found["extractor"] == "BackboneGrid"
@@ -161,10 +161,10 @@ def test_identity_is_what_decides_the_results(tmp_path: Path) -> None:
     import torchvision
 
     state = torchvision.models.resnet18(weights=None).state_dict()
-    for place in ("one", "other"):
-        (tmp_path / place).mkdir()
-        torch.save(state, tmp_path / place / "mine.pth")
-    moved = [BackboneGrid("resnet18", str(tmp_path / place / "mine.pth")).identity() for place in ("one", "other")]
+    for index in ("one", "other"):
+        (tmp_path / index).mkdir()
+        torch.save(state, tmp_path / index / "mine.pth")
+    moved = [BackboneGrid("resnet18", str(tmp_path / index / "mine.pth")).identity() for index in ("one", "other")]
     assert moved[0] == moved[1]
     assert moved[0]["settings"]["weights"] == "mine"
 
@@ -176,10 +176,10 @@ def test_a_worker_gets_no_network() -> None:
     assert pickle.loads(pickle.dumps(extractor)) == extractor
 
 
-# --- onto a pair -----------------------------------------------------------------------------------------
+# --- attach to a pair -----------------------------------------------------------------------------------------
 
 
-def test_evidence_onto_a_pair() -> None:
+def test_evidence_is_attached_to_a_pair() -> None:
     hat, dog, cat = (
         DetectedObject("a hat"),
         DetectedObject("dog", (0, 0, 9, 9)),
@@ -187,12 +187,12 @@ def test_evidence_onto_a_pair() -> None:
     )
     pair = Pair(("a", "word"), objects=(dog, hat), size=(4, 4), caption="old")
     grid, pooled = torch.rand(49, 3), torch.rand(3)
-    observed = ImageEvidence((9, 9), grid=grid, pooled=pooled)
-    there = observed.attach_to(pair)
-    assert there.objects == (dog, hat)
-    assert (there.size, there.caption) == ((9, 9), "old")
-    assert there.image_features is grid
-    one = observed.attach_to(pair, image="pooled").image_features
+    evidence = ImageEvidence((9, 9), grid=grid, pooled=pooled)
+    on_gpu = evidence.attach_to(pair)
+    assert on_gpu.objects == (dog, hat)
+    assert (on_gpu.size, on_gpu.caption) == ((9, 9), "old")
+    assert on_gpu.image_features is grid
+    one = evidence.attach_to(pair, image="pooled").image_features
     assert one is not None
     assert torch.equal(one, pooled[None])
     assert ImageEvidence((9, 9), objects=(cat,)).attach_to(pair).objects == (cat, hat)

@@ -12,7 +12,7 @@ from fakes import (
     awkward_posts,
     gradients,
     layout,
-    neighbours,
+    neighbors,
     random_edges,
     state,
     without_objects,
@@ -43,7 +43,7 @@ def additive() -> AdditiveAttention:
 def plain(attention: AdditiveAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
     """One receiver and one sender at a time."""
     w, rows = attention.score.weight[0], []
-    for i, senders in enumerate(neighbours(edges)):
+    for i, senders in enumerate(neighbors(edges)):
         scores = [w @ torch.tanh(attention.query(dst[i]) + attention.key.weight @ src[j]) for j in senders]
         total = sum(score.exp() for score in scores)
         rows.append(sum((s.exp() / total * src[j] for s, j in zip(scores, senders, strict=True)), torch.zeros(WIDTH)))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from fakes import awkward_edges, gradients, layout, neighbors, random_edges
 from torch import Tensor, nn
 
 from mnergraph.graph import Edges
@@ -25,7 +25,7 @@ def plain(attention: RelationAttention, dst: Tensor, src: Tensor, edges: Edges) 
     """One receiver and one head at a time."""
     size = WIDTH // HEADS
     rows = []
-    for i, senders in enumerate(neighbours(edges)):
+    for i, senders in enumerate(neighbors(edges)):
         heads = []
         for h in range(HEADS):
             part = slice(h * size, (h + 1) * size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import make_builder
-from odd_images import lying, noise
+from odd_images import noise, save_rotated
 from torchvision.models import resnet18
 
 from mnergraph.features.text.encoder import tiny_encoder
@@ -35,7 +35,7 @@ def posts(tmp_path: Path) -> list[Pair]:
     """Boxes and an object without box; no box; no image; an unreadable image; a rotated image."""
     for seed in range(2):
         noise(seed=seed).save(tmp_path / f"{seed}.png")
-    lying(noise(seed=4), tmp_path / "4.png", 6)
+    save_rotated(noise(seed=4), tmp_path / "4.png", 6)
     (tmp_path / "3.png").write_bytes(b"no image")
     box, other = (
         DetectedObject("man", box=(3, 5, 17, 21)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, neighbours, state
+from fakes import awkward_edges, gradients, layout, neighbors, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -138,7 +138,7 @@ def test_pool(how: str, edges: Edges) -> None:
     pool = SpanPooling(how)  # type: ignore[arg-type]
     assert not list(pool.parameters())
     wanted = torch.zeros_like(dst)
-    for i, senders in enumerate(neighbours(edges)):
+    for i, senders in enumerate(neighbors(edges)):
         for feature in range(WIDTH if senders else 0):
             values = [float(src[j, feature]) for j in senders]
             wanted[i, feature] = max(values) if how == "max" else sum(values)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from fakes import awkward_edges, gradients, layout, neighbours, random_edges
+from fakes import awkward_edges, gradients, layout, neighbors, random_edges
 from torch import Tensor
 
 from mnergraph.graph import Edges
@@ -33,7 +33,7 @@ def test_gated_sum_against_the_equation(bias: bool) -> None:
     edges = random_edges(layout(3, 0, 4, 2), layout(5, 2, 4, 0), 0.5)
     dst, src = inputs(edges)
     wanted = torch.zeros_like(dst)
-    for i, senders in enumerate(neighbours(edges)):
+    for i, senders in enumerate(neighbors(edges)):
         for j in senders:
             score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
             wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]

@@ -14,10 +14,10 @@ from fakes import (
     TO_TOKENS,
     TOKENS,
     awkward_posts,
-    neighbours,
+    neighbors,
     post,
-    read_as,
     state,
+    with_edge_layout,
     without_objects,
 )
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list
     graph, results = state(posts), []
     for edge_layout in ("dense", "sparse"):
         stack.zero_grad()
-        found = stack(read_as(graph, edge_layout))
+        found = stack(with_edge_layout(graph, edge_layout))
         (found.x["token"].sin().sum() + found.x["object"].sin().sum()).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in stack.parameters())
         results.append([found.x["token"], found.x["object"], *(p.grad.clone() for p in stack.parameters())])
@@ -172,11 +172,13 @@ def test_relational_layer_dense_is_sparse_and_trains(training: bool, posts: list
 def test_relational_layer_alone_is_batched(edge_layout: str) -> None:
     torch.manual_seed(0)
     layer, posts = layer_of("sum", lambda: AddNorm(WIDTH)).eval(), awkward_posts()
-    graph = read_as(state(posts), edge_layout)
+    graph = with_edge_layout(state(posts), edge_layout)
     found = layer(graph)
     for s, pair in enumerate(posts):
         rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
-        alone = read_as(state([pair]), edge_layout).update(**{kind: graph.x[kind][r] for kind, r in rows.items()})
+        alone = with_edge_layout(state([pair]), edge_layout).update(
+            **{kind: graph.x[kind][r] for kind, r in rows.items()}
+        )
         for kind, x in layer(alone).x.items():
             torch.testing.assert_close(x, found.x[kind][rows[kind]], atol=1e-5, rtol=1e-5)
 
@@ -207,8 +209,8 @@ def test_sage_and_gcn_against_their_equations() -> None:
     sage, gcn = layer.operators
     wanted = []
     tokens, objects = graph.x["token"], graph.x["object"]
-    senders = neighbours(graph.edges[NEAR])
-    for i, (guides, near) in enumerate(zip(neighbours(graph.edges[TO_TOKENS]), senders, strict=True)):
+    senders = neighbors(graph.edges[NEAR])
+    for i, (guides, near) in enumerate(zip(neighbors(graph.edges[TO_TOKENS]), senders, strict=True)):
         mean = objects[guides].mean(0) if guides else torch.zeros(WIDTH)
         row = sage.lin_l(mean) + sage.lin_r(tokens[i]) + gcn.bias
         for j in near:

@@ -22,7 +22,7 @@ PICTURE = SCHEMA | Schema(
     [*(Relation(*key, Complete()) for key in MEETS), *(Relation(*key, Spatial()) for key in NEAR)]
 )
 SEEN, AROUND = ("seen", "attends", "seen"), ("seen", "near", "seen")
-POSTS = [awkward_posts(), without_objects(), [post(3, 2, seed=1)], [post(3, 0, seed=1, picture=False)]]
+POSTS = [awkward_posts(), without_objects(), [post(3, 2, seed=1)], [post(3, 0, seed=1, image=False)]]
 posts_of_all_kinds = pytest.mark.parametrize("posts", POSTS, ids=["awkward", "no object", "one", "nothing"])
 
 

@@ -15,10 +15,10 @@ from fakes import (
     TO_TOKENS,
     TOKENS,
     awkward_posts,
-    neighbours,
+    neighbors,
     post,
-    read_as,
     state,
+    with_edge_layout,
     without_objects,
 )
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ def plain(
     part: TransformerLayer, graph: GraphState, dst: Tensor, src: Tensor, activation: Callable = torch.relu
 ) -> Tensor:
     """The layer along its relation, for every receiver with its own senders."""
-    heard = neighbours(graph.edges[part.relation])
+    heard = neighbors(graph.edges[part.relation])
     rows = transformer(part, dst, lambda place: src[heard[place]], activation)
     return torch.stack(rows) if rows else dst
 
@@ -69,7 +69,7 @@ def test_against_the_equation(relation: EdgeType, posts: list[Pair]) -> None:
     assert part.feed_forward.inner.out_features == 4 * WIDTH
     wanted = plain(part, graph, graph.x[relation[2]], graph.x[relation[0]])
     for edge_layout in ("dense", "sparse"):
-        found = part(read_as(graph, edge_layout))
+        found = part(with_edge_layout(graph, edge_layout))
         torch.testing.assert_close(found.x[relation[2]], wanted, atol=1e-5, rtol=1e-5)
         others = graph.x.keys() - {relation[2]}
         assert all(found.x[kind] is graph.x[kind] for kind in others)
@@ -115,7 +115,7 @@ def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: boo
     for edge_layout in ("dense", "sparse"):
         part.zero_grad()
         x = {kind: rows.clone().requires_grad_() for kind, rows in graph.x.items()}
-        found = part(read_as(graph.update(**x), edge_layout))
+        found = part(with_edge_layout(graph.update(**x), edge_layout))
         (found.x["token"].sin().sum() + found.x["seen"].cos().sum()).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
         written = [found.x[name] for name in ("token", "seen")]
@@ -129,11 +129,11 @@ def test_dense_is_sparse_and_trains(make: Callable[[], nn.Module], training: boo
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
 def test_alone_is_batched(edge_layout: str) -> None:
     stack, posts = nn.Sequential(block(TOKENS), block(OBJECTS), path()).eval(), awkward_posts()
-    graph = read_as(state(posts, schema=BOTH), edge_layout)
+    graph = with_edge_layout(state(posts, schema=BOTH), edge_layout)
     found = stack(graph)
     for s, pair in enumerate(posts):
         rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
-        alone = read_as(state([pair], schema=BOTH), edge_layout)
+        alone = with_edge_layout(state([pair], schema=BOTH), edge_layout)
         alone = stack(alone.update(**{kind: graph.x[kind][r] for kind, r in rows.items()}))
         for name, kind in (("token", "token"), ("seen", "token"), ("seen_intermediate", "object")):
             torch.testing.assert_close(alone.x[name], found.x[name][rows[kind]], atol=1e-5, rtol=1e-5)

@@ -18,7 +18,7 @@ TYPED_CLASSES: dict[str, tuple[str, ...]] = {
 NEUTRAL: tuple[str, ...] = tuple(neutral.SKETCHES)
 
 
-#: Every class's sketch.
+#: The sketch of every class.
 SKETCHES: dict[str, Sketch] = {
     **people.SKETCHES,
     **places.SKETCHES,

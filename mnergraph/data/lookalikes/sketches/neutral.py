@@ -13,14 +13,14 @@ def tree(pen: Pen) -> None:
 
 
 def cloud(pen: Pen) -> None:
-    pen.card("#f4f7fb", 0.1, 0.5, 0.9, 0.97)
+    pen.rounded_box("#f4f7fb", 0.1, 0.5, 0.9, 0.97)
     for left, top, right in ((0.0, 0.4, 0.42), (0.56, 0.36, 1.0), (0.22, 0.02, 0.72)):
         pen.oval("#f4f7fb", left, top, right, 0.97)
     pen.patch("#f4f7fb", 0.16, 0.6, 0.84, 0.9)
 
 
 def dog(pen: Pen) -> None:
-    coat = pen.any("#b5793a", "#8f5a2c", "#c99a5b")
+    coat = pen.choose("#b5793a", "#8f5a2c", "#c99a5b")
     pen.line(coat, 0.09, 0.1, 0.5, 0.02, 0.2)
     for left in (0.12, 0.26, 0.5, 0.64):
         pen.box(coat, left, 0.6, left + 0.1, 0.98)

@@ -9,23 +9,24 @@ from typing import NamedTuple
 
 from PIL import Image, ImageColor, ImageDraw
 
-#: Factor by which drawings are enlarged before they are reduced, which smooths the edges.
+#: Supersampling factor for smooth edges.
 SUPERSAMPLE = 2
 
 
+#: Color of outlines.
 INK = (44, 40, 48, 255)
 
 
-Colour = tuple[int, int, int, int]
+Color = tuple[int, int, int, int]
 
 
 class Pen:
-    """Draws one object on a layer of its own, transparent where nothing was drawn.
+    """Draws one object on a transparent layer.
 
     Args:
         width: of the object, in pixels.
         height: of the object, in pixels.
-        rng: the random numbers of the colors' jitter and of the sketch's choices.
+        rng: random numbers for the color jitter and the sketch's random choices.
     """
 
     def __init__(self, width: int, height: int, rng: random.Random) -> None:
@@ -38,53 +39,55 @@ class Pen:
 
     def oval(self, fill: str, left: float, top: float, right: float, bottom: float) -> None:
         """Draw an ellipse that touches the four sides."""
-        self._draw.ellipse(self._at(left, top, right, bottom), self._colour(fill), INK, self._outline)
+        self._draw.ellipse(self._to_pixels(left, top, right, bottom), self._color(fill), INK, self._outline)
 
     def box(self, fill: str, left: float, top: float, right: float, bottom: float) -> None:
         """Draw a rectangle."""
-        self._draw.rectangle(self._at(left, top, right, bottom), self._colour(fill), INK, self._outline)
+        self._draw.rectangle(self._to_pixels(left, top, right, bottom), self._color(fill), INK, self._outline)
 
     def patch(self, fill: str, left: float, top: float, right: float, bottom: float) -> None:
-        """Draw a rectangle without an outline: a window, a line of print."""
-        self._draw.rectangle(self._at(left, top, right, bottom), self._colour(fill))
+        """Draw a rectangle without an outline."""
+        self._draw.rectangle(self._to_pixels(left, top, right, bottom), self._color(fill))
 
-    def card(self, fill: str, left: float, top: float, right: float, bottom: float) -> None:
+    def rounded_box(self, fill: str, left: float, top: float, right: float, bottom: float) -> None:
         """Draw a rectangle with round corners."""
-        place = self._at(left, top, right, bottom)
-        radius = min(place[2] - place[0], place[3] - place[1]) / 5
-        self._draw.rounded_rectangle(place, radius, self._colour(fill), INK, self._outline)
+        box = self._to_pixels(left, top, right, bottom)
+        radius = min(box[2] - box[0], box[3] - box[1]) / 5
+        self._draw.rounded_rectangle(box, radius, self._color(fill), INK, self._outline)
 
     def shape(self, fill: str, *corners: float) -> None:
         """Draw a polygon, given x and y of its corners in turn."""
-        self._draw.polygon(self._at(*corners), self._colour(fill), INK, self._outline)
+        self._draw.polygon(self._to_pixels(*corners), self._color(fill), INK, self._outline)
 
     def slice(self, fill: str, sides: tuple[float, float, float, float], start: float, end: float) -> None:
         """Draw a slice of an ellipse, in degrees clockwise from three o'clock."""
-        self._draw.pieslice(self._at(*sides), start, end, self._colour(fill), INK, self._outline)
+        self._draw.pieslice(self._to_pixels(*sides), start, end, self._color(fill), INK, self._outline)
 
     def line(self, fill: str, thickness: float, *points: float) -> None:
         """Draw a line through points; its thickness is a share of the object's height."""
         width = max(SUPERSAMPLE, round(thickness * self._scale[1]))
-        self._draw.line(self._at(*points), self._colour(fill), width, joint="curve")
+        self._draw.line(self._to_pixels(*points), self._color(fill), width, joint="curve")
 
-    def any(self, *colours: str) -> str:
+    def choose(self, *colors: str) -> str:
         """Return one of these colors at random."""
-        return self.rng.choice(colours)
+        return self.rng.choice(colors)
 
-    def lift(self) -> Image.Image:
+    def render(self) -> Image.Image:
         """Return the drawing, ``width`` by ``height`` pixels, with smooth edges."""
         return self._layer.reduce(SUPERSAMPLE)
 
-    def _at(self, *unit: float) -> list[float]:
-        """Return unit coordinates as those of the layer."""
-        return [value * self._scale[place % 2] for place, value in enumerate(unit)]
+    def _to_pixels(self, *unit: float) -> list[float]:
+        """Return the layer's pixel coordinates of unit coordinates, x and y in turn."""
+        return [value * self._scale[axis % 2] for axis, value in enumerate(unit)]
 
-    def _colour(self, name: str) -> Colour:
-        """Return a color, by any name that Pillow reads, in this object's tint."""
-        red, green, blue = (part / 255 for part in ImageColor.getrgb(name)[:3])
+    def _color(self, name: str) -> Color:
+        """Return RGBA of a Pillow color name with this object's jitter of hue, saturation and value."""
+        red, green, blue = (channel / 255 for channel in ImageColor.getrgb(name)[:3])
         hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
-        turn, richness, light = self._jitter
-        tinted = colorsys.hsv_to_rgb((hue + turn) % 1, min(1, saturation * richness), min(1, value * light))
+        hue_shift, saturation_factor, value_factor = self._jitter
+        tinted = colorsys.hsv_to_rgb(
+            (hue + hue_shift) % 1, min(1, saturation * saturation_factor), min(1, value * value_factor)
+        )
         return (round(tinted[0] * 255), round(tinted[1] * 255), round(tinted[2] * 255), 255)
 
 

@@ -11,18 +11,18 @@ HAIR = ("#2b1d16", "#5a3a1c", "#8c5a24")
 
 
 def man(pen: Pen) -> None:
-    skin = pen.any(*SKIN)
+    skin = pen.choose(*SKIN)
     pen.line(skin, 0.06, 0.12, 0.32, 0.12, 0.6)
     pen.line(skin, 0.06, 0.88, 0.32, 0.88, 0.6)
     pen.box("#31344a", 0.26, 0.56, 0.49, 0.98)
     pen.box("#31344a", 0.51, 0.56, 0.74, 0.98)
     pen.shape("#2f6fc0", 0.02, 0.26, 0.98, 0.26, 0.98, 0.44, 0.8, 0.44, 0.8, 0.6, 0.2, 0.6, 0.2, 0.44, 0.02, 0.44)
     pen.oval(skin, 0.26, 0.02, 0.74, 0.26)
-    pen.slice(pen.any(*HAIR), (0.24, 0.0, 0.76, 0.22), 180, 360)
+    pen.slice(pen.choose(*HAIR), (0.24, 0.0, 0.76, 0.22), 180, 360)
 
 
 def woman(pen: Pen) -> None:
-    skin, hair = pen.any(*SKIN), pen.any(*HAIR)
+    skin, hair = pen.choose(*SKIN), pen.choose(*HAIR)
     pen.shape(hair, 0.24, 0.08, 0.76, 0.08, 0.86, 0.38, 0.14, 0.38)
     pen.line(skin, 0.05, 0.36, 0.75, 0.36, 1.0)
     pen.line(skin, 0.05, 0.64, 0.75, 0.64, 1.0)
@@ -34,7 +34,7 @@ def woman(pen: Pen) -> None:
 
 
 def child(pen: Pen) -> None:
-    skin = pen.any(*SKIN)
+    skin = pen.choose(*SKIN)
     pen.line("#555555", 0.015, 0.82, 0.24, 0.8, 0.62)
     pen.oval("#e5352f", 0.66, 0.0, 0.99, 0.27)
     pen.line(skin, 0.07, 0.6, 0.6, 0.8, 0.56)
@@ -48,7 +48,7 @@ def child(pen: Pen) -> None:
 
 
 def singer(pen: Pen) -> None:
-    skin = pen.any(*SKIN)
+    skin = pen.choose(*SKIN)
     pen.oval("#20160f", 0.2, 0.0, 0.8, 0.3)
     pen.oval(skin, 0.33, 0.07, 0.67, 0.3)
     pen.oval("#5b1020", 0.43, 0.2, 0.57, 0.27)

@@ -28,7 +28,7 @@ def poster(pen: Pen) -> None:
 
 
 def phone(pen: Pen) -> None:
-    pen.card("#1b1b20", 0.0, 0.0, 1.0, 0.99)
+    pen.rounded_box("#1b1b20", 0.0, 0.0, 1.0, 0.99)
     pen.patch("#dff1ff", 0.1, 0.1, 0.9, 0.86)
     for row in range(4):
         for column, fill in enumerate(("#e5352f", "#2fae5a", "#2d6fe0")):
@@ -38,11 +38,11 @@ def phone(pen: Pen) -> None:
 
 
 def car(pen: Pen) -> None:
-    body = pen.any("#d3262b", "#e06a1b", "#c21d5a")
+    body = pen.choose("#d3262b", "#e06a1b", "#c21d5a")
     pen.shape(body, 0.2, 0.48, 0.34, 0.02, 0.7, 0.02, 0.86, 0.48)
     pen.shape(GLASS_COLOR, 0.28, 0.46, 0.38, 0.14, 0.5, 0.14, 0.5, 0.46)
     pen.shape(GLASS_COLOR, 0.55, 0.46, 0.55, 0.14, 0.67, 0.14, 0.77, 0.46)
-    pen.card(body, 0.0, 0.42, 1.0, 0.82)
+    pen.rounded_box(body, 0.0, 0.42, 1.0, 0.82)
     pen.oval("#ffec99", 0.9, 0.48, 0.99, 0.64)
     for left in (0.12, 0.66):
         pen.oval("#1f1f24", left, 0.6, left + 0.22, 0.99)
