@@ -35,6 +35,11 @@ class ImageTask:
         """The image's key in the store."""
         return image_key(self.path, self.phrases)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that the image can have, with its phrases and without."""
+        return tuple(dict.fromkeys((self.key, image_key(self.path))))
+
 
 @dataclass(frozen=True)
 class ExtractionSummary:

@@ -247,3 +247,36 @@ def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert all(f"  {name} " in message for name in EXTRACTORS)
     assert {BackboneGrid, RCNNDetector} <= set(EXTRACTORS.values())
     assert all(issubclass(kind, Extractor) for kind in EXTRACTORS.values())
+
+
+def test_a_store_becomes_files_of_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, store, out = tmp_path / "images", tmp_path / "store", tmp_path / "posts"
+    folder.mkdir()
+    for name in ("1", "2", "3"):
+        Image.new("RGB", (40, 30 + int(name)), (90, 60 * int(name), 0)).save(folder / f"{name}.png")
+    detector = RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", threshold=0.0, top_k=2, min_size=32, max_size=64)
+    features(folder, store, detector, progress=False)
+    (folder / "new.png").write_bytes((folder / "1.png").read_bytes() + b" ")
+    capsys.readouterr()
+    main(["export", "--store", str(store), "--images", str(folder), "--out", str(out), "--progress", "false"])
+    assert capsys.readouterr().out.splitlines() == [
+        "3 images, 1 that the store does not have",
+        str(out / "objects.jsonl"),
+        str(out / "features.safetensors"),
+    ]
+    pairs = [Pair(("a",), ("O",), name, image_path=folder / f"{name}.png") for name in "123"]
+    of_files, of_store = Evidence.from_folder(out).attach(pairs), Evidence(stores=(store,)).attach(pairs)
+    for one, other in zip(of_files, of_store, strict=True):
+        assert one.size == other.size
+        assert [item.label for item in one.objects] == [item.label for item in other.objects]
+        for a, b in zip(one.objects, other.objects, strict=True):
+            assert a.box == pytest.approx(b.box, abs=0.01)
+            assert torch.equal(a.region, b.region)
+    with pytest.raises(SystemExit):
+        main(["export", "--store", str(store), "--images", str(folder), "--out", str(out), "--progress", "false"])
+    assert "objects.jsonl" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "empty" / "x.png")
+    with pytest.raises(SystemExit):
+        main(["export", "--store", str(store), "--images", str(tmp_path / "empty"), "--out", str(tmp_path / "o")])
+    assert "has none of the 1 images" in capsys.readouterr().err

@@ -154,7 +154,10 @@ class NearestWords:
             names: the words of the table.
             vectors: ``[names, width]``.
             words: the vocabulary.
-            k, lower, seed, progress: see `from_file`.
+            k: number of neighbors of a word; see `from_file`, also for what follows.
+            lower: whether a word that is not in the table is looked up in lower case.
+            seed: of random vectors in the place of neighbors.
+            progress: whether to show a progress bar.
 
         Raises:
             ValueError: when none of the words has a vector, or k is less than 1.

@@ -1,0 +1,75 @@
+"""The command ``export``: a feature store as files of evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def export(
+    store: Path, images: Path, out: Path, posts: Path | None = None, tensors: bool = True, progress: bool = True
+) -> None:
+    """Write what a feature store has of a folder's images as objects.jsonl, captions.jsonl and features.safetensors.
+
+    Args:
+        store: folder of the store.
+        images: folder of the images, ``<id>.jpg`` or the like.
+        out: folder of the files, such as that of the posts; files that exist are not replaced.
+        posts: folder of the posts, for a store of grounded phrases, whose entries are of an image and its sentence.
+        tensors: whether to write region vectors and image features, too.
+        progress: whether to show a progress bar.
+
+    Raises:
+        FileNotFoundError: when there is no such store or folder.
+        FileExistsError: when a file that is to be written exists.
+        ValueError: when the store has none of the images.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    from mnergraph.cli.extract import wanted_images
+    from mnergraph.data.evidence import CAPTIONS, FEATURES, OBJECTS
+    from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
+    from mnergraph.data.formats.feature_file import write_features
+    from mnergraph.features.store.entries import from_store_entry
+    from mnergraph.features.store.reader import FeatureStore
+    from mnergraph.features.text.noun_chunks import RuleChunker
+
+    if not images.is_dir():
+        raise FileNotFoundError(f"images={str(images)!r} is no folder")
+    opened = FeatureStore(store)
+    detections: dict[str, Detections] = {}
+    captions, regions, features = {}, {}, {}
+    tasks = wanted_images(images, posts, None if posts is None else RuleChunker())
+    absent = 0
+    for task in tqdm(tasks, "exporting", unit="image", disable=not progress):
+        key = next((key for key in task.keys if key in opened), None)
+        if key is None:
+            absent += 1
+            continue
+        evidence = from_store_entry(opened, key)
+        if evidence.objects is not None and evidence.size is not None:
+            detections[task.id] = Detections(*evidence.size, evidence.objects)
+            vectors = [item.region for item in evidence.objects if item.region is not None]
+            if vectors and len(vectors) == len(evidence.objects):
+                regions[task.id] = torch.stack(vectors)
+        if evidence.caption is not None:
+            captions[task.id] = evidence.caption
+        rows = evidence.grid if evidence.grid is not None else evidence.pooled
+        if rows is not None:
+            features[task.id] = rows.reshape(-1, rows.shape[-1])
+    if absent == len(tasks):
+        raise ValueError(f"{store} has none of the {len(tasks)} images of {images}; a grounded store needs --posts")
+    files = {OBJECTS: bool(detections), CAPTIONS: bool(captions), FEATURES: tensors and bool(regions or features)}
+    wanted = [out / name for name, written in files.items() if written]
+    if there := [str(path) for path in wanted if path.exists()]:
+        raise FileExistsError(f"{', '.join(there)} exists; give another out")
+    out.mkdir(parents=True, exist_ok=True)
+    if detections:
+        write_objects(detections, out / OBJECTS)
+    if captions:
+        write_captions(captions, out / CAPTIONS)
+    if files[FEATURES]:
+        write_features(regions, features, out / FEATURES)
+    print(f"{len(tasks) - absent} images" + (f", {absent} that the store does not have" if absent else ""))
+    for path in wanted:
+        print(path)
