@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, the clock, the memory, and posts to time on."""
+"""Helpers of the benchmarks: the machine, timing, memory, errors in one line, and posts to measure with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import random
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -26,8 +27,18 @@ WORDS = ["paris", "the", "march", "in", "concert", "tonight", "new", "people", "
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers", "lightning")
 
 
+def run_command(main: Callable[[], None]) -> None:
+    """Run a benchmark's command; a user error prints one line and exits with status 2."""
+    try:
+        main()
+    except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(f"benchmarks.{Path(sys.argv[0]).stem}: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
 def machine() -> dict[str, Any]:
-    """Where and with what this ran."""
+    """Return the machine and the versions of packages."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -40,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit that runs, with a plus behind it where files differ from it."""
+    """Return the current commit, followed by a plus where tracked files differ from it."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -57,7 +68,7 @@ def _processor() -> str:
 
 
 def timed(things: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, float]:
-    """Median seconds of each, taken in turns after two calls to warm up."""
+    """Return the median seconds of each call, measured in turns after two calls to warm up."""
     for call in things.values():
         call(), call()
     seconds: dict[str, list[float]] = {name: [] for name in things}
@@ -72,13 +83,13 @@ def timed(things: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu
 
 
 def _wait(device: str) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def allocated(call: Callable[[], Any], device: str = "cpu") -> float:
-    """MiB that a call holds at most beside what was there before, by the allocator's or profiler's count."""
+    """Return the peak memory of a call in MiB, beyond that before it, by the allocator's or profiler's count."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -97,7 +108,7 @@ def allocated(call: Callable[[], Any], device: str = "cpu") -> float:
 
 
 def flops(call: Callable[[], Any]) -> int:
-    """Floating-point operations of a call's matrix products, forward and backward."""
+    """Return the floating-point operations of a call's matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
@@ -111,7 +122,7 @@ def some_posts(
     image: tuple[int, int] | None = None,
     region: int | None = None,
 ) -> list[Pair]:
-    """Posts of Twitter-2015's shape: words of 3 pieces, 1.5 entities and 2.5 objects on average.
+    """Return posts of Twitter-2015's shape: words of 3 pieces, 1.5 entities and 2.5 objects on average.
 
     Args:
         count: how many.
@@ -142,7 +153,7 @@ def some_posts(
 
 
 def random_encoder(width: int, layers: int, heads: int) -> TextEncoderModel:
-    """A text encoder of this shape with random weights, reading the tiny tokenizer's pieces."""
+    """Return a text encoder of this shape with random weights, over the tiny tokenizer's pieces."""
     config = BertConfig(
         vocab_size=30522,
         hidden_size=width,

@@ -27,6 +27,7 @@ from jsonargparse import auto_cli
 from PIL import Image
 from transformers import AutoConfig
 
+from benchmarks.common import run_command
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.posts import Files
 from benchmarks.table import table
@@ -457,13 +458,10 @@ def _plain(extractor: Extractor) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error of the user's is one line."""
+    """Parse the arguments and reproduce."""
     disable_malloc_trim()
-    try:
-        auto_cli(reproduce, args=arguments, as_positional=False)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"benchmarks.reproduce: {' '.join(str(error).split())}") from error
+    auto_cli(reproduce, args=arguments, as_positional=False)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

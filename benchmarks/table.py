@@ -1,4 +1,4 @@
-r"""Prints what papers report beside what was measured here, as Markdown, from result files and settings.
+r"""Print reported figures beside measured ones, as Markdown, from result files and settings.
 
     uv run python -m benchmarks.table --against BERT-CRF
 
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jsonargparse import auto_cli
 
+from benchmarks.common import run_command
 from benchmarks.experiment import RESULTS, SETTINGS, Reported, read
 from mnergraph.metrics.significance import compare
 
@@ -34,7 +35,7 @@ def table(
     types: bool = True,
     trials: int = 10_000,
 ) -> str:
-    """Tables of all result files of a folder.
+    """Return the tables of all result files of a folder.
 
     Args:
         results: folder of the result files that `benchmarks.train` wrote; other files are left out.
@@ -50,9 +51,9 @@ def table(
     for result in found:
         groups[_group(result)].append(result)
     if against is not None and all(result["system"] != against for result in found):
-        raise ValueError(f"{results} holds no result of {against!r} to compare with")
+        raise ValueError(f"{results} has no result of {against!r} to compare with")
     parts = []
-    for (source, target, encoder, options), rows in groups.items():
+    for (source, target, encoder, options, *_), rows in groups.items():
         title = source if source == target else f"{source} -> {target}"
         head = f"### {title}{', ' + options if options else ''}; text encoder {encoder}"
         references = [row for row in rows if row["system"] == against]
@@ -74,7 +75,7 @@ def table(
 
 
 def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
-    """What papers report, by system, training data and test data, ablations among them."""
+    """Return the reported figures by system, training data and test data, ablations included."""
     figures = {}
     for path in sorted(settings.glob("*.yaml")):
         whole = read(path)
@@ -85,13 +86,13 @@ def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The training results among a folder's JSON files."""
+    """Return the training results among a folder's JSON files."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return [found for found in files if found.get("benchmark") == "train"]
 
 
 def entities(result: Result) -> np.ndarray:
-    """Right, predicted and gold entities of every test post in every run, ``[runs, posts, 3]``."""
+    """Return the right, predicted and gold entities of every test post in every run, ``[runs, posts, 3]``."""
     runs = [run["entities by test post"] for run in result["seeds"].values()]
     return np.array(
         [
@@ -102,11 +103,12 @@ def entities(result: Result) -> np.ndarray:
 
 
 def _group(result: Result) -> tuple[str, ...]:
-    """What results must share to stand in one table."""
+    """Return what the results of one table have in common: data sets, encoder, options, and the texts' checksums."""
     experiment = result["experiment"]
     options = ", ".join(f"{name} {value}" for name, value in experiment["data_options"].items())
     encoder = experiment["encoder"]
-    return result["data"], result["test data"], Path(encoder).name if "/" in encoder else encoder, options
+    name = Path(encoder).name if "/" in encoder else encoder
+    return result["data"], result["test data"], name, options, json.dumps(result["checksums"], sort_keys=True)
 
 
 def _header(against: str | None, types: bool) -> list[str]:
@@ -172,9 +174,9 @@ def _line(cells: Iterable[str] | Sequence[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the tables."""
+    """Print the tables."""
     print(auto_cli(table, args=arguments, as_positional=False))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.building import build
-from benchmarks.common import commit, machine
+from benchmarks.common import commit, machine, run_command
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
@@ -250,4 +250,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -43,11 +43,13 @@ class Inputs:
         """Return the posts.
 
         Raises:
-            ValueError: for neither or both, and for what can't go with the one given.
+            ValueError: for neither or both, for what can't go with the one given, and for a text's image that can't be
+                read.
             FileNotFoundError: for a file that is not there.
         """
         from mnergraph.data.evidence import Evidence
         from mnergraph.data.formats.jsonl import read_posts, require_file
+        from mnergraph.data.image_files import check_image
         from mnergraph.pair import Pair
 
         if (self.text is None) == (self.posts is None):
@@ -58,6 +60,9 @@ class Inputs:
             raise ValueError(f"{', '.join(unused)} can't go with {main}")
         if self.text is not None:
             image = None if self.image is None else require_file(self.image)
+            issue = check_image(image, image.name) if image else None
+            if issue is not None and not issue.usable:
+                raise ValueError(f"{image} can't be read as an image: {issue.detail}")
             return [Pair.from_text(self.text, image_path=image, caption=self.caption)]
         assert self.posts is not None
         if self.posts.suffix == ".jsonl" and len(self.given) > 1:

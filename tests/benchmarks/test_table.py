@@ -51,6 +51,7 @@ def result(system: str, predicted: list[list[list[str]]], **changed: Any) -> dic
         "data": "Twitter2015",
         "test data": "Twitter2015",
         "experiment": experiment | changed.pop("experiment", {}),
+        "checksums": {"train": "1", "test": "2"},
         "evidence": {"train": {"image vectors": 3, "objects": 0, "region vectors": 0}},
         "seeds": runs,
         "test": summary([run["test"] for run in runs.values()]),
@@ -159,7 +160,7 @@ def test_tables_hold_what_compares(folders: tuple[Path, Path]) -> None:
 def test_what_cannot_be_compared(folders: tuple[Path, Path]) -> None:
     results, settings = folders
     save(results, a=result("UMT", [tags(5, 0)]), b=result("UMT", [tags(6, 0)]))
-    with pytest.raises(ValueError, match="holds no result of 'BERT-CRF'"):
+    with pytest.raises(ValueError, match="has no result of 'BERT-CRF'"):
         table(results, settings, against="BERT-CRF")
     with pytest.raises(ValueError, match="2 results of UMT; keep one in the folder"):
         table(results, settings, against="UMT")
@@ -169,3 +170,22 @@ def test_the_command(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[s
     save(folders[0], a=result("UMT", [tags(5, 0)]))
     main([f"--results={folders[0]}", f"--settings={folders[1]}", "--types=false"])
     assert "| UMT | 70.00 | 72.50 | 71.23 | 100.00 |" in capsys.readouterr().out
+
+
+def test_results_of_other_texts_are_in_another_table(folders: tuple[Path, Path]) -> None:
+    """Results of a changed test text have other posts, which can't be compared with one another."""
+    results, settings = folders
+    other = {"train": "1", "test": "3"}
+    save(
+        results,
+        bert=result("BERT-CRF", [tags(2, 0)]),
+        umt=result("UMT", [tags(1, 0)]),
+        elsewhere=result("BERT-CRF", [tags(1, 0)], checksums=other),
+    )
+    changed = result("UMT", [tags(1, 0)], checksums=other)
+    run = changed["seeds"]["0"]["entities by test post"]
+    changed["seeds"]["0"]["entities by test post"] = {name: f"{line} 0" for name, line in run.items()}
+    save(results, longer=changed | {"checksums": {"train": "1", "test": "4"}})
+    found = table(results, settings, against="BERT-CRF", trials=10)
+    assert found.count("### ") == 3
+    assert found.count("against BERT-CRF") == 2

@@ -160,6 +160,10 @@ def test_predict_a_text_with_its_picture(call: Call, fault: Callable[..., str], 
     text = "BERT-CRF met Jordan  in Paris 😀"
     job = ["predict", "--model", trained.model, "--text", text, "--image", picture]
     assert "the model reads grounded objects, which no post has: give objects detected for phrases" in fault(*job)
+    page = tmp_path / "page.jpg"
+    page.write_text("<!doctype html>")
+    told = fault("predict", "--model", trained.model, "--text", text, "--image", page)
+    assert f"{page} can't be read as an image: page.jpg is a web page that was saved as an image" in told
     printed, noise = call(*job, "--allow_missing", "[detected objects, grounded objects]")
     assert noise == ""
     (line,) = map(json.loads, printed.splitlines())
