@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
         OSError: when it is neither a folder nor available from the hub; the message describes valid values.
     """
     try:
-        with without_progress_bars():
+        with without_progress_bars(), _hub_errors_only():
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -153,6 +154,18 @@ def without_progress_bars() -> Iterator[None]:
         yield
     finally:
         hf_logging.enable_progress_bar()
+
+
+@contextmanager
+def _hub_errors_only() -> Iterator[None]:
+    """Silence huggingface_hub's log of failed requests; what fails in the end is raised."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
