@@ -21,7 +21,7 @@ def blocks(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in (DATASETS, EXTRACTORS, MODELS):  # what a page registers is gone after it
+    for registry in (DATASETS, EXTRACTORS, MODELS):  # what a page registers is removed after it
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
         monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
     for block in blocks(page):

@@ -116,11 +116,11 @@ def test_imports_that_go_up_are_found(module: str, source: str, found: int) -> N
 
 def test_import_floors() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {r.name: r for r in map(Requirement, project["dependencies"])}
+    declared = {r.name: r for r in map(Requirement, project["dependencies"])}
     for name, floor in FLOORS.items():
-        assert str(wanted[name].specifier) == f">={floor}", name
+        assert str(declared[name].specifier) == f">={floor}", name
     assert project["requires-python"] == ">=3.11"
-    for requirement in wanted.values():
+    for requirement in declared.values():
         assert requirement.specifier.contains(Version(version(requirement.name)).base_version), requirement
 
 

@@ -54,14 +54,14 @@ def test_lenient_spans_are_seqevals() -> None:
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12))
 def test_round_trip_and_repair(tags: list[str]) -> None:
-    mended = fix_bio(tags)
-    assert invalid_inside_tags(mended) == []
-    assert tags_to_spans(mended) == tags_to_spans(mended, strict=True) == tags_to_spans(tags)
-    assert spans_to_tags(tags_to_spans(tags), len(tags)) == mended
-    assert (mended == tags) == (not invalid_inside_tags(tags))
+    repaired = fix_bio(tags)
+    assert invalid_inside_tags(repaired) == []
+    assert tags_to_spans(repaired) == tags_to_spans(repaired, strict=True) == tags_to_spans(tags)
+    assert spans_to_tags(tags_to_spans(tags), len(tags)) == repaired
+    assert (repaired == tags) == (not invalid_inside_tags(tags))
 
 
-def test_orphans() -> None:
+def test_invalid_inside_tags() -> None:
     assert invalid_inside_tags(["I-A", "I-A", "O", "I-B", "B-A", "I-B"]) == [0, 3, 5]
     assert fix_bio(["I-A", "I-A", "O", "B-B", "I-A"]) == ["B-A", "I-A", "O", "B-B", "B-A"]
 

@@ -1,4 +1,4 @@
-"""A pair as JSON data, and without its picture."""
+"""A pair as JSON data, and without its image."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_to_json_and_back(pair: Pair) -> None:
     assert again == pair
     assert hash(again) == hash(pair), "tuples, not lists"
     assert again.image_features is None
-    assert all(thing.region is None for thing in again.objects)
+    assert all(obj.region is None for obj in again.objects)
     assert Pair.from_dict(pair.to_dict()) == pair
 
 
-def test_nothing_but_vectors_is_left_out() -> None:
+def test_only_vectors_are_left_out() -> None:
     source = SourceText("Ann, é\u2028", ((0, 3), (5, 7)))
     full = replace(FULL, source=source, extra={"tags": ["#a"], "x": torch.ones(1)})
     assert {entry.name for entry in fields(Pair)} - full.to_dict().keys() == {"image_features"}
@@ -45,16 +45,16 @@ def test_nothing_but_vectors_is_left_out() -> None:
     assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
 
 
-def test_without_its_picture() -> None:
-    blind = FULL.without_image()
-    assert blind == Pair(FULL.words, FULL.labels, "7", entities=FULL.entities)
-    assert blind.image_features is None
+def test_without_image() -> None:
+    without_image = FULL.without_image()
+    assert without_image == Pair(FULL.words, FULL.labels, "7", entities=FULL.entities)
+    assert without_image.image_features is None
     assert post(3, 2).without_image() == replace(
         post(3, 0, image=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}
     )
 
 
-def test_text_and_where_its_words_are() -> None:
+def test_text_and_word_offsets() -> None:
     pair = Pair.from_text("  Ann  saw\tRome! ", id="7", extra={"lines": 2})
     assert (pair.words, pair.id, pair.extra) == (("Ann", "saw", "Rome", "!"), "7", {"lines": 2})
     assert [pair.text[start:end] for start, end in pair.word_offsets] == list(pair.words)

@@ -1,4 +1,4 @@
-"""The names that a user needs are at the front door, and work together."""
+"""The public names, and a round trip through them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import mnergraph
 from mnergraph.training import TrainerConfig
 
 
-def test_every_name_is_there_and_says_what_it_is() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     assert len(set(mnergraph.__all__)) == len(mnergraph.__all__)
     for name in mnergraph.__all__:
-        thing = getattr(mnergraph, name)
-        assert thing.__doc__, name
+        obj = getattr(mnergraph, name)
+        assert obj.__doc__, name
 
 
-def test_from_pairs_to_scores_and_back(tmp_path: Path) -> None:
+def test_round_trip_from_pairs_to_scores(tmp_path: Path) -> None:
     words = ("Ann", "saw", "Rome")
     pairs = [
         mnergraph.Pair(words, ("B-PER", "O", "B-LOC"), id=str(n), objects=(mnergraph.DetectedObject("hat"),))

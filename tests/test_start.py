@@ -42,7 +42,7 @@ def command(*arguments: str) -> str:
     ["import mnergraph", command("--help"), command("--version"), command("ls"), command("predict", "--help")],
     ids=["import", "help", "version", "ls", "predict-help"],
 )
-def test_nothing_heavy(code: str) -> None:
+def test_no_heavy_imports(code: str) -> None:
     assert imported(code) == set()
 
 

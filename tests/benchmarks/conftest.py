@@ -31,17 +31,17 @@ trainer: {{epochs: 2, batch_size: 8, accelerator: cpu, logger: none, progress: f
 
 
 def write_posts(root: Path, *, other: str = "OTHER") -> Path:
-    """Three splits of posts whose words decide their tags; every third post has no caption."""
+    """Three splits of posts whose tags depend only on the word; every third post has no caption."""
     captions = []
     for split, count in (("train", 40), ("valid", 12), ("test", 15)):
         chance, posts = random.Random(f"{root.name} {split}"), []
-        for place in range(count):
+        for index in range(count):
             words = tuple(chance.choices((*NAMES, *FILLERS), k=chance.randint(2, 8)))
             kinds = [NAMES.get(word) for word in words]
             tags = tuple("O" if kind is None else f"B-{other if kind == 'OTHER' else kind}" for kind in kinds)
-            posts.append(Pair(words, tags, f"{split}{place}"))
-            if place % 3:
-                captions.append({"id": f"{split}{place}", "caption": chance.choice(CAPTIONS)})
+            posts.append(Pair(words, tags, f"{split}{index}"))
+            if index % 3:
+                captions.append({"id": f"{split}{index}", "caption": chance.choice(CAPTIONS)})
         root.mkdir(parents=True, exist_ok=True)
         write_conll(posts, root / f"{split}.txt")
     text = "".join(json.dumps(line) + "\n" for line in captions)

@@ -14,9 +14,9 @@ def test_rates_and_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     names = ("ResNet-18, 7x7", "Faster R-CNN MobileNet 320")
     found = main(tmp_path / "result.json", names, pictures=6, seconds=60, width=60, height=80, batch_size=2, repeats=1)
     assert json.loads((tmp_path / "result.json").read_text()) == found
-    message = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert list(found["extractors"]) == list(names)
-    assert all(f"{name} (6): opening" in message for name in names)
+    assert all(f"{name} (6): opening" in printed for name in names)
     for name in names:
         figures = found["extractors"][name]
         rates = figures["pictures per second"]

@@ -1,4 +1,4 @@
-"""What stands for pictures: captions against a plain call of the encoder, maps against one of the network."""
+"""Image features: of captions against a plain call of the encoder, of a backbone against one of the network."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_captions(posts: Splits, reader: TextEncoderModel) -> None:
                 continue
             alone, counts = states(reader, before.caption)
             words = torch.stack([part.mean(0) for part in alone[1:-1].split(counts)])
-            wanted = alone.mean(0, keepdim=True) if shape == "vector" else words
+            expected = alone.mean(0, keepdim=True) if shape == "vector" else words
             assert after.image_features is not None
-            torch.testing.assert_close(after.image_features, wanted, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(after.image_features, expected, rtol=1e-5, atol=1e-5)
             assert not after.image_features.requires_grad
 
 
@@ -67,26 +67,26 @@ def test_posts_without_captions(posts: Splits, reader: TextEncoderModel) -> None
 
 
 @pytest.fixture
-def pictured(tmp_path: Path) -> Splits:
-    """Five posts with a picture each but one, which are white in one corner only."""
+def with_images(tmp_path: Path) -> Splits:
+    """Five posts with an image each but one, which are white in one corner only."""
     splits: Splits = {"train": [], "test": []}
-    for place in range(5):
-        picture = Image.new("RGB", (80, 60), (20 * place, 10, 0))
-        if place < 4:
-            picture.paste((255, 255, 255), (40 * (place % 2), 30 * (place // 2), 40 + 40 * (place % 2), 60))
-            picture.save(tmp_path / f"{place}.png")
-        path = tmp_path / f"{place}.png" if place < 4 else None
-        splits["test" if place == 3 else "train"].append(Pair(("a",), id=str(place), image_path=path))
+    for index in range(5):
+        image = Image.new("RGB", (80, 60), (20 * index, 10, 0))
+        if index < 4:
+            image.paste((255, 255, 255), (40 * (index % 2), 30 * (index // 2), 40 + 40 * (index % 2), 60))
+            image.save(tmp_path / f"{index}.png")
+        path = tmp_path / f"{index}.png" if index < 4 else None
+        splits["test" if index == 3 else "train"].append(Pair(("a",), id=str(index), image_path=path))
     return splits
 
 
-def test_maps(pictured: Splits) -> None:
+def test_maps(with_images: Splits) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torchvision.models.resnet18(weights=None).eval()
-    grids = features_from_backbone(pictured, SMALL(stage=2, pool_size=2), "grid", progress=False)
-    vectors = features_from_backbone(pictured, SMALL(stage=2, pool_size=2), "vector", progress=False)
-    for split, pairs in pictured.items():
+    grids = features_from_backbone(with_images, SMALL(stage=2, pool_size=2), "grid", progress=False)
+    vectors = features_from_backbone(with_images, SMALL(stage=2, pool_size=2), "vector", progress=False)
+    for split, pairs in with_images.items():
         for pair, grid, vector in zip(pairs, grids[split], vectors[split], strict=True):
             if pair.image_path is None:
                 assert grid.image_features is None
@@ -103,31 +103,31 @@ def test_maps(pictured: Splits) -> None:
                 x = network.layer2(network.layer1(x))[0]
             # [128, 8, 8]: four quarters, row by row
             quarters = [x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]]
-            wanted = torch.stack([quarter.mean((1, 2)) for quarter in quarters])
-            torch.testing.assert_close(grid.image_features, wanted, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(vector.image_features, wanted.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
+            expected = torch.stack([quarter.mean((1, 2)) for quarter in quarters])
+            torch.testing.assert_close(grid.image_features, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(vector.image_features, expected.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
 
 
-def test_maps_are_standardised_by_the_training_pictures(pictured: Splits) -> None:
-    plain = features_from_backbone(pictured, SMALL(stage=1), "grid", progress=False)
-    standard = features_from_backbone(pictured, SMALL(stage=1), "grid", standardise=True, progress=False)
+def test_maps_are_standardized_by_the_training_images(with_images: Splits) -> None:
+    plain = features_from_backbone(with_images, SMALL(stage=1), "grid", progress=False)
+    standard = features_from_backbone(with_images, SMALL(stage=1), "grid", standardise=True, progress=False)
 
     def rows(splits: Splits, name: str) -> Tensor:
         return torch.cat([pair.image_features for pair in splits[name] if pair.image_features is not None])
 
     deviation, mean = torch.std_mean(rows(plain, "train"), dim=0)
     for name in ("train", "test"):
-        wanted = (rows(plain, name) - mean) / deviation.clamp(min=1e-6)
-        alive = deviation > 1e-6
-        torch.testing.assert_close(rows(standard, name)[:, alive], wanted[:, alive], rtol=1e-4, atol=1e-4)
+        expected = (rows(plain, name) - mean) / deviation.clamp(min=1e-6)
+        varying = deviation > 1e-6
+        torch.testing.assert_close(rows(standard, name)[:, varying], expected[:, varying], rtol=1e-4, atol=1e-4)
     assert rows(standard, "train").isfinite().all()
 
 
-def test_pictures_that_cannot_be_read(pictured: Splits, tmp_path: Path) -> None:
-    (tmp_path / "0.png").write_bytes(b"no picture")
+def test_unreadable_images(with_images: Splits, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no image")
     with pytest.warns(UserWarning, match=r"1 images can't be read; their posts have no features: 0: "):
-        found = features_from_backbone(pictured, SMALL(), "grid", progress=False)["train"]
+        found = features_from_backbone(with_images, SMALL(), "grid", progress=False)["train"]
     assert [pair.image_features is None for pair in found] == [True, False, False, True]
-    bare = {name: [replace(pair, image_path=None) for pair in pairs] for name, pairs in pictured.items()}
+    bare = {name: [replace(pair, image_path=None) for pair in pairs] for name, pairs in with_images.items()}
     with pytest.raises(ValueError, match="no training post has an image"):
         features_from_backbone(bare, SMALL(), "grid", progress=False)

@@ -15,7 +15,7 @@ from mnergraph.models import MODELS
 PROTOCOLS = SETTINGS.parent / "protocols"
 FILES = sorted(SETTINGS.glob("*.yaml"))
 ALL = {path.stem: read(path) for path in FILES}
-#: Reported figures whose F1 is not that of their own precision and recall: so it stands in the paper.
+#: Reported figures whose F1 is not that of their own precision and recall: as printed in the paper.
 ODD = {("UMGF", "Twitter2017", "Twitter2015")}
 every_file = pytest.mark.parametrize("name", ALL)
 
@@ -88,8 +88,8 @@ def consistent(figures: Reported) -> bool:
     return abs(exact - figures.f1) < 0.06
 
 
-def test_the_years_differ_only_where_the_papers_do() -> None:
-    """What a paper says of both data sets stands in two files: they must not drift apart."""
+def test_settings_of_both_years_agree() -> None:
+    """Settings of a paper for both data sets are in two files, which must be equal except where the papers differ."""
     for name, one in ALL.items():
         if one.data != "Twitter2015":
             continue
@@ -108,7 +108,7 @@ def test_the_years_differ_only_where_the_papers_do() -> None:
         assert [*one.ablations] == [*other.ablations]
 
 
-def test_arguments_that_no_model_takes() -> None:
+def test_unknown_arguments_and_models() -> None:
     experiment = ALL["yu2020_bert-crf_twitter2017"]
     posts = posts_for(experiment, 1, [4])
     for arguments, message in (({"num_heads": 3}, "num_heads"), ({"dropout": "much"}, "dropout")):
@@ -126,7 +126,7 @@ def test_later_files_override(tmp_path: Path) -> None:
     assert changed == replace(plain, encoder="other", trainer=replace(plain.trainer, epochs=3))
 
 
-def test_protocols_go_behind_every_file() -> None:
+def test_protocols_override_every_file() -> None:
     protocols = sorted(PROTOCOLS.glob("*.yaml"))
     assert protocols
     for protocol in protocols:

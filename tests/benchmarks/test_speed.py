@@ -1,4 +1,4 @@
-"""The speed script at the smallest size: every system goes through it; no time is looked at."""
+"""The speed script at the smallest size: every system runs; times are not checked."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_posts_are_of_twitters_shape() -> None:
     posts = some_posts(300, lengths=[7], image=(49, 6), region=5)
     assert {len(post.words) for post in posts} == {7}
     assert all(post.image_features is not None and post.image_features.shape == (49, 6) for post in posts)
-    assert all(thing.region is not None and len(thing.region) == 5 for post in posts for thing in post.objects)
+    assert all(obj.region is not None and len(obj.region) == 5 for post in posts for obj in post.objects)
     entities = sum(tag != "O" for post in posts for tag in post.labels or ())
     assert entities / 300 == pytest.approx(1.5, abs=0.15)
     assert some_posts(3) == some_posts(3) != some_posts(3, seed=1)
@@ -80,7 +80,7 @@ def test_memory_is_what_is_held_at_once() -> None:
     assert allocated(call) == pytest.approx(4, abs=0.5)
 
 
-def test_things_are_timed_in_turns() -> None:
+def test_functions_are_timed_alternately() -> None:
     order: list[str] = []
     found = timed({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert "".join(order) == "aabb" + "ab" * 3
@@ -88,7 +88,7 @@ def test_things_are_timed_in_turns() -> None:
 
 
 def test_parts_of_a_step_are_those_of_the_model() -> None:
-    """A step learns; the encoder's alone moves the encoder's weights and no others; losses move none."""
+    """A step updates all weights, a step of the encoder only its own, and a loss none."""
     torch.manual_seed(0)
     model = BERTCRF(random_encoder(16, 1, 2), LABELS)
     calls = training_calls(model, [collate(model.builder.build_all(some_posts(4)))])

@@ -30,16 +30,16 @@ ablations: {{w/o all: {{reported: {{f1: 50.5}}}}}}
 
 def tags(wrong: int, seed: int) -> list[list[str]]:
     """Predictions that miss every entity of so many posts."""
-    blind = set(np.random.default_rng(seed).permutation(len(GOLD))[:wrong].tolist())
-    return [["O"] * len(row) if place in blind else row for place, row in enumerate(GOLD)]
+    missed = set(np.random.default_rng(seed).permutation(len(GOLD))[:wrong].tolist())
+    return [["O"] * len(row) if index in missed else row for index, row in enumerate(GOLD)]
 
 
 def result(system: str, predicted: list[list[list[str]]], **changed: Any) -> dict[str, Any]:
     """What `benchmarks.train` writes of a system, as far as a table reads it."""
     runs = {}
     for seed, run in enumerate(predicted):
-        right, predicted, gold = counts(GOLD, run).T.tolist()
-        lines = {"right": right, "predicted": predicted, "gold": gold}
+        right, num_predicted, num_gold = counts(GOLD, run).T.tolist()
+        lines = {"right": right, "predicted": num_predicted, "gold": num_gold}
         runs[str(seed)] = {
             "test": score(GOLD, run).to_dict(),
             "entities by test post": {name: " ".join(map(str, line)) for name, line in lines.items()},
@@ -109,9 +109,9 @@ def test_a_row(folders: tuple[Path, Path]) -> None:
     assert row["here MISC"] == f"{100 * other:.2f}"
     assert (row["seeds"], row["picture"]) == ("2", "grid by caption")
     both = [np.stack([counts(GOLD, run) for run in runs]) for runs in (umt, bert)]
-    wanted = compare(*both, trials=200)
-    assert row["p"] == f"{wanted.p:.4f}"
-    assert row["against BERT-CRF"].startswith(f"{100 * wanted.f1:+.2f} [")
+    expected = compare(*both, trials=200)
+    assert row["p"] == f"{expected.p:.4f}"
+    assert row["against BERT-CRF"].startswith(f"{100 * expected.f1:+.2f} [")
     assert (plain["reported F1"], plain["against BERT-CRF"], plain["p"]) == ("–", "", "")
     assert "±" not in plain["here F1"]
     assert "here PER" not in cells(table(results, settings, types=False), "UMT")
@@ -124,14 +124,14 @@ def test_figures_of_the_papers() -> None:
     assert figures["GEI, - Span Detection", "Twitter2015", "Twitter2015"].f1 == 72.87
 
 
-def test_entities_come_back(folders: tuple[Path, Path]) -> None:
+def test_entities_are_read_from_results(folders: tuple[Path, Path]) -> None:
     runs = [tags(8, 0), tags(12, 1)]
     save(folders[0], umt=result("UMT", runs))
     (found,) = read_results(folders[0])
     assert np.array_equal(entities(found), np.stack([counts(GOLD, run) for run in runs]))
 
 
-def test_tables_hold_what_compares(folders: tuple[Path, Path]) -> None:
+def test_tables_group_comparable_results(folders: tuple[Path, Path]) -> None:
     results, settings = folders
     runs = [tags(5, 0)]
     save(
@@ -157,7 +157,7 @@ def test_tables_hold_what_compares(folders: tuple[Path, Path]) -> None:
     assert table(results, settings, data="Twitter2017") == ""
 
 
-def test_what_cannot_be_compared(folders: tuple[Path, Path]) -> None:
+def test_incomparable_results_are_refused(folders: tuple[Path, Path]) -> None:
     results, settings = folders
     save(results, a=result("UMT", [tags(5, 0)]), b=result("UMT", [tags(6, 0)]))
     with pytest.raises(ValueError, match="has no result of 'BERT-CRF'"):

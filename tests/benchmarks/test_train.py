@@ -1,4 +1,4 @@
-"""The training script on tiny posts: result files, seeds, what stands for pictures, other data to test on."""
+"""The training script on tiny posts: result files, seeds, image features, other data to test on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnergraph.models import Tagger
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
-#: Drawn posts, few and small.
+#: A small Lookalikes data set.
 DRAWN = (
     "--data=Lookalikes",
     "--data_options={sizes: [16, 6, 8], size: 64, image_irrelevant_ratio: 1.0}",
@@ -58,7 +58,7 @@ def test_a_result_file(settings: Path, root: Path, tmp_path: Path) -> None:
     assert found["test"] == summary([one["test"] for one in found["seeds"].values()])
 
 
-def test_further_seeds_join_a_result(settings: Path, root: Path, tmp_path: Path) -> None:
+def test_further_seeds_are_added_to_a_result(settings: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     first = run(settings, root, out)
     more = run(settings, root, out, "--seeds=[0, 1]", "--trainer.progress=false")
@@ -73,7 +73,7 @@ def test_further_seeds_join_a_result(settings: Path, root: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("image", ["vector", "grid"])
-def test_captions_for_pictures(settings: Path, root: Path, tmp_path: Path, image: str) -> None:
+def test_caption_features_as_image_features(settings: Path, root: Path, tmp_path: Path, image: str) -> None:
     found = run(settings, root, tmp_path / "r.json", *GVATT, f"--image={image}", "--image_features=caption")
     assert found["evidence"]["train"]["image vectors"] == found["evidence"]["train"]["captions"] == 26
 
@@ -127,7 +127,7 @@ def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., 
         run(settings, root, tmp_path / "t.json", "--test_data=PostFolder")
 
 
-def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
+def test_lookalikes_posts(settings: Path, tmp_path: Path) -> None:
     regions = "--regions={backbone: resnet18, weights: random, size: 32}"
     allowed = "--allow_missing=[grounded objects]"  # no image shows a name
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *DRAWN, *UMGF, regions, allowed)
@@ -136,9 +136,9 @@ def test_drawn_posts(settings: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image", ["vector", "grid"])
-def test_drawn_pictures_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
-    observed = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, pool_size: 3}"
-    how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", observed)
+def test_lookalikes_images_by_a_backbone(settings: Path, tmp_path: Path, image: str) -> None:
+    backbone_option = "--map={backbone: resnet18, weights: random, size: 32, stage: 1, pool_size: 3}"
+    how = (*DRAWN, *GVATT, f"--image={image}", "--image_features=backbone", backbone_option)
     found = run(settings, tmp_path / "posts", tmp_path / "r.json", *how)
     assert found["evidence"]["test"]["image vectors"] == 7
 

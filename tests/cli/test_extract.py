@@ -1,4 +1,4 @@
-"""Images to a feature store and back: resumed, shared out, refused, drawn, and read by posts."""
+"""Images to a feature store and back: resumed, sharded, refused, plotted, and attached to posts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mnergraph.cli.extract import features, plot_stored
-from mnergraph.cli.extract import wanted_images as wanted
+from mnergraph.cli.extract import wanted_images as image_tasks
 from mnergraph.cli.main import main
 from mnergraph.data import Evidence, image_path_of, write_conll
 from mnergraph.explain.plots.detections import plot_detections
@@ -34,14 +34,14 @@ def images(tmp_path: Path) -> Path:
     """Seven images: five that differ, a copy, and a web page; one has a blank and an emoji in its name."""
     folder = tmp_path / "images"
     folder.mkdir()
-    for place, name in enumerate(("a", "b", "c", "d", "e 😀")):
-        Image.new("RGB", (40 + place, 30), (50 * place, 90, 200)).save(folder / f"{name}.png")
+    for index, name in enumerate(("a", "b", "c", "d", "e 😀")):
+        Image.new("RGB", (40 + index, 30), (50 * index, 90, 200)).save(folder / f"{name}.png")
     (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
     (folder / "page.jpg").write_text("<!doctype html>")
     return folder
 
 
-def test_pictures_to_a_store(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_to_a_store(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = features(images, tmp_path / "store", SMALL, progress=False)
     assert done is not None
     assert (done.num_images, done.extracted, done.known) == (7, 6, 1)
@@ -79,7 +79,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_killed_extraction_goes_on(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_extraction_is_resumed(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, add, left = tmp_path / "store", StoreWriter.add, 3
 
     def killed(self: StoreWriter, *args: object) -> None:
@@ -112,7 +112,7 @@ def by_torchrun(images: Path, store: Path, part: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("run", [by_shard, by_torchrun])
-def test_shares_make_the_whole(
+def test_shards_make_the_whole_store(
     run: Callable[..., None], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part in range(3):
@@ -129,46 +129,46 @@ def test_shares_make_the_whole(
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
-def test_shares_that_are_none(shard: str, images: Path, tmp_path: Path) -> None:
+def test_invalid_shards(shard: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"shard is i/n, from 1/n to n/n, not '{shard}'"):
         features(images, tmp_path / "store", SMALL, shard=shard, progress=False)
 
 
 def test_all_evidence_is_read_back(tmp_path: Path) -> None:
-    things = (
+    detections = (
         DetectedObject("hat", (0.5, 1.25, 10.0, 12.0), 0.75, region=torch.ones(3)),
         DetectedObject("dog", (1.0, 2.0, 3.0, 4.0), 0.5, span=(1, 2)),
     )
-    everything = ImageEvidence((40, 30), things, torch.randn(4, 5), torch.randn(5), "a hat")
-    nothing = ImageEvidence((40, 30), ())
+    full = ImageEvidence((40, 30), detections, torch.randn(4, 5), torch.randn(5), "a hat")
+    empty = ImageEvidence((40, 30), ())
     with StoreWriter(tmp_path, manifest_of(SMALL, "float16")) as writer:
-        for key, observed in (("0" * 64, everything), ("1" * 64, nothing)):
-            writer.add(key, *to_store_entry(observed))
+        for key, evidence in (("0" * 64, full), ("1" * 64, empty)):
+            writer.add(key, *to_store_entry(evidence))
     store = FeatureStore(tmp_path)
     back = from_store_entry(store, "0" * 64)
-    assert (back.size, back.caption, back.objects) == (everything.size, "a hat", things)
+    assert (back.size, back.caption, back.objects) == (full.size, "a hat", detections)
     assert back.objects is not None
     assert torch.equal(back.objects[0].region, torch.ones(3).half())
     assert back.objects[1].region is None
-    assert torch.equal(back.grid, everything.grid.half())
-    assert from_store_entry(store, "1" * 64) == nothing
+    assert torch.equal(back.grid, full.grid.half())
+    assert from_store_entry(store, "1" * 64) == empty
 
 
 # --- posts
 
 
-def test_only_the_pictures_of_posts(images: Path, tmp_path: Path) -> None:
+def test_only_images_of_posts(images: Path, tmp_path: Path) -> None:
     posts = tmp_path / "posts"
     posts.mkdir()
     write_conll([Pair(("A", "dog"), ("O", "O"), name) for name in ("a", "b", "gone")], posts / "train.txt")
-    assert [one.id for one in wanted(images, posts, None)] == ["a", "b"]
-    asked = wanted(images, posts, RuleChunker())
-    assert [[phrase.text for phrase in one.phrases or ()] for one in asked] == [["A dog"]] * 2
-    assert asked[0].key != file_sha256(images / "a.png")
+    assert [one.id for one in image_tasks(images, posts, None)] == ["a", "b"]
+    tasks = image_tasks(images, posts, RuleChunker())
+    assert [[phrase.text for phrase in one.phrases or ()] for one in tasks] == [["A dog"]] * 2
+    assert tasks[0].key != file_sha256(images / "a.png")
     with pytest.raises(ValueError, match="needs the sentences' noun phrases: give posts"):
-        wanted(images, None, RuleChunker())
+        image_tasks(images, None, RuleChunker())
     with pytest.raises(FileNotFoundError, match=r"no train\.txt, valid\.txt \(or dev\.txt, val\.txt\) or test\.txt in"):
-        wanted(images, tmp_path, None)
+        image_tasks(images, tmp_path, None)
 
 
 @pytest.mark.parametrize("name", ["dev.txt", "val.txt", "raw/dev.txt"])
@@ -177,7 +177,7 @@ def test_the_images_of_a_validation_file_of_any_name(name: str, images: Path, tm
     path.parent.mkdir(parents=True)
     write_conll([Pair(("A", "dog"), ("O", "O"), "b")], path)
     write_conll([Pair(("A", "cat"), ("O", "O"), "a")], path.with_name("train.txt"))
-    assert [task.id for task in wanted(images, tmp_path / "posts", None)] == ["a", "b"]
+    assert [task.id for task in image_tasks(images, tmp_path / "posts", None)] == ["a", "b"]
     done = features(images, tmp_path / "store", SMALL, tmp_path / "posts", progress=False)
     assert done is not None
     assert done.num_images == 2
@@ -186,8 +186,8 @@ def test_the_images_of_a_validation_file_of_any_name(name: str, images: Path, tm
 def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
     features(images, tmp_path / "store", SMALL, progress=False)
     posts = [
-        Pair(("Hi",), None, name, image_path=image_path_of(images, name) if name != "blind" else None)
-        for name in ("a", "copy", "page", "blind")
+        Pair(("Hi",), None, name, image_path=image_path_of(images, name) if name != "no image" else None)
+        for name in ("a", "copy", "page", "no image")
     ]
     found = Evidence(stores=(tmp_path / "store",)).attach(posts)
     (direct,) = SMALL.extract([images / "a.png"], progress=False)
@@ -202,7 +202,7 @@ def test_posts_read_a_store(images: Path, tmp_path: Path) -> None:
         Evidence(stores=(tmp_path,))
 
 
-# --- looking at it
+# --- inspect
 
 
 def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,23 +214,23 @@ def test_inspect(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert drawn.width > 500
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="there is no image of 'z'; there are 7 others"):
-        plot_stored(store, wanted(images, None, None), "z")
+        plot_stored(store, image_tasks(images, None, None), "z")
     Image.new("RGB", (9, 9)).save(images / "new.png")
     with pytest.raises(KeyError, match="has no entry for image 'new': extract it first"):
-        plot_stored(store, wanted(images, None, None), "new")
+        plot_stored(store, image_tasks(images, None, None), "new")
 
 
 def test_drawn_evidence_has_labels_and_scores() -> None:
-    things = tuple(
-        DetectedObject(f"thing $x_{place}$", (place, place, place + 9, place + 9), 0.5, span=(1, 3))
-        for place in range(50)
+    detections = tuple(
+        DetectedObject(f"object $x_{index}$", (index, index, index + 9, index + 9), 0.5, span=(1, 3))
+        for index in range(50)
     )
-    observed = ImageEvidence((100, 80), things, torch.zeros(49, 8), None, "a caption")
-    figure = plot_detections(Image.new("RGB", (100, 80)), observed, title="post 7")
+    evidence = ImageEvidence((100, 80), detections, torch.zeros(49, 8), None, "a caption")
+    figure = plot_detections(Image.new("RGB", (100, 80)), evidence, title="post 7")
     (ax,) = figure.axes
     assert len(ax.patches) == 40
     texts = [text.get_text() for text in ax.texts]
-    assert texts[-1].startswith("1 thing $x_0$")
+    assert texts[-1].startswith("1 object $x_0$")
     assert texts[-1].endswith("0.50 [1:3]")
     assert ax.get_title() == "post 7\na caption\ngrid [49, 8]\n10 more objects"
 
@@ -243,13 +243,13 @@ def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         main([*job, "--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "48"])
     assert "settings.size: 32 there, 48 here" in capsys.readouterr().err
     main(["ls"])
-    message = capsys.readouterr().out
-    assert all(f"  {name} " in message for name in EXTRACTORS)
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in EXTRACTORS)
     assert {BackboneGrid, RCNNDetector} <= set(EXTRACTORS.values())
     assert all(issubclass(kind, Extractor) for kind in EXTRACTORS.values())
 
 
-def test_a_store_becomes_files_of_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_store_is_exported_as_evidence_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, store, out = tmp_path / "images", tmp_path / "store", tmp_path / "posts"
     folder.mkdir()
     for name in ("1", "2", "3"):

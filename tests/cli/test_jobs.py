@@ -1,4 +1,4 @@
-"""The jobs as functions: what they write, and that they do on real posts what they do on drawn ones."""
+"""The jobs as functions: what they write, on Lookalikes posts and on real ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_saved_model_scores_as_in_training(trained: Run, tmp_path: Path) -> 
         assert scores.to_dict() == trained.result["scores"][split]
 
 
-def test_the_same_again(trained: Run, tmp_path: Path) -> None:
+def test_training_again_gives_the_same_model(trained: Run, tmp_path: Path) -> None:
     loop = replace(QUICK, batch_size=10)
     again = train(POSTS, trained.root, SMALL, tmp_path, regions=RegionEncoder(size=32), trainer=loop)
     assert again["scores"] == trained.result["scores"]
@@ -84,7 +84,7 @@ def test_the_same_again(trained: Run, tmp_path: Path) -> None:
 
 
 def test_the_image_dimension_follows_from_the_posts(tmp_path: Path) -> None:
-    posts = [Pair(("Bob", "saw", "Rome"), ("B-PER", "O", "B-LOC"), str(place)) for place in range(4)]
+    posts = [Pair(("Bob", "saw", "Rome"), ("B-PER", "O", "B-LOC"), str(index)) for index in range(4)]
     root = tmp_path / "posts"
     root.mkdir()
     for split in ("train", "valid", "test"):
@@ -94,23 +94,23 @@ def test_the_image_dimension_follows_from_the_posts(tmp_path: Path) -> None:
         ValueError,
         match=r"the model reads image features, which no post of train, valid, test has: give .* BackboneGrid",
     ):
-        train(PostFolder, root, model, tmp_path / "blind", trainer=QUICK)
+        train(PostFolder, root, model, tmp_path / "no_features", trainer=QUICK)
     write_features({}, {"1": torch.randn(4, 6), "2": torch.randn(1, 6)}, root / "features.safetensors")
     result = train(PostFolder, root, model, tmp_path / "out", trainer=QUICK)
     assert result["settings"]["image_dim"] == 6
     assert "region_dim" not in result["settings"]
 
 
-def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
-    root, table = tmp_path / "look", tmp_path / "glove.txt"
+def test_nearest_words_from_a_table(tmp_path: Path) -> None:
+    root, table = tmp_path / "data", tmp_path / "glove.txt"
     pairs = [pair for split in ("train", "valid", "test") for pair in POSTS(root, split).pairs]
     words = {word for pair in pairs for word in pair.words}
     known = sorted({word.lower() for word in words})[-5:]
-    table.write_text("".join(f"{word} {place} 1\n" for place, word in enumerate(known)))
+    table.write_text("".join(f"{word} {index} 1\n" for index, word in enumerate(known)))
     model = partial(MGCMT, num_heads=4, ablate={"w/o TextImg"}, label_features=True)
     result = train(POSTS, root, model, tmp_path / "run", word_vectors=table, trainer=QUICK)
     assert result["word_vectors"] == "glove.txt"
-    assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "kept beside the posts"
+    assert len(list(root.rglob("similar-glove-*.safetensors"))) == 1, "cached in the data folder"
     saved = Tagger.from_pretrained(tmp_path / "run" / "model").nearest_words
     assert set(saved.words) == {word for word in words if word.lower() in known}
     assert dict(saved.neighbors(known[0])).keys() == set(known[1:])
@@ -123,7 +123,7 @@ def test_words_are_looked_up_in_a_table(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The thirty real posts with their pictures and detected boxes, where they can be written to."""
+    """The thirty real posts with their images and detected boxes, where they can be written to."""
     root = tmp_path_factory.mktemp("real") / "posts"
     shutil.copytree(shared / "posts", root, copy_function=shutil.copyfile)
     for folder in (root, root / "images"):
@@ -131,9 +131,9 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# the feed numbered its posts anew, so one id stands for two pictures
+# ids start again in each split, so one id names two images
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
-def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thirty_real_posts_with_images(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given: dict[str, Any] = {"regions": RegionEncoder(size=32), "trainer": QUICK}
     with pytest.raises(MissingEvidenceError, match="grounded objects, which no post of train, valid, test has"):
         train(PostFolder, real, SMALL, tmp_path / "run", **given)
@@ -168,7 +168,7 @@ def test_thirty_real_posts_with_pictures(real: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.filterwarnings("ignore:.*lines of one id differ:UserWarning")
-def test_real_pictures_all_have_regions(real: Path) -> None:
+def test_real_images_all_have_regions(real: Path) -> None:
     pairs = [pair for split in ("train", "valid", "test") for pair in PostFolder(real, split).pairs]
     assert len(pairs) == 30
     assert all(pair.image_path is not None for pair in pairs)
@@ -176,19 +176,19 @@ def test_real_pictures_all_have_regions(real: Path) -> None:
         warnings.simplefilter("error")
         found = RegionEncoder(size=32).attach(pairs, progress=False)
     for pair in found:
-        assert any(thing.box is not None for thing in pair.objects)
-        for thing in pair.objects:
-            assert (thing.region is not None) == (thing.box is not None)
+        assert any(obj.box is not None for obj in pair.objects)
+        for obj in pair.objects:
+            assert (obj.region is not None) == (obj.box is not None)
 
 
-def test_mislabelled_pictures_are_found(real: Path) -> None:
+def test_mislabelled_images_are_found(real: Path) -> None:
     report = verify(real, progress=False)
     assert [fault.code for fault in report.image_issues] == ["mislabelled", "mislabelled"]
     assert "t15_113" in [fault.id for fault in report.image_issues]
     assert any("lines of one id differ" in fault for fault in report.faults)
 
 
-def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
+def test_caption_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     shutil.copytree(shared / "twitter2017", tmp_path / "raw", copy_function=shutil.copyfile)
     (tmp_path / "raw").chmod(0o755)
     evidence = Evidence(captions=shared / "captions" / "twitter2017.jsonl")
@@ -196,7 +196,7 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
     pairs = posts.pairs[:40]
     assert len(posts) == 3373
     assert sum(bool(pair.objects) for pair in pairs) > 30
-    assert all(thing.box is None and thing.label for pair in pairs for thing in pair.objects)
+    assert all(obj.box is None and obj.label for pair in pairs for obj in pair.objects)
     torch.manual_seed(0)
     model = SMALL(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet(posts.tags))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
@@ -207,12 +207,12 @@ def test_captions_phrases_as_objects(shared: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_resumed_with_its_own_settings(tmp_path: Path) -> None:
     given: dict[str, Any] = {"regions": RegionEncoder(size=32), "allow_missing": ("grounded objects",)}
-    result = train(POSTS, tmp_path / "look", SMALL, tmp_path / "run", trainer=QUICK, **given)
+    result = train(POSTS, tmp_path / "data", SMALL, tmp_path / "run", trainer=QUICK, **given)
     before = (tmp_path / "run" / "result.json").read_text()
     with pytest.raises(ValueError, match=r"other settings: optimizer\.lr: 0\.001 there, 0\.5 here; trainer\.seed: 0"):
         train(
             POSTS,
-            tmp_path / "look",
+            tmp_path / "data",
             SMALL,
             tmp_path / "run",
             optimizer=OptimizerConfig(lr=0.5),
@@ -222,5 +222,5 @@ def test_a_run_is_resumed_with_its_own_settings(tmp_path: Path) -> None:
         )
     assert (tmp_path / "run" / "result.json").read_text() == before
     quiet = replace(QUICK, logger="none")
-    again = train(POSTS, tmp_path / "look", SMALL, tmp_path / "run", trainer=quiet, resume=True, **given)
+    again = train(POSTS, tmp_path / "data", SMALL, tmp_path / "run", trainer=quiet, resume=True, **given)
     assert again["scores"] == result["scores"]

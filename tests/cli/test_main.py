@@ -1,4 +1,4 @@
-"""The command line as its users meet it."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Call = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """``call("ls")``: runs a command that must succeed; what it printed, and what it said on stderr."""
+    """``call("ls")``: runs a command that must succeed; its stdout and stderr."""
 
     def calling(*arguments: str | Path) -> tuple[str, str]:
         main([str(argument) for argument in arguments])
@@ -39,7 +39,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture
 def fault(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """``fault("nonsense")``: runs a command that must fail for the user's fault; the one line it said."""
+    """``fault("nonsense")``: runs a command that must fail for an error of the user; its one line on stderr."""
 
     def failing(*arguments: str | Path) -> str:
         with pytest.raises(SystemExit) as exit:
@@ -155,15 +155,15 @@ def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     assert call("evaluate", *options, "--split", "valid")[0] != printed
 
 
-def test_predict_a_text_with_its_picture(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
-    picture = next((trained.root / "raw" / "images").iterdir())
+def test_predict_a_text_with_its_image(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+    image_path = next((trained.root / "raw" / "images").iterdir())
     text = "BERT-CRF met Jordan  in Paris 😀"
-    job = ["predict", "--model", trained.model, "--text", text, "--image", picture]
+    job = ["predict", "--model", trained.model, "--text", text, "--image", image_path]
     assert "the model reads grounded objects, which no post has: give objects detected for phrases" in fault(*job)
     page = tmp_path / "page.jpg"
     page.write_text("<!doctype html>")
-    told = fault("predict", "--model", trained.model, "--text", text, "--image", page)
-    assert f"{page} can't be read as an image: page.jpg is a web page that was saved as an image" in told
+    message = fault("predict", "--model", trained.model, "--text", text, "--image", page)
+    assert f"{page} can't be read as an image: page.jpg is a web page that was saved as an image" in message
     printed, noise = call(*job, "--allow_missing", "[detected objects, grounded objects]")
     assert noise == ""
     (line,) = map(json.loads, printed.splitlines())
@@ -213,7 +213,7 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
     assert f"{posts}:2: there is no image {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
 
 
-# --- looking at what there is ----------------------------------------------------------------------------
+# --- ls, verify-data, help ---------------------------------------------------------------------------------
 
 
 def test_ls(call: Call) -> None:
@@ -267,26 +267,26 @@ def test_help(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     if command is None:
         assert all(name in printed for name in COMMANDS)
     else:
-        message = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
-        assert " ".join(message.split()) in printed
+        summary = (COMMANDS[command].__doc__ or "").split("\n\n")[0]
+        assert " ".join(summary.split()) in printed
 
 
 @pytest.mark.parametrize("start", ["module", "script"])
-def test_from_a_shell(start: str) -> None:
+def test_entry_points(start: str) -> None:
     script = Path(sys.executable).with_name("mnergraph")
     if start == "script":
-        # importing takes seconds, so only the way in is looked at; the module below is started
+        # importing takes seconds, so only the script's text is checked; the module below is started
         assert "from mnergraph.cli.main import main" in script.read_text()
         return
     done = subprocess.run([sys.executable, "-m", "mnergraph.cli.main", "ls"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, ""), "importing says nothing"
+    assert (done.returncode, done.stderr) == (0, ""), "importing prints nothing"
     assert done.stdout.startswith("Models\n")
 
 
-# --- faults of the user ----------------------------------------------------------------------------------
+# --- user errors -------------------------------------------------------------------------------------------
 
 
-def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traceback_if_requested(fault: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     job = ["predict", "--model", "nowhere"]
     assert "give either text" in fault(*job)
     monkeypatch.setenv("MNERGRAPH_TRACEBACK", "1")
@@ -294,7 +294,7 @@ def test_where_a_fault_arose(fault: Callable[..., str], monkeypatch: pytest.Monk
         main(job)
 
 
-def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> None:
+def test_unknown_names(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["--root", tmp_path, "--out", tmp_path / "run"]
     message = fault("train", "--data", "Twitter", "--model", "UMGF", *job)
     assert "there is no data set 'Twitter'; did you mean Twitter2017? there is PostFolder, Lookalikes, " in message
@@ -319,7 +319,7 @@ def test_names_that_do_not_exist(fault: Callable[..., str], tmp_path: Path) -> N
     assert "there is variant, " in message
 
 
-def test_things_that_are_not_there(
+def test_missing_files_and_options(
     fault: Callable[..., str], trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path / "run"]
@@ -352,7 +352,7 @@ def test_things_that_are_not_there(
     assert "no model at 'no-such/model': it is no folder here, and the hub did not give it" in message
 
 
-def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+def test_labels_that_the_model_does_not_have(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
     message = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
     assert "the posts have labels that the model does not have: B-OTHER, I-OTHER; it has O, B-LOC" in message
@@ -362,32 +362,32 @@ def test_labels_that_the_model_does_not_know(fault: Callable[..., str], trained:
 @pytest.mark.parametrize("debugging", [False, True])
 def test_warnings_are_printed_without_source_line(call: Call, monkeypatch: pytest.MonkeyPatch, debugging: bool) -> None:
     def warned() -> None:
-        """What a warning would look like."""
+        """Prints formatted warnings."""
         for kind in (UserWarning, DeprecationWarning):
             print(warnings.formatwarning("one\nline", kind, "program.py", 7), end="")
 
     monkeypatch.setitem(COMMANDS, "warned", warned)
     if debugging:
         monkeypatch.setenv(TRACEBACK, "1")
-    as_ever = warnings.formatwarning, warnings.showwarning
+    original = warnings.formatwarning, warnings.showwarning
     printed, _ = call("warned")
-    assert as_ever == (warnings.formatwarning, warnings.showwarning), "the program's own way of telling them"
+    assert original == (warnings.formatwarning, warnings.showwarning), "restored after the command"
     if debugging:
         assert printed.startswith("program.py:7: UserWarning: one\nline\n")
     else:
         assert printed == "warning: one line\nwarning (DeprecationWarning): one line\n"
 
 
-def test_no_bar_runs_into_a_warning(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_do_not_break_progress_bars(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def warned() -> None:
-        """A warning in the middle of long work."""
+        """Shows a warning while a progress bar is displayed."""
         for _ in tqdm(range(2), "working", mininterval=0):
-            warnings.showwarning(UserWarning("look"), UserWarning, "program.py", 7)
+            warnings.showwarning(UserWarning("text"), UserWarning, "program.py", 7)
 
     monkeypatch.setitem(COMMANDS, "warned", warned)
     _, noise = call("warned")
     lines = [line.split("\r")[-1] for line in noise.split("\n")]
-    assert lines.count("warning: look") == 2
+    assert lines.count("warning: text") == 2
     assert "working: 100%" in noise
 
 
@@ -400,18 +400,18 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
         job = ["explain", "--model", trained.model, "--out", out, "--progress", "false"]
         printed, _ = call(*job, *arguments)
         text = out.read_text(encoding="utf-8")
-        message = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
+        data = json.loads(text.partition('id="content">')[2].partition("</script>")[0])
         size = out.stat().st_size / 1e6
-        assert printed == f"{out}: {len(message['posts'])} posts{left_out}, {size:.2f} MB\n"
-        return message
+        assert printed == f"{out}: {len(data['posts'])} posts{left_out}, {size:.2f} MB\n"
+        return data
 
-    picture = next((trained.root / "raw" / "images").iterdir())
-    message = page(
-        "--text", "<b>Jordan</b> wins", "--image", picture, "--allow_missing", "[detected objects, grounded objects]"
+    image_path = next((trained.root / "raw" / "images").iterdir())
+    data = page(
+        "--text", "<b>Jordan</b> wins", "--image", image_path, "--allow_missing", "[detected objects, grounded objects]"
     )
-    assert "".join(message["posts"][0]["words"]) == "<b>Jordan</b>wins"
-    assert message["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
-    assert message["posts"][0]["parts"]
+    assert "".join(data["posts"][0]["words"]) == "<b>Jordan</b>wins"
+    assert data["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
+    assert data["posts"][0]["parts"]
 
     posts = tmp_path / "posts.jsonl"
     posts.write_text('{"text": "Jordan wins", "id": "7"}\n{"text": "hi"}\n')
@@ -426,7 +426,7 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
     assert len(page(*split, "--max_posts", "2", "--errors_only", "false")["posts"]) == 2
 
 
-def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
+def test_explain_needs_exactly_one_input(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     job = ["explain", "--model", trained.model, "--out", tmp_path / "page.html"]
     assert "give either text, with image and caption if there are any, or posts, or data" in fault(*job)
     assert "data and root go together" in fault(*job, "--data", "Lookalikes")
@@ -436,10 +436,10 @@ def test_explain_what(fault: Callable[..., str], trained: Run, tmp_path: Path) -
     assert not (tmp_path / "page.html").exists()
 
 
-# --- what is refused at once, names in any form, modules of one's own ------------------------------------
+# --- what is refused at once, spellings of names, custom modules -------------------------------------------
 
 
-def test_settings_that_cannot_be(fault: Callable[..., str], tmp_path: Path) -> None:
+def test_invalid_settings(fault: Callable[..., str], tmp_path: Path) -> None:
     job = ["train", "--data", "PostFolder", "--root", tmp_path, "--model", "UMGF", "--out", tmp_path / "run"]
     for option, value, message in (
         ("--optimizer.lr", "-1", "lr is a learning rate above 0, not -1.0"),
@@ -461,7 +461,7 @@ from mnergraph.models import BERTCRF
 
 
 class Mine(BERTCRF):
-    \"\"\"A model of one's own.\"\"\"
+    \"\"\"A custom model.\"\"\"
 
 
 @dataclass(frozen=True)
@@ -475,9 +475,7 @@ class Last:
 """
 
 
-def test_a_module_of_ones_own(
-    call: Call, fault: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_custom_module(call: Call, fault: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -1,4 +1,4 @@
-"""A model with a node type, an edge rule and a head of one's own, in a module: trained, scored, asked, explained."""
+"""A custom module with a node type, an edge rule and a head: train, evaluate, predict, explain."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ QUIET = ["--trainer.epochs", 1, "--trainer.accelerator", "cpu", "--trainer.progr
 
 
 @pytest.mark.filterwarnings("ignore:.*has nothing on", "default:.*has no lines of text")
-def test_from_the_file_to_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_evidence_file_to_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*TRAIN, *QUIET, "--out", "run")
     run("evaluate", "--model", "run/model", "--data", "PostFolder", "--root", ".", "--progress", "false")
     posts = folder / "posts.jsonl"
-    message = {"words": ["Ann", "left"], "extra": {"line": ["EXIT"]}}
-    posts.write_text(json.dumps(message) + "\n" + json.dumps({"words": ["Bob"]}) + "\n", encoding="utf-8")
+    entry = {"words": ["Ann", "left"], "extra": {"line": ["EXIT"]}}
+    posts.write_text(json.dumps(entry) + "\n" + json.dumps({"words": ["Bob"]}) + "\n", encoding="utf-8")
     capsys.readouterr()
     run("predict", "--model", "run/model", "--posts", posts)
     printed = capsys.readouterr()

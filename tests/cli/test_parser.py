@@ -35,7 +35,7 @@ def fail_inside() -> None:
         raise ZeroDivisionError
 
 
-def test_the_function_is_put_back() -> None:
+def test_patched_function_is_restored() -> None:
     before = typehints.resolve_class_path_by_name
     with registry_names():
         assert typehints.resolve_class_path_by_name is not before

@@ -1,4 +1,4 @@
-"""The main job on what ships, at the smallest size."""
+"""Quickstart at the smallest size."""
 
 from __future__ import annotations
 

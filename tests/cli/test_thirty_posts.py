@@ -1,4 +1,4 @@
-"""The thirty real posts by the command line: from pictures to features, to a model, to entities."""
+"""The thirty real posts by the command line: from images to features, to a model, to entities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def call(posts: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     return calling
 
 
-# `posts/` repeats ids between splits with other objects, and its files say so
+# `posts/` repeats ids between splits with other objects, which its evidence files warn of
 pytestmark = pytest.mark.filterwarnings("ignore:.*lines of one id differ")
 
 
@@ -54,12 +54,12 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
         tmp_path / "store",
         ("--data", "PostFolder", "--root", posts, "--data.mapping", "{OTHER: MISC}"),
     )
-    message = call(
+    printed = call(
         *("features", "--images", posts / "images", "--store", store, "--dtype", "float16"),
         *("--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "64"),
     )
-    assert message.startswith("20 images: 20 extracted now, 0 known\n2 mislabelled")
-    message = call(
+    assert printed.startswith("20 images: 20 extracted now, 0 known\n2 mislabelled")
+    printed = call(
         *("train", *of_posts, "--stores", json.dumps([str(store)])),
         *("--regions", "RegionEncoder", "--regions.size", "32", *QUICK),
         *("--model", "GEI", "--model.num_heads", "4", "--out", tmp_path / "out"),
@@ -67,12 +67,12 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     model = tmp_path / "out" / "model"
     config = json.loads((model / "processor_config.json").read_text())
     assert [manifest["extractor"] for manifest in config["stores"]] == ["BackboneGrid"]
-    scores = message[message.index("\ntest\n") + 6 : message.index("\nmodel:")].strip()
-    assert call("evaluate", "--model", model, *of_posts).strip() == scores, "from the pictures themselves"
+    scores = printed[printed.index("\ntest\n") + 6 : printed.index("\nmodel:")].strip()
+    assert call("evaluate", "--model", model, *of_posts).strip() == scores, "extracted from the images"
 
     lines = tmp_path / "lines.jsonl"
-    beside = ("--images", posts / "images", "--objects", posts / "objects.jsonl")
-    call("predict", "--model", model, "--posts", posts / "test.txt", *beside, "--out", lines)
+    evidence_options = ("--images", posts / "images", "--objects", posts / "objects.jsonl")
+    call("predict", "--model", model, "--posts", posts / "test.txt", *evidence_options, "--out", lines)
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert len(found) == 10
     call("explain", "--model", model, *of_posts, "--errors_only", "false", "--out", tmp_path / "page.html")
@@ -80,8 +80,8 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
 
 
 def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """UMGF: boxes, labels and vectors of a Faster R-CNN; at prediction the picture is all there is."""
-    bare = tmp_path / "bare"  # no objects.jsonl beside the posts, which would hold
+    """UMGF: boxes, labels and vectors of a Faster R-CNN; prediction from the image only."""
+    bare = tmp_path / "bare"  # no objects.jsonl in the folder, which would take precedence
     bare.mkdir()
     for split in ("train", "valid", "test"):
         shutil.copy(posts / f"{split}.txt", bare)
@@ -107,7 +107,7 @@ def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path, capsys: 
     assert "reads grounded objects, which no post of train, valid, test has: give" in capsys.readouterr().err
     call(*job, "--allow_missing", "[grounded objects]")
     model = tmp_path / "out" / "model"
-    picture = next((posts / "images").iterdir())
-    post = ("--model", model, "--text", "Kevin Durant in Oakland", "--image", picture)
+    image = next((posts / "images").iterdir())
+    post = ("--model", model, "--text", "Kevin Durant in Oakland", "--image", image)
     assert json.loads(call("predict", *post)) == json.loads(call("predict", *post, *stores))
     assert call("evaluate", "--model", model, *of_posts) == call("evaluate", "--model", model, *of_posts, *stores)

@@ -135,7 +135,7 @@ def test_weights_are_on_their_edges() -> None:
     assert attributes["weight"] == pytest.approx(sum(every) / 3)
 
 
-def test_nodes_that_the_model_grew() -> None:
+def test_nodes_created_by_the_model() -> None:
     stack, pair = build_stack().eval(), replace(post(7, 3, seed=1), entities=((0, 7),))
     with record_attention(stack) as record:
         stack(state([pair], schema=STACK_SCHEMA))
@@ -170,7 +170,7 @@ def test_posts_of_a_model(umgf: Make) -> None:
         assert all("weight" in attributes for attributes in edges(graph, relation.key).values())
 
 
-def test_networkx_works_on_it(umgf: Make) -> None:
+def test_networkx_algorithms_run(umgf: Make) -> None:
     graph = attention_graph(umgf(), post(5, 2, seed=1))
     strong = nx.subgraph_view(graph, filter_edge=lambda u, v, k: graph.edges[u, v, k].get("weight", 0) > 0.2)
     assert 0 < strong.number_of_edges() < graph.number_of_edges()
@@ -178,7 +178,7 @@ def test_networkx_works_on_it(umgf: Make) -> None:
     assert sum(ranks.values()) == pytest.approx(1.0)
 
 
-def test_a_filtered_graph_runs(umgf: Make) -> None:
+def test_model_runs_on_a_filtered_graph(umgf: Make) -> None:
     """Without the node of an object the graph is that of the post without the object."""
     model, pair = umgf(), post(6, 3, seed=2, grounded=0.5)
     graph = to_networkx(model.builder(pair), model.schema)
@@ -189,18 +189,18 @@ def test_a_filtered_graph_runs(umgf: Make) -> None:
     data = from_networkx(graph)
     fewer = replace(pair, objects=(pair.objects[0], pair.objects[2]))
     assert data.pair == fewer
-    wanted = model(collate([model.builder(fewer)])).emissions["tags"]
-    torch.testing.assert_close(model(collate([data])).emissions["tags"], wanted, rtol=0, atol=0)
+    expected = model(collate([model.builder(fewer)])).emissions["tags"]
+    torch.testing.assert_close(model(collate([data])).emissions["tags"], expected, rtol=0, atol=0)
 
 
-def test_all_values_are_jsons(umgf: Make) -> None:
+def test_all_values_are_json_serializable(umgf: Make) -> None:
     for pair in (POST, post(3, 1, seed=2), post(1, 0, seed=5)):
         attributes = nx.node_link_data(attention_graph(umgf(), replace(pair, image_path=Path("x.jpg"))))
         read = json.loads(json.dumps(attributes, allow_nan=False))
         assert nx.node_link_data(nx.node_link_graph(read)) == read
 
 
-def test_what_it_refuses(umgf: Make) -> None:
+def test_batches_and_other_records_are_refused(umgf: Make) -> None:
     model = umgf()
     data = model.builder(POST)
     with pytest.raises(ValueError, match="the graph of one post, not a batch"):

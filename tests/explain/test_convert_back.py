@@ -1,4 +1,4 @@
-"""To networkx and back is where one was, also by way of JSON and GraphML."""
+"""Round trips through networkx, JSON and GraphML."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def graphs(draw: st.DrawFn) -> HeteroData:
 
 @settings(max_examples=80, deadline=None)
 @given(graphs())
-def test_there_and_back(data: HeteroData) -> None:
+def test_networkx_round_trip(data: HeteroData) -> None:
     graph = to_networkx(data)
     assert graph.number_of_nodes() == sum(store.num_nodes for store in data.node_stores)
     assert graph.number_of_edges() == sum(store.num_edges for store in data.edge_stores)
@@ -91,7 +91,7 @@ def through_graphml(graph: nx.MultiDiGraph, path: Path) -> nx.MultiDiGraph:
 
 @settings(max_examples=25, deadline=None)
 @given(data=graphs())
-def test_by_way_of_graphml(data: HeteroData, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_graphml_round_trip(data: HeteroData, tmp_path_factory: pytest.TempPathFactory) -> None:
     same(from_networkx(through_graphml(to_networkx(data), tmp_path_factory.mktemp("graphml") / "x")), data)
 
 
@@ -101,7 +101,7 @@ def builders() -> list[GraphBuilder]:
 
 
 @pytest.mark.parametrize("pair", awkward_posts(), ids=lambda pair: pair.id)
-def test_posts_there_and_back(pair: Pair, tmp_path: Path) -> None:
+def test_posts_round_trip(pair: Pair, tmp_path: Path) -> None:
     for builder in builders():
         data = builder(pair)
         graph = to_networkx(data, SCHEMA)
@@ -112,7 +112,7 @@ def test_posts_there_and_back(pair: Pair, tmp_path: Path) -> None:
         same(from_networkx(to_networkx(written, SCHEMA)), written)
 
 
-def test_order_is_kept_when_nodes_go() -> None:
+def test_order_is_kept_when_nodes_are_removed() -> None:
     data = HeteroData()
     data["a"].x = torch.arange(5.0)[:, None]
     data["b"].num_nodes = 2
@@ -127,7 +127,7 @@ def test_order_is_kept_when_nodes_go() -> None:
     assert left["a", "r", "b"].edge_attr[:, 0].tolist() == [40.0, 31.0]
 
 
-def test_what_was_not_there_at_first() -> None:
+def test_added_node_and_edge_types_are_refused() -> None:
     graph = to_networkx(make_builder(SCHEMA)(post(3, 2)), SCHEMA)
     graph.add_edge("token 0", "object 1", "mine", relation="mine", index=0, features={})
     with pytest.raises(ValueError, match=re.escape("('token', 'mine', 'object') was not in the graph at first")):
@@ -140,7 +140,7 @@ def test_what_was_not_there_at_first() -> None:
         from_networkx(nx.MultiDiGraph())
 
 
-def test_attributes_that_have_no_row_for_each() -> None:
+def test_attributes_without_a_row_per_node_are_refused() -> None:
     data = make_builder(SCHEMA)(post(3, 2))
     data["token"].mean = torch.zeros(2)
     with pytest.raises(ValueError, match="mean of token is not a tensor with a row for each of the 3"):

@@ -44,7 +44,7 @@ def test_correlation_of_attention_with_occlusion(form: str, umgf: Make) -> None:
     assert faithfulness(model, pair, relation=TO_TOKENS) == output
 
 
-def test_where_there_are_no_ranks(umgf: Make) -> None:
+def test_no_correlation_without_distinct_ranks(umgf: Make) -> None:
     model = umgf()
     item = DetectedObject("person")
     for objects in ((), (item,), (item, item)):
@@ -61,11 +61,11 @@ def test_a_model_without_attention_to_objects(umgf: Make) -> None:
     ):
         faithfulness(model, pair, relation=TO_OBJECTS)
     encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
-    blind = BERTCRF(encoder, LABELS)
-    while not blind.predict([pair])[0]:
-        blind.layers[-1].linear.reset_parameters()
+    text_only = BERTCRF(encoder, LABELS)
+    while not text_only.predict([pair])[0]:
+        text_only.layers[-1].linear.reset_parameters()
     with pytest.raises(ValueError, match="BERTCRF computes no weights along any relation"):
-        faithfulness(blind, pair)
+        faithfulness(text_only, pair)
 
 
 def test_image_ablation(umgf: Make) -> None:
@@ -73,14 +73,16 @@ def test_image_ablation(umgf: Make) -> None:
     posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
     output = image_ablation(model, posts, batch_size=5)
     assert [change.pair for change in output] == posts
-    blind = [replace(pair, image_path=None, size=None, objects=(), caption=None, image_features=None) for pair in posts]
-    for change, post_record, unseen in zip(output, model.predict(posts), model.predict(blind), strict=True):
+    without_images = [
+        replace(pair, image_path=None, size=None, objects=(), caption=None, image_features=None) for pair in posts
+    ]
+    for change, post_record, ablated in zip(output, model.predict(posts), model.predict(without_images), strict=True):
         with_it = {(e.start, e.end, e.type) for e in post_record}
-        without = {(e.start, e.end, e.type) for e in unseen}
+        without = {(e.start, e.end, e.type) for e in ablated}
         assert {(e.start, e.end, e.type) for e in change.gained} == with_it - without
         assert {(e.start, e.end, e.type) for e in change.lost} == without - with_it
         assert {(e.start, e.end, e.type) for e in change.kept} == with_it & without
-        scores = {(e.start, e.end, e.type): e.score for e in (*unseen, *post_record)}
+        scores = {(e.start, e.end, e.type): e.score for e in (*ablated, *post_record)}
         for e in (*change.kept, *change.gained, *change.lost):
             assert e.score == pytest.approx(scores[e.start, e.end, e.type], abs=1e-5)
         if not change.pair.objects:

@@ -83,7 +83,7 @@ def test_reserved_names() -> None:
         attention_graph(with_hashtags(Reserved()), TAGGED)
 
 
-def test_the_graph_shows_them() -> None:
+def test_graphs_and_their_plots_have_labels() -> None:
     graph = attention_graph(with_hashtags(), TAGGED)
     assert [graph.nodes[f"hashtag {index}"]["label"] for index in range(3)] == list(LABELS)
     figure = plot_graph(graph, top_k=2)
@@ -125,7 +125,7 @@ def ticks(figure: Figure, axis: str) -> list[str]:
     return [label.get_text() for ax in every if ax.images for label in getattr(ax, f"get_{axis}ticklabels")()]
 
 
-def test_attention_plots_name_them() -> None:
+def test_attention_plots_have_labels() -> None:
     record = recorded().posts[1]
     heads = plot_attention_heads(record, TOPICS)
     heads.canvas.draw()
@@ -143,7 +143,7 @@ def test_attention_plots_name_them() -> None:
         plot_entity_object_attention(recorded().posts[0], [Entity(0, 1, "PER", 0.9)], node_type="hashtag")
 
 
-def test_reports_have_them() -> None:
+def test_reports_have_labels() -> None:
     content = report_data(with_hashtags(), [PLAIN, TAGGED])
     assert [post["nodes"] for post in content["posts"]] == [[["hashtag", []]], [["hashtag", list(LABELS)]]]
     assert [part["sender"] for part in content["posts"][0]["parts"]] == ["object"]

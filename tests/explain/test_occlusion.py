@@ -28,7 +28,7 @@ def certain(model: Tagger, pair: Pair, spans: list[Span], tags: list[str]) -> li
 
 
 @FORMS
-def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
+def test_each_removal_by_hand(form: str, umgf: Make) -> None:
     model, pair = umgf(form), post(6, 3, seed=2, grounded=0.5)
     result = occlusion(model, pair, batch_size=2)
     (entities,), (tags,) = model.predict([pair]), model.decode_tags(model.forward_examples([pair]))
@@ -44,9 +44,9 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
         left = [item for other, item in enumerate(pair.objects) if other != number]
         others[number] = replace(pair, objects=tuple(left))
     for dropped, other in others.items():
-        wanted = certain(model, other, spans, tags)
+        expected = certain(model, other, spans, tags)
         now = [e.score + change for e, change in zip(entities, changes[dropped], strict=True)]
-        assert now == pytest.approx(wanted, abs=1e-5)
+        assert now == pytest.approx(expected, abs=1e-5)
     assert max(map(abs, changes[None])) > 1e-4
 
     # a relation without edges: by the stack, layer by layer
@@ -54,11 +54,11 @@ def test_each_thing_dropped_by_hand(form: str, umgf: Make) -> None:
         with torch.no_grad():
             graph = GraphState.from_batch(model.builder(pair), model.schema)
             edges = graph.edges[relation]
-            nothing = type(edges)(edges.src, edges.dst, torch.zeros(2, 0, dtype=torch.long))
-            last = model.layers(replace(graph, edges={**graph.edges, relation: nothing}))
-            wanted = model.span_probabilities(last, [spans], [tags])[0]
+            empty = type(edges)(edges.src, edges.dst, torch.zeros(2, 0, dtype=torch.long))
+            last = model.layers(replace(graph, edges={**graph.edges, relation: empty}))
+            expected = model.span_probabilities(last, [spans], [tags])[0]
         now = [e.score + change for e, change in zip(entities, changes[relation], strict=True)]
-        assert now == pytest.approx(wanted, abs=1e-5)
+        assert now == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_to_drop(umgf: Make) -> None:
@@ -97,14 +97,14 @@ def test_table(umgf: Make) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_certainty_of_what_was_found_is_its_score(umgf: Make) -> None:
+def test_span_probabilities_equal_entity_scores(umgf: Make) -> None:
     for form in ("paper", "released"):
         model = umgf(form)
         graph = model.forward_examples(awkward_posts())
         result = model.decode_entities(graph)
         spans = [[Span(e.start, e.end, e.type) for e in entities] for entities in result]
-        sure = model.span_probabilities(graph, spans, model.decode_tags(graph))
-        assert sure == [[e.score for e in entities] for entities in result]
+        probabilities = model.span_probabilities(graph, spans, model.decode_tags(graph))
+        assert probabilities == [[e.score for e in entities] for entities in result]
 
 
 def test_removal_applies_to_every_layer_and_created_relations() -> None:
@@ -124,10 +124,10 @@ def test_removal_applies_to_every_layer_and_created_relations() -> None:
             with without_relations(model, relation):
                 model(graph)
             model(graph)
-        quiet, loud = record.calls
-        assert sum(w.index.shape[1] for p in quiet.posts for w in p.weights if w.relation == relation) == 0
-        assert sum(w.index.shape[1] for p in loud.posts for w in p.weights if w.relation == relation) > 0
-        others = {w.relation for p in quiet.posts for w in p.weights if w.index.shape[1]}
+        removed, full = record.calls
+        assert sum(w.index.shape[1] for p in removed.posts for w in p.weights if w.relation == relation) == 0
+        assert sum(w.index.shape[1] for p in full.posts for w in p.weights if w.relation == relation) > 0
+        others = {w.relation for p in removed.posts for w in p.weights if w.index.shape[1]}
         assert len(others) == 4
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     labelled = state(awkward_posts(), schema=STACK_SCHEMA).edges[AROUND]
@@ -137,7 +137,7 @@ def test_removal_applies_to_every_layer_and_created_relations() -> None:
     assert (len(left.type), len(left.attr), left.index.shape[1]) == (0, 0, 0)
 
 
-def test_a_relation_that_is_not_there(umgf: Make) -> None:
+def test_missing_relation(umgf: Make) -> None:
     model = umgf()
     with (
         without_relations(model, ("token", "loves", "token")),

@@ -26,13 +26,13 @@ class WithPyG(Tagger):
     """Objects reach words along a convolution of PyG."""
 
     def __init__(self, encoder, labels):  # type: ignore[no-untyped-def]
-        speak = {TOKENS: RelationAttention(16, 4), TO_TOKENS: SAGEConv((16, 16), 16)}
+        operators = {TOKENS: RelationAttention(16, 4), TO_TOKENS: SAGEConv((16, 16), 16)}
         super().__init__(
             schema=Schema([Relation(*TOKENS, Complete()), Relation(*TO_TOKENS, Complete())]),
             layers=[
                 TextEncoder(encoder),
                 ObjectEncoder(16, label_dim=encoder.hidden_size),
-                HeteroLayer(speak),
+                HeteroLayer(operators),
                 TaggingScores("tags", 16, len(labels)),
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
@@ -69,7 +69,7 @@ def test_scores_are_the_models(form: str, umgf: Make) -> None:
     torch.testing.assert_close(result, emissions(model, PAIR), rtol=1e-5, atol=1e-5)
 
 
-def test_a_mask_of_zeros_silences(umgf: Make) -> None:
+def test_zero_mask_equals_removed_relation(umgf: Make) -> None:
     for model in (umgf(), umgf("released")):
         adapter = PyGExplainerModel(model, PAIR)
         for relation, index in adapter.edge_index_dict.items():
@@ -79,8 +79,8 @@ def test_a_mask_of_zeros_silences(umgf: Make) -> None:
             result = adapter(adapter.x_dict, adapter.edge_index_dict)
             clear_masks(adapter)
             with without_relations(model, relation):
-                wanted = emissions(model, PAIR)
-            torch.testing.assert_close(result, wanted, rtol=1e-5, atol=1e-5)
+                expected = emissions(model, PAIR)
+            torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
             assert not torch.allclose(result, emissions(model, PAIR), atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_convolutions_of_pyg() -> None:
     assert explain(adapter)[TO_TOKENS].edge_mask.shape == (18,)
 
 
-def test_only_what_a_mask_can_change(umgf: Make) -> None:
+def test_only_relations_that_affect_the_output(umgf: Make) -> None:
     adapter = PyGExplainerModel(umgf(), post(4, 0, seed=1))
     assert set(adapter.edge_index_dict) == {TOKENS}
     explain(adapter)

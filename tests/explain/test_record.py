@@ -21,7 +21,7 @@ Make = Callable[..., UMGF]
 
 @pytest.fixture(scope="module")
 def record() -> AttentionRecord:
-    """Two calls of a stack that does everything, on posts of every awkward shape."""
+    """Two calls of a stack with all recorded modules, on edge-case posts."""
     stack = build_stack().eval()
     with record_attention(stack) as record:
         stack(state(awkward_posts()[:5], schema=STACK_SCHEMA))
@@ -52,7 +52,7 @@ def test_saved_and_loaded_is_the_same(record: AttentionRecord, tmp_path: Path) -
 
 
 def test_pairs_are_saved_without_their_vectors(umgf: Make, tmp_path: Path) -> None:
-    pair = replace(post(3, 2), image_path=Path("a picture.jpg"), caption="a \u2028 caption", entities=((0, 2),))
+    pair = replace(post(3, 2), image_path=Path("an image.jpg"), caption="a \u2028 caption", entities=((0, 2),))
     with record_attention(model := umgf()) as record:
         model.predict([pair])
     record.save(tmp_path / "record.safetensors")
@@ -67,13 +67,13 @@ def test_an_empty_record(tmp_path: Path) -> None:
     assert AttentionRecord.load(tmp_path / "empty").calls == []
 
 
-def test_a_file_of_something_else(tmp_path: Path) -> None:
+def test_file_that_is_not_a_record(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"model.safetensors is no record of attention"):
         AttentionRecord.load(tmp_path / "model.safetensors")
 
 
-def test_it_says_what_it_holds(record: AttentionRecord) -> None:
+def test_str_lists_the_contents(record: AttentionRecord) -> None:
     lines = str(record).split("\n")
     assert lines[0] == "2 calls, 8 posts"
     assert "layer 0: attention along (object, attends, object), 2 heads" in lines
@@ -109,14 +109,14 @@ def test_attention_of_words_to_objects(record: AttentionRecord) -> None:
     (shows,) = post_record.select(SHOWS)
     image = post_record.nodes["image"]
     # words 1 and 2 have gates, attention, and the attention of the two entities that contain them
-    wanted = [
+    expected = [
         gates.matrix()[:, 1:3].mean((0, 1)),
         attention.matrix()[:, 1:3].mean((0, 1)),
         shows.matrix()[:, :2, image:].mean((0, 1)),
     ]
     result = post_record.attention_to((1, 3))
-    torch.testing.assert_close(result, torch.stack(wanted).mean(0))
-    torch.testing.assert_close(post_record.attention_to((1, 3), relation=SHOWS), wanted[2])
+    torch.testing.assert_close(result, torch.stack(expected).mean(0))
+    torch.testing.assert_close(post_record.attention_to((1, 3), relation=SHOWS), expected[2])
     torch.testing.assert_close(post_record.attention_to((1, 3), "image"), shows.matrix()[:, :2, :image].mean((0, 1)))
     torch.testing.assert_close(post_record.attention_to((1, 3), "visual"), shows.matrix()[:, :2].mean((0, 1)))
     assert post_record.attention_to((0, 1), "token").shape == (7,)

@@ -30,8 +30,8 @@ from mnergraph.nn.conv.attention import AttentionWeights
 Make = Callable[..., UMGF]
 
 
-def with_edge_layout(graph: GraphState, reading: str) -> GraphState:
-    return replace(graph, edges={key: edges.with_layout(reading) for key, edges in graph.edges.items()})
+def with_edge_layout(graph: GraphState, edge_layout: str) -> GraphState:
+    return replace(graph, edges={key: edges.with_layout(edge_layout) for key, edges in graph.edges.items()})
 
 
 def recorded(stack: nn.Module, graph: GraphState) -> AttentionRecord:
@@ -58,12 +58,12 @@ def plain_attention(attention: RelationAttention, dst: Tensor, src: Tensor, send
     return scores.exp() / scores.exp().sum()
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_attention_by_loops(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_attention_by_loops(edge_layout: str) -> None:
     torch.manual_seed(0)
     operators = {key: RelationAttention(WIDTH, HEADS) for key in (TOKENS, OBJECTS, TO_TOKENS, TO_OBJECTS, NEAR, AROUND)}
     graph = state(awkward_posts())
-    record = recorded(HeteroLayer(operators), with_edge_layout(graph, reading))
+    record = recorded(HeteroLayer(operators), with_edge_layout(graph, edge_layout))
     checked = 0
     for number, post_record in enumerate(record.posts):
         assert [w.relation for w in post_record.weights] == list(operators)
@@ -75,8 +75,8 @@ def test_attention_by_loops(reading: str) -> None:
             for receiver in w.index[1].unique().tolist()[:6]:
                 senders = w.index[0][w.index[1] == receiver].tolist()
                 for h in range(HEADS):
-                    wanted = plain_attention(operators[w.relation], dst[receiver], src, senders, h)
-                    torch.testing.assert_close(matrix[h, receiver, senders], wanted, atol=1e-5, rtol=1e-5)
+                    expected = plain_attention(operators[w.relation], dst[receiver], src, senders, h)
+                    torch.testing.assert_close(matrix[h, receiver, senders], expected, atol=1e-5, rtol=1e-5)
                     checked += 1
             # and there are no others than the relation's edges
             own = graph.edges[w.relation].index
@@ -84,12 +84,12 @@ def test_attention_by_loops(reading: str) -> None:
     assert checked > 200
 
 
-@pytest.mark.parametrize("reading", ["dense", "sparse"])
-def test_gates_by_loops(reading: str) -> None:
+@pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
+def test_gates_by_loops(edge_layout: str) -> None:
     torch.manual_seed(0)
     gates = {TO_TOKENS: GatedSum(WIDTH, bias=True), TOKENS: GatedSum(WIDTH)}
     graph = state([post(6, 3, seed=1), post(2, 0, seed=2), post(3, 1, seed=3)])
-    record = recorded(HeteroLayer(gates), with_edge_layout(graph, reading))
+    record = recorded(HeteroLayer(gates), with_edge_layout(graph, edge_layout))
     for number, post_record in enumerate(record.posts):
         for w in post_record.weights:
             assert w.what == "mean gate"
@@ -106,14 +106,14 @@ def test_gates_of_nodes() -> None:
     graph = graph.update(other=graph.x["object"].flip(0))
     gate = VisualGate(WIDTH)
     record = recorded(FeatureModule(gate, in_keys=("object", "other"), out_key="object"), graph)
-    wanted = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
-    for post_record, values in zip(record.posts, wanted.split([2, 3]), strict=True):
+    expected = torch.sigmoid(gate.a(graph.x["object"]) + gate.b(graph.x["other"])).mean(-1)
+    for post_record, values in zip(record.posts, expected.split([2, 3]), strict=True):
         (result,) = post_record.gates
         assert (result.node_type, result.layer) == ("object", "0")
         torch.testing.assert_close(result.values, values)
 
 
-def alike(one: PairRecord, other: PairRecord) -> None:
+def check_same_weights(one: PairRecord, other: PairRecord) -> None:
     """The same weights, whatever the order of the edges."""
     assert (one.nodes, one.merged_from) == (other.nodes, other.merged_from)
     for mine, yours in zip(one.weights, other.weights, strict=True):
@@ -132,22 +132,24 @@ def alike(one: PairRecord, other: PairRecord) -> None:
 def test_dense_is_sparse_and_alone_is_batched(training: bool) -> None:
     stack, posts = build_stack().train(training), awkward_posts()
     graph = state(posts, schema=STACK_SCHEMA)
-    dense, sparse = (recorded(stack, with_edge_layout(graph, reading)).posts for reading in ("dense", "sparse"))
+    dense, sparse = (recorded(stack, with_edge_layout(graph, edge_layout)).posts for edge_layout in ("dense", "sparse"))
     for number, (one, other) in enumerate(zip(dense, sparse, strict=True)):
         if not training:  # dropout changes what later layers are given
-            alike(one, other)
+            check_same_weights(one, other)
         mine = state([posts[number]], schema=STACK_SCHEMA)
         mine = mine.update(**{kind: rows(graph, kind, number) for kind in graph.x})
         first = [w for w in recorded(stack, mine).posts[0].weights if w.layer in ("0", "1")]
         for w, alone in zip(one.weights, first, strict=False):
             torch.testing.assert_close(w.matrix(), alone.matrix(), atol=1e-5, rtol=1e-4)
         if not training:
-            alike(recorded(stack, mine).posts[0], one)
+            check_same_weights(recorded(stack, mine).posts[0], one)
 
 
 def test_attention_sums_to_one_and_in_training_too() -> None:
-    for reading in ("dense", "sparse"):
-        record = recorded(build_stack().train(), with_edge_layout(state(awkward_posts(), schema=STACK_SCHEMA), reading))
+    for edge_layout in ("dense", "sparse"):
+        record = recorded(
+            build_stack().train(), with_edge_layout(state(awkward_posts(), schema=STACK_SCHEMA), edge_layout)
+        )
         for post_record in record.posts:
             for w in post_record.weights:
                 assert w.weights.isfinite().all()
@@ -159,7 +161,7 @@ def test_attention_sums_to_one_and_in_training_too() -> None:
                     assert ((w.weights > 0) & (w.weights < 1)).all()
 
 
-def test_layers_by_their_place() -> None:
+def test_layers_by_index() -> None:
     record = recorded(build_stack().eval(), state([post(6, 3, seed=1), post(1, 0, seed=2)], schema=STACK_SCHEMA))
     post_record = record.posts[0]
     assert [(w.layer, w.relation) for w in post_record.weights] == [
@@ -234,7 +236,7 @@ def test_a_layer_with_two_weights_of_one_relation() -> None:
     assert not torch.allclose(post_record.weights[0].weights, post_record.weights[1].weights)
 
 
-def test_calls_are_kept_apart(umgf: Make) -> None:
+def test_calls_are_recorded_separately(umgf: Make) -> None:
     model, posts = umgf(), awkward_posts()
     with record_attention(model) as record:
         model.predict(posts[:3])
@@ -246,7 +248,7 @@ def test_calls_are_kept_apart(umgf: Make) -> None:
     assert [post_record.word.tolist() for post_record in record.posts] == [list(range(len(p.words))) for p in posts[:7]]
     alone = recorded(model, collate(model.builder.build_all(posts[:3])))
     for one, other in zip(record.posts[:3], alone.posts, strict=True):
-        alike(one, other)
+        check_same_weights(one, other)
     before = len(record.calls)
     model.predict(posts[:1])
     assert len(record.calls) == before, "over is over"
@@ -262,7 +264,7 @@ def test_layers_of_a_model(umgf: Make) -> None:
     graph = GraphState.from_batch(model.builder(post(4, 2)), model.schema)
     with record_attention(model) as record, torch.no_grad():
         model.layers(graph)
-    alike(record.posts[0], whole.posts[0])
+    check_same_weights(record.posts[0], whole.posts[0])
 
 
 def test_a_model_without_relations() -> None:
@@ -286,14 +288,14 @@ def test_recording_changes_nothing(form: str, training: bool, umgf: Make) -> Non
         model.loss(graph).backward()
         return [graph.emissions["tags"], *(weight.grad for weight in model.parameters())]
 
-    wanted = step()
+    expected = step()
     with record_attention(model) as record:
         result = step()
-    assert all(torch.equal(one, other) for one, other in zip(result, wanted, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(result, expected, strict=True))
     assert not any(w.weights.requires_grad for post_record in record.posts for w in post_record.weights)
 
 
-def test_nothing_is_left_behind(umgf: Make) -> None:
+def test_no_hook_is_left(umgf: Make) -> None:
     model = umgf()
     size = {name: len(vars(part)) for name, part in model.named_modules()}
     with record_attention(model):
@@ -314,7 +316,7 @@ def test_a_call_that_raises_leaves_nothing_in_the_record(umgf: Make) -> None:
         model.predict([post(4, 2, seed=2)])
         with pytest.raises(RuntimeError):
             model(broken)
-        # an exception between two layers that weigh
+        # an exception between two layers with recorded modules
         handle = model.layers[6].register_forward_pre_hook(lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model.predict([post(4, 2, seed=2)])
@@ -334,7 +336,7 @@ def test_two_records_at_once(umgf: Make) -> None:
         assert hooks(model) > 0
         model.predict([post(2, 1)])
     assert (len(inner.calls), len(outer.calls)) == (1, 2)
-    alike(inner.posts[0], outer.posts[0])
+    check_same_weights(inner.posts[0], outer.posts[0])
 
 
 def test_weights_of_inference_mode_are_ordinary_tensors(umgf: Make) -> None:
@@ -342,8 +344,8 @@ def test_weights_of_inference_mode_are_ordinary_tensors(umgf: Make) -> None:
     with record_attention(model) as record:
         model.predict([post(3, 1)])
     for w in record.posts[0].weights:
-        learned = torch.ones(w.weights.shape[1], requires_grad=True)
-        (w.weights * learned).sum().backward()
+        scale = torch.ones(w.weights.shape[1], requires_grad=True)
+        (w.weights * scale).sum().backward()
         w.weights.mul_(2)
 
 
@@ -383,7 +385,7 @@ def test_unknown_edges() -> None:
     assert hooks(stack) == 0
 
 
-def test_gates_that_may_be_of_several_node_types() -> None:
+def test_gates_of_ambiguous_node_type() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -426,7 +428,7 @@ def test_nodes_merged_from_too_few() -> None:
         stack(state([post(3, 2)]))
 
 
-def test_weights_of_ones_own() -> None:
+def test_custom_attention_weights() -> None:
     """A subclass of AttentionWeights is recorded without being registered."""
 
     class Uniform(AttentionWeights):

@@ -62,33 +62,33 @@ def test_random_boxes(seed: int, normalized: bool) -> None:
         (i, j): (SPATIAL_LABELS[name], *numbers)
         for (i, j), name, numbers in zip(index.t().tolist(), label.tolist(), geometry.tolist(), strict=True)
     }
-    wanted = {(i, j): plain(a, b, SIZE, normalized) for i, a in enumerate(ours) for j, b in enumerate(theirs)}
-    wanted = {pair: edge for pair, edge in wanted.items() if edge is not None}
-    assert found.keys() == wanted.keys()
-    for pair, (name, ratio, angle) in wanted.items():
+    expected = {(i, j): plain(a, b, SIZE, normalized) for i, a in enumerate(ours) for j, b in enumerate(theirs)}
+    expected = {pair: edge for pair, edge in expected.items() if edge is not None}
+    assert found.keys() == expected.keys()
+    for pair, (name, ratio, angle) in expected.items():
         assert found[pair][0] == name, (pair, ours[pair[0]], theirs[pair[1]])
         assert found[pair][1:] == pytest.approx((ratio, angle), abs=1e-5)
 
 
-@pytest.mark.parametrize("place", range(8))
-def test_directions_and_their_boundaries(place: int) -> None:
+@pytest.mark.parametrize("position", range(8))
+def test_directions_and_their_boundaries(position: int) -> None:
     """A direction begins at its own angle, and ends just before the next."""
 
     def towards(angle: float) -> str:
         x, y = 40 + 20 * math.cos(angle), 30 + 20 * math.sin(angle)
         return labels([39, 29, 41, 31], [x - 1, y - 1, x + 1, y + 1])[0, 1]
 
-    begin = place * math.pi / 4
-    assert towards(begin + math.pi / 8) == f"class{place + 1}"
-    assert towards(begin + 1e-3) == f"class{place + 1}"
-    assert towards(begin - 1e-3) == f"class{(place - 1) % 8 + 1}"
+    begin = position * math.pi / 4
+    assert towards(begin + math.pi / 8) == f"class{position + 1}"
+    assert towards(begin + 1e-3) == f"class{position + 1}"
+    assert towards(begin - 1e-3) == f"class{(position - 1) % 8 + 1}"
     # exactly on the boundary, as boxes in whole pixels have it
-    dx, dy = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)][place]
+    dx, dy = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)][position]
     x, y = 40 + 15 * dx, 30 + 15 * dy
-    assert labels([39, 29, 41, 31], [x - 1, y - 1, x + 1, y + 1])[0, 1] == f"class{place + 1}"
+    assert labels([39, 29, 41, 31], [x - 1, y - 1, x + 1, y + 1])[0, 1] == f"class{position + 1}"
 
 
-def test_just_under_a_full_turn() -> None:
+def test_angle_just_below_two_pi() -> None:
     index, label, _ = spatial_edges(
         torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[30.0, -1e-7, 32.0, 2.0]]), SIZE, same=False
     )
@@ -115,7 +115,7 @@ def test_no_edge_beyond_half_a_diagonal() -> None:
     assert at(50.1) == {}
 
 
-def test_one_within_the_other() -> None:
+def test_box_inside_another() -> None:
     assert labels([0, 0, 40, 40], [10, 10, 20, 20]) == {(0, 1): "inside", (1, 0): "cover"}
     assert labels([0, 0, 40, 40], [0, 0, 20, 40]) == {(0, 1): "inside", (1, 0): "cover"}, "sharing sides"
     assert labels([10, 10, 20, 20], [10, 10, 20, 20]) == {(0, 1): "inside", (1, 0): "inside"}, "identical"

@@ -1,4 +1,4 @@
-"""The graph of a post: every store is there, and says what the post says."""
+"""The graph of a post: every store and its values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_pieces_as_tokens() -> None:
     assert unlabelled["token"].y.tolist() == [-1] * 6
 
 
-def test_the_same_word_twice_starts_twice() -> None:
+def test_starts_word_of_repeated_words() -> None:
     token = full("pieces")(Pair(("zz", "zz")))["token"]
     assert token.starts_word.tolist() == [False, True, False, True, False, False]
 
@@ -117,7 +117,7 @@ def test_objects() -> None:
     assert store.x.dtype == torch.float32
     spelled = [[piece for word in PIECES_OF(label.split()) for piece in word] for label in ("a red zz", "", "in")]
     assert data["label_piece"].input_ids.tolist() == [piece for ids in spelled for piece in ids]
-    owners = [place for place, ids in enumerate(spelled) for _ in ids]
+    owners = [position for position, ids in enumerate(spelled) for _ in ids]
     assert data[LABEL_PIECES].edge_index.tolist() == [list(range(len(owners))), owners]
 
 
@@ -130,7 +130,7 @@ def test_classes_of_labels() -> None:
 
 
 @pytest.mark.parametrize("tokens", ["words", "pieces"])
-def test_an_object_that_stands_for_none(tokens: str) -> None:
+def test_placeholder_object(tokens: str) -> None:
     options = {"tokenizer": PIECES_OF, "tokens": tokens, "region_dim": 6, "object_classes": ("dog",)}
     builder = make_builder(EVERYTHING, add_placeholder_object=True, **options)
     for bare in (pair for pair in awkward_posts() if not pair.objects):
@@ -158,7 +158,7 @@ def test_characters_point_at_their_words() -> None:
     assert set(data.node_types) == {"token", "character"}
     assert data["character"].input_ids.tolist() == [1, 2, 0, 3, 0, 1]
     assert data[CHARACTERS].edge_index.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 2, 2]]
-    assert "character" not in make_builder(Schema())(Pair(("ab",))).node_types, "only for who asks"
+    assert "character" not in make_builder(Schema())(Pair(("ab",))).node_types, "only if requested"
     with pytest.raises(ValueError, match="characters are those of words, so they can't go with unit='pie"):
         make_builder(Schema(), tokenizer=PIECES_OF, characters=Alphabet("a"), tokens="pieces")
 
@@ -180,10 +180,10 @@ def test_a_schema_may_join_pieces() -> None:
 def test_graphs_share_no_memory() -> None:
     builder, pair = full(), post(4, 2)
     first = builder(pair)
-    wanted = {(kind, name): v.clone() for kind, name, v in tensors(builder(pair))}
+    expected = {(kind, name): v.clone() for kind, name, v in tensors(builder(pair))}
     for _, _, values in tensors(first):
         values.zero_()
-    assert all(torch.equal(v, wanted[kind, name]) or v.isnan().any() for kind, name, v in tensors(builder(pair)))
+    assert all(torch.equal(v, expected[kind, name]) or v.isnan().any() for kind, name, v in tensors(builder(pair)))
 
 
 def tensors(data):
@@ -193,7 +193,7 @@ def tensors(data):
                 yield store._key, name, values
 
 
-def test_more_words_than_usual() -> None:
+def test_very_long_post() -> None:
     data = make_builder(Schema())(Pair(("a",) * 5000))
     assert data["token"].word[-1] == 4999
 
@@ -221,7 +221,7 @@ def test_errors_name_the_post(changes: dict, text: str) -> None:
         full()(dataclasses.replace(Pair(("a", "b"), id="9"), **changes))
 
 
-def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
+def test_pieces_need_a_tokenizer_and_special_labels() -> None:
     with pytest.raises(ValueError, match="unit='pieces' needs a tokenizer"):
         make_builder(Schema(), tokens="pieces")
     builder = make_builder(Schema(), tokenizer=PIECES_OF, labels=LABELS, tokens="pieces")
@@ -241,23 +241,23 @@ def test_pieces_need_a_tokenizer_and_labels_of_their_own() -> None:
         ({"words": ("a",), "entities": ((1, 1),)}, "post '9': span 1:1 leaves its 1 words"),
     ],
 )
-def test_pairs_that_contradict_themselves(arguments: dict, text: str) -> None:
+def test_inconsistent_pairs_are_refused(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Pair(id="9", **arguments)
 
 
 def test_sentence() -> None:
     builder = make_builder(Schema(nodes=["sentence"]))
-    known, unknown = (builder(Pair(("a", "b"), size=size))["sentence"] for size in ((40, 30), None))
-    assert known.image_size.tolist() == [[40, 30]]
-    assert unknown.image_size.isnan().all()
-    assert unknown.image_size.shape == (1, 2)
-    assert known.num_nodes == unknown.num_nodes == 1
+    with_size, without_size = (builder(Pair(("a", "b"), size=size))["sentence"] for size in ((40, 30), None))
+    assert with_size.image_size.tolist() == [[40, 30]]
+    assert without_size.image_size.isnan().all()
+    assert without_size.image_size.shape == (1, 2)
+    assert with_size.num_nodes == without_size.num_nodes == 1
 
 
 def test_pooled_image() -> None:
     grid = torch.randn(4, 5)
-    for rows, wanted in (
+    for rows, expected in (
         (grid, grid.mean(0, keepdim=True)),
         (grid[:1], grid[:1]),
         (grid[:0], grid[:0]),
@@ -265,28 +265,28 @@ def test_pooled_image() -> None:
     ):
         pair = Pair(("a",), id="9", image_features=rows)
         store = make_builder(Schema(nodes=["image"]), image_dim=5, pool_image=True)(pair)["image"]
-        assert torch.equal(store.x, wanted)
-        assert store.num_nodes == len(wanted)
+        assert torch.equal(store.x, expected)
+        assert store.num_nodes == len(expected)
     with pytest.raises(ValueError, match=r"post '9': the features of the image are \[4, 5\], .* \[4, 6\]"):
         make_builder(Schema(nodes=["image"]), image_dim=6, pool_image=True)(Pair(("a",), id="9", image_features=grid))
 
 
-# --- node types of one's own
+# --- custom node types
 
 
 class Hashtags(NodeType):
-    """Words that begin with #, from the words; and what a file says of them."""
+    """Words that begin with #, with weights from an evidence file."""
 
     name, evidence_file = "hashtag", "hashtags.jsonl"
 
     def store(self, pair: Pair) -> dict[str, Any]:
-        index = [place for place, word in enumerate(pair.words) if word.startswith("#")]
-        known = pair.extra.get("hashtag", {})
-        weight = torch.tensor([known.get(pair.words[place], 0.0) for place in index])
+        index = [position for position, word in enumerate(pair.words) if word.startswith("#")]
+        scores = pair.extra.get("hashtag", {})
+        weight = torch.tensor([scores.get(pair.words[position], 0.0) for position in index])
         return {"word": torch.tensor(index, dtype=torch.long), "x": weight[:, None], "num_nodes": len(index)}
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
-        return [{"label": data.pair.words[place]} for place in data["hashtag"].word.tolist()]
+        return [{"label": data.pair.words[position]} for position in data["hashtag"].word.tolist()]
 
     def parse(self, nodes: Any) -> dict[str, float]:
         return {str(name): float(weight) for name, weight in nodes.items()}
@@ -308,7 +308,7 @@ class SameWord(EdgeRule):
 TAGGED = Schema([Relation("hashtag", "is", "token", SameWord())])
 
 
-def test_a_node_type_of_ones_own() -> None:
+def test_custom_node_type() -> None:
     builder = GraphBuilder(TAGGED, [Hashtags()])
     pair = Pair(("a", "#b", "#c"), extra={"hashtag": {"#c": 0.5}})
     data = builder(pair)
@@ -329,7 +329,7 @@ def test_evidence_of_a_node_type(tmp_path: Path) -> None:
             Hashtags().read_evidence(file)
 
 
-def test_nodes_that_nothing_makes_are_refused() -> None:
+def test_node_types_without_a_definition_are_refused() -> None:
     with pytest.raises(ValueError, match=r"nothing makes the nodes of 'hashtag': give node_types=.* or CreatedNodes"):
         GraphBuilder(TAGGED)
     with pytest.raises(ValueError, match="the schema has no 'hashtag' nodes; it has token"):

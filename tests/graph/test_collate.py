@@ -1,4 +1,4 @@
-"""Our collate against PyG's: the same batch, and its trap refused."""
+"""Our collate against PyG's: the same batch, and inconsistent graphs are refused."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def test_equals_pyg(posts: list[Pair]) -> None:
 
 
 @pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
-def test_comes_apart_again(posts: list[Pair]) -> None:
+def test_to_data_list_restores_the_graphs(posts: list[Pair]) -> None:
     batch = collate(BUILDER.build_all(posts))
-    for found, wanted in zip(batch.to_data_list(), BUILDER.build_all(posts), strict=True):
-        check_same(found, wanted)
+    for found, expected in zip(batch.to_data_list(), BUILDER.build_all(posts), strict=True):
+        check_same(found, expected)
     check_same(batch[1], BUILDER(posts[1]))
     assert batch.pair[0] is posts[0]
 
@@ -84,19 +84,19 @@ def test_materialized_graphs_too() -> None:
     graphs = [SCHEMA.materialize(graph) for graph in BUILDER.build_all(awkward_posts())]
     batch = collate(graphs)
     check_same(batch, Batch.from_data_list(graphs))
-    for found, wanted in zip(batch.to_data_list(), graphs, strict=True):
-        check_same(found, wanted)
+    for found, expected in zip(batch.to_data_list(), graphs, strict=True):
+        check_same(found, expected)
 
 
-def test_graphs_stay_as_they_were() -> None:
+def test_collate_does_not_change_the_graphs() -> None:
     graphs = BUILDER.build_all(awkward_posts())
     collate(graphs)
-    for found, wanted in zip(graphs, BUILDER.build_all(awkward_posts()), strict=True):
-        check_same(found, wanted)
+    for found, expected in zip(graphs, BUILDER.build_all(awkward_posts()), strict=True):
+        check_same(found, expected)
 
 
 def test_a_type_missing_later_is_refused() -> None:
-    """PyG puts the edges of later posts on the wrong sentence, and says nothing."""
+    """PyG silently puts the edges of later posts on the wrong sentence."""
     graphs = [make_builder(SCHEMA)(post(3, 2, seed=seed, grounded=0.0)) for seed in (1, 2, 3)]
     del graphs[1]["object", "guides", "token"], graphs[1]["token", "guides", "object"]
     del graphs[1]["object", "around", "object"], graphs[1]["object"]

@@ -56,14 +56,14 @@ def test_grounded(pair: Pair, tokens: str) -> None:
     word = edges_of(pair, **settings)["token"].word.tolist()
     if tokens == "pieces":
         assert word[0] == word[-1] == -1
-    wanted = {
+    expected = {
         (t, o)
         for t, w in enumerate(word)
         for o, obj in enumerate(pair.objects)
         if obj.span is None or obj.span[0] <= w < obj.span[1]
     }
-    assert joined(pair, relations[0], **settings) == wanted
-    assert joined(pair, relations[1], **settings) == {(o, t) for t, o in wanted}
+    assert joined(pair, relations[0], **settings) == expected
+    assert joined(pair, relations[1], **settings) == {(o, t) for t, o in expected}
 
 
 def test_special_tokens_are_joined_to_general_objects_only() -> None:
@@ -82,8 +82,8 @@ def test_special_tokens_are_joined_to_general_objects_only() -> None:
 def test_windowed(reach: int, words: int) -> None:
     pair = Pair(("w",) * words, objects=(DetectedObject(),) * 3)
     for dst, count in (("token", words), ("object", 3)):
-        wanted = {(i, j) for i in range(words) for j in range(count) if abs(i - j) <= reach}
-        assert joined(pair, Relation("token", "near", dst, Windowed(reach))) == wanted
+        expected = {(i, j) for i in range(words) for j in range(count) if abs(i - j) <= reach}
+        assert joined(pair, Relation("token", "near", dst, Windowed(reach))) == expected
 
 
 def test_windowed_needs_a_reach() -> None:
@@ -110,9 +110,9 @@ def test_member(entities: tuple[tuple[int, int], ...], tokens: str) -> None:
     pair = Pair(("Rio", "de", "Janeiro"), entities=entities)
     settings = {"tokenizer": tiny_encoder(hidden_size=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
-    wanted = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
-    assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == wanted
-    assert joined(pair, Relation("token", "in", "entity", Member()), **settings) == {(t, e) for e, t in wanted}
+    expected = {(e, t) for e, (a, b) in enumerate(entities) for t, w in enumerate(word) if a <= w < b}
+    assert joined(pair, Relation("entity", "of", "token", Member()), **settings) == expected
+    assert joined(pair, Relation("token", "in", "entity", Member()), **settings) == {(t, e) for e, t in expected}
 
 
 @pytest.mark.parametrize("entities", [(), ((0, 2),), ((0, 1), (0, 2), (2, 3))])
@@ -123,10 +123,10 @@ def test_entity_words(entities: tuple[tuple[int, int], ...], objects: int, token
     settings = {"tokenizer": tiny_encoder(hidden_size=8).tokenizer, "tokens": tokens}
     word = edges_of(pair, **settings)["token"].word.tolist()
     inside = [t for t, w in enumerate(word) if any(a <= w < b for a, b in entities)]
-    wanted = {(o, t) for o in range(objects) for t in inside}
-    assert joined(pair, Relation("object", "to", "token", InEntity()), **settings) == wanted
+    expected = {(o, t) for o in range(objects) for t in inside}
+    assert joined(pair, Relation("object", "to", "token", InEntity()), **settings) == expected
     back = joined(pair, Relation("token", "to", "object", InEntity()), **settings)
-    assert back == {(t, o) for o, t in wanted}
+    assert back == {(t, o) for o, t in expected}
 
 
 def spatial(pair: Pair, src: str, dst: str) -> dict[tuple[int, int], str]:
@@ -197,7 +197,7 @@ class Faulty(EdgeRule):
 
 def near(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two similar words for every word with an r in it."""
-    word = np.repeat([place for place, text in enumerate(words) if "r" in text], 2).astype(np.int64)
+    word = np.repeat([position for position, text in enumerate(words) if "r" in text], 2).astype(np.int64)
     return np.arange(len(word)) + 7, word, np.linspace(-1, 1, len(word), dtype=np.float32)
 
 
@@ -209,8 +209,8 @@ def test_nearest_word_of(pair: Pair, tokens: str) -> None:
     data = edges_of(pair, relation, **settings)
     rows, word, cosines = near(pair.words)
     of_token = data["token"].word.tolist()
-    wanted = {(sender, of_token.index(place)) for sender, place in enumerate(word)}
-    assert joined(pair, relation, **settings) == wanted
+    expected = {(sender, of_token.index(position)) for sender, position in enumerate(word)}
+    assert joined(pair, relation, **settings) == expected
     assert data["similar"].row.tolist() == rows.tolist()
     assert data["similar"].word.tolist() == word.tolist()
     assert data[relation.key].edge_attr.tolist() == data["similar"].cosine[:, None].tolist()
@@ -229,11 +229,11 @@ def test_nearest_word_of_batched() -> None:
 
 def test_custom_rule() -> None:
     pair = Pair(("a",), objects=tuple(DetectedObject(label) for label in "aba"))
-    relation = Relation("object", "twin", "object", SameLabel())
+    relation = Relation("object", "same_label", "object", SameLabel())
     assert joined(pair, relation) == {(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)}
     assert joined(Pair(("a",)), relation) == set()
     assert str(Schema([relation])).endswith(
-        "(object, twin, object): objects and objects are joined by a custom rule. It cannot reach the tags."
+        "(object, same_label, object): objects and objects are joined by a custom rule. It cannot reach the tags."
     )
 
 

@@ -15,64 +15,64 @@ COUNTS = [(3, 0, 2), (4,), (0,), (0, 0), (2, 2), (128, 1), ()]
 
 @pytest.mark.parametrize("counts", COUNTS)
 def test_layout_by_loops(counts: tuple[int, ...]) -> None:
-    places = layout(*counts)
+    node_layout = layout(*counts)
     rows = [(s, p) for s, count in enumerate(counts) for p in range(count)]
-    assert places.num_graphs == len(counts)
-    assert places.counts.tolist() == list(counts)
-    assert (places.num_nodes, places.max_nodes) == (sum(counts), max(counts, default=0))
-    assert places.graph_index.tolist() == [s for s, _ in rows]
-    assert places.position.tolist() == [p for _, p in rows]
-    assert places.dense_index.tolist() == [s * places.max_nodes + p for s, p in rows]
-    assert places.mask.tolist() == [[p < count for p in range(places.max_nodes)] for count in counts]
-    assert places.is_dense == bool(places.mask.all())
+    assert node_layout.num_graphs == len(counts)
+    assert node_layout.counts.tolist() == list(counts)
+    assert (node_layout.num_nodes, node_layout.max_nodes) == (sum(counts), max(counts, default=0))
+    assert node_layout.graph_index.tolist() == [s for s, _ in rows]
+    assert node_layout.position.tolist() == [p for _, p in rows]
+    assert node_layout.dense_index.tolist() == [s * node_layout.max_nodes + p for s, p in rows]
+    assert node_layout.mask.tolist() == [[p < count for p in range(node_layout.max_nodes)] for count in counts]
+    assert node_layout.is_dense == bool(node_layout.mask.all())
 
 
 @given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from([(), (3,), (2, 4)]), st.sampled_from([0.0, -1.0]))
 @settings(max_examples=50, deadline=None)
 def test_pad_and_unpad_are_inverse(counts: list[int], rest: tuple[int, ...], fill: float) -> None:
-    places = layout(*counts)
-    x = torch.randn(places.num_nodes, *rest)
-    padded = places.to_dense(x, fill)
-    assert padded.shape == (places.num_graphs, places.max_nodes, *rest)
-    assert torch.equal(places.to_flat(padded), x)
-    assert torch.equal(padded[places.mask], x)
-    assert (padded[~places.mask] == fill).all()
+    node_layout = layout(*counts)
+    x = torch.randn(node_layout.num_nodes, *rest)
+    padded = node_layout.to_dense(x, fill)
+    assert padded.shape == (node_layout.num_graphs, node_layout.max_nodes, *rest)
+    assert torch.equal(node_layout.to_flat(padded), x)
+    assert torch.equal(padded[node_layout.mask], x)
+    assert (padded[~node_layout.mask] == fill).all()
 
 
 def test_padding_keeps_dtype_and_gradient() -> None:
-    places = layout(2, 3)
-    assert places.to_dense(torch.tensor([1, 2, 3, 4, 5]), -1).tolist() == [[1, 2, -1], [3, 4, 5]]
-    assert places.to_dense(torch.ones(5, dtype=torch.bool)).dtype == torch.bool
+    node_layout = layout(2, 3)
+    assert node_layout.to_dense(torch.tensor([1, 2, 3, 4, 5]), -1).tolist() == [[1, 2, -1], [3, 4, 5]]
+    assert node_layout.to_dense(torch.ones(5, dtype=torch.bool)).dtype == torch.bool
     x = torch.randn(5, 2, requires_grad=True)
-    places.to_flat(places.to_dense(x)).sum().backward()
+    node_layout.to_flat(node_layout.to_dense(x)).sum().backward()
     assert torch.equal(x.grad, torch.ones(5, 2))
 
 
-def test_a_full_layout_pads_without_a_copy() -> None:
+def test_dense_layout_pads_without_a_copy() -> None:
     x = torch.randn(6, 2)
     assert layout(3, 3).to_dense(x).data_ptr() == x.data_ptr()
     assert layout(3, 3).to_flat(layout(3, 3).to_dense(x)).data_ptr() == x.data_ptr()
 
 
 def test_complete() -> None:
-    places = layout(2, 1)
-    assert Edges(places, places).complete
-    assert Edges(places, places).with_layout("sparse").complete
-    assert not Edges(places, places, Edges(places, places).index).complete
+    node_layout = layout(2, 1)
+    assert Edges(node_layout, node_layout).complete
+    assert Edges(node_layout, node_layout).with_layout("sparse").complete
+    assert not Edges(node_layout, node_layout, Edges(node_layout, node_layout).index).complete
 
 
 @pytest.mark.parametrize(("name", "edges"), [pytest.param(n, e, id=n) for n, e in awkward_edges()])
 def test_index_and_mask_agree(name: str, edges: Edges) -> None:
     src, dst = edges.src, edges.dst
     mask = torch.zeros(dst.num_graphs, dst.max_nodes, src.max_nodes, dtype=torch.bool)
-    heard = torch.zeros(dst.num_graphs, dst.max_nodes, dtype=torch.bool)
+    has_incoming = torch.zeros(dst.num_graphs, dst.max_nodes, dtype=torch.bool)
     for sender, receiver in edges.index.t().tolist():
         assert src.graph_index[sender] == dst.graph_index[receiver]
-        place = int(dst.graph_index[receiver]), int(dst.position[receiver])
-        mask[(*place, int(src.position[sender]))] = True
-        heard[place] = True
+        position = int(dst.graph_index[receiver]), int(dst.position[receiver])
+        mask[(*position, int(src.position[sender]))] = True
+        has_incoming[position] = True
     assert torch.equal(edges.mask, mask)
-    assert torch.equal(edges.has_incoming, heard)
+    assert torch.equal(edges.has_incoming, has_incoming)
     assert edges.receivers.tolist() == [i for i, senders in enumerate(neighbors(edges)) if senders]
     assert int(mask.sum()) == edges.index.shape[1], "a pair twice"
     assert edges.mask[edges.dense_index].all()

@@ -32,14 +32,14 @@ AMONG = Schema([Relation("object", "attends", "object", Windowed(3))])
 
 
 def test_printed_as_sentences() -> None:
-    lost = Relation("token", "told", "image", Complete())
-    assert str(TEXT | GUIDES | AMONG | Schema([lost])).split("\n") == [
+    unreachable = Relation("token", "updates", "image", Complete())
+    assert str(TEXT | GUIDES | AMONG | Schema([unreachable])).split("\n") == [
         "Nodes: token, object, image.",
         "(token, attends, token): every token reaches every token.",
         "(object, guides, token): objects and tokens are joined where a phrase grounds the object, "
         "general objects with all.",
         "(object, attends, object): every object reaches the objects at most 3 places away.",
-        "(token, told, image): every token reaches every image. It cannot reach the tags.",
+        "(token, updates, image): every token reaches every image. It cannot reach the tags.",
     ]
     assert repr(TEXT) == str(TEXT)
     assert str(Schema(nodes=["image"])) == "Nodes: token, image."
@@ -117,7 +117,7 @@ def test_materialize() -> None:
         assert whole["object", "around", "object"].edge_type.numel() == before["object", "around", "object"].shape[1]
 
 
-def test_materialized_batches_are_the_batch_materialized() -> None:
+def test_materialize_commutes_with_collate() -> None:
     graphs = make_builder(SCHEMA).build_all(awkward_posts())
     whole, thin = (
         collate([SCHEMA.materialize(graph) for graph in graphs]),
@@ -170,7 +170,7 @@ def test_rules_are_saved_by_module_and_name() -> None:
     assert rules == ["Complete", f"{__name__}:Named"]
 
 
-def test_a_rule_of_the_same_name_does_not_replace_ours() -> None:
+def test_custom_rule_does_not_replace_a_built_in_one() -> None:
     @dataclass(frozen=True)
     class Complete(EdgeRule):
         def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
@@ -192,24 +192,26 @@ def test_schemas_of_version_0_1() -> None:
     assert Schema.from_dict(saved) == schema
 
 
-def twin() -> type[EdgeRule]:
+def make_rule() -> type[EdgeRule]:
     @dataclass(frozen=True)
-    class Twin(EdgeRule):
+    class Duplicate(EdgeRule):
         def connect(self, data: HeteroData, src: str, dst: str) -> torch.Tensor:
             return edge_index_from([])
 
-    return Twin
+    return Duplicate
 
 
 def test_two_rules_of_one_name_are_an_error() -> None:
-    first, second = twin(), twin()
+    first, second = make_rule(), make_rule()
     saved = Schema([Relation("token", "x", "token", first())]).to_dict()
     assert second.__qualname__ == first.__qualname__
-    with pytest.raises(ValueError, match=r"rule .*Twin' is ambiguous: \d classes have the name .*rename all but one"):
+    with pytest.raises(
+        ValueError, match=r"rule .*Duplicate' is ambiguous: \d classes have the name .*rename all but one"
+    ):
         Schema.from_dict(saved)
-    saved["relations"][0]["kind"] = "Twin"
+    saved["relations"][0]["kind"] = "Duplicate"
     del saved["relations"][0]["rule"]
-    with pytest.raises(ValueError, match="edge rule 'Twin' is ambiguous"):
+    with pytest.raises(ValueError, match="edge rule 'Duplicate' is ambiguous"):
         Schema.from_dict(saved)
 
 
@@ -223,13 +225,13 @@ def test_two_rules_of_one_name_are_an_error() -> None:
     ids=str,
 )
 def test_edges_of_symmetric_rules_are_computed_once(kind: EdgeRule, ends: tuple[str, str]) -> None:
-    there, back = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
-    both = Schema([there, back])
+    forward, backward = Relation(ends[0], "to", ends[1], kind), Relation(ends[1], "from", ends[0], kind)
+    both = Schema([forward, backward])
     for pair in [*awkward_posts(), replace(post(7, 3, seed=1), entities=((0, 2), (4, 5)))]:
         data = make_builder(both)(pair)
-        for relation in (there, back):
+        for relation in (forward, backward):
             drawn = relation.connect(data).edge_index
             stored = data[relation.key].edge_index
             assert stored.is_contiguous()
             assert sorted(stored.t().tolist()) == sorted(drawn.t().tolist())
-        assert torch.equal(data[there.key].edge_index.flip(0), data[back.key].edge_index)
+        assert torch.equal(data[forward.key].edge_index.flip(0), data[backward.key].edge_index)

@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from mnergraph.graph.collate import set_store
 
 
-def slowly() -> HeteroData:
+def by_attribute_access() -> HeteroData:
     data = HeteroData()
     data["token"].word = torch.arange(3)
     data["token"].num_nodes = 3
@@ -19,7 +19,7 @@ def slowly() -> HeteroData:
     return data
 
 
-def at_once() -> HeteroData:
+def by_set_store() -> HeteroData:
     data = HeteroData()
     set_store(data, "token", {"word": torch.arange(3), "num_nodes": 3})
     set_store(data, "object", {"num_nodes": 2})
@@ -27,8 +27,8 @@ def at_once() -> HeteroData:
     return data
 
 
-def test_same_as_pygs_own() -> None:
-    ours, theirs = at_once(), slowly()
+def test_equals_attribute_access() -> None:
+    ours, theirs = by_set_store(), by_attribute_access()
     assert str(ours) == str(theirs)
     assert ours.metadata() == theirs.metadata()
     assert ours.validate()
@@ -39,8 +39,8 @@ def test_same_as_pygs_own() -> None:
     assert ours["object", "guides", "token"].size() == (2, 3)
 
 
-def test_lives_like_pygs_own() -> None:
-    data = at_once()
+def test_copies_and_setters_work_as_in_pyg() -> None:
+    data = by_set_store()
     assert str(copy.deepcopy(data)) == str(data.clone()) == str(data)
     data["token"].word = torch.zeros(3)
     data["image"].x = torch.zeros(1, 4)

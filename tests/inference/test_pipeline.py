@@ -1,4 +1,4 @@
-"""`mnergraph.pipeline`: every way to give a post, what comes back, and what that can do."""
+"""`mnergraph.pipeline`: inputs, results, and their methods."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reader(umgf: Callable[[], UMGF]) -> NERPipeline:
 
 
 def found_in(reader: NERPipeline, *given: Any, **how: Any) -> NERResult:
-    """What a call finds in its one post; these models find something in any post."""
+    """Result of a call on one post; these models find an entity in any post."""
     found = reader(*given, **how)
     assert isinstance(found, NERResult)
     assert found
@@ -73,26 +73,26 @@ def test_words_texts_and_pairs_one_or_many(reader: NERPipeline) -> None:
         reader(" ")
 
 
-def test_the_object_that_supports(reader: NERPipeline) -> None:
+def test_supporting_object(reader: NERPipeline) -> None:
     pair = post(5, 4, seed=3)
     found = found_in(reader, pair)
     record = found.explain()
     assert isinstance(record, PairRecord)
     for entity in found:
-        heard = record.attention_to((entity["word_start"], entity["word_end"]))
-        assert heard is not None
-        best = found.pair.objects[int(heard.argmax())]
+        attention = record.attention_to((entity["word_start"], entity["word_end"]))
+        assert attention is not None
+        best = found.pair.objects[int(attention.argmax())]
         assert (entity["box_label"], entity["box_score"]) == (best.label, best.score)
         assert entity["box"] == (None if best.box is None else list(best.box))
-        assert entity["box_weight"] == pytest.approx(float(heard.max()), abs=1e-5)
-    silent = found_in(mnergraph.pipeline(reader.model, return_boxes=False), pair)
-    assert all(entity["box_weight"] is None for entity in silent)
+        assert entity["box_weight"] == pytest.approx(float(attention.max()), abs=1e-5)
+    without_boxes = found_in(mnergraph.pipeline(reader.model, return_boxes=False), pair)
+    assert all(entity["box_weight"] is None for entity in without_boxes)
 
 
-def test_a_picture_in_any_form(trained: Run, tmp_path: Path) -> None:
+def test_image_inputs(trained: Run, tmp_path: Path) -> None:
     reader = mnergraph.pipeline(trained.model)
-    picture = noise(64, 48)
-    picture.save(tmp_path / "1.png")
+    source = noise(64, 48)
+    source.save(tmp_path / "1.png")
     data = (tmp_path / "1.png").read_bytes()
     forms: list[Any] = [tmp_path / "1.png", str(tmp_path / "1.png"), data, Image.open(io.BytesIO(data))]
     found = reader(["Jordan wins"] * 4, image=forms)
@@ -106,10 +106,10 @@ def test_a_picture_in_any_form(trained: Run, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 2
     del reader, found
     gc.collect()
-    assert not folder.exists(), "pictures that were no files leave none"
+    assert not folder.exists(), "temporary image files are removed"
 
 
-def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
+def test_invalid_image_inputs(reader: NERPipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no image "):
         reader("hi", image=tmp_path / "gone.png")
     with pytest.raises(ValueError, match=r"2 posts, so image is a list of as many; there are 1"):
@@ -123,7 +123,7 @@ def test_pictures_that_do_not_fit(reader: NERPipeline, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:1 of 1 posts has no")
-def test_a_picture_of_an_address(umgf: Callable[[], UMGF], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_url(umgf: Callable[[], UMGF], monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     noise(8, 6).save(file, "PNG")
     monkeypatch.setattr(reading, "urlopen", lambda url, timeout: io.BytesIO(file.getvalue()))
@@ -151,7 +151,7 @@ class Shown(HTMLParser):
 
 
 @pytest.mark.filterwarnings("ignore:1 of 1 posts has no")
-def test_in_a_notebook(reader: NERPipeline, tmp_path: Path) -> None:
+def test_html_representation(reader: NERPipeline, tmp_path: Path) -> None:
     noise(40, 30).save(tmp_path / "1.png")
     hostile = DetectedObject("<script>x</script>", box=(0, 0, 20, 30))
     pair = Pair(("<img", "src=x>", "Kevin"), image_path=tmp_path / "1.png", size=(40, 30), objects=(hostile,))

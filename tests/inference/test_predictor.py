@@ -1,4 +1,4 @@
-"""From a post as people have it to entities with their place in the text."""
+"""From posts to entities with their offsets in the text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Ar
 
 
 class EveryPair:
-    """Stands for a model: every two neighbouring words are an entity; remembers what it saw."""
+    """A substitute for a model: every two neighboring words are an entity; records its batches."""
 
     builder = make_builder(Schema([Relation("object", "guides", "token", Complete())]))
 
@@ -43,13 +43,13 @@ class EveryPair:
 
     def __init__(self, config: ProcessorConfig | None = None) -> None:
         self.processor_config = config
-        self.seen: list[list[Pair]] = []
+        self.batches: list[list[Pair]] = []
 
     def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
         return [(entities, {}) for entities in self.predict(pairs)]
 
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        self.seen.append(list(pairs))
+        self.batches.append(list(pairs))
         return [
             [Entity(start, min(start + 2, len(pair.words)), "PER", 0.5) for start in range(0, len(pair.words), 2)]
             for pair in pairs
@@ -65,7 +65,7 @@ def drawn(trained: Run) -> Path:
     return next((trained.root / "raw" / "images").iterdir())
 
 
-# --- places in the text ----------------------------------------------------------------------------------
+# --- offsets in the text ----------------------------------------------------------------------------------
 
 
 def test_offsets_are_exact_in_plain_text() -> None:
@@ -93,14 +93,14 @@ def test_posts_come_in_order_and_in_batches() -> None:
     model = EveryPair()
     lines = list(Predictor(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
     assert [line["id"] for line in lines] == list("0123456")
-    assert [len(batch) for batch in model.seen] == [3, 3, 1]
+    assert [len(batch) for batch in model.batches] == [3, 3, 1]
     assert list(Predictor(model)([])) == []  # type: ignore[arg-type]
 
 
-# --- what the model sees ---------------------------------------------------------------------------------
+# --- evidence as in training -------------------------------------------------------------------------------
 
 
-def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
+def test_caption_phrases_as_in_training() -> None:
     post = Pair.from_text("hi", caption="a man and a dog", objects=(DetectedObject("hat", box=(0, 0, 1, 1)),))
     with_phrases, without = (
         EveryPair(ProcessorConfig(caption_phrases=True)),
@@ -108,36 +108,36 @@ def test_a_caption_becomes_phrases_where_it_did_in_training() -> None:
     )
     for model in (with_phrases, without):
         list(Predictor(model)([post]))  # type: ignore[arg-type]
-    assert [thing.label for thing in with_phrases.seen[0][0].objects] == ["hat", "man", "dog"]
-    assert [thing.label for thing in without.seen[0][0].objects] == ["hat"]
-    message = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
-    list(Predictor(with_phrases)([message]))  # type: ignore[arg-type]
-    assert [thing.label for thing in with_phrases.seen[1][0].objects] == ["a cat"], "phrases are there already"
+    assert [obj.label for obj in with_phrases.batches[0][0].objects] == ["hat", "man", "dog"]
+    assert [obj.label for obj in without.batches[0][0].objects] == ["hat"]
+    with_objects = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
+    list(Predictor(with_phrases)([with_objects]))  # type: ignore[arg-type]
+    assert [obj.label for obj in with_phrases.batches[1][0].objects] == ["a cat"], "phrases are there already"
 
 
 def test_as_many_objects_as_in_training() -> None:
     evidence = Evidence(top_objects=1, caption_phrases=False)
     model = EveryPair(ProcessorConfig.of(evidence))
-    things = (
+    detections = (
         DetectedObject("low", (0, 0, 1, 1), 0.2),
         DetectedObject("high", (0, 0, 1, 1), 0.9),
-        DetectedObject("told"),
+        DetectedObject("given"),
     )
-    list(Predictor(model)([Pair.from_text("hi", objects=things)]))  # type: ignore[arg-type]
-    assert [thing.label for thing in model.seen[0][0].objects] == ["high", "told"]
+    list(Predictor(model)([Pair.from_text("hi", objects=detections)]))  # type: ignore[arg-type]
+    assert [obj.label for obj in model.batches[0][0].objects] == ["high", "given"]
 
 
 def test_an_image_without_boxes_is_one_object(trained: Run, pipeline: Predictor) -> None:
     assert pipeline.processor.regions is not None
     (pair,) = pipeline.processor.regions.attach([Pair.from_text("hi", image_path=drawn(trained))], progress=False)
     assert pair.objects[0].region is not None
-    with_picture, without = pipeline([Pair.from_text("Jordan", image_path=drawn(trained)), Pair.from_text("Jordan")])
-    for line in (with_picture, without):
+    with_image, without = pipeline([Pair.from_text("Jordan", image_path=drawn(trained)), Pair.from_text("Jordan")])
+    for line in (with_image, without):
         assert all(0 <= found["score"] <= 1 for found in line["entities"])
 
 
-def test_an_unreadable_picture_leaves_the_text(tmp_path: Path, pipeline: Predictor) -> None:
-    (tmp_path / "bad.png").write_text("no picture")
+def test_unreadable_image_is_ignored(tmp_path: Path, pipeline: Predictor) -> None:
+    (tmp_path / "bad.png").write_text("no image")
     posts = [Pair.from_text(TEXT), Pair.from_text(TEXT, image_path=tmp_path / "bad.png")]
     with (
         pytest.warns(UserWarning, match="1 images can't be read"),
@@ -199,7 +199,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "Expecting property name"),
         ('"Paris"', "a post is an object with either text or words"),
@@ -230,16 +230,16 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         (b'{"text": "\xff"}', "'utf-8' codec can't decode"),
     ],
 )
-def test_a_line_that_is_no_post(write: Callable[..., Path], line: str | bytes, told: str) -> None:
+def test_invalid_lines(write: Callable[..., Path], line: str | bytes, message: str) -> None:
     content = line if isinstance(line, bytes) else line.encode()
     path = write("posts.jsonl", b'{"text": "fine"}\n' + content + b"\n")
-    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}:2: .*{re.escape(told)}") as caught:
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}:2: .*{re.escape(message)}") as caught:
         read_posts(path)
     assert '; right is {"text": "Thousands march in Paris"' in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("thing", "told"),
+    ("obj", "message"),
     [
         ({"box": [0, 0, 1]}, "box [0, 0, 1] is not four finite numbers; right is [x1, y1, x2, y2] in pixels"),
         ({"box": "here"}, "box 'here' is not four finite numbers; right is"),
@@ -249,9 +249,9 @@ def test_a_line_that_is_no_post(write: Callable[..., Path], line: str | bytes, t
         ({"label": "a", "words": "all"}, "words 'all'; right is [start, end]"),
     ],
 )
-def test_a_wrong_object(write: Callable[..., Path], thing: dict[str, Any], told: str) -> None:
-    path = write("posts.jsonl", json.dumps({"text": "a", "width": 40, "height": 30, "objects": [thing]}))
-    with pytest.raises(ValueError, match=rf"^{re.escape(f'{path}:1: object 1: {told}')}"):
+def test_invalid_objects(write: Callable[..., Path], obj: dict[str, Any], message: str) -> None:
+    path = write("posts.jsonl", json.dumps({"text": "a", "width": 40, "height": 30, "objects": [obj]}))
+    with pytest.raises(ValueError, match=rf"^{re.escape(f'{path}:1: object 1: {message}')}"):
         read_posts(path)
 
 
@@ -288,7 +288,7 @@ class LastWords:
         return [(max(0, len(words) - self.count), len(words))]
 
 
-def test_predictions_have_the_chunker_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prediction_uses_the_chunker_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts = [Pair(("Ann", "waves"), ("B-PER", "O"), str(index)) for index in range(4)]
     for split in ("train", "valid", "test"):
         write_conll(posts, tmp_path / f"{split}.txt")

@@ -1,4 +1,4 @@
-"""A model sees new pictures as it saw those it learned from: from a store, or by the same extractor."""
+"""Image features of new posts as in training: from a store, or by the same extractor."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ SMALL = BackboneGrid("resnet18", size=32)
 WORDS, TAGS = ("Ann", "saw", "Rome"), ("B-PER", "O", "B-LOC")
 
 
-class Reads:
-    """Stands for a model that reads features of pictures."""
+class FeatureModel:
+    """A substitute for a model that uses image features."""
 
     def __init__(self, evidence: Evidence, *, image: int | None = None, region: int | None = None) -> None:
         allowed = () if region is not None or image is None else ["detected objects"]
@@ -63,15 +63,15 @@ class Reads:
 
 
 def steps(*model: Any, widths: dict[str, int], **how: Any) -> Predictor:
-    return Predictor(Reads(*model, **widths), **how)  # type: ignore[arg-type]
+    return Predictor(FeatureModel(*model, **widths), **how)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
-    for place in range(4):
-        noise(40 + place, 30, seed=place).save(folder / f"{place}.png")
+    for index in range(4):
+        noise(40 + index, 30, seed=index).save(folder / f"{index}.png")
     return folder
 
 
@@ -79,12 +79,12 @@ def posts(images: Path, ids: Sequence[str] = "0123") -> list[Pair]:
     return [Pair(WORDS, TAGS, id, image_path=images / f"{id}.png") for id in ids]
 
 
-# --- extractors made again ------------------------------------------------------------------------------
+# --- extractors rebuilt from manifests ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", list(EXTRACTORS))
-def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where its folder lies by the name that the manifest knows
+def test_extractor_is_rebuilt_from_its_manifest(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where its folder lies by the name in the manifest
     crops = RegionEncoder(size=32, seed=3)
     extractor = {
         "BackboneGrid": lambda: BackboneGrid("resnet18", size=48, resize_mode="crop", seed=2),
@@ -98,11 +98,11 @@ def test_an_extractor_is_made_again(kind: str, tmp_path: Path, monkeypatch: pyte
         ),
         "Captioner": lambda: Captioner(tiny_models.captioner("git", Path("model")), num_beams=2),
     }[kind]()
-    message = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
-    assert extractor_of(Manifest(**message)) == extractor
+    manifest = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
+    assert extractor_of(Manifest(**manifest)) == extractor
 
 
-def test_an_extractor_that_is_another_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extractor_that_differs_from_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = manifest_of(SMALL)
     with pytest.raises(ValueError, match=r"is another one here: weights: '\w+' there, 'else' here"):
         extractor_of(replace(made, weights="else"))
@@ -116,7 +116,7 @@ def test_an_extractor_that_is_another_one_here(tmp_path: Path, monkeypatch: pyte
         extractor_of(replace(made, settings={**made.settings, "weights": "gone"}))
 
 
-# --- what a model sees of new pictures ------------------------------------------------------------------
+# --- features of new images --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -128,12 +128,14 @@ def store(images: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("image", ["grid", "pooled"])
 def test_images_are_looked_up_or_extracted(image: Any, images: Path, store: Path) -> None:
     evidence = Evidence(stores=(store,), image_nodes=image)
-    observed = evidence.attach(posts(images))
-    looked_up = steps(evidence, widths={"image": 512}, stores=[store])
-    found = looked_up.prepared(posts(images))
-    assert "extractor" not in vars(looked_up.processor.extractors[0]), "no network is made where the store knows"
+    attached = evidence.attach(posts(images))
+    from_store = steps(evidence, widths={"image": 512}, stores=[store])
+    found = from_store.prepared(posts(images))
+    assert "extractor" not in vars(from_store.processor.extractors[0]), (
+        "no network is created where the store has the image"
+    )
     for one, other, again in zip(
-        observed, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
+        attached, found, steps(evidence, widths={"image": 512}).prepared(posts(images)), strict=True
     ):
         assert one.size == other.size == again.size
         assert torch.equal(one.image_features, other.image_features)
@@ -143,9 +145,9 @@ def test_images_are_looked_up_or_extracted(image: Any, images: Path, store: Path
 
 
 def test_only_images_without_a_store_entry_are_extracted(images: Path, tmp_path: Path) -> None:
-    for place in range(4):
-        (tmp_path / str(place % 2)).mkdir(exist_ok=True)
-        (images / f"{place}.png").rename(tmp_path / str(place % 2) / f"{place}.png")
+    for index in range(4):
+        (tmp_path / str(index % 2)).mkdir(exist_ok=True)
+        (images / f"{index}.png").rename(tmp_path / str(index % 2) / f"{index}.png")
     for part in "01":
         features(tmp_path / part, tmp_path / f"store {part}", SMALL, progress=False)
     pairs = [post for part, ids in (("0", "02"), ("1", "13")) for post in posts(tmp_path / part, ids)]
@@ -156,12 +158,17 @@ def test_only_images_without_a_store_entry_are_extracted(images: Path, tmp_path:
     one = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"]).prepared(pairs)
     for here, there in zip(one, both, strict=True):
         torch.testing.assert_close(here.image_features, there.image_features)
-    blind = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], run_extractors=False)
+    without_extractors = steps(evidence, widths={"image": 512}, stores=[tmp_path / "store 0"], run_extractors=False)
     with pytest.warns(UserWarning, match=r"^2 of 4 posts have no image features, which the model reads: 1, 3$"):
-        assert [pair.image_features is None for pair in blind.prepared(pairs)] == [False, False, True, True]
+        assert [pair.image_features is None for pair in without_extractors.prepared(pairs)] == [
+            False,
+            False,
+            True,
+            True,
+        ]
 
 
-def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: Path) -> None:
+def test_store_with_other_settings_is_refused(images: Path, store: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     features(images, other, replace(SMALL, size=48), dtype="float16", progress=False)
     with pytest.raises(StoreError, match=r"other was made with other settings: settings\.size: 48 there, 32"):
@@ -174,14 +181,14 @@ def test_a_store_made_otherwise_is_refused(images: Path, store: Path, tmp_path: 
         steps(Evidence(stores=(store,)), widths={"image": 512}, stores=[tmp_path])
 
 
-def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> None:
+def test_error_if_the_extractor_cannot_be_rebuilt(images: Path, store: Path) -> None:
     evidence = Evidence(stores=(store,))
     path = store / "manifest.json"
     path.write_text(path.read_text().replace('"BackboneGrid"', '"Mine"'))
     with pytest.raises(ValueError, match=r"training images went through Mine, .*: there is no extractor .*Give stores"):
         steps(evidence, widths={"image": 512}).prepared(posts(images))
-    known = steps(evidence, widths={"image": 512}, stores=[store])
-    assert all(pair.image_features is not None for pair in known.prepared(posts(images)))
+    with_store = steps(evidence, widths={"image": 512}, stores=[store])
+    assert all(pair.image_features is not None for pair in with_store.prepared(posts(images)))
     given = replace(posts(images)[0], image_features=torch.zeros(49, 512), objects=(DetectedObject("a", (0, 0, 1, 1)),))
     assert (
         steps(evidence, widths={"image": 512}).prepared([replace(given, caption="a")])[0].image_features
@@ -189,7 +196,7 @@ def test_what_can_not_be_made_again_is_no_secret(images: Path, store: Path) -> N
     )
 
 
-def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
+def test_images_without_an_extractor(images: Path) -> None:
     by_file = steps(Evidence(), widths={"image": 512})
     fine = replace(posts(images)[0], image_features=torch.zeros(1, 512))
     with pytest.warns(UserWarning, match=r"^3 of 5 posts have no image features, .*: 1, 2, 3$"):
@@ -204,11 +211,11 @@ def test_pictures_that_no_extractor_is_known_for(images: Path) -> None:
     bare, full = (DetectedObject("a", (0, 0, 9, 9), region=row) for row in (None, torch.zeros(5)))
     with pytest.warns(UserWarning, match=r"^1 of 2 posts has no region features, which the model reads: 0$"):
         regions.prepared(
-            [replace(pair, objects=(thing,)) for pair, thing in zip(posts(images, "01"), (bare, full), strict=True)]
+            [replace(pair, objects=(obj,)) for pair, obj in zip(posts(images, "01"), (bare, full), strict=True)]
         )
 
 
-def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
+def test_warning_gives_the_reason_of_an_unreadable_image(images: Path, store: Path) -> None:
     (images / "1.png").write_text("<!doctype html>")
     model = steps(Evidence(stores=(store,)), widths={"image": 512})
     with pytest.warns(UserWarning, match=r"^1 of 4 posts has no image features, .*: 1 \(1.png is a web page"):
@@ -218,74 +225,80 @@ def test_a_picture_that_is_none_says_why(images: Path, store: Path) -> None:
         model.prepared(posts(images, "01"))
 
 
-def test_objects_without_features_are_missed_too(images: Path, tmp_path: Path) -> None:
+def test_warning_of_missing_objects(images: Path, tmp_path: Path) -> None:
     detector = RCNNDetector("fasterrcnn_mobilenet_v3_large_320_fpn", min_size=32, max_size=64, threshold=1.0)
     features(images, tmp_path / "store", detector, progress=False)
     evidence = Evidence(stores=(tmp_path / "store",))
-    assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), "it looked"
-    blind = steps(evidence, widths={}, run_extractors=False)
+    assert all(pair.objects == () for pair in steps(evidence, widths={}).prepared(posts(images))), (
+        "extracted, without a warning"
+    )
+    without_extractors = steps(evidence, widths={}, run_extractors=False)
     with pytest.warns(UserWarning, match=r"^4 of 4 posts have no detected objects"):
-        blind.prepared(posts(images))
+        without_extractors.prepared(posts(images))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        blind.prepared([replace(pair, objects=(DetectedObject("a hat"),)) for pair in posts(images)])
+        without_extractors.prepared([replace(pair, objects=(DetectedObject("a hat"),)) for pair in posts(images)])
 
 
 # --- objects, phrases, captions -------------------------------------------------------------------------
 
 
-def test_every_kind_of_evidence(images: Path, tmp_path: Path) -> None:
+def test_all_types_of_evidence(images: Path, tmp_path: Path) -> None:
     grounder = PhraseGrounder(
         tiny_models.grounder("owlv2", tmp_path / "g"), threshold=0.0, region_encoder=RegionEncoder(size=32)
     )
     captioner = Captioner(tiny_models.captioner("git", tmp_path / "c"), max_new_tokens=9)
     write_conll(posts(images), tmp_path / "train.txt")
-    for name, extractor in (("regions", SMALL), ("boxes", grounder), ("told", captioner)):
+    for name, extractor in (("regions", SMALL), ("boxes", grounder), ("captions", captioner)):
         features(images, tmp_path / name, extractor, posts=tmp_path, progress=False)
-    stores = tuple(tmp_path / name for name in ("regions", "boxes", "told"))
+    stores = tuple(tmp_path / name for name in ("regions", "boxes", "captions"))
     evidence = Evidence(stores=stores, top_objects=3)
-    looking = steps(evidence, widths={"image": 512, "region": 512})
-    for eye in looking.processor.extractors[1:]:  # whose folders are not where their manifests' names lead
-        vars(eye)["extractor"] = grounder if eye.manifest.extractor == "PhraseGrounder" else captioner
-    observed = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
-    assert observed == evidence.attach(posts(images))
-    for one, other in zip(observed, looking.prepared(posts(images)), strict=True):
-        assert len([thing for thing in one.objects if thing.box]) == 3
+    by_extractor = steps(evidence, widths={"image": 512, "region": 512})
+    for store_extractor in by_extractor.processor.extractors[
+        1:
+    ]:  # whose folders are not where their manifests' names lead
+        vars(store_extractor)["extractor"] = (
+            grounder if store_extractor.manifest.extractor == "PhraseGrounder" else captioner
+        )
+    attached = steps(evidence, widths={"image": 512, "region": 512}, stores=stores).prepared(posts(images))
+    assert attached == evidence.attach(posts(images))
+    for one, other in zip(attached, by_extractor.prepared(posts(images)), strict=True):
+        assert len([obj for obj in one.objects if obj.box]) == 3
         assert [(a.label, a.span) for a in one.objects] == [(b.label, b.span) for b in other.objects]
         assert one.caption == other.caption
         torch.testing.assert_close(one.image_features, other.image_features)
         for a, b in zip(one.objects, other.objects, strict=True):
             torch.testing.assert_close(a.region, b.region, rtol=1e-4, atol=1e-4)
-    # a list without objects leaves it to the stores
+    # for a post with an empty list the stores are used
     (tmp_path / "objects.jsonl").write_text(
-        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in observed)
+        "".join(f'{{"id": "{pair.id}", "width": 9, "height": 9, "objects": []}}\n' for pair in attached)
     )
-    write_features({pair.id: torch.zeros(0, 512) for pair in observed}, {}, tmp_path / "regions.safetensors")
+    write_features({pair.id: torch.zeros(0, 512) for pair in attached}, {}, tmp_path / "regions.safetensors")
     listed = {"objects": tmp_path / "objects.jsonl", "features": tmp_path / "regions.safetensors"}
     empty = replace(evidence, **listed)
-    assert empty.attach(posts(images)) == observed
-    assert empty.coverage(posts(images)).regions == len(observed), "those of the stores"
+    assert empty.attach(posts(images)) == attached
+    assert empty.coverage(posts(images)).regions == len(attached), "those of the stores"
     held = DetectedObject("held", (0, 0, 5, 5))
-    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == observed
+    assert empty.attach([replace(pair, objects=(held,)) for pair in posts(images)]) == attached
     alone = replace(empty, stores=()).attach(posts(images))
-    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(observed)
+    assert [(pair.objects, pair.size) for pair in alone] == [((), (9, 9))] * len(attached)
     grids = replace(empty, stores=stores[:1]).attach([replace(posts(images)[0], objects=(held,))])
     assert not grids[0].objects
-    assert grids[0].size == observed[0].size
-    write_features({observed[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
+    assert grids[0].size == attached[0].size
+    write_features({attached[0].id: torch.zeros(2, 512)}, {}, tmp_path / "regions.safetensors")
     with pytest.raises(ValueError, match="has 2 rows but the objects file has 0 objects"):
         empty.attach(posts(images))
-    # what a post tells itself holds
+    # evidence given with a post takes precedence
     box = DetectedObject("mine", (0, 0, 20, 20), region=torch.ones(512))
     own = replace(posts(images)[0], caption="a hat", objects=(box,), image_features=torch.ones(2, 512), size=(40, 30))
     (kept,) = steps(evidence, widths={"image": 512}, stores=stores).prepared([own])
-    assert [thing.label for thing in kept.objects] == ["mine", "hat"]
+    assert [obj.label for obj in kept.objects] == ["mine", "hat"]
     assert kept.image_features is own.image_features
 
 
 @dataclass(frozen=True)
 class Colours(Extractor):
-    """An extractor of one's own."""
+    """A custom extractor."""
 
     side: int = 2
 
@@ -307,10 +320,10 @@ class Colours(Extractor):
 # --- a trained model, on disk and back ------------------------------------------------------------------
 
 
-def test_from_the_picture_alone_as_from_the_store(
+def test_extractor_and_store_give_the_same_lines(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An extractor of one's own, which is as exact alone as in a batch: equal to the last digit."""
+    """With a custom extractor whose results do not depend on the batch: exactly equal."""
     monkeypatch.setitem(EXTRACTORS, "Colours", Colours)
     for split in ("train", "valid", "test"):
         write_conll(posts(images), tmp_path / f"{split}.txt")
@@ -332,14 +345,14 @@ def test_from_the_picture_alone_as_from_the_store(
         job(model, inputs=inputs, sources=StoreOptions(stores, **options), out=out)
         return out.read_text().splitlines()
 
-    stored, looked = lines(predict, tmp_path / "store"), lines(predict)
+    stored, extracted = lines(predict, tmp_path / "store"), lines(predict)
     assert len(stored) == 4
-    assert stored == looked
+    assert stored == extracted
     with pytest.raises(MissingEvidenceError, match=r"reads image features, which no post has: give .* BackboneGrid"):
         lines(predict, run_extractors=False)
     with pytest.warns(UserWarning, match="4 of 4 posts have no image features"):
-        blind = lines(predict, run_extractors=False, allow_missing=("image features",))
-    assert blind != stored, "the picture makes a difference"
+        without_features = lines(predict, run_extractors=False, allow_missing=("image features",))
+    assert without_features != stored, "image features change the lines"
     assert lines(explain, tmp_path / "store") == lines(explain)
 
     text = " ".join(WORDS)

@@ -14,19 +14,22 @@ from mnergraph.metrics.scores import Score, Scores, score
 
 def by_hand(gold: list[list[str]], predicted: list[list[str]], *, strict: bool, kind: str | None = None) -> Score:
     """Precision, recall and F1 of sets of spans."""
-    message, said = (
+    gold_spans, predicted_spans = (
         {
-            (place, *span)
-            for place, tags in enumerate(some)
+            (index, *span)
+            for index, tags in enumerate(some)
             for span in tags_to_spans(tags, strict=strict)
             if kind in (None, span.type)
         }
         for some in (gold, predicted)
     )
-    right = len(message & said)
-    precision, recall = right / len(said) if said else 0.0, right / len(message) if message else 0.0
+    right = len(gold_spans & predicted_spans)
+    precision, recall = (
+        right / len(predicted_spans) if predicted_spans else 0.0,
+        right / len(gold_spans) if gold_spans else 0.0,
+    )
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    return Score(precision, recall, f1, len(message))
+    return Score(precision, recall, f1, len(gold_spans))
 
 
 def near(one: Score, other: Score) -> bool:
@@ -49,7 +52,7 @@ def test_counted_by_hand() -> None:
     assert set(found.lenient_by_type) == set(found.strict_by_type) == {"PER", "LOC", "ORG"}
 
 
-def test_orphans_count_leniently_only() -> None:
+def test_invalid_inside_tags_count_only_leniently() -> None:
     gold = [["B-PER", "I-PER", "O"], ["I-LOC", "O", "B-LOC"]]
     predicted = [["I-PER", "I-PER", "O"], ["I-LOC", "O", "B-LOC"]]
     found = score(gold, predicted)
@@ -86,27 +89,27 @@ NOTHING = Score(0.0, 0.0, 0.0, 0)
         ([["O", "O"]], [["O", "O"]], NOTHING, NOTHING),
         ([["B-PER", "O"]], [["O", "O"]], Score(0.0, 0.0, 0.0, 1), Score(0.0, 0.0, 0.0, 1)),
         ([["O", "O"]], [["B-PER", "O"]], NOTHING, NOTHING),
-        # nothing but orphans: strictly there is no entity at all
+        # only invalid I- tags: strictly there is no entity
         ([["I-PER", "O"]], [["I-PER", "O"]], Score(1.0, 1.0, 1.0, 1), NOTHING),
         ([["I-PER", "O"]], [["O", "O"]], Score(0.0, 0.0, 0.0, 1), NOTHING),
         ([["B-PER", "O"]], [["O", "I-PER"]], Score(0.0, 0.0, 0.0, 1), Score(0.0, 0.0, 0.0, 1)),
     ],
 )
-def test_little_to_count(gold: list, predicted: list, lenient: Score, strict: Score) -> None:
+def test_few_or_no_entities(gold: list, predicted: list, lenient: Score, strict: Score) -> None:
     found = score(gold, predicted)
     assert found.lenient == lenient
     assert found.strict == strict
     assert found.table()
 
 
-def test_types_that_only_predictions_hold() -> None:
+def test_types_that_only_predictions_have() -> None:
     found = score([["B-PER", "O"]], [["B-PER", "B-LOC"]])
     assert found.lenient_by_type["LOC"] == NOTHING
     assert near(found.lenient, Score(1 / 2, 1.0, 2 / 3, 1))
     assert near(found.lenient_by_type["PER"], Score(1.0, 1.0, 1.0, 1))
 
 
-def test_sentences_do_not_run_into_each_other() -> None:
+def test_entities_do_not_cross_sentences() -> None:
     """UMGF's released scorer reads a whole file as one sequence."""
     found = score([["O", "B-PER"], ["I-PER", "O"]], [["O", "B-PER"], ["I-PER", "O"]])
     assert found.lenient.gold == 2
@@ -119,7 +122,7 @@ def test_unequal_lengths() -> None:
         score([["O"], ["O", "O"]], [["O"], ["O"]])
 
 
-def test_tuples_do_as_well_as_lists() -> None:
+def test_tuples_and_lists_are_equivalent() -> None:
     assert score([("B-PER", "O")], (["B-PER", "O"],)) == score([["B-PER", "O"]], [["B-PER", "O"]])
 
 
@@ -143,6 +146,6 @@ def test_real_gold_against_itself(shared: Path, name: str) -> None:
     found = score(gold, gold)
     assert found.lenient == Score(1.0, 1.0, 1.0, sum(len(tags_to_spans(tags)) for tags in gold))
     assert found.strict == Score(1.0, 1.0, 1.0, sum(len(tags_to_spans(tags, strict=True)) for tags in gold))
-    # every tag one place to the right: little is right, and hands count the same
+    # every tag shifted by one: few entities are right, as counted by hand
     moved = [tags[-1:] + tags[:-1] for tags in gold]
     assert near(score(gold, moved).lenient, by_hand(gold, moved, strict=False))

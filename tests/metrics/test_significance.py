@@ -16,7 +16,7 @@ SECOND = np.array([[1, 2, 2], [1, 1, 1], [0, 1, 2], [0, 1, 0], [0, 0, 1], [2, 2,
 
 
 def f1(rows: list[np.ndarray]) -> float:
-    right, predicted, gold = (sum(int(row[place]) for row in rows) for place in range(3))
+    right, predicted, gold = (sum(int(row[index]) for row in rows) for index in range(3))
     return 2 * right / (predicted + gold) if predicted + gold else 0.0
 
 
@@ -28,7 +28,7 @@ def test_randomisation_against_all_swaps() -> None:
         other = [a if swap else b for a, b, swap in zip(FIRST, SECOND, swapped, strict=True)]
         extreme.append(abs(f1(one) - f1(other)) >= observed - 1e-12)
     exact = sum(extreme) / len(extreme)
-    assert 0.05 < exact < 0.5  # else the case would not tell much
+    assert 0.05 < exact < 0.5  # so that the p-value is not trivial
     assert randomization(FIRST, SECOND, trials=40_000) == pytest.approx(exact, abs=0.01)
 
 
@@ -70,7 +70,7 @@ def test_the_same_seed_draws_the_same() -> None:
     assert compare(FIRST, SECOND, trials=300) != compare(FIRST, SECOND, trials=300, seed=1)
 
 
-def test_portions_change_nothing_but_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_changes_only_the_random_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compare(FIRST, SECOND, trials=20_000)
     monkeypatch.setattr("mnergraph.metrics.significance.CHUNK_ELEMENTS", 1000)
     cut = compare(FIRST, SECOND, trials=20_000)
@@ -78,7 +78,7 @@ def test_portions_change_nothing_but_the_draws(monkeypatch: pytest.MonkeyPatch) 
     assert cut.f1 == whole.f1
 
 
-def test_what_cannot_be_compared() -> None:
+def test_incomparable_results_are_refused() -> None:
     with pytest.raises(ValueError, match=r"not \[7, 3\] and \[6, 3\]"):
         compare(FIRST, SECOND[:6])
     with pytest.raises(ValueError, match="different numbers of gold entities"):
@@ -95,10 +95,10 @@ def test_counts_add_up_to_the_scores() -> None:
         assert rows.shape == (29, 3)
         right, found, true = rows.sum(0)
         whole = score(gold, predicted)
-        wanted = whole.strict if strict else whole.lenient
-        assert right / found == pytest.approx(wanted.precision)
-        assert right / true == pytest.approx(wanted.recall)
-        assert true == wanted.gold
+        expected = whole.strict if strict else whole.lenient
+        assert right / found == pytest.approx(expected.precision)
+        assert right / true == pytest.approx(expected.recall)
+        assert true == expected.gold
     assert counts([], []).shape == (0, 3)
     with pytest.raises(ValueError, match="sentence 1: 1 gold tags, 2 predicted ones"):
         counts([["O"], ["O"]], [["O"], ["O", "O"]])

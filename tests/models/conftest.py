@@ -1,4 +1,4 @@
-"""Posts that a model must stand, and small models."""
+"""Edge-case posts and small models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIMILAR = NearestWords.from_table(
     NAMES, torch.randn(len(NAMES), 3, generator=torch.Generator().manual_seed(0)), NAMES, progress=False
 )
 
-#: Each model's settings where they are not the defaults: small, and with all that it can read.
+#: Each model's settings where they are not the defaults: small, and with all inputs that it can use.
 SMALL: dict[str, dict[str, Any]] = {
     "BiLSTM-CRF": {"hidden_size": 8},
     "CNN-BiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "filters": 5},
@@ -91,44 +91,44 @@ def everything() -> list[Pair]:
 
 @pytest.fixture
 def awkward() -> dict[str, list[Pair]]:
-    """Batches of posts by what is awkward about them."""
+    """Batches of edge-case posts, by the edge case."""
     torch.manual_seed(8)
-    thing, words = _object("person"), ("Bob", "saw", "Paris")
+    obj, words = _object("person"), ("Bob", "saw", "Paris")
     tags = ("B-PER", "O", "B-LOC")
-    long = tuple(f"w{place}" for place in range(128))
+    long = tuple(f"w{position}" for position in range(128))
     return {
         "no object": [Pair(words, tags, "a")],
-        "no image": [Pair(words, tags, "a", objects=(thing,)), Pair(words, tags, "b", image_path=None)],
-        "nobody has objects": [Pair(words, tags, "a"), Pair(words[:1], tags[:1], "b")],
+        "no image": [Pair(words, tags, "a", objects=(obj,)), Pair(words, tags, "b", image_path=None)],
+        "no objects in two posts": [Pair(words, tags, "a"), Pair(words[:1], tags[:1], "b")],
         "an image for one of two": [
             Pair(words, tags, "a", image_features=torch.randn(4, IMAGE)),
             Pair(words, tags, "b"),
         ],
-        "one region": [Pair(words, tags, "a", image_features=torch.randn(1, IMAGE), objects=(thing,))],
-        "one word": [Pair(words[:1], tags[:1], "a", objects=(thing,)), Pair(words[:1], tags[:1], "b")],
-        "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(thing,)), Pair(words, tags, "b")],
-        "erased words": [Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(thing,))],
+        "one region": [Pair(words, tags, "a", image_features=torch.randn(1, IMAGE), objects=(obj,))],
+        "one word": [Pair(words[:1], tags[:1], "a", objects=(obj,)), Pair(words[:1], tags[:1], "b")],
+        "128 words": [Pair(long, ("O", "B-PER") * 64, "a", objects=(obj,)), Pair(words, tags, "b")],
+        "erased words": [Pair(("\u200b", "Bob", "\u00ad", "\ufe0f"), ("O", "B-PER", "O", "O"), "a", objects=(obj,))],
         "only erased words": [
             Pair(("\u200b",), ("O",), "a"),
-            Pair(("\u00ad",), ("B-PER",), "b", objects=(thing,)),
+            Pair(("\u00ad",), ("B-PER",), "b", objects=(obj,)),
         ],
         "a word too long": [
-            Pair(("x" * 60, "Bob"), ("O", "B-PER"), "a", objects=(thing,)),
+            Pair(("x" * 60, "Bob"), ("O", "B-PER"), "a", objects=(obj,)),
             Pair(words, tags, "b"),
         ],
-        "objects of nothing": [
+        "objects without features": [
             Pair(words, tags, "a", objects=(_object(region=False), _object("", (0, 1), region=False)))
         ],
         "object without a label": [Pair(words, tags, "a", objects=(_object(), _object("hat", (0, 1), region=False)))],
         "thirty objects": [
-            Pair(words, tags, "a", objects=(thing,) * 30),
-            Pair(words, tags, "b", objects=(thing,)),
+            Pair(words, tags, "a", objects=(obj,) * 30),
+            Pair(words, tags, "b", objects=(obj,)),
         ],
         "one object on a phrase": [
             Pair(words, tags, "a", objects=(_object("city", (2, 3)),)),
             Pair(words, tags, "b"),
         ],
-        "orphan tag": [Pair(words, ("I-PER", "I-LOC", "O"), "a", objects=(thing,))],
+        "I- without B-": [Pair(words, ("I-PER", "I-LOC", "O"), "a", objects=(obj,))],
     }
 
 
@@ -136,7 +136,7 @@ def awkward() -> dict[str, list[Pair]]:
 def build(labels: LabelSet) -> Callable[..., Tagger]:
     """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call.
 
-    A kind that reads word vectors gets them for the words that the encoder knows.
+    Models with word vectors get vectors for the encoder's vocabulary.
     """
 
     def make(kind: str, *, encoder: TextEncoderModel | None = None, dropout: float = 0.0) -> Tagger:
@@ -155,28 +155,28 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
 
 @pytest.fixture
 def grids() -> list[Pair]:
-    """The same words with one picture, with another and with none; one word, one region, a hundred words."""
+    """The same words with one image, with another and with none; one word, one region, a hundred words."""
     torch.manual_seed(3)
     words = ("Bob", "saw", "Paris", "in", "2017")
     return [
         Pair(words, None, "a grid", image_features=torch.randn(49, IMAGE)),
-        Pair(words, None, "another picture", image_features=torch.randn(49, IMAGE)),
-        Pair(words, None, "no picture"),
+        Pair(words, None, "another image", image_features=torch.randn(49, IMAGE)),
+        Pair(words, None, "no image"),
         Pair(words[:1], None, "one word", image_features=torch.randn(3, IMAGE)),
         Pair(words[2:], None, "one region", image_features=torch.randn(1, IMAGE)),
-        Pair(words[:1], None, "one word, no picture"),
+        Pair(words[:1], None, "one word, no image"),
         Pair(words * 20, None, "a hundred words", image_features=torch.randn(4, IMAGE)),
     ]
 
 
 @pytest.fixture
-def choosy(build: Callable[..., Tagger]) -> Callable[[str], Tagger]:
-    """``choosy(kind)``: a small model in evaluation mode that looks at some nodes more than at others."""
+def peaked(build: Callable[..., Tagger]) -> Callable[[str], Tagger]:
+    """``peaked(kind)``: a small model in evaluation mode whose attention weights are far from uniform."""
 
     def make(kind: str) -> Tagger:
         model = build(kind).eval()
         with torch.no_grad():
-            for weight in model.parameters():  # as they begin, attention weights are all but equal
+            for weight in model.parameters():  # initial weights are small, so attention is nearly uniform
                 weight.mul_(4 if weight.dim() > 1 else 1)
         return model
 

@@ -1,4 +1,4 @@
-"""AdaCAN against a reading of its equations, one word, region and gate at a time, over either encoder."""
+"""AdaCAN against an implementation of its equations, one word, region and gate at a time, over either encoder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.layers.hetero import RelationModule
 from mnergraph.pair import Pair
 
-Choosy = Callable[[str], AdaCAN]
+BuildModel = Callable[[str], AdaCAN]
 either = pytest.mark.parametrize("kind", ["AdaCAN", "AdaCAN words"])
 
 
-def attend(operator: AdditiveAttention, asks: Tensor, answers: list[Tensor]) -> Tensor:
-    w, out = operator.score.weight[0], torch.zeros_like(asks)
-    scores = [w @ torch.tanh(operator.query(asks) + operator.key.weight @ x) for x in answers]
+def attend(operator: AdditiveAttention, query: Tensor, keys: list[Tensor]) -> Tensor:
+    w, out = operator.score.weight[0], torch.zeros_like(query)
+    scores = [w @ torch.tanh(operator.query(query) + operator.key.weight @ x) for x in keys]
     total = sum(score.exp() for score in scores)
-    for score, x in zip(scores, answers, strict=True):
+    for score, x in zip(scores, keys, strict=True):
         out = out + score.exp() / total * x
     return out
 
@@ -39,10 +39,10 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
     rows = []
     for h in states:
         # word-guided visual attention, image-guided textual attention
-        observed = attend(visual, h, regions)
-        message = attend(textual, observed, list(states))
+        attended_image = attend(visual, h, regions)
+        attended_text = attend(textual, attended_image, list(states))
         # gated multimodal fusion
-        a, b = torch.tanh(fusion.visual(observed)), torch.tanh(fusion.textual(message))
+        a, b = torch.tanh(fusion.visual(attended_image)), torch.tanh(fusion.textual(attended_text))
         g = torch.sigmoid(fusion.fusion.a.weight @ a + fusion.fusion.b.weight @ b)
         m = g * a + (1 - g) * b
         # filtration gate
@@ -53,27 +53,27 @@ def plain(model: AdaCAN, states: Tensor, post: Pair) -> Tensor:
 
 
 @either
-def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_equations(choosy(kind), grids, plain)
+def test_against_the_equations(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    check_equations(peaked(kind), grids, plain)
 
 
 @either
-def test_words_change_the_attention(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    """Each word looks elsewhere, which it could not if its part of the score left the softmax."""
-    model = choosy(kind)
+def test_attention_differs_between_words(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    """Attention differs between words, so the score is not a sum of a word's part and a node's part."""
+    model = peaked(kind)
     with record_attention(model) as record:
         model.predict([grids[0], grids[2]])
-    one, blind = record.posts
+    one, without_image = record.posts
     for relation, nodes in ((TO_TOKENS, (49, 5)), (TOKENS, (5, 5))):
-        (observed,) = one.select(relation)
-        assert observed.nodes == nodes
-        (weights,) = observed.matrix()
+        (recorded,) = one.select(relation)
+        assert recorded.nodes == nodes
+        (weights,) = recorded.matrix()
         torch.testing.assert_close(weights.sum(-1), torch.ones(5))
         assert (weights[0] - weights[1]).abs().max() > 1e-4
-    assert blind.select(TO_TOKENS)[0].nodes == (0, 5)
+    assert without_image.select(TO_TOKENS)[0].nodes == (0, 5)
     assert [(gates.node_type, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 
 @either
-def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_image_changes_scores(choosy(kind), grids)
+def test_image_changes_scores(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    check_image_changes_scores(peaked(kind), grids)

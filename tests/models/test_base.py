@@ -24,7 +24,7 @@ from mnergraph.models.umt import UMTVariant
 from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]
-#: Every model, every form of it, and what stands over BERT or LSTM over both.
+#: Every model, every form of it, and those with BERT or LSTM with each.
 KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
 
 
@@ -73,7 +73,7 @@ def test_saved_twice_is_the_same_folder(build: Build, tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
-def test_what_is_written(build: Build, tmp_path: Path) -> None:
+def test_saved_files(build: Build, tmp_path: Path) -> None:
     model = build("UMGF")
     model.save_pretrained(tmp_path)
     written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
@@ -99,7 +99,7 @@ def test_what_is_written(build: Build, tmp_path: Path) -> None:
     assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
 
 
-def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
+def test_positional_arguments_are_saved(tmp_path: Path) -> None:
     labels = LabelSet.from_types(["PER"])
     model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), labels, constrain=True, pooling="mean")
     assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True}
@@ -110,7 +110,7 @@ def test_arguments_by_place_are_kept_too(tmp_path: Path) -> None:
 
 
 class Deeper(BERTCRF):
-    """A model of one's own with an argument of any type."""
+    """A custom model with an argument of any type."""
 
     def __init__(self, encoder: Encoder, labels: LabelSet, *, extra: Any = None, sampling: Sampling = None) -> None:  # type: ignore[assignment]
         super().__init__(encoder, labels)
@@ -121,7 +121,7 @@ def own(**arguments: Any) -> Deeper:
     return Deeper(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["PER"]), **arguments)
 
 
-def test_a_class_of_ones_own_is_found_by_its_module(tmp_path: Path) -> None:
+def test_custom_class_is_loaded_from_its_module(tmp_path: Path) -> None:
     own(sampling=Sampling(1, 3, 0.5), extra={"a": [1, None]}).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["class"] == f"{__name__}:Deeper"
@@ -132,13 +132,13 @@ def test_a_class_of_ones_own_is_found_by_its_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [torch.zeros(1), {1: "a"}, [object()], Path("a")])
-def test_an_argument_that_cannot_be_saved(value: Any, tmp_path: Path) -> None:
+def test_argument_that_is_not_serializable(value: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"argument 'extra' of Deeper is a \w+, which can't be saved; take numbers"):
         own(extra=value).save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_name_of_another_class(tmp_path: Path) -> None:
+def test_custom_class_named_like_a_built_in_one(tmp_path: Path) -> None:
     class UMGF(BERTCRF):
         """Not ours."""
 
@@ -186,7 +186,7 @@ def test_card(build: Build, tmp_path: Path) -> None:
     model.processor_config = ProcessorConfig(top_objects=7)
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
-    for wanted in (
+    for expected in (
         "- objects per post: 7",
         "- dataset: Lookalikes",
         "400 posts {all}",
@@ -196,13 +196,13 @@ def test_card(build: Build, tmp_path: Path) -> None:
         TINY,
         "num_heads=4",
     ):
-        assert wanted in card
+        assert expected in card
     assert "Not recorded" not in card
     again = Tagger.from_pretrained(tmp_path)
     assert (again.metadata, again.processor_config) == (model.metadata, model.processor_config)
 
 
-def test_another_class(saved: Path) -> None:
+def test_from_pretrained_of_another_class(saved: Path) -> None:
     assert isinstance(BERTCRF.from_pretrained(saved), BERTCRF)
     with pytest.raises(ValueError, match=r"config.json is a BERTCRF, not a UMGF"):
         UMGF.from_pretrained(saved)
@@ -218,14 +218,14 @@ def test_a_class_that_cannot_be_imported(saved: Path, name: str) -> None:
         Tagger.from_pretrained(saved)
 
 
-def test_a_class_that_is_no_model(saved: Path) -> None:
+def test_class_that_is_not_a_tagger(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps({**config, "class": "pathlib:Path"}))
     with pytest.raises(ValueError, match="pathlib:Path is no Tagger"):
         Tagger.from_pretrained(saved)
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
         Tagger.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
@@ -233,7 +233,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
         Tagger.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["runs/my/model", "nobody/such-a-model"])
+@pytest.mark.parametrize("name", ["runs/my/model", "no-user/no-such-model"])
 def test_neither_a_folder_nor_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -249,22 +249,22 @@ def test_neither_a_folder_nor_on_the_hub(name: str, monkeypatch: pytest.MonkeyPa
         Tagger.from_pretrained(name)
 
 
-def test_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_load_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
 
     def download(name: str, **options: Any) -> str:
-        asked.append((name, options))
+        calls.append((name, options))
         return str(saved)
 
     monkeypatch.setattr(mnergraph.models.hub, "snapshot_download", download)
     model = Tagger.from_pretrained("someone/model", revision="v1", token="secret", local_files_only=True)
     assert isinstance(model, BERTCRF)
     options = {"revision": "v1", "token": "secret", "cache_dir": None, "local_files_only": True}
-    assert asked == [("someone/model", options)]
+    assert calls == [("someone/model", options)]
     assert model.predict(everything) == BERTCRF.from_pretrained(saved).predict(everything)
 
 
-def test_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_push_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Hub:
         def __init__(self, token: str | None = None) -> None:
             assert token == "secret"
@@ -286,5 +286,5 @@ def test_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.Mo
 
 def test_predict_reads_no_labels() -> None:
     model = BERTCRF(tiny_encoder(), LabelSet.from_types(["PER"]))
-    strange = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
-    assert model.predict([strange]) == model.predict([Pair(words=("a", "b"))])
+    other_labels = Pair(words=("a", "b"), labels=("B-OTHER", "O"), id="labelled otherwise")
+    assert model.predict([other_labels]) == model.predict([Pair(words=("a", "b"))])

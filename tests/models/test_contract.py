@@ -1,4 +1,4 @@
-"""What holds for every model, whatever paper it comes from."""
+"""Properties of every model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
 
 Build = Callable[..., Tagger]
-#: Every model, every form of it, and what stands over BERT or LSTM over both.
+#: Every model, every form of it, and those with BERT or LSTM with each.
 KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
-AWKWARD = [
+EDGE_CASES = [
     "no object",
     "no image",
-    "nobody has objects",
+    "no objects in two posts",
     "an image for one of two",
     "one region",
     "one word",
@@ -33,11 +33,11 @@ AWKWARD = [
     "erased words",
     "only erased words",
     "a word too long",
-    "objects of nothing",
+    "objects without features",
     "object without a label",
     "thirty objects",
     "one object on a phrase",
-    "orphan tag",
+    "I- without B-",
 ]
 every_model = pytest.mark.parametrize("kind", KINDS)
 
@@ -46,7 +46,7 @@ def run(model: Tagger, posts: Sequence[Pair]) -> GraphState:
     return model(collate(model.builder.build_all(posts)))
 
 
-def test_no_model_is_left_out() -> None:
+def test_every_registered_model_is_tested() -> None:
     modules = [
         import_module(found.name) for found in pkgutil.walk_packages(mnergraph.models.__path__, "mnergraph.models.")
     ]
@@ -63,17 +63,17 @@ def test_no_model_is_left_out() -> None:
     assert {*MODELS, *variants, *words} == set(KINDS), "a model, a variant or an encoder is not under contract"
 
 
-def test_a_model_is_a_schema_and_a_stack() -> None:
+def test_models_do_not_override_forward_and_loss() -> None:
     for model in MODELS.values():
         assert model.forward is Tagger.forward
         assert model.loss is Tagger.loss
 
 
 @pytest.mark.parametrize("max_length", [512, 16])
-@pytest.mark.parametrize("case", AWKWARD)
+@pytest.mark.parametrize("case", EDGE_CASES)
 @every_model
 def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkward: dict[str, list[Pair]]) -> None:
-    assert list(awkward) == AWKWARD
+    assert list(awkward) == EDGE_CASES
     model = build(kind, encoder=tiny_encoder(hidden_size=16, num_layers=1, heads=2, max_length=max_length)).train()
     posts = awkward[case]
     graph = run(model, posts)
@@ -91,13 +91,14 @@ def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkw
 
 
 @every_model
-def test_every_parameter_learns(kind: str, build: Build, everything: list[Pair]) -> None:
+def test_every_parameter_has_a_gradient(kind: str, build: Build, everything: list[Pair]) -> None:
     model = build(kind)
     model.loss(run(model, everything)).backward()
     still = [
         name
         for name, weight in model.named_parameters()
-        if (weight.grad is None or not weight.grad.any()) and not name.endswith("key.bias")  # softmax does not see it
+        if (weight.grad is None or not weight.grad.any())
+        and not name.endswith("key.bias")  # softmax does not depend on it
     ]
     assert not still
 
@@ -119,11 +120,11 @@ def test_alone_equals_batched(
     together = run(model, posts)
     tags, losses = model.decode_tags(together), []
     emissions = together.layouts["token"].to_dense(together.emissions["tags"])
-    for place, post in enumerate(posts):
+    for index, post in enumerate(posts):
         alone = run(model, [post])
         scores = alone.emissions["tags"]
-        torch.testing.assert_close(emissions[place, : len(scores)], scores, rtol=1e-5, atol=1e-5)
-        assert model.decode_tags(alone)[0] == tags[place]
+        torch.testing.assert_close(emissions[index, : len(scores)], scores, rtol=1e-5, atol=1e-5)
+        assert model.decode_tags(alone)[0] == tags[index]
         losses.append(model.loss(alone))
     whole = torch.stack(losses).mean() if model.reduction == "mean" else torch.stack(losses).sum()
     torch.testing.assert_close(model.loss(together), whole, rtol=1e-5, atol=1e-4)
@@ -136,9 +137,9 @@ def test_training_without_dropout_equals_evaluation(kind: str, build: Build, eve
     posts = [replace(post, labels=None) for post in everything]
     trained, evaluated = run(model.train(), posts), run(model.eval(), posts)
     torch.testing.assert_close(trained.emissions["tags"], evaluated.emissions["tags"], rtol=0, atol=0)
-    noisy = build(kind, dropout=0.5)
-    torch.testing.assert_close(run(noisy.eval(), posts).emissions["tags"], evaluated.emissions["tags"])
-    assert not torch.equal(run(noisy.train(), posts).emissions["tags"], evaluated.emissions["tags"])
+    with_dropout = build(kind, dropout=0.5)
+    torch.testing.assert_close(run(with_dropout.eval(), posts).emissions["tags"], evaluated.emissions["tags"])
+    assert not torch.equal(run(with_dropout.train(), posts).emissions["tags"], evaluated.emissions["tags"])
 
 
 @every_model
@@ -153,10 +154,10 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
         Pair(
             sentence,
             tuple(tag_of[word] for word in sentence),
-            str(place),
-            objects=(DetectedObject("hat"),) * (place % 3),
+            str(index),
+            objects=(DetectedObject("hat"),) * (index % 3),
         )
-        for place, sentence in enumerate(sentences)
+        for index, sentence in enumerate(sentences)
     ]
     model = build(kind, encoder=tiny_encoder(words, hidden_size=16, num_layers=1, heads=2)).train()
     batch = collate(model.builder.build_all(posts))
@@ -172,9 +173,9 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
 def test_posts_without_labels(kind: str, build: Build, everything: list[Pair]) -> None:
     model = build(kind)
     bare = [replace(post, labels=None) for post in everything]
-    graph = run(model, [everything[0], replace(bare[1], id="nobody-told")])
+    graph = run(model, [everything[0], replace(bare[1], id="unlabelled")])
     assert [len(row) for row in model.decode_tags(graph)] == [9, 9]
-    with pytest.raises(ValueError, match=r"posts without labels can't be trained on or scored: 'nobody-told'$"):
+    with pytest.raises(ValueError, match=r"posts without labels can't be trained on or scored: 'unlabelled'$"):
         model.loss(graph)
 
 
@@ -186,8 +187,8 @@ def test_prediction(kind: str, build: Build, everything: list[Pair]) -> None:
     assert model.training, "predicting leaves the mode as it was"
     assert found == model.predict(everything) == model.eval().predict(bare)
     for tags, entities in zip(model.decode_tags(run(model, bare)), found, strict=True):
-        covered = {place for entity in entities for place in range(entity.start, entity.end)}
-        assert covered == {place for place, tag in enumerate(tags) if tag != "O"}
+        covered = {index for entity in entities for index in range(entity.start, entity.end)}
+        assert covered == {index for index, tag in enumerate(tags) if tag != "O"}
     assert model.predict([]) == []
     # what was computed in inference mode is not in the way of training
     model.loss(run(model.train(), everything)).backward()

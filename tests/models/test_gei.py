@@ -1,4 +1,4 @@
-"""GEI against a reading of its paper that shares only the weights with ours, and what the picture reaches."""
+"""GEI against an implementation of its paper that shares only the weights, and which words depend on the image."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ def gei(seed: int = 0, *, row: str = "GEI", **options: Any) -> GEI:
     return GEI(encoder(), LABELS, **{**SMALL, **ROWS[row], **options})
 
 
-def thing(label: str = "", *, region: bool = True) -> DetectedObject:
+def detection(label: str = "", *, region: bool = True) -> DetectedObject:
     return DetectedObject(label, (0, 0, 4, 4), region=torch.randn(REGION_FEATURES) if region else None)
 
 
 @pytest.fixture
 def posts() -> list[Pair]:
-    """Every awkward thing that entities and pictures can do."""
+    """Edge cases of entities and images."""
     torch.manual_seed(3)
     words = ("Bob", "and", "Ann", "saw", "Paris", "today")
     both, whole = (
-        (thing("a person"), thing("city"), thing(), thing("dog", region=False)),
+        (detection("a person"), detection("city"), detection(), detection("dog", region=False)),
         torch.randn(1, IMAGE),
     )
 
@@ -104,9 +104,9 @@ def posts() -> list[Pair]:
         post("adjacent, and the last word", "O", "B-PER", "I-PER", "B-PER", "B-LOC"),
         post("orphan that must not join the post before", "I-PER", "I-PER", "O", "I-LOC"),
         post("all words", "B-LOC", "I-LOC", "I-LOC"),
-        post("no picture", "O", "B-PER", "I-PER", objects=(), image=None),
-        post("no picture, no entity", "O", "O", objects=(), image=None),
-        post("picture alone", "B-PER", "O", "B-LOC", objects=()),
+        post("no image", "O", "B-PER", "I-PER", objects=(), image=None),
+        post("no image, no entity", "O", "O", objects=(), image=None),
+        post("image only", "B-PER", "O", "B-LOC", objects=()),
         post("objects alone", "B-PER", "O", "I-LOC", image=None),
         post("one object", "O", "B-LOC", objects=both[:1], image=None),
         post("a grid", "B-PER", "O", image=torch.randn(4, IMAGE)),
@@ -161,7 +161,7 @@ class Paper:
         tokenizer, text = self.model.encoder.tokenizer.tokenizer, self.model.encoder.model
         encoded = tokenizer([list(post.words)], is_split_into_words=True, return_tensors="pt")
         states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
-        return [states[owner.index(place)] for place in range(len(post.words))]
+        return [states[owner.index(position)] for position in range(len(post.words))]
 
     def spans(self, post: Pair, emissions: Tensor) -> list[tuple[int, int]]:
         """Gold in training, else what an independent CRF decodes; read by the package's labels."""
@@ -174,7 +174,7 @@ class Paper:
         return [(span.start, span.end) for span in tags_to_spans(tags)]
 
     def visual(self, post: Pair) -> list[Tensor]:
-        """Eqs. 5-6: the picture, then its objects."""
+        """Eqs. 5-6: the image, then its objects."""
         regions = not any(isinstance(layer, ObjectEncoder) for layer in self.layers)
         found = []
         if post.image_features is not None:
@@ -196,8 +196,8 @@ class Paper:
     def interactions(self) -> Iterator[list[nn.Module]]:
         """The modules of each interacting layer; it begins where words attend words."""
         starts = [
-            place
-            for place, layer in enumerate(self.layers)
+            position
+            for position, layer in enumerate(self.layers)
             if isinstance(layer, HeteroLayer) and TOKENS in layer.relations
         ]
         for start, end in zip(starts, [*starts[1:], len(self.layers) - 1], strict=True):
@@ -224,7 +224,7 @@ class Paper:
                 for i in range(start, end):
                     m_t[i] = gate(highway, m, d_t[i])
         else:
-            # table 1: no entity nodes, so the words themselves ask the picture
+            # table 1: no entity nodes, so the words themselves attend to the image
             words = [i for i in range(len(t)) if any(start <= i < end for start, end in found)]
             words = words if "spans" in self.model.heads else list(range(len(t)))
             m_t = [self.mix(between, TO_TOKENS, x, d_v) if i in words else x for i, x in enumerate(d_t)]
@@ -266,12 +266,12 @@ def test_paper(posts: list[Pair], row: str, training: bool, layers: int) -> None
     for part in (model.layers[1:], model.heads):
         scatter(part, seed=8)
     graph, paper = run(model, posts), Paper(model)
-    wanted = [paper(post) for post in posts]
-    assert graph.emissions.keys() == wanted[0].keys()
+    expected = [paper(post) for post in posts]
+    assert graph.emissions.keys() == expected[0].keys()
     if POOLS in graph.edges:
         assert 0 < graph.edges[POOLS].index.shape[1] < graph.layouts["token"].num_nodes
-    for task in wanted[0]:
-        whole = torch.cat([one[task] for one in wanted])
+    for task in expected[0]:
+        whole = torch.cat([one[task] for one in expected])
         torch.testing.assert_close(graph.emissions[task], whole, rtol=1e-5, atol=1e-5)
     gates = [part.highway for part in model.modules() if isinstance(part, GatedMessage)]
     assert all(part.bias is None for gate in gates for part in (gate.a, gate.b)), "eqs. 9 and 11 have none"
@@ -285,23 +285,23 @@ def test_loss(posts: list[Pair]) -> None:
         crf = torchcrf.CRF(len(names), batch_first=True)
         crf.load_state_dict(model.heads[task].decoder.state_dict())
         for scores, post in zip(graph.emissions[task].split([len(p.words) for p in posts]), posts, strict=True):
-            message = post.labels or ()
-            gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in message]])
+            gold_tags = post.labels or ()
+            gold = torch.tensor([[names.index(tag if task == "tags" else span_label(tag)) for tag in gold_tags]])
             total = total - 0.5 * crf(scores[None], gold, gold >= 0) / len(posts)
     torch.testing.assert_close(model.loss(graph), total, rtol=1e-5, atol=1e-5)
     assert list(gei(row="- span detection").heads) == ["tags"]
 
 
-# --- entities grown inside the model -----------------------------------------------------------------------
+# --- entities created in the forward pass ------------------------------------------------------------------
 
 
 def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) -> None:
     graph = run(gei().train(), posts)
-    wanted = [
+    expected = [
         [(s.start, s.end) for s in tags_to_spans([span_label(tag) for tag in post.labels or ()])] for post in posts
     ]
-    assert grown(graph) == wanted
-    assert sum(map(len, wanted)) == graph.x["entity"].shape[0] == 16
+    assert entity_spans(graph) == expected
+    assert sum(map(len, expected)) == graph.x["entity"].shape[0] == 16
     assert (graph.edges[POOLS].index.flip(0) == graph.edges[FILLS].index).all()
     for key in (TO_ENTITIES, FROM_ENTITIES):
         assert graph.edges[key].complete
@@ -311,7 +311,7 @@ def test_entities_are_those_of_the_gold_labels_in_training(posts: list[Pair]) ->
         )
 
 
-def grown(graph: GraphState) -> list[list[tuple[int, int]]]:
+def entity_spans(graph: GraphState) -> list[list[tuple[int, int]]]:
     """First and last word, half-open, of every post's entities, read off their edges."""
     words, entities = graph.layouts["token"], graph.layouts["entity"]
     found: list[list[tuple[int, int]]] = [[] for _ in range(graph.num_graphs)]
@@ -331,21 +331,21 @@ def test_without_labels_and_in_evaluation_they_are_predicted(posts: list[Pair]) 
     evaluated = run(model.eval(), posts)
     names = LABELS.span_labels.tags
     best = model.heads["spans"].decode_labels(evaluated).split([len(post.words) for post in posts])
-    wanted = [[(s.start, s.end) for s in tags_to_spans([names[label] for label in row])] for row in best]
-    assert grown(evaluated) == wanted
-    assert 0 < sum(map(len, wanted)) < sum(len(post.words) for post in posts)
-    assert grown(run(model.train(), posts)) != wanted
+    expected = [[(s.start, s.end) for s in tags_to_spans([names[label] for label in row])] for row in best]
+    assert entity_spans(evaluated) == expected
+    assert 0 < sum(map(len, expected)) < sum(len(post.words) for post in posts)
+    assert entity_spans(run(model.train(), posts)) != expected
     for mode in (True, False):
         unlabelled = run(model.train(mode), bare)
         assert torch.equal(unlabelled.emissions["tags"], evaluated.emissions["tags"])
     # each post by itself
-    assert grown(run(model.train(), [posts[0], *bare[1:]])) == [[(0, 2), (4, 5)], *wanted[1:]]
+    assert entity_spans(run(model.train(), [posts[0], *bare[1:]])) == [[(0, 2), (4, 5)], *expected[1:]]
 
 
-def test_given_entities_are_not_read(posts: list[Pair]) -> None:
+def test_given_entities_are_ignored(posts: list[Pair]) -> None:
     model = gei().train()
-    message = [replace(post, entities=((0, 1), (0, len(post.words)))) for post in posts]
-    one, other = run(model, posts), run(model, message)
+    with_entities = [replace(post, entities=((0, 1), (0, len(post.words)))) for post in posts]
+    one, other = run(model, posts), run(model, with_entities)
     assert torch.equal(one.emissions["tags"], other.emissions["tags"])
     assert other.data["entity"].num_nodes == 2 * len(posts)
 
@@ -353,7 +353,7 @@ def test_given_entities_are_not_read(posts: list[Pair]) -> None:
 @every_row
 @pytest.mark.parametrize("training", [True, False])
 def test_half_precision(posts: list[Pair], row: str, training: bool) -> None:
-    """Near full precision where entities are given; predicted ones may differ in a close call."""
+    """Near full precision where entities are given; predicted ones may differ where two scores are nearly equal."""
     model = gei(2, row=row).train(training)
     whole = run(model, posts)
     with torch.autocast("cpu", torch.bfloat16):
@@ -362,8 +362,8 @@ def test_half_precision(posts: list[Pair], row: str, training: bool) -> None:
     loss.backward()
     assert all(w.grad is not None and w.grad.isfinite().all() for w in model.parameters())
     if training:
-        found, wanted = half.emissions["tags"].float(), whole.emissions["tags"]
-        torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.15)
+        found, expected = half.emissions["tags"].float(), whole.emissions["tags"]
+        torch.testing.assert_close(found, expected, rtol=0.1, atol=0.15)
 
 
 @every_row
@@ -379,7 +379,7 @@ def test_alone_equals_batched(posts: list[Pair], row: str, training: bool) -> No
 
 
 @every_row
-@pytest.mark.parametrize("which", ["all of them", "no entity", "no picture", "no picture, no entity"])
+@pytest.mark.parametrize("which", ["all of them", "no entity", "no image", "no image, no entity"])
 def test_every_parameter_stays_in_the_computation(posts: list[Pair], row: str, which: str) -> None:
     some = posts if which == "all of them" else [post for post in posts if post.id == which] * 2
     model = gei(row=row, num_layers=2).train()
@@ -387,11 +387,11 @@ def test_every_parameter_stays_in_the_computation(posts: list[Pair], row: str, w
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
-        if which == "all of them" and not name.endswith("key.bias"):  # softmax does not see it
+        if which == "all of them" and not name.endswith("key.bias"):  # softmax does not depend on it
             assert weight.grad.any(), name
 
 
-def test_dead_parameters_do_not_exist() -> None:
+def test_no_unused_parameters() -> None:
     model = gei(num_layers=3)
     relations = [layer.relations for layer in model.layers if isinstance(layer, HeteroLayer)]
     inside, last = [TOKENS, VISUALS], [[TOKENS, VISUALS], [TO_ENTITIES], [FILLS]]
@@ -400,62 +400,65 @@ def test_dead_parameters_do_not_exist() -> None:
     assert alone == [["token", "visual"]] * 2 + [["token"]]
 
 
-# --- what the picture reaches ------------------------------------------------------------------------------
+# --- words that depend on the image ------------------------------------------------------------------------
 
 
-def reached(model: GEI, some: Sequence[Pair], *, mute: bool = False) -> list[list[bool]]:
-    """For every word of every post: whether its scores have a gradient by anything seen in the picture.
+def reached(model: GEI, some: Sequence[Pair], *, isolate_words: bool = False) -> list[list[bool]]:
+    """For every word of every post: whether its scores have a gradient with respect to the image nodes.
 
-    ``mute``: once the picture is there, words hear themselves alone.
+    ``isolate_words``: from the layer that adds image nodes on, each word attends to itself only.
     """
     graph = GraphState.from_batch(collate(model.builder.build_all(some)), model.schema)
-    observed = None
+    image_states = None
     for layer in model.layers:
         graph = layer(graph)
         if isinstance(layer, MergeNodeTypes):
-            observed = graph.x["visual"]
-            if mute:
+            image_states = graph.x["visual"]
+            if isolate_words:
                 words = graph.layouts["token"]
                 itself = torch.arange(words.num_nodes).repeat(2, 1)
                 graph = graph.with_edges({TOKENS: Edges(words, words, itself)})
-    assert observed is not None
+    assert image_states is not None
     scores = graph.emissions["tags"]
     weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
-    found = [bool(torch.autograd.grad(row, observed, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)]
+    found = [
+        bool(torch.autograd.grad(row, image_states, retain_graph=True)[0].any()) for row in (scores * weights).sum(1)
+    ]
     rows = iter(found)
     return [[next(rows) for _ in post.words] for post in some]
 
 
 def inside(post: Pair) -> list[bool]:
-    """Which words lie in an entity of a post that shows anything."""
+    """Which words lie in an entity of a post with an image or objects."""
     shown = bool(post.objects) or post.image_features is not None
     return [shown and tag != "O" for tag in post.labels or ()]
 
 
 @pytest.mark.parametrize("row", ["GEI", "- entity-level interaction", "+ image region"])
-def test_no_word_outside_every_entity_receives_anything_from_the_picture(posts: list[Pair], row: str) -> None:
+def test_words_outside_entities_have_no_gradient_from_the_image(posts: list[Pair], row: str) -> None:
     if row == "+ image region":
         posts = [replace(post, objects=()) for post in posts]
-    wanted = [inside(post) for post in posts]
+    expected = [inside(post) for post in posts]
     # eqs. 8-12
-    assert reached(gei(1, row=row, num_layers=1), posts) == wanted
-    # at any depth the only way there leads from an entity's word to another, by the words' own attention
-    assert reached(gei(1, row=row, num_layers=3), posts, mute=True) == wanted
-    spread = [[any(words)] * len(words) for words in wanted]
+    assert reached(gei(1, row=row, num_layers=1), posts) == expected
+    # with more layers other words depend on the image only by attention to words of an entity
+    assert reached(gei(1, row=row, num_layers=3), posts, isolate_words=True) == expected
+    spread = [[any(words)] * len(words) for words in expected]
     assert reached(gei(1, row=row, num_layers=3), posts) == spread
-    assert spread[1] == [False] * 3, "and where there is no entity there is no way"
+    assert spread[1] == [False] * 3, "without an entity no word depends on the image"
 
 
-def test_without_span_detection_every_word_meets_the_picture(posts: list[Pair]) -> None:
+def test_without_span_detection_every_word_depends_on_the_image(posts: list[Pair]) -> None:
     shown = [[bool(post.objects) or post.image_features is not None] * len(post.words) for post in posts]
     assert reached(gei(1, row="- span detection", num_layers=1), posts) == shown
 
 
-def test_another_picture_is_another_picture_to_entities_alone(posts: list[Pair]) -> None:
-    """The same proof on numbers, in evaluation, with predicted entities."""
+def test_another_image_changes_only_words_in_entities(posts: list[Pair]) -> None:
+    """The same by comparing scores, in evaluation, with predicted entities."""
     model = gei(4, num_layers=1).eval()
     other = [
-        replace(post, image_features=torch.randn(1, IMAGE), objects=(thing("a hat"), thing("sea"))) for post in posts
+        replace(post, image_features=torch.randn(1, IMAGE), objects=(detection("a hat"), detection("sea")))
+        for post in posts
     ]
     one, two = run(model, posts), run(model, other)
     same = [torch.equal(a, b) for a, b in zip(one.emissions["tags"], two.emissions["tags"], strict=True)]
@@ -493,23 +496,23 @@ def test_the_share_is_saved_and_loaded(posts: list[Pair], tmp_path: Path) -> Non
 
 def test_between_gold_and_predicted(posts: list[Pair]) -> None:
     model = gei(4).train()
-    gold, predicted = grown(run(model, posts)), grown(run(model.eval(), posts))
-    message = [a != b for a, b in zip(gold, predicted, strict=True)]
-    assert sum(message) > 5
+    gold, predicted = entity_spans(run(model, posts)), entity_spans(run(model.eval(), posts))
+    differs = [a != b for a, b in zip(gold, predicted, strict=True)]
+    assert sum(differs) > 5
     model.train()
     sampling(model).share.fill_(0.5)
     torch.manual_seed(0)
-    drawn = [grown(run(model, posts)) for _ in range(40)]
+    drawn = [entity_spans(run(model, posts)) for _ in range(40)]
     assert all(one in (a, b) for draw in drawn for one, a, b in zip(draw, gold, predicted, strict=True))
-    counts = [sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if message[post]]
-    assert all(5 < count < 35 for count in counts), "every post draws on its own"
-    # a copy reads its own span detection
-    twin = copy.deepcopy(model).eval()
+    counts = [sum(draw[post] == predicted[post] for draw in drawn) for post in range(len(posts)) if differs[post]]
+    assert all(5 < count < 35 for count in counts), "posts are sampled independently"
+    # a copy uses its own span detection
+    copied = copy.deepcopy(model).eval()
     with torch.no_grad():
-        twin.heads["spans"].decoder.start_transitions.fill_(0.0)
-        twin.heads["spans"].decoder.transitions[:, LABELS.span_labels.index("B")] = 50.0
-    assert [len(found) for found in grown(run(twin, posts))] != [len(found) for found in predicted]
-    assert grown(run(model.eval(), posts)) == predicted
+        copied.heads["spans"].decoder.start_transitions.fill_(0.0)
+        copied.heads["spans"].decoder.transitions[:, LABELS.span_labels.index("B")] = 50.0
+    assert [len(found) for found in entity_spans(run(copied, posts))] != [len(found) for found in predicted]
+    assert entity_spans(run(model.eval(), posts)) == predicted
 
 
 # --- ablations ---------------------------------------------------------------------------------------------
@@ -523,7 +526,7 @@ def parts(model: GEI, *kinds: type[nn.Module]) -> list[nn.Module]:
     return [part for part in model.modules() if isinstance(part, kinds)]
 
 
-def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
+def test_ablations_remove_only_the_named_parts() -> None:
     whole, no_entities, no_spans, regions = (gei(row=row, num_layers=3) for row in ROWS)
     fills = [part for part in parts(whole, GatedMessage) if isinstance(part.operator, SpanPooling)]
     assert len(fills) == 3
@@ -538,7 +541,7 @@ def test_ablations_take_away_what_they_name_and_nothing_else() -> None:
     assert no_spans.heads["tags"].weight == whole.heads["tags"].weight == 0.5
 
 
-def test_schemas_say_what_is_joined() -> None:
+def test_schema_descriptions() -> None:
     whole, no_entities, no_spans, regions = (gei(row=row).schema for row in ROWS)
     assert whole == SCHEMA
     assert whole.nodes == ("token", "visual", "entity", "image", "object")
@@ -559,7 +562,7 @@ def test_regions_take_the_place_of_objects(posts: list[Pair]) -> None:
     assert torch.equal(graph.emissions["tags"], run(model, bare).emissions["tags"])
 
 
-def test_arguments_that_contradict() -> None:
+def test_contradictory_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="Image Region' needs image_dim"):
         gei(ablate=["+ Image Region"], image_dim=None)
 
@@ -569,7 +572,7 @@ def test_without_span_detection_there_is_no_interaction_either() -> None:
     assert both.schema == gei(ablate=["- Span Detection"]).schema
 
 
-def test_the_papers_numbers() -> None:
+def test_hyperparameters_of_the_paper() -> None:
     model = GEI(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LABELS)
     blocks = [layer for layer in model.layers if isinstance(layer, HeteroLayer) and TOKENS in layer.relations]
     assert len(blocks) == 6

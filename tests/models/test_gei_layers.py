@@ -1,4 +1,4 @@
-"""An operator behind a gate: equations by loops, both readings, and receivers that hear nobody."""
+"""An operator behind a gate: equations by loops, both edge layouts, and target nodes without incoming edges."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def test_against_the_equation(operator: str, edges: Edges) -> None:
     assert set(layer.highway.state_dict()) == {"a.weight", "b.weight"}
     dst, src = inputs(edges)
     messages = layer.operator(src, dst, edges)
-    wanted = dst.clone()
+    expected = dst.clone()
     for i, senders in enumerate(neighbors(edges)):
         if senders:
             score = layer.highway.a.weight @ messages[i] + layer.highway.b.weight @ dst[i]
             alpha = 1 / (1 + torch.exp(-score))
-            wanted[i] = alpha * messages[i] + (1 - alpha) * dst[i]
-    for reading in ("dense", "sparse", None):
-        found = layer(src, dst, edges.with_layout(reading))
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+            expected[i] = alpha * messages[i] + (1 - alpha) * dst[i]
+    for edge_layout in ("dense", "sparse", None):
+        found = layer(src, dst, edges.with_layout(edge_layout))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @every_operator
@@ -55,9 +55,9 @@ def test_dense_is_sparse(operator: str, edges: Edges, training: bool) -> None:
     layer = gated(operator).train(training)
     dst, src = inputs(edges)
     found = {}
-    for reading in ("dense", "sparse"):
-        read = edges.with_layout(reading)
-        found[reading] = gradients(lambda d, s, read=read: layer(s, d, read), layer, dst, src)
+    for edge_layout in ("dense", "sparse"):
+        read = edges.with_layout(edge_layout)
+        found[edge_layout] = gradients(lambda d, s, read=read: layer(s, d, read), layer, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert dense.isfinite().all()
         torch.testing.assert_close(dense, sparse, atol=1e-5, rtol=1e-5)
@@ -68,14 +68,14 @@ def test_nodes_without_sources_are_unchanged(operator: str) -> None:
     edges = random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.3)
     dst, src = inputs(edges)
     found = gated(operator)(src, dst, edges)
-    deaf = [i for i, senders in enumerate(neighbors(edges)) if not senders]
-    assert 2 < len(deaf) < len(dst) - 2
-    assert [i for i in range(len(dst)) if torch.equal(found[i], dst[i])] == deaf
-    # and is left alone by all parameters and all senders
+    isolated = [i for i, senders in enumerate(neighbors(edges)) if not senders]
+    assert 2 < len(isolated) < len(dst) - 2
+    assert [i for i in range(len(dst)) if torch.equal(found[i], dst[i])] == isolated
+    # and has no gradient with respect to parameters and sources
     src.requires_grad_()
     layer = gated(operator)
-    asked = torch.autograd.grad(layer(src, dst, edges)[deaf].sum(), [src, *layer.parameters()])
-    assert not any(gradient.any() for gradient in asked)
+    grads = torch.autograd.grad(layer(src, dst, edges)[isolated].sum(), [src, *layer.parameters()])
+    assert not any(gradient.any() for gradient in grads)
 
 
 @every_operator

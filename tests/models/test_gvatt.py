@@ -1,4 +1,4 @@
-"""GVATT against a reading of its equations, one word and one region at a time, over either encoder."""
+"""GVATT against an implementation of its equations, one word and one region at a time, over either encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnergraph.nn.layers.hetero import FeatureModule, RelationModule
 from mnergraph.nn.layers.lstm import SentenceLSTM
 from mnergraph.pair import Pair
 
-Choosy = Callable[[str], GVATT]
+BuildModel = Callable[[str], GVATT]
 KINDS = ["GVATT", "GVATT words"]
 either = pytest.mark.parametrize("kind", KINDS)
 
@@ -55,30 +55,32 @@ def plain(model: GVATT, states: Tensor, post: Pair) -> Tensor:
 
 
 @either
-def test_against_the_equations(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_equations(choosy(kind), grids, plain)
+def test_against_the_equations(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    check_equations(peaked(kind), grids, plain)
 
 
 @either
-def test_the_picture_decides(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    check_image_changes_scores(choosy(kind), grids)
+def test_image_changes_scores(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    check_image_changes_scores(peaked(kind), grids)
 
 
 @either
-def test_attention_is_recorded(kind: str, choosy: Choosy, grids: list[Pair]) -> None:
-    model = choosy(kind)
+def test_attention_is_recorded(kind: str, peaked: BuildModel, grids: list[Pair]) -> None:
+    model = peaked(kind)
     other = replace(grids[0], words=("in", "Paris", "saw"))
     with record_attention(model) as record:
         model.predict([grids[0], other, grids[2]])
-    one, asked_otherwise, blind = record.posts
-    (observed,), (seen_otherwise,), (nothing,) = (post.select(TO_SENTENCE) for post in (one, asked_otherwise, blind))
-    torch.testing.assert_close(observed.matrix().sum(-1), torch.ones(1, 1))
-    assert observed.nodes == (49, 1)
-    assert nothing.nodes == (0, 1)
-    assert (observed.weights - seen_otherwise.weights).abs().max() > 1e-4, "the sentence decides where to look"
+    one, other_text, without_image = record.posts
+    (recorded,), (recorded_other,), (recorded_none,) = (
+        post.select(TO_SENTENCE) for post in (one, other_text, without_image)
+    )
+    torch.testing.assert_close(recorded.matrix().sum(-1), torch.ones(1, 1))
+    assert recorded.nodes == (49, 1)
+    assert recorded_none.nodes == (0, 1)
+    assert (recorded.weights - recorded_other.weights).abs().max() > 1e-4, "attention depends on the sentence"
     assert [(gates.node_type, len(gates.values)) for gates in one.gates] == [("token", 5)] * 2
 
 
-def test_over_a_pretrained_encoder_nothing_reads_characters(choosy: Choosy) -> None:
-    read = {kind: "character" in choosy(kind).builder(Pair(("a",))).node_types for kind in KINDS}
+def test_no_character_nodes_with_a_pretrained_encoder(peaked: BuildModel) -> None:
+    read = {kind: "character" in peaked(kind).builder(Pair(("a",))).node_types for kind in KINDS}
     assert read == {"GVATT": False, "GVATT words": True}

@@ -1,4 +1,4 @@
-"""HamLearning against a reading of its paper that shares nothing with ours but the weights."""
+"""HamLearning against an implementation of its paper that shares only the weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ham(**options: Any) -> HamLearning:
     return model
 
 
-def thing(label: str = "", box: tuple[float, ...] | None = None, *, region: bool = True) -> DetectedObject:
+def detection(label: str = "", box: tuple[float, ...] | None = None, *, region: bool = True) -> DetectedObject:
     return DetectedObject(label, box, region=torch.randn(REGION_FEATURES) if region else None)  # type: ignore[arg-type]
 
 
@@ -64,8 +64,8 @@ def posts() -> list[Pair]:
         (5, 62, 30, 79),
         (60, 35, 75, 44),
     )
-    many = tuple(thing("a person" if i % 2 else "hat", box) for i, box in enumerate(boxes))
-    some, bare = (*many[2:4], thing("dog")), (thing("tower"), thing(region=False))
+    many = tuple(detection("a person" if i % 2 else "hat", box) for i, box in enumerate(boxes))
+    some, bare = (*many[2:4], detection("dog")), (detection("tower"), detection(region=False))
     return [
         Pair(words, tags, "many", size=(100, 80), objects=many, image_features=torch.randn(1, IMAGE)),
         Pair(words[3:], tags[3:], "no boxes", objects=bare, image_features=torch.randn(1, IMAGE)),
@@ -92,7 +92,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
     # eq. 1 and the textual Transformer
     sentence, *words = _transformer(textual, text := _text(model, post), text)
     # eqs. 2-3
-    image, objects = _picture(model, post)
+    image, objects = _image(model, post)
     views = []
     if "ViT" not in ablation:
         # eq. 4
@@ -102,10 +102,10 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
         views.append(nodes)
     if "RGCN" not in ablation:
         # eqs. 5-7
-        places = ([(0.0, 0.0, *(post.size or ()))] if image else []) + [o.box for o in post.objects]
+        node_boxes = ([(0.0, 0.0, *(post.size or ()))] if image else []) + [o.box for o in post.objects]
         nodes = [
-            torch.cat([_place(box, post.size, whole=bool(image) and i == 0), v])
-            for i, (box, v) in enumerate(zip(places, image + objects, strict=True))
+            torch.cat([_box_features(box, post.size, whole=bool(image) and i == 0), v])
+            for i, (box, v) in enumerate(zip(node_boxes, image + objects, strict=True))
         ]
         for layer in (layer for layer in layers if isinstance(layer, HeteroLayer)):
             (convolution,), (update,) = layer.operators, layer.residual.values()
@@ -113,7 +113,7 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
                 _gcn(
                     convolution,
                     update,
-                    places,
+                    node_boxes,
                     nodes,
                     i,
                     post.size,
@@ -131,14 +131,14 @@ def paper(model: HamLearning, post: Pair, ablation: str, rounds: int) -> Tensor:
     h = [second(torch.relu(first(word))) for word in words]
     last = next(block for block in rest if block.relation == TO_TOKENS)
     updates = list(dict.fromkeys(block for block in rest if block.relation == TO_OBJECTS))
-    for place in range(rounds):
-        observed = v[0]
+    for position in range(rounds):
+        blended = v[0]
         if len(v) == 2:
             blend = next(part.module for part in layers if isinstance(part, FeatureModule))
-            observed = [_blend(blend, a, b) for a, b in zip(*v, strict=True)]
+            blended = [_blend(blend, a, b) for a, b in zip(*v, strict=True)]
         # eq. 15; the three parts read the same state
-        new_h = _transformer(last, h, observed)
-        if place < rounds - 1:
+        new_h = _transformer(last, h, blended)
+        if position < rounds - 1:
             v = [_transformer(block, nodes, h) for block, nodes in zip(updates, v, strict=True)]
         h = new_h
     return torch.stack([layers[-1].linear(word) for word in h])
@@ -152,7 +152,7 @@ def _text(model: HamLearning, post: Pair) -> list[Tensor]:
     return [states[0], *words]
 
 
-def _picture(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
+def _image(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     encode_image, encode_object = model.layers[4], model.layers[5]
     image = (
         []
@@ -160,12 +160,12 @@ def _picture(model: HamLearning, post: Pair) -> tuple[list[Tensor], list[Tensor]
         else [encode_image.linear(sum(post.image_features) / len(post.image_features))]
     )
     objects = []
-    for thing in post.objects:
+    for detection in post.objects:
         v = torch.zeros(WIDTH)
-        if thing.region is not None:
-            v = v + encode_object.region(thing.region)
-        if thing.label:
-            ids = model.encoder.tokenizer.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+        if detection.region is not None:
+            v = v + encode_object.region(detection.region)
+        if detection.label:
+            ids = model.encoder.tokenizer.tokenizer(detection.label, add_special_tokens=False)["input_ids"]
             table = model.encoder.model.get_input_embeddings().weight
             v = v + encode_object.label(encode_object.norm(sum(table[piece] for piece in ids) / len(ids)))
         objects.append(v)
@@ -187,7 +187,7 @@ def _transformer(block: TransformerLayer, receivers: list[Tensor], senders: list
     return out
 
 
-def _place(box: Any, size: tuple[int, int] | None, *, whole: bool) -> Tensor:
+def _box_features(box: Any, size: tuple[int, int] | None, *, whole: bool) -> Tensor:
     """x_c, y_c, h, w."""
     if whole:
         return torch.tensor([0.5, 0.5, 1.0, 1.0])
@@ -218,7 +218,7 @@ def _label(a: Any, b: Any, size: tuple[int, int], normalized: bool) -> int | Non
 def _gcn(
     convolution: RelationalConvolution,
     update: GatedResidual,
-    places: list[Any],
+    node_boxes: list[Any],
     nodes: list[Tensor],
     i: int,
     size: tuple[int, int] | None,
@@ -228,12 +228,12 @@ def _gcn(
 ) -> Tensor:
     total = convolution.bias
     for j, v in enumerate(nodes):
-        if i == j or size is None or places[i] is None or places[j] is None:
+        if i == j or size is None or node_boxes[i] is None or node_boxes[j] is None:
             continue
         if first_is_whole and 0 in (i, j):
             label: int | None = 0 if j == 0 else 1  # "By default, we think the I includes all the objects"
         else:
-            label = _label(places[j], places[i], size, normalized)
+            label = _label(node_boxes[j], node_boxes[i], size, normalized)
         if label is not None:
             total = total + v @ convolution.weight[label]
     m = torch.relu(total)
@@ -262,17 +262,17 @@ def _blend(blend: LinearMix, a: Tensor, b: Tensor) -> Tensor:
 def test_paper(posts: list[Pair], ablation: str, rounds: int, normalized: bool) -> None:
     model = ham(num_iterations=rounds, normalized_centers=normalized, **ABLATIONS[ablation])
     graph = model(collate(model.builder.build_all(posts)))
-    wanted = [paper(model, post, ablation, rounds) for post in posts]
-    torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    expected = [paper(model, post, ablation, rounds) for post in posts]
+    torch.testing.assert_close(graph.emissions["tags"], torch.cat(expected), rtol=1e-5, atol=1e-5)
     crf = torchcrf.CRF(len(LABELS), batch_first=True)
     crf.load_state_dict(model.heads["tags"].decoder.state_dict())
     gold = [torch.tensor([[LABELS.index(tag) for tag in post.labels or ()]]) for post in posts]
-    losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(wanted, gold, strict=True)]
+    losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(expected, gold, strict=True)]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
 
 
-def test_the_posts_try_every_label(posts: list[Pair]) -> None:
-    """So that the test above sees all eleven matrices, and pairs without an edge."""
+def test_posts_cover_every_spatial_label(posts: list[Pair]) -> None:
+    """The posts of the test above use all eleven matrices, and have pairs without an edge."""
     batch = collate(ham().builder.build_all(posts))
     assert set(torch.cat([batch[key].edge_type for key in NEAR]).tolist()) == set(range(11))
     objects = len(posts[0].objects)
@@ -284,13 +284,13 @@ def test_the_posts_try_every_label(posts: list[Pair]) -> None:
 
 @every_ablation
 @pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_every_parameter_learns(posts: list[Pair], ablation: str, rounds: int) -> None:
+def test_every_parameter_has_a_gradient(posts: list[Pair], ablation: str, rounds: int) -> None:
     model = ham(num_iterations=rounds, **ABLATIONS[ablation])
     model.loss(model(collate(model.builder.build_all(posts)))).backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
-        # softmax does not see a bias of all keys
+        # softmax does not depend on a bias shared by all keys
         assert weight.grad.any() or name.endswith("key.bias"), name
     for part in model.modules():
         if isinstance(part, RelationalConvolution):
@@ -298,7 +298,7 @@ def test_every_parameter_learns(posts: list[Pair], ablation: str, rounds: int) -
 
 
 def sizes(model: HamLearning) -> Counter[str]:
-    """How many numbers each kind of part has to learn."""
+    """Number of parameters by kind of part."""
     found: Counter[str] = Counter()
     for part in dict.fromkeys(model.layers):
         view = (
@@ -310,7 +310,7 @@ def sizes(model: HamLearning) -> Counter[str]:
     return +found
 
 
-def test_an_ablation_leaves_out_what_it_names() -> None:
+def test_ablation_removes_only_the_named_parts() -> None:
     whole = sizes(ham())
     block, update = whole["TransformerLayer text"], whole["TransformerLayer token"] // 2
     left_out = {
@@ -320,13 +320,13 @@ def test_an_ablation_leaves_out_what_it_names() -> None:
     for name, parts in left_out.items():
         model = ham(**ABLATIONS[name])
         # and with it the transformer that updates the view's objects
-        wanted = {part: n for part, n in whole.items() if part not in parts} | {"TransformerLayer token": update}
-        assert sizes(model) == wanted
+        expected = {part: n for part, n in whole.items() if part not in parts} | {"TransformerLayer token": update}
+        assert sizes(model) == expected
     assert whole["TransformerLayer semantic"] == 4 * block == 4 * update
     found = sizes(ham(ablate=["w/o RM"]))
     matrices = {"semantic": 3 * WIDTH**2, "spatial": 2 * WIDTH * (WIDTH + 4) + (WIDTH + 4) ** 2}
     assert whole - found == Counter({f"Relevance {view}": n for view, n in matrices.items()})
-    # the schema says so too
+    # the schema has no such relations either
     assert ham().schema == SCHEMA
     assert ham(ablate=["w/o RGCN"]).schema == SCHEMA.without(*NEAR)
     assert ham(ablate=["w/o ViT"]).schema == SCHEMA.without(*PICTURE_MEETS)
@@ -334,13 +334,13 @@ def test_an_ablation_leaves_out_what_it_names() -> None:
 
 
 def test_rounds_are_iterations() -> None:
-    """L changes no parameter, but for the updates of the views, which one round alone has no use for."""
+    """L changes no parameter, except for the updates of the views, which a single round does not need."""
     one, *others = (sizes(ham(num_iterations=rounds)) for rounds in (1, 2, 3, 4, 5))
     assert all(other == others[0] for other in others)
     assert others[0] - one == Counter({"TransformerLayer token": others[0]["TransformerLayer token"]})
 
 
-def test_numbers_of_the_paper() -> None:
+def test_hyperparameters_of_the_paper() -> None:
     model = ham()
     blocks = [part for part in dict.fromkeys(model.layers) if isinstance(part, TransformerLayer)]
     assert Counter(block.relation[0] for block in blocks) == {
@@ -354,22 +354,22 @@ def test_numbers_of_the_paper() -> None:
     assert sum(isinstance(part, FeatureModule) for part in model.layers) == 3
 
 
-# --- what reaches whom ------------------------------------------------------------------------------------
+# --- dependencies ------------------------------------------------------------------------------------------
 
 
-def test_the_image_acts_through_objects(posts: list[Pair]) -> None:
+def test_image_affects_scores_only_through_objects(posts: list[Pair]) -> None:
     model = ham()
     other = [
         replace(post, image_features=None if post.image_features is None else -post.image_features) for post in posts
     ]
     changed = {
-        post.id: not torch.allclose(emissions(model, [post]), emissions(model, [twin]), atol=1e-6)
-        for post, twin in zip(posts, other, strict=True)
+        post.id: not torch.allclose(emissions(model, [post]), emissions(model, [other_post]), atol=1e-6)
+        for post, other_post in zip(posts, other, strict=True)
     }
     assert [name for name, is_so in changed.items() if is_so] == ["many", "no boxes", "some boxes", "a grid"]
 
 
-def test_a_grid_is_its_mean(posts: list[Pair]) -> None:
+def test_grid_is_mean_pooled(posts: list[Pair]) -> None:
     model, grid = ham(), posts[3]
     assert grid.image_features is not None
     mean = replace(grid, image_features=grid.image_features.mean(0, keepdim=True))
@@ -383,16 +383,16 @@ def test_order_of_objects_does_not_matter(posts: list[Pair]) -> None:
     torch.testing.assert_close(emissions(model, posts), emissions(model, turned), rtol=1e-5, atol=1e-5)
 
 
-def test_boxes_matter_to_the_spatial_view_alone(posts: list[Pair]) -> None:
+def test_boxes_affect_only_the_spatial_view(posts: list[Pair]) -> None:
     flat = [replace(post, objects=tuple(replace(o, box=None) for o in post.objects)) for post in posts[:1]]
     for ablation, same in (("w/o RGCN", True), ("w/o ViT", False)):
         model = ham(**ABLATIONS[ablation])
-        found, wanted = emissions(model, flat), emissions(model, posts[:1])
-        assert torch.allclose(found, wanted, atol=1e-6) == same
+        found, expected = emissions(model, flat), emissions(model, posts[:1])
+        assert torch.allclose(found, expected, atol=1e-6) == same
 
 
-def test_without_relevance_the_sentence_weighs_nothing(posts: list[Pair]) -> None:
-    """With M = 1 the objects depend on no word before the rounds begin."""
+def test_without_relevance_objects_do_not_depend_on_words(posts: list[Pair]) -> None:
+    """With M = 1 the objects do not depend on the words before the first round."""
     for measured in (True, False):
         model = ham(ablate=[] if measured else ["w/o RM"])
         graphs = [model.builder(replace(posts[0], words=words, labels=None)) for words in (("a",), ("Paris", "b"))]

@@ -46,17 +46,17 @@ def convolution(labels: int = LABELS) -> RelationalConvolution:
 @every_shape
 def test_against_its_equation(edges: Edges) -> None:
     made, (dst, src) = convolution(), inputs(edges)
-    wanted = [made.bias for _ in range(edges.dst.num_nodes)]
+    expected = [made.bias for _ in range(edges.dst.num_nodes)]
     for (sender, receiver), label in zip(edges.index.t().tolist(), edges.type.tolist(), strict=True):
-        wanted[receiver] = wanted[receiver] + made.weight[label].t() @ src[sender]
+        expected[receiver] = expected[receiver] + made.weight[label].t() @ src[sender]
     found = made(src, dst, edges)
     assert found.shape == dst.shape
-    if wanted:
-        torch.testing.assert_close(found, torch.stack(wanted), atol=1e-5, rtol=1e-5)
+    if expected:
+        torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 @every_shape
-def test_against_pygs(edges: Edges) -> None:
+def test_equals_pygs_rgcn_conv(edges: Edges) -> None:
     """Values and gradients of RGCNConv, whose parameters load into ours."""
     theirs = RGCNConv((WIDTH, WIDTH), WIDTH, LABELS, aggr="add", root_weight=False)
     torch.nn.init.normal_(theirs.bias)
@@ -71,11 +71,11 @@ def test_against_pygs(edges: Edges) -> None:
 
 
 def test_alone_is_batched() -> None:
-    made, places = convolution(), layout(4, 0, 6, 1)
-    edges = labelled(random_edges(places, places, 0.5))
+    made, node_layout = convolution(), layout(4, 0, 6, 1)
+    edges = labelled(random_edges(node_layout, node_layout, 0.5))
     x, _ = inputs(edges)
     together = made(x, x, edges)
-    for begin, end in zip(places.ptr[:-1].tolist(), places.ptr[1:].tolist(), strict=True):
+    for begin, end in zip(node_layout.ptr[:-1].tolist(), node_layout.ptr[1:].tolist(), strict=True):
         inside = (edges.index[0] >= begin) & (edges.index[0] < end)
         own = layout(end - begin)
         alone = Edges(own, own, edges.index[:, inside] - begin, type=edges.type[inside])
@@ -86,10 +86,10 @@ def test_half_precision() -> None:
     made, edges = convolution(), labelled(random_edges(layout(6), layout(6), 0.5))
     x, src = inputs(edges)
     update = GatedResidual(WIDTH)
-    wanted = update(x, made(src, x, edges))
+    expected = update(x, made(src, x, edges))
     with torch.autocast("cpu", torch.bfloat16):
         found = update(x, made(src, x, edges))
-    torch.testing.assert_close(found.float(), wanted, atol=0.1, rtol=0.1)
+    torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
 
 
 def test_edges_without_labels() -> None:
@@ -110,7 +110,7 @@ def test_gated_update() -> None:
         torch.testing.assert_close(found[i], x[i] + gate * m)
 
 
-def test_a_layer_of_the_stack() -> None:
+def test_in_a_hetero_layer() -> None:
     """Operator and update in a HeteroLayer, on the boxes' own labels."""
     torch.manual_seed(0)
     graph = state(awkward_posts())
@@ -118,13 +118,13 @@ def test_a_layer_of_the_stack() -> None:
     x, edges = graph.x["object"], graph.edges[AROUND]
     found, message = layer(graph).x["object"], layer.operators[0](x, x, edges)
     torch.testing.assert_close(found, layer.residual["object"](x, message))
-    lonely = torch.ones(len(x), dtype=torch.bool).index_fill(0, edges.index[1], False)
-    assert 0 < lonely.sum() < len(x)
-    torch.testing.assert_close(message[lonely], layer.operators[0].bias.expand(int(lonely.sum()), -1))
+    isolated = torch.ones(len(x), dtype=torch.bool).index_fill(0, edges.index[1], False)
+    assert 0 < isolated.sum() < len(x)
+    torch.testing.assert_close(message[isolated], layer.operators[0].bias.expand(int(isolated.sum()), -1))
 
 
 def test_a_label_determines_the_reverse_one() -> None:
-    """Why a matrix for each label of the incoming edge is enough: it tells the outgoing edge's."""
+    """Why a matrix for each label of the incoming edge is enough: it determines the outgoing edge's."""
     torch.manual_seed(0)
     corners = torch.rand(400, 2, 2) * torch.tensor([300.0, 200.0])
     boxes = torch.cat([corners.amin(1), corners.amax(1)], 1)
@@ -141,7 +141,7 @@ def test_a_label_determines_the_reverse_one() -> None:
 # --- boxes
 
 
-PLACES = Schema([Relation("object", "near", "image", Spatial())], nodes=["sentence"])
+SPATIAL_SCHEMA = Schema([Relation("object", "near", "image", Spatial())], nodes=["sentence"])
 
 
 def test_box_features_against_loops() -> None:
@@ -150,19 +150,19 @@ def test_box_features_against_loops() -> None:
         Pair(("a",), size=None, objects=(DetectedObject(box=(1, 2, 3, 4)),), image_features=torch.zeros(1, 5)),
         Pair(("a",), size=(40, 20), objects=(DetectedObject(box=(10, 5, 30, 10)), DetectedObject())),
     ]
-    graph = state(posts, schema=PLACES)
+    graph = state(posts, schema=SPATIAL_SCHEMA)
     found = BoxFeatures()(graph)
-    wanted = []
+    expected = []
     for pair in posts:
-        for thing in pair.objects:
-            if thing.box is None or pair.size is None:
-                wanted.append([0.0] * 4)
+        for obj in pair.objects:
+            if obj.box is None or pair.size is None:
+                expected.append([0.0] * 4)
                 continue
-            (left, top, right, bottom), (w, h) = thing.box, pair.size
-            wanted.append([(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w])
-    assert wanted[-2] == [0.5, 0.375, 0.25, 0.5]
-    assert any(map(any, wanted))
-    torch.testing.assert_close(found.x["object"], torch.cat([torch.tensor(wanted), graph.x["object"]], 1))
+            (left, top, right, bottom), (w, h) = obj.box, pair.size
+            expected.append([(left + right) / 2 / w, (top + bottom) / 2 / h, (bottom - top) / h, (right - left) / w])
+    assert expected[-2] == [0.5, 0.375, 0.25, 0.5]
+    assert any(map(any, expected))
+    torch.testing.assert_close(found.x["object"], torch.cat([torch.tensor(expected), graph.x["object"]], 1))
     images = graph.layouts["image"].num_nodes
     whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]] * images)
     torch.testing.assert_close(found.x["image"], torch.cat([whole, graph.x["image"]], 1))
@@ -170,6 +170,6 @@ def test_box_features_against_loops() -> None:
 
 
 def test_box_features_without_objects_or_images() -> None:
-    found = BoxFeatures()(state([post(3, image=False)], schema=PLACES))
+    found = BoxFeatures()(state([post(3, image=False)], schema=SPATIAL_SCHEMA))
     assert found.x["object"].shape == found.x["image"].shape == (0, 12)
     assert not math.isnan(found.x["object"].sum())

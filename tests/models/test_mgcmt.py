@@ -1,4 +1,4 @@
-"""MGCMT against readings of its paper and its authors' code that share nothing with ours but the weights."""
+"""MGCMT against implementations of its paper and its authors' code that share only the weights."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from mnergraph.pair import DetectedObject, Pair
 LABELS = LabelSet.from_types(["MISC", "PER", "ORG", "LOC"])
 WIDTH, HEADS, HIDDEN, IMAGE, VECTOR = 12, 3, 20, 5, 4
 WORDS = ("Bob", "and", "Annabel", "saw", "Paris", "!")
-KNOWN = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
-TABLE = dict(zip(KNOWN, np.random.default_rng(0).normal(size=(8, VECTOR)).astype("f4"), strict=True))
+TABLE_WORDS = ("Bob", "Annabel", "Paris", "Rome", "Tom", "Ann", "Oslo", "and")
+TABLE = dict(zip(TABLE_WORDS, np.random.default_rng(0).normal(size=(8, VECTOR)).astype("f4"), strict=True))
 #: The paper's tables 4 to 6, by what is left out.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "SemAug": {"ablate": ["w/o SemAug"], "nearest_words": None},
@@ -57,7 +57,7 @@ def encoder() -> TextEncoderModel:
 
 def similar(**options: Any) -> NearestWords:
     vectors = torch.tensor(np.stack(list(TABLE.values())))
-    return NearestWords.from_table(KNOWN, vectors, WORDS, progress=False, **options)
+    return NearestWords.from_table(TABLE_WORDS, vectors, WORDS, progress=False, **options)
 
 
 def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
@@ -65,10 +65,10 @@ def mgcmt(seed: int = 0, **options: Any) -> MGCMT:
     small = {"image_dim": IMAGE, "nearest_words": similar(), "num_heads": HEADS, "intermediate_size": HIDDEN}
     model = MGCMT(encoder(), LABELS, **(small | options)).eval()
     for part in model.layers[1:]:
-        nothing = part.table.weight[0].clone() if isinstance(part, ObjectClasses) else None
+        padding_row = part.table.weight[0].clone() if isinstance(part, ObjectClasses) else None
         scatter(part, seed)
-        if nothing is not None and part.table.padding_idx == 0:
-            part.table.weight.data[0] = nothing
+        if padding_row is not None and part.table.padding_idx == 0:
+            part.table.weight.data[0] = padding_row
     return model
 
 
@@ -104,8 +104,8 @@ def posts() -> list[Pair]:
         post(0, 6, "all", 9, "person", "dog", "a tall tower", "Person"),
         post(2, 5, "no object", 4),
         post(0, 1, "one of each", 1, "tv"),
-        post(0, 4, "no picture", 0, "hot dog", ""),
-        post(3, 4, "a word without vector, nothing else", 0),
+        post(0, 4, "no image", 0, "hot dog", ""),
+        post(3, 4, "one word without vector", 0),
     ]
 
 
@@ -123,19 +123,19 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor]:
         e = [linear.weight @ torch.cat([e_b, e_a]) + linear.bias for e_b, e_a in augmented]
     # eqs. 9-12
     h = transformer(part["TransformerLayer token"], e, e) if "TransformerLayer token" in part else e
-    observed = []
+    path_states = []
     if "ImageEncoder image" in part:
         # eq. 6
         linear = part["ImageEncoder image"].linear
         r = [linear.weight @ row + linear.bias for row in ([] if post.image_features is None else post.image_features)]
-        observed.append(_path(part, "image", "TextImg", h, r))
+        path_states.append(_path(part, "image", "TextImg", h, r))
     if "ObjectClasses" in part or "ObjectEncoder" in part:
-        observed.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
-    s = observed[0]
-    if len(observed) == 2:
+        path_states.append(_path(part, "object", "TextObj", h, list(_objects(model, post))))
+    s = path_states[0]
+    if len(path_states) == 2:
         # eq. 15
         linear = part["FeatureModule fused"].module.module[1]
-        s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*observed, strict=True)]
+        s = [linear.weight @ torch.cat([v, o]) + linear.bias for v, o in zip(*path_states, strict=True)]
     emit = part["TaggingScores tags"].linear
     tags = [emit.weight @ torch.cat([h_i, s_i]) + emit.bias for h_i, s_i in zip(h, s, strict=True)]
     if "TaggingScores spans" not in part:
@@ -175,13 +175,13 @@ def _objects(model: Tagger, post: Pair) -> Iterator[Tensor]:
     part = parts(model)
     if not post.objects:
         yield torch.zeros(WIDTH)
-    for thing in post.objects:
+    for obj in post.objects:
         if "ObjectClasses" in part:
             one_hot = torch.zeros(81)
-            one_hot[COCO.index(thing.label.lower()) if thing.label.lower() in COCO else 80] = 1.0
+            one_hot[COCO.index(obj.label.lower()) if obj.label.lower() in COCO else 80] = 1.0
             yield one_hot @ part["ObjectClasses"].table.weight[1:]
-        elif thing.label:
-            ids = model.encoder.tokenizer.tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+        elif obj.label:
+            ids = model.encoder.tokenizer.tokenizer(obj.label, add_special_tokens=False)["input_ids"]
             mean = model.encoder.model.get_input_embeddings().weight[ids].mean(0)
             objects = part["ObjectEncoder"]
             yield objects.label(objects.norm(mean))
@@ -198,8 +198,8 @@ def _path(part: dict[str, nn.Module], kind: str, out: str, h: list[Tensor], side
     if f"TransformerLayer {out}" in part:
         levels.append(transformer(part[f"TransformerLayer {out}"], h, side))
     if f"CoAttention {out}" in part:
-        there, back = part[f"CoAttention {out}"]
-        levels.append(transformer(back, h, transformer(there, side, h)))
+        to_other, to_words = part[f"CoAttention {out}"]
+        levels.append(transformer(to_words, h, transformer(to_other, side, h)))
     if len(levels) == 1:
         return levels[0]
     # eqs. 13-14
@@ -223,15 +223,15 @@ def nll(crf: nn.Module, names: list[str], scores: Tensor, gold: list[str]) -> Te
 def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
     model = mgcmt(span_weight=0.7, **options)
     graph = run(model, posts)
-    wanted = [paper(model, post) for post in posts]
+    expected = [paper(model, post) for post in posts]
     found = graph.emissions
-    torch.testing.assert_close(found["tags"], torch.cat([tags for tags, _ in wanted]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found["tags"], torch.cat([tags for tags, _ in expected]), rtol=1e-5, atol=1e-5)
     losses = [
         nll(model.heads["tags"].decoder, list(LABELS), tags, list(post.labels or ()))
-        for post, (tags, _) in zip(posts, wanted, strict=True)
+        for post, (tags, _) in zip(posts, expected, strict=True)
     ]
     if "w/o ESD" not in options.get("ablate", ()):
-        spans = [spans for _, spans in wanted]
+        spans = [spans for _, spans in expected]
         torch.testing.assert_close(found["spans"], torch.cat(spans), rtol=1e-5, atol=1e-5)
         scorer = model.heads["spans"].decoder
         # eq. 19
@@ -242,34 +242,34 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
 
 
-# --- what it knows of words and objects --------------------------------------------------------------------
+# --- similar words and object labels --------------------------------------------------------------------
 
 
 @both_variants
-def test_similar_words_reach_the_beginning_of_the_word_they_resemble(posts: list[Pair], variant: str) -> None:
+def test_similar_words_are_joined_to_the_first_piece_of_their_word(posts: list[Pair], variant: str) -> None:
     model = mgcmt(variant=variant)
     data = model.builder(posts[0])
     token, near = data["token"], data["similar"]
-    heard: dict[str, list[tuple[str, float]]] = {}
+    joined: dict[str, list[tuple[str, float]]] = {}
     for sender, receiver in data[AUGMENTS].edge_index.t().tolist():
         assert token.starts_word[receiver]
         name, cosine = model.nearest_words.names[int(near.row[sender])], float(data[AUGMENTS].edge_attr[sender])
-        heard.setdefault(WORDS[int(token.word[receiver])], []).append((name, cosine))
-    assert heard == {word: model.nearest_words.neighbors(word) for word in WORDS if word in TABLE}
+        joined.setdefault(WORDS[int(token.word[receiver])], []).append((name, cosine))
+    assert joined == {word: model.nearest_words.neighbors(word) for word in WORDS if word in TABLE}
 
 
 @both_variants
-def test_similar_words_travel_with_the_model(posts: list[Pair], variant: str, tmp_path: Path) -> None:
+def test_similar_words_are_saved_with_the_model(posts: list[Pair], variant: str, tmp_path: Path) -> None:
     model = mgcmt(variant=variant)
     assert not [name for name in model.state_dict() if "vectors" in name]
     assert not parts(model)["NearestWordVectors"].vectors.requires_grad
     model.save_pretrained(tmp_path)
     again = MGCMT.from_pretrained(tmp_path)
-    # bob: known in lower case only; Oslo: in the table, not in the vocabulary
+    # bob: in the table in lower case only; Oslo: in the table, not in the vocabulary
     new = [*posts, Pair(("bob", "Oslo", "Zzz", "Annabel"), id="new", image_features=torch.randn(2, IMAGE))]
     assert torch.equal(run(again, new).emissions["tags"], run(model, new).emissions["tags"])
     assert run(model, new[-1:]).layouts["similar"].num_nodes == 4
-    # saved over another, nothing of that other stays
+    # saving over another model leaves no file of it
     mgcmt(ablate=["w/o SemAug"]).save_pretrained(tmp_path)
     assert AUGMENTS not in Tagger.from_pretrained(tmp_path).schema.relations
 
@@ -283,12 +283,12 @@ def test_classes(posts: list[Pair]) -> None:
 
 
 @both_variants
-def test_the_object_that_is_none(posts: list[Pair], variant: str) -> None:
+def test_placeholder_object(posts: list[Pair], variant: str) -> None:
     model = mgcmt(variant=variant).train()
     table = parts(model)["ObjectClasses"].table
     model.loss(run(model, [posts[1], posts[4]])).backward()
-    learns = table.weight.grad.any(1).tolist()
-    assert learns == [variant == "released"] + [False] * 81
+    has_gradient = table.weight.grad.any(1).tolist()
+    assert has_gradient == [variant == "released"] + [False] * 81
     assert bool(table.weight[0].any()) == (variant == "released")
 
 
@@ -316,8 +316,8 @@ def path(kind: str, out: str) -> set[str]:
     return {f"TransformerLayer {kind}", f"TransformerLayer {out}", f"CoAttention {out}", f"FeatureModule {out}"}
 
 
-#: The parts and the relations that each ablation takes away, from the paper form.
-GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
+#: The parts and the relations that each ablation removes, from the paper form.
+REMOVED: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
     "SemAug": ({"NearestWordVectors", "HeteroLayer"}, {AUGMENTS}),
     "TextObj": ({"ObjectClasses", "FeatureModule fused", *path("object", "TextObj")}, ends("object")),
     "TextImg": ({"ImageEncoder image", "FeatureModule fused", *path("image", "TextImg")}, ends("image")),
@@ -337,17 +337,17 @@ GONE: dict[str, tuple[set[str], set[tuple[str, str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_takes_away_what_it_names(name: str) -> None:
+def test_ablation_removes_only_the_named_parts(name: str) -> None:
     full, without = mgcmt(), mgcmt(**ABLATIONS[name])
     assert full.schema == SCHEMA
     assert parts(without).keys() <= parts(full).keys()
     relations = set(full.schema.relations) - set(without.schema.relations)
-    assert (parts(full).keys() - parts(without).keys(), relations) == GONE[name]
+    assert (parts(full).keys() - parts(without).keys(), relations) == REMOVED[name]
     assert set(without.heads) == ({"tags"} if name == "ESD" else {"tags", "spans"})
 
 
 def neutral(name: str, full: MGCMT) -> None:
-    """Sets what the ablation takes away so that nothing comes of it."""
+    """Sets the parts that the ablation removes so that they have no effect."""
     part, one, none = parts(full), torch.eye(WIDTH), torch.zeros(WIDTH, WIDTH)
     if name == "SemAug":
         linear = part["HeteroLayer"].residual["token"].module
@@ -367,7 +367,7 @@ def neutral(name: str, full: MGCMT) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["SemAug", "TextObj", "TextImg", "ESD", "basic-level", "super-level"])
-def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
+def test_ablation_equals_the_full_model_with_neutral_parts(posts: list[Pair], name: str) -> None:
     """With equal weights it is the full model in which what it names has no effect."""
     full, without = mgcmt(), mgcmt(1, **ABLATIONS[name])
     for key, part in parts(without).items():
@@ -381,17 +381,17 @@ def test_an_ablation_changes_nothing_else(posts: list[Pair], name: str) -> None:
 
 
 @torch.no_grad()
-def test_a_path_that_is_not_there_reads_nothing(posts: list[Pair]) -> None:
+def test_ablated_path_does_not_use_its_features(posts: list[Pair]) -> None:
     assert "image" not in mgcmt(ablate=["w/o TextImg"]).builder.node_types
-    blind = [replace(post, image_features=None) for post in posts]
+    without_images = [replace(post, image_features=None) for post in posts]
     bare = [replace(post, objects=()) for post in posts]
-    for options, changed in (({"ablate": ["w/o TextImg"]}, blind), ({"ablate": ["w/o TextObj"]}, bare)):
+    for options, changed in (({"ablate": ["w/o TextImg"]}, without_images), ({"ablate": ["w/o TextObj"]}, bare)):
         model, full = mgcmt(**options), mgcmt()
         assert torch.equal(run(model, posts).emissions["tags"], run(model, changed).emissions["tags"])
         assert not torch.equal(run(full, posts).emissions["tags"], run(full, changed).emissions["tags"])
 
 
-def test_what_leaves_nothing_of_the_picture() -> None:
+def test_removing_all_image_input_is_refused() -> None:
     with pytest.raises(ValueError, match="TextImg reads image features: give image_dim"):
         mgcmt(image_dim=None)
     with pytest.raises(ValueError, match="SemAug reads nearest words: give nearest_words"):
@@ -403,7 +403,9 @@ def test_what_leaves_nothing_of_the_picture() -> None:
 
 @both_variants
 @each
-def test_every_parameter_of_an_ablation_learns(posts: list[Pair], options: dict[str, Any], variant: str) -> None:
+def test_every_parameter_of_an_ablation_has_a_gradient(
+    posts: list[Pair], options: dict[str, Any], variant: str
+) -> None:
     model = mgcmt(variant=variant, fusion_dropout=0.0, dropout=0.0, **options).train()
     model.loss(run(model, posts)).backward()
     still = [
@@ -447,7 +449,7 @@ class Released(nn.Module):
         """[batch, pieces] twice, [batch, pieces, vector], [batch, 49, image], [batch, objects] -> scores."""
         bert = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         sequence = bert + self.maug_linear(augmentation)
-        words, image, things = added(mask), torch.zeros(len(ids), 1, 1, 49), added(objects != 0)
+        words, image, object_mask = added(mask), torch.zeros(len(ids), 1, 1, 49), added(objects != 0)
         aux = self.aux_classifier(self.self_attention(sequence, sequence, words))
         main = self.self_attention_v2(sequence, sequence, words)
 
@@ -456,10 +458,10 @@ class Released(nn.Module):
         cross = self.txt2img(main, grid_1, image)
         final = self.txt2txt(main, self.img2txt(grid_2, main, words), image)
         embedded = self.object_embeddings(objects)
-        things_1 = self.obj2obj(embedded, embedded, things)
-        things_2 = self.obj2obj_v2(embedded, embedded, things)
-        object_1 = self.txt2obj(main, things_1, things)
-        object_2 = self.txt2obj_v2(main, self.obj2txt(things_2, main, words), things)
+        attended_1 = self.obj2obj(embedded, embedded, object_mask)
+        attended_2 = self.obj2obj_v2(embedded, embedded, object_mask)
+        object_1 = self.txt2obj(main, attended_1, object_mask)
+        object_2 = self.txt2obj_v2(main, self.obj2txt(attended_2, main, words), object_mask)
 
         gate_1 = torch.sigmoid(cross @ self.fus1_w1.t() + final @ self.fus1_w2.t() + self.fus1_bias)
         gate_2 = torch.sigmoid(object_2 @ self.fus2_w1.t() + object_1 @ self.fus2_w2.t() + self.fus2_bias)
@@ -493,7 +495,7 @@ class Released(nn.Module):
             (part["FeatureModule fused"].module.module[1], self.fus3_linear),
         ):
             linear.load_state_dict(theirs.state_dict())
-        # their rows 81 to 84 stand for nothing, our row 81 for labels that are none of COCO's
+        # their rows 81 to 84 are unused, our row 81 is for labels that are not in COCO
         part["ObjectClasses"].table.weight.data[:81] = self.object_embeddings.weight.data[:81]
         for name, out in (("fus1", "TextImg"), ("fus2", "TextObj")):
             gate = part[f"FeatureModule {out}"].module
@@ -509,8 +511,8 @@ class Released(nn.Module):
 @pytest.mark.parametrize("seed", [None, 4], ids=["unknown words have none", "unknown words at random"])
 def test_released(seed: int | None) -> None:
     torch.manual_seed(5)
-    things = (("person", "dog"), (), ("toothbrush",) * 5, ("cat", "person", "tv"))
-    posts = [post(start, 6, str(start), 49, *labels) for start, labels in enumerate(things)]
+    object_labels = (("person", "dog"), (), ("toothbrush",) * 5, ("cat", "person", "tv"))
+    posts = [post(start, 6, str(start), 49, *labels) for start, labels in enumerate(object_labels)]
     found = similar(seed=seed)
     model = mgcmt(variant="released", nearest_words=found, fusion_dropout=None)
     theirs = Released(model.encoder.model).eval()
@@ -531,15 +533,15 @@ def test_released(seed: int | None) -> None:
                 vector = found.vectors[found.names.index(text)]
                 assert vector.abs().max() <= (3 / VECTOR) ** 0.5
             augmentation[row, ready.words[row].index(word)] = vector
-        for place, thing in enumerate(pair.objects):
-            objects[row, place] = 1 + COCO.index(thing.label)
+        for index, obj in enumerate(pair.objects):
+            objects[row, index] = 1 + COCO.index(obj.label)
     grid = torch.stack([pair.image_features for pair in posts if pair.image_features is not None])
 
     main, aux = theirs(ready.ids, ready.mask, augmentation, grid, objects)
     check(model, posts, ready, theirs, main, aux)
 
 
-def test_the_released_form_starts_as_bert_does() -> None:
+def test_released_variant_is_initialized_as_bert() -> None:
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
     model = MGCMT(text, LABELS, image_dim=300, nearest_words=similar(), num_heads=HEADS, variant="released")
@@ -553,7 +555,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
     assert {part.eps for part in norms} == {1e-12}
 
 
-def test_every_variant_has_its_own_numbers() -> None:
+def test_hyperparameters_of_every_variant() -> None:
     for variant, inside in (("paper", {0.0, 0.1}), ("released", {0.0, 0.1, 0.5})):
         model = MGCMT(encoder(), LABELS, image_dim=IMAGE, nearest_words=similar(), num_heads=HEADS, variant=variant)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]

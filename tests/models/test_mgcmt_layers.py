@@ -21,22 +21,22 @@ def with_cosines(edges: Edges) -> Edges:
     return Edges(edges.src, edges.dst, edges.index, attr=cosines)
 
 
-@pytest.mark.parametrize("reading", [None, "dense", "sparse"])
+@pytest.mark.parametrize("edge_layout", [None, "dense", "sparse"])
 @pytest.mark.parametrize("edges", [pytest.param(edges, id=name) for name, edges in awkward_edges()])
-def test_cosine_sum(edges: Edges, reading: str | None) -> None:
-    edges = with_cosines(edges).with_layout(reading)
+def test_cosine_sum(edges: Edges, edge_layout: str | None) -> None:
+    edges = with_cosines(edges).with_layout(edge_layout)
     src, dst = torch.randn(edges.src.num_nodes, 5), torch.randn(edges.dst.num_nodes, 8)
     found = CosineSum()(src, dst, edges)
     cosine = {tuple(edge): float(c) for edge, c in zip(edges.index.t().tolist(), edges.attr, strict=True)}
-    wanted = torch.zeros(edges.dst.num_nodes, 5)
+    expected = torch.zeros(edges.dst.num_nodes, 5)
     for receiver, senders in enumerate(neighbors(edges)):
         total = sum(math.exp(cosine[sender, receiver]) for sender in senders)
         for sender in senders:
-            wanted[receiver] += math.exp(cosine[sender, receiver]) / total * src[sender]
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+            expected[receiver] += math.exp(cosine[sender, receiver]) / total * src[sender]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_reach_the_senders_alone() -> None:
+def test_gradients_reach_only_the_source_nodes() -> None:
     edges = with_cosines(random_edges(layout(6, 2), layout(3, 4), 0.5))
     of_dst, of_src = gradients(
         lambda dst, src: CosineSum()(src, dst, edges), CosineSum(), torch.randn(7, 4), torch.randn(8, 4)
@@ -45,12 +45,12 @@ def test_gradients_reach_the_senders_alone() -> None:
     assert of_src.any(1).tolist() == [bool((edges.index[0] == row).any()) for row in range(8)]
 
 
-def test_weights_are_what_one_hooks() -> None:
-    edges, observed = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
+def test_forward_hook_gets_the_weights() -> None:
+    edges, hooked = with_cosines(random_edges(layout(6), layout(3), 0.5)), []
     operator = CosineSum()
-    operator.weights.register_forward_hook(lambda module, given, weights: observed.append(weights))
+    operator.weights.register_forward_hook(lambda module, given, weights: hooked.append(weights))
     operator(torch.randn(6, 2), torch.zeros(3, 2), edges)
-    sums = torch.zeros(3, 1).index_add(0, edges.index[1], observed[0])
+    sums = torch.zeros(3, 1).index_add(0, edges.index[1], hooked[0])
     torch.testing.assert_close(sums[edges.index[1].unique()], torch.ones(len(edges.index[1].unique()), 1))
     assert not list(CosineSum().parameters())
 
@@ -69,14 +69,14 @@ def graph(*pairs: Pair, **options: object) -> GraphState:
 
 def test_similar_vectors() -> None:
     def near(words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        places = np.arange(len(words))
-        return places[::-1] + 1, places, np.ones(len(words), np.float32)
+        indices = np.arange(len(words))
+        return indices[::-1] + 1, indices, np.ones(len(words), np.float32)
 
     vectors = torch.randn(5, 3)
     layer = NearestWordVectors(vectors)
     state = layer(graph(Pair(("a", "b", "c")), Pair(("a",)), nearest_words=near))
     assert torch.equal(state.x["similar"], vectors[[3, 2, 1, 1]])
-    assert layer.state_dict() == {}, "they are saved with the look-up"
+    assert layer.state_dict() == {}, "vectors are saved in a file of their own"
     assert [name for name, _ in layer.named_buffers()] == ["vectors"]
     assert layer(graph(Pair(("a",)))).x["similar"].shape == (0, 3)
 
@@ -84,9 +84,9 @@ def test_similar_vectors() -> None:
 @pytest.mark.parametrize("learn_placeholder", [False, True])
 def test_object_classes(learn_placeholder: bool) -> None:
     layer = ObjectClasses(4, 2, learn_placeholder=learn_placeholder)
-    things = tuple(map(DetectedObject, ("hat", "Dog", "a dog", "dog", "")))
+    labelled = tuple(map(DetectedObject, ("hat", "Dog", "a dog", "dog", "")))
     state = layer(
-        graph(Pair(("a",), objects=things), Pair(("b",)), object_classes=("dog", "hat"), add_placeholder_object=True)
+        graph(Pair(("a",), objects=labelled), Pair(("b",)), object_classes=("dog", "hat"), add_placeholder_object=True)
     )
     assert state.data["object"].class_id.tolist() == [2, 1, 3, 1, 3, 0]
     one_hot = torch.eye(4)[[2, 1, 3, 1, 3, 0]]

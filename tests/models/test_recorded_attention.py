@@ -42,7 +42,7 @@ def recorded(model: Tagger, posts: list[Pair]) -> AttentionRecord:
     return record
 
 
-def alike(one: PairRecord, other: PairRecord) -> None:
+def check_same_weights(one: PairRecord, other: PairRecord) -> None:
     """The same weights along the same edges, in whatever order these lie."""
     assert one.nodes == other.nodes
     for mine, yours in zip(one.weights, other.weights, strict=True):
@@ -58,9 +58,9 @@ def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, po
     model = build(kind)
     record = recorded(model, posts)
     assert len(record.posts) == len(posts)
-    weighs = [part for part in model.modules() if isinstance(part, tuple(RECORDED_MODULES))]
+    recorded_modules = [part for part in model.modules() if isinstance(part, tuple(RECORDED_MODULES))]
     result = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
-    assert {id(model.get_submodule(path)) for path in result} == {id(part) for part in weighs}
+    assert {id(model.get_submodule(path)) for path in result} == {id(part) for part in recorded_modules}
     for post_record in record.posts:
         for w in post_record.weights:
             # [heads, receivers]
@@ -77,7 +77,7 @@ def test_alone_is_batched(kind: str, build: Build, posts: list[Pair]) -> None:
     model = build(kind)
     for together, post in zip(recorded(model, posts).posts, posts, strict=True):
         (alone,) = recorded(model, [post]).posts
-        alike(alone, together)
+        check_same_weights(alone, together)
 
 
 @every_model
@@ -87,11 +87,13 @@ def test_dense_is_sparse(kind: str, build: Build, posts: list[Pair], monkeypatch
         monkeypatch.setattr(Edges, "is_dense", lambda self, above, dense=dense: dense)
         result.append(recorded(model, posts).posts)
     for one, other in zip(*result, strict=True):
-        alike(one, other)
+        check_same_weights(one, other)
 
 
 @every_model
-def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, everything: list[Pair]) -> None:
+def test_recording_does_not_change_scores_and_removes_its_hooks(
+    kind: str, build: Build, everything: list[Pair]
+) -> None:
     model = build(kind, dropout=0.3).train()
     batch = collate(model.builder.build_all(everything))
 
@@ -102,10 +104,10 @@ def test_recording_changes_nothing_and_leaves_nothing(kind: str, build: Build, e
         model.loss(graph).backward()
         return [*graph.emissions.values(), *(weight.grad for weight in model.parameters())]
 
-    wanted = step()
+    reference = step()
     with record_attention(model):
         result = step()
-    assert all(torch.equal(one, other) for one, other in zip(result, wanted, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(result, reference, strict=True))
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
@@ -115,7 +117,7 @@ def test_saved_and_loaded(kind: str, build: Build, posts: list[Pair], tmp_path: 
     record.save(tmp_path / "record")
     for one, other in zip(record.posts, AttentionRecord.load(tmp_path / "record").posts, strict=True):
         assert one.pair == other.pair
-        alike(one, other)
+        check_same_weights(one, other)
 
 
 @every_model
@@ -125,7 +127,7 @@ def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], t
         graph = attention_graph(model, post)
         json.dumps(nx.node_link_data(graph), allow_nan=False)
         nx.write_graphml(graphml_safe(graph), tmp_path / "graph.graphml")
-        weighed = [expected for _, _, expected in graph.edges(data=True) if "weight" in expected]
-        assert bool(weighed) == bool(recorded(model, [post]).posts[0].weights)
+        weighted = [expected for _, _, expected in graph.edges(data=True) if "weight" in expected]
+        assert bool(weighted) == bool(recorded(model, [post]).posts[0].weights)
         result = occlusion(model, post)
         assert len(result.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + 1

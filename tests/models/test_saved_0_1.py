@@ -1,4 +1,4 @@
-"""Models that version 0.1 saved give what they gave then."""
+"""Models saved by version 0.1 give the same scores and tags."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def pair(post: dict[str, Any]) -> Pair:
 
 @pytest.mark.parametrize("name", EXPECTED["models"])
 def test_the_same_scores_and_tags(name: str, tmp_path: Path) -> None:
-    model, wanted = Tagger.from_pretrained(FOLDER / name), EXPECTED["models"][name]
+    model, expected = Tagger.from_pretrained(FOLDER / name), EXPECTED["models"][name]
     posts = [pair(post) for post in EXPECTED["posts"]]
     graph = model.forward_examples(posts)
-    assert graph.emissions.keys() == wanted["emissions"].keys()
-    for head, scores in wanted["emissions"].items():
+    assert graph.emissions.keys() == expected["emissions"].keys()
+    for head, scores in expected["emissions"].items():
         torch.testing.assert_close(graph.emissions[head], torch.tensor(scores), rtol=1e-6, atol=1e-6)
-    assert model.decode_tags(graph) == wanted["tags"]
+    assert model.decode_tags(graph) == expected["tags"]
     assert model.metadata["data"] == {"name": "Lookalikes"}
     # saved today it is loaded without conversion
     model.save_pretrained(tmp_path)
@@ -96,9 +96,9 @@ def test_settings_of_the_processor() -> None:
     assert processor_config({"metadata": {}}) is None
     config = processor_config(evidence())
     assert config is not None
-    wanted = Evidence(top_objects=3, caption_phrases=False, image_nodes="pooled")
-    assert config == ProcessorConfig.of(wanted, RegionEncoder())
-    assert Processor(config).evidence == wanted
+    expected = Evidence(top_objects=3, caption_phrases=False, image_nodes="pooled")
+    assert config == ProcessorConfig.of(expected, RegionEncoder())
+    assert Processor(config).evidence == expected
     assert Processor(config).regions == RegionEncoder()
 
 
@@ -114,6 +114,6 @@ def test_chunkers() -> None:
     assert own.chunker == {"class": "my_module:Mine", "settings": {}}
 
 
-def test_a_model_of_ones_own() -> None:
+def test_custom_model() -> None:
     with pytest.raises(ValueError, match="saved the model 'Mine' without its module; known: "):
         convert_config(old("Mine"), has_nearest_words=False)

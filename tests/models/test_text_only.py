@@ -27,7 +27,7 @@ def hugging_face(model: Tagger, words: tuple[str, ...], pooling: str = "first") 
     encoded = model.encoder.tokenizer.tokenizer([list(words)], is_split_into_words=True, return_tensors="pt")
     states = model.encoder.model(**encoded).last_hidden_state[0]
     owner = encoded.word_ids(0)
-    rows = [[place for place, word in enumerate(owner) if word == wanted] for wanted in range(len(words))]
+    rows = [[position for position, word in enumerate(owner) if word == expected] for expected in range(len(words))]
     if pooling == "first":
         return torch.stack([states[row[0]] for row in rows])
     pooled = [states[row].mean(0) if pooling == "mean" else states[row].sum(0) for row in rows]
@@ -53,13 +53,13 @@ def test_bert_is_a_linear_map_and_a_softmax(pooling: str) -> None:
         chances = score.softmax(-1)
         for entity in found:
             tags = [f"B-{entity.type}"] + [f"I-{entity.type}"] * (entity.end - entity.start - 1)
-            wanted = torch.stack(
-                [chances[entity.start + place, LABELS.index(tag)] for place, tag in enumerate(tags)]
+            expected = torch.stack(
+                [chances[entity.start + position, LABELS.index(tag)] for position, tag in enumerate(tags)]
             ).prod()
             if entity.end < len(post.words):
-                wanted = wanted * (1 - chances[entity.end, LABELS.index(f"I-{entity.type}")])
+                expected = expected * (1 - chances[entity.end, LABELS.index(f"I-{entity.type}")])
             if model.decode_tags(graph)[POSTS.index(post)][entity.start] == tags[0]:
-                assert entity.score == pytest.approx(wanted.item(), rel=1e-4)
+                assert entity.score == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_bert_crf_is_torchcrf_on_the_same_scores() -> None:

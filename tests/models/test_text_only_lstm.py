@@ -40,29 +40,29 @@ def run(lstm: nn.LSTM, x: Tensor) -> Tensor:
     return lstm(x[None])[0]
 
 
-def spelled(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
-    """What a word's characters say, one window or one end at a time."""
-    known = model.encoder.characters.characters
-    x = layer.embedding.weight[[known.find(character) + 1 for character in word]]
+def encode_characters(layer: CharacterEncoder, model: Tagger, word: str) -> Tensor:
+    """Character features of a word, one window or one direction at a time."""
+    alphabet = model.encoder.characters.characters
+    x = layer.embedding.weight[[alphabet.find(character) + 1 for character in word]]
     if isinstance(layer.encoder, CharacterCNN):
         kernel, bias = layer.encoder.convolution.weight, layer.encoder.convolution.bias
         padded = torch.cat([torch.zeros(1, x.shape[1]), x, torch.zeros(1, x.shape[1])])
         windows = [torch.einsum("fck,kc->f", kernel, padded[t : t + 3]) for t in range(len(x))]
-        return torch.stack([torch.tanh(observed + bias) for observed in windows]).amax(0)
+        return torch.stack([torch.tanh(window + bias) for window in windows]).amax(0)
     states = run(layer.encoder.lstm.lstm, x)[0]
     size = states.shape[1] // 2
     return torch.cat([states[-1, :size], states[0, size:]])
 
 
 def words_of(model: Tagger, words: tuple[str, ...]) -> Tensor:
-    """What the LSTM over words gives them."""
+    """The word LSTM's states."""
     rows = {word: row for row, word in enumerate(model.encoder.tokenizer.words, 1)}
     table, found = model.layers[0].model.learned, []
     for word in words:
         plain = re.sub(r"\d", "0", word.lower())
         vector = table[rows.get(plain, 0)]
         if len(model.encoder.characters) and isinstance(model.layers[1], CharacterEncoder):
-            vector = torch.cat([vector, spelled(model.layers[1], model, word)])
+            vector = torch.cat([vector, encode_characters(model.layers[1], model, word)])
         found.append(vector)
     lstm = model.layers[1 if model.builder.node_types["token"].characters is None else 2].lstm.lstm
     return run(lstm, torch.stack(found))[0]
@@ -78,8 +78,8 @@ def test_emissions(kind: type[Tagger]) -> None:
         if kind is HBiLSTMCRF:
             hidden = model.layers[3].types["token"][0]
             states = torch.tanh(states @ hidden.weight.T + hidden.bias)
-        wanted = states @ model.layers[-1].linear.weight.T + model.layers[-1].linear.bias
-        torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-5)
+        expected = states @ model.layers[-1].linear.weight.T + model.layers[-1].linear.bias
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 
 
 @KINDS

@@ -1,4 +1,4 @@
-"""UMGF against readings of its paper and its authors' code that share nothing with ours but the weights."""
+"""UMGF against implementations of its paper and its authors' code that share only the weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encoder() -> TextEncoderModel:
     return tiny_encoder(["bob", "saw", "paris"], hidden_size=12, num_layers=1, heads=2)
 
 
-def thing(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> DetectedObject:
+def detection(label: str = "", words: tuple[int, int] | None = None, *, region: bool = True) -> DetectedObject:
     return DetectedObject(label, (0, 0, 4, 4), span=words, region=torch.randn(REGION_FEATURES) if region else None)
 
 
@@ -42,16 +42,16 @@ def posts() -> list[Pair]:
     words = ("Bob", "and", "Ann", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     both = (
-        thing("a person", (0, 1)),
-        thing("city", (4, 6)),
-        thing("hat"),
-        thing("dog", (2, 3), region=False),
+        detection("a person", (0, 1)),
+        detection("city", (4, 6)),
+        detection("hat"),
+        detection("dog", (2, 3), region=False),
     )
     return [
         Pair(words, tags, "phrases and general", objects=both),
         Pair(words, tags, "phrases only", objects=both[:2]),
-        Pair(words[3:], tags[3:], "general only", objects=(thing("tower"), thing())),
-        Pair(words[:2], tags[:2], "one", objects=(thing("hat", (1, 2)),)),
+        Pair(words[3:], tags[3:], "general only", objects=(detection("tower"), detection())),
+        Pair(words[:2], tags[:2], "one", objects=(detection("hat", (1, 2)),)),
         Pair(words[2:], tags[2:], "none"),
     ]
 
@@ -93,19 +93,19 @@ def _initial(model: UMGF, post: Pair) -> tuple[list[Tensor], list[Tensor]]:
     states, owner = text(**encoded).last_hidden_state[0], encoded.word_ids(0)
     dim, mlp, objects = states.shape[-1], model.layers[3].types["token"], model.layers[2]
     words = []
-    for place in range(len(post.words)):
+    for index in range(len(post.words)):
         position = torch.empty(dim)
         for i in range(dim // 2):
-            position[2 * i] = math.sin(place / 10000 ** (2 * i / dim))
-            position[2 * i + 1] = math.cos(place / 10000 ** (2 * i / dim))
-        words.append(torch.relu(mlp[0](states[owner.index(place)] + position)))
+            position[2 * i] = math.sin(index / 10000 ** (2 * i / dim))
+            position[2 * i + 1] = math.cos(index / 10000 ** (2 * i / dim))
+        words.append(torch.relu(mlp[0](states[owner.index(index)] + position)))
     found = []
-    for thing in post.objects:
+    for detection in post.objects:
         v = torch.zeros(WIDTH)
-        if thing.region is not None:
-            v = v + objects.region(thing.region)
-        if thing.label:
-            ids = tokenizer(thing.label, add_special_tokens=False)["input_ids"]
+        if detection.region is not None:
+            v = v + objects.region(detection.region)
+        if detection.label:
+            ids = tokenizer(detection.label, add_special_tokens=False)["input_ids"]
             table = text.get_input_embeddings()
             v = v + objects.label(objects.norm(torch.stack([table.weight[piece] for piece in ids]).mean(0)))
         found.append(torch.relu(v))
@@ -157,33 +157,33 @@ def test_paper(posts: list[Pair], layers: int, labelled: bool) -> None:
     if not labelled:
         posts = [replace(post, objects=tuple(replace(o, label="") for o in post.objects)) for post in posts]
     graph = model(collate(model.builder.build_all(posts)))
-    wanted = [paper(model, post) for post in posts]
-    torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    expected = [paper(model, post) for post in posts]
+    torch.testing.assert_close(graph.emissions["tags"], torch.cat(expected), rtol=1e-5, atol=1e-5)
     assert not model.layers[5].operators[0].dst.bias, "eqs. 4 and 6 have no bias"
     # the CRF reads words only, its loss is the mean
     crf = torchcrf.CRF(len(LABELS), batch_first=True)
     crf.load_state_dict(model.heads["tags"].decoder.state_dict())
     gold = [torch.tensor([[LABELS.index(tag) for tag in post.labels or ()]]) for post in posts]
-    losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(wanted, gold, strict=True)]
+    losses = [-crf(scores[None], tags, tags >= 0) for scores, tags in zip(expected, gold, strict=True)]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
 
 
-def test_without_objects_it_is_the_text_alone(posts: list[Pair]) -> None:
+def test_without_objects_only_the_text_is_used(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     model = UMGF(encoder(), LABELS, hidden_size=WIDTH, num_heads=HEADS, region_dim=REGION_FEATURES).eval()
     bare = [replace(post, objects=()) for post in posts]
     found = model(collate(model.builder.build_all(bare))).emissions["tags"]
-    wanted = []
+    expected = []
     for post in bare:
         words, _ = _initial(model, post)
         x = torch.stack(words)
         for inside, _, alone in zip(*(list(model.layers)[4 + i : -1 : 3] for i in range(3)), strict=True):
             x = alone.types["token"](inside.residual["token"].norm(x + _torch_attention(inside.operators[0], x)))
-        wanted.append(model.layers[-1].linear(x))
-    torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-5, atol=1e-5)
-    # and a post without objects is the same beside posts that have some
+        expected.append(model.layers[-1].linear(x))
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-5)
+    # and a post without objects has the same scores in a batch with posts that have some
     mixed = model(collate(model.builder.build_all([posts[0], bare[1]]))).emissions["tags"]
-    torch.testing.assert_close(mixed[len(posts[0].words) :], wanted[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mixed[len(posts[0].words) :], expected[1], rtol=1e-5, atol=1e-5)
 
 
 def _torch_attention(a: RelationAttention, x: Tensor) -> Tensor:
@@ -197,10 +197,10 @@ def _torch_attention(a: RelationAttention, x: Tensor) -> Tensor:
     return found[:, 0]
 
 
-def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
+def test_grounded_object_affects_only_its_phrase(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     model = UMGF(encoder(), LABELS, hidden_size=WIDTH, num_heads=HEADS, region_dim=REGION_FEATURES, num_layers=1).eval()
-    post = replace(posts[0], objects=(thing("city", (4, 6)),))
+    post = replace(posts[0], objects=(detection("city", (4, 6)),))
     with_it = model(model.builder(post)).emissions["tags"]
     without = model(model.builder(replace(post, objects=()))).emissions["tags"]
     same = [torch.equal(a, b) or torch.allclose(a, b, atol=1e-6) for a, b in zip(with_it, without, strict=True)]
@@ -208,7 +208,7 @@ def test_a_grounded_object_reaches_its_phrase_alone(posts: list[Pair]) -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_dead_parameters_do_not_exist(variant: str) -> None:
+def test_no_unused_parameters(variant: str) -> None:
     model = UMGF(
         encoder(), LABELS, variant=variant, hidden_size=WIDTH, num_heads=HEADS, num_layers=3, region_dim=REGION_FEATURES
     )  # type: ignore[arg-type]
@@ -223,7 +223,7 @@ def test_dead_parameters_do_not_exist(variant: str) -> None:
 
 
 class Released(nn.Module):
-    """What PAPERS.md says that the released code computes, padded and batch first."""
+    """The computation of the released code as described in PAPERS.md, padded and batch first."""
 
     def __init__(self, text: nn.Module, wide: int, layers: int, hidden: int, tags: int) -> None:
         super().__init__()
@@ -329,12 +329,13 @@ class Released(nn.Module):
 
 @pytest.fixture
 def crops() -> list[Pair]:
-    """Posts as the released code knows them: exactly four crops, words of several pieces."""
+    """Posts as the released code needs them: exactly four crops, words of several pieces."""
     torch.manual_seed(5)
     words = ("Bob", "and", "Ann", "saw", "Paris", "!")
     tags = ("B-PER", "O", "B-PER", "O", "B-LOC", "O")
     return [
-        Pair(words[start:], tags[start:], str(start), objects=tuple(thing() for _ in range(4))) for start in range(4)
+        Pair(words[start:], tags[start:], str(start), objects=tuple(detection() for _ in range(4)))
+        for start in range(4)
     ]
 
 
@@ -367,8 +368,8 @@ def test_released(crops: list[Pair], layers: int) -> None:
     graph = model(collate(model.builder.build_all(crops)))
     torch.testing.assert_close(graph.emissions["tags"], emissions[mask], rtol=1e-4, atol=1e-4)
     assert graph.data["token"].y.tolist() == gold[mask].tolist()
-    wanted = -theirs.crf(emissions, gold, mask, reduction="sum")
-    torch.testing.assert_close(model.loss(graph), wanted, rtol=1e-5, atol=1e-3)
+    expected = -theirs.crf(emissions, gold, mask, reduction="sum")
+    torch.testing.assert_close(model.loss(graph), expected, rtol=1e-5, atol=1e-3)
 
     # and the tags of the words' first pieces are theirs
     names = model.labels.tags
@@ -378,7 +379,7 @@ def test_released(crops: list[Pair], layers: int) -> None:
         assert found == [tag if tag[:2] in ("B-", "I-") else "O" for tag in first]
 
 
-def test_what_stands_for_no_word_counts_as_outside(crops: list[Pair]) -> None:
+def test_special_tags_count_as_outside(crops: list[Pair]) -> None:
     model = released()
     for tag in ("X", "[CLS]", "[SEP]", "PAD"):
         with torch.no_grad():
@@ -389,7 +390,7 @@ def test_what_stands_for_no_word_counts_as_outside(crops: list[Pair]) -> None:
         assert model.decode_entities(graph) == [[], [], [], []]
 
 
-def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]) -> None:
+def test_entity_score_uses_the_first_pieces_of_its_words(crops: list[Pair]) -> None:
     model = released()
     with torch.no_grad():
         model.layers[-1].linear.weight.mul_(5)
@@ -403,7 +404,7 @@ def test_certainty_of_an_entity_in_pieces_is_that_of_its_words(crops: list[Pair]
     for tags, entities, chance in zip(model.decode_tags(graph), model.decode_entities(graph), first, strict=True):
         for entity in entities:
             product = math.prod(
-                float(chance[place, model.labels.index(tags[place])]) for place in range(entity.start, entity.end)
+                float(chance[index, model.labels.index(tags[index])]) for index in range(entity.start, entity.end)
             )
             assert entity.score == pytest.approx(product, rel=1e-5)
 
@@ -417,7 +418,7 @@ def test_order_of_the_crops_does_not_matter(crops: list[Pair]) -> None:
     assert not torch.allclose(model(collate(model.builder.build_all(fewer))).emissions["tags"], one, atol=1e-3)
 
 
-def test_every_variant_has_its_own_numbers() -> None:
+def test_hyperparameters_of_every_variant() -> None:
     small = {"hidden_size": WIDTH, "num_heads": HEADS, "region_dim": REGION_FEATURES}
     paper_form, code = UMGF(encoder(), LABELS, **small), UMGF(encoder(), LABELS, variant="released", **small)
     for model, layers, hidden, dropout in ((paper_form, 2, 4 * WIDTH, 0.5), (code, 6, 256, 0.4)):
@@ -443,9 +444,9 @@ def emissions(model: UMGF, posts: list[Pair]) -> Tensor:
 
 def test_without_visual_correlation(posts: list[Pair]) -> None:
     whole, model = ablated(), ablated(ablate=["w/o VCorr."])
-    gone = whole.state_dict().keys() - model.state_dict().keys()
-    assert gone
-    assert all("operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in gone)
+    removed = whole.state_dict().keys() - model.state_dict().keys()
+    assert removed
+    assert all("operators.1." in name or name.endswith(("object.norm.weight", "object.norm.bias")) for name in removed)
     assert OBJECTS not in model.schema.relations
     model.load_state_dict(whole.state_dict(), strict=False)
     bare = [replace(post, objects=()) for post in posts]
@@ -458,16 +459,16 @@ def test_without_independent_parameters(posts: list[Pair], tmp_path: Path) -> No
     for layer in model.layers:
         if isinstance(layer, HeteroLayer):
             assert len({id(part) for part in layer.operators}) == 1
-    twin = ablated()
-    for layer, other in zip(model.layers, twin.layers, strict=True):
+    untied = ablated()
+    for layer, other in zip(model.layers, untied.layers, strict=True):
         if isinstance(layer, (HeteroLayer, NodeTypeModule)):
             other.load_state_dict(layer.state_dict())
-    twin.load_state_dict({**twin.state_dict(), **model.state_dict()})
-    torch.testing.assert_close(emissions(model, posts), emissions(twin, posts), atol=1e-5, rtol=1e-5)
+    untied.load_state_dict({**untied.state_dict(), **model.state_dict()})
+    torch.testing.assert_close(emissions(model, posts), emissions(untied, posts), atol=1e-5, rtol=1e-5)
     model.eval().save_pretrained(tmp_path)
     again = UMGF.from_pretrained(tmp_path)
     assert torch.equal(emissions(again, posts), emissions(model, posts))
-    assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in twin.parameters())
+    assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in untied.parameters())
 
 
 def test_without_targeted_objects(posts: list[Pair]) -> None:
@@ -483,7 +484,7 @@ def test_without_targeted_objects(posts: list[Pair]) -> None:
     assert all(p.grad is not None and p.grad.any() for p in model.parameters() if id(p) not in own)
 
 
-def test_ablations_that_do_not_go_together() -> None:
+def test_incompatible_ablations_are_refused() -> None:
     with pytest.raises(ValueError, match="the ablations are those of the paper: take variant='paper'"):
         ablated(variant="released", ablate=["w/o Ind."])
     with pytest.raises(ValueError, match="needs image_dim, the dimension of the image regions"):

@@ -1,4 +1,4 @@
-"""UMT against readings of its paper and its authors' code that share nothing with ours but the weights."""
+"""UMT against implementations of its paper and its authors' code that share only the weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def posts() -> list[Pair]:
         Pair(words, tags, "grid", image_features=torch.randn(9, IMAGE)),
         Pair(words[3:], tags[3:], "one vector", image_features=torch.randn(1, IMAGE)),
         Pair(words[:1], tags[:1], "one word", image_features=torch.randn(4, IMAGE)),
-        Pair(words[2:], tags[2:], "no picture"),
+        Pair(words[2:], tags[2:], "no image"),
     ]
 
 
@@ -93,10 +93,10 @@ def paper(model: Tagger, post: Pair) -> tuple[Tensor, Tensor | None]:
 
     r = transformer(part["TransformerLayer token"], c, c)
     if "CoAttention" in part:
-        there, back = part["CoAttention"]
+        to_image, to_words = part["CoAttention"]
         # eqs. 1-2
-        p = transformer(there, v, r)
-        a = transformer(back, r, p)
+        p = transformer(to_image, v, r)
+        a = transformer(to_words, r, p)
     else:
         a = r
     q = transformer(part["TransformerLayer word-aware image"], r, v)
@@ -147,14 +147,14 @@ def test_paper(posts: list[Pair], options: dict[str, Any]) -> None:
         # as it might be after training
         parts(model)["LabelTransfer"].matrix.add_(torch.randn(3, 9) * 0.3)
     graph = run(model, posts)
-    wanted = [paper(model, post) for post in posts]
-    tags, spans = (torch.cat([scores[which] for scores in wanted]) for which in (0, 1))
+    expected = [paper(model, post) for post in posts]
+    tags, spans = (torch.cat([scores[which] for scores in expected]) for which in (0, 1))
     torch.testing.assert_close(graph.emissions["tags"], tags, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(graph.emissions["spans"], spans, rtol=1e-5, atol=1e-5)
     losses = [
         nll(model.heads["tags"].decoder, LABELS.tags, tags, list(post.labels))
         + 0.7 * nll(model.heads["spans"].decoder, tuple(SPANS), spans, [tag[0] for tag in post.labels])
-        for post, (tags, spans) in zip(posts, wanted, strict=True)
+        for post, (tags, spans) in zip(posts, expected, strict=True)
     ]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
 
@@ -164,11 +164,11 @@ def test_mt_bert_crf(posts: list[Pair]) -> None:
     model = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN).eval()
     scatter(model.layers[1:])
     graph = run(model, posts)
-    wanted = [paper(model, post)[0] for post in posts]
-    torch.testing.assert_close(graph.emissions["tags"], torch.cat(wanted), rtol=1e-5, atol=1e-5)
+    expected = [paper(model, post)[0] for post in posts]
+    torch.testing.assert_close(graph.emissions["tags"], torch.cat(expected), rtol=1e-5, atol=1e-5)
     losses = [
         nll(model.heads["tags"].decoder, LABELS.tags, scores, list(post.labels))
-        for post, scores in zip(posts, wanted, strict=True)
+        for post, scores in zip(posts, expected, strict=True)
     ]
     torch.testing.assert_close(model.loss(graph), torch.stack(losses).mean(), rtol=1e-5, atol=1e-4)
 
@@ -176,8 +176,8 @@ def test_mt_bert_crf(posts: list[Pair]) -> None:
 # --- ablations ---------------------------------------------------------------------------------------------
 
 
-def gone(model: Tagger) -> set[str]:
-    """Which of UMT's parts a model lacks, having no others."""
+def removed_parts(model: Tagger) -> set[str]:
+    """The parts of UMT that a model does not have; it must have no others."""
     assert parts(model).keys() <= parts(umt()).keys()
     return parts(umt()).keys() - parts(model).keys()
 
@@ -189,9 +189,9 @@ def copy_weights_to(full: Tagger, to: Tagger) -> None:
 
 
 @torch.no_grad()
-def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: list[Pair]) -> None:
+def test_without_conversion_matrix_spans_do_not_affect_tags(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Conversion Matrix"])
-    assert gone(without) == {"LabelTransfer"}
+    assert removed_parts(without) == {"LabelTransfer"}
     copy_weights_to(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
     parts(full)["LabelTransfer"].matrix.zero_()
@@ -201,9 +201,9 @@ def test_without_conversion_matrix_span_detection_is_a_side_task_alone(posts: li
 
 
 @torch.no_grad()
-def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
+def test_without_visual_gate_equals_an_open_gate(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Visual Gate"])
-    assert gone(without) == {"FeatureModule word-aware image"}
+    assert removed_parts(without) == {"FeatureModule word-aware image"}
     copy_weights_to(full, without)
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
     gate = parts(full)["FeatureModule word-aware image"].module
@@ -216,13 +216,13 @@ def test_without_visual_gate_it_is_open(posts: list[Pair]) -> None:
 
 
 @torch.no_grad()
-def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[Pair]) -> None:
+def test_without_image_aware_words_uses_text_states(posts: list[Pair]) -> None:
     full, without = umt(), umt(1, ablate=["w/o Image-Aware WR"])
-    assert gone(without) == {"CoAttention"}
+    assert removed_parts(without) == {"CoAttention"}
     copy_weights_to(full, without)
     torch.testing.assert_close(run(full, posts).emissions["spans"], run(without, posts).emissions["spans"])
     assert not torch.allclose(run(full, posts).emissions["tags"], run(without, posts).emissions["tags"])
-    # the picture still speaks to the words, who no longer speak to it
+    # words still attend to the image, the image no longer attends to the words
     assert list(without.schema.relations) == [TOKENS, TO_TOKENS]
     assert list(full.schema.relations) == [TOKENS, TO_TOKENS, TO_IMAGE]
     other = [
@@ -236,7 +236,7 @@ def test_without_image_aware_words_the_words_are_read_off_the_text(posts: list[P
 def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
     full = umt(ablate=["w/o Conversion Matrix"])
     without = MTBERTCRF(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, intermediate_size=HIDDEN).eval()
-    assert gone(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer span_states"}
+    assert removed_parts(without) == {"LabelTransfer", "TaggingScores spans", "TransformerLayer span_states"}
     assert set(without.heads) == {"tags"}
     copy_weights_to(full, without)
     found = run(without, posts).emissions
@@ -247,7 +247,7 @@ def test_without_span_detection_it_is_mt_bert_crf(posts: list[Pair]) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("further", [[], ["w/o Conversion Matrix"]])
-def test_the_ablation_of_span_detection_is_mt_bert_crf(posts: list[Pair], further: list[str]) -> None:
+def test_ablation_of_span_detection_is_mt_bert_crf(posts: list[Pair], further: list[str]) -> None:
     torch.manual_seed(1)
     ablated = UMT(encoder(), LABELS, image_dim=IMAGE, num_heads=HEADS, ablate=["w/o ESD Module", *further]).eval()
     torch.manual_seed(1)
@@ -255,9 +255,9 @@ def test_the_ablation_of_span_detection_is_mt_bert_crf(posts: list[Pair], furthe
     plain.load_state_dict(ablated.state_dict())
     assert plain.schema == ablated.schema
     assert plain.heads.keys() == ablated.heads.keys() == {"tags"}
-    graph, wanted = run(ablated, posts), run(plain, posts)
-    assert torch.equal(graph.emissions["tags"], wanted.emissions["tags"])
-    assert torch.equal(ablated.loss(graph), plain.loss(wanted))
+    graph, expected = run(ablated, posts), run(plain, posts)
+    assert torch.equal(graph.emissions["tags"], expected.emissions["tags"])
+    assert torch.equal(ablated.loss(graph), plain.loss(expected))
 
 
 def test_conversion_matrix() -> None:
@@ -276,11 +276,11 @@ def test_conversion_matrix() -> None:
         assert list(spans) == SPANS + (["PAD", "X", "[CLS]", "[SEP]"] if released else [])
         for z, span in enumerate(spans):
             for y, tag in enumerate(model.labels):
-                wanted = 0.25 if span in "BI" and tag[:2] == f"{span}-" else float(tag == span)
-                assert matrix[z][y] == wanted, (span, tag)
+                expected = 0.25 if span in "BI" and tag[:2] == f"{span}-" else float(tag == span)
+                assert matrix[z][y] == expected, (span, tag)
 
 
-def test_the_matrix_learns_and_is_saved(posts: list[Pair]) -> None:
+def test_conversion_matrix_has_a_gradient_and_is_saved(posts: list[Pair]) -> None:
     model = umt().train()
     model.loss(run(model, posts)).backward()
     name = f"layers.{len(model.layers) - 1}.matrix"
@@ -288,7 +288,7 @@ def test_the_matrix_learns_and_is_saved(posts: list[Pair]) -> None:
     assert name in umt(variant=UMTVariant(conversion_matrix="fixed")).state_dict(), "fixed it is saved as well"
 
 
-def test_a_matrix_of_another_kind() -> None:
+def test_unknown_conversion_matrix() -> None:
     with pytest.raises(ValueError, match="conversion_matrix is learned or fixed, not 'free'"):
         UMTVariant(conversion_matrix="free")  # type: ignore[arg-type]
 
@@ -321,9 +321,9 @@ class Released(nn.Module):
         aux = self.aux_classifier(self.self_attention(bert, bert, words))
         text = self.self_attention_v2(bert, bert, words)
         cross = self.txt2img(text, self.vismap2text(grid), image)
-        back = self.txt2txt(text, self.img2txt(self.vismap2text_v2(grid), text, words), image)
-        gate = torch.sigmoid(self.gate(torch.cat([back, cross], -1)))
-        main = self.classifier(torch.cat([back, gate * cross], -1))
+        to_words = self.txt2txt(text, self.img2txt(self.vismap2text_v2(grid), text, words), image)
+        gate = torch.sigmoid(self.gate(torch.cat([to_words, cross], -1)))
+        main = self.classifier(torch.cat([to_words, gate * cross], -1))
         return 0.5 * main + 0.5 * (aux @ self.trans_matrix), aux
 
     def copy_weights_to(self, model: UMT) -> None:
@@ -364,7 +364,7 @@ def test_released() -> None:
 
 
 @torch.no_grad()
-def test_the_released_form_starts_as_bert_does() -> None:
+def test_released_variant_is_initialized_as_bert() -> None:
     options = {"image_dim": 300, "num_heads": HEADS, "intermediate_size": 400, "variant": "released"}
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
@@ -381,7 +381,7 @@ def test_the_released_form_starts_as_bert_does() -> None:
     assert model.labels.tags == (*LABELS.tags, "PAD", "X", "[CLS]", "[SEP]")
 
 
-def test_every_variant_has_its_own_numbers() -> None:
+def test_hyperparameters_of_every_variant() -> None:
     for variant in ("paper", "released"):
         model = UMT(encoder(), LABELS, image_dim=IMAGE, variant=variant, num_heads=HEADS)  # type: ignore[arg-type]
         blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]

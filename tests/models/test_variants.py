@@ -13,7 +13,7 @@ from mnergraph.models.umt import PAPER, RELEASED
 from mnergraph.models.variants import add_special_tags, init_bert_weights, select_variant
 
 
-def test_labels_that_stand_for_no_word_come_last_and_once() -> None:
+def test_special_labels_are_appended_once() -> None:
     labels = LabelSet.from_types(["PER"])
     assert add_special_tags(labels).tags == ("O", "B-PER", "I-PER", "PAD", "X", "[CLS]", "[SEP]")
     assert add_special_tags(LabelSet(("X", "O"))).tags == ("X", "O", "PAD", "[CLS]", "[SEP]")
@@ -38,13 +38,13 @@ def test_special_tags_come_with_pieces() -> None:
 
 
 @torch.no_grad()
-def test_berts_start() -> None:
+def test_bert_initialization() -> None:
     torch.manual_seed(0)
     stack = nn.Sequential(nn.Linear(200, 300), nn.LayerNorm(300), nn.Linear(300, 200, bias=False))
     stack[1].weight.fill_(7.0)
     init_bert_weights([stack[0], stack[1:]])
-    for place in (0, 2):
-        weight = stack[place].weight
+    for index in (0, 2):
+        weight = stack[index].weight
         assert float(weight.std()) == pytest.approx(0.02, rel=0.03)
         assert abs(float(weight.mean())) < 5e-4
     assert not stack[0].bias.any()

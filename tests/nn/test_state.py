@@ -1,4 +1,4 @@
-"""The graph's state: what a schema asks for, and new states that leave the old alone."""
+"""The graph's state: stores required by a schema, and updates that do not change the old state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnergraph.nn import CopyFeatures, FeatureModule, GatedMix, TransformerLayer
 from mnergraph.nn.state import GraphState
 
 
-def test_of_a_batch() -> None:
+def test_from_a_batch() -> None:
     posts = awkward_posts()
     batch = collate(make_builder(SCHEMA).build_all(posts))
     graph = GraphState.from_batch(batch, SCHEMA)
@@ -31,13 +31,13 @@ def test_of_a_batch() -> None:
     assert graph.edges[TO_TOKENS].index is batch[TO_TOKENS].edge_index
 
 
-def test_of_one_post() -> None:
+def test_from_one_post() -> None:
     data = make_builder(SCHEMA)(post(3, 2))
     assert GraphState.from_batch(data, SCHEMA).num_graphs == 1
     assert GraphState.from_batch(data, SCHEMA).layouts["token"].counts.tolist() == [3]
 
 
-def test_of_less_than_the_schema() -> None:
+def test_batch_without_stores_of_the_schema() -> None:
     data = make_builder(SCHEMA)(post(3, 2))
     with pytest.raises(KeyError, match="the batch has no entity; its node types are token, object"):
         GraphState.from_batch(data, SCHEMA | Schema([Relation("entity", "of", "token", Member())]))
@@ -64,20 +64,20 @@ def test_replace_nodes() -> None:
     schema = SCHEMA | Schema([Relation(*of, Member()), Relation(*to, Member())])
     graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
     assert graph.layouts["entity"].num_nodes == 0
-    places = layout(1, 2)
+    node_layout = layout(1, 2)
     edges = {
-        of: Edges(places, graph.layouts["token"], torch.tensor([[0, 1], [0, 3]])),
-        to: Edges(graph.layouts["token"], places, torch.tensor([[0, 3], [0, 1]])),
+        of: Edges(node_layout, graph.layouts["token"], torch.tensor([[0, 1], [0, 3]])),
+        to: Edges(graph.layouts["token"], node_layout, torch.tensor([[0, 3], [0, 1]])),
     }
-    grown = graph.replace_nodes("entity", torch.ones(3, 8), places, edges)
-    assert grown.layouts["entity"] is places
-    assert grown.edges[of] is edges[of]
-    assert grown.edges[OBJECTS] is graph.edges[OBJECTS]
+    replaced = graph.replace_nodes("entity", torch.ones(3, 8), node_layout, edges)
+    assert replaced.layouts["entity"] is node_layout
+    assert replaced.edges[of] is edges[of]
+    assert replaced.edges[OBJECTS] is graph.edges[OBJECTS]
     assert graph.x["entity"].shape[0] == graph.edges[of].index.shape[1] == 0
     with pytest.raises(ValueError, match="2 rows of features for 3 nodes of type entity"):
-        graph.replace_nodes("entity", torch.ones(2, 8), places, edges)
+        graph.replace_nodes("entity", torch.ones(2, 8), node_layout, edges)
     with pytest.raises(ValueError, match=r"replacing entity nodes leaves \[\('token', 'in', 'entity'\)\]"):
-        graph.replace_nodes("entity", torch.ones(3, 8), places, {of: edges[of]})
+        graph.replace_nodes("entity", torch.ones(3, 8), node_layout, {of: edges[of]})
 
 
 def test_complete_relations_follow_replaced_nodes() -> None:
@@ -85,16 +85,16 @@ def test_complete_relations_follow_replaced_nodes() -> None:
     own = ("entity", "attends", "entity")
     schema = SCHEMA | Schema([Relation(*key, Complete()) for key in (to, back, own)])
     graph = state([post(3, 2, seed=1), post(2, seed=2)], schema=schema)
-    places = layout(1, 2)
-    grown = graph.replace_nodes("entity", torch.ones(3, 8), places, {})
+    node_layout = layout(1, 2)
+    replaced = graph.replace_nodes("entity", torch.ones(3, 8), node_layout, {})
     for key in (to, back, own):
-        assert grown.edges[key].src is grown.layouts[key[0]]
-        assert grown.edges[key].dst is grown.layouts[key[2]]
-        assert grown.edges[key].complete
-    assert grown.edges[to].index.tolist() == [[0, 0], [0, 1]]
-    assert sorted(grown.edges[own].index.t().tolist()) == [[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
-    thin = Edges(places, places, torch.tensor([[1], [2]]))
-    assert graph.replace_nodes("entity", torch.ones(3, 8), places, {own: thin}).edges[own] is thin
+        assert replaced.edges[key].src is replaced.layouts[key[0]]
+        assert replaced.edges[key].dst is replaced.layouts[key[2]]
+        assert replaced.edges[key].complete
+    assert replaced.edges[to].index.tolist() == [[0, 0], [0, 1]]
+    assert sorted(replaced.edges[own].index.t().tolist()) == [[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
+    thin = Edges(node_layout, node_layout, torch.tensor([[1], [2]]))
+    assert graph.replace_nodes("entity", torch.ones(3, 8), node_layout, {own: thin}).edges[own] is thin
 
 
 def test_connect() -> None:
@@ -116,30 +116,32 @@ def test_complete_relations_need_no_store() -> None:
     assert graph.edges[OBJECTS].index.shape == (2, 9)
 
 
-def test_features_under_a_name_of_their_own() -> None:
+def test_with_features() -> None:
     graph = state([post(3, 2)])
-    kept = graph.with_features("seen", graph.x["token"] + 1, nodes_of="token")
-    again = kept.with_features("seen twice", kept.x["seen"], nodes_of="seen").update(other=torch.zeros(3, 8))
-    assert torch.equal(kept.x["seen"], graph.x["token"] + 1)
-    assert [again.node_type_of(name) for name in ("token", "seen", "seen twice")] == ["token"] * 3
+    kept = graph.with_features("attended", graph.x["token"] + 1, nodes_of="token")
+    again = kept.with_features("attended twice", kept.x["attended"], nodes_of="attended").update(
+        other=torch.zeros(3, 8)
+    )
+    assert torch.equal(kept.x["attended"], graph.x["token"] + 1)
+    assert [again.node_type_of(name) for name in ("token", "attended", "attended twice")] == ["token"] * 3
     assert again.node_type_of("other") is None
-    # what a layer makes of features that nobody told about is not known either
+    # features derived from features of unknown node type have none either
     assert again.with_features("more", torch.zeros(3, 8), nodes_of="other").node_type_of("more") is None
-    # a node type is what it is, whatever its features were made from
+    # features named as a node type are of that type, whatever nodes_of is
     assert graph.with_features("object", torch.zeros(2, 8), nodes_of="token").node_type_of("object") == "object"
     assert graph.feature_types == {}
 
 
-def test_nodes_that_stand_for_others() -> None:
+def test_merged_from() -> None:
     graph = state([post(3, 2)])
     assert graph.merged_from == {}
     assert graph.with_parts("token", ["image", "object"]).merged_from == {"token": ("image", "object")}
 
 
-def test_layers_say_whose_features_they_write() -> None:
+def test_node_types_of_layer_outputs() -> None:
     graph = state([post(3, 2)])
-    graph = TransformerLayer(TO_TOKENS, 8, 2, out_key="seen")(graph)
-    graph = FeatureModule(GatedMix(8), in_keys=("seen", "token"), out_key="mixed")(graph)
+    graph = TransformerLayer(TO_TOKENS, 8, 2, out_key="attended")(graph)
+    graph = FeatureModule(GatedMix(8), in_keys=("attended", "token"), out_key="mixed")(graph)
     graph = CopyFeatures("object", "before")(graph)
-    kinds = {name: graph.node_type_of(name) for name in ("seen", "mixed", "before")}
-    assert kinds == {"seen": "token", "mixed": "token", "before": "object"}
+    kinds = {name: graph.node_type_of(name) for name in ("attended", "mixed", "before")}
+    assert kinds == {"attended": "token", "mixed": "token", "before": "object"}

@@ -1,4 +1,4 @@
-"""A tiny task that a tiny model learns in seconds."""
+"""A small task on which a small model overfits in seconds."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def one_thread() -> Iterator[None]:
 
 
 def make_posts(many: int, seed: int) -> list[Pair]:
-    """Posts of 2 to 12 words whose tags the words decide, every third with objects."""
+    """Posts of 2 to 12 words whose tags depend only on the word, every third with objects."""
     chance = random.Random(seed)
     posts = []
-    for place in range(many):
+    for index in range(many):
         words = tuple(chance.choice((*NAMES, *FILLERS)) for _ in range(chance.randint(2, 12)))
         tags = tuple(f"B-{NAMES[word]}" if word in NAMES else "O" for word in words)
-        objects = (DetectedObject("hat"), DetectedObject("dog", span=(0, 2))) if place % 3 == 0 else ()
-        posts.append(Pair(words, tags, f"{seed}-{place}", objects=objects))
+        objects = (DetectedObject("hat"), DetectedObject("dog", span=(0, 2))) if index % 3 == 0 else ()
+        posts.append(Pair(words, tags, f"{seed}-{index}", objects=objects))
     return posts
 
 
@@ -56,9 +56,9 @@ def make_model(kind: str = "BERT-CRF", *, seed: int = 0, **options: Any) -> Tagg
 
 
 def make_loop(**options: Any) -> TrainerConfig:
-    """A quick and quiet loop."""
-    quiet = {"batch_size": 4, "accelerator": "cpu", "logger": "none", "progress": False, "save_every": 0}
-    return TrainerConfig(**{"epochs": 2, **quiet, **options})
+    """A short run without logs and progress bars."""
+    defaults = {"batch_size": 4, "accelerator": "cpu", "logger": "none", "progress": False, "save_every": 0}
+    return TrainerConfig(**{"epochs": 2, **defaults, **options})
 
 
 FAST = OptimizerConfig(encoder_lr=5e-3, lr=1e-2)

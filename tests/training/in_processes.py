@@ -2,7 +2,7 @@
 
     python in_processes.py FOLDER
 
-A run in FOLDER/killed dies within its epoch without a word; one in FOLDER/two trains on two devices.
+A run in FOLDER/killed is killed within its epoch; one in FOLDER/two trains on two devices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("error")
-warnings.filterwarnings("ignore", message="`torch.jit")  # said of torch-geometric's own use
+warnings.filterwarnings("ignore", message="`torch.jit")  # caused by torch-geometric
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -26,16 +26,16 @@ from lightning.pytorch.callbacks import Callback  # noqa: E402
 from mnergraph.training import evaluate, fit  # noqa: E402
 
 
-class Die(Callback):
-    """Ends the process as a power cut would."""
+class ExitProcess(Callback):
+    """Ends the process without cleanup."""
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 5:
             os._exit(9)
 
 
-def die(folder: Path) -> None:
-    loop = make_loop(epochs=1, save_every=3, lightning={"callbacks": [Die()]})
+def train_until_exit(folder: Path) -> None:
+    loop = make_loop(epochs=1, save_every=3, lightning={"callbacks": [ExitProcess()]})
     fit(make_model(dropout=0.3), make_posts(42, 1), make_posts(4, 2), folder, optimizer=FAST, trainer=loop)
 
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     here = Path(sys.argv[1])
     child = os.fork()
     if not child:
-        die(here / "killed")
+        train_until_exit(here / "killed")
     _, status = os.waitpid(child, 0)
     found = {"died": os.waitstatus_to_exitcode(status), **on_two_devices(here / "two")}
     (here / "found.json").write_text(json.dumps(found))

@@ -1,4 +1,4 @@
-"""What follows from the posts: text encoders that know their words, and how wide their features are."""
+"""What is inferred from the posts: text encoders with their vocabulary, and feature dimensions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_tiny_encoder_has_the_words_of_lookalikes() -> None:
     assert [len(pieces) for pieces in encoder.tokenizer(["Jordan"])] == [1]
 
 
-def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
+def test_word_vectors_cover_the_training_words(tmp_path: Path) -> None:
     posts = [Pair(("Jordan", "wins")), Pair(("jordan", "here"))]
     encoder = text_encoder("random:7", posts)
     assert (encoder.name, encoder.hidden_size) == ("random:7", 7)
@@ -28,17 +28,17 @@ def test_word_vectors_know_the_training_words(tmp_path: Path) -> None:
     found = text_encoder(str(file), posts)
     assert (found.name, found.hidden_size) == ("vectors", 2)
     assert found.tokenizer(["Wins", "Jordan", "else", "here"]) == [(1,), (2,), (3,), (0,)]
-    for gone in ("gone.txt", "gone.vec"):
-        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {gone}"):
-            text_encoder(gone, posts)
+    for missing in ("gone.txt", "gone.vec"):
+        with pytest.raises(FileNotFoundError, match=f"there is no file of word vectors {missing}"):
+            text_encoder(missing, posts)
 
 
-def test_widths_are_those_of_the_first_post_that_has_features() -> None:
+def test_feature_dimensions_of_the_first_post_with_features() -> None:
     bare = Pair(("a",), objects=(DetectedObject("hat"),))
-    observed = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
+    with_region = Pair(("a",), objects=(DetectedObject("hat"), DetectedObject("cap", region=torch.zeros(3))))
     assert widths([]) == widths([bare]) == {}
-    assert widths([bare, observed]) == {"region_dim": 3}
-    assert widths([bare, observed, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
+    assert widths([bare, with_region]) == {"region_dim": 3}
+    assert widths([bare, with_region, Pair(("a",), image_features=torch.zeros(4, 5))]) == {
         "region_dim": 3,
         "image_dim": 5,
     }

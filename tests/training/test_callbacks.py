@@ -1,4 +1,4 @@
-"""What a run keeps, and what it does not."""
+"""Callbacks of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mnergraph.training.callbacks import (
 
 
 def draw() -> tuple[Any, ...]:
-    """Numbers of every generator, the Gaussian ones too: they keep a number in reserve."""
+    """Numbers of every generator, also Gaussian ones, which cache a number."""
     return (
         torch.rand(3).tolist(),
         np.random.rand(3).tolist(),
@@ -39,20 +39,20 @@ def test_random_state_survives_a_safe_checkpoint() -> None:
     random.gauss(0, 1)
     file = io.BytesIO()
     torch.save(RNGStateCallback().state_dict(), file)
-    wanted = draw()
+    expected = draw()
     draw()
     file.seek(0)
     back = RNGStateCallback()
     back.load_state_dict(torch.load(file, weights_only=True))
-    assert draw() != wanted
+    assert draw() != expected
     back.on_train_start(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
-    assert draw() == wanted
+    assert draw() == expected
     # once only: nothing is put back when there was nothing to resume, or a second time
     back.on_train_start(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
-    assert draw() != wanted
+    assert draw() != expected
 
 
-def test_which_there_are(tmp_path: Path) -> None:
+def test_callbacks_of_a_run(tmp_path: Path) -> None:
     kinds = [type(one) for one in callbacks(tmp_path, patience=None, save_every=0)]
     assert kinds == [RNGStateCallback, ModelCheckpoint, ModelCheckpoint]
     *_, mid, patience = callbacks(tmp_path, patience=3, save_every=7)
@@ -76,7 +76,7 @@ def test_no_checkpoint_at_an_epoch_s_last_step(tmp_path: Path, last: bool, monke
     assert saved == ([] if last else [True])
 
 
-def test_patience_that_has_run_out_stays_so() -> None:
+def test_exhausted_patience_is_restored() -> None:
     for waited, stops in ((0, False), (1, False), (2, True)):
         trainer, patience = (
             SimpleNamespace(should_stop=False),

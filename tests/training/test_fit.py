@@ -26,18 +26,18 @@ Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
 MakeLoop = Callable[..., TrainerConfig]
 LongRun = Callable[..., dict[str, torch.Tensor]]
-Unbroken = Callable[[str], tuple[dict[str, torch.Tensor], list, dict[str, Any]]]
+Uninterrupted = Callable[[str], tuple[dict[str, torch.Tensor], list, dict[str, Any]]]
 
 #: 42 posts in batches of 4: eleven steps an epoch.
 STEPS = 11
 
 
 class Killed(BaseException):
-    """Stands for whatever ends a process; Lightning catches no such thing."""
+    """Simulates the end of the process; Lightning does not catch it."""
 
 
 class KillAt(Callback):
-    """Ends the run at a hook, the given time that it comes by."""
+    """Ends the run at the given call of a hook."""
 
     def __init__(self, hook: str, time: int = 1) -> None:
         self.left = time
@@ -55,7 +55,7 @@ def killed(hook: str, time: int) -> dict[str, Any]:
 
 
 class Watch(Callback):
-    """Notes what every step saw."""
+    """Records the posts of every step."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, list[str]]] = []
@@ -86,27 +86,27 @@ def test_learns(kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Opt
     assert sorted(file.name for file in (here / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_what_comes_in_evaluation_mode_is_trained_with_dropout(
+def test_model_in_evaluation_mode_is_trained_with_dropout(
     build: Build, posts: Posts, loop: MakeLoop, here: Path
 ) -> None:
     modes = []
 
-    class Look(Callback):
+    class Probe(Callback):
         def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
             modes.append(all(part.training for part in module.model.modules()))
 
     # as AutoModel.from_pretrained and Tagger.from_pretrained give them
     model = build().eval()
-    fit(model, posts(8, 1), posts(4, 2), here, trainer=loop(lightning={"callbacks": [Look()]}))
+    fit(model, posts(8, 1), posts(4, 2), here, trainer=loop(lightning={"callbacks": [Probe()]}))
     assert modes == [True] * 4
 
 
-def test_every_epoch_has_an_order_of_its_own(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+def test_order_differs_between_epochs(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     watch = Watch()
     train = posts(42, 1)
     fit(build(), train, posts(4, 2), here, trainer=loop(epochs=3, lightning={"callbacks": [watch]}))
-    assert [(epoch, place) for epoch, place, _ in watch.steps] == [(e, i) for e in range(3) for i in range(STEPS)]
-    epochs = [[ids for epoch, _, ids in watch.steps if epoch == wanted] for wanted in range(3)]
+    assert [(epoch, index) for epoch, index, _ in watch.steps] == [(e, i) for e in range(3) for i in range(STEPS)]
+    epochs = [[ids for epoch, _, ids in watch.steps if epoch == number] for number in range(3)]
     assert all(sorted(id for ids in epoch for id in ids) == sorted(post.id for post in train) for epoch in epochs)
     assert len({str(epoch) for epoch in epochs}) == 3
 
@@ -118,12 +118,12 @@ def test_scheduled_layers_get_every_epoch(
     scores_of_dev(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.9, 0.4, 0.3, 0.2, 0.1])
     shares: list[float] = []
 
-    class Look(Callback):
+    class Probe(Callback):
         def on_train_batch_start(self, trainer: Any, module: Any, *rest: Any) -> None:
             shares.extend(float(part.share) for part in module.modules() if hasattr(part, "share"))
 
     model = build("GEI", scheduled_sampling=ScheduledSamplingConfig())
-    how = loop(epochs=9, lightning={"callbacks": [Look()]})
+    how = loop(epochs=9, lightning={"callbacks": [Probe()]})
     fit(model, posts(4, 1), posts(4, 2), here, trainer=how)
     assert shares == pytest.approx([0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9])
     [kept] = [float(part.share) for part in model.modules() if hasattr(part, "share")]
@@ -154,7 +154,7 @@ def test_best_weights_by_dev_alone(
 
 
 @pytest.mark.parametrize("kind", ["BERT-CRF", "UMGF"])
-def test_the_seed_decides_all(
+def test_same_seed_gives_the_same_weights(
     kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path
 ) -> None:
     def result(seed: int, name: str) -> dict[str, torch.Tensor]:
@@ -180,8 +180,8 @@ def long_run(posts: Posts, build: Build, loop: MakeLoop, fast: OptimizerConfig) 
 
 
 @pytest.fixture(scope="module")
-def unbroken(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
-    """``unbroken(kind)``: the best weights of a run that nobody kills, its steps, and its last checkpoint."""
+def uninterrupted(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    """``unbroken(kind)``: the best weights of an uninterrupted run, its steps, and its last checkpoint."""
 
     @cache
     def whole(kind: str) -> tuple[dict[str, torch.Tensor], list, dict[str, Any]]:
@@ -213,16 +213,16 @@ def unbroken(long_run: LongRun, tmp_path_factory: pytest.TempPathFactory) -> Unb
         ("BERT-CRF", "on_train_epoch_start", 2, (1, 0)),
     ],
 )
-def test_killed_and_resumed_is_never_stopped(
+def test_interrupted_and_resumed_equals_uninterrupted(
     kind: str,
     hook: str,
     time: int,
     first: tuple[int, int],
     long_run: LongRun,
-    unbroken: Unbroken,
+    uninterrupted: Uninterrupted,
     here: Path,
 ) -> None:
-    whole, steps, last = unbroken(kind)
+    whole, steps, last = uninterrupted(kind)
     with pytest.raises(Killed):
         long_run(here, kind, KillAt(hook, time))
     torch.manual_seed(12345)
@@ -237,7 +237,7 @@ def test_killed_and_resumed_is_never_stopped(
     assert ended["lr_schedulers"] == last["lr_schedulers"]
 
 
-def test_killed_twice(build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path) -> None:
+def test_interrupted_twice(build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path) -> None:
     train, dev = posts(42, 1), posts(4, 2)
 
     def go(name: str, *callbacks: Callback, resume: bool = False) -> dict[str, torch.Tensor]:
@@ -284,7 +284,7 @@ def processes(started: tuple[Path, subprocess.Popen[str]] | None) -> Path:
     return folder
 
 
-def test_a_process_that_dies(
+def test_resume_after_a_killed_process(
     build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, tmp_path: Path, processes: Path
 ) -> None:
     assert json.loads((processes / "found.json").read_text())["died"] == 9
@@ -303,33 +303,33 @@ def test_two_devices(processes: Path) -> None:
 
 
 def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[int]:
-    """Lets the epochs score as told; returns the epochs that were scored."""
-    observed: list[int] = []
+    """Makes the epochs score ``values`` on dev; returns the epochs that were scored."""
+    scored_epochs: list[int] = []
 
     def end(self: LitTagger) -> None:
         self._seen = []
-        observed.append(self.current_epoch)
+        scored_epochs.append(self.current_epoch)
         self.log("dev_f1", values[self.current_epoch])
 
     monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
-    return observed
+    return scored_epochs
 
 
 def test_patience(build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    observed = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
+    scored_epochs = scores_of_dev(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
     how = loop(epochs=6, patience=2)
     model = fit(build(), posts(8, 1), posts(4, 2), here, trainer=how)
-    assert observed == [0, 1, 2, 3], "two epochs without a better score end it"
-    # and it stays ended
+    assert scored_epochs == [0, 1, 2, 3], "two epochs without a better score end it"
+    # and a resume trains no further epoch
     resumed = fit(build(seed=5), posts(8, 1), posts(4, 2), here, trainer=how, resume=True)
-    assert observed == [0, 1, 2, 3]
+    assert scored_epochs == [0, 1, 2, 3]
     assert same(weights(resumed), weights(model))
 
 
-def test_patience_outlives_a_resume(
+def test_patience_is_restored_by_a_resume(
     build: Build, posts: Posts, loop: MakeLoop, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    observed = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
+    scored_epochs = scores_of_dev(monkeypatch, [0.5, 0.1, 0.2, 0.3, 0.9])
     train, dev = posts(8, 1), posts(4, 2)
     with pytest.raises(Killed):
         fit(
@@ -340,7 +340,7 @@ def test_patience_outlives_a_resume(
             trainer=loop(epochs=5, patience=3, lightning=killed("on_train_epoch_start", 3)),
         )
     fit(build(), train, dev, here, trainer=loop(epochs=5, patience=3), resume=True)
-    assert observed == [0, 1, 2, 3]
+    assert scored_epochs == [0, 1, 2, 3]
 
 
 def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
@@ -363,7 +363,7 @@ def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> Non
         fit(model, some, some, here, trainer=loop(epochs=1))
 
 
-def test_a_loss_that_is_no_number(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+def test_loss_that_is_not_finite(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"at step [1-9].*learning rates .*posts '1-.* NaN .*Try a smaller"):
         fit(
             build(),
@@ -440,7 +440,7 @@ def test_evaluation_shows_its_progress(build: Build, posts: Posts, capsys: pytes
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_evaluation_leaves_can_be_trained(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+def test_model_can_be_trained_after_evaluation(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     model = build("UMGF")
     evaluate(model, posts(8, 1), progress=False)
     model.predict(posts(4, 1))

@@ -1,4 +1,4 @@
-"""A task of another shape beside the tags: one label per post, trained, scored, saved and loaded."""
+"""A second task of another shape: one label per post, trained, scored, saved and loaded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def posts(count: int) -> list[Pair]:
     return made
 
 
-def test_a_label_per_post_beside_the_tags(loop: MakeLoop, tmp_path: Path) -> None:
+def test_post_label_head_in_addition_to_the_tags(loop: MakeLoop, tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = tiny_encoder(["ann", "saw", "rome", "person", "tree"], hidden_size=16, num_layers=1, heads=2)
     model = WithRelevance(encoder, LabelSet.from_types(["LOC", "PER"]))
@@ -84,7 +84,7 @@ def test_a_label_per_post_beside_the_tags(loop: MakeLoop, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("name", "fault"), [("text", "named text, which"), ("tags", "two heads have one")])
-def test_names_that_are_taken(name: str, fault: str) -> None:
+def test_head_names_that_are_in_use(name: str, fault: str) -> None:
     labels, encoder = LabelSet.from_types(["PER"]), tiny_encoder(["ann"], hidden_size=16, num_layers=1, heads=2)
     heads = [TaggingHead(CRF(labels.tags), labels), PostLabelHead(name, ("no", "yes"), 16)]
     with pytest.raises(ValueError, match=fault):

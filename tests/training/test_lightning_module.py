@@ -1,4 +1,4 @@
-"""What Lightning is told: groups of weights, rates, and a loss that is no number."""
+"""The Lightning module: parameter groups, learning rates, and a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_warm_up_and_decay() -> None:
             OptimizerConfig(warmup=wrong)
 
 
-def test_the_schedule_is_that_curve(build: Build) -> None:
+def test_scheduler_follows_the_curve(build: Build) -> None:
     how = OptimizerConfig(encoder_lr=1e-4, lr=1e-2)
     found = training(build(), how).configure_optimizers()
     optimiser, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
@@ -76,7 +76,9 @@ def test_the_schedule_is_that_curve(build: Build) -> None:
     ("clip", "precision", "fused"),
     [(None, "32-true", True), (None, "bf16-mixed", True), (1.0, "32-true", True), (1.0, "bf16-mixed", False)],
 )
-def test_fused_where_lightning_lets_it(build: Build, clip: float | None, precision: str, fused: bool) -> None:
+def test_fused_optimizer_where_lightning_supports_it(
+    build: Build, clip: float | None, precision: str, fused: bool
+) -> None:
     found = training(build(), OptimizerConfig(), clip=clip, precision=precision).configure_optimizers()
     assert all(group["fused"] is fused for group in found["optimizer"].param_groups)
 
@@ -95,8 +97,8 @@ def test_validation_keeps_every_post(build: Build, posts: Posts, monkeypatch: py
     assert module._decoded == [], "the next epoch starts afresh"
 
 
-def test_several_devices_do_not_send_buffers_round(build: Build) -> None:
-    """It would go wrong where one has a batch of dev more: each batch is a collective call."""
+def test_buffers_are_not_broadcast_between_devices(build: Build) -> None:
+    """It would fail where one device has one dev batch more: each batch is a collective call."""
     module = LitTagger(build("UMGF"), OptimizerConfig(), [])
     buffers = {name for name, _ in module.named_buffers()}
     assert buffers
@@ -104,7 +106,7 @@ def test_several_devices_do_not_send_buffers_round(build: Build) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number(build: Build, posts: Posts, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_that_is_not_finite(build: Build, posts: Posts, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     module = training(build(), OptimizerConfig())
     module.trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 1e-4}, {"lr": 0.01}])]
     module.trainer.global_step = 41
@@ -112,10 +114,10 @@ def test_a_loss_that_is_no_number(build: Build, posts: Posts, value: float, monk
     batch = collate(module.model.builder.build_all(posts(2, 5)))
     with pytest.raises(FloatingPointError) as error:
         module.training_step(batch, 0)
-    for wanted in (
+    for expected in (
         "at step 41",
         "learning rates 0.0001, 0.01",
         "'5-0', '5-1'",
         "gradient_clip_val=1",
     ):
-        assert wanted in str(error.value)
+        assert expected in str(error.value)

@@ -1,4 +1,4 @@
-"""The order of posts: complete, of like length, decided by seed and epoch, and taken up again."""
+"""The order of posts: complete, of like length, decided by seed and epoch, and resumed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def lengths(many: int = 1003) -> list[int]:
 
 
 def padding(batches: list[list[int]], sizes: list[int]) -> float:
-    """The share of slots that hold nothing."""
-    slots = sum(len(batch) * max(sizes[place] for place in batch) for batch in batches)
+    """The share of padding."""
+    slots = sum(len(batch) * max(sizes[index] for index in batch) for batch in batches)
     return 1 - sum(sizes) / slots
 
 
@@ -35,16 +35,16 @@ def test_every_post_once(many: int, batch_size: int, shuffle: bool) -> None:
     for epoch in range(3):
         order.set_epoch(epoch)
         batches = list(order)
-        assert sorted(place for batch in batches for place in batch) == list(range(many))
+        assert sorted(index for batch in batches for index in batch) == list(range(many))
         assert len(batches) == len(order) == -(-many // batch_size)
         assert all(1 <= len(batch) <= batch_size for batch in batches)
 
 
-def test_like_lengths_lie_together() -> None:
+def test_batches_have_similar_lengths() -> None:
     sizes = lengths()
-    places = list(range(len(sizes)))
-    random.Random(0).shuffle(places)
-    at_random = padding([places[i : i + 16] for i in range(0, len(places), 16)], sizes)
+    indices = list(range(len(sizes)))
+    random.Random(0).shuffle(indices)
+    at_random = padding([indices[i : i + 16] for i in range(0, len(indices), 16)], sizes)
     shuffled = padding(list(LengthGroupedBatchSampler(sizes, 16, shuffle=True)), sizes)
     by_length = padding(list(LengthGroupedBatchSampler(sizes, 16, shuffle=False)), sizes)
     assert by_length < shuffled < 0.1 < 0.4 < at_random
@@ -76,7 +76,7 @@ def test_lightning_finds_the_epoch(build: Build, posts: Posts) -> None:
     assert batches.order.epoch == 7
 
 
-def test_the_epoch_may_be_set_after_iter(build: Build, posts: Posts) -> None:
+def test_epoch_can_be_set_after_iter(build: Build, posts: Posts) -> None:
     def ids(batches: GraphLoader) -> list[str]:
         return [pair.id for batch in batches for pair in batch.pair]
 
@@ -89,22 +89,22 @@ def test_the_epoch_may_be_set_after_iter(build: Build, posts: Posts) -> None:
 
 
 @pytest.mark.parametrize(("given", "workers"), [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0), (1, 1), (5, 1)])
-def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers: int) -> None:
+def test_resumes_after_the_last_batch(build: Build, posts: Posts, given: int, workers: int) -> None:
     graphs = build().builder.build_all(posts(18, 0))
     whole = GraphLoader(graphs, 4, shuffle=True, seed=2)
     whole.order.set_epoch(1)
-    wanted = [[pair.id for pair in batch.pair] for batch in whole]
-    broken = GraphLoader(graphs, 4, shuffle=True, seed=2, workers=workers)
-    broken.order.set_epoch(1)
-    observed = []
-    for place, batch in enumerate(broken):
-        if place == given:
+    expected = [[pair.id for pair in batch.pair] for batch in whole]
+    interrupted = GraphLoader(graphs, 4, shuffle=True, seed=2, workers=workers)
+    interrupted.order.set_epoch(1)
+    ids = []
+    for index, batch in enumerate(interrupted):
+        if index == given:
             break
-        observed.append([pair.id for pair in batch.pair])
-        if place + 1 == given:
+        ids.append([pair.id for pair in batch.pair])
+        if index + 1 == given:
             break
-    assert observed == wanted[:given]
-    state = broken.state_dict() if given else {"given": 0}
+    assert ids == expected[:given]
+    state = interrupted.state_dict() if given else {"given": 0}
     assert state == {"given": given}
     resumed = GraphLoader(graphs, 4, shuffle=True, seed=2)
     resumed.load_state_dict(state)
@@ -114,10 +114,10 @@ def test_goes_on_where_it_stood(build: Build, posts: Posts, given: int, workers:
         rest.append([pair.id for pair in batch.pair])
         # counted from the epoch's beginning, so that the second resume is right as well
         assert resumed.state_dict() == {"given": (given if given < 5 else 0) + len(rest)}
-    assert rest == (wanted[given:] if given < 5 else wanted)
+    assert rest == (expected[given:] if given < 5 else expected)
     assert len(resumed) == 5
     # the next epoch is whole
-    assert [[pair.id for pair in batch.pair] for batch in resumed] == wanted
+    assert [[pair.id for pair in batch.pair] for batch in resumed] == expected
 
 
 def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) -> None:
@@ -128,22 +128,22 @@ def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) ->
 
 
 @pytest.mark.parametrize("many", [1003, 1000, 15, 3])
-@pytest.mark.parametrize("world", [2, 3])
-def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world: int, many: int) -> None:
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world_size: int, many: int) -> None:
     def share(rank: int, shuffle: bool) -> list[list[int]]:
-        monkeypatch.setattr(loader, "_rank_and_world", lambda: (rank, world))
+        monkeypatch.setattr(loader, "_rank_and_world", lambda: (rank, world_size))
         order = LengthGroupedBatchSampler(lengths(many), 4, shuffle=shuffle, seed=1)
         order.set_epoch(2)
         batches = list(order)
         assert len(batches) == len(order)
         return batches
 
-    trained = [share(rank, True) for rank in range(world)]
+    trained = [share(rank, True) for rank in range(world_size)]
     assert len({len(batches) for batches in trained}) == 1, "each device makes the same number of steps"
-    observed = Counter(place for batches in trained for batch in batches for place in batch)
-    assert set(observed) == set(range(many))
-    assert sum(observed.values()) - many < 4 * world
-    scored = Counter(place for rank in range(world) for batch in share(rank, False) for place in batch)
+    counts = Counter(index for batches in trained for batch in batches for index in batch)
+    assert set(counts) == set(range(many))
+    assert sum(counts.values()) - many < 4 * world_size
+    scored = Counter(index for rank in range(world_size) for batch in share(rank, False) for index in batch)
     assert scored == Counter(range(many)), "in evaluation each post counts once"
 
 
@@ -154,7 +154,7 @@ def test_evaluation_reads_each_post_once(build: Build, posts: Posts) -> None:
         assert sorted(pair.id for batch in batches for pair in batch.pair) == sorted(post.id for post in some)
 
 
-def test_pieces_are_what_counts_as_length(build: Build) -> None:
+def test_lengths_are_counted_in_pieces(build: Build) -> None:
     graphs = build().builder.build_all([Pair(("unknownword",), id="a"), Pair(("bob", "saw"), id="b")])
     assert GraphLoader(graphs, 1, shuffle=False).order.lengths == [13, 4]
 

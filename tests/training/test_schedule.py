@@ -1,4 +1,4 @@
-"""Layers that are told which epoch begins: when, by whom, and what of it is kept."""
+"""Layers that depend on the epoch: when it is set, and what is saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAIN, DEV = (8, 1), (4, 2)
 
 
 class Epochs(EpochAware):
-    """Counts in tens what it is told, and notes what holds at every forward pass, in training and on dev."""
+    """Stores ten times the epoch, and records it at every forward pass, in training and on dev."""
 
     epoch: torch.Tensor
 
@@ -42,17 +42,17 @@ class Epochs(EpochAware):
 
 
 class Killed(BaseException):
-    """Stands for whatever ends a process."""
+    """Simulates the end of the process."""
 
 
 class KillAt(Callback):
     """Ends the run before a step of this epoch."""
 
     def __init__(self, epoch: int, step: int) -> None:
-        self.place = epoch, step
+        self.at = epoch, step
 
     def on_train_batch_start(self, trainer, module, batch, step: int) -> None:
-        if (trainer.current_epoch, step) == self.place:
+        if (trainer.current_epoch, step) == self.at:
             raise Killed
 
 
@@ -63,7 +63,7 @@ def scheduled(build: Build) -> tuple[Tagger, Epochs]:
 
 
 def best_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Lets this epoch score best on dev."""
+    """Makes this epoch score best on dev."""
 
     def end(self: LitTagger) -> None:
         self._seen = []
@@ -72,7 +72,7 @@ def best_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(LitTagger, "on_validation_epoch_end", end)
 
 
-def test_a_schedule_says_what_it_does_at_an_epoch() -> None:
+def test_epoch_aware_layers_must_define_on_epoch_start() -> None:
     with pytest.raises(TypeError, match="on_epoch_start"):
         EpochAware()  # type: ignore[abstract]
 
@@ -94,7 +94,7 @@ def test_the_epoch_is_set_before_every_epoch_and_saved_with_the_best_weights(
 
 @pytest.mark.parametrize("step", [0, 1, 3])
 def test_a_resumed_run_has_its_epoch(step: int, build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
-    """Between two epochs, and within one, where nobody may tell it again."""
+    """Resumed between two epochs, and within one, where on_epoch_start is not called again."""
     train, dev = posts(20, 1), posts(*DEV)
     model, _ = scheduled(build)
     how = {"epochs": 3, "save_every": 1}

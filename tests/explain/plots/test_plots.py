@@ -81,7 +81,7 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
     legend = ax.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["attends", "guides"]
-    assert len(arrows) == 2 * 4, "two among words, two among objects, and two there and back"
+    assert len(arrows) == 2 * 4, "two among words, two among objects, and two in each direction between them"
     assert {"PER 0.91", "LOC 0.40"} <= set(texts(figure))
     assert len(ax.images) == 3
     # words stand from left to right, objects beneath them
@@ -107,18 +107,18 @@ def test_graph(umgf: Callable[[], UMGF], pair: Pair) -> None:
 def test_any_text_and_many_objects(umgf: Callable[[], UMGF], pair: Pair, words: tuple[str, ...]) -> None:
     items = (pair.objects * 14)[:40]
     items = tuple(replace(item, span=None) for item in items)
-    model, wild = umgf(), replace(pair, words=words, labels=None, objects=items, entities=())
-    figure = plot_graph(attention_graph(model, wild))
+    model, unusual = umgf(), replace(pair, words=words, labels=None, objects=items, entities=())
+    figure = plot_graph(attention_graph(model, unusual))
     pixels(figure)
     assert len(figure.axes[0].images) == 40
-    pixels(plot_entity_object_attention(recorded(model, wild), [Entity(0, 1, "PER", 0.5)]))
+    pixels(plot_entity_object_attention(recorded(model, unusual), [Entity(0, 1, "PER", 0.5)]))
     shown = [text for text in figure.axes[0].texts if text.get_text() == ellipsize(words[0])]
     assert len(shown) == words.count(words[0])
     if right_to_left(words):
         assert shown[0].get_position()[0] > shown[1].get_position()[0]
 
 
-def test_legible() -> None:
+def test_ellipsize() -> None:
     assert ellipsize("a\n b\tc") == "a b c"
     assert ellipsize("abcdefghij", max_length=7) == "abcd…ij"
     assert ellipsize("\U000f0000x") == "x"

@@ -39,21 +39,21 @@ def test_every_type_and_relation_is_there(name: str) -> None:
     assert len(arrows) == len(between)
     assert {type(relation.rule).__name__ for relation in between} <= set(legend)
     lines = list(chain.from_iterable(text.split("\n") for text in texts))
-    wanted = [*schema.nodes, *(relation.name for relation in between)]
+    expected = [*schema.nodes, *(relation.name for relation in between)]
     loops = [relation for relation in schema if relation.src == relation.dst]
-    wanted += [f"↻ {relation.name} ({type(relation.rule).__name__})" for relation in loops]
-    assert sorted(lines) == sorted(wanted)
+    expected += [f"↻ {relation.name} ({type(relation.rule).__name__})" for relation in loops]
+    assert sorted(lines) == sorted(expected)
 
 
-def test_what_cannot_reach_the_tags_and_names_that_are_no_mathematics() -> None:
-    deaf = Schema(
+def test_unreachable_relations_and_names_with_dollar_signs() -> None:
+    unreachable = Schema(
         [
             Relation("token", "$x_1$", "object", Grounded()),
             Relation("object", "again", "object", Complete()),
             Relation("token", "$x_1$", "token", Complete()),
         ]
     )
-    texts, (arrow,), legend = drawn(plot_schema(deaf))
+    texts, (arrow,), legend = drawn(plot_schema(unreachable))
     assert texts[1:] == ["object\n↻ again (Complete, cannot reach the tags)", "$x_1$"]
     assert texts[0] == "token\n↻ $x_1$ (Complete)"
     assert tuple(arrow.get_edgecolor()[:3]) == pytest.approx([int(UNREACHABLE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
@@ -67,7 +67,7 @@ def test_into_axes_and_without_relations() -> None:
     assert drawn(figure) == (["token"], [], [])
 
 
-def test_relations_side_by_side_bend_apart() -> None:
+def test_parallel_relations_have_different_curves() -> None:
     several = Schema([Relation("object", name, "token", Complete()) for name in ("one", "two", "three")])
     figure = plot_schema(several)
     texts, arrows, _ = drawn(figure)
@@ -97,8 +97,8 @@ def test_everything_is_inside_the_figure() -> None:
 
 
 def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
-    many = Schema(Relation(f"type{index}", "speaks", "token", Windowed(index)) for index in range(10))
+    many = Schema(Relation(f"type{index}", "updates", "token", Windowed(index)) for index in range(10))
     texts, arrows, legend = drawn(plot_schema(many))
     assert len(arrows) == 10
     assert not legend
-    assert "speaks\nWindowed(9)" in texts
+    assert "updates\nWindowed(9)" in texts

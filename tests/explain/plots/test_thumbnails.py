@@ -17,7 +17,7 @@ def pair(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_a_box_is_cut_out(tmp_path: Path, scale: int) -> None:
+def test_crop_of_a_box(tmp_path: Path, scale: int) -> None:
     values = {**pair(tmp_path), "size": (40 * scale, 30 * scale)}
     box = [scale * side for side in RED_BOX]
     result = Thumbnails(values).crop({"type": "object", "index": 0, "box": box})

@@ -1,4 +1,4 @@
-"""The page in a browser, as a person uses it: real pointer, keys and clicks, its policy in force."""
+"""The page in a browser, with real pointer, keys and clicks, and its content policy in force."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Browsed:
         return self.js(
             "const heat = document.querySelector('article:first-child .picture .heat');"
             "if (!heat) return [];"
-            "const seen = new OffscreenCanvas(4, 4).getContext('2d', {willReadFrequently: true});"
-            "seen.drawImage(heat, 0, 0, 4, 4);"
-            "return [1, 2].map((place) => seen.getImageData(place, place, 1, 1).data[3])"
+            "const canvas = new OffscreenCanvas(4, 4).getContext('2d', {willReadFrequently: true});"
+            "canvas.drawImage(heat, 0, 0, 4, 4);"
+            "return [1, 2].map((place) => canvas.getImageData(place, place, 1, 1).data[3])"
         )
 
     def words(self, side: str = "predicted") -> list[bool]:
@@ -95,14 +95,14 @@ def driver() -> Iterator[Chrome]:
 
 @pytest.fixture
 def browse(driver: Chrome, tmp_path: Path) -> Iterator[Callable[..., Browsed]]:
-    """``browse(post, ...)``: the page of these posts, open; the browser must not complain of it."""
+    """``browse(post, ...)``: the page of these posts, open; the browser must log no error."""
 
     def opened(*posts: dict[str, Any], **values: Any) -> Browsed:
         path = tmp_path / "page.html"
         write_report({**content(*posts), **values}, path)
         driver.get("about:blank")
         for kind in ("browser", "performance"):
-            driver.get_log(kind)  # what was before
+            driver.get_log(kind)  # discard earlier entries
         driver.get(path.as_uri())
         return Browsed(driver)
 
@@ -122,7 +122,7 @@ def ann(**values: Any) -> dict[str, Any]:
     return a_post("Ann", "wins", "here", **{"picture": a_picture(), "objects": BOXES, **sides, **values})
 
 
-def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
+def test_pointing_at_a_word_highlights_its_objects(browse: Callable[..., Browsed]) -> None:
     page = browse(ann())
     assert page.values() == ["", ""]
     page.point(".predicted .word")
@@ -138,7 +138,7 @@ def test_a_word_lights_its_objects(browse: Callable[..., Browsed]) -> None:
     assert lower > 100
 
 
-def test_an_entity_lights_the_mean_of_its_words(browse: Callable[..., Browsed]) -> None:
+def test_pointing_at_an_entity_highlights_the_mean_of_its_words(browse: Callable[..., Browsed]) -> None:
     page = browse(ann())
     page.point(".predicted mark .type")
     assert page.values() == ["0.500", "0.500"]
@@ -147,19 +147,19 @@ def test_an_entity_lights_the_mean_of_its_words(browse: Callable[..., Browsed]) 
     assert page.all(".predicted mark .type")[0].text == "PER 0.91"
 
 
-def test_an_object_lights_the_words_that_attend_to_it(browse: Callable[..., Browsed]) -> None:
+def test_pointing_at_an_object_highlights_the_words_that_attend_to_it(browse: Callable[..., Browsed]) -> None:
     page = browse(ann())
     page.point(".chip")
     assert page.words() == page.words("gold") == [True, False, False]
-    hearers = [f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))]
-    assert page.summary() == f"attention to hat: {', '.join(f'{hearer}0' for hearer in hearers)}"
+    receivers = [f"“\u2068{word}\u2069” {value}" for word, value in (("Ann", 0.75), ("wins", 0.25), ("here", 0.25))]
+    assert page.summary() == f"attention to hat: {', '.join(f'{receiver}0' for receiver in receivers)}"
     cap = next(index for index, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", cap)
     assert page.words() == [False, True, True]
     assert page.all(".chip.on")[0].text == "cap"
 
 
-def test_nodes_of_a_type_of_ones_own(browse: Callable[..., Browsed]) -> None:
+def test_nodes_of_a_custom_type(browse: Callable[..., Browsed]) -> None:
     """Two hashtags; in layer 7 alone "Ann" attends to the first, all other words to the second."""
     from selenium.webdriver import Keys
 
@@ -245,14 +245,14 @@ def test_filters(browse: Callable[..., Browsed]) -> None:
     assert page.posts() == [False, True, False]
 
 
-def test_the_smallest_box_can_be_pointed_at(browse: Callable[..., Browsed]) -> None:
+def test_smallest_of_overlapping_boxes_is_selected(browse: Callable[..., Browsed]) -> None:
     page = browse(ann(objects=BOXES[::-1]))
     index = next(index for index, box in enumerate(page.all(".box")) if box.text == "cap")
     page.point(".box", index)
     assert page.summary().startswith("attention to cap: ")
 
 
-def test_a_grid_of_cells(browse: Callable[..., Browsed]) -> None:
+def test_grid_cells(browse: Callable[..., Browsed]) -> None:
     cells = bytes([0, 0, 0, 255]) + bytes(8)
     part = {"layer": "4", "relation": "shows", "what": "attention", "sender": "image", "heads": 1, "count": 4}
     parts = [{**part, "most": 0.8, "data": base64.b64encode(cells).decode()}]
@@ -309,8 +309,8 @@ def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     assert address.startswith("file:")
 
 
-def test_what_is_put_into_the_page_all_the_same_is_refused(browse: Callable[..., Browsed]) -> None:
-    """The policy is the second wall: were text ever read as HTML, nothing in it would run or be fetched."""
+def test_injected_html_is_blocked_by_the_content_policy(browse: Callable[..., Browsed]) -> None:
+    """The content policy: even if text were parsed as HTML, nothing in it would run or be fetched."""
     page = browse(a_post("hi"))
     page.js(
         "document.body.insertAdjacentHTML('beforeend', "

@@ -22,7 +22,7 @@ from mnergraph.metrics.scores import classify_errors
 from mnergraph.models import UMGF
 
 
-def test_kinds_of_errors() -> None:
+def test_error_types() -> None:
     gold = [Span(0, 2, "PER"), Span(3, 4, "LOC"), Span(5, 7, "ORG"), Span(9, 10, "PER")]
     predicted = [Span(0, 2, "PER"), Span(3, 4, "ORG"), Span(6, 8, "ORG"), Span(8, 9, "LOC")]
     assert classify_errors(gold, predicted) == (
@@ -32,7 +32,7 @@ def test_kinds_of_errors() -> None:
     assert classify_errors([], []) == ([], [])
 
 
-def test_weights_are_the_records(umgf: Callable[[], UMGF]) -> None:
+def test_weights_equal_the_record(umgf: Callable[[], UMGF]) -> None:
     model, pairs = umgf(), [post(5, 3, seed=1), post(2), post(4, 1, seed=2)]
     content = report_data(model, pairs, batch_size=2)
     with record_attention(model) as record:
@@ -54,8 +54,8 @@ def test_images_are_scaled_and_boxes_are_shares(tmp_path: Path, umgf: Callable[[
     boxes = ((0.0, 0.0, 60.0, 45.0), (30.0, 0.0, 999.0, 90.0))
     objects = tuple(replace(item, box=box) for item, box in zip(pair.objects, boxes, strict=True))
     pair = replace(pair, image_path=tmp_path / "1.png", size=(120, 90), objects=objects)
-    gone = replace(pair, image_path=tmp_path / "gone.png")
-    with_it, without = report_data(umgf(), [pair, gone])["posts"]
+    missing = replace(pair, image_path=tmp_path / "gone.png")
+    with_it, without = report_data(umgf(), [pair, missing])["posts"]
     head, _, data = with_it["picture"].partition(",")
     assert head == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 360)

@@ -72,7 +72,7 @@ def test_nothing_else_may_run_or_be_fetched(tmp_path: Path) -> None:
     assert "eval" not in program
 
 
-def test_numbers_that_json_has_not(tmp_path: Path) -> None:
+def test_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         write_report({"model": float("nan")}, tmp_path / "page.html")
 

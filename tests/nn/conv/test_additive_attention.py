@@ -58,10 +58,10 @@ def test_against_the_equation() -> None:
         random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.4),
     ):
         dst, src = inputs(edges)
-        wanted = plain(attention, dst, src, edges)
+        expected = plain(attention, dst, src, edges)
         for edge_layout in ("dense", "sparse"):
             found = attention(src, dst, edges.with_layout(edge_layout))
-            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("edges", EDGES)
@@ -77,21 +77,21 @@ def test_dense_equals_sparse_with_its_gradients(edges: Edges) -> None:
     torch.testing.assert_close(found["dense"], found["sparse"], atol=1e-5, rtol=1e-4)
 
 
-def test_it_does_look_at_the_receiver() -> None:
-    """Scores that are sums of both sides would not: softmax over the senders forgets the receiver's part."""
+def test_scores_depend_on_the_receiver() -> None:
+    """Sums of both sides would not: softmax over the senders cancels the receiver's part."""
     edges = Edges(layout(5), layout(3))
-    observed: list[Tensor] = []
+    captured: list[Tensor] = []
     attention = additive()
-    attention.weights.register_forward_hook(lambda module, args, weights: observed.append(weights[0, 0]))
+    attention.weights.register_forward_hook(lambda module, args, weights: captured.append(weights[0, 0]))
     dst, src = inputs(edges)
     attention(src, dst, edges)
-    (weights,) = observed
+    (weights,) = captured
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     assert (weights[0] - weights[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
-def test_weights_are_hooked_as_those_of_attention_are(edge_layout: str) -> None:
+def test_forward_hook_gets_the_weights(edge_layout: str) -> None:
     edges = random_edges(layout(3, 4), layout(5, 2), 0.7).with_layout(edge_layout)
     shapes = []
     for operator, dst in ((additive(), QUERIES), (RelationAttention(WIDTH, 1), WIDTH)):
@@ -105,20 +105,20 @@ def test_weights_are_hooked_as_those_of_attention_are(edge_layout: str) -> None:
 @pytest.mark.parametrize("posts", [awkward_posts(), without_objects()], ids=["awkward", "without objects"])
 def test_along_a_relation(posts: list) -> None:
     graph = state(posts, width=WIDTH)
-    graph = graph.update(asked=graph.x["token"].flip(-1))
+    graph = graph.update(queries=graph.x["token"].flip(-1))
     operator = AdditiveAttention(WIDTH, HIDDEN)
     found = RelationModule(TO_TOKENS, operator)(graph).x["token"]
     assert torch.equal(found, operator(graph.x["object"], graph.x["token"], graph.edges[TO_TOKENS]))
-    layer = RelationModule(TOKENS, operator, dst_key="asked", out_key="told")
+    layer = RelationModule(TOKENS, operator, dst_key="queries", out_key="attended")
     found = layer(graph)
-    assert found.x.keys() - graph.x.keys() == {"told"}
-    wanted = operator(graph.x["token"], graph.x["asked"], graph.edges[TOKENS])
-    assert torch.equal(found.x["told"], wanted)
-    assert RelationModule(TOKENS, operator, src_key="asked")(graph).x["token"].shape == graph.x["token"].shape
+    assert found.x.keys() - graph.x.keys() == {"attended"}
+    expected = operator(graph.x["token"], graph.x["queries"], graph.edges[TOKENS])
+    assert torch.equal(found.x["attended"], expected)
+    assert RelationModule(TOKENS, operator, src_key="queries")(graph).x["token"].shape == graph.x["token"].shape
     assert RelationModule(OBJECTS, operator)(graph).x["token"] is graph.x["token"]
 
 
-def test_a_relation_that_is_not_there() -> None:
+def test_missing_relation() -> None:
     layer = RelationModule(("image", "shows", "token"), AdditiveAttention(WIDTH, HIDDEN))
     with pytest.raises(KeyError, match="is not in the graph, which has"):
         layer(state(awkward_posts(), width=WIDTH))

@@ -18,7 +18,9 @@ EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
 
 def inputs(edges: Edges, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(places.num_nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
+    return tuple(
+        torch.randn(node_layout.num_nodes, WIDTH, generator=generator) for node_layout in (edges.dst, edges.src)
+    )
 
 
 def plain(attention: RelationAttention, dst: Tensor, src: Tensor, edges: Edges) -> Tensor:
@@ -53,10 +55,10 @@ def test_against_the_equation(maps: bool) -> None:
         random_edges(layout(3, 0, 4), layout(5, 2, 4), 0.4),
     ):
         dst, src = inputs(edges)
-        wanted = plain(attention, dst, src, edges)
+        expected = plain(attention, dst, src, edges)
         for edge_layout in ("dense", "sparse"):
             found = attention(src, dst, edges.with_layout(edge_layout))
-            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("edges", EDGES)
@@ -79,7 +81,7 @@ def test_dense_is_sparse(edges: Edges, training: bool) -> None:
 
 
 @pytest.mark.parametrize("edges", EDGES)
-def test_the_density_chooses(edges: Edges) -> None:
+def test_edge_layout_is_chosen_by_density(edges: Edges) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     dst, src = inputs(edges)
     edge_layout = "dense" if edges.density >= DENSE_ABOVE else "sparse"
@@ -89,15 +91,15 @@ def test_the_density_chooses(edges: Edges) -> None:
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
 def test_alone_is_batched(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
-    things, words = (3, 0, 2, 1), (5, 4, 1, 128)
-    edges = random_edges(layout(*things), layout(*words), 0.5)
+    objects, words = (3, 0, 2, 1), (5, 4, 1, 128)
+    edges = random_edges(layout(*objects), layout(*words), 0.5)
     dst, src = inputs(edges)
     batched = attention(src, dst, edges.with_layout(edge_layout))
     for s in range(len(words)):
-        d, t = (slice(*places.ptr[s : s + 2].tolist()) for places in (edges.dst, edges.src))
+        d, t = (slice(*node_layout.ptr[s : s + 2].tolist()) for node_layout in (edges.dst, edges.src))
         mine = edges.dst.graph_index[edges.index[1]] == s
         index = edges.index[:, mine] - torch.tensor([[t.start], [d.start]])
-        alone = Edges(layout(things[s]), layout(words[s]), index, layout=edge_layout)
+        alone = Edges(layout(objects[s]), layout(words[s]), index, layout=edge_layout)
         torch.testing.assert_close(attention(src[t], dst[d], alone), batched[d], atol=1e-5, rtol=1e-5)
 
 
@@ -111,7 +113,7 @@ def test_a_target_node_without_incoming_edges(edge_layout: str) -> None:
     torch.testing.assert_close(out[1:], attention.output.bias.expand(2, -1))
     bare = RelationAttention(WIDTH, HEADS, output=False)
     assert not bare(src, dst, edges)[1:].any()
-    # its own features cannot change anything, nor learn from it
+    # its own features have no effect and no gradient
     dst = dst.requires_grad_()
     attention(src, dst, edges)[1:].sum().backward()
     assert not dst.grad.any()
@@ -129,23 +131,23 @@ def test_against_torch(edge_layout: str) -> None:
     theirs.out_proj.load_state_dict(ours.output.state_dict())
     edges = Edges(layout(4, 2, 5), layout(3, 6, 1), layout=edge_layout)
     dst, src = inputs(edges)
-    wanted, weights = theirs(
+    expected, weights = theirs(
         edges.dst.to_dense(dst),
         edges.src.to_dense(src),
         edges.src.to_dense(src),
         key_padding_mask=~edges.src.mask,
         average_attn_weights=False,
     )
-    torch.testing.assert_close(ours(src, dst, edges), edges.dst.to_flat(wanted), atol=1e-5, rtol=1e-5)
-    observed = []
-    ours.weights.register_forward_hook(lambda module, args, out: observed.append(out))
+    torch.testing.assert_close(ours(src, dst, edges), edges.dst.to_flat(expected), atol=1e-5, rtol=1e-5)
+    captured = []
+    ours.weights.register_forward_hook(lambda module, args, out: captured.append(out))
     ours(src, dst, edges)
     if edge_layout == "dense":
-        found = observed[0].transpose(1, 2)[edges.mask.any(-1)]
+        found = captured[0].transpose(1, 2)[edges.mask.any(-1)]
         torch.testing.assert_close(found, edges.dst.to_flat(weights.transpose(1, 2)), atol=1e-5, rtol=1e-5)
     else:
         sentence, i, j = edges.dense_index
-        torch.testing.assert_close(observed[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(captured[0], weights[sentence, :, i, j], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
@@ -153,17 +155,17 @@ def test_weights_are_a_distribution(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS)
     edges = random_edges(layout(4, 3), layout(5, 2), 0.6)
     dst, src = inputs(edges)
-    observed = []
-    attention.weights.register_forward_hook(lambda module, args, out: observed.append(out))
+    captured = []
+    attention.weights.register_forward_hook(lambda module, args, out: captured.append(out))
     attention(src, dst, edges.with_layout(edge_layout))
     if edge_layout == "dense":
-        weights = observed[0]
+        weights = captured[0]
         assert not weights.masked_select(~edges.mask[:, None] & edges.has_incoming[:, None, :, None]).any()
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     else:
-        total = torch.zeros(edges.dst.num_nodes, HEADS).index_add(0, edges.index[1], observed[0])
-        heard = edges.dst.to_flat(edges.has_incoming)
-        torch.testing.assert_close(total[heard], torch.ones(int(heard.sum()), HEADS))
+        total = torch.zeros(edges.dst.num_nodes, HEADS).index_add(0, edges.index[1], captured[0])
+        has_senders = edges.dst.to_flat(edges.has_incoming)
+        torch.testing.assert_close(total[has_senders], torch.ones(int(has_senders.sum()), HEADS))
 
 
 @pytest.mark.parametrize("edge_layout", ["dense", "sparse"])
@@ -200,12 +202,12 @@ def test_half_precision(edge_layout: str) -> None:
     attention = RelationAttention(WIDTH, HEADS, value=False, output=False)
     edges = random_edges(layout(4, 2), layout(4, 3), 0.6).with_layout(edge_layout)
     dst, src = inputs(edges)
-    wanted = attention(src, dst, edges)
+    expected = attention(src, dst, edges)
     with torch.autocast("cpu", torch.bfloat16):
         found = attention(src, dst, edges)
-    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
 
 
-def test_heads_divide_the_width() -> None:
+def test_width_must_be_divisible_by_heads() -> None:
     with pytest.raises(ValueError, match="3 heads do not divide a hidden size of 8"):
         RelationAttention(8, 3)

@@ -32,18 +32,18 @@ def test_convolution_against_the_equation(words: Layout, window: int) -> None:
     assert found.shape == (words.num_graphs, module.output_size)
     kernel, bias = module.convolution.weight, module.convolution.bias
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
-        places = []
+        windows = []
         for t in range(len(word)):
             total = bias.clone()
             for k in range(-(window // 2), window // 2 + 1):
                 if 0 <= t + k < len(word):
                     total = total + kernel[:, :, k + window // 2] @ word[t + k]
-            places.append(torch.tanh(total))
-        torch.testing.assert_close(row, torch.stack(places).amax(0), atol=1e-5, rtol=1e-5)
+            windows.append(torch.tanh(total))
+        torch.testing.assert_close(row, torch.stack(windows).amax(0), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: str(words.counts.tolist()))
-def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
+def test_lstm_against_its_last_states_in_both_directions(words: Layout) -> None:
     torch.manual_seed(0)
     module = CharacterLSTM(READS, WIDTH)
     characters = torch.randn(words.num_nodes, READS)
@@ -51,8 +51,8 @@ def test_lstm_reads_a_word_from_both_ends(words: Layout) -> None:
     assert found.shape == (words.num_graphs, module.output_size) == (words.num_graphs, 2 * WIDTH)
     for row, word in zip(found, characters.split(words.counts.tolist()), strict=True):
         states, _ = module.lstm.lstm(word[None])
-        wanted = torch.cat([states[0, -1, :WIDTH], states[0, 0, WIDTH:]])
-        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-5)
+        expected = torch.cat([states[0, -1, :WIDTH], states[0, 0, WIDTH:]])
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("reader", [CharacterCNN(READS, WIDTH), CharacterLSTM(READS, WIDTH)])
@@ -82,6 +82,6 @@ def test_dropout_of_the_convolution_is_on_characters() -> None:
     assert torch.equal(found, module.eval()(dropped, words))
 
 
-def test_a_window_without_a_middle() -> None:
+def test_even_window_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel_size must be odd and positive, not 4"):
         CharacterCNN(kernel_size=4)

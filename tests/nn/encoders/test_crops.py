@@ -1,4 +1,4 @@
-"""A backbone in the model: what it says of crops that a loader's workers cut, and that it learns."""
+"""A backbone in the model: features of crops that a loader's workers cut, and its gradients."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def vectors(layer: PixelEncoder, pairs: list[Pair]) -> torch.Tensor:
 # --- cutting ---------------------------------------------------------------------------------------------
 
 
-def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
-    draft = BUILDER.build(posts[0])
-    assert "pixels" not in draft["object"]
-    graph = BUILDER.load_image_tensors(draft)
-    assert "pixels" not in draft["object"], "the draft stays as it is"
+def test_a_unloaded_is_finished_with_pixels(posts: list[Pair]) -> None:
+    unloaded = BUILDER.build(posts[0])
+    assert "pixels" not in unloaded["object"]
+    graph = BUILDER.load_image_tensors(unloaded)
+    assert "pixels" not in unloaded["object"], "the unloaded is unchanged"
     assert graph["object"].pixels.shape == (3, 3, 32, 32)
     assert graph["object"].pixels.dtype == torch.uint8
     assert graph["object"].has_x.tolist() == [True, False, True]
@@ -75,7 +75,7 @@ def test_a_draft_is_finished_with_pixels(posts: list[Pair]) -> None:
     assert whole["object"].has_x.tolist() == [True]
     assert BUILDER(posts[2])["object"].has_x.tolist() == [False]
     plain = make_builder(SCHEMA)
-    assert plain.load_image_tensors(draft) is draft
+    assert plain.load_image_tensors(unloaded) is unloaded
     with pytest.raises(ValueError, match="objects have pixels or region vectors: give crop_reader or region_dim"):
         make_builder(SCHEMA, crop_reader=CropPixels(), region_dim=6)
 
@@ -87,13 +87,13 @@ def test_an_unreadable_image_has_no_pixels(posts: list[Pair]) -> None:
     assert not graph["object"].pixels.any()
 
 
-def test_workers_cut(posts: list[Pair]) -> None:
-    drafts = [BUILDER.build(pair) for pair in posts * 2]
+def test_workers_crop_images(posts: list[Pair]) -> None:
+    unloadeds = [BUILDER.build(pair) for pair in posts * 2]
     for workers in (0, 2):
-        batches = list(GraphLoader(drafts, 3, shuffle=False, workers=workers, finish=BUILDER.load_image_tensors))
-        wanted = [collate(BUILDER.build_all(posts * 2))]
+        batches = list(GraphLoader(unloadeds, 3, shuffle=False, workers=workers, finish=BUILDER.load_image_tensors))
+        expected = [collate(BUILDER.build_all(posts * 2))]
         pixels = torch.cat([batch["object"].pixels for batch in batches])
-        assert torch.equal(pixels, wanted[0]["object"].pixels)
+        assert torch.equal(pixels, expected[0]["object"].pixels)
         assert [pair.id for batch in batches for pair in batch.pair] == [pair.id for pair in posts * 2]
 
 
@@ -105,16 +105,16 @@ def test_vectors_are_those_of_the_backbone(posts: list[Pair], training: bool) ->
     layer = PixelEncoder(CROPS).train(training)
     found = vectors(layer, posts)
     boxes = [(3, 5, 17, 21), (0, 0, 40, 30)]
-    wanted = torch.zeros(6, 512)
-    wanted[[0, 2]] = CROPS(noise(seed=0), boxes)  # type: ignore[arg-type]
-    wanted[3] = CROPS(noise(seed=1), boxes[1:])[0]  # type: ignore[arg-type]
-    wanted[5] = CROPS(noise(seed=4), boxes[:1])[0]  # type: ignore[arg-type]
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    expected = torch.zeros(6, 512)
+    expected[[0, 2]] = CROPS(noise(seed=0), boxes)  # type: ignore[arg-type]
+    expected[3] = CROPS(noise(seed=1), boxes[1:])[0]  # type: ignore[arg-type]
+    expected[5] = CROPS(noise(seed=4), boxes[:1])[0]  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     alone = torch.cat([vectors(layer, [post]) for post in posts])
     torch.testing.assert_close(alone, found, atol=1e-5, rtol=1e-4)
 
 
-def test_it_learns_and_stands_what_has_no_pixels(posts: list[Pair]) -> None:
+def test_gradients_with_and_without_pixels(posts: list[Pair]) -> None:
     layer = PixelEncoder(CROPS).train()
     vectors(layer, posts).square().sum().backward()
     for name, weight in layer.backbone.named_parameters():
@@ -130,15 +130,15 @@ def test_it_learns_and_stands_what_has_no_pixels(posts: list[Pair]) -> None:
     assert all(weight.grad is None or not weight.grad.any() for weight in layer.parameters())
 
 
-def test_the_object_encoder_reads_it(posts: list[Pair]) -> None:
+def test_object_encoder_uses_the_vectors(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     encoder = ObjectEncoder(8, region_dim=512)
     graph = GraphState.from_batch(collate(BUILDER.build_all(posts)), SCHEMA)
     found = encoder(PixelEncoder(CROPS)(graph)).x["object"]
     assert encoder.region is not None
     has = graph.data["object"].has_x[:, None]
-    wanted = encoder.region(vectors(PixelEncoder(CROPS), posts)) * has
-    torch.testing.assert_close(found, wanted)
+    expected = encoder.region(vectors(PixelEncoder(CROPS), posts)) * has
+    torch.testing.assert_close(found, expected)
 
 
 # --- in a model ------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
     assert not torch.equal(layer.backbone.conv1.weight, first["conv1.weight"])
     assert torch.equal(layer.backbone.bn1.running_mean, first["bn1.running_mean"])
 
-    # the saved model needs the first weights no more
+    # the saved model does not need the file of initial weights
     model.save_pretrained(tmp_path / "saved")
     weights.unlink()
     again = Tagger.from_pretrained(tmp_path / "saved")
@@ -183,7 +183,7 @@ def test_umgf_fine_tunes_its_resnet(posts: list[Pair], weights: Path, tmp_path: 
         UMGF(words, LABELS, hidden_size=16, num_heads=2, resnet=ResNetConfig("resnet18", "random"), region_dim=6)
 
 
-def test_every_parameter_learns(posts: list[Pair]) -> None:
+def test_every_parameter_has_a_gradient(posts: list[Pair]) -> None:
     torch.manual_seed(0)
     words = tiny_encoder(["ann", "saw", "rome"], hidden_size=16, num_layers=1, heads=2)
     model = UMGF(

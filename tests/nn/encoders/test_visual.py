@@ -50,14 +50,14 @@ def plain_pieces(encoder: TextEncoderModel, words: tuple[str, ...]) -> tuple[Ten
     spans = windows(len(ids), encoder.max_length - len(start) - len(end))
     encoded = [states(encoder, start + ids[w.start : w.stop] + end)[len(start) :] for w in spans]
     rows = [encoded[w][piece - spans[w].start] for piece, w in enumerate(best_windows(len(ids), spans))]
-    return torch.stack(rows), [place for place, word in enumerate(split) for _ in word]
+    return torch.stack(rows), [position for position, word in enumerate(split) for _ in word]
 
 
 def plain_words(encoder: TextEncoderModel, words: tuple[str, ...], pooling: str) -> Tensor:
     pieces, owner = plain_pieces(encoder, words)
     rows = []
     for word in range(len(words)):
-        mine = [pieces[place] for place, w in enumerate(owner) if w == word]
+        mine = [pieces[position] for position, w in enumerate(owner) if w == word]
         rows.append({"first": mine[0], "sum": sum(mine), "mean": sum(mine) / len(mine)}[pooling])
     return torch.stack(rows)
 
@@ -75,13 +75,13 @@ def test_tokens_against_a_loop(pooling: str, max_length: int) -> None:
     graph = graph_of(posts, encoder)
     with torch.no_grad():
         found = layer(graph).x["token"]
-        wanted = torch.cat([plain_words(encoder, pair.words, pooling) for pair in posts])
+        expected = torch.cat([plain_words(encoder, pair.words, pooling) for pair in posts])
     assert found.shape == (sum(len(pair.words) for pair in posts), WIDTH)
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_length", [12, 64, 512])
-def test_a_long_sentence_equals_itself_alone(max_length: int) -> None:
+def test_long_sentence_alone_equals_batched(max_length: int) -> None:
     encoder = backbone(max_length)
     posts = [post(3, seed=1), post(128, seed=2), post(1, seed=3), post(40, seed=4)]
     layer = TextEncoder(encoder).eval()
@@ -93,7 +93,7 @@ def test_a_long_sentence_equals_itself_alone(max_length: int) -> None:
 
 
 @pytest.mark.parametrize("max_length", [512, 8])
-def test_pieces_as_tokens_keep_the_special_ones(max_length: int) -> None:
+def test_pieces_as_tokens_include_special_pieces(max_length: int) -> None:
     encoder, pair = backbone(max_length), Pair(("paris", "zz", "rain", "abcdef"))
     with torch.no_grad():
         found = TextEncoder(encoder).eval()(graph_of([pair], encoder, tokens="pieces")).x["token"]
@@ -102,9 +102,9 @@ def test_pieces_as_tokens_keep_the_special_ones(max_length: int) -> None:
         assert len(found) == len(inner) + 2
         ids = [piece for word in encoder.tokenizer(pair.words) for piece in word]
         spans = windows(len(ids), max_length - 2)
-        for place, w in ((0, spans[0]), (-1, spans[-1])):
+        for position, w in ((0, spans[0]), (-1, spans[-1])):
             rims = [*encoder.tokenizer.start, *ids[w.start : w.stop], *encoder.tokenizer.end]
-            torch.testing.assert_close(found[place], states(encoder, rims)[place], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[position], states(encoder, rims)[position], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_length", [512, 6])
@@ -112,14 +112,14 @@ def test_an_empty_row(max_length: int) -> None:
     """A sentence without pieces changes no other and leaves gradients finite."""
     layer = TextEncoder(backbone(max_length)).eval()
     ids = torch.tensor([2, 9, 10, 3, 2, 11, 12, 13, 14, 15, 16, 3])
-    found, wanted = (layer._states(ids, rows, None)[0] for rows in (layout(4, 0, 8), layout(4, 8)))
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    found, expected = (layer._states(ids, rows, None)[0] for rows in (layout(4, 0, 8), layout(4, 8)))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     found.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
 
 
 @pytest.mark.parametrize("max_length", [512, 12])
-def test_the_sentences_own_state(max_length: int) -> None:
+def test_sentence_state_is_that_of_cls(max_length: int) -> None:
     """[CLS] of every sentence, of its first window where it takes several."""
     encoder, posts = backbone(max_length), [post(3, seed=1), post(30, seed=2), post(1, seed=3)]
     with torch.no_grad():
@@ -135,14 +135,14 @@ def test_the_sentences_own_state(max_length: int) -> None:
     assert not dropped.x["sentence"].any()
 
 
-def test_an_encoder_without_a_sentence_piece() -> None:
+def test_encoder_without_a_cls_piece() -> None:
     encoder = backbone()
     encoder.tokenizer.start = ()
     with pytest.raises(ValueError, match="tiny-random has no special piece before the words, whose state"):
         TextEncoder(encoder, sentence=True)
 
 
-def test_training_reaches_every_weight_and_dropout_drops() -> None:
+def test_every_encoder_weight_has_a_gradient_and_dropout_is_applied() -> None:
     encoder = backbone(16)
     layer = TextEncoder(encoder, dropout=0.5)
     graph = graph_of(awkward_posts()[:6], encoder)
@@ -165,12 +165,12 @@ def test_label_pieces_are_input_embeddings() -> None:
     assert TextEncoder(encoder)(graph_of([post(2)], encoder, schema=text)).x.keys() == {"token"}
 
 
-def test_pooling_by_another_name() -> None:
+def test_unknown_pooling() -> None:
     with pytest.raises(ValueError, match="pooling is first, mean or sum, not 'last'"):
         TextEncoder(backbone(), pooling="last")
 
 
-def test_an_encoder_without_room_for_a_word() -> None:
+def test_encoder_too_short_for_one_piece() -> None:
     encoder = backbone(2)
     with pytest.raises(ValueError, match="a window holds at least one piece, not 0"):
         TextEncoder(encoder)(graph_of([post(2)], encoder))
@@ -183,12 +183,12 @@ def test_an_encoder_without_room_for_a_word() -> None:
 def test_positions(width: int) -> None:
     graph = state(awkward_posts(), width=width)
     found = PositionalEncoding()(graph)
-    for row, place in enumerate(graph.layouts["token"].position.tolist()):
+    for row, position in enumerate(graph.layouts["token"].position.tolist()):
         for i in range(0, width, 2):
-            angle = place / 10000 ** (i / width)
+            angle = position / 10000 ** (i / width)
             extra = [math.sin(angle), math.cos(angle)][: width - i]
-            wanted = graph.x["token"][row, i : i + 2] + torch.tensor(extra)
-            torch.testing.assert_close(found.x["token"][row, i : i + 2], wanted, atol=2e-5, rtol=1e-5)
+            expected = graph.x["token"][row, i : i + 2] + torch.tensor(extra)
+            torch.testing.assert_close(found.x["token"][row, i : i + 2], expected, atol=2e-5, rtol=1e-5)
     assert found.x["object"] is graph.x["object"]
     other = PositionalEncoding("object")(graph)
     assert other.x["token"] is graph.x["token"]
@@ -213,17 +213,17 @@ def test_objects_against_the_equation(region: int | None, label: int | None, pos
     graph = graph_of(posts, encoder)
     labels = table(graph.data[LABEL_PIECE].input_ids)
     found = layer(graph.update(label_piece=labels)).x["object"]
-    things = [thing for pair in posts for thing in pair.objects]
-    assert found.shape == (len(things), 5)
-    for row, thing in zip(found, things, strict=True):
-        wanted = torch.zeros(5)
-        if region and thing.region is not None:
-            wanted = wanted + layer.region(thing.region)
-        ids = [piece for word in encoder.tokenizer(thing.label.split()) for piece in word]
+    detections = [obj for pair in posts for obj in pair.objects]
+    assert found.shape == (len(detections), 5)
+    for row, obj in zip(found, detections, strict=True):
+        expected = torch.zeros(5)
+        if region and obj.region is not None:
+            expected = expected + layer.region(obj.region)
+        ids = [piece for word in encoder.tokenizer(obj.label.split()) for piece in word]
         if label and ids:
             mean = sum(table(torch.tensor(piece)) for piece in ids) / len(ids)
-            wanted = wanted + layer.label(layer.norm(mean))
-        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-5)
+            expected = expected + layer.label(layer.norm(mean))
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
     found.sin().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
@@ -236,7 +236,7 @@ def test_objects_alone_and_batched() -> None:
         torch.testing.assert_close(stack(graph_of([pair], encoder)).x["object"], objects)
 
 
-def test_regions_are_standardised_by_what_was_observed() -> None:
+def test_regions_are_standardized_by_fitted_statistics() -> None:
     encoder, posts = backbone(), awkward_posts()
     layer, graph = ObjectEncoder(5, region_dim=6), graph_of(posts, encoder)
     regions = torch.randn(20, 6) * 3 + 2
@@ -244,16 +244,16 @@ def test_regions_are_standardised_by_what_was_observed() -> None:
     layer.fit_normalization(regions)
     deviation = [float(column.std()) or 1.0 for column in regions.T]
     found = layer(graph).x["object"]
-    for row, thing in zip(found, (thing for pair in posts for thing in pair.objects), strict=True):
-        if thing.region is None:
+    for row, obj in zip(found, (obj for pair in posts for obj in pair.objects), strict=True):
+        if obj.region is None:
             assert not row.any()
             continue
-        standard = (thing.region - regions.mean(0)) / torch.tensor(deviation)
+        standard = (obj.region - regions.mean(0)) / torch.tensor(deviation)
         torch.testing.assert_close(row, layer.region(standard), atol=1e-5, rtol=1e-5)
     before = layer.state_dict()["mean"].clone()
     layer.fit_normalization(regions[:1] + 9)
     ObjectEncoder(5, label_dim=WIDTH).fit_normalization(regions)
-    assert torch.equal(layer.mean, before), "one vector says nothing of a spread"
+    assert torch.equal(layer.mean, before), "one vector has no deviation"
 
 
 # --- the image
@@ -272,13 +272,13 @@ def test_images_against_the_equation(images: tuple[int, ...]) -> None:
     assert graph.layouts["image"].counts.tolist() == list(images)
     for name, part in (("image", layer), ("querying image", again)):
         rows = [part.linear.weight @ block + part.linear.bias for grid in grids if grid is not None for block in grid]
-        wanted = torch.stack(rows) if rows else torch.zeros(0, 3)
-        torch.testing.assert_close(found[name], wanted, atol=1e-5, rtol=1e-5)
+        expected = torch.stack(rows) if rows else torch.zeros(0, 3)
+        torch.testing.assert_close(found[name], expected, atol=1e-5, rtol=1e-5)
         found[name].sin().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
 
 
-def test_remember() -> None:
+def test_copy_features() -> None:
     graph = state([post(3, 1)])
     found = CopyFeatures("token", "encoded")(graph)
     assert found.x["encoded"] is graph.x["token"]
@@ -290,20 +290,20 @@ def test_remember() -> None:
 
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("owner", [[0, 0, 2, 2, 2], [3, 1, 3, 0, 0], []])
-def test_sum_to(owner: list[int], mean: bool) -> None:
+def test_segment_sum(owner: list[int], mean: bool) -> None:
     x = torch.randn(len(owner), 3, requires_grad=True)
-    wanted = torch.zeros(5, 3)
-    for place in range(5):
-        rows = [row for row, o in zip(x, owner, strict=True) if o == place]
+    expected = torch.zeros(5, 3)
+    for position in range(5):
+        rows = [row for row, o in zip(x, owner, strict=True) if o == position]
         if rows:
-            wanted[place] = sum(rows) / (len(rows) if mean else 1)
+            expected[position] = sum(rows) / (len(rows) if mean else 1)
     found = segment_sum(x, torch.tensor(owner, dtype=torch.long), 5, mean=mean)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found, expected)
     found.sum().backward()
     assert x.grad.isfinite().all()
 
 
-def test_fakes_cover_what_is_awkward() -> None:
+def test_fakes_cover_the_edge_cases() -> None:
     posts = awkward_posts()
     assert {1, 128} <= {len(pair.words) for pair in posts}
     assert any(not pair.objects for pair in posts)

@@ -1,4 +1,4 @@
-"""The words' states by either encoder, and what is said to the wrong one."""
+"""Word states by either encoder, and errors for the wrong one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_words_are_rows_of_the_table() -> None:
     assert WordEncoder(encoder)(text).x.keys() == {"token"}
 
 
-def test_by_lstm_or_by_a_pretrained_encoder() -> None:
+def test_word_states_by_lstm_or_pretrained_encoder() -> None:
     encoder = vectors()
     layers, width = word_encoder(encoder, 4, character_encoder=CharacterCNN(3, 5))
     graph = torch.nn.Sequential(*layers)(graph_of(awkward_posts(), encoder))
@@ -57,7 +57,7 @@ def test_by_lstm_or_by_a_pretrained_encoder() -> None:
     assert len(bilstm_encoder(encoder, 4)) == 2
 
 
-def test_the_wrong_encoder() -> None:
+def test_wrong_encoder_is_refused() -> None:
     backbone: TextEncoderModel = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
     with pytest.raises(ValueError, match="this model needs word vectors, and 'tiny-random' is another text encoder"):
         BiLSTMCRF(backbone, LABELS)

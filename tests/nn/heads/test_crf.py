@@ -30,7 +30,7 @@ def make(constrain: bool = False, scale: float = 1.0) -> CRF:
 
 
 def every_path(crf: CRF, emissions: Tensor) -> dict[tuple[int, ...], float]:
-    """Log score of each lawful path over emissions [slots, labels]."""
+    """Log score of each allowed path over emissions [slots, labels]."""
     off_start, off_pairs = (part.tolist() for part in forbidden_transitions(TAGS))
     parameters = (crf.start_transitions, crf.end_transitions, crf.transitions)
     start, end, move = (parameter.tolist() for parameter in parameters)
@@ -67,11 +67,11 @@ def test_every_path(constrain: bool, size: float) -> None:
         torch.testing.assert_close(marginals[row], expected, atol=1e-6, rtol=1e-5)
         for (start, end, kind), chance in zip(spans[row], chances[row], strict=True):
             inside = TAGS.index(f"I-{kind}")
-            wanted = (TAGS.index(f"B-{kind}"), *[inside] * (end - start - 1))
+            entity_tags = (TAGS.index(f"B-{kind}"), *[inside] * (end - start - 1))
             mass = sum(
                 math.exp(score - log_z)
                 for path, score in paths.items()
-                if path[start:end] == wanted and (end == length or path[end] != inside)
+                if path[start:end] == entity_tags and (end == length or path[end] != inside)
             )
             assert chance == pytest.approx(mass, abs=1e-12)
         alone = crf(emissions[row : row + 1], tags[row : row + 1], mask[row : row + 1])
@@ -92,10 +92,10 @@ def test_agrees_with_pytorch_crf(scale: float) -> None:
     ours_in, theirs_in = (torch.randn(4, 128, 5).requires_grad_() for _ in range(2))
     theirs_in.data.copy_(ours_in.data)
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    got, wanted = ours(ours_in, tags, mask), theirs(theirs_in, tags, mask, reduction="none")
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-3)
-    (got * weights).sum().backward()
-    (wanted * weights).sum().backward()
+    found, reference = ours(ours_in, tags, mask), theirs(theirs_in, tags, mask, reduction="none")
+    torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-3)
+    (found * weights).sum().backward()
+    (reference * weights).sum().backward()
     torch.testing.assert_close(ours_in.grad, theirs_in.grad, rtol=1e-3, atol=2e-3)
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, theirs.get_parameter(name).grad, rtol=1e-3, atol=1e-2)
@@ -152,9 +152,9 @@ def test_huge_scores_stay_finite(constrain: bool, size: float) -> None:
     torch.testing.assert_close(crf.marginals(emissions, mask).sum(-1), mask.float())
 
 
-def test_a_lawful_path_below_the_range_of_probabilities() -> None:
+def test_allowed_path_whose_probability_underflows() -> None:
     crf = CRF(("O", "B-A", "I-A"), constrain=True)
-    # O is better by 2000 at the first word, but only B-A allows the I-A that the second and third want
+    # O is better by 2000 at the first word, but only B-A allows the I-A of the second and third word
     emissions = torch.tensor([[[0.0, -2000.0, 0.0], [-5000.0, -5000.0, 0.0], [-5000.0, -5000.0, 0.0]]])
     mask = torch.ones(1, 3, dtype=torch.bool)
     assert crf.decode(emissions, mask).tolist() == [[1, 2, 2]]
@@ -164,22 +164,22 @@ def test_a_lawful_path_below_the_range_of_probabilities() -> None:
 
 @pytest.mark.parametrize("penalty", [-1e4, -math.inf])
 def test_penalties_in_parameters(penalty: float) -> None:
-    crf, lawful = make(), make(constrain=True)
+    crf, allowed = make(), make(constrain=True)
     start, pairs = forbidden_transitions(TAGS)
     crf.start_transitions.data[start] = penalty
     crf.transitions.data[pairs] = penalty
     mask, emissions = ragged([9, 4]), torch.randn(2, 9, 5, requires_grad=True)
     tags = torch.tensor([[0, 1, 2, 2, 0, 3, 4, 3, 1], [1, 1, 0, 3, 0, 0, 0, 0, 0]])
     found = crf(emissions, tags, mask)
-    torch.testing.assert_close(found, lawful(emissions, tags, mask))
-    torch.testing.assert_close(crf.marginals(emissions, mask), lawful.marginals(emissions, mask))
+    torch.testing.assert_close(found, allowed(emissions, tags, mask))
+    torch.testing.assert_close(crf.marginals(emissions, mask), allowed.marginals(emissions, mask))
     found.sum().backward()
     assert all(scores.grad.isfinite().all() for scores in (emissions, *crf.parameters()))
     forbidden = crf(emissions, torch.full_like(tags, 2), mask)
     assert (forbidden <= penalty / 2).all()
 
 
-def test_constraints_leave_parameters_alone() -> None:
+def test_constraints_do_not_change_parameters() -> None:
     crf = make(constrain=True)
     before = {name: value.clone() for name, value in crf.state_dict().items()}
     emissions, mask = torch.randn(8, 20, 5) * 3, torch.ones(8, 20, dtype=torch.bool)
@@ -191,7 +191,7 @@ def test_constraints_leave_parameters_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in crf.state_dict().items())
 
 
-def test_impossible() -> None:
+def test_forbidden_transitions() -> None:
     tags = ("PAD", "O", "B-A", "I-A", "I-B", "X")
     start, pairs = forbidden_transitions(tags)
     assert [tag for tag, off in zip(tags, start, strict=True) if off] == ["I-A", "I-B"]
@@ -231,7 +231,7 @@ def test_narrow_emissions(dtype: torch.dtype, autocast: bool) -> None:
     torch.testing.assert_close(narrow.grad, exact.grad.to(dtype))
 
 
-def test_same_numbers_twice_and_whatever_lies_under_the_mask() -> None:
+def test_deterministic_and_independent_of_masked_values() -> None:
     crf, mask = make(), ragged([6, 2])
     tags, emissions = torch.randint(5, mask.shape), torch.randn(2, 6, 5)
     spoiled = emissions.masked_fill(~mask[..., None], math.nan)
@@ -246,7 +246,7 @@ def test_same_numbers_twice_and_whatever_lies_under_the_mask() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (2, 3)])
-def test_nothing_to_score(shape: tuple[int, int]) -> None:
+def test_empty_input(shape: tuple[int, int]) -> None:
     crf = make()
     mask, emissions = torch.zeros(shape, dtype=torch.bool), torch.randn(*shape, 5, requires_grad=True)
     found = crf(emissions, torch.full(shape, -100), mask)
@@ -258,8 +258,8 @@ def test_nothing_to_score(shape: tuple[int, int]) -> None:
     assert crf.span_probability(emissions, mask, [[]] * shape[0]) == [[]] * shape[0]
 
 
-def test_bad_values_are_named() -> None:
-    crf, lawful = make(), make(constrain=True)
+def test_invalid_values_are_named() -> None:
+    crf, allowed = make(), make(constrain=True)
     mask, emissions, tags = ragged([4, 2]), torch.zeros(2, 4, 5), torch.zeros(2, 4, dtype=torch.int64)
     for row, late in ((1, False), (0, True)):
         gaps = mask.clone()
@@ -278,15 +278,15 @@ def test_bad_values_are_named() -> None:
             with pytest.raises(FloatingPointError, match=r"emissions of row 1, step 0 hold NaN or \+inf"):
                 call(scores)
     with pytest.raises(ValueError, match="row 0, step 0: I-A at the start is not valid BIO2"):
-        lawful(emissions, tags + 2, mask)
+        allowed(emissions, tags + 2, mask)
     with pytest.raises(ValueError, match=r"row 1, step 1: I-B after B-A is not valid BIO2.*repair the tags"):
-        lawful(emissions, torch.tensor([[0] * 4, [1, 4, 0, 0]]), mask)
+        allowed(emissions, torch.tensor([[0] * 4, [1, 4, 0, 0]]), mask)
     crf.transitions.data[1, 1] = math.nan
     with pytest.raises(FloatingPointError, match="a parameter of the decoder is NaN"):
         crf.marginals(emissions, mask)
 
 
-def test_bad_forms_are_named() -> None:
+def test_invalid_shapes_and_dtypes_are_named() -> None:
     crf = make()
     mask, emissions, tags = ragged([4, 2]), torch.zeros(2, 4, 5), torch.zeros(2, 4, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"mask must be torch\.bool, not torch\.uint8"):

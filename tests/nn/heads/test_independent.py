@@ -18,8 +18,8 @@ def test_scores() -> None:
     tags = torch.tensor([[1, 2, 0], [3, -100, -100], [-100] * 3])
     found = scorer(emissions, tags, MASK)
     logs = emissions.log_softmax(-1)
-    wanted = torch.stack([logs[0, 0, 1] + logs[0, 1, 2] + logs[0, 2, 0], logs[1, 0, 3], logs[2, 0, 0] * 0])
-    torch.testing.assert_close(found, wanted)
+    expected = torch.stack([logs[0, 0, 1] + logs[0, 1, 2] + logs[0, 2, 0], logs[1, 0, 3], logs[2, 0, 0] * 0])
+    torch.testing.assert_close(found, expected)
     found.sum().backward()
     assert not emissions.grad[~MASK].any()
     assert torch.equal(scorer.decode(emissions, MASK), emissions.argmax(-1) * MASK)
@@ -43,7 +43,7 @@ def test_spans() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_types_and_what_lies_under_the_mask(dtype: torch.dtype) -> None:
+def test_dtypes_and_masked_values(dtype: torch.dtype) -> None:
     scorer, emissions = IndependentTags(TAGS), torch.randn(3, 3, 4).to(dtype)
     spoiled = emissions.masked_fill(~MASK[..., None], math.nan).requires_grad_()
     tags = torch.zeros(3, 3, dtype=torch.int64)
@@ -56,7 +56,7 @@ def test_types_and_what_lies_under_the_mask(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
-def test_nothing_to_score(shape: tuple[int, int]) -> None:
+def test_empty_input(shape: tuple[int, int]) -> None:
     scorer, emissions, mask = (
         IndependentTags(TAGS),
         torch.zeros(*shape, 4),

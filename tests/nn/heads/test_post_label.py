@@ -42,7 +42,7 @@ def test_against_the_formula(pairs: list[Pair]) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
 
 
-def test_posts_without_a_gold_label_add_nothing() -> None:
+def test_posts_without_a_gold_label_have_zero_loss() -> None:
     pairs = labelled(awkward_posts())
     pairs[1] = replace(pairs[1], extra={})
     losses = head("token").loss(state(pairs))

@@ -15,18 +15,18 @@ from mnergraph.nn.heads.tagging import span_label_ids
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
-READS = span_label_ids(LABELS)
+SPAN_IDS = span_label_ids(LABELS)
 POSTS = [post(words, seed=words) for words in (3, 1, 7, 4)]
 
 
 class Decoder:
-    """Predicts 7 everywhere, and counts how often it is asked."""
+    """Predicts 7 everywhere, and counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, graph: GraphState) -> Tensor:
-        self.asked += 1
+        self.calls += 1
         assert not torch.is_grad_enabled()
         return torch.full((graph.layouts["token"].num_nodes,), 7)
 
@@ -36,11 +36,11 @@ def graph_of(posts: list[Pair]) -> GraphState:
 
 
 def gold(posts: list[Pair]) -> list[int]:
-    return [int(READS[LABELS.index(tag)]) for pair in posts for tag in pair.labels or ()]
+    return [int(SPAN_IDS[LABELS.index(tag)]) for pair in posts for tag in pair.labels or ()]
 
 
 @pytest.mark.parametrize(
-    ("settings", "wanted"),
+    ("settings", "expected"),
     [
         ({}, [0, 0, 0, 0.225, 0.45, 0.675, 0.9, 0.9, 0.9]),
         ({"start_epoch": 0, "end_epoch": 1, "max_ratio": 1.0}, [0, 1, 1]),
@@ -48,15 +48,15 @@ def gold(posts: list[Pair]) -> list[int]:
         ({"max_ratio": 0.0}, [0] * 9),
     ],
 )
-def test_share(settings: dict[str, float], wanted: list[float]) -> None:
-    layer = ScheduledSampling(Decoder(), READS, out_key="spans", **settings)  # type: ignore[arg-type]
-    assert float(layer.share) == 0.0, "gold until somebody trains it"
+def test_share(settings: dict[str, float], expected: list[float]) -> None:
+    layer = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", **settings)  # type: ignore[arg-type]
+    assert float(layer.share) == 0.0, "gold before training"
     found = []
-    for epoch in range(len(wanted)):
+    for epoch in range(len(expected)):
         layer.on_epoch_start(epoch)
         found.append(float(layer.share))
-    assert found == pytest.approx(wanted)
-    again = ScheduledSampling(Decoder(), READS, out_key="spans")
+    assert found == pytest.approx(expected)
+    again = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans")
     again.load_state_dict(layer.state_dict())
     assert torch.equal(again.share, layer.share)
     assert layer.state_dict().keys() == {"share"}
@@ -64,37 +64,37 @@ def test_share(settings: dict[str, float], wanted: list[float]) -> None:
 
 def test_gold_in_training_predicted_in_evaluation() -> None:
     decode, graph = Decoder(), graph_of(POSTS)
-    layer = ScheduledSampling(decode, READS, out_key="spans")
-    message = layer.train()(graph)
-    assert message.x["spans"].tolist() == gold(POSTS)
-    assert message.node_type_of("spans") == "token"
-    assert decode.asked == 0, "nothing is decoded that nobody reads"
+    layer = ScheduledSampling(decode, SPAN_IDS, out_key="spans")
+    output = layer.train()(graph)
+    assert output.x["spans"].tolist() == gold(POSTS)
+    assert output.node_type_of("spans") == "token"
+    assert decode.calls == 0, "unused labels are not decoded"
     layer.share.fill_(1.0)
     assert layer(graph).x["spans"].tolist() == [7] * 15
     layer.share.fill_(0.0)
     assert layer.eval()(graph).x["spans"].tolist() == [7] * 15
-    assert decode.asked == 2
+    assert decode.calls == 2
     assert "spans" not in graph.x
 
 
 def test_posts_without_labels_have_predicted_ones() -> None:
     posts = [POSTS[0], replace(POSTS[2], labels=None), POSTS[3]]
-    found = ScheduledSampling(Decoder(), READS, out_key="spans").train()(graph_of(posts)).x["spans"]
+    found = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans").train()(graph_of(posts)).x["spans"]
     assert found.tolist() == gold(posts[:1]) + [7] * 7 + gold(posts[2:])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_every_sentence_draws_on_its_own(share: float) -> None:
+def test_sentences_are_sampled_independently(share: float) -> None:
     torch.manual_seed(0)
-    layer, graph = ScheduledSampling(Decoder(), READS, out_key="spans").train(), graph_of(POSTS)
+    layer, graph = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans").train(), graph_of(POSTS)
     layer.share.fill_(share)
     lengths = [len(pair.words) for pair in POSTS]
-    wanted = torch.tensor(gold(POSTS)).split(lengths)
+    expected = torch.tensor(gold(POSTS)).split(lengths)
     draws = []
     for _ in range(600):
         rows = layer(graph).x["spans"].split(lengths)
         predicted = [bool((row == 7).all()) for row in rows]
-        assert all(p or torch.equal(row, own) for p, row, own in zip(predicted, rows, wanted, strict=True))
+        assert all(p or torch.equal(row, own) for p, row, own in zip(predicted, rows, expected, strict=True))
         draws.append(predicted)
     drawn = torch.tensor(draws).double()
     # 600 draws: 4 deviations are 0.08 at most
@@ -106,7 +106,7 @@ def test_every_sentence_draws_on_its_own(share: float) -> None:
 def test_refusals() -> None:
     for first, last in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(ValueError, match=f"rises from an epoch.* to a later one, not from {first} to {last}"):
-            ScheduledSampling(Decoder(), READS, out_key="spans", start_epoch=first, end_epoch=last)
+            ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", start_epoch=first, end_epoch=last)
     for most in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"the share of predicted labels is 0 to 1, not {most}"):
-            ScheduledSampling(Decoder(), READS, out_key="spans", max_ratio=most)
+            ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", max_ratio=most)

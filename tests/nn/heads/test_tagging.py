@@ -1,4 +1,4 @@
-"""Scores of a task: emitted, hinted at, padded, scored and decoded."""
+"""Scores of a task: emissions, label transfer, padding, loss and decoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mnergraph.nn.heads.tagging import (
 from mnergraph.nn.state import GraphState
 
 
-def test_emit() -> None:
+def test_tagging_scores() -> None:
     graph = state(awkward_posts())
     emit = TaggingScores("tags", 8, 5)
     torch.testing.assert_close(emit(graph).emissions["tags"], emit.linear(graph.x["token"]))
@@ -61,8 +61,8 @@ def test_batched_is_alone(decoder: type[CRF | IndependentTags], posts: list) -> 
         assert tags[s] == [LABELS.tags[label] for label in best]
         spans = tags_to_spans(tags[s])
         assert [(found.start, found.end, found.type) for found in entities[s]] == spans
-        wanted = head.decoder.span_probability(alone, whole, [spans])[0]
-        assert [found.score for found in entities[s]] == pytest.approx(wanted, abs=1e-5)
+        expected = head.decoder.span_probability(alone, whole, [spans])[0]
+        assert [found.score for found in entities[s]] == pytest.approx(expected, abs=1e-5)
     losses.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in (*emit.parameters(), *head.parameters()))
 
@@ -84,7 +84,7 @@ def test_metrics_of_tags() -> None:
     assert head.metrics(gold, wrong) == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "strict_f1": 0.0}
 
 
-# --- span detection and its hint
+# --- span detection and label transfer
 
 
 def emitted(posts: list) -> GraphState:
@@ -95,33 +95,33 @@ def emitted(posts: list) -> GraphState:
 @torch.no_grad()
 @pytest.mark.parametrize(("own", "share"), [(1.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
 @pytest.mark.parametrize("learned", [True, False])
-def test_hint_against_the_equation(own: float, share: float, learned: bool) -> None:
+def test_label_transfer_against_the_equation(own: float, share: float, learned: bool) -> None:
     torch.manual_seed(0)
     graph = emitted([post(7, 3, seed=1), post(1, seed=2)])
     start = torch.randn(3, len(LABELS))
-    hint = LabelTransfer("spans", "tags", start, learned=learned, target_weight=own, source_weight=share)
-    found = hint(graph).emissions
+    transfer = LabelTransfer("spans", "tags", start, learned=learned, target_weight=own, source_weight=share)
+    found = transfer(graph).emissions
     assert found["spans"] is graph.emissions["spans"]
     for row, (spans, tags) in enumerate(
         zip(graph.emissions["spans"].tolist(), graph.emissions["tags"].tolist(), strict=True)
     ):
         for y, tag in enumerate(tags):
-            wanted = own * tag + share * sum(spans[z] * float(start[z, y]) for z in range(3))
-            assert float(found["tags"][row, y]) == pytest.approx(wanted, abs=1e-5)
-    assert hint.matrix is not start
-    assert torch.equal(hint.state_dict()["matrix"], start), "saved, learned or not"
+            expected = own * tag + share * sum(spans[z] * float(start[z, y]) for z in range(3))
+            assert float(found["tags"][row, y]) == pytest.approx(expected, abs=1e-5)
+    assert transfer.matrix is not start
+    assert torch.equal(transfer.state_dict()["matrix"], start), "saved, learned or not"
 
 
 @pytest.mark.parametrize("learned", [True, False])
-def test_a_hint_learns_if_it_is_to(learned: bool) -> None:
+def test_label_transfer_has_a_gradient_if_learned(learned: bool) -> None:
     graph = emitted(awkward_posts())
-    hint = LabelTransfer("spans", "tags", conversion_matrix(LABELS), learned=learned)
-    assert len(list(hint.parameters())) == learned
-    hint(graph).emissions["tags"].sin().sum().backward()
-    assert not learned or hint.matrix.grad.all(), "also where it began at 0"
+    transfer = LabelTransfer("spans", "tags", conversion_matrix(LABELS), learned=learned)
+    assert len(list(transfer.parameters())) == learned
+    transfer(graph).emissions["tags"].sin().sum().backward()
+    assert not learned or transfer.matrix.grad.all(), "also where it is 0 at initialization"
 
 
-def test_a_hint_of_no_task() -> None:
+def test_label_transfer_of_a_missing_task() -> None:
     with pytest.raises(KeyError, match="borders"):
         LabelTransfer("borders", "tags", conversion_matrix(LABELS))(emitted([post(2)]))
 
@@ -141,11 +141,11 @@ def test_conversion_matrix(labels: LabelSet) -> None:
     assert len(matrix) == len(labels.span_labels)
     for span, row in zip(labels.span_labels, matrix, strict=True):
         can_become = [tag for tag in labels if tag == span or tag.startswith(f"{span}-")]
-        wanted = [1 / len(can_become) if tag in can_become else 0.0 for tag in labels]
-        assert row == pytest.approx(wanted), span
+        expected = [1 / len(can_become) if tag in can_become else 0.0 for tag in labels]
+        assert row == pytest.approx(expected), span
 
 
-def types_gone(gold: Tensor) -> Tensor:
+def without_types(gold: Tensor) -> Tensor:
     return torch.tensor([LABELS.span_labels.index(LABELS.tags[tag][0]) for tag in gold.tolist()])
 
 
@@ -156,8 +156,10 @@ def test_span_detection_reads_the_tags_without_their_types(posts: list) -> None:
     assert (head.name, head.weight, head.decoder.tags) == ("spans", 0.3, ("O", "B", "I"))
     layout = graph.layouts["token"]
     gold = torch.randint(len(LABELS), (layout.num_nodes,))
-    wanted = -head.decoder(layout.to_dense(graph.emissions["spans"]), layout.to_dense(types_gone(gold)), layout.mask)
-    torch.testing.assert_close(head.loss(with_gold(graph, gold)), wanted)
+    expected = -head.decoder(
+        layout.to_dense(graph.emissions["spans"]), layout.to_dense(without_types(gold)), layout.mask
+    )
+    torch.testing.assert_close(head.loss(with_gold(graph, gold)), expected)
     # a type that is mistaken costs nothing, a border that is does
     others = {"B-PER": "B-LOC", "I-LOC": "I-PER"}
     mistaken = torch.tensor([LABELS.index(others.get(LABELS.tags[t], LABELS.tags[t])) for t in gold.tolist()])

@@ -47,21 +47,21 @@ def typed(sentence: str) -> list[str]:
 @settings(max_examples=200, deadline=None)
 def test_spans_are_those_of_the_labels(sentences: list[str], order: list[str]) -> None:
     words = layout(*map(len, sentences))
-    word, span, places = SpanDecoder(order)(of(sentences, "".join(order)), words)
+    word, span, span_layout = SpanDecoder(order)(of(sentences, "".join(order)), words)
     found = [tags_to_spans(typed(sentence)) for sentence in sentences]
-    assert places.counts.tolist() == [len(some) for some in found]
-    assert places.num_nodes == sum(map(len, found))
-    wanted, number = [], 0
+    assert span_layout.counts.tolist() == [len(some) for some in found]
+    assert span_layout.num_nodes == sum(map(len, found))
+    expected, number = [], 0
     for start, some in zip(words.ptr.tolist(), found, strict=False):
         for one in some:
-            wanted += [(start + place, number) for place in range(one.start, one.end)]
+            expected += [(start + position, number) for position in range(one.start, one.end)]
             number += 1
-    assert list(zip(word.tolist(), span.tolist(), strict=True)) == wanted
+    assert list(zip(word.tolist(), span.tolist(), strict=True)) == expected
 
 
-def test_labels_that_are_no_boundary_lie_outside() -> None:
-    word, span, places = SpanDecoder(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
-    assert (word.tolist(), span.tolist(), places.num_nodes) == ([1, 3], [0, 1], 2)
+def test_labels_other_than_b_and_i_are_outside() -> None:
+    word, span, span_layout = SpanDecoder(["X", "I", "O", "B", "[CLS]"])(torch.tensor([4, 3, 0, 1, 2]), layout(5))
+    assert (word.tolist(), span.tolist(), span_layout.num_nodes) == ([1, 3], [0, 1], 2)
 
 
 def labelled(sentences: list[str], objects: int = 2) -> GraphState:
@@ -80,7 +80,7 @@ def labelled(sentences: list[str], objects: int = 2) -> GraphState:
 )
 def test_entity_nodes(sentences: list[str]) -> None:
     graph = labelled(sentences)
-    grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
+    with_entities = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph)
     rows, members, counts = [], [], []
     for sentence, start in zip(sentences, graph.layouts["token"].ptr.tolist(), strict=False):
         some = tags_to_spans(typed(sentence))
@@ -89,63 +89,63 @@ def test_entity_nodes(sentences: list[str]) -> None:
             inside = range(start + one.start, start + one.end)
             members += [(word, len(rows)) for word in inside]
             rows.append([max(float(graph.x["token"][w, feature]) for w in inside) for feature in range(WIDTH)])
-    assert grown.x["entity"].tolist() == rows
-    assert grown.layouts["entity"].counts.tolist() == counts
-    assert [tuple(edge) for edge in grown.edges[FORMS].index.t().tolist()] == members
-    assert torch.equal(grown.edges[FILLS].index, grown.edges[FORMS].index.flip(0))
-    assert grown.edges[FORMS].dst is grown.edges[FILLS].src is grown.edges[NAMES].src
-    assert grown.edges[NAMES].complete
-    assert grown.edges[NAMES].num_possible_edges == 2 * len(rows)
-    assert torch.equal(grown.x["token"], graph.x["token"])
+    assert with_entities.x["entity"].tolist() == rows
+    assert with_entities.layouts["entity"].counts.tolist() == counts
+    assert [tuple(edge) for edge in with_entities.edges[FORMS].index.t().tolist()] == members
+    assert torch.equal(with_entities.edges[FILLS].index, with_entities.edges[FORMS].index.flip(0))
+    assert with_entities.edges[FORMS].dst is with_entities.edges[FILLS].src is with_entities.edges[NAMES].src
+    assert with_entities.edges[NAMES].complete
+    assert with_entities.edges[NAMES].num_possible_edges == 2 * len(rows)
+    assert torch.equal(with_entities.x["token"], graph.x["token"])
 
 
 def test_gradients_of_entities_go_to_the_largest_word() -> None:
     graph = labelled(["OBII", "BO"])
     x = graph.x["token"].requires_grad_()
-    grown = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph).x["entity"]
-    grown.sum().backward()
-    wanted = torch.zeros_like(x)
-    wanted[1 + x[1:4].argmax(0), torch.arange(WIDTH)] = 1
-    wanted[4] = 1
-    assert torch.equal(x.grad, wanted)
+    with_entities = EntityNodes("BIO", [FORMS, FILLS], in_key="found")(graph).x["entity"]
+    with_entities.sum().backward()
+    expected = torch.zeros_like(x)
+    expected[1 + x[1:4].argmax(0), torch.arange(WIDTH)] = 1
+    expected[4] = 1
+    assert torch.equal(x.grad, expected)
 
 
 @pytest.mark.parametrize("objects", [0, 1, 3])
-def test_join_entity_words(objects: int) -> None:
+def test_entity_edges(objects: int) -> None:
     graph = labelled(SENTENCES, objects)
     joined = EntityEdges("BIO", [SHOWS, BACK], in_key="found")(graph)
-    words, things = graph.layouts["token"], graph.layouts["object"]
-    wanted = {
-        (thing, word)
+    words, objects_layout = graph.layouts["token"], graph.layouts["object"]
+    expected = {
+        (obj, word)
         for word, label in enumerate("".join(SENTENCES))
-        for thing in range(things.num_nodes)
-        if label != "O" and words.graph_index[word] == things.graph_index[thing]
+        for obj in range(objects_layout.num_nodes)
+        if label != "O" and words.graph_index[word] == objects_layout.graph_index[obj]
     }
     for key, turn in ((SHOWS, 1), (BACK, -1)):
         edges = [tuple(edge[::turn]) for edge in joined.edges[key].index.t().tolist()]
-        assert len(edges) == len(wanted)
-        assert set(edges) == wanted
-        assert (joined.edges[key].src, joined.edges[key].dst) == (words, things)[::-turn]
+        assert len(edges) == len(expected)
+        assert set(edges) == expected
+        assert (joined.edges[key].src, joined.edges[key].dst) == (words, objects_layout)[::-turn]
     assert joined.edges[FORMS] is graph.edges[FORMS]
 
 
 @pytest.mark.parametrize("how", ["max", "sum"])
 @pytest.mark.parametrize("edges", EDGES)
-def test_pool(how: str, edges: Edges) -> None:
+def test_span_pooling(how: str, edges: Edges) -> None:
     generator = torch.Generator().manual_seed(0)
     src = torch.randn(edges.src.num_nodes, WIDTH, generator=generator)
     dst = torch.randn(edges.dst.num_nodes, WIDTH, generator=generator)
     pool = SpanPooling(how)  # type: ignore[arg-type]
     assert not list(pool.parameters())
-    wanted = torch.zeros_like(dst)
+    expected = torch.zeros_like(dst)
     for i, senders in enumerate(neighbors(edges)):
         for feature in range(WIDTH if senders else 0):
             values = [float(src[j, feature]) for j in senders]
-            wanted[i, feature] = max(values) if how == "max" else sum(values)
+            expected[i, feature] = max(values) if how == "max" else sum(values)
     found = {}
     for edge_layout in ("dense", "sparse"):
         read = edges.with_layout(edge_layout)
-        torch.testing.assert_close(pool(src, dst, read), wanted, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(pool(src, dst, read), expected, atol=1e-4, rtol=1e-5)
         found[edge_layout] = gradients(lambda d, s, read=read: pool(s, d, read), pool, dst, src)
     for dense, sparse in zip(*found.values(), strict=True):
         assert torch.equal(dense, sparse)

@@ -19,7 +19,9 @@ EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
 
 def inputs(edges: Edges) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(places.num_nodes, WIDTH, generator=generator) for places in (edges.dst, edges.src))
+    return tuple(
+        torch.randn(node_layout.num_nodes, WIDTH, generator=generator) for node_layout in (edges.dst, edges.src)
+    )
 
 
 # --- the gated sum
@@ -32,16 +34,16 @@ def test_gated_sum_against_the_equation(bias: bool) -> None:
     assert set(gated.state_dict()) == {"dst.weight", "src.weight", *(["dst.bias"] if bias else [])}
     edges = random_edges(layout(3, 0, 4, 2), layout(5, 2, 4, 0), 0.5)
     dst, src = inputs(edges)
-    wanted = torch.zeros_like(dst)
+    expected = torch.zeros_like(dst)
     for i, senders in enumerate(neighbors(edges)):
         for j in senders:
             score = gated.dst.weight @ dst[i] + gated.src.weight @ src[j] + (gated.dst.bias if bias else 0)
-            wanted[i] += 1 / (1 + torch.exp(-score)) * src[j]
+            expected[i] += 1 / (1 + torch.exp(-score)) * src[j]
     for edge_layout in ("dense", "sparse"):
-        torch.testing.assert_close(gated(src, dst, edges.with_layout(edge_layout)), wanted, atol=1e-5, rtol=1e-5)
-    heard = edges.dst.to_flat(edges.has_incoming)
-    assert not gated(src, dst, edges)[~heard].any()
-    assert not heard.all()
+        torch.testing.assert_close(gated(src, dst, edges.with_layout(edge_layout)), expected, atol=1e-5, rtol=1e-5)
+    has_senders = edges.dst.to_flat(edges.has_incoming)
+    assert not gated(src, dst, edges)[~has_senders].any()
+    assert not has_senders.all()
 
 
 @pytest.mark.parametrize("edges", EDGES)
@@ -82,14 +84,14 @@ def test_gates_against_their_equations(kind: type[Gate], bias: bool) -> None:
     gate = kind(WIDTH, bias=bias)
     assert set(gate.state_dict()) == {"a.weight", "b.weight", *(["a.bias"] if bias else [])}
     a, b = torch.randn(2, 5, WIDTH)
-    wanted = [
+    expected = [
         [
             {Gate: g, GatedMix: g * float(x) + (1 - g) * float(y), VisualGate: g * float(y)}[kind]
             for g, x, y in zip(*rows, strict=True)
         ]
         for rows in zip(plain(gate, a, b), a, b, strict=True)
     ]
-    torch.testing.assert_close(gate(a, b), torch.tensor(wanted), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gate(a, b), torch.tensor(expected), atol=1e-5, rtol=1e-5)
     assert gate(a[:0], b[:0]).shape == (0, WIDTH)
     alone = torch.cat([gate(a[i : i + 1], b[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(alone, gate(a, b), atol=1e-6, rtol=1e-5)

@@ -37,7 +37,7 @@ from mnergraph.nn.layers.hetero import (
 )
 
 WIDTH = 8
-#: HeteroConv says so of node types that only send.
+#: HeteroConv warns of node types that only send.
 SENDERS_ONLY = pytest.mark.filterwarnings("ignore:There exist node types")
 
 
@@ -55,20 +55,20 @@ def test_add_norm_and_feed_forward() -> None:
         variance = sum((value - mean) ** 2 for value in row) / WIDTH
         return (row - mean) / math.sqrt(variance + eps)
 
-    wanted = torch.stack([norm(a + b) for a, b in zip(x, message, strict=True)])
-    torch.testing.assert_close(AddNorm(WIDTH, 0.5).eval()(x, message), wanted, atol=1e-5, rtol=1e-5)
-    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, message, strict=True)])
-    torch.testing.assert_close(AddNorm(WIDTH, eps=0.2)(x, message), wanted, atol=1e-5, rtol=1e-5)
+    expected = torch.stack([norm(a + b) for a, b in zip(x, message, strict=True)])
+    torch.testing.assert_close(AddNorm(WIDTH, 0.5).eval()(x, message), expected, atol=1e-5, rtol=1e-5)
+    expected = torch.stack([norm(a + b, 0.2) for a, b in zip(x, message, strict=True)])
+    torch.testing.assert_close(AddNorm(WIDTH, eps=0.2)(x, message), expected, atol=1e-5, rtol=1e-5)
     feed = FeedForward(WIDTH, 11, 0.5).eval()
     inner = [[max(0.0, float(w @ row + b)) for w, b in zip(feed.inner.weight, feed.inner.bias)] for row in x]  # noqa: B905
     outer = torch.tensor(inner) @ feed.outer.weight.T + feed.outer.bias
-    wanted = torch.stack([norm(a + b) for a, b in zip(x, outer, strict=True)])
-    torch.testing.assert_close(feed(x), wanted, atol=1e-5, rtol=1e-5)
+    expected = torch.stack([norm(a + b) for a, b in zip(x, outer, strict=True)])
+    torch.testing.assert_close(feed(x), expected, atol=1e-5, rtol=1e-5)
     assert feed(x[:0]).shape == (0, WIDTH)
     other = FeedForward(WIDTH, 11, activation=torch.sin, eps=0.2)
     outer = other.outer(torch.sin(other.inner(x)))
-    wanted = torch.stack([norm(a + b, 0.2) for a, b in zip(x, outer, strict=True)])
-    torch.testing.assert_close(other(x), wanted, atol=1e-5, rtol=1e-5)
+    expected = torch.stack([norm(a + b, 0.2) for a, b in zip(x, outer, strict=True)])
+    torch.testing.assert_close(other(x), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [lambda: AddNorm(WIDTH, 0.5), lambda: FeedForward(WIDTH, 11, 0.5)])
@@ -85,7 +85,7 @@ def test_dropout_only_in_training(make) -> None:
     assert not torch.equal(module(*arguments), first)
 
 
-def test_each_node() -> None:
+def test_node_type_module() -> None:
     graph = state(awkward_posts())
     layer = NodeTypeModule({"token": nn.Linear(WIDTH, 3)})
     found = layer(graph)
@@ -93,16 +93,16 @@ def test_each_node() -> None:
     assert found.x["object"] is graph.x["object"]
 
 
-def test_apply() -> None:
+def test_feature_module() -> None:
     graph = state(awkward_posts())
     graph = graph.update(encoded=torch.randn(graph.layouts["token"].num_nodes, WIDTH))
     layer = FeatureModule(nn.Bilinear(WIDTH, WIDTH, 3), in_keys=("token", "encoded"), out_key="joined")
     found = layer(graph)
-    wanted = layer.module(graph.x["token"], graph.x["encoded"])
-    torch.testing.assert_close(found.x["joined"], wanted, rtol=0, atol=0)
+    expected = layer.module(graph.x["token"], graph.x["encoded"])
+    torch.testing.assert_close(found.x["joined"], expected, rtol=0, atol=0)
     turned = FeatureModule(layer.module, in_keys=("encoded", "token"), out_key="token")(graph)
-    wanted = layer.module(graph.x["encoded"], graph.x["token"])
-    torch.testing.assert_close(turned.x["token"], wanted, rtol=0, atol=0)
+    expected = layer.module(graph.x["encoded"], graph.x["token"])
+    torch.testing.assert_close(turned.x["token"], expected, rtol=0, atol=0)
     assert all(found.x[name] is x for name, x in graph.x.items()), "nothing else is written"
     assert "joined" not in graph.x
     found.x["joined"].sum().backward()
@@ -137,13 +137,13 @@ def test_relational_layer_by_hand(aggr: str, combine, posts: list) -> None:
         messages[key[2]].append(operator(graph.x[key[0]], graph.x[key[2]], graph.edges[key]))
     found = layer(graph)
     for kind, made in messages.items():
-        wanted = made[0]
+        expected = made[0]
         for other in made[1:]:
-            wanted = torch.maximum(wanted, other) if aggr == "max" else wanted + other
-        wanted = wanted / len(made) if aggr == "mean" else wanted
+            expected = torch.maximum(expected, other) if aggr == "max" else expected + other
+        expected = expected / len(made) if aggr == "mean" else expected
         if combine:
-            wanted = layer.residual[kind](graph.x[kind], wanted)
-        torch.testing.assert_close(found.x[kind], wanted, atol=1e-5, rtol=1e-5)
+            expected = layer.residual[kind](graph.x[kind], expected)
+        torch.testing.assert_close(found.x[kind], expected, atol=1e-5, rtol=1e-5)
     assert found.edges is graph.edges
 
 
@@ -175,7 +175,7 @@ def test_relational_layer_alone_is_batched(edge_layout: str) -> None:
     graph = with_edge_layout(state(posts), edge_layout)
     found = layer(graph)
     for s, pair in enumerate(posts):
-        rows = {kind: slice(*places.ptr[s : s + 2].tolist()) for kind, places in graph.layouts.items()}
+        rows = {kind: slice(*node_layout.ptr[s : s + 2].tolist()) for kind, node_layout in graph.layouts.items()}
         alone = with_edge_layout(state([pair]), edge_layout).update(
             **{kind: graph.x[kind][r] for kind, r in rows.items()}
         )
@@ -183,7 +183,7 @@ def test_relational_layer_alone_is_batched(edge_layout: str) -> None:
             torch.testing.assert_close(x, found.x[kind][rows[kind]], atol=1e-5, rtol=1e-5)
 
 
-def test_types_without_a_message_stay() -> None:
+def test_node_types_without_messages_are_unchanged() -> None:
     graph = state([post(3, 2)])
     found = HeteroLayer({TOKENS: RelationAttention(WIDTH, 2)})(graph)
     assert found.x["object"] is graph.x["object"]
@@ -194,8 +194,8 @@ def test_types_without_a_message_stay() -> None:
 def test_errors_of_the_relational_layer() -> None:
     with pytest.raises(ValueError, match="aggr is one of sum, mean, max, not 'min'"):
         HeteroLayer({TOKENS: GatedSum(WIDTH)}, "min")
-    layer = HeteroLayer({("image", "tells", "token"): GatedSum(WIDTH)})
-    with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has \('token', "):
+    layer = HeteroLayer({("image", "updates", "token"): GatedSum(WIDTH)})
+    with pytest.raises(KeyError, match=r"\('image', 'updates', 'token'\) is not in the graph, which has \('token', "):
         layer(state([post(3, 2)]))
 
 
@@ -207,7 +207,7 @@ def test_sage_and_gcn_against_their_equations() -> None:
     graph = state(awkward_posts())
     layer = HeteroLayer({TO_TOKENS: SAGEConv((WIDTH, WIDTH), 5), NEAR: GCNConv(WIDTH, 5, add_self_loops=False)}, "sum")
     sage, gcn = layer.operators
-    wanted = []
+    expected = []
     tokens, objects = graph.x["token"], graph.x["object"]
     senders = neighbors(graph.edges[NEAR])
     for i, (guides, near) in enumerate(zip(neighbors(graph.edges[TO_TOKENS]), senders, strict=True)):
@@ -215,8 +215,8 @@ def test_sage_and_gcn_against_their_equations() -> None:
         row = sage.lin_l(mean) + sage.lin_r(tokens[i]) + gcn.bias
         for j in near:
             row = row + gcn.lin(tokens[j]) / math.sqrt(len(near) * len(senders[j]))
-        wanted.append(row)
-    torch.testing.assert_close(layer(graph).x["token"], torch.stack(wanted), atol=1e-5, rtol=1e-5)
+        expected.append(row)
+    torch.testing.assert_close(layer(graph).x["token"], torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_rgcn_gets_edge_types() -> None:
@@ -225,10 +225,10 @@ def test_rgcn_gets_edge_types() -> None:
     layer = HeteroLayer({AROUND: RGCNConv(WIDTH, 5, len(SPATIAL_LABELS), aggr="add")})
     conv, edges, x = layer.operators[0], graph.edges[AROUND], graph.x["object"]
     assert edges.index.shape[1] > 3
-    wanted = x @ conv.root + conv.bias
+    expected = x @ conv.root + conv.bias
     for (sender, receiver), kind in zip(edges.index.t().tolist(), edges.type.tolist(), strict=True):
-        wanted = wanted.index_add(0, torch.tensor([receiver]), (x[sender] @ conv.weight[kind])[None])
-    torch.testing.assert_close(layer(graph).x["object"], wanted, atol=1e-5, rtol=1e-5)
+        expected = expected.index_add(0, torch.tensor([receiver]), (x[sender] @ conv.weight[kind])[None])
+    torch.testing.assert_close(layer(graph).x["object"], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("geometry", [True, False])
@@ -237,15 +237,15 @@ def test_transformer_conv_gets_geometry_if_made_for_it(geometry: bool) -> None:
     graph = state(awkward_posts())
     conv = TransformerConv(WIDTH, 5, edge_dim=2 if geometry else None)
     layer, edges, x = HeteroLayer({AROUND: conv}), graph.edges[AROUND], graph.x["object"]
-    wanted = []
+    expected = []
     for i in range(len(x)):
         into = (edges.index[1] == i).nonzero().flatten().tolist()
         extra = conv.lin_edge(edges.attr[into]) if geometry else torch.zeros(len(into), 5)
         senders = x[edges.index[0][into]]
         keys, values = conv.lin_key(senders) + extra, conv.lin_value(senders) + extra
         alpha = (keys @ conv.lin_query(x[i]) / math.sqrt(5)).softmax(0)
-        wanted.append((alpha[:, None] * values).sum(0) + conv.lin_skip(x[i]))
-    torch.testing.assert_close(layer(graph).x["object"], torch.stack(wanted), atol=1e-5, rtol=1e-5)
+        expected.append((alpha[:, None] * values).sum(0) + conv.lin_skip(x[i]))
+    torch.testing.assert_close(layer(graph).x["object"], torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 @SENDERS_ONLY
@@ -268,8 +268,8 @@ def test_pyg_layer_is_the_relational_layer(posts: list) -> None:
 
 @SENDERS_ONLY
 def test_pyg_layer_refuses_a_missing_relation() -> None:
-    layer = HeteroConvLayer(HeteroConv({("image", "tells", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
-    with pytest.raises(KeyError, match=r"\('image', 'tells', 'token'\) is not in the graph, which has"):
+    layer = HeteroConvLayer(HeteroConv({("image", "updates", "token"): SAGEConv((WIDTH, WIDTH), WIDTH)}))
+    with pytest.raises(KeyError, match=r"\('image', 'updates', 'token'\) is not in the graph, which has"):
         layer(state([post(3, 2)]))
 
 
@@ -305,7 +305,7 @@ def test_rgcn_in_hetero_conv(posts: list) -> None:
 @pytest.mark.parametrize(
     "make", [lambda conv: HeteroConvLayer(HeteroConv({TOKENS: conv})), lambda c: HeteroLayer({TOKENS: c})]
 )
-def test_rgcn_without_edge_types_says_what_to_use(make) -> None:
+def test_error_of_rgcn_without_edge_types(make) -> None:
     layer = make(RGCNConv(WIDTH, WIDTH, 3))
     with pytest.raises(
         ValueError, match=r"RGCNConv needs a type for every edge, and those of \('token', .*as Spatial does"
@@ -318,13 +318,13 @@ def test_rgcn_without_edge_types_says_what_to_use(make) -> None:
 def test_convolutions_of_all_relations(kind: type[nn.Module], posts: list) -> None:
     torch.manual_seed(0)
     graph, conv = state(posts), kind(WIDTH, WIDTH, metadata(), heads=2).eval()
-    found, wanted = HeteroConvLayer(conv)(graph), conv(*arguments(graph))
-    for node_type, x in wanted.items():
+    found, expected = HeteroConvLayer(conv)(graph), conv(*arguments(graph))
+    for node_type, x in expected.items():
         if x is None:
             assert found.x[node_type] is graph.x[node_type]
         else:
             torch.testing.assert_close(found.x[node_type], x)
-    assert wanted["token"] is not None
+    assert expected["token"] is not None
     with pytest.raises(
         ValueError, match=rf"{kind.__name__} along .* all node types and relations at once; use HeteroConvLayer"
     ):
@@ -342,11 +342,11 @@ class TwoSteps(nn.Module):
         return self.second(self.first(x, edge_index).relu(), edge_index)
 
 
-def test_what_to_hetero_returns() -> None:
+def test_module_of_to_hetero() -> None:
     torch.manual_seed(0)
     graph, module = state(awkward_posts()), to_hetero(TwoSteps(), metadata())
-    found, wanted = HeteroConvLayer(module, relations=NARROW)(graph), module(*arguments(graph))
+    found, expected = HeteroConvLayer(module, relations=NARROW)(graph), module(*arguments(graph))
     for node_type in ("token", "object"):
-        torch.testing.assert_close(found.x[node_type], wanted[node_type])
+        torch.testing.assert_close(found.x[node_type], expected[node_type])
     with pytest.raises(ValueError, match=r"does not keep the relations .*relations=schema.metadata"):
         HeteroConvLayer(module)

@@ -45,14 +45,14 @@ def test_against_the_equation(rows: Layout, both: bool) -> None:
     states, last = module(x, rows)
     assert states.shape == (rows.num_nodes, module.output_size)
     assert last.shape == (rows.num_graphs, module.output_size)
-    for place, sequence in enumerate(x.split(rows.counts.tolist())):
-        wanted, wanted_last = plain(module, sequence)
-        begin = int(rows.ptr[place])
-        torch.testing.assert_close(states[begin : begin + len(sequence)], wanted, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(last[place], wanted_last, atol=1e-5, rtol=1e-5)
+    for index, sequence in enumerate(x.split(rows.counts.tolist())):
+        expected, expected_last = plain(module, sequence)
+        begin = int(rows.ptr[index])
+        torch.testing.assert_close(states[begin : begin + len(sequence)], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(last[index], expected_last, atol=1e-5, rtol=1e-5)
 
 
-def test_an_empty_row_changes_no_other() -> None:
+def test_empty_row_does_not_change_others() -> None:
     module, x = PackedLSTM(WIDTH, HIDDEN), torch.randn(5, WIDTH, requires_grad=True)
     with_gap, gap = module(x, layout(3, 0, 2))
     without, last = module(x, layout(3, 2))
@@ -64,7 +64,7 @@ def test_an_empty_row_changes_no_other() -> None:
     assert x.grad.isfinite().all()
 
 
-def test_forget_gates_begin_open() -> None:
+def test_forget_gate_bias_is_one_at_initialization() -> None:
     module = PackedLSTM(WIDTH, HIDDEN)
     for suffix in ("", "_reverse"):
         biases = [getattr(module.lstm, f"bias_{kind}_l0{suffix}") for kind in ("ih", "hh")]
@@ -76,8 +76,8 @@ def test_words() -> None:
     graph = state(awkward_posts(), width=WIDTH)
     graph = graph.update(characters=graph.x["token"][:, :2].sin())
     layer = WordLSTM(WIDTH + 2, HIDDEN, in_keys=("token", "characters"), dropout=0.5)
-    wanted, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["characters"]], -1), graph.layouts["token"])
-    assert torch.equal(layer.eval()(graph).x["token"], wanted)
+    expected, _ = layer.lstm(torch.cat([graph.x["token"], graph.x["characters"]], -1), graph.layouts["token"])
+    assert torch.equal(layer.eval()(graph).x["token"], expected)
     zeros = (layer.train()(graph).x["token"] == 0).float().mean()
     assert 0.4 < float(zeros) < 0.6
     alone = WordLSTM(WIDTH, HIDDEN)
@@ -86,13 +86,13 @@ def test_words() -> None:
 
 def test_sentence_state_and_broadcast() -> None:
     torch.manual_seed(0)
-    schema = Schema([Relation("sentence", "tells", "token", Complete())])
+    schema = Schema([Relation("sentence", "updates", "token", Complete())])
     graph = state(awkward_posts(), width=WIDTH, schema=schema)
     query = SentenceLSTM(WIDTH, HIDDEN)
-    asked = query(graph)
+    with_sentence = query(graph)
     counts = graph.layouts["token"].counts.tolist()
-    assert asked.x["sentence"].shape == (len(counts), HIDDEN)
-    message = BroadcastToTokens(out_key="seen")(asked).x["seen"].split(counts)
-    for words, row, copies in zip(graph.x["token"].split(counts), asked.x["sentence"], message, strict=True):
+    assert with_sentence.x["sentence"].shape == (len(counts), HIDDEN)
+    broadcast = BroadcastToTokens(out_key="context")(with_sentence).x["context"].split(counts)
+    for words, row, copies in zip(graph.x["token"].split(counts), with_sentence.x["sentence"], broadcast, strict=True):
         torch.testing.assert_close(row, plain(query.lstm, words)[1], atol=1e-5, rtol=1e-5)
         assert torch.equal(copies, row.expand(len(words), -1))
