@@ -92,7 +92,7 @@ def load(experiment: Experiment, files: Files, *, test_data: str | None = None, 
         labels,
         {name: file_sha256(split.raw_paths[0]) for name, split in data.items()},
         Path(data["train"].processed_dir),
-        Processor(config),
+        Processor(config, run_extractors=False),  # posts have what files and stores have
     )
 
 

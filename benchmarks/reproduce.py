@@ -18,7 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from jsonargparse import auto_cli
 from PIL import Image
 from transformers import AutoConfig
 
+from benchmarks.building import checked
 from benchmarks.common import run_command
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.posts import Files
@@ -45,7 +46,10 @@ from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import write_atomically
 from mnergraph.features.text.encoder import TINY
 from mnergraph.features.text.noun_chunks import Phrase, RuleChunker
+from mnergraph.features.vision.backbones import BackboneGrid
+from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.extractor import Extractor
+from mnergraph.training.callbacks import LAST
 
 
 @dataclass(frozen=True)
@@ -208,14 +212,14 @@ class ExtractionStage(Stage):
     def estimate(self) -> Estimate:
         """Return time and disk, measured on one batch with random weights; unknown for models of a hub."""
         keys = self._keys
-        if keys is None or (not hasattr(self.extractor, "backbone") and not hasattr(self.extractor, "detector")):
+        if keys is None or not isinstance(self.extractor, BackboneGrid | RCNNDetector):
             return Estimate()
         store = FeatureStore(self.store, skip_corrupt=True) if (self.store / "manifest.json").is_file() else ()
         left = sum(key not in store for key in keys)
         noise = np.random.default_rng(0).integers(0, 255, (450, 600, 3), dtype=np.uint8)
         images, phrases = [Image.fromarray(noise)] * self.batch_size, [(Phrase("a person"),)] * self.batch_size
         with skip_pretrained():
-            probe: Extractor = replace(self.extractor)  # type: ignore[type-var]
+            probe = replace(self.extractor)
             options: dict[str, Any] = {"device": self.device, "progress": False, "batch_size": self.batch_size}
             phrases_of = phrases if probe.needs_phrases else None
             list(probe.extract(images, phrases_of, **options))  # the first call is slower
@@ -270,7 +274,7 @@ class TrainingStage(Stage):
         """Return ``done`` when the result file has the seed."""
         if str(self.seed) in self._runs():
             return "done"
-        begun = (self.work / f"seed{self.seed}" / "checkpoints" / "last.ckpt").is_file()
+        begun = any(self.work.glob(f"*/seed{self.seed}/checkpoints/{LAST}"))
         return "has a checkpoint" if begun else "not started"
 
     def run(self) -> None:
@@ -306,6 +310,7 @@ def reproduce(
     settings: Path = SETTINGS,
     out: Path | None = None,
     keep_models: bool = False,
+    allow_missing: tuple[str, ...] = (),
     batch_size: int = 16,
     workers: int = 0,
     device: str = "cpu",
@@ -313,7 +318,8 @@ def reproduce(
     """Reproduce rows of the papers' tables, and print reported and measured figures.
 
     Args:
-        root: folder of the posts, and of all that is made: ``stores``, ``runs``, ``models``, ``results``.
+        root: folder of the posts, and of all that is made: ``stores``, ``runs``, ``models``, ``results``. With --all it
+            has a folder for the posts and stores of each data set: ``twitter2015``, ``twitter2017``, ``lookalikes``.
         row: a system on a data set, as in ``UMGF/Twitter2017``.
         ablation: one of the row's ablations, by the paper's name.
         table_of: all whole systems on this data set.
@@ -327,6 +333,7 @@ def reproduce(
         settings: folder of the settings files.
         out: folder of the result files; by default ``results`` of the root.
         keep_models: whether to keep the trained models, in ``models``.
+        allow_missing: kinds of evidence that all posts may lack, besides those of the settings.
         batch_size: images at once in extraction.
         workers: processes that open images in extraction.
         device: where extractors run.
@@ -335,13 +342,18 @@ def reproduce(
         ValueError: for an unknown row, and for what a row needs and is not given.
     """
     experiments = [
-        replace(experiment, **({"encoder": encoder} if encoder else {}))
+        replace(
+            experiment,
+            encoder=encoder or experiment.encoder,
+            allow_missing=(*experiment.allow_missing, *allow_missing),
+        )
         for experiment in select_rows(settings, row, ablation, table_of, all, protocol)
     ]
     results = out or root / "results"
     stages: dict[str, Stage] = {}
     for experiment in experiments:
-        files = Files(root, images)
+        folder = root / folder_name(experiment.data) if all else root
+        files = Files(folder, images)
         posts = stages.setdefault(f"posts {experiment.data}", PostsStage(experiment, files))
         assert isinstance(posts, PostsStage)
         stores = []
@@ -349,7 +361,7 @@ def reproduce(
             stage = ExtractionStage(
                 extractor,
                 posts,
-                root / "stores",
+                folder / "stores",
                 batch_size=batch_size,
                 workers=workers,
                 device=device,
@@ -369,6 +381,8 @@ def reproduce(
                 word_vectors=word_vectors if experiment.similar else None,
             )
     print(describe(list(stages.values())), flush=True)
+    if all and images is not None:
+        raise ValueError("--images are those of one data set; with --all they are in its folder of the root")
     faults = list(dict.fromkeys(fault for one in experiments for fault in find_faults(one, word_vectors)))
     if plan:
         print("".join(f"missing: {fault}\n" for fault in faults), end="")
@@ -411,18 +425,36 @@ def select_rows(
 
 
 def find_faults(experiment: Experiment, word_vectors: Path | None) -> list[str]:
-    """Return what the experiment needs and does not have, before work starts."""
+    """Return what the experiment needs and does not have, before work starts.
+
+    Raises:
+        ValueError: for arguments that the model does not take.
+    """
+    checked(experiment)
     faults = []
     if experiment.similar and word_vectors is None:
         faults.append(f"{experiment.system} reads nearest words: give --word_vectors FILE, a table of word vectors")
-    name = experiment.encoder
-    if name != TINY and not name.startswith("random:") and not Path(name).is_file():
-        try:
-            AutoConfig.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            faults.append(f"the text encoder {name} can't be had ({reason}): give --encoder, a folder or a name")
-    return faults
+    fault = _encoder_fault(experiment.encoder)
+    return faults if fault is None else [*faults, fault]
+
+
+@cache
+def _encoder_fault(name: str) -> str | None:
+    """Return why a text encoder can't be loaded, or None; asked once for each name, as a hub may take long."""
+    if name == TINY or name.startswith("random:") or Path(name).is_file():
+        return None
+    try:
+        AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        return f"the text encoder {name} is not available ({reason}): give --encoder, a folder or a name"
+    return None
+
+
+def folder_name(data: str) -> str:
+    """Return the folder of a data set where several are in one root; Twitter-2017 and its cleaned form share one."""
+    kind = DATASETS[data]
+    return kind.folder_name if issubclass(kind, TwitterBenchmark) else data.lower()
 
 
 def describe(stages: Sequence[Stage]) -> str:

@@ -10,6 +10,7 @@ seeds that it lacks; one of other settings is refused.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import statistics
@@ -63,7 +64,8 @@ def train(
             Twitter-2015 and MISC of Twitter-2017 count as the same type.
         test: the files of that one.
         keep_models: folder for the trained models, one folder for each seed; without it they are deleted.
-        work: folder of the checkpoints, in which a killed run continues; without it a run starts anew.
+        work: folder of the checkpoints, in which a killed run of the same settings and posts continues; without it a
+            run starts anew.
 
     Returns:
         the content of the result file.
@@ -76,34 +78,33 @@ def train(
     posts = load(experiment, files, test_data=test_data, test=test)
     missing = check(experiment, posts, word_vectors)
     posts = compute_features(experiment, posts)
-    result = _begun(
-        out,
-        {
-            "benchmark": "train",
-            "system": experiment.system,
-            "model": experiment.model,
-            "data": experiment.data,
-            "test data": test_data or experiment.data,
-            "experiment": _settings(experiment),
-            "word vectors": None if word_vectors is None else word_vectors.name,
-            "checksums": posts.checksums,
-            "posts": {name: len(pairs) for name, pairs in posts.splits.items()},
-            "evidence": posts.evidence,
-            "stores": json.loads(json.dumps(posts.processor.config.stores)),
-            "posts without evidence": missing,
-        },
-    )
+    facts = {
+        "benchmark": "train",
+        "system": experiment.system,
+        "model": experiment.model,
+        "data": experiment.data,
+        "test data": test_data or experiment.data,
+        "experiment": _settings(experiment),
+        "word vectors": None if word_vectors is None else word_vectors.name,
+        "checksums": posts.checksums,
+        "posts": {name: len(pairs) for name, pairs in posts.splits.items()},
+        "evidence": posts.evidence,
+        "stores": json.loads(json.dumps(posts.processor.config.stores)),
+        "posts without evidence": missing,
+    }
+    digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]
+    result = _begun(out, facts)
     for seed in seeds:
         if str(seed) not in result["seeds"]:
             keep = keep_models and keep_models / f"seed{seed}"
             with tempfile.TemporaryDirectory() as temporary:
-                folder = Path(temporary) if work is None else work / f"seed{seed}"
+                folder = Path(temporary) if work is None else work / digest / f"seed{seed}"
                 result["seeds"][str(seed)] = one_run(experiment, posts, seed, folder, word_vectors, keep=keep)
             result["test"] = summary([run["test"] for run in result["seeds"].values()])
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, (json.dumps(result, indent=1, default=str) + "\n").encode())
             if work is not None:
-                shutil.rmtree(work / f"seed{seed}")
+                shutil.rmtree(folder)
     return result
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mnergraph.features.text.noun_chunks import Chunker, RuleChunker
+
 
 def export(
-    store: Path, images: Path, out: Path, posts: Path | None = None, tensors: bool = True, progress: bool = True
+    store: Path,
+    images: Path,
+    out: Path,
+    posts: Path | None = None,
+    chunker: Chunker | None = None,
+    tensors: bool = True,
+    progress: bool = True,
 ) -> None:
     """Write what a feature store has of a folder's images as objects.jsonl, captions.jsonl and features.safetensors.
 
@@ -15,6 +23,7 @@ def export(
         images: folder of the images, ``<id>.jpg`` or the like.
         out: folder of the files, such as that of the posts; files that exist are not replaced.
         posts: folder of the posts, for a store of grounded phrases, whose entries are of an image and its sentence.
+        chunker: found the phrases of that store, by default `RuleChunker`.
         tensors: whether to write region vectors and image features, too.
         progress: whether to show a progress bar.
 
@@ -32,14 +41,13 @@ def export(
     from mnergraph.data.formats.feature_file import write_features
     from mnergraph.features.store.entries import from_store_entry
     from mnergraph.features.store.reader import FeatureStore
-    from mnergraph.features.text.noun_chunks import RuleChunker
 
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
     opened = FeatureStore(store)
     detections: dict[str, Detections] = {}
     captions, regions, features = {}, {}, {}
-    tasks = wanted_images(images, posts, None if posts is None else RuleChunker())
+    tasks = wanted_images(images, posts, None if posts is None else chunker or RuleChunker())
     absent = 0
     for task in tqdm(tasks, "exporting", unit="image", disable=not progress):
         key = next((key for key in task.keys if key in opened), None)

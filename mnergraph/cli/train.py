@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.data.datasets.base import PostDataset
-from mnergraph.features.store.manifest import flatten
+from mnergraph.features.store.manifest import differences
 from mnergraph.features.text.encoder import TINY, Encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.labels import LabelSet
@@ -81,7 +81,8 @@ def train(
     cache = Path(splits["train"].processed_dir)
     lightning.seed_everything(trainer.seed, verbose=False)
     # raises before training what could not be saved after it
-    processor = Processor(ProcessorConfig.of(splits["train"].evidence, regions, allow_missing=allow_missing))
+    config = ProcessorConfig.of(splits["train"].evidence, regions, allow_missing=allow_missing)
+    processor = Processor(config, run_extractors=False)  # training posts have what stores and files have
     nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
@@ -154,16 +155,10 @@ def _begin(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Write the settings of a run into its folder; of a resumed run compare them with those that it began with."""
     path = out / SETTINGS
     if resume and path.is_file():
-        before = flatten(json.loads(path.read_text(encoding="utf-8")))
-        now = flatten(settings)
-        differences = [
-            f"{name}: {before.get(name, 'nothing')!r} there, {now.get(name, 'nothing')!r} here"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name)
-        ]
-        if differences:
+        changed = differences(settings, json.loads(path.read_text(encoding="utf-8")))
+        if changed:
             raise ValueError(
-                f"{out} is a run with other settings: {'; '.join(differences)}. Give the same ones, or another out"
+                f"{out} is a run with other settings: {'; '.join(changed)}. Give the same ones, or another out"
             )
     elif not (out / "checkpoints").exists():
         out.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ class ProcessorConfig:
                 f"- caption phrases as objects: {'yes' if self.caption_phrases else 'no'}; noun chunker: {chunker}",
                 f"- region encoder: {regions}",
                 f"- feature stores: {stores}; image nodes: {self.image_nodes}",
-                f"- evidence that the training posts lacked: {', '.join(self.allow_missing) or 'none'}",
+                f"- evidence that all training posts were allowed to lack: {', '.join(self.allow_missing) or 'none'}",
             ]
         )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import benchmarks.reproduce as reproduction
-from benchmarks.reproduce import main
+from benchmarks.experiment import SETTINGS, read
+from benchmarks.posts import Files
+from benchmarks.reproduce import PostsStage, folder_name, main
+from mnergraph.data import Twitter2017
 from mnergraph.data.lookalikes.generate import generate
 from mnergraph.models import Tagger
 from mnergraph.training.lightning_module import LitTagger
@@ -25,7 +29,7 @@ trainer: {epochs: 2, batch_size: 4, save_every: 1, accelerator: cpu, logger: non
 image: grid
 extract:
   - class_path: mnergraph.features.vision.backbones.BackboneGrid
-    init_args: {backbone: resnet18, size: 32}
+    init_args: {backbone: resnet18, size: 64}
 reported: {f1: 50.0}
 """
 BERT = """
@@ -134,7 +138,7 @@ def test_errors_before_work_starts(settings: Path, root: Path, tmp_path: Path) -
         (["--row=XYZ/PostFolder"], "there is no row 'XYZ/PostFolder'; there is UMT/PostFolder, BERT-CRF/PostFolder"),
         (["--all=true"], "give one of --row SYSTEM/DATA, --table_of DATA and --all true"),
         (["--row=BERT-CRF/PostFolder", "--ablation=none"], "BERT-CRF has no ablation 'none'; there is twice"),
-        ([f"--encoder={tmp_path / 'gone'}"], "can't be had"),
+        ([f"--encoder={tmp_path / 'gone'}"], "is not available"),
     ):
         with pytest.raises((OSError, ValueError), match=message):
             run(root, settings, *arguments)
@@ -144,3 +148,61 @@ def test_errors_before_work_starts(settings: Path, root: Path, tmp_path: Path) -
     with pytest.raises(FileNotFoundError, match="there is no folder of images in"):
         run(tmp_path / "bare", settings)
     assert not (root / "results").exists()
+
+
+def test_another_encoder_does_not_continue_a_run(
+    settings: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints are those of the settings: one of other settings may have weights of the same shapes."""
+    run(root, settings, f"--out={tmp_path / 'whole'}", "--row=BERT-CRF/PostFolder")
+    whole = json.loads((tmp_path / "whole" / "postfolder_bert_crf.json").read_text())["seeds"]["0"]["test"]
+    protocol = tmp_path / "faster.yaml"
+    protocol.write_text("optimizer: {lr: 0.05}\ntrainer: {epochs: 3, save_every: 1}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(LitTagger, "on_validation_epoch_end", lambda self: (_ for _ in ()).throw(SystemExit(137)))
+        with pytest.raises(SystemExit):
+            run(root, settings, "--row=BERT-CRF/PostFolder", f"--protocol=[{protocol}]")
+    assert any((root / "runs").rglob("last.ckpt"))
+    run(root, settings, "--row=BERT-CRF/PostFolder")
+    assert json.loads((root / "results" / "postfolder_bert_crf.json").read_text())["seeds"]["0"]["test"] == whole
+
+
+def test_all_data_sets_have_folders_of_their_own(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings / "c_bert-crf_lookalikes.yaml").write_text(BERT.replace("PostFolder", "Lookalikes"))
+    with pytest.raises(ValueError, match="--images are those of one data set"):
+        main([f"--root={tmp_path}", f"--settings={settings}", "--all=true", f"--images={tmp_path}"])
+    capsys.readouterr()
+    main([f"--root={tmp_path}", f"--settings={settings}", "--all=true", "--plan=true", "--seeds=[0]"])
+    planned = capsys.readouterr().out
+    assert "posts of PostFolder" in planned
+    assert "posts of Lookalikes" in planned
+    assert "BERT-CRF, twice seed 0" in planned
+    assert [folder_name(data) for data in ("Twitter2015", "Twitter2017", "Twitter2017C", "Lookalikes")] == [
+        "twitter2015",
+        "twitter2017",
+        "twitter2017",
+        "lookalikes",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*is not the .* split of Twitter2017 as published")
+def test_texts_and_images_are_downloaded(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(self: Twitter2017) -> None:
+        Path(self.raw_dir).mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "raw" / f"{self.split}.txt", self.raw_dir)
+
+    def images(folder: Path, year: str) -> Path:
+        assert year == "2017"
+        return Path(shutil.copytree(root / "raw" / "images", folder / "raw" / "images"))
+
+    monkeypatch.setattr(Twitter2017, "download", text)
+    monkeypatch.setattr(reproduction, "fetch_images", images)
+    experiment = read(SETTINGS / "yu2020_umt_twitter2017.yaml")
+    stage = PostsStage(experiment, Files(tmp_path / "empty"))
+    assert stage.state() == "0 of 3 texts"
+    stage.run()
+    assert stage.state() == "done"
+    next(iter((tmp_path / "empty" / "raw" / "images").iterdir())).unlink()
+    assert stage.state() == "not verified"

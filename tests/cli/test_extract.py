@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,12 +83,12 @@ class Killed(BaseException):
 def test_interrupted_extraction_is_resumed(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, add, left = tmp_path / "store", StoreWriter.add, 3
 
-    def killed(self: StoreWriter, *args: object) -> None:
+    def killed(self: StoreWriter, *args: Any) -> None:
         nonlocal left
         if left == 0:
             raise Killed
         left -= 1
-        add(self, *args)  # type: ignore[arg-type]
+        add(self, *args)
         self.flush()
 
     with monkeypatch.context() as patch:

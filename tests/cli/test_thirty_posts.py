@@ -111,3 +111,23 @@ def test_objects_of_a_detector(call: Call, posts: Path, tmp_path: Path, capsys: 
     post = ("--model", model, "--text", "Kevin Durant in Oakland", "--image", image)
     assert json.loads(call("predict", *post)) == json.loads(call("predict", *post, *stores))
     assert call("evaluate", "--model", model, *of_posts) == call("evaluate", "--model", model, *of_posts, *stores)
+
+
+def test_images_that_a_store_lacks_are_counted(call: Call, posts: Path, tmp_path: Path) -> None:
+    """Training does not run extractors: an image that no store has is missing, not to come."""
+    some = tmp_path / "some"
+    some.mkdir()
+    for path in sorted((posts / "images").iterdir())[:4]:
+        shutil.copy(path, some)
+    store = tmp_path / "store"
+    extractor = ("--extractor", "BackboneGrid", "--extractor.backbone", "resnet18", "--extractor.size", "32")
+    call("features", "--images", some, "--store", store, *extractor)
+    printed = call(
+        *("train", "--data", "PostFolder", "--root", posts, "--stores", json.dumps([str(store)]), *QUICK),
+        *("--model", "UMT", "--model.num_heads", "4", "--out", tmp_path / "out"),
+        *("--allow_missing", "[image features]"),
+    )
+    missing = json.loads((tmp_path / "out" / "result.json").read_text())["posts without evidence"]
+    counts = {split: kinds.get("image features", 0) for split, kinds in missing.items()}
+    assert 0 < sum(counts.values()) < 30
+    assert f"train: {counts['train']} of 10 posts have no image features, which the model reads" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ GROUNDED = DetectedObject("person", (0, 0, 9, 9), span=(0, 1), region=torch.zero
 WHOLE = Pair(("Ann", "waves"), id="2", size=(9, 9), objects=(GROUNDED,), image_features=torch.zeros(49, 6))
 
 
-def model(cls: type[Tagger], **options: Any) -> Tagger:
-    return cls(tiny_encoder(hidden_size=8), LABELS, **options)  # type: ignore[call-arg]
+def model(cls: Callable[..., Tagger], **options: Any) -> Tagger:
+    return cls(tiny_encoder(hidden_size=8), LABELS, **options)
 
 
 UMGF_SIZES = {"hidden_size": 8, "num_heads": 2}

@@ -30,14 +30,10 @@ from mnergraph.labels import spans_to_tags
 from mnergraph.pair import DetectedObject, Pair
 
 #: Raised when the same settings give other posts than before, so that older folders are generated again.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 SETTINGS_FILE = "settings.json"
-
-
-#: The keys of truth.jsonl by the fields of `GroundTruth`.
-TRUTH_KEYS = {"ambiguous": "ambiguous", "depicted": "shown", "resolved": "told"}
 
 
 def generate(
@@ -107,8 +103,8 @@ def read_truth(raw: str | Path) -> dict[str, GroundTruth]:
     truth = {}
     for line in (Path(raw) / "truth.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        spans = {field: frozenset(map(tuple, entry[key])) for field, key in TRUTH_KEYS.items()}
-        truth[entry["id"]] = GroundTruth(**spans)
+        id = entry.pop("id")
+        truth[id] = GroundTruth(**{name: frozenset(map(tuple, spans)) for name, spans in entry.items()})
     return truth
 
 
@@ -192,4 +188,4 @@ def _truth(sentence: Sentence, role: ImageRole | None) -> dict[str, list[tuple[i
     ambiguous = [(name.start, name.end) for name in sentence.ambiguous]
     depicted = ambiguous if role in ("informative", "misleading") else []
     resolved = ambiguous if role == "informative" else []
-    return dict(zip(TRUTH_KEYS.values(), (ambiguous, depicted, resolved), strict=True))
+    return {"ambiguous": ambiguous, "depicted": depicted, "resolved": resolved}

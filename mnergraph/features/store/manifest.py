@@ -41,12 +41,7 @@ class Manifest:
 
     def differences(self, other: Manifest) -> list[str]:
         """Return every entry in which the other manifest differs: ``settings.top_k: 20 there, 10 here``."""
-        here, there = flatten(asdict(self)), flatten(asdict(other))
-        return [
-            f"{name}: {there.get(name, 'nothing')!r} there, {here.get(name, 'nothing')!r} here"
-            for name in sorted(here.keys() | there.keys())
-            if here.get(name) != there.get(name)
-        ]
+        return differences(asdict(self), asdict(other))
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Manifest:
@@ -134,12 +129,22 @@ def store_dtype(manifest: Manifest) -> torch.dtype:
     return dtype
 
 
-def flatten(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """Return every entry in which nested settings differ, by dotted names: ``trainer.seed: 0 there, 3 here``."""
+    here, there = _flatten(here), _flatten(there)
+    return [
+        f"{name}: {there.get(name, 'nothing')!r} there, {here.get(name, 'nothing')!r} here"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
+    ]
+
+
+def _flatten(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested entries by dotted names."""
     flat: dict[str, Any] = {}
     for name, value in entries.items():
         if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
