@@ -16,7 +16,7 @@ from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.models.init_arguments import from_plain
 from mnergraph.pair import Pair
-from mnergraph.training.build import build_model, parameters_of, text_encoder, widths
+from mnergraph.training.build import build_model, nearest_words_options, parameters_of, text_encoder, widths
 
 
 def build(
@@ -65,6 +65,7 @@ def build(
             word_vectors,
             _words(chain.from_iterable(splits.values())),
             k=experiment.similar,
+            **nearest_words_options(kind, arguments),
             cache=cache,
             progress=experiment.trainer.progress,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mnergraph.cli.inputs import StoreOptions
 
@@ -20,6 +20,7 @@ def evaluate(
     split: str = "test",
     batch_size: int = 32,
     predictions: Path | None = None,
+    special_tags: Literal["outside", "entities"] = "outside",
     sources: StoreOptions = StoreOptions(),
     progress: bool = True,
 ) -> Scores:
@@ -32,6 +33,8 @@ def evaluate(
         split: train, valid or test.
         batch_size: posts at once.
         predictions: file for the tags: a line per word with word, gold tag and predicted tag.
+        special_tags: what a special tag (X, [CLS]) that a model of word pieces predicts for a word counts as: outside,
+            or entities, wrong ones, as the scorers of UMT's and MGCMT's authors count it.
         sources: where the features of images come from.
         progress: whether to show a progress bar.
     """
@@ -52,7 +55,7 @@ def evaluate(
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
-    scores, tags = score_posts(tagger, pairs, batch_size=batch_size, progress=progress)
+    scores, tags = score_posts(tagger, pairs, batch_size=batch_size, special_tags=special_tags, progress=progress)
     if predictions is not None:
         lines = []
         for pair, predicted in zip(pairs, tags, strict=True):

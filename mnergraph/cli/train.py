@@ -72,7 +72,7 @@ def train(
     from mnergraph.data.missing_evidence import describe_missing, require_evidence
     from mnergraph.data.processor import Processor, ProcessorConfig
     from mnergraph.features.text.nearest_words import NearestWords
-    from mnergraph.training.build import build_model, text_encoder
+    from mnergraph.training.build import build_model, nearest_words_options, text_encoder
     from mnergraph.training.evaluate import evaluate as score_posts
     from mnergraph.training.fit import fit
 
@@ -86,7 +86,8 @@ def train(
     nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
-        nearest_words = NearestWords.from_file(word_vectors, words, cache=cache, progress=trainer.progress)
+        options = nearest_words_options(model)
+        nearest_words = NearestWords.from_file(word_vectors, words, **options, cache=cache, progress=trainer.progress)
     tagger = build_model(
         model,
         text_encoder(encoder, splits["train"].pairs),

@@ -257,8 +257,10 @@ class NearestWordOf(EdgeRule):
             raise ValueError(f"NearestWordOf joins similar to token, not {src} to {dst}")
         similar = data["similar"]
         first_tokens = data["token"].starts_word.nonzero()[:, 0]
-        index = torch.stack([torch.arange(num_nodes(data, "similar")), first_tokens[similar.word]])
-        return EdgeSet(index, edge_attr=similar.cosine[:, None])
+        # words that are cut off (`Tokens.max_pieces`) have no token
+        senders = (similar.word < len(first_tokens)).nonzero()[:, 0]
+        index = torch.stack([senders, first_tokens[similar.word[senders]]])
+        return EdgeSet(index, edge_attr=similar.cosine[senders, None])
 
 
 @dataclass(frozen=True)

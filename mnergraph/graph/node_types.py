@@ -19,8 +19,10 @@ relation of the schema, in networkx graphs, in plots and in reports.
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -186,9 +188,12 @@ class Tokens(NodeType):
         unit: ``"words"``, or ``"pieces"``: every piece is a token, [CLS] and [SEP] among them, and later pieces of
             a word have the label X, as in the authors' released codes.
         characters: turns words into characters; None for no character nodes.
+        max_pieces: with ``unit="pieces"``, the most pieces of a post, [CLS] and [SEP] among them: later ones are cut
+            off, with a warning that names the post, as in the authors' released codes. Words without a piece have no
+            token and are tagged as outside. None for no limit: the text encoder reads long posts in windows.
 
     Raises:
-        ValueError: for pieces without a tokenizer or with characters.
+        ValueError: for pieces without a tokenizer or with characters, and for a limit of words.
     """
 
     name = "token"
@@ -200,12 +205,16 @@ class Tokens(NodeType):
         *,
         unit: Unit = "words",
         characters: Tokenizer | None = None,
+        max_pieces: int | None = None,
     ) -> None:
+        if max_pieces is not None and unit == "words":
+            raise ValueError("max_pieces limits tokens that are pieces: give unit='pieces'")
         if unit == "pieces" and tokenizer is None:
             raise ValueError("unit='pieces' needs a tokenizer")
         if unit == "pieces" and characters is not None:
             raise ValueError("characters are those of words, so they can't go with unit='pieces'")
         self.tokenizer, self.labels, self.unit, self.characters = tokenizer, labels, unit, characters
+        self.max_pieces = max_pieces
         self._start, self._end = (tokenizer.start, tokenizer.end) if tokenizer else ((), ())
         self._special = np.full(max(1, len(self._start), len(self._end)), -1)
 
@@ -221,6 +230,12 @@ class Tokens(NodeType):
     def add_to(self, data: HeteroData, pair: Pair) -> None:
         """Add tokens, pieces and characters to the pair's graph."""
         pieces = self._pieces(pair)
+        if len(pieces) < len(pair.words) and self.tokenizer is not None:
+            warnings.warn(
+                f"post {pair.id!r} is cut at {self.max_pieces} pieces: its last {len(pair.words) - len(pieces)} of "
+                f"{len(pair.words)} words are tagged as outside",
+                stacklevel=2,
+            )
         set_store(data, "token", self._token_store(pair, pieces))
         if self.tokenizer is not None:
             ids = np.array([*self._start, *chain.from_iterable(pieces), *self._end])
@@ -244,7 +259,17 @@ class Tokens(NodeType):
         return described
 
     def _pieces(self, pair: Pair) -> list[tuple[int, ...]]:
-        return self.tokenizer(pair.words) if self.tokenizer else []
+        """Return the pieces of every word that has any within the limit."""
+        pieces = self.tokenizer(pair.words) if self.tokenizer else []
+        if self.max_pieces is None:
+            return pieces
+        kept, left = [], max(1, self.max_pieces - len(self._start) - len(self._end))
+        for ids in pieces:
+            if not left:
+                break
+            kept.append(ids[:left])
+            left -= len(kept[-1])
+        return kept
 
     def _token_store(self, pair: Pair, pieces: Sequence[Sequence[int]]) -> dict[str, Any]:
         if self.unit == "words":
@@ -288,6 +313,8 @@ class Objects(NodeType):
         region_dim: features of a region vector; None leaves region vectors out.
         classes: class names that labels are counted in, in any case; None leaves ``class_id`` out.
         add_placeholder: whether a pair without objects gets one object without label, box and region.
+        max_objects: how many of a pair's objects are kept, the first ones, which are those of the best scores; None
+            for all.
         crop_reader: reads the objects' crops; nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are
             large, so `load` reads them when a batch is due.
 
@@ -304,12 +331,13 @@ class Objects(NodeType):
         region_dim: int | None = None,
         classes: Sequence[str] | None = None,
         add_placeholder: bool = False,
+        max_objects: int | None = None,
         crop_reader: CropReader | None = None,
     ) -> None:
         if crop_reader is not None and region_dim is not None:
             raise ValueError("objects have pixels or region vectors: give crop_reader or region_dim, not both")
         self.tokenizer, self.region_dim, self.crop_reader = tokenizer, region_dim, crop_reader
-        self.add_placeholder = add_placeholder
+        self.add_placeholder, self.max_objects = add_placeholder, max_objects
         self.classes = None
         if classes is not None:
             self.classes = {name.lower(): index for index, name in enumerate(classes, 1)}
@@ -320,7 +348,11 @@ class Objects(NodeType):
         return (LABEL_PIECE,) * (self.tokenizer is not None)
 
     def prepare(self, pair: Pair) -> Pair:
-        """Return the pair, with the whole image as an object where pixels are used and no object has a box."""
+        """Return the pair with its first ``max_objects``; where pixels are used and no object has a box, its whole
+        image becomes one.
+        """
+        if self.max_objects is not None and len(pair.objects) > self.max_objects:
+            pair = replace(pair, objects=pair.objects[: self.max_objects])
         return pair if self.crop_reader is None else self.crop_reader.boxed(pair)
 
     def store(self, pair: Pair) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mnergraph.models.hub import folder_of, load_saved, model_card, model_settin
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.base import Head
-from mnergraph.nn.heads.tagging import TAGS, TaggingHead
+from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
@@ -112,9 +112,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         total = torch.stack(losses).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()
 
-    def decode_tags(self, graph: GraphState) -> list[list[str]]:
-        """Return one tag for every word of every post; special tags ([CLS], X) count as outside."""
-        return self.tagging_head.decode_tags(graph)
+    def decode_tags(self, graph: GraphState, *, special_tags: SpecialTags = "outside") -> list[list[str]]:
+        """Return one tag for every word of every post; for special tags ([CLS], X) see `TaggingHead.decode_tags`."""
+        return self.tagging_head.decode_tags(graph, special_tags=special_tags)
 
     def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
         """Return the entities of every post, each with its probability; see `TaggingHead.decode`."""

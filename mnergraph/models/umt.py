@@ -18,8 +18,10 @@ ResNet is not trained: image features are computed beforehand.
 The released code (`RELEASED`) differs in these points: tokens are word pieces, [CLS] and [SEP] among them, with
 tags of their own in both CRFs; the image features have two linear maps, one for each use; transformer layers
 are BERT's (GELU, layer norm epsilon, initial weights); W_c is fixed; the tags' own scores and the converted
-scores of spans count half each. That code gives a post without an image the image of a training post; here it
-has none.
+scores of spans count half each; a post is cut at 128 pieces. That code gives a post without an image the image of a
+training post; here it has none. Its scorer counts an X that is predicted for a word as an entity, which is wrong;
+here and in UMGF's it counts as outside, unless ``special_tags="entities"`` of
+`mnergraph.training.evaluate.evaluate` (``mnergraph evaluate --special_tags entities``).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.edge_rules import Complete
-from mnergraph.graph.node_types import Images, Tokens
+from mnergraph.graph.node_types import Images
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.ablations import check_ablations
@@ -79,6 +81,7 @@ class UMTVariant(Variant):
     Args:
         token_unit: see `Variant`.
         bert_layers: see `Variant`.
+        max_pieces: see `Variant`.
         separate_image_maps: one linear map of the image features for each of their two uses.
         conversion_matrix: W_c, ``learned`` or ``fixed``.
         tag_weight: factor of the tags' own scores in eq. 7.
@@ -99,6 +102,7 @@ PAPER = UMTVariant()
 RELEASED = UMTVariant(
     token_unit="pieces",
     bert_layers=True,
+    max_pieces=128,
     separate_image_maps=True,
     conversion_matrix="fixed",
     tag_weight=0.5,
@@ -234,8 +238,7 @@ class UMT(Tagger):
             )
             layers.append(transfer)
         config.init_weights(layers)
-        unit = config.token_unit
-        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
+        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)]
         if span_detection:
             heads.append(SpanDetectionHead(labels, weight=span_weight))
         super().__init__(
@@ -244,5 +247,5 @@ class UMT(Tagger):
             heads=heads,
             encoder=encoder,
             labels=labels,
-            node_types=[Tokens(encoder.tokenizer, labels, unit=unit), Images(image_dim, grid=True)],
+            node_types=[config.tokens(encoder.tokenizer, labels), Images(image_dim, grid=True)],
         )

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from torch import nn
 from torch.nn import functional as F
 
-from mnergraph.graph.node_types import Unit
+from mnergraph.graph.node_types import Tokenizer, Tokens, Unit
 from mnergraph.labels import SPECIAL_TAGS, LabelSet
 from mnergraph.nn.layers.transformer import TransformerConfig
 
@@ -28,10 +28,16 @@ class Variant:
     Args:
         token_unit: ``words``, or ``pieces`` with [CLS] and [SEP] among them, which need tags of their own.
         bert_layers: BERT's GELU, layer norm epsilon and initial weights instead of PyTorch's.
+        max_pieces: a post is cut at this number of pieces, see `Tokens`; None for no limit.
     """
 
     token_unit: Unit = "words"
     bert_layers: bool = False
+    max_pieces: int | None = None
+
+    def tokens(self, tokenizer: Tokenizer, labels: LabelSet) -> Tokens:
+        """Return the node type of the tokens."""
+        return Tokens(tokenizer, labels, unit=self.token_unit, max_pieces=self.max_pieces)
 
     def label_set(self, labels: LabelSet) -> LabelSet:
         """Return the tags that the CRF reads: the data's, and those of special pieces where there are any."""

@@ -60,10 +60,32 @@ def parameters_of(model: Callable[..., Tagger]) -> Mapping[str, inspect.Paramete
 
     jsonargparse passes a partial of a function of its own, with the class among its arguments.
     """
+    return inspect.signature(_unwrapped(model)[0]).parameters
+
+
+def nearest_words_options(model: Callable[..., Tagger], arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the arguments of `NearestWords.from_file` that a model asks for, as MGCMT's released code does.
+
+    Args:
+        model: a model's class, or a `functools.partial` of one.
+        arguments: further arguments of the model.
+    """
+    target, given = _unwrapped(model)
+    if not hasattr(target, "nearest_words_options"):
+        return {}
+    variant = {**given, **(arguments or {})}.get("variant", "paper")
+    options: dict[str, Any] = target.nearest_words_options(variant)
+    return options
+
+
+def _unwrapped(model: Callable[..., Tagger]) -> tuple[Any, dict[str, Any]]:
+    """Return the class, or the function, behind any partials, and the arguments that they hold."""
     target: Any = model
+    given: dict[str, Any] = {}
     while isinstance(target, partial):
+        given = {**target.keywords, **given}
         target = next(filter(inspect.isclass, target.args), target.func)
-    return inspect.signature(target).parameters
+    return target, given
 
 
 def widths(pairs: Sequence[Pair]) -> dict[str, int]:

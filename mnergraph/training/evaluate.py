@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
+from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import Pair
 from mnergraph.training.lightning_module import decode_batch
 from mnergraph.training.loader import GraphLoader
@@ -18,9 +19,26 @@ from mnergraph.training.loader import GraphLoader
 
 @torch.inference_mode()
 def evaluate(
-    model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = True
+    model: Tagger,
+    pairs: Sequence[Pair],
+    *,
+    batch_size: int = 32,
+    special_tags: SpecialTags = "outside",
+    progress: bool = True,
 ) -> tuple[Scores, list[list[str]]]:
-    """Return the scores of a model on labelled posts, and the tags that it predicts, in the posts' order."""
+    """Return the scores of a model on labelled posts, and the tags that it predicts, in the posts' order.
+
+    Args:
+        model: the model.
+        pairs: the posts.
+        batch_size: posts at once.
+        special_tags: what an X that is predicted for a word counts as: ``"outside"``, or ``"entities"``, wrong ones,
+            as the scorers of UMT's and MGCMT's released code count it; see `TaggingHead.decode_tags`.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: for posts without labels.
+    """
     _require_labels(pairs)
     drafts = [model.builder.build(pair) for pair in pairs]
     loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.load_image_tensors)
@@ -31,7 +49,7 @@ def evaluate(
     bar = tqdm(total=len(pairs), desc="evaluating", unit="post", disable=not progress)
     with bar:
         for places, batch in zip(loader.order, loader, strict=True):
-            decoded = decode_batch(model, batch.to(device))
+            decoded = decode_batch(model, batch.to(device), special_tags=special_tags)
             heads.append(decoded.heads)
             predicted |= dict(zip(places, decoded.tags, strict=True))
             bar.update(len(places))

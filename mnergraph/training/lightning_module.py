@@ -16,6 +16,7 @@ from torch_geometric.data import Batch
 from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.training.config import OptimizerConfig
 
 #: Name of the score by which the best checkpoint is chosen.
@@ -115,11 +116,11 @@ class LitTagger(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
+def decode_batch(model: Tagger, batch: Batch, *, special_tags: SpecialTags = "outside") -> DecodedBatch:
     """Return the gold and the predicted tags of every post of a batch, and what other heads predict."""
     graph = model(batch)
     gold = [list(pair.labels or ()) for pair in batch.pair]
-    return DecodedBatch(gold, model.decode_tags(graph), model.decode_with_gold(graph))
+    return DecodedBatch(gold, model.decode_tags(graph, special_tags=special_tags), model.decode_with_gold(graph))
 
 
 def _from_all_devices(own: list[Any]) -> list[Any]:

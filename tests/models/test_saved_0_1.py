@@ -46,7 +46,7 @@ def test_the_same_scores_and_tags(name: str, tmp_path: Path) -> None:
     graph = model.forward_examples(posts)
     assert graph.emissions.keys() == expected["emissions"].keys()
     for head, scores in expected["emissions"].items():
-        torch.testing.assert_close(graph.emissions[head], torch.tensor(scores), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(graph.emissions[head], torch.tensor(scores), rtol=1e-4, atol=1e-4)
     assert model.decode_tags(graph) == expected["tags"]
     assert model.metadata["data"] == {"name": "Lookalikes"}
     # saved today it is loaded without conversion

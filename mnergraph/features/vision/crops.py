@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from PIL import Image
@@ -19,6 +20,9 @@ from mnergraph.features.store.tensor_cache import cache_key, cached, file_stamp
 from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.pair import Box, DetectedObject, Pair
 
+#: How a box becomes a square, see `crop_box`.
+CropFit = Literal["squash", "center"]
+
 #: Mean and standard deviation of ImageNet's channels, by which torchvision's weights expect normalized input.
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -29,9 +33,11 @@ class CropPixels:
 
     Args:
         size: side of the square to which every crop is resized, in pixels.
+        fit: how, see `crop_box`.
     """
 
     size: int = 224
+    fit: CropFit = "squash"
 
     def boxed(self, pair: Pair) -> Pair:
         """Return the pair; its whole image becomes an object if no object has a box."""
@@ -54,18 +60,28 @@ class CropPixels:
             return pixels_of, has & False
         boxes = [obj.box for obj in pair.objects if obj.box is not None]
         for index, box in zip(indices, loaded.boxes(boxes, pair.size), strict=True):
-            pixels_of[index] = crop_box(loaded.image, box, self.size)
+            pixels_of[index] = crop_box(loaded.image, box, self.size, self.fit)
         return pixels_of, has
 
 
-def crop_box(image: Image.Image, box: Box, size: int) -> Tensor:
-    """Return the crop of a box (at least one pixel) resized to ``[3, size, size]``, 0 to 255."""
+def crop_box(image: Image.Image, box: Box, size: int, fit: CropFit = "squash") -> Tensor:
+    """Return the crop of a box (at least one pixel) as a square ``[3, size, size]``, 0 to 255.
+
+    Args:
+        image: the image.
+        box: left, top, right, bottom in pixels.
+        size: side of the square.
+        fit: ``"squash"`` resizes all of the box to the square; ``"center"`` resizes its shorter side to 8/7 of the
+            square's and takes the square in the middle (256 and 224 pixels in UMGF's released code).
+    """
     left = min(max(int(box[0]), 0), image.width - 1)
     top = min(max(int(box[1]), 0), image.height - 1)
     right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
     crop = image.crop((left, top, min(right, image.width), min(bottom, image.height)))
     from torchvision.transforms.v2 import functional as pixels
 
+    if fit == "center":
+        return pixels.pil_to_tensor(pixels.center_crop(pixels.resize(crop, [size * 8 // 7]), [size, size]))
     return pixels.pil_to_tensor(crop.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -111,6 +127,7 @@ class RegionEncoder:
         size: side of the square to which every crop is resized, in pixels.
         seed: of random weights.
         batch_size: crops at once.
+        fit: how a box becomes a square, see `crop_box`; ``"center"`` as in UMGF's released code.
     """
 
     backbone: str = "resnet18"
@@ -118,8 +135,11 @@ class RegionEncoder:
     size: int = 224
     seed: int = 0
     batch_size: int = 64
+    fit: CropFit = "squash"
 
     def __post_init__(self) -> None:
+        if self.fit not in get_args(CropFit):
+            raise ValueError(f"fit is {' or '.join(get_args(CropFit))}, not {self.fit!r}")
         if self.backbone not in RESNETS:
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(RESNETS)}")
 
@@ -127,7 +147,8 @@ class RegionEncoder:
     def name(self) -> str:
         """Short name for caches and metadata."""
         seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
-        return f"{self.backbone}-{Path(self.weights).stem}{seed}-{self.size}px"
+        fit = "" if self.fit == "squash" else f"-{self.fit}"
+        return f"{self.backbone}-{Path(self.weights).stem}{seed}-{self.size}px{fit}"
 
     @cached_property
     def model(self) -> nn.Module:
@@ -155,7 +176,7 @@ class RegionEncoder:
 
     def __call__(self, image: Image.Image, boxes: Sequence[Box]) -> Tensor:
         """Return the vectors ``[boxes, out_channels]`` of boxes (xyxy, in pixels) of an open image."""
-        return self._encode([crop_box(image, box, self.size) for box in boxes])
+        return self._encode([crop_box(image, box, self.size, self.fit) for box in boxes])
 
     def encode_images(
         self,
@@ -170,7 +191,10 @@ class RegionEncoder:
         self.model.to(device)
 
         def crops_of(source: str | Path | Image.Image, boxes: Sequence[Box]) -> list[Tensor]:
-            return [crop_box(open_image(source).image, box, self.size) for box in boxes] if boxes else []
+            if not boxes:
+                return []
+            image = open_image(source).image
+            return [crop_box(image, box, self.size, self.fit) for box in boxes]
 
         with ThreadPoolExecutor(CROP_THREADS) as pool:
             crops = list(pool.map(crops_of, sources, boxes))
@@ -178,7 +202,7 @@ class RegionEncoder:
 
     def identity(self) -> dict[str, object]:
         """Return everything that determines the vectors, as plain JSON data; see `Extractor.identity`."""
-        settings = {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        settings = {name: value for name, value in self._settings().items() if name != "batch_size"}
         settings["weights"] = display_name(self.weights)
         return {
             "extractor": "RegionEncoder",
@@ -186,6 +210,10 @@ class RegionEncoder:
             "settings": settings,
             "weights": state_dict_sha256(self.model),
         }
+
+    def _settings(self) -> dict[str, object]:
+        """Return the settings; without ``fit`` where it is squash, as stores and caches are that were made before."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("fit", "squash")}
 
     def __getstate__(self) -> dict[str, object]:
         # workers need the settings, not the network
@@ -210,7 +238,7 @@ class RegionEncoder:
             progress: whether to show a progress bar.
         """
         boxed = [with_image_box(pair) for pair in pairs]
-        key = cache and cache_key(boxed, REGION_ENCODER_VERSION, asdict(self), file_stamp(Path(self.weights)))
+        key = cache and cache_key(boxed, REGION_ENCODER_VERSION, self._settings(), file_stamp(Path(self.weights)))
         path = cache / f"regions-{self.name}-{key}.safetensors" if cache else None
         rows = cached(path, lambda: self._compute(boxed, progress))
         return [
@@ -241,7 +269,7 @@ class RegionEncoder:
             if not boxes:  # it became readable since
                 continue
             upright = loaded.boxes(boxes, pair.size)
-            waiting[str(index)] = [crop_box(loaded.image, box, self.size) for box in upright]
+            waiting[str(index)] = [crop_box(loaded.image, box, self.size, self.fit) for box in upright]
             if sum(map(len, waiting.values())) >= self.batch_size:
                 encode()
         encode()

@@ -14,10 +14,13 @@ and labels in free text such as a caption's noun phrases, need ``label_features`
 
 The released code (`RELEASED`) differs in these points: tokens are word pieces, [CLS] and [SEP] among them, with
 tags of their own in both CRFs; the sum of nearest words, random ones for a word that is not in the table
-(``seed`` of `NearestWords.find`), is projected and added to the states of first pieces, dropout follows, and
-span detection reads the result, not h; each level has a linear map of the image and self-attention of its own;
-transformer layers are BERT's (GELU, layer norm epsilon, initial weights); the gate over objects weights the
-superior level; see `fused_tagging_scores`, too.
+(``seed`` of `NearestWords.from_file`), is projected and added to the states of first pieces, dropout follows, and
+span detection reads the result, not h; words are looked up in exact case (``lower=False``); each level has a linear map
+of the image and self-attention of its own; transformer layers are BERT's (GELU, layer norm epsilon); the gate over
+objects weights the superior level; the first five objects are kept; a post is cut at 128 pieces; initial weights are
+BERT's in what the code has in common with UMT's and PyTorch's elsewhere, see `MGCMTVariant`; see
+`fused_tagging_scores`, too. Its scorer counts an X that is predicted for a word as UMT's does, see
+`mnergraph.models.umt`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -33,7 +36,7 @@ from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES
 from mnergraph.graph.edge_rules import Complete, NearestWordOf
-from mnergraph.graph.node_types import Images, NearestWordNodes, Objects, Tokens
+from mnergraph.graph.node_types import Images, NearestWordNodes, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.ablations import check_ablations
@@ -57,9 +60,9 @@ from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import SpanDetectionHead, TaggingHead, span_detection_scores
+from mnergraph.nn.heads.tagging import SpanDetectionHead, TaggingHead, TaggingScores, span_detection_scores
 from mnergraph.nn.layers.hetero import NodeTypeModule
-from mnergraph.nn.layers.transformer import TransformerConfig, relations_used
+from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig, TransformerLayer, relations_used
 
 TOKENS, AUGMENTS = ("token", "attends", "token"), ("similar", "augments", "token")
 SCHEMA = Schema([Relation(*TOKENS, Complete()), Relation(*AUGMENTS, NearestWordOf())])
@@ -86,7 +89,12 @@ class MGCMTVariant(Variant):
 
     Args:
         token_unit: see `Variant`.
-        bert_layers: see `Variant`.
+        bert_layers: see `Variant`, except the initial weights: BERT's are those of the layers among tokens, between
+            tokens and image, of the maps of the image, of the objects' classes and of the scores. The other layers are
+            created after the authors' code has initialized these, so that they start as PyTorch's, and the map of
+            ``output_projection`` uniformly within 1 / sqrt(hidden size).
+        max_pieces: see `Variant`.
+        max_objects: how many objects of a post are kept; None for all.
         pooling: of a word's pieces in the encoder.
         augmentation: nearest words are concatenated to the words and projected (eq. 4), or projected and added.
         dropout_after_augmentation: dropout follows the augmentation; otherwise it is on the encoder's states.
@@ -99,6 +107,7 @@ class MGCMTVariant(Variant):
         fusion_dropout: on [S_v ; S_o], where the model is not given another.
     """
 
+    max_objects: int | None = None
     pooling: Pooling = "sum"
     augmentation: Literal["concat", "add"] = "concat"
     dropout_after_augmentation: bool = False
@@ -115,6 +124,8 @@ PAPER = MGCMTVariant()
 RELEASED = MGCMTVariant(
     token_unit="pieces",
     bert_layers=True,
+    max_pieces=128,
+    max_objects=5,
     pooling="first",
     augmentation="add",
     dropout_after_augmentation=True,
@@ -136,7 +147,7 @@ class MGCMT(Tagger):
         labels: label set; a variant over pieces adds the tags it needs.
         image_dim: dimension of the image features (2048 for a ResNet-152); None only with "w/o TextImg".
         nearest_words: of each word in a table of word vectors, saved with the model; words outside its
-            vocabulary have none. None only with "w/o SemAug".
+            vocabulary have none. None only with "w/o SemAug". `nearest_words_options` are those of the variant.
         variant: ``paper`` (equations 1 to 15), ``released`` (the authors' code), or an `MGCMTVariant`.
         ablate: rows of the paper's tables 4 to 6, any of `MGCMT.ABLATIONS`.
         label_features: objects are encoded by the embedding of their label, in free text, instead of a learned
@@ -220,16 +231,18 @@ class MGCMT(Tagger):
             activation=[nn.ReLU()] if config.fusion_activation else [],
             output_projection=config.output_projection,
         )
-        config.init_weights(layers[1:])
-        unit, classes = config.token_unit, None if label_features else COCO_CLASSES
-        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=unit)]
+        config.init_weights(layer for layer in layers[1:] if _starts_as_bert(layer))
+        if config.bert_layers and config.output_projection:
+            _init_output_projection(layers[-2], d)
+        classes = None if label_features else COCO_CLASSES
+        heads: list[Head] = [TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)]
         if NO_ESD not in ablate:
             heads.append(SpanDetectionHead(labels, weight=span_weight))
         schema = Schema(relation for relation in SCHEMA if relation.key in relations_used(layers))
         node_types = [
-            Tokens(encoder.tokenizer, labels, unit=unit),
+            config.tokens(encoder.tokenizer, labels),
             Images(image_dim, grid=True),
-            Objects(encoder.tokenizer, classes=classes, add_placeholder=True),
+            Objects(encoder.tokenizer, classes=classes, add_placeholder=True, max_objects=config.max_objects),
             NearestWordNodes(nearest_words),
         ]
         super().__init__(
@@ -241,3 +254,26 @@ class MGCMT(Tagger):
             node_types=[node_type for node_type in node_types if node_type.name in schema.nodes],
             nearest_words=nearest_words,
         )
+
+    @classmethod
+    def nearest_words_options(cls, variant: VariantName | MGCMTVariant = "paper") -> dict[str, Any]:
+        """Return the arguments of `NearestWords.from_file` that differ from its defaults in a variant.
+
+        The released code looks words up in exact case, and gives a word that is not in the table a random vector.
+        """
+        released = select_variant(variant, {"paper": PAPER, "released": RELEASED}).augmentation == "add"
+        return {"lower": False, "seed": 0} if released else {}
+
+
+def _starts_as_bert(layer: nn.Module) -> bool:
+    """Return whether the released code initializes a layer as BERT's, see `MGCMTVariant`."""
+    if isinstance(layer, TransformerLayer | CoAttention):
+        to_image, to_tokens = ("token", "guides", "image"), ("image", "guides", "token")
+        return relations_used([layer]) <= {TOKENS, to_image, to_tokens}
+    return isinstance(layer, ImageEncoder | ObjectClasses | TaggingScores)
+
+
+def _init_output_projection(layer: nn.Module, hidden_size: int) -> None:
+    """Initialize the map before the scores in place, uniformly within 1 / sqrt(hidden size)."""
+    for weight in layer.parameters():
+        nn.init.uniform_(weight, -(hidden_size**-0.5), hidden_size**-0.5)

@@ -13,13 +13,16 @@ The released code (`RELEASED`) differs in these points: tokens are word pieces, 
 tags of their own in the CRF; every token is connected to every object (the code has exactly four crops); no
 positions; one linear map of the text without ReLU; two linear maps with ReLU of the objects, after another one
 of the ResNet's size; no value and output projections in the attention among objects; a bias in the gates, and
-residual and layer norm after them; scores from the encoder's states and the graph's; the loss is a sum.
+residual and layer norm after them; scores from the encoder's states and the graph's; the loss is a sum; a post is cut
+at 128 pieces; labels are no features of objects; the ResNet's batch norms use the batch's statistics in training;
+a crop's shorter side is resized to 256 pixels, of which the 224 x 224 in the middle are read, so that vectors that are
+computed beforehand need a `RegionEncoder` with ``fit="center"``; initial weights, see `initialize_as_released`.
 Weights of the release fit as long as `ObjectEncoder.fit_normalization` was not called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -27,16 +30,18 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
-from mnergraph.features.vision.crops import CropPixels, RegionEncoder
+from mnergraph.features.vision.crops import CropFit, CropPixels, RegionEncoder
 from mnergraph.graph.edge_rules import Complete, Grounded
 from mnergraph.graph.evidence_kinds import REGION_FEATURES
-from mnergraph.graph.node_types import Images, NodeType, Objects, Tokens
+from mnergraph.graph.node_types import Images, NodeType, Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.ablations import check_ablations
 from mnergraph.models.base import Tagger
 from mnergraph.models.umgf.layers import fusion_layer
 from mnergraph.models.variants import Variant, VariantName, select_variant
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.conv.gated_sum import GatedSum
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
@@ -67,6 +72,7 @@ class UMGFVariant(Variant):
     Args:
         token_unit: see `Variant`.
         bert_layers: see `Variant`; neither has them.
+        max_pieces: see `Variant`.
         grounded: a phrase's words alone are connected to its object; otherwise every token to every object.
         positions: sinusoidal positions are added to the encoder's states.
         deep_object_map: objects have three linear maps, the first of the region vectors' size, and the text
@@ -79,6 +85,10 @@ class UMGFVariant(Variant):
         intermediate_size: of the feed-forward layers; None for 4 times the hidden size.
         dropout: where the model is not given another.
         reduction: of the loss over the sentences.
+        label_features: the labels' embeddings are features of the objects, where the model is not told otherwise.
+        crop_fit: how a crop becomes a square, see `crop_box`.
+        train_batch_norm: batch norms of the ResNet use the batch's statistics in training.
+        released_init: initial weights are those of `initialize_as_released`, otherwise PyTorch's.
     """
 
     grounded: bool = True
@@ -92,6 +102,10 @@ class UMGFVariant(Variant):
     intermediate_size: int | None = None
     dropout: float = 0.5
     reduction: Literal["mean", "sum"] = "mean"
+    label_features: bool = True
+    crop_fit: CropFit = "squash"
+    train_batch_norm: bool = False
+    released_init: bool = False
 
 
 PAPER = UMGFVariant()
@@ -108,6 +122,11 @@ RELEASED = UMGFVariant(
     intermediate_size=256,
     dropout=0.4,
     reduction="sum",
+    max_pieces=128,
+    label_features=False,
+    crop_fit="center",
+    train_batch_norm=True,
+    released_init=True,
 )
 
 
@@ -136,7 +155,8 @@ class UMGF(Tagger):
         image_dim: dimension of the vectors of image regions, which take the place of objects with "w/o Tar.".
         resnet: the ResNet to train on the objects' crops; by default region vectors are computed beforehand,
             which is our choice.
-        label_features: the labels' embeddings are features of the objects, too; paper and release have none.
+        label_features: the labels' embeddings are features of the objects, too, which neither paper nor release has;
+            by default the variant's: with the paper's, without the released code's.
         hidden_size: of all nodes, d.
         num_layers: fusion layers, L; by default the variant's, 2 (paper) or 6 (released).
         num_heads: attention heads.
@@ -155,7 +175,7 @@ class UMGF(Tagger):
         region_dim: int | None = None,
         image_dim: int | None = None,
         resnet: ResNetConfig | None = None,
-        label_features: bool = True,
+        label_features: bool | None = None,
         hidden_size: int = 512,
         num_layers: int | None = None,
         num_heads: int = 8,
@@ -172,7 +192,11 @@ class UMGF(Tagger):
             raise ValueError(f"{NO_TARGETED_OBJECTS!r} needs image_dim, the dimension of the image regions' vectors")
         labels = config.label_set(labels)
         dropout = config.dropout if dropout is None else dropout
-        pixels = [PixelEncoder(RegionEncoder(resnet.name, resnet.weights))] if resnet else []
+        label_features = config.label_features if label_features is None else label_features
+        pixels = []
+        if resnet:
+            crop_encoder = RegionEncoder(resnet.name, resnet.weights, fit=config.crop_fit)
+            pixels = [PixelEncoder(crop_encoder, train_batch_norm=config.train_batch_norm)]
         region = pixels[0].out_channels if pixels else region_dim
         # "Multi-modal graph", last paragraph: H^(0)
         object_size = region or hidden_size if config.deep_object_map else hidden_size
@@ -180,7 +204,7 @@ class UMGF(Tagger):
             label_dim = encoder.hidden_size if label_features else None
             visual_encoder: nn.Module = ObjectEncoder(object_size, region_dim=region, label_dim=label_dim)
             visual, schema = "object", SCHEMA if config.grounded else RELEASED_SCHEMA
-            crops = CropPixels() if resnet else None
+            crops = CropPixels(fit=config.crop_fit) if resnet else None
             visual_nodes: NodeType = Objects(encoder.tokenizer, region_dim=region_dim, crop_reader=crops)
         else:
             visual_encoder = ImageEncoder(hidden_size, image_dim or 0)
@@ -191,7 +215,8 @@ class UMGF(Tagger):
         if config.positions:
             stack.append(PositionalEncoding())
         maps = _deep_maps if config.deep_object_map else _shallow_maps
-        stack += [visual_encoder, NodeTypeModule(maps(encoder.hidden_size, object_size, hidden_size, dropout, visual))]
+        node_maps = NodeTypeModule(maps(encoder.hidden_size, object_size, hidden_size, dropout, visual))
+        stack += [visual_encoder, node_maps]
         within = (visual, "attends", visual)
         layer = partial(
             fusion_layer,
@@ -206,9 +231,11 @@ class UMGF(Tagger):
             residual=_residual(config, hidden_size, dropout),
             shared=NO_INDEPENDENCE in ablate,
         )
-        num_layers = num_layers or config.num_layers
+        num_layers, first_layer = num_layers or config.num_layers, len(stack)
         for index in range(num_layers):
             stack += layer(is_last=index == num_layers - 1)
+        if config.released_init:
+            initialize_as_released(node_maps, stack[first_layer:], num_layers)
         states, width = ["token"], hidden_size
         if config.skip_connection:
             states, width = [ENCODER_STATES, "token"], encoder.hidden_size + hidden_size
@@ -219,10 +246,41 @@ class UMGF(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)],
             encoder=encoder,
             labels=labels,
-            node_types=[Tokens(encoder.tokenizer, labels, unit=config.token_unit), visual_nodes],
+            node_types=[config.tokens(encoder.tokenizer, labels), visual_nodes],
             evidence=[REGION_FEATURES] * (targeted and resnet is None),
             reduction=config.reduction,
         )
+
+
+def initialize_as_released(maps: NodeTypeModule, fusion: Sequence[nn.Module], num_layers: int) -> None:
+    """Initialize the maps of the objects and the fusion layers in place, as UMGF's released code does.
+
+    Weights are Xavier's (uniform), biases 0; that of a gate counts both of its inputs. The code copies one layer, so
+    that all layers start with the same weights, and the maps of queries and keys with those of each other. The map of
+    the text, the one of the ResNet's size and that of the scores start as PyTorch's.
+
+    Args:
+        maps: those of tokens and objects.
+        fusion: the modules of the fusion layers in order.
+        num_layers: number of fusion layers.
+    """
+    for module in (maps.types["object"], *fusion):
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+        for part in module.modules():
+            if isinstance(part, RelationAttention):
+                part.key.load_state_dict(part.query.state_dict())
+            elif isinstance(part, GatedSum):
+                bound = (6 / (part.dst.in_features + part.src.in_features + part.dst.out_features)) ** 0.5
+                nn.init.uniform_(part.dst.weight, -bound, bound)
+                nn.init.uniform_(part.src.weight, -bound, bound)
+    per_layer = len(fusion) // num_layers
+    for index, module in enumerate(fusion):
+        first = fusion[index % per_layer].state_dict()
+        module.load_state_dict({name: first[name] for name in module.state_dict()})
 
 
 def _residual(config: UMGFVariant, hidden_size: int, dropout: float) -> Callable[[], nn.Module]:

@@ -20,10 +20,13 @@ class PixelEncoder(nn.Module):
 
     Args:
         crops: the backbone, its initial weights and the size of its crops.
+        train_batch_norm: whether batch norms use the batch's statistics in training and update their own, as in UMGF's
+            released code.
     """
 
-    def __init__(self, crops: RegionEncoder) -> None:
+    def __init__(self, crops: RegionEncoder, *, train_batch_norm: bool = False) -> None:
         super().__init__()
+        self.train_batch_norm = train_batch_norm
         self.backbone = crops.build()
         self.out_channels = self.backbone(torch.zeros(1, 3, 64, 64)).shape[1]
         self.backbone.requires_grad_(True)
@@ -37,9 +40,9 @@ class PixelEncoder(nn.Module):
         return graph.with_features(REGION_FEATURES, vectors.index_put((store.has_x,), computed), nodes_of="object")
 
     def train(self, mode: bool = True) -> PixelEncoder:
-        """Set the mode; batch norms remain in evaluation mode."""
+        """Set the mode; batch norms remain in evaluation mode, unless ``train_batch_norm``."""
         super().train(mode)
-        for part in self.backbone.modules():
+        for part in () if self.train_batch_norm else self.backbone.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.eval()
         return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from mnergraph.nn.layers.transformer import TransformerConfig
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
+#: What a special tag on a word counts as, see `TaggingHead.decode_tags`.
+SpecialTags = Literal["outside", "entities"]
 #: Name of the head, and of the scores, of entity tags.
 TAGS = "tags"
 #: Name of the head, and of the scores, of span detection.
@@ -148,14 +152,23 @@ class TaggingHead(Head):
             for post_spans, post_scores in zip(spans, scores, strict=True)
         ]
 
-    def decode_tags(self, graph: GraphState) -> list[list[str]]:
-        """Return one tag for every word of every post, its first token's; special tags count as outside."""
+    def decode_tags(self, graph: GraphState, *, special_tags: SpecialTags = "outside") -> list[list[str]]:
+        """Return one tag for every word of every post, its first token's; O for words that are cut off.
+
+        Args:
+            graph: the last graph.
+            special_tags: what a special tag (X, [CLS]) on a word counts as: ``"outside"``, or ``"entities"``, where
+                it is ``I-X``, an entity of a type that no gold entity has, as UMT's and MGCMT's released code counts.
+        """
         token, layout = graph.data["token"], graph.layouts["token"]
         best = layout.to_flat(self.decoder.decode(*_padded_scores(graph, self.name)))[token.starts_word].tolist()
-        counts = torch.zeros_like(layout.counts).index_add(0, layout.graph_index, token.starts_word.long())
+        special = {tag: OUTSIDE if special_tags == "outside" else f"I-{tag}" for tag in SPECIAL_TAGS}
         tags = (self.labels.tags[label] for label in best)
-        names = (OUTSIDE if tag in SPECIAL_TAGS else tag for tag in tags)
-        return [[next(names) for _ in range(count)] for count in counts.tolist()]
+        names = iter([special.get(tag, tag) for tag in tags])
+        return [
+            [*islice(names, count), *[OUTSIDE] * (len(pair.words) - count)]
+            for pair, count in zip(_pairs(graph), _word_counts(graph), strict=True)
+        ]
 
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
@@ -192,14 +205,16 @@ class TaggingHead(Head):
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         marginals = graph.layouts["token"].to_flat(self.decoder.marginals(*_padded_scores(graph, self.name)))
-        ids = [self.labels.index(tag) for post_tags in tags for tag in post_tags]
+        # words that are cut off have no token, and no entity either
+        counts = _word_counts(graph)
+        ids = [self.labels.index(tag) for row, count in zip(tags, counts, strict=True) for tag in row[:count]]
         # [words]
         word_marginals = marginals[graph.data["token"].starts_word].gather(
             -1, torch.tensor(ids, device=marginals.device)[:, None]
         )[:, 0]
         return [
             [words[span.start : span.end].prod().item() for span in post]
-            for words, post in zip(word_marginals.split(list(map(len, tags))), spans, strict=True)
+            for words, post in zip(word_marginals.split(counts), spans, strict=True)
         ]
 
 
@@ -254,6 +269,19 @@ def span_detection_scores(relation: EdgeType, labels: LabelSet, transformers: Tr
     """
     layer = transformers.layer(relation, out_key=SPAN_STATES)
     return [layer, TaggingScores(SPANS, transformers.hidden_size, len(labels.span_labels), in_keys=(SPAN_STATES,))]
+
+
+def _pairs(graph: GraphState) -> list[Pair]:
+    """Return the pairs of a batch, or the one of a single graph."""
+    pairs = graph.data.pair
+    return [pairs] if isinstance(pairs, Pair) else pairs
+
+
+def _word_counts(graph: GraphState) -> list[int]:
+    """Return the number of words of every post that have a token."""
+    starts, layout = graph.data["token"].starts_word.long(), graph.layouts["token"]
+    counts: list[int] = torch.zeros_like(layout.counts).index_add(0, layout.graph_index, starts).tolist()
+    return counts
 
 
 def _gold_labels(graph: GraphState) -> Tensor:
