@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import jsonargparse._typehints as typehints
 from jsonargparse import ArgumentParser
@@ -16,6 +16,11 @@ from mnergraph.registry import Registry
 
 #: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
 FLATTENED = {"inputs": Inputs, "sources": StoreOptions}
+
+#: Parameters of a command that are given by their place, as argparse's ``nargs``: ``mnergraph convert FILE``.
+POSITIONAL = {"checkpoint": None, "models": "+"}
+#: Parameters whose option is a word that Python keeps for itself.
+OPTION_NAMES = {"system": "from"}
 
 #: The registry of each base class, as ``module:attribute``: a class is named on the command line as it is listed.
 REGISTRIES = {
@@ -46,13 +51,33 @@ def run(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> An
     if parameters:
         parser.add_argument("--config", action="config", help="a YAML file of these options")
     flattened = {key: cls for key, cls in FLATTENED.items() if key in parameters}
-    parser.add_function_arguments(function, as_group=False, skip=set(flattened), sub_configs=True)
+    by_hand = {key for key in parameters if key in POSITIONAL or key in OPTION_NAMES}
+    _add_by_hand(parser, function, by_hand)
+    parser.add_function_arguments(function, as_group=False, skip={*flattened, *by_hand}, sub_configs=True)
     fields = {key: parser.add_class_arguments(cls, as_group=False) for key, cls in flattened.items()}
     with registry_names():
         values = vars(parser.instantiate(parser.parse_args(list(arguments))))
     values.pop("config", None)
+    values = {key: values.pop(OPTION_NAMES.get(key, key)) for key in by_hand} | values
     grouped = {key: cls(**{name: values.pop(name) for name in fields[key]}) for key, cls in flattened.items()}
     return function(**values, **grouped)
+
+
+def _add_by_hand(parser: Parser, function: Callable[..., Any], names: Collection[str]) -> None:
+    """Add the parameters that jsonargparse would make options of the same name, with their types and help."""
+    if not names:
+        return
+    import docstring_parser
+
+    help_of = {item.arg_name: item.description for item in docstring_parser.parse(function.__doc__ or "").params}
+    types = get_type_hints(function)
+    for name in inspect.signature(function).parameters:
+        if name in POSITIONAL:
+            many = {} if POSITIONAL[name] is None else {"nargs": POSITIONAL[name]}
+            kind = types[name] if not many else get_args(types[name])[0]
+            parser.add_argument(name, type=kind, help=help_of[name], **many)
+        elif name in OPTION_NAMES:
+            parser.add_argument(f"--{OPTION_NAMES[name]}", type=types[name], required=True, help=help_of[name])
 
 
 def _summary(function: Callable[..., Any]) -> str:
