@@ -42,7 +42,7 @@ def convert(
         raise FileExistsError(f"{out} exists; give another --out")
     from mnergraph.features.text.encoder import TextEncoderModel
     from mnergraph.models import umt_checkpoint as umt
-    from mnergraph.models.authors_checkpoint import UMT_TYPES
+    from mnergraph.models.authors_checkpoint import UMT_TYPES, Reader
     from mnergraph.models.authors_checkpoint import convert as convert_checkpoint
     from mnergraph.models.mgcmt import checkpoint as mgcmt
     from mnergraph.models.umgf import checkpoint as umgf
@@ -55,7 +55,7 @@ def convert(
         raise ValueError(f"{system} reads no nearest words; leave word_vectors out")
     if not checkpoint.is_file():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
-    readers = {"UMT": umt.read, "UMGF": umgf.read, "MGCMT": mgcmt.read}
+    readers: dict[str, Reader] = {"UMT": umt.read, "UMGF": umgf.read, "MGCMT": mgcmt.read}
     text = text_encoder(encoder, ())
     if not isinstance(text, TextEncoderModel):
         raise ValueError(f"the authors' codes read a BERT, and {encoder!r} are word vectors")

@@ -11,6 +11,7 @@ from mnergraph.cli.inputs import StoreOptions
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
     from mnergraph.metrics.scores import Scores
+    from mnergraph.models.base import Tagger
 
 
 def evaluate(
@@ -44,13 +45,7 @@ def evaluate(
 
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split).with_node_evidence(tagger.builder.node_types.values())
-    unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
-    if unknown:
-        raise ValueError(
-            f"the posts have labels that the model does not have: {', '.join(unknown)}; it has "
-            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
-            "types."
-        )
+    check_labels(tagger, posts)
     folders = (*posts.evidence.stores, *sources.stores)
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)
@@ -65,3 +60,18 @@ def evaluate(
         predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(scores.table())
     return scores
+
+
+def check_labels(tagger: Tagger, posts: PostDataset, name: str = "the model") -> None:
+    """Check that a model has all labels of the posts.
+
+    Raises:
+        ValueError: when it has not, naming them.
+    """
+    unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
+    if unknown:
+        raise ValueError(
+            f"the posts have labels that {name} does not have: {', '.join(unknown)}; it has "
+            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
+            "types."
+        )

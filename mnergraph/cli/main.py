@@ -27,6 +27,7 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
         "explain": ("mnergraph.cli.explain:explain", "Write an HTML page of what a model attended to in posts."),
         "features": ("mnergraph.cli.extract:features", "Extract the features of a folder of images into a store."),
         "export": ("mnergraph.cli.export:export", "Write a feature store as files of evidence."),
+        "compare": ("mnergraph.cli.compare:compare", "Saved models side by side on the same posts, as a page."),
         "convert": ("mnergraph.cli.convert:convert", "Convert a checkpoint of UMT's, UMGF's or MGCMT's own code."),
         "verify-data": ("mnergraph.cli.verify_data:verify_data", "Counts, checksums and faults of a folder of posts."),
         "ls": ("mnergraph.cli.ls:ls", "List models, data sets and extractors."),
@@ -35,7 +36,7 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
 )
 
 #: The commands that take classes of one's own, by ``--import``.
-EXTENSIBLE = ("train", "evaluate", "predict", "explain")
+EXTENSIBLE = ("train", "evaluate", "predict", "explain", "compare")
 #: Environment variable that shows errors and warnings with their tracebacks.
 TRACEBACK = "MNERGRAPH_TRACEBACK"
 

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import jsonargparse._typehints as typehints
@@ -70,7 +71,9 @@ def _add_by_hand(parser: Parser, function: Callable[..., Any], names: Collection
     import docstring_parser
 
     help_of = {item.arg_name: item.description for item in docstring_parser.parse(function.__doc__ or "").params}
-    types = get_type_hints(function)
+    # of these alone: other parameters may have types that are imported for the type checker only
+    own = SimpleNamespace(__annotations__={name: function.__annotations__[name] for name in names})
+    types = get_type_hints(own, function.__globals__)
     for name in inspect.signature(function).parameters:
         if name in POSITIONAL:
             many = {} if POSITIONAL[name] is None else {"nargs": POSITIONAL[name]}

@@ -40,7 +40,7 @@ def read(
 def _fill(model: UMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     layers = cast(dict[str, Any], layers_by_name(model))
     tags, spans = umt_tags(types)
-    yield from bert(model.encoder, checkpoint)
+    yield from bert(cast(TextEncoderModel, model.encoder), checkpoint)
     yield from transformer_layer(layers["TransformerLayer span_states"], checkpoint, "self_attention")
     yield from transformer_layer(layers["TransformerLayer token"], checkpoint, "self_attention_v2")
     yield from transformer_layer(layers[f"TransformerLayer {WORD_AWARE_IMAGE}"], checkpoint, "txt2img_attention")

@@ -32,20 +32,25 @@ def write_report(content: Mapping[str, Any], path: str | Path, *, title: str | N
         path: the file.
         title: the page's title; by default it has the model's name.
     """
-    style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
-    policy = f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
+    style, script = asset("page.css"), "".join(map(asset, SCRIPTS))
     values = {
-        "policy": html.escape(policy, quote=False).replace('"', "&quot;"),
+        "policy": content_policy(style, script),
         "title": html.escape(title or f"Predictions and attention of {content['model']}"),
         "style": style,
         "script": script,
         "content": json_in_html(content),
     }
     # in one pass, so that inserted text is never searched for placeholders
-    text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _part("page.html"))
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], asset("page.html"))
     encoded = text.encode("utf-8", errors="replace")
     Path(path).write_bytes(encoded)
     return len(encoded)
+
+
+def content_policy(style: str, script: str) -> str:
+    """Return a content security policy, for an attribute, that allows this style and script and data URIs alone."""
+    policy = f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
+    return html.escape(policy, quote=False).replace('"', "&quot;")
 
 
 def json_in_html(content: Any) -> str:
@@ -58,7 +63,8 @@ def json_in_html(content: Any) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda match: _RISKY[match[0]], text)
 
 
-def _part(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of one of the page's files."""
     return (files("mnergraph.explain.report") / "assets" / name).read_text(encoding="utf-8")
 
 

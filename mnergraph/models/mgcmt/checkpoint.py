@@ -68,7 +68,7 @@ def read(
 def _fill(model: MGCMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     layers = cast(dict[str, Any], layers_by_name(model))
     tags, spans = umt_tags(types)
-    yield from bert(model.encoder, checkpoint)
+    yield from bert(cast(TextEncoderModel, model.encoder), checkpoint)
     for ours, theirs in _LAYERS.items():
         yield from transformer_layer(layers[ours], checkpoint, theirs)
     for ours, names in _CO_ATTENTION.items():

@@ -67,7 +67,7 @@ def _resnet(checkpoint: Checkpoint) -> str:
 
 def _fill(model: UMGF, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     layers = cast(dict[str, Any], layers_by_name(model))
-    yield from bert(model.encoder, checkpoint)
+    yield from bert(cast(TextEncoderModel, model.encoder), checkpoint)
     backbone = layers["PixelEncoder"].backbone
     for key in backbone.state_dict():
         if not key.endswith("num_batches_tracked"):
