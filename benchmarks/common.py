@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,46 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call took.
+
+    Attributes:
+        seconds: wall-clock time.
+        peak_mib: highest resident memory of this process during the call, in MiB, without its worker processes; where
+            the system can't reset the count (other than Linux), the highest since the process began.
+    """
+
+    seconds: float
+    peak_mib: float
+
+
+def measure(call: Callable[[], object]) -> Usage:
+    """Run a call; return its time and the process's peak memory during it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    start = time.perf_counter()
+    call()
+    return Usage(time.perf_counter() - start, _peak_mib())
+
+
+def _peak_mib() -> float:
+    status = Path("/proc/self/status")
+    if status.is_file():
+        match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if match:
+            return int(match[1]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def commit() -> str:

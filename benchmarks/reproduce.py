@@ -28,7 +28,7 @@ from PIL import Image
 from transformers import AutoConfig
 
 from benchmarks.building import checked
-from benchmarks.common import run_command
+from benchmarks.common import Usage, disk_bytes, measure, run_command
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.posts import Files
 from benchmarks.table import table
@@ -50,6 +50,9 @@ from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.training.callbacks import LAST
+
+#: File, beside the results, of the time, memory and disk that each stage took.
+STAGES = "stages.jsonl"
 
 
 @dataclass(frozen=True)
@@ -331,7 +334,7 @@ def reproduce(
         encoder: text encoder instead of that of the settings.
         protocol: settings files that override those of every row.
         settings: folder of the settings files.
-        out: folder of the result files; by default ``results`` of the root.
+        out: folder of the result files and of what the stages took; by default ``results`` of the root.
         keep_models: whether to keep the trained models, in ``models``.
         allow_missing: kinds of evidence that all posts may lack, besides those of the settings.
         batch_size: images at once in extraction.
@@ -392,7 +395,11 @@ def reproduce(
     for number, stage in enumerate(stages.values(), 1):
         if stage.state() != "done":
             print(f"\n[{number}/{len(stages)}] {stage.name}", flush=True)
-            stage.run()
+            before = disk_bytes(root)
+            usage = measure(stage.run)
+            grown = max(0, disk_bytes(root) - before)
+            print(f"{_duration(usage.seconds)}, at most {usage.peak_mib:.0f} MiB of memory, {_size(grown)} of disk")
+            _record(results / STAGES, stage.name, usage, grown)
     names = {experiment.system for experiment in experiments}
     against = "BERT-CRF" if "BERT-CRF" in names and len(names) > 1 else None
     print(f"\n{table(results, settings=settings, against=against)}")
@@ -482,6 +489,14 @@ def _duration(seconds: float | None) -> str:
 
 def _size(count: float | None) -> str:
     return "unknown" if count is None else f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _record(path: Path, name: str, usage: Usage, disk: int) -> None:
+    """Add what a stage took to the file of all stages of these results."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = {"stage": name, "seconds": round(usage.seconds, 1), "peak MiB": round(usage.peak_mib), "bytes": disk}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _plain(extractor: Extractor) -> dict[str, Any]:
