@@ -3,9 +3,10 @@
     uv run python -m benchmarks.full_scale --posts TWITTER2017 --root DIR --out benchmarks/results/full_scale.json
 
 Twitter-2017's posts get drawn images of real sizes (``--sizes``, lines with id, width and height). Then
-`benchmarks.reproduce`, a process for each system, verifies them, extracts what the five systems read and trains each for an epoch. The result file
-has time, peak memory and disk of every stage. Random networks find nothing that means anything: the figures are about
-the stages, not the systems. With ``--share 0.1`` a tenth of the posts, to see what grows with them.
+`benchmarks.reproduce`, a process for each system, verifies them, extracts what the five systems read and trains each
+for an epoch. The result file has time, peak memory and disk of every stage. Random networks find nothing that means
+anything: the figures are about the stages, not the systems. With ``--share 0.1`` a tenth of the posts, to see what
+grows with them.
 """
 
 from __future__ import annotations
