@@ -17,6 +17,7 @@ from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, RuleChunker, noun_phrases
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.image_io import ImageIssue, open_image, summarize_issues
+from mnergraph.training.interruption import keeps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +152,9 @@ def _extract(
 ) -> ExtractionSummary:
     keys = {one: one.key for one in wanted}
     mine = [one for one, key in keys.items() if int(key[:15], 16) % parts == part]
-    with StoreWriter(folder, manifest_of(extractor, dtype), part=part, shard_seconds=flush_seconds) as writer:
+    kept = f"what was extracted is in {folder}; the same command continues"
+    manifest = manifest_of(extractor, dtype)
+    with keeps(lambda: kept), StoreWriter(folder, manifest, part=part, shard_seconds=flush_seconds) as writer:
         by_key = {keys[one]: one for one in reversed(mine) if keys[one] not in writer}
         todo = list(reversed(by_key.values()))
         evidence = extractor.extract(

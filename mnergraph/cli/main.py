@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.registry import Registry, load_plugins
+from mnergraph.training.interruption import Stopped, handle_signals
 
 #: Every command by name.
 COMMANDS: Registry[Callable[..., Any]] = Registry(
@@ -56,15 +57,29 @@ def main(arguments: list[str] | None = None) -> None:
         if parsed.command in EXTENSIBLE:
             inner, options = _imports().parse_known_args(options)
             load_plugins([*parsed.modules, *inner.modules])
-        run(parsed.command, COMMANDS[parsed.command], options)
+        with handle_signals():
+            run(parsed.command, COMMANDS[parsed.command], options)
+    except Stopped as stopped:
+        if debugging:
+            raise
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of several devices' processes
+            print(f"mnergraph: {stopped}", file=sys.stderr, flush=True)
+        raise SystemExit(stopped.exit_status) from stopped
     except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
             raise
-        message = str(error.args[0] if isinstance(error, KeyError) else error)
-        print(f"mnergraph: {' '.join(message.split())}", file=sys.stderr)
+        print(f"mnergraph: {error_line(error)}", file=sys.stderr)
         raise SystemExit(2) from error
     finally:
         warnings.formatwarning, warnings.showwarning = format_warning, show_warning
+
+
+def error_line(error: Exception) -> str:
+    """Return an error's message as one line; a bare key, which tells a user nothing, is named as a fault of ours."""
+    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if isinstance(error, KeyError | IndexError) and " " not in message:
+        return f"{type(error).__name__} {message!r}, a fault of mnergraph; {TRACEBACK}=1 shows where"
+    return message or type(error).__name__
 
 
 class _OneLine(argparse.ArgumentParser):

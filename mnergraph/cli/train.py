@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.features.store.manifest import differences
@@ -18,6 +21,7 @@ from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
+from mnergraph.training.interruption import keeps
 
 MODEL, RESULT = "model", "result.json"
 #: The settings with which a run began, in its folder.
@@ -71,10 +75,12 @@ def train(
 
     from mnergraph.data.missing_evidence import describe_missing, require_evidence
     from mnergraph.data.processor import Processor, ProcessorConfig
+    from mnergraph.features.store.writer import write_atomically
     from mnergraph.features.text.nearest_words import NearestWords
     from mnergraph.training.build import build_model, nearest_words_options, text_encoder
+    from mnergraph.training.callbacks import LAST, continue_from
     from mnergraph.training.evaluate import evaluate as score_posts
-    from mnergraph.training.fit import fit
+    from mnergraph.training.fit import fit, is_first_process
 
     start = time.perf_counter()
     splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
@@ -106,7 +112,8 @@ def train(
     )
     for name, kinds in missing.items():
         for line in describe_missing(kinds, len(splits[name])):
-            print(f"{name}: {line}")
+            if is_first_process():
+                print(f"{name}: {line}")
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
@@ -121,35 +128,64 @@ def train(
         "optimizer": vars(optimizer),
         "trainer": {name: value for name, value in vars(trainer).items() if name not in _FREE},
     }
-    _begin(out, json.loads(json.dumps(settings, default=str)), resume=resume)
-    print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
-    fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
-    scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
-
-    tagger.metadata = {
-        "data": settings["data"],
-        "scores": {name: split.to_dict() for name, split in scores.items()},
-        "tables": {name: split.table() for name, split in scores.items()},
-    }
-    tagger.processor_config = processor.config
-    tagger.save_pretrained(out / MODEL)
-    result = {
-        **{name: settings[name] for name in ("model", "settings", "encoder", "word_vectors", "data")},
-        "posts without evidence": {
-            name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
-        },
-        "optimizer": vars(optimizer),
-        "trainer": vars(trainer),
-        "scores": tagger.metadata["scores"],
-        "seconds": round(time.perf_counter() - start, 1),
-        "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
-        "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
-    }
-    (out / RESULT).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+    begun = json.loads(json.dumps(settings, default=str))
+    with _lock(out), keeps(lambda: continue_from(out / "checkpoints" / LAST)):
+        if is_first_process():
+            _begin(out, begun, resume=resume)
+            print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
+        fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
+        # every device scores its share of the posts
+        scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
+        if not is_first_process():
+            return {}
+        tagger.metadata = {
+            "data": settings["data"],
+            "scores": {name: split.to_dict() for name, split in scores.items()},
+            "tables": {name: split.table() for name, split in scores.items()},
+        }
+        tagger.processor_config = processor.config
+        tagger.save_pretrained(out / MODEL)
+        result = {
+            **{name: settings[name] for name in ("model", "settings", "encoder", "word_vectors", "data")},
+            "posts without evidence": {
+                name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
+            },
+            "optimizer": vars(optimizer),
+            "trainer": vars(trainer),
+            "scores": tagger.metadata["scores"],
+            "seconds": round(time.perf_counter() - start, 1),
+            "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
+            "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
+        }
+        write_atomically(out / RESULT, (json.dumps(result, indent=2, default=str) + "\n").encode())
     for name, split in scores.items():
         print(f"\n{name}\n{split.table()}")
     print(f"\nmodel: {out / MODEL}\nresult: {out / RESULT}")
     return result
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Hold the folder of a run; the processes of further devices share the first one's hold.
+
+    Raises:
+        ValueError: when another process trains into the folder.
+    """
+    from mnergraph.training.fit import is_first_process
+
+    if not is_first_process():
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)  # of the system, which drops it when the process dies
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another process trains into {out}; wait for it, or give another out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begin(out: Path, settings: dict[str, Any], *, resume: bool) -> None:

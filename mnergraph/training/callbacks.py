@@ -1,8 +1,9 @@
-"""Callbacks of a run: checkpoints, random state, early stopping."""
+"""Callbacks of a run: checkpoints, random state, early stopping, signals."""
 
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from mnergraph.training.interruption import INTERRUPTION, Stopped
 from mnergraph.training.lightning_module import DEV_F1
 
 LAST = "last.ckpt"
@@ -78,6 +80,75 @@ class ResumableEarlyStopping(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
+class StopOnSignal(Callback):
+    """Ends a run that a signal asks to stop after its step, with a checkpoint from which it continues.
+
+    Args:
+        last: the file of the last checkpoint.
+    """
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+        self._launcher: Any = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Lightning's handler would end the process with status 0; it puts the former ones back in its teardown
+        if signal.getsignal(signal.SIGINT) is INTERRUPTION:
+            INTERRUPTION.deferred = True
+            signal.signal(signal.SIGTERM, self._handle)
+            signal.signal(signal.SIGINT, self._handle)
+        self._launcher = trainer.strategy.launcher
+
+    def _handle(self, signum: int, frame: Any) -> None:
+        if INTERRUPTION.requested is None and self._launcher is not None:
+            self._launcher.kill(signal.Signals(signum))  # the processes of the other devices
+        INTERRUPTION(signum, frame)
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # before an epoch's first step the last checkpoint is that of the end of the epoch before
+        if batch_idx == 0 and self._is_requested(trainer):
+            self._raise()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        # at an epoch's last step a checkpoint would stand for the whole epoch, see `MidEpochCheckpoint`
+        if not trainer.is_last_batch and self._is_requested(trainer):
+            trainer.save_checkpoint(self.last)
+            self._raise()
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        INTERRUPTION.deferred = False
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        INTERRUPTION.deferred = False
+
+    def _is_requested(self, trainer: lightning.Trainer) -> bool:
+        """Return whether any device's process has been asked to stop."""
+        own = INTERRUPTION.requested is not None
+        return bool(trainer.strategy.reduce_boolean_decision(own, all=False)) if trainer.world_size > 1 else own
+
+    def _raise(self) -> None:
+        signum, INTERRUPTION.requested = INTERRUPTION.requested or signal.SIGTERM, None
+        raise Stopped(signum, continue_from(self.last))
+
+
+def continue_from(last: Path) -> str:
+    """Return what a run that has ended keeps, for the user."""
+    if last.is_file():
+        return f"{last} is kept; the same command with --resume true continues from there"
+    return "there was no checkpoint yet"
+
+
 def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
     """Return the callbacks: best checkpoint by dev F1, last one every ``save_every`` steps and epoch, patience."""
     best, last = (
@@ -87,6 +158,7 @@ def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Ca
         RNGStateCallback(),
         ModelCheckpoint(**best, monitor=DEV_F1, mode="max", save_weights_only=True),
         ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
+        StopOnSignal(folder / LAST),
     ]
     if save_every:
         chosen.append(MidEpochCheckpoint(**last, every_n_train_steps=save_every))

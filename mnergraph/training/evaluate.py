@@ -13,7 +13,7 @@ from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import Pair
-from mnergraph.training.lightning_module import decode_batch
+from mnergraph.training.lightning_module import decode_batch, from_all_devices
 from mnergraph.training.loader import GraphLoader
 
 
@@ -27,6 +27,8 @@ def evaluate(
     progress: bool = True,
 ) -> tuple[Scores, list[list[str]]]:
     """Return the scores of a model on labelled posts, and the tags that it predicts, in the posts' order.
+
+    In the processes of several devices each predicts its share of the posts, and all return the whole.
 
     Args:
         model: the model.
@@ -53,6 +55,9 @@ def evaluate(
             heads.append(decoded.heads)
             predicted |= dict(zip(places, decoded.tags, strict=True))
             bar.update(len(places))
+    # with several devices each has its share of the posts
+    predicted = {place: tags for share in from_all_devices([predicted]) for place, tags in share.items()}
+    heads = from_all_devices(heads)
     in_order = [predicted[place] for place in range(len(pairs))]
     scores = score([pair.labels or () for pair in pairs], in_order)
     return replace(scores, heads=model.head_metrics(heads)), in_order

@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch_geometric.data import HeteroData
 
 from mnergraph.models.base import Tagger
@@ -91,16 +92,26 @@ def fit(
         batches = GraphLoader(
             graphs, settings.batch_size, shuffle=True, seed=settings.seed, workers=settings.workers, finish=finish
         )
+        # every device needs a batch of dev
+        devices = lit_trainer.world_size
+        if len(dev) < devices:
+            raise ValueError(f"{len(dev)} dev posts can't be shared by {devices} devices")
+        dev_batch = min(2 * settings.batch_size, -(-len(dev) // devices))
         training = LitTagger(model, optimizer, batches)
         lit_trainer.fit(
             training,
             batches,
-            GraphLoader([build(pair) for pair in dev], 2 * settings.batch_size, shuffle=False, finish=finish),
+            GraphLoader([build(pair) for pair in dev], dev_batch, shuffle=False, finish=finish),
             ckpt_path=last if resume else None,
         )
     best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
     training.load_state_dict(best["state_dict"])
     return model.eval()
+
+
+def is_first_process() -> bool:
+    """Return whether this process is that of the first device, which writes files and prints."""
+    return int(rank_zero_only.rank) == 0
 
 
 def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:

@@ -82,7 +82,7 @@ class LitTagger(lightning.LightningModule):
         self._decoded.append(decode_batch(self.model, batch))
 
     def on_validation_epoch_end(self) -> None:
-        decoded = _from_all_devices(self._decoded)
+        decoded = from_all_devices(self._decoded)
         self._decoded = []
         scores = score([tags for batch in decoded for tags in batch.gold], [t for batch in decoded for t in batch.tags])
         for name, metrics in self.model.head_metrics(batch.heads for batch in decoded).items():
@@ -123,7 +123,7 @@ def decode_batch(model: Tagger, batch: Batch, *, special_tags: SpecialTags = "ou
     return DecodedBatch(gold, model.decode_tags(graph, special_tags=special_tags), model.decode_with_gold(graph))
 
 
-def _from_all_devices(own: list[Any]) -> list[Any]:
+def from_all_devices(own: list[Any]) -> list[Any]:
     """Return the lists of all devices, concatenated."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return own

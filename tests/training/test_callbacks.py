@@ -19,6 +19,7 @@ from mnergraph.training.callbacks import (
     MidEpochCheckpoint,
     ResumableEarlyStopping,
     RNGStateCallback,
+    StopOnSignal,
     callbacks,
 )
 
@@ -54,7 +55,7 @@ def test_random_state_survives_a_safe_checkpoint() -> None:
 
 def test_callbacks_of_a_run(tmp_path: Path) -> None:
     kinds = [type(one) for one in callbacks(tmp_path, patience=None, save_every=0)]
-    assert kinds == [RNGStateCallback, ModelCheckpoint, ModelCheckpoint]
+    assert kinds == [RNGStateCallback, ModelCheckpoint, ModelCheckpoint, StopOnSignal]
     *_, mid, patience = callbacks(tmp_path, patience=3, save_every=7)
     assert isinstance(mid, MidEpochCheckpoint)
     assert isinstance(patience, ResumableEarlyStopping)
