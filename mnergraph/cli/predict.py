@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.training.interruption import keeps
 
 
 def predict(
@@ -23,7 +28,8 @@ def predict(
         model: folder of a saved model, or its name on the hub.
         inputs: the posts.
         sources: where the features of their images come from.
-        out: file for the result; without it, it is printed.
+        out: file for the result, which is complete or not there; without it, the result is printed. A post that the
+            model can't read has "error" in the place of entities.
         batch_size: posts at once.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
     """
@@ -39,11 +45,40 @@ def predict(
     pairs = attach_node_evidence(pairs, node_types, *inputs.folders, required=False)
     pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
     pipeline.require_evidence(pairs, allow_missing=sources.allow_missing)
-    target = sys.stdout if out is None else out.open("w", encoding="utf-8")
-    try:
-        silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())
+    silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())
+    failed = []
+    unfinished = None if out is None else out.with_name(f"{out.name}.unfinished")
+    with keeps(lambda: f"{out} is unchanged" if out else ""), _opened(unfinished) as target:
         for line in tqdm(pipeline(pairs), "predicting", len(pairs), unit="post", disable=silent):
-            print(json.dumps(line, ensure_ascii=False), file=target, flush=True)
-    finally:
-        if out is not None:
-            target.close()
+            print(_as_json(line), file=target, flush=True)
+            failed += [line["id"]] if "error" in line else []
+    if out is not None and unfinished is not None:
+        unfinished.replace(out)
+    if failed:
+        names = ", ".join(map(repr, failed[:5])) + ", ..." * (len(failed) > 5)
+        what = f"{len(failed)} of {len(pairs)} posts have an error in the place of entities"
+        warnings.warn(f"{what}: {names}", stacklevel=1)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """Open a file for the result, which is removed if the work fails, or standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _as_json(line: Mapping[str, Any]) -> str:
+    """Return a result as JSON, in ASCII where its text can't be encoded."""
+    text = json.dumps(line, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(line)
+    return text

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mnergraph.data.missing_evidence import require_evidence, warn_of_missing
 from mnergraph.data.processor import Processor
+from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
+
+#: Errors that one post's words or evidence can cause.
+_OF_ONE_POST = (ValueError, TypeError, UnicodeError, LookupError, RuntimeError)
 
 
 class Predictor:
@@ -42,35 +46,43 @@ class Predictor:
         """Yield a dict for every post.
 
         ``entities``: type, score (0 to 1), words, and offsets in words and characters; and by its name what every
-        further head predicts.
+        further head predicts. A post that the model can't read, such as one with half an emoji, has ``error``, what is
+        wrong with it, in the place of entities; the others of its batch are predicted without it.
         """
         waiting = iter(pairs)
         missing: dict[str, list[str]] = defaultdict(list)
         total = 0
         while batch := list(islice(waiting, self.batch_size)):
-            ready, without = self._process(batch)
+            try:
+                results, without = self._predict(batch)
+            except _OF_ONE_POST:
+                results, without = self._one_by_one(batch)
             for kind, names in without.items():
                 missing[kind] += names
-            total += len(ready)
-            for pair, (entities, heads) in zip(ready, self.model.predict_heads(ready), strict=True):
-                yield {
-                    "id": pair.id,
-                    "text": pair.text,
-                    "entities": [
-                        {
-                            "type": entity.type,
-                            "score": round(entity.score, 6),
-                            "words": list(pair.words[entity.start : entity.end]),
-                            "word_start": entity.start,
-                            "word_end": entity.end,
-                            "start": pair.word_offsets[entity.start][0],
-                            "end": pair.word_offsets[entity.end - 1][1],
-                        }
-                        for entity in entities
-                    ],
-                    **heads,
-                }
+            total += len(batch)
+            yield from results
         warn_of_missing(missing, total)
+
+    def _predict(self, batch: list[Pair]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+        """Return the results of posts as one batch, and which posts lack which evidence."""
+        ready, without = self._process(batch)
+        predicted = zip(ready, self.model.predict_heads(ready), strict=True)
+        return [_result(pair, entities, heads) for pair, (entities, heads) in predicted], without
+
+    def _one_by_one(self, batch: list[Pair]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+        """Return the results of posts on their own, with an error in the place of what fails."""
+        results: list[dict[str, Any]] = []
+        missing: dict[str, list[str]] = defaultdict(list)
+        for pair in batch:
+            try:
+                found, without = self._predict([pair])
+            except _OF_ONE_POST as error:
+                results.append({"id": pair.id, "text": pair.text, "error": _describe(pair, error)})
+                continue
+            results += found
+            for kind, names in without.items():
+                missing[kind] += names
+        return results, missing
 
     def require_evidence(self, pairs: Sequence[Pair], *, split: str = "", allow_missing: Iterable[str] = ()) -> None:
         """Check, before work starts, that posts have the evidence that the model reads, or that processing gives it.
@@ -100,3 +112,31 @@ class Predictor:
     ) -> tuple[list[Pair], dict[str, list[str]]]:
         device = next(self.model.parameters()).device
         return self.processor.process(pairs, builder=self.model.builder, device=device, cache=cache, progress=progress)
+
+
+def _result(pair: Pair, entities: Sequence[Entity], heads: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entities of a post with their words and offsets, and what further heads predict."""
+    return {
+        "id": pair.id,
+        "text": pair.text,
+        "entities": [
+            {
+                "type": entity.type,
+                "score": round(entity.score, 6),
+                "words": list(pair.words[entity.start : entity.end]),
+                "word_start": entity.start,
+                "word_end": entity.end,
+                "start": pair.word_offsets[entity.start][0],
+                "end": pair.word_offsets[entity.end - 1][1],
+            }
+            for entity in entities
+        ],
+        **heads,
+    }
+
+
+def _describe(pair: Pair, error: Exception) -> str:
+    """Return what is wrong with a post, in one line."""
+    if any("\ud800" <= character <= "\udfff" for character in "".join((pair.id, *pair.words))):
+        return "half of a surrogate pair in the text: a character that was cut in two"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -93,7 +93,8 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Lightning's handler would end the process with status 0; it puts the former ones back in its teardown
-        if signal.getsignal(signal.SIGINT) is INTERRUPTION:
+        handler: object = signal.getsignal(signal.SIGINT)
+        if handler is INTERRUPTION:
             INTERRUPTION.deferred = True
             signal.signal(signal.SIGTERM, self._handle)
             signal.signal(signal.SIGINT, self._handle)

@@ -56,6 +56,7 @@ def test_what_a_run_leaves(trained: Run) -> None:
     assert [result["data"][f"{name} posts"] for name in ("train", "valid", "test")] == [30, 10, 10]
     assert result["data"]["test sha256"] == file_sha256(trained.root / "raw" / "test.txt")
     assert sorted(path.name for path in trained.out.iterdir()) == [
+        ".lock",
         "checkpoints",
         "logs",
         "model",

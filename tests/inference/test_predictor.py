@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,17 +18,19 @@ from fakes import make_builder
 from PIL import Image
 from runs import Run
 
+from mnergraph.cli.main import main
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
 from mnergraph.data.formats.evidence_jsonl import write_captions
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.data.processor import ProcessorConfig
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
 from mnergraph.graph.node_types import Objects
 from mnergraph.inference.predictor import Predictor
-from mnergraph.labels import Entity
-from mnergraph.models import UMGF, Tagger
+from mnergraph.labels import Entity, LabelSet
+from mnergraph.models import BERTCRF, UMGF, Tagger
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training import TrainerConfig
 
@@ -315,3 +319,55 @@ def test_prediction_uses_the_chunker_of_training(tmp_path: Path, monkeypatch: py
     model = Tagger.from_pretrained(tmp_path / "out" / "model")
     list(Predictor(model)([Pair(("Bob", "sings"), caption="a woman on a small stage")]))
     assert [[item.label for item in pair.objects] for pair in read] == [["small stage"]]
+
+
+# --- posts that can't be predicted -------------------------------------------------------------------------
+
+HALF = "so happy \ud83d today"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_a_bad_post_has_an_error_and_the_others_their_entities(batch_size: int) -> None:
+    encoder = tiny_encoder(["paris", "london"], hidden_size=16, num_layers=1, heads=2)
+    model = BERTCRF(encoder, LabelSet.from_types(["LOC"]))
+    good = [Pair.from_text("Paris is great", id="1"), Pair.from_text("London", id="3")]
+    bad = [Pair.from_text(HALF, id="2"), Pair(("a", "b\udfff"), id="4")]
+    predictor = Predictor(model.eval(), batch_size=batch_size)
+    expected = [next(predictor([pair])) for pair in good]
+    found = list(predictor([good[0], bad[0], good[1], bad[1]]))
+    assert [line["id"] for line in found] == ["1", "2", "3", "4"]
+    assert [found[0], found[2]] == expected
+    for line in (found[1], found[3]):
+        assert line["error"].startswith("half of a surrogate pair")
+        assert "entities" not in line
+
+
+def test_output_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = BERTCRF(tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["LOC"]))
+    model.save_pretrained(tmp_path / "model")
+    texts = ["Paris", HALF, "London"]
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
+    out = tmp_path / "out.jsonl"
+    arguments = ["predict", "--model", str(tmp_path / "model"), "--posts", str(posts), "--out", str(out)]
+    with pytest.warns(UserWarning, match="1 of 3 posts have an error in the place of entities: '1'"):
+        main([*arguments, "--progress", "false"])
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert ["error" in line for line in lines] == [False, True, False]
+    before = out.read_bytes()
+
+    def stop(self: Predictor, pairs: object) -> Iterator[dict[str, object]]:
+        yield {"id": "0", "text": "Paris", "entities": []}
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield {}
+
+    monkeypatch.setattr(Predictor, "__call__", stop)
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--progress", "false"])
+    assert ended.value.code == 143
+    assert f"stopped by SIGTERM; {out} is unchanged" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.jsonl", "posts.jsonl"]
