@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mnergraph.data.datasets.base import SPLITS, PostFolder, find_text_file
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.image_files import image_files, image_path_of
+from mnergraph.data.image_files import attach_images, image_files, image_path_of
 from mnergraph.features.store.entries import from_store_entry, image_key, manifest_of, to_store_entry
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
@@ -190,10 +190,10 @@ def _of_posts(images: Path, posts: Path, chunker: Chunker | None) -> Iterator[Im
             f"no train.txt, valid.txt (or dev.txt, val.txt) or test.txt in {posts} or its folder raw"
         )
     for split in splits:
-        for pair in PostFolder(posts, split, evidence=Evidence()).pairs:
-            path = image_path_of(images, pair.id)
-            if path is not None:
-                yield ImageTask(pair.id, path, noun_phrases(pair.words, chunker) if chunker else None)
+        pairs = PostFolder(posts, split, evidence=Evidence()).pairs
+        for pair in attach_images(pairs, lambda pair: replace(pair, image_path=image_path_of(images, pair.id))):
+            if pair.image_path is not None:
+                yield ImageTask(pair.id, pair.image_path, noun_phrases(pair.words, chunker) if chunker else None)
 
 
 def _share(shard: str | None) -> tuple[int, int]:

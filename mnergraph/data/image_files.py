@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, file_sha256, open_image
+from mnergraph.pair import Pair
 
-SUFFIXES = (".jpg", ".png", ".jpeg")
+#: The suffixes of images, in any case; of two files of one id the one whose suffix stands first is taken.
+SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def image_path_of(folder: str | Path, id: str) -> Path | None:
-    """The image ``<id>.jpg``, ``.png`` or ``.jpeg`` in a folder, or None.
+    """The image of this id in a folder, ``<id>.jpg`` or another of `SUFFIXES` in any case, or None.
+
+    A warning names both where two files have one id.
 
     Raises:
         ValueError: when the id, or a link of its name, leads out of the folder.
@@ -21,13 +27,51 @@ def image_path_of(folder: str | Path, id: str) -> Path | None:
     parts = id.replace("\\", "/").split("/")
     if not id or "\0" in id or "\\" in id or id.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"post id {id!r} leads out of {folder}; right is the name of an image in it, without suffix")
-    for suffix in SUFFIXES:
-        path = folder / f"{id}{suffix}"
-        if path.is_file():
-            if not path.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"image of post {id!r} is a link out of {folder}; copy the file there")
-            return path
-    return None
+    parent = folder.joinpath(*parts[:-1])
+    if not parent.is_dir():
+        return None
+    found = _images_by_stem(parent, parent.stat().st_mtime_ns).get(parts[-1], ())
+    if not found:  # the index can be older than a file of the same moment
+        found = [path for suffix in SUFFIXES if (path := parent / f"{parts[-1]}{suffix}").is_file()]
+    if not found:
+        return None
+    path = found[0]
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        warnings.warn(f"post {id!r} has {len(found)} images, {names}; the first is taken", stacklevel=2)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"image of post {id!r} is a link out of {folder}; copy the file there")
+    return path
+
+
+@lru_cache(maxsize=64)
+def _images_by_stem(folder: Path, modified: int) -> dict[str, list[Path]]:
+    """Return the image files of a folder by name without suffix, in the order of `SUFFIXES`."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in image_files(folder):
+        found[path.stem].append(path)
+    return {stem: sorted(paths, key=lambda path: SUFFIXES.index(path.suffix.lower())) for stem, paths in found.items()}
+
+
+def attach_images(pairs: Iterable[Pair], attach: Callable[[Pair], Pair]) -> list[Pair]:
+    """Return the pairs with the paths of their images; those whose id leads out of the folder have none.
+
+    A warning counts and names these.
+
+    Args:
+        pairs: the posts.
+        attach: returns a post with its image, or raises ValueError, as `image_path_of` does.
+    """
+    attached, refused = [], []
+    for pair in pairs:
+        try:
+            attached.append(attach(pair))
+        except ValueError as error:
+            attached.append(pair)
+            refused.append(str(error))
+    if refused:
+        warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=3)
+    return attached
 
 
 def image_files(folder: str | Path) -> list[Path]:

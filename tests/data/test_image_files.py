@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mnergraph.cli.extract import wanted_images
+from mnergraph.data import PostFolder
+from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.data.image_files import check_image, image_files, image_path_of, placeholders
 
 
@@ -73,3 +76,38 @@ def test_faults_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for limit in (3000, 1000):  # Pillow warns above the limit and raises above twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert kind(good) == "bomb"
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".PNG", ".webp", ".WebP", ".Jpeg", ".tif", ".bmp", ".gif"])
+def test_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("1", "sub/2.a"):
+        (tmp_path / f"{name}{suffix}").write_bytes(b"")
+        assert image_path_of(tmp_path, name) == tmp_path / f"{name}{suffix}"
+    assert image_path_of(tmp_path, "3") is None
+    assert image_path_of(tmp_path, "none/3") is None
+    (tmp_path / "3.PNG").write_bytes(b"")  # a folder that has changed is read again
+    assert image_path_of(tmp_path, "3") == tmp_path / "3.PNG"
+
+
+def test_two_files_of_one_id_are_named(tmp_path: Path) -> None:
+    for name in ("1.PNG", "1.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"post '1' has 2 images, 1\.jpg, 1\.PNG; the first is taken"):
+        assert image_path_of(tmp_path, "1") == tmp_path / "1.jpg"
+
+
+def test_one_rule_for_ids_that_lead_out(tmp_path: Path) -> None:
+    """In a data set, in a file to predict on, and where features are extracted: a post without image, and a warning."""
+    (tmp_path / "1.jpg").write_bytes(b"")
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("IMGID:1\na\tO\n\nIMGID:../2\nb\tO\n\n", encoding="utf-8")
+    message = "1 posts have no image: post id '../2' leads out of"
+    with pytest.warns(UserWarning, match=message):
+        pairs = PostFolder(tmp_path, "test", images=tmp_path).pairs
+    assert [pair.image_path for pair in pairs] == [tmp_path / "1.jpg", None]
+    with pytest.warns(UserWarning, match=message):
+        pairs = read_posts(tmp_path / "test.txt", images=tmp_path)
+    assert [pair.image_path for pair in pairs] == [tmp_path / "1.jpg", None]
+    with pytest.warns(UserWarning, match=message):
+        assert [task.id for task in wanted_images(tmp_path, tmp_path, None)] == ["1"]

@@ -32,7 +32,7 @@ CASES = [
     (UMT, {"image_dim": 6, "num_heads": 2}, {"image features"}),
     (UMGF, UMGF_SIZES, {"detected objects", "grounded objects", "region features"}),
     (UMGF, {**UMGF_SIZES, "region_dim": 4}, {"detected objects", "grounded objects", "region features"}),
-    (UMGF, {**UMGF_SIZES, "variant": "released"}, {"detected objects", "region features"}),
+    (UMGF, {**UMGF_SIZES, "variant": "released", "region_dim": 4}, {"detected objects", "region features"}),
     (UMGF, {**UMGF_SIZES, "image_dim": 6, "ablate": {"w/o Tar."}}, {"image features"}),
     (
         UMGF,

@@ -219,6 +219,11 @@ def test_labels_of_objects() -> None:
     assert [has_labels(variant="released"), has_labels(variant="released", label_features=True)] == [False, True]
 
 
+def test_objects_need_regions_or_labels() -> None:
+    with pytest.raises(ValueError, match="objects without region vectors and labels: give region_dim, resnet or"):
+        UMGF(encoder(), LABELS, variant="released")
+
+
 # --- initial weights ---------------------------------------------------------------------------------------
 
 

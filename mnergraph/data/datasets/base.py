@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import warnings
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from torch_geometric.data import Dataset, HeteroData
 from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.evidence import Evidence, attach_node_evidence
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.image_files import image_path_of
+from mnergraph.data.image_files import attach_images, image_path_of
 from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.graph.node_types import NodeType
 from mnergraph.labels import LabelSet
@@ -97,7 +96,7 @@ class PostDataset(Dataset, ABC):
         self.evidence = Evidence.from_folder(self.raw_dir, self.folder) if evidence is None else evidence
         self.images = self._images(images)
         parsed = self.select(load_posts(Path(self.processed_paths[0])))
-        self._pairs = self.evidence.attach(self._with_images(parsed))
+        self._pairs = self.evidence.attach(attach_images(parsed, self.with_image))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -154,19 +153,6 @@ class PostDataset(Dataset, ABC):
         """
         path = image_path_of(self.images, pair.id) if self.images else None
         return pair if path is None else replace(pair, image_path=path)
-
-    def _with_images(self, pairs: list[Pair]) -> list[Pair]:
-        """Return the pairs with the paths of their images; a warning counts ids that lead out of the folder."""
-        with_images, refused = [], []
-        for pair in pairs:
-            try:
-                with_images.append(self.with_image(pair))
-            except ValueError as error:
-                with_images.append(pair)
-                refused.append(str(error))
-        if refused:
-            warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=3)
-        return with_images
 
     def select(self, pairs: list[Pair]) -> list[Pair]:
         """Return the posts of the file that belong to the data set; by default all."""

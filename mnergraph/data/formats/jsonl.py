@@ -11,7 +11,7 @@ from typing import Any
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import EvidenceError, parse_object
-from mnergraph.data.image_files import image_path_of
+from mnergraph.data.image_files import attach_images, image_path_of
 from mnergraph.pair import DetectedObject, Pair
 
 
@@ -32,7 +32,8 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
     if path.suffix != ".jsonl":
         pairs = read_conll(path, labelled=is_labelled(path))
         if images is not None:
-            pairs = [replace(pair, image_path=image_path_of(images, pair.id)) for pair in pairs]
+            folder = images
+            pairs = attach_images(pairs, lambda pair: replace(pair, image_path=image_path_of(folder, pair.id)))
         return evidence.attach(pairs) if evidence else pairs
     posts = []
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):

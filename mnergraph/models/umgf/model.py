@@ -183,16 +183,18 @@ class UMGF(Tagger):
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
+        label_features = config.label_features if label_features is None else label_features
         targeted, correlated = NO_TARGETED_OBJECTS not in ablate, NO_VISUAL_CORRELATION not in ablate
         if ablate and not config.grounded:
             raise ValueError("the ablations are those of the paper: take variant='paper'")
         if resnet and not targeted:
             raise ValueError(f"resnet encodes the objects' crops, and {NO_TARGETED_OBJECTS!r} leaves no objects")
+        if targeted and not (label_features or resnet or region_dim):
+            raise ValueError("objects without region vectors and labels: give region_dim, resnet or label_features")
         if not targeted and image_dim is None:
             raise ValueError(f"{NO_TARGETED_OBJECTS!r} needs image_dim, the dimension of the image regions' vectors")
         labels = config.label_set(labels)
         dropout = config.dropout if dropout is None else dropout
-        label_features = config.label_features if label_features is None else label_features
         pixels = []
         if resnet:
             crop_encoder = RegionEncoder(resnet.name, resnet.weights, fit=config.crop_fit)
