@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
+from mnergraph.cli.parser import restrict_imports
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.extractor import Extractor
@@ -148,6 +149,7 @@ class Experiment:
 
 def options() -> ArgumentParser:
     """Return the parser of settings files and of every entry as an argument."""
+    restrict_imports("benchmarks")
     parser = ArgumentParser(allow_abbrev=False)
     parser.add_argument("--settings", action="config", help="a settings file; a later one overrides")
     parser.add_class_arguments(Experiment)

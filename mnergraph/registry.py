@@ -106,6 +106,10 @@ def _short(name: str) -> str:
 PLUGINS = "mnergraph.plugins"
 
 
+#: The packages that have been imported as plugins, whose classes a configuration may name.
+LOADED: set[str] = set()
+
+
 def load_plugins(modules: Iterable[str] = ()) -> None:
     """Import modules by name, the current folder among the places they are looked for, and all entry points.
 
@@ -114,7 +118,9 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     """
     for entry in entry_points(group=PLUGINS):
         entry.load()
+        LOADED.add(entry.module.partition(".")[0])
     for module in modules:
         if "" not in sys.path:
             sys.path.insert(0, "")
         import_module(module)
+        LOADED.add(module.partition(".")[0])

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import jsonargparse._typehints as typehints
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
-from mnergraph.registry import Registry
+from mnergraph.registry import LOADED, Registry
 
 #: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
 FLATTENED = {"inputs": Inputs, "sources": StoreOptions}
@@ -37,6 +37,8 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(message.split())
+        if "denied by the" in text and "import path denylist" in text:
+            text = f"{text.partition(', denied by the')[0]}: only classes of mnergraph and of modules given by --import"
         if self.prog.startswith("mnergraph "):
             text += f"; see {self.prog.replace(' [options]', '')} --help"
         else:  # the parser of one class's arguments is named after the script
@@ -56,12 +58,21 @@ def run(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> An
     _add_by_hand(parser, function, by_hand)
     parser.add_function_arguments(function, as_group=False, skip={*flattened, *by_hand}, sub_configs=True)
     fields = {key: parser.add_class_arguments(cls, as_group=False) for key, cls in flattened.items()}
+    restrict_imports()
     with registry_names():
         values = vars(parser.instantiate(parser.parse_args(list(arguments))))
     values.pop("config", None)
     values = {key: values.pop(OPTION_NAMES.get(key, key)) for key in by_hand} | values
     grouped = {key: cls(**{name: values.pop(name) for name in fields[key]}) for key, cls in flattened.items()}
     return function(**values, **grouped)
+
+
+def restrict_imports(*packages: str) -> None:
+    """Let options and configuration files name classes of this package, of plugins and of these packages alone.
+
+    A class path in a file is imported and called, so that any other one could run any program.
+    """
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["mnergraph", *sorted(LOADED), *packages])
 
 
 def _add_by_hand(parser: Parser, function: Callable[..., Any], names: Collection[str]) -> None:
