@@ -48,8 +48,11 @@ def umgf() -> Callable[..., UMGF]:
     def make(variant: str = "paper") -> UMGF:
         torch.manual_seed(1)
         encoder = tiny_encoder(["paris", "in", "the", "rain"], hidden_size=16, num_layers=1, heads=2)
-        small = replace(PAPER if variant == "paper" else RELEASED, intermediate_size=24)
-        model = UMGF(encoder, LABELS, variant=small, hidden_size=16, num_heads=4, num_layers=2, region_dim=6)
+        small = replace(
+            PAPER if variant == "paper" else RELEASED, intermediate_size=24, max_pieces=None, released_init=False
+        )
+        sizes = {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": 6}
+        model = UMGF(encoder, LABELS, variant=small, label_features=True, **sizes)
         nn.init.normal_(model.heads["tags"].decoder.transitions)
         with torch.no_grad():  # so that it finds entities
             for tag in model.labels.tags:
