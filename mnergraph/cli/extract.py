@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -80,6 +81,7 @@ def features(
     workers: int = 0,
     device: str = "cpu",
     flush_seconds: float = 60.0,
+    flush_images: int = 10_000,
     progress: bool = True,
     inspect: str | None = None,
     out: Path | None = None,
@@ -99,6 +101,7 @@ def features(
         workers: processes that open and prepare images.
         device: where the extractor runs.
         flush_seconds: seconds after which extracted features are written to the store; a killed run loses no more.
+        flush_images: images after which they are written, too.
         progress: whether to show a progress bar.
         inspect: instead of extracting, draw the store's entry for the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
@@ -119,7 +122,15 @@ def features(
         print(target)
         return None
     part, parts = _share(shard)
-    done = _extract(wanted, store, extractor, part, parts, dtype, batch_size, workers, device, flush_seconds, progress)
+    open_store = partial(
+        StoreWriter,
+        store,
+        manifest_of(extractor, dtype),
+        part=part,
+        shard_seconds=flush_seconds,
+        shard_images=flush_images,
+    )
+    done = _extract(wanted, open_store, extractor, part, parts, batch_size, workers, device, progress)
     print(done)
     return done
 
@@ -139,22 +150,19 @@ def plot_stored(store: FeatureStore, wanted: Sequence[ImageTask], id: str) -> Fi
 
 def _extract(
     wanted: Sequence[ImageTask],
-    folder: Path,
+    open_store: Callable[[], StoreWriter],
     extractor: Extractor,
     part: int,
     parts: int,
-    dtype: str,
     batch_size: int,
     workers: int,
     device: str,
-    flush_seconds: float,
     progress: bool,
 ) -> ExtractionSummary:
     keys = {one: one.key for one in wanted}
     mine = [one for one, key in keys.items() if int(key[:15], 16) % parts == part]
-    kept = f"what was extracted is in {folder}; the same command continues"
-    manifest = manifest_of(extractor, dtype)
-    with keeps(lambda: kept), StoreWriter(folder, manifest, part=part, shard_seconds=flush_seconds) as writer:
+    store = open_store()
+    with keeps(lambda: f"what was extracted is in {store.folder}; the same command continues"), store as writer:
         by_key = {keys[one]: one for one in reversed(mine) if keys[one] not in writer}
         todo = list(reversed(by_key.values()))
         evidence = extractor.extract(

@@ -36,6 +36,7 @@ class StoreWriter:
         part: index of the part that this process writes, where several write at once.
         shard_bytes: size in bytes at which a shard is written.
         shard_seconds: seconds after which a smaller shard is written, at the next image: what a killed writer loses.
+        shard_images: images after which a smaller shard is written.
 
     Raises:
         StoreError: when the store was made with other settings, or another process writes this part.
@@ -49,9 +50,12 @@ class StoreWriter:
         part: int = 0,
         shard_bytes: int = 256 * 2**20,
         shard_seconds: float = 60.0,
+        shard_images: int = 10_000,
     ) -> None:
+        if shard_bytes < 1 or shard_images < 1 or shard_seconds < 0:
+            raise ValueError("a shard has at least one byte and one image, and takes no negative time")
         self.folder, self.manifest, self.part = Path(folder), manifest, part
-        self.shard_bytes, self.shard_seconds = shard_bytes, shard_seconds
+        self.shard_bytes, self.shard_seconds, self.shard_images = shard_bytes, shard_seconds, shard_images
         self._start = time.monotonic()
         self.list = self.folder / f"shards-{part}.jsonl"
         self._records: list[tuple[bytes, dict[str, Tensor], bytes]] = []
@@ -117,7 +121,8 @@ class StoreWriter:
         self._added.add(key)
         self._records.append((digest, stored, json.dumps(info).encode()))
         self._bytes += sum(rows.nbytes for rows in stored.values())
-        if self._bytes >= self.shard_bytes or time.monotonic() - self._start >= self.shard_seconds:
+        full = self._bytes >= self.shard_bytes or len(self._records) >= self.shard_images
+        if full or time.monotonic() - self._start >= self.shard_seconds:
             self.flush()
 
     def flush(self) -> None:

@@ -56,6 +56,15 @@ def check(store: FeatureStore, numbers: range) -> None:
         assert store.info(key(number)) == {"labels": ["ä"] * (number % 3)}
 
 
+@pytest.mark.parametrize(("images", "shards"), [(1, 7), (3, 3), (7, 1), (100, 1)])
+def test_a_shard_is_written_after_a_number_of_images(tmp_path: Path, images: int, shards: int) -> None:
+    fill(tmp_path / "store", range(7), shard_images=images)
+    assert len(list((tmp_path / "store").glob("*.safetensors"))) == shards
+    assert len(FeatureStore(tmp_path / "store")) == 7
+    with pytest.raises(ValueError, match="a shard has at least one byte and one image"):
+        fill(tmp_path / "other", range(7), shard_images=0)
+
+
 @pytest.mark.parametrize("shard_bytes", [1, 200, 10**9])
 def test_what_is_written_is_read(tmp_path: Path, shard_bytes: int) -> None:
     fill(tmp_path / "store", range(7), shard_bytes=shard_bytes)
