@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mnergraph.data.formats.evidence_jsonl import Detections, read_captions, read_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, read_captions, read_objects
 from mnergraph.data.formats.feature_file import Features, open_features
+from mnergraph.data.formats.quoting import listed
 from mnergraph.features.store.entries import lookup
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
@@ -21,6 +22,8 @@ from mnergraph.pair import DetectedObject, Pair
 
 #: Names under which evidence lies beside the text.
 OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"
+#: Objects of a post; its graph has their number squared of edges.
+MAX_OBJECTS = 300
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,6 @@ class Evidence:
 
         Raises:
             EvidenceError: at the first fault, naming file and line, or file and id.
-            ValueError: when an object's ``span`` exceeds the sentence, naming the post.
         """
         captions, detections = self._read()
         stores = [FeatureStore(folder) for folder in self.stores]
@@ -106,8 +108,13 @@ class Evidence:
                     named = tuple(item for item in pair.objects if not item.box)
                     pair = replace(pair, objects=named, size=None)
                 stored = self._from_stores(pair, stores)
-                ready.append(self._attach(stored, captions.get(pair.id), detected, features))
-            return ready
+                try:
+                    ready.append(self._attach(stored, captions.get(pair.id), detected, features))
+                except EvidenceError:
+                    raise
+                except ValueError as error:  # a span that leaves the sentence
+                    raise EvidenceError(f"{detected.where if detected else self.objects}: {error}") from error
+            return limit_objects(ready)
 
     def _defers_to_stores(self, detected: Detections | None) -> bool:
         """Whether a post's boxes and size are left to the stores, as the file lists nothing."""
@@ -197,6 +204,20 @@ class Evidence:
             size=size,
             image_features=pair.image_features if image is None else image,
         )
+
+
+def limit_objects(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs with at most `MAX_OBJECTS` objects each, the first ones; a warning counts those left out."""
+    many = [pair for pair in pairs if len(pair.objects) > MAX_OBJECTS]
+    if not many:
+        return pairs
+    left_out = sum(len(pair.objects) - MAX_OBJECTS for pair in many)
+    warnings.warn(
+        f"{len(many)} posts have more than {MAX_OBJECTS} objects ({listed([pair.id for pair in many])}); {left_out} "
+        "objects are left out",
+        stacklevel=3,
+    )
+    return [replace(pair, objects=pair.objects[:MAX_OBJECTS]) for pair in pairs]
 
 
 def attach_node_evidence(

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from mnergraph.data.formats.quoting import quoted
 from mnergraph.labels import fix_bio as repaired
 from mnergraph.labels import is_tag
 from mnergraph.pair import Pair
@@ -65,7 +66,9 @@ def read_conll(
         if header is None:
             return
         if not words:
-            raise ConllError(f"{path}:{header[0]}: post {header[1]!r} has no words; its words follow on the next lines")
+            raise ConllError(
+                f"{path}:{header[0]}: post {quoted(header[1])} has no words; its words follow on the next lines"
+            )
         labels = tuple(repaired(tags) if fix_bio else tags) if labelled else None
         posts.append(Pair(tuple(words), labels, id=header[1]))
         header = None
@@ -82,7 +85,7 @@ def read_conll(
             if not header[1]:
                 raise ConllError(f"{where}: the post has no id; right is {HEADER}<id>")
         elif header is None:
-            raise ConllError(f"{where}: {line!r} belongs to no post; a post begins with a line {HEADER}<id>")
+            raise ConllError(f"{where}: {quoted(line)} belongs to no post; a post begins with a line {HEADER}<id>")
         else:
             word, tag = _columns(line, where, labelled)
             words.append(word)
@@ -146,14 +149,15 @@ def _columns(line: str, where: str, labelled: bool) -> tuple[str, str]:
     columns = re.split(r"[\t ]+", line.rstrip(" \t"))
     wanted = ["word", "tag"] if labelled else ["word"]
     if not columns[0]:
-        raise ConllError(f"{where}: {line!r} has no word before its blank; right is {'<TAB>'.join(wanted)}")
+        raise ConllError(f"{where}: {quoted(line)} has no word before its blank; right is {'<TAB>'.join(wanted)}")
     if len(columns) != len(wanted):
         hint = " (a file without tags is read with labelled=False)" if labelled and len(columns) == 1 else ""
         raise ConllError(
-            f"{where}: {line!r} has {len(columns)} columns, not {len(wanted)}; right is {'<TAB>'.join(wanted)}{hint}"
+            f"{where}: {quoted(line)} has {len(columns)} columns, not {len(wanted)}; "
+            f"right is {'<TAB>'.join(wanted)}{hint}"
         )
     if labelled and not is_tag(columns[1]):
-        raise ConllError(f"{where}: unknown tag {columns[1]!r}; right is O, B-TYPE or I-TYPE")
+        raise ConllError(f"{where}: unknown tag {quoted(columns[1])}; right is O, B-TYPE or I-TYPE")
     return columns[0], columns[1] if labelled else "O"
 
 

@@ -16,11 +16,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mnergraph.data.formats.quoting import MAX_NAMES, quoted
 from mnergraph.pair import Box, DetectedObject
+
+#: The longest side of an image, in pixels, and what is said of another.
+MAX_SIDE = 100_000
+RIGHT_SIZE = f"right are two whole numbers from 1 to {MAX_SIDE}"
 
 OBJECT_EXAMPLE = '{"label": "person", "score": 0.9, "box": [x1, y1, x2, y2]}'
 
@@ -37,11 +42,19 @@ class EvidenceError(ValueError):
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected objects of one image, in the file's order, and the image's size in pixels."""
+    """Detected objects of one image, in the file's order, and the image's size in pixels.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        objects: the objects.
+        where: file and line that they were read from, for messages; "" for others.
+    """
 
     width: int
     height: int
     objects: tuple[DetectedObject, ...]
+    where: str = field(default="", compare=False)
 
 
 def read_objects(path: str | Path) -> dict[str, Detections]:
@@ -49,12 +62,12 @@ def read_objects(path: str | Path) -> dict[str, Detections]:
     found = {}
     for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
-        if not all(type(side) is int and side > 0 for side in size):
-            raise EvidenceError(f"{where}: width and height are {size}; right are two whole numbers above 0")
+        if not is_size(size):
+            raise EvidenceError(f"{where}: width and height are {quoted(size)}; {RIGHT_SIZE}")
         if not isinstance(entry.get("objects"), list):
             raise EvidenceError(f'{where}: no list "objects"; right is {OBJECTS_EXAMPLE}')
         objects = (parse_object(raw, size, f"{where}: object {place}") for place, raw in enumerate(entry["objects"], 1))
-        found[key] = Detections(size[0], size[1], tuple(objects))
+        found[key] = Detections(size[0], size[1], tuple(objects), where)
     return found
 
 
@@ -100,16 +113,23 @@ def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]
             continue
         try:
             entry = json.loads(raw)
-        except ValueError as error:
-            raise EvidenceError(f"{where}: not JSON ({error}); right is {form}") from None
+        except (ValueError, RecursionError) as error:
+            raise EvidenceError(f"{where}: not JSON ({quoted(str(error))}); right is {form}") from None
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
             raise EvidenceError(f'{where}: no text "id"; right is {form}')
         entries.setdefault(entry["id"], []).append((number, entry))
         yield where, entry["id"], entry
     clashes = {key: lines for key, lines in entries.items() if any(entry != lines[0][1] for _, entry in lines)}
     if clashes:
-        places = "; ".join(f"{key!r} on lines {[number for number, _ in at]}" for key, at in clashes.items())
-        warnings.warn(f"{path}: lines of one id differ ({places}); the last is used, one is right", stacklevel=4)
+        first = list(clashes.items())[:MAX_NAMES]
+        places = "; ".join(f"{key!r} on lines {[number for number, _ in at][:MAX_NAMES]}" for key, at in first)
+        more = f" and {len(clashes) - len(first)} more" if len(clashes) > len(first) else ""
+        warnings.warn(f"{path}: lines of one id differ ({places}{more}); the last is used, one is right", stacklevel=4)
+
+
+def is_size(size: tuple[Any, Any]) -> bool:
+    """Return whether these are the width and height of an image."""
+    return all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
 
 
 def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
@@ -119,11 +139,11 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
     score: Any = raw.get("score")
     words: Any = raw.get("words")
     if not _number(score) or not 0 <= score <= 1:
-        raise EvidenceError(f"{where}: score {score!r}; right is a number from 0 to 1")
+        raise EvidenceError(f"{where}: score {quoted(score)}; right is a number from 0 to 1")
     if words is not None and (
         not isinstance(words, list) or len(words) != 2 or any(type(end) is not int for end in words)
     ):
-        raise EvidenceError(f"{where}: words {words!r}; right is [start, end], counted from 0, end not included")
+        raise EvidenceError(f"{where}: words {quoted(words)}; right is [start, end], counted from 0, end not included")
     return DetectedObject(
         raw["label"],
         _box(raw["box"], size, where),
@@ -135,12 +155,12 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
 def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
     right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in an image of {size[0]} x {size[1]}"
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
-        raise EvidenceError(f"{where}: box {raw!r} is not four finite numbers; {right}")
+        raise EvidenceError(f"{where}: box {quoted(raw)} is not four finite numbers; {right}")
     x1, y1, x2, y2 = map(float, raw)
     if x1 >= x2 or y1 >= y2:
-        raise EvidenceError(f"{where}: box {raw!r} is empty or has its corners swapped; {right}")
+        raise EvidenceError(f"{where}: box {quoted(raw)} is empty or has its corners swapped; {right}")
     if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-        raise EvidenceError(f"{where}: box {raw!r} lies outside the image; {right}")
+        raise EvidenceError(f"{where}: box {quoted(raw)} lies outside the image; {right}")
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
 
 

@@ -29,6 +29,10 @@ def write_features(regions: Mapping[str, Tensor], images: Mapping[str, Tensor], 
     save_file({name: rows.contiguous() for name, rows in named.items()}, Path(path))
 
 
+#: The largest number in features.
+MAX_FEATURE = 1e6
+
+
 class Features:
     """An open ``features.safetensors``; see ``open_features``."""
 
@@ -68,6 +72,11 @@ class Features:
             )
         if not rows.isfinite().all():
             raise EvidenceError(f"{self.path}: {name!r} holds NaN or infinity; right are finite numbers")
+        if rows.numel() and float(rows.abs().max()) > MAX_FEATURE:
+            raise EvidenceError(
+                f"{self.path}: {name!r} holds {float(rows.abs().max()):.3g}; right are numbers of at most "
+                f"{MAX_FEATURE:.0e}, beyond which training overflows"
+            )
         return rows.float()
 
 

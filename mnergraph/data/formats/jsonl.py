@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.evidence import Evidence
+from mnergraph.data.evidence import Evidence, limit_objects
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.formats.evidence_jsonl import EvidenceError, parse_object
+from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_object
+from mnergraph.data.formats.quoting import listed, quoted
 from mnergraph.data.image_files import attach_images, image_path_of
 from mnergraph.pair import DetectedObject, Pair
 
@@ -42,9 +43,9 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
                 posts.append(_post(json.loads(line), path.parent))
             except EvidenceError as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
-    return posts
+    return limit_objects(posts)
 
 
 def is_labelled(path: Path) -> bool:
@@ -64,18 +65,18 @@ def _post(line: Mapping[str, Any], folder: Path) -> Pair:
         raise ValueError("a post is an object with either text or words")
     if strange := set(line) - known:
         raise ValueError(
-            f"{', '.join(sorted(strange))} is not among {', '.join(sorted(known))}; data of your own go into extra"
+            f"{listed(sorted(strange))} is not among {', '.join(sorted(known))}; data of your own go into extra"
         )
     for key in ("text", "image", "caption"):
         if not isinstance(line.get(key, ""), str | None) or (key == "text" and line.get(key, "") is None):
-            raise ValueError(f"{key} is {line[key]!r}, which is no text")
+            raise ValueError(f"{key} is {quoted(line[key])}, which is no text")
     size = (line.get("width"), line.get("height"))
-    if size != (None, None) and not all(type(side) is int and side > 0 for side in size):
-        raise ValueError(f"width and height are {size}, not two whole numbers above 0")
+    if size != (None, None) and not is_size(size):
+        raise ValueError(f"width and height are {quoted(size)}; {RIGHT_SIZE}")
     if not isinstance(line.get("objects", []), list):
         raise ValueError("objects is no list")
     if not isinstance(line.get("extra", {}), dict):
-        raise ValueError(f"extra is {line['extra']!r}, which is no object")
+        raise ValueError(f"extra is {quoted(line['extra'])}, which is no object")
     sized = None if line.get("width") is None else (line["width"], line["height"])
     evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
@@ -89,7 +90,7 @@ def _post(line: Mapping[str, Any], folder: Path) -> Pair:
         return Pair.from_text(line["text"], **evidence)
     words = line["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
-        raise ValueError(f"words is {words!r}, which is no list of words")
+        raise ValueError(f"words is {quoted(words)}, which is no list of words")
     return Pair.from_words(words, **evidence)
 
 
@@ -98,7 +99,7 @@ def _object(raw: Any, size: tuple[int, int] | None, place: int) -> DetectedObjec
     where = f"object {place}"
     if not isinstance(raw, dict) or raw.get("box") is None:
         if not isinstance(raw, dict) or not isinstance(raw.get("label"), str):
-            raise ValueError(f"{where}: {raw!r} has neither a label nor a box")
+            raise ValueError(f"{where}: {quoted(raw)} has neither a label nor a box")
         return replace(parse_object({"score": 1.0, **raw, "box": [0, 0, 1, 1]}, (1, 1), where), box=None)
     if size is None:
         raise ValueError(f"{where} has a box, so the post needs width and height of the image in pixels")
