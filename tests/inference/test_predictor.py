@@ -211,7 +211,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"text": "a", "words": ["a"]}', "a post is an object with either text or words"),
         (
             '{"text": "a", "picture": "1.png"}',
-            "picture is not among caption, extra, height, id, image,",
+            "'picture' is not among caption, extra, height, id, image,",
         ),
         ('{"text": " \\t"}', "the text ' \\t' holds no word"),
         ('{"text": 3}', "text is 3, which is no text"),
@@ -222,8 +222,8 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"words": "Paris"}', "words is 'Paris', which is no list of words"),
         ('{"words": ["a", 3]}', "words is ['a', 3], which is no list of words"),
         ('{"words": []}', "has no words"),
-        ('{"text": "a", "width": 3}', "width and height are (3, None), not two whole numbers above 0"),
-        ('{"text": "a", "width": 3.5, "height": 2}', "width and height are (3.5, 2), not two"),
+        ('{"text": "a", "width": 3}', "width and height are (3, None); right are two whole numbers"),
+        ('{"text": "a", "width": 3.5, "height": 2}', "width and height are (3.5, 2); right are two"),
         ('{"text": "a", "objects": {}}', "objects is no list"),
         ('{"text": "a", "objects": ["hat"]}', "object 1: 'hat' has neither a label nor a box"),
         (
