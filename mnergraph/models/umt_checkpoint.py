@@ -15,9 +15,8 @@ from mnergraph.models.authors_checkpoint import (
     bert,
     co_attention,
     layers_by_name,
-    tag_scores,
     transformer_layer,
-    umt_tags,
+    umt_heads,
 )
 from mnergraph.models.umt import IMAGE_AWARE_WORDS, QUERY_IMAGE, UMT, WORD_AWARE_IMAGE
 
@@ -39,7 +38,6 @@ def read(
 
 def _fill(model: UMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     layers = cast(dict[str, Any], layers_by_name(model))
-    tags, spans = umt_tags(types)
     yield from bert(cast(TextEncoderModel, model.encoder), checkpoint)
     yield from transformer_layer(layers["TransformerLayer span_states"], checkpoint, "self_attention")
     yield from transformer_layer(layers["TransformerLayer token"], checkpoint, "self_attention_v2")
@@ -52,12 +50,7 @@ def _fill(model: UMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     first, second = halves(weights["weight"])
     yield gate.a, "gate", {"weight": first, "bias": weights["bias"]}
     yield gate.b, "gate", {"weight": second}
-    for head, names_of, scores, crf in (
-        ("tags", tags, "classifier", "crf"),
-        ("spans", spans, "aux_classifier", "aux_crf"),
-    ):
-        linear, decoder = layers[f"TaggingScores {head}"].linear, cast(Any, model.heads[head]).decoder
-        yield from tag_scores(linear, decoder, checkpoint, names_of, scores=scores, crf=crf)
+    yield from umt_heads(model, checkpoint, types)
 
 
 def halves(weight: Tensor) -> tuple[Tensor, Tensor]:

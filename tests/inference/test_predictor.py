@@ -372,3 +372,15 @@ def test_output_is_whole_or_not_there(
     assert f"stopped by SIGTERM; {out} is unchanged" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.jsonl", "posts.jsonl"]
+
+
+def test_posts_that_all_fail_are_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = tiny_encoder(["paris"], hidden_size=16, num_layers=1, heads=2)
+    BERTCRF(encoder, LabelSet.from_types(["LOC"])).save_pretrained(tmp_path / "model")
+    posts, out = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
+    posts.write_text("".join(json.dumps({"id": str(i), "text": HALF}) + "\n" for i in range(2)))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "--model", str(tmp_path / "model"), "--posts", str(posts), "--out", str(out)])
+    assert ended.value.code == 2
+    assert "none of 2 posts could be predicted; the first: half of a surrogate pair" in capsys.readouterr().err
+    assert ["error" in json.loads(line) for line in out.read_text().splitlines()] == [True, True]

@@ -9,7 +9,7 @@ MAX_CHARACTERS, MAX_NAMES = 200, 5
 
 
 def quoted(value: object) -> str:
-    """Return a value as Python writes it, cut in its middle where it is long.
+    """Return a value as Python writes it, its end replaced by dots where it is long.
 
     >>> quoted("a" * 1000).count("a")
     197

@@ -16,9 +16,8 @@ from mnergraph.models.authors_checkpoint import (
     bert,
     co_attention,
     layers_by_name,
-    tag_scores,
     transformer_layer,
-    umt_tags,
+    umt_heads,
 )
 from mnergraph.models.mgcmt.layers import FUSED, TEXT_IMG, TEXT_OBJ, level_key
 from mnergraph.models.mgcmt.model import MGCMT
@@ -67,7 +66,6 @@ def read(
 
 def _fill(model: MGCMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     layers = cast(dict[str, Any], layers_by_name(model))
-    tags, spans = umt_tags(types)
     yield from bert(cast(TextEncoderModel, model.encoder), checkpoint)
     for ours, theirs in _LAYERS.items():
         yield from transformer_layer(layers[ours], checkpoint, theirs)
@@ -90,9 +88,4 @@ def _fill(model: MGCMT, checkpoint: Checkpoint, types: Sequence[str]) -> Filled:
     projection = layers["FeatureModule token"].module.module
     weight = torch.t(checkpoint["fusion_w"])
     yield projection, "fusion_w", {"weight": weight, "bias": checkpoint["fusion_bias"]}
-    for head, names_of, scores, crf in (
-        ("tags", tags, "classifier", "crf"),
-        ("spans", spans, "aux_classifier", "aux_crf"),
-    ):
-        linear, decoder = layers[f"TaggingScores {head}"].linear, cast(Any, model.heads[head]).decoder
-        yield from tag_scores(linear, decoder, checkpoint, names_of, scores=scores, crf=crf)
+    yield from umt_heads(model, checkpoint, types)

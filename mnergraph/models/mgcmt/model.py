@@ -105,6 +105,8 @@ class MGCMTVariant(Variant):
         fusion_activation: a ReLU after eq. 15.
         output_projection: one more linear map before the tags' scores.
         fusion_dropout: on [S_v ; S_o], where the model is not given another.
+        exact_lookup: words are looked up in exact case in the table of nearest words, and one that is not there has a
+            random vector; otherwise in lower case as well, and none.
     """
 
     max_objects: int | None = None
@@ -118,6 +120,7 @@ class MGCMTVariant(Variant):
     fusion_activation: bool = False
     output_projection: bool = False
     fusion_dropout: float = 0.0
+    exact_lookup: bool = False
 
 
 PAPER = MGCMTVariant()
@@ -136,6 +139,7 @@ RELEASED = MGCMTVariant(
     fusion_activation=True,
     output_projection=True,
     fusion_dropout=0.5,
+    exact_lookup=True,
 )
 
 
@@ -259,10 +263,10 @@ class MGCMT(Tagger):
     def nearest_words_options(cls, variant: VariantName | MGCMTVariant = "paper") -> dict[str, Any]:
         """Return the arguments of `NearestWords.from_file` that differ from its defaults in a variant.
 
-        The released code looks words up in exact case, and gives a word that is not in the table a random vector.
+        See ``exact_lookup`` of `MGCMTVariant`.
         """
-        released = select_variant(variant, {"paper": PAPER, "released": RELEASED}).augmentation == "add"
-        return {"lower": False, "seed": 0} if released else {}
+        config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
+        return {"lower": False, "seed": 0} if config.exact_lookup else {}
 
 
 def _starts_as_bert(layer: nn.Module) -> bool:

@@ -85,7 +85,7 @@ class UMGFVariant(Variant):
         intermediate_size: of the feed-forward layers; None for 4 times the hidden size.
         dropout: where the model is not given another.
         reduction: of the loss over the sentences.
-        label_features: the labels' embeddings are features of the objects, where the model is not told otherwise.
+        label_features: the labels' embeddings are features of the objects, where the model is not given another value.
         crop_fit: how a crop becomes a square, see `crop_box`.
         train_batch_norm: batch norms of the ResNet use the batch's statistics in training.
         released_init: initial weights are those of `initialize_as_released`, otherwise PyTorch's.

@@ -13,12 +13,13 @@ from PIL import Image
 from benchmarks.browser import NoBrowser, chromium
 from mnergraph.cli.main import main
 from mnergraph.explain.report.comparison import case_table, write_comparison
-from mnergraph.features.text.encoder import tiny_encoder
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.labels import LabelSet
 from mnergraph.metrics.comparison import Comparison
 from mnergraph.models import BERTCRF, UMGF, Tagger
 from mnergraph.pair import Pair
 
+LABELS = LabelSet.from_types(["LOC", "PER"])
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O"], ["B-ORG", "O", "O"], ["O"]]
 TEXT = [["B-PER", "O", "O", "B-LOC"], ["B-LOC", "O"], ["B-ORG", "O", "O"], ["O"]]
 BOTH = [["B-PER", "I-PER", "O", "O"], ["O", "B-PER"], ["B-ORG", "O", "O"], ["O"]]
@@ -126,15 +127,18 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def saved(cls: type[Tagger], folder: Path, *types: str, **options: object) -> Path:
-    encoder = tiny_encoder(["bob", "is", "in", "paris"], hidden_size=16, num_layers=1, heads=2)
-    cls(encoder, LabelSet.from_types(list(types or ("LOC", "PER"))), **options).save_pretrained(folder)  # type: ignore[call-arg]
+def encoder() -> TextEncoderModel:
+    return tiny_encoder(["bob", "is", "in", "paris"], hidden_size=16, num_layers=1, heads=2)
+
+
+def saved(model: Tagger, folder: Path) -> Path:
+    model.save_pretrained(folder)
     return folder
 
 
 def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = saved(UMGF, tmp_path / "umgf", hidden_size=16, num_heads=2)
-    text = saved(BERTCRF, tmp_path / "text")
+    graph = saved(UMGF(encoder(), LABELS, hidden_size=16, num_heads=2), tmp_path / "umgf")
+    text = saved(BERTCRF(encoder(), LABELS), tmp_path / "text")
     given = ["--data", "PostFolder", "--root", str(root), "--out", str(tmp_path / "page.html"), "--progress", "false"]
     allow = ["--allow_missing", "[detected objects, grounded objects, region features]"]
     main(["compare", str(graph), str(text), *given, *allow, "--table", str(tmp_path / "table.md")])
@@ -145,7 +149,7 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     main(["compare", str(graph), str(text), *given, *allow, "--baseline", "b", "--names", "[b, c]"])
     out = capsys.readouterr().out
     assert out.index("| b |") < out.index("| c |")
-    other = saved(BERTCRF, tmp_path / "other", "ORG")
+    other = saved(BERTCRF(encoder(), LabelSet.from_types(["ORG"])), tmp_path / "other")
     for arguments, message in (
         ([str(graph), *given], "compare takes two models or more"),
         ([str(graph), str(text), *given], "the model reads region features"),
