@@ -61,7 +61,7 @@ class Checkpoint:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
             raise CheckpointError(
-                f"{path} is no state dict of tensors ({str(error).splitlines()[0]}); of a whole pickled model save "
+                f"{path} is no state dict of tensors ({type(error).__name__}); of a whole pickled model save "
                 "model.state_dict() first, with the authors' code"
             ) from None
         if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
