@@ -43,13 +43,13 @@ from mnergraph.data.verify import verify
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.store.entries import image_key, to_store_entry
 from mnergraph.features.store.reader import FeatureStore
-from mnergraph.features.store.writer import write_atomically
 from mnergraph.features.text.encoder import TINY
 from mnergraph.features.text.noun_chunks import Phrase, RuleChunker
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.extractor import Extractor
-from mnergraph.training.callbacks import LAST
+from mnergraph.files import write_atomically
+from mnergraph.training.checkpoints import has_checkpoint
 
 #: File, beside the results, of the time, memory and disk that each stage took.
 STAGES = "stages.jsonl"
@@ -277,7 +277,7 @@ class TrainingStage(Stage):
         """Return ``done`` when the result file has the seed."""
         if str(self.seed) in self._runs():
             return "done"
-        begun = any(self.work.glob(f"*/seed{self.seed}/checkpoints/{LAST}"))
+        begun = any(map(has_checkpoint, self.work.glob(f"*/seed{self.seed}/checkpoints")))
         return "has a checkpoint" if begun else "not started"
 
     def run(self) -> None:

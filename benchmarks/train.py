@@ -32,11 +32,11 @@ from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data.missing_evidence import describe_missing, require_evidence
-from mnergraph.features.store.writer import write_atomically
+from mnergraph.files import write_atomically
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
-from mnergraph.training.callbacks import LAST
+from mnergraph.training.checkpoints import has_checkpoint
 
 
 def train(
@@ -164,7 +164,7 @@ def one_run(
     splits, trainer = posts.splits, replace(experiment.trainer, seed=seed)
     lightning.seed_everything(seed, verbose=False)
     model = build_for(experiment, posts, word_vectors)
-    resume = (folder / "checkpoints" / LAST).is_file()
+    resume = has_checkpoint(folder / "checkpoints")
     fit(model, splits["train"], splits["valid"], folder, optimizer=experiment.optimizer, trainer=trainer, resume=resume)
     trained = time.perf_counter()
     if torch.cuda.is_available() and trainer.accelerator != "cpu":

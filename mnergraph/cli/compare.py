@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnergraph.cli.inputs import StoreOptions
+from mnergraph.files import write_atomically
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
@@ -103,7 +104,7 @@ def compare(
         changed = {post: sum(sum(comparison.changes(name, post)) for name in called) for post in differing}
         most = sorted(differing, key=lambda post: -changed[post])[:CASES]
         cases = case_table(comparison, posts.pairs, most)
-        table.write_text(f"{summary}\n\n{cases}\n", encoding="utf-8")
+        write_atomically(table, f"{summary}\n\n{cases}\n".encode())
         print(f"{table}: scores and {len(most)} posts")
     print(f"{out}: {min(len(differing), max_posts)} of {len(differing)} posts that differ, {size / 1e6:.2f} MB")
     return rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mnergraph.cli.inputs import StoreOptions
+from mnergraph.files import write_atomically
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
@@ -57,7 +58,7 @@ def evaluate(
             lines.append(f"IMGID:{pair.id}")
             lines += ["\t".join(row) for row in zip(pair.words, pair.labels or (), predicted, strict=True)]
             lines.append("")
-        predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_atomically(predictions, ("\n".join(lines) + "\n").encode())
     print(scores.table())
     return scores
 

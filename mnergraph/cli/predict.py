@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.files import replacing
 from mnergraph.training.interruption import keeps
 
 
@@ -51,13 +52,10 @@ def predict(
     pipeline.require_evidence(pairs, allow_missing=sources.allow_missing)
     silent = not progress or inputs.posts is None or (out is None and sys.stdout.isatty())
     failed = []
-    unfinished = None if out is None else out.with_name(f"{out.name}.unfinished")
-    with keeps(lambda: f"{out} is unchanged" if out else ""), _opened(unfinished) as target:
+    with keeps(lambda: f"{out} is unchanged" if out else ""), _opened(out) as target:
         for line in tqdm(pipeline(pairs), "predicting", len(pairs), unit="post", disable=silent):
             print(_as_json(line), file=target, flush=True)
             failed += [line] if "error" in line else []
-    if out is not None and unfinished is not None:
-        unfinished.replace(out)
     if failed and len(failed) == len(pairs):
         raise ValueError(f"none of {len(pairs)} posts could be predicted; the first: {failed[0]['error']}")
     if failed:
@@ -68,16 +66,12 @@ def predict(
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Open a file for the result, which is removed if the work fails, or standard output."""
+    """Open a file for the result, which appears when it is complete, or standard output."""
     if path is None:
         yield sys.stdout
         return
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            yield file
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def _as_json(line: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from mnergraph.data.datasets.base import PostDataset
 from mnergraph.features.store.manifest import differences
 from mnergraph.features.text.encoder import TINY, Encoder
 from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.files import write_atomically
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
@@ -75,10 +76,10 @@ def train(
 
     from mnergraph.data.missing_evidence import describe_missing, require_evidence
     from mnergraph.data.processor import Processor, ProcessorConfig
-    from mnergraph.features.store.writer import write_atomically
     from mnergraph.features.text.nearest_words import NearestWords
     from mnergraph.training.build import build_model, nearest_words_options, text_encoder
-    from mnergraph.training.callbacks import LAST, continue_from
+    from mnergraph.training.callbacks import continue_from
+    from mnergraph.training.checkpoints import LAST
     from mnergraph.training.evaluate import evaluate as score_posts
     from mnergraph.training.fit import fit, is_first_process
 
@@ -199,7 +200,7 @@ def _begin(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
             )
     elif not (out / "checkpoints").exists():
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_atomically(path, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _data_summary(splits: dict[str, PostDataset]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mnergraph.graph.collate import EdgeType, collate
 from mnergraph.graph.layout import Edges
 from mnergraph.models.base import Tagger
 from mnergraph.nn.layers.hetero import HeteroLayer
+from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
@@ -68,9 +69,7 @@ class PyGExplainerModel(nn.Module):
             raise ValueError(f"{type(model).__name__} has no layer along a relation, so no edge to explain")
         begin = along[0] if begin is None else begin
         device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
-        try:
+        with evaluation_mode(model):
             with torch.no_grad():
                 graph = GraphState.from_batch(
                     collate([model.builder(replace(pair, labels=None))]).to(device), model.schema
@@ -85,9 +84,7 @@ class PyGExplainerModel(nn.Module):
             x = {name: self.graph.x[name] for name in self.graph.layouts if name in self.graph.x}
             index = {key: edges.index for key, edges in self.graph.edges.items() if edges.index.shape[1]}
             self.x_dict, self.edge_index_dict = self._with_gradient(x, index)
-        finally:
-            model.train(was_training)
-        self.training = was_training
+        self.training = model.training
 
     def forward(self, x_dict: Mapping[str, Tensor], edge_index_dict: Mapping[EdgeType, Tensor]) -> Tensor:
         """Return the scores of every token, ``[tokens, labels]``.

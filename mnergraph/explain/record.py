@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from mnergraph.files import write_tensors
 from mnergraph.graph.collate import EdgeType
 from mnergraph.pair import DetectedObject, Pair
 
@@ -309,7 +309,7 @@ class AttentionRecord:
                     "labels": call.labels,
                 }
             )
-        save_file(tensors, path, metadata={_KEY: json.dumps({"calls": calls})})
+        write_tensors(Path(path), tensors, {_KEY: json.dumps({"calls": calls})})
 
     @classmethod
     def load(cls, path: str | Path) -> AttentionRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -186,6 +187,7 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
     `GateValues`, dense or sparse, along relations of the schema or of nodes created during the forward pass. In
     training the weights are those before dropout, which sum to 1. The attention inside the text encoder is not along
     a relation and is not recorded, nor are PyG's convolutions. A call that raises leaves nothing in the record.
+    Recorded are the calls of the block's own thread, not those of other threads that share the model.
 
     Args:
         model: a model, or any stack of layers GraphState -> GraphState.
@@ -195,10 +197,16 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
     """
     recorder = _Recorder(model)
     with ExitStack() as hooks:
+        token = _ACTIVE.set(_ACTIVE.get() | {recorder})
+        hooks.callback(_ACTIVE.reset, token)
         for module in recorder.paths:
             for handle in recorder.hooks(module):
                 hooks.callback(handle.remove)
         yield recorder.record
+
+
+#: The recorders of the current thread or asynchronous task; hooks of others do nothing.
+_ACTIVE: ContextVar[frozenset[_Recorder]] = ContextVar("active recorders", default=frozenset())
 
 
 @dataclass
@@ -240,7 +248,10 @@ class _Recorder:
         self.layers: Counter[tuple[str, EdgeType | str]] = Counter()
 
     def hooks(self, module: nn.Module) -> Iterator[torch.utils.hooks.RemovableHandle]:
-        """Register the hooks of a module and yield their handles."""
+        """Register the hooks of a module and yield their handles.
+
+        While another thread adds or removes hooks, torch may call one without ``kwargs``, but never one of this thread.
+        """
         if isinstance(module, tuple(RECORDED_MODULES)):
             yield module.register_forward_hook(self._capture, with_kwargs=True)
         else:
@@ -257,14 +268,19 @@ class _Recorder:
         parent.called[module] += 1
         return paths[min(parent.called[module], len(paths)) - 1]
 
-    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        if self not in _ACTIVE.get():
+            return
         inputs = (*args, *kwargs.values())
         graph, edges = _first(GraphState, inputs), _first(Edges, inputs)
         self.running.append(_Running(self._path(module), graph, edges))
         if graph is not None:
             self.graphs.append(graph)
 
-    def _capture(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+    def _capture(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        if self not in _ACTIVE.get():
+            return
+        kwargs, output = rest
         if not self.running:
             raise ValueError("weights were computed outside of the model; call it, or layers GraphState -> GraphState")
         what = next(what for recorded, what in RECORDED_MODULES.items() if isinstance(module, recorded))
@@ -277,7 +293,10 @@ class _Recorder:
             values = (values.permute(0, 2, 3, 1) if what == "attention" else values)[edges.dense_index]
         self.running[-1].captures.append(RawCapture(self._path(module), what, values, edges, within))
 
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        if self not in _ACTIVE.get():
+            return
+        output = rest[-1]
         ended = self.running.pop()
         if output is None:  # it raised
             if not self.running:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -31,6 +32,8 @@ ImageInput = str | Path | bytes | Image.Image | None
 
 #: Seconds to wait for an address of an image, and the most bytes that are read from it.
 TIMEOUT, MAX_BYTES = 20, 50_000_000
+#: Held while a pipeline makes its folder: its results can be pickled, a lock of its own could not.
+_FOLDERS = Lock()
 
 
 def pipeline(
@@ -58,7 +61,7 @@ def pipeline(
 
 
 class NERPipeline:
-    """What `pipeline` returns."""
+    """What `pipeline` returns; several threads may call it at once."""
 
     def __init__(self, steps: Predictor, *, return_boxes: bool, allow_urls: bool) -> None:
         self.steps, self.model = steps, steps.model
@@ -161,9 +164,10 @@ class NERPipeline:
 
     def _new_file(self) -> Path:
         """A new name in a folder that is deleted with this pipeline and its results."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="mnergraph-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        with _FOLDERS:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="mnergraph-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder / str(next(self._numbers))
 
 

@@ -21,11 +21,12 @@ from mnergraph.graph.collate import collate
 from mnergraph.graph.node_types import CreatedNodes, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
-from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, save
+from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead
+from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
@@ -179,14 +180,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
         """Return the last graph of pairs, at least one, as `predict` computes it."""
         device = next(self.parameters()).device
-        was_training = self.training
-        self.eval()
-        try:
-            unlabelled = [replace(pair, labels=None) for pair in pairs]
-            graph: GraphState = self(collate(self.builder.build_all(unlabelled)).to(device))
-            return graph
-        finally:
-            self.train(was_training)
+        unlabelled = [replace(pair, labels=None) for pair in pairs]
+        batch = collate(self.builder.build_all(unlabelled)).to(device)
+        with evaluation_mode(self):
+            graph: GraphState = self(batch)
+        return graph
 
     @property
     def tagging_head(self) -> TaggingHead:
@@ -218,6 +216,30 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             ValueError: for an argument that cannot be saved.
         """
         return model_settings(self)
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the model into a folder, in the place of one that is there, which is kept if the disk is full.
+
+        Args:
+            save_directory: the folder.
+            options: ``push_to_hub=True`` to upload it too, with ``repo_id`` (by default the folder's name) and further
+                options as huggingface_hub's `ModelHubMixin.save_pretrained` takes them.
+
+        Returns:
+            The address of the commit on the hub, if it was uploaded.
+
+        Raises:
+            ValueError: for a constructor argument that cannot be saved, before anything is written.
+            OSError: when the disk is full.
+        """
+        folder, push = Path(save_directory), options.pop("push_to_hub", False)
+        written = {name: options.pop(name) for name in ("config", "model_card_kwargs") if name in options}
+        with replacing_model(folder) as unfinished:
+            super().save_pretrained(unfinished, **written)
+        if not push:
+            return None
+        address: str = self.push_to_hub(options.pop("repo_id", folder.name), **written, **options)
+        return address
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save(self, save_directory)

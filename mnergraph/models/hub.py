@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import encoder_from_config
 from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.files import replacing_entries, tensor_file_errors
 from mnergraph.labels import LabelSet
 from mnergraph.models import saved_0_1
 from mnergraph.models.init_arguments import from_plain, to_plain
@@ -90,25 +93,20 @@ def model_card(model: Tagger) -> ModelCard:
 
 
 CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
-ENCODER, NEAREST_WORDS, CARD = "encoder", "similar.safetensors", "README.md"
+ENCODER, NEAREST_WORDS = "encoder", "similar.safetensors"
 #: Packages whose versions a saved model records.
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
 
 
 def save(model: Tagger, folder: Path) -> None:
-    """Write a model into a folder, over another model's files.
+    """Write a model into an empty folder.
 
     Raises:
         ValueError: for a constructor argument that cannot be saved, before anything is written.
+        OSError: when the disk is full.
     """
     settings = model.hparams()
     from_plain(type(model), settings)
-    save_model(model, str(folder / WEIGHTS))
-    model.encoder.save(folder / ENCODER)
-    (folder / NEAREST_WORDS).unlink(missing_ok=True)
-    if model.nearest_words is not None:
-        model.nearest_words.save(folder / NEAREST_WORDS)
-    _write_json(folder / SCHEMA, model.schema.to_dict())
     config = {
         "class": qualified_name(type(model)),
         "settings": settings,
@@ -117,11 +115,28 @@ def save(model: Tagger, folder: Path) -> None:
         "versions": {name: version(name) for name in PACKAGES},
         "metadata": model.metadata,
     }
+    with tensor_file_errors(folder / WEIGHTS):
+        save_model(model, str(folder / WEIGHTS))
+    model.encoder.save(folder / ENCODER)
+    if model.nearest_words is not None:
+        model.nearest_words.save(folder / NEAREST_WORDS)
+    _write_json(folder / SCHEMA, model.schema.to_dict())
     _write_json(folder / CONFIG, config)
-    (folder / PROCESSOR_CONFIG).unlink(missing_ok=True)
     if model.processor_config is not None:
         model.processor_config.save_pretrained(folder)
-    (folder / CARD).unlink(missing_ok=True)  # `ModelHubMixin` writes a card only where there is none
+
+
+@contextmanager
+def replacing_model(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, whose model replaces the one in ``folder`` when the block ends; other files stay.
+
+    If the block or the disk fails, the model in ``folder`` stays as it was.
+    """
+    with replacing_entries(folder) as unfinished:
+        yield unfinished
+        written = {path.name for path in unfinished.iterdir()}
+    for name in {NEAREST_WORDS, PROCESSOR_CONFIG} - written:
+        (folder / name).unlink(missing_ok=True)
 
 
 def model_settings(model: Tagger) -> dict[str, Any]:

@@ -14,11 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from mnergraph.training.checkpoints import BEST, LAST, has_checkpoint
 from mnergraph.training.interruption import INTERRUPTION, Stopped
 from mnergraph.training.lightning_module import DEV_F1
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
 
 
 class RNGStateCallback(Callback):
@@ -145,7 +143,7 @@ class StopOnSignal(Callback):
 
 def continue_from(last: Path) -> str:
     """Return what a run that has ended keeps, for the user."""
-    if last.is_file():
+    if has_checkpoint(last.parent):
         return f"{last} is kept; the same command with --resume true continues from there"
     return "there was no checkpoint yet"
 

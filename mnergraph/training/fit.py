@@ -19,7 +19,15 @@ from torch_geometric.data import HeteroData
 from mnergraph.models.base import Tagger
 from mnergraph.nn.encoders.visual import ObjectEncoder
 from mnergraph.pair import Pair
-from mnergraph.training.callbacks import BEST, LAST, callbacks
+from mnergraph.training.callbacks import callbacks
+from mnergraph.training.checkpoints import (
+    LAST,
+    AtomicCheckpointIO,
+    best_weights,
+    has_checkpoint,
+    readable_checkpoint,
+    require_same_weights,
+)
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import _require_labels
 from mnergraph.training.lightning_module import LitTagger
@@ -46,22 +54,21 @@ def fit(
         optimizer: learning rates and their schedule.
         trainer: epochs, batches, devices and logs.
         resume: continue from ``folder/checkpoints/last.ckpt``, mid-epoch if need be, with the results of an
-            uninterrupted run.
+            uninterrupted run; where it is damaged, from the one before, with a warning.
 
     Raises:
         FloatingPointError: when the loss is not finite.
         FileNotFoundError: when there is no checkpoint to resume from.
         FileExistsError: when there is one, and ``resume`` is off.
-        ValueError: when there are no posts, or some without labels.
+        ValueError: when there are no posts, or some without labels; when no checkpoint can be read, or it is of
+            another model.
         ModuleNotFoundError: when ``logger`` is tensorboard and TensorBoard is not installed.
     """
     settings, optimizer = trainer or TrainerConfig(), optimizer or OptimizerConfig()
     checkpoints = folder / "checkpoints"
-    last = checkpoints / LAST
-    if resume and not last.is_file():
-        raise FileNotFoundError(f"nothing to resume: there is no {last}")
-    if not resume and last.exists():
-        raise FileExistsError(f"{last} is there from another run: resume it, or choose another folder")
+    checkpoint = readable_checkpoint(checkpoints) if resume else None
+    if not resume and has_checkpoint(checkpoints):
+        raise FileExistsError(f"{checkpoints / LAST} is there from another run: resume it, or choose another folder")
     for name, posts in (("train", train), ("dev", dev)):
         if not posts:
             raise ValueError(f"there are no {name} posts")
@@ -80,11 +87,12 @@ def fit(
                 *callbacks(checkpoints, patience=settings.patience, save_every=settings.save_every),
                 *settings.lightning.get("callbacks", ()),
             ],
+            plugins=[AtomicCheckpointIO(), *settings.lightning.get("plugins", ())],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=settings.progress,
-            **{name: value for name, value in settings.lightning.items() if name != "callbacks"},
+            **{name: value for name, value in settings.lightning.items() if name not in ("callbacks", "plugins")},
         )
         build, finish = model.builder.build, model.builder.load_image_tensors
         graphs = [build(pair) for pair in train]
@@ -98,14 +106,15 @@ def fit(
             raise ValueError(f"{len(dev)} dev posts can't be shared by {devices} devices")
         dev_batch = min(2 * settings.batch_size, -(-len(dev) // devices))
         training = LitTagger(model, optimizer, batches)
+        if checkpoint is not None:
+            require_same_weights(checkpoint, training.state_dict())
         lit_trainer.fit(
             training,
             batches,
             GraphLoader([build(pair) for pair in dev], dev_batch, shuffle=False, finish=finish),
-            ckpt_path=last if resume else None,
+            ckpt_path=checkpoint,
         )
-    best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
-    training.load_state_dict(best["state_dict"])
+    training.load_state_dict(best_weights(checkpoints))
     return model.eval()
 
 

@@ -14,14 +14,13 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from mnergraph.training.callbacks import (
-    BEST,
-    LAST,
     MidEpochCheckpoint,
     ResumableEarlyStopping,
     RNGStateCallback,
     StopOnSignal,
     callbacks,
 )
+from mnergraph.training.checkpoints import BEST, LAST
 
 
 def draw() -> tuple[Any, ...]:

@@ -83,7 +83,11 @@ def test_learns(kind: str, build: Build, posts: Posts, loop: MakeLoop, fast: Opt
     after, tags = evaluate(model, dev, progress=False)
     assert after.lenient.f1 > max(0.9, before.lenient.f1)
     assert [len(row) for row in tags] == [len(post.words) for post in dev]
-    assert sorted(file.name for file in (here / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(file.name for file in (here / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
 
 
 def test_model_in_evaluation_mode_is_trained_with_dropout(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnergraph.files import replacing
 from mnergraph.pair import Pair
 
 #: Environment variable with the folder of caches of data sets in read-only folders.
@@ -34,14 +35,9 @@ def save_posts(pairs: Sequence[Pair], manifest: Mapping[str, Any], path: Path) -
     """Write words, labels and ids of posts atomically."""
     lines: list[Any] = [{**manifest, "posts": len(pairs)}]
     lines += [[pair.id, pair.words, pair.labels] for pair in pairs]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for line in lines:
-                file.write(json.dumps(line) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, own=True) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(json.dumps(line) + "\n")
 
 
 def load_posts(path: Path) -> list[Pair]:

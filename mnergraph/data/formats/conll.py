@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mnergraph.data.formats.quoting import quoted
+from mnergraph.files import write_atomically
 from mnergraph.labels import fix_bio as repaired
 from mnergraph.labels import is_tag
 from mnergraph.pair import Pair
@@ -126,7 +127,7 @@ def write_conll(pairs: Iterable[Pair], path: str | Path) -> None:
         content = "".join(blocks).encode()
     except UnicodeEncodeError as error:
         raise ConllError(f"{path}: {error.object[error.start]!r} is half a character; no UTF-8 has it") from None
-    Path(path).write_bytes(content)
+    write_atomically(Path(path), content)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

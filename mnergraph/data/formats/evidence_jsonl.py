@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.data.formats.quoting import MAX_NAMES, quoted
+from mnergraph.files import write_atomically
 from mnergraph.pair import Box, DetectedObject
 
 #: The longest side of an image, in pixels, and what is said of another.
@@ -171,4 +172,4 @@ def _number(value: Any) -> bool:
 
 def _write(lines: list[dict[str, Any]], path: str | Path) -> None:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    Path(path).write_text(text, encoding="utf-8", newline="\n")
+    write_atomically(Path(path), text.encode())

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mnergraph.data.formats.evidence_jsonl import EvidenceError
+from mnergraph.files import write_tensors
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -26,7 +26,7 @@ def write_features(regions: Mapping[str, Tensor], images: Mapping[str, Tensor], 
     """Write region vectors and image features by post id, for ``Features`` to read."""
     named = {f"objects/{key}": rows for key, rows in regions.items()}
     named |= {f"image/{key}": rows for key, rows in images.items()}
-    save_file({name: rows.contiguous() for name, rows in named.items()}, Path(path))
+    write_tensors(Path(path), {name: rows.contiguous() for name, rows in named.items()})
 
 
 #: The largest number in features.

@@ -26,6 +26,7 @@ from mnergraph.data.lookalikes.ceilings import GroundTruth
 from mnergraph.data.lookalikes.drawing import draw_image
 from mnergraph.data.lookalikes.grammar import Sentence
 from mnergraph.data.lookalikes.scenes import ImageRole
+from mnergraph.files import write_atomically
 from mnergraph.labels import spans_to_tags
 from mnergraph.pair import DetectedObject, Pair
 
@@ -158,8 +159,8 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     write_objects(detections, folder / "objects.jsonl")
     write_captions(captions, folder / "captions.jsonl")
     lines = "".join(json.dumps(entry) + "\n" for entry in truth)
-    (folder / "truth.jsonl").write_text(lines, encoding="utf-8")
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / "truth.jsonl", lines.encode())
+    write_atomically(folder / SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:

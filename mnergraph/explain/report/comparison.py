@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from mnergraph.explain.report.data import embedded_image
 from mnergraph.explain.report.html import asset, content_policy
+from mnergraph.files import write_atomically
 from mnergraph.labels import Span, tags_to_spans
 from mnergraph.metrics.comparison import Comparison, SystemRow
 from mnergraph.pair import Pair
@@ -62,7 +63,7 @@ def write_comparison(
     }
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], asset("comparison.html"))
     encoded = text.encode("utf-8", errors="replace")
-    Path(path).write_bytes(encoded)
+    write_atomically(Path(path), encoded)
     return len(encoded)
 
 

@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mnergraph.files import write_atomically
+
 #: The scripts, in order.
 SCRIPTS = ("weights.js", "post.js", "light.js", "controls.js")
 
@@ -43,7 +45,7 @@ def write_report(content: Mapping[str, Any], path: str | Path, *, title: str | N
     # in one pass, so that inserted text is never searched for placeholders
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], asset("page.html"))
     encoded = text.encode("utf-8", errors="replace")
-    Path(path).write_bytes(encoded)
+    write_atomically(Path(path), encoded)
     return len(encoded)
 
 

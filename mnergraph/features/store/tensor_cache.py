@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from mnergraph.files import write_tensors
 from mnergraph.pair import Pair
 
 
@@ -25,9 +26,7 @@ def cached(path: Path | None, compute: Callable[[], dict[str, Tensor]]) -> dict[
     tensors = compute()
     if path is not None and tensors:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file(tensors, part)
-        part.replace(path)
+        write_tensors(path, tensors, own=True)
     return tensors
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mnergraph.features.store.manifest import MANIFEST_FILE, Manifest, StoreError, check_manifest, store_dtype
 from mnergraph.features.store.reader import INFO, KEY, PTR, FeatureStore, Shard, find_corruption, read_shard_list
 from mnergraph.features.vision.image_io import file_sha256
+from mnergraph.files import fsync, write_atomically, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -136,19 +136,26 @@ class StoreWriter:
             tensors |= _concatenate(name, [record.get(name, like[:0]) for record in features])
         tensors |= _concatenate(INFO, [torch.frombuffer(bytearray(info), dtype=torch.uint8) for info in infos])
         name = f"shard-{self.part}-{self._next:06d}.safetensors"
-        path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"
-        save_file(tensors, unfinished)
-        shard = Shard(name, unfinished.stat().st_size, file_sha256(unfinished), len(digests))
-        _fsync(unfinished)
-        unfinished.replace(path)
-        _fsync(self.folder)
-        with self.list.open("ab") as file:
-            file.write(_shard_line(shard))
-            file.flush()
-            os.fsync(file.fileno())
+        path = self.folder / name
+        write_tensors(path, tensors)
+        shard = Shard(name, path.stat().st_size, file_sha256(path), len(digests))
+        fsync(self.folder)
+        self._append(_shard_line(shard))
         self._next += 1
         self._records, self._bytes, self._start = [], 0, time.monotonic()
         self._written.refresh()
+
+    def _append(self, line: bytes) -> None:
+        """Append a line to the list of shards, whole or not at all."""
+        before = self.list.stat().st_size
+        with self.list.open("ab") as file:
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.list, before)
+                raise
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -159,14 +166,6 @@ class StoreWriter:
             self._lock.release()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file's new content to disk so that readers have the old content or the new one."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    _fsync(unfinished)
-    unfinished.replace(path)
-
-
 def _concatenate(name: str, rows: list[Tensor]) -> dict[str, Tensor]:
     counts = torch.tensor([0, *map(len, rows)])
     return {name: torch.cat(rows), name + PTR: counts.cumsum(0)}
@@ -174,11 +173,3 @@ def _concatenate(name: str, rows: list[Tensor]) -> dict[str, Tensor]:
 
 def _shard_line(shard: Shard) -> bytes:
     return json.dumps(shard._asdict()).encode() + b"\n"
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

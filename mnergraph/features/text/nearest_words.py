@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mnergraph.features.store.tensor_cache import file_stamp
 from mnergraph.features.text.word2vec_io import read_embeddings
+from mnergraph.files import write_tensors
 
 #: Number of vectors whose neighbors are searched at once.
 CHUNK_SIZE = 256
@@ -131,9 +131,7 @@ class NearestWords:
             raise ValueError(f"{table}: {error}") from None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            nearest_words.save(part)
-            part.replace(path)
+            nearest_words.save(path)
         return nearest_words
 
     @classmethod
@@ -225,10 +223,10 @@ class NearestWords:
         return f"NearestWords({len(self.words)} words, {len(self.names)} vectors of width {self.width})"
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file; the words are JSON in its header."""
+        """Write a safetensors file atomically; the words are JSON in its header."""
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         names = {"words": self.words, "names": self.names, "lower": self.lower}
-        save_file(tensors, path, metadata={"similar": json.dumps(names)})
+        write_tensors(path, tensors, {"similar": json.dumps(names)}, own=True)
 
     @classmethod
     def load(cls, path: Path) -> NearestWords:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from mnergraph.features.store import writer as store_writer
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.store.writer import StoreWriter
@@ -188,7 +188,7 @@ def test_killed_at_every_write_it_recovers(tmp_path: Path, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "write_bytes"), (Path, "open")):
                 patch.setattr(owner, name, counted(getattr(owner, name)))
-            patch.setattr(store_writer, "save_file", counted(store_writer.save_file))
+            patch.setattr(safetensors.torch, "save_file", counted(safetensors.torch.save_file))
             try:
                 fill(folder, range(2), shard_bytes=1)
             except Killed:
