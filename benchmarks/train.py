@@ -37,6 +37,7 @@ from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
 from mnergraph.training.checkpoints import has_checkpoint
+from mnergraph.training.label_sets import warn_of_unknown_types
 
 
 def train(
@@ -116,6 +117,7 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
     """
     with torch.random.fork_rng(devices=[]):
         model = build_for(experiment, posts, word_vectors, probe=True)
+    warn_of_unknown_types(posts.labels, {name: pairs for name, pairs in posts.splits.items() if name != "train"})
     missing = require_evidence(
         model.builder,
         posts.splits,

@@ -50,14 +50,14 @@ def compare(
         progress: whether to show progress bars.
 
     Raises:
-        ValueError: for fewer than two models, names that are not theirs, or labels that a model does not have.
+        ValueError: for fewer than two models, names that are not theirs, or a model that has no type of the posts.
     """
-    from mnergraph.cli.evaluate import check_labels
     from mnergraph.explain.report.comparison import case_table, write_comparison
     from mnergraph.inference.predictor import Predictor
     from mnergraph.metrics.comparison import Comparison, summary_table
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate
+    from mnergraph.training.label_sets import warn_of_unknown_types
 
     if len(models) < 2:
         raise ValueError("compare takes two models or more")
@@ -69,7 +69,7 @@ def compare(
     taggers = [Tagger.from_pretrained(folder) for folder in models]
     called = names or _names(taggers, models)
     for name, tagger in zip(called, taggers, strict=True):
-        check_labels(tagger, posts, name)
+        warn_of_unknown_types(tagger.labels, {split: posts.pairs}, name=name)
     if baseline is not None and baseline not in called:
         raise ValueError(f"the baseline {baseline!r} is none of {', '.join(called)}")
     pipelines = []

@@ -12,7 +12,6 @@ from mnergraph.files import write_atomically
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
     from mnergraph.metrics.scores import Scores
-    from mnergraph.models.base import Tagger
 
 
 def evaluate(
@@ -43,10 +42,11 @@ def evaluate(
     from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate as score_posts
+    from mnergraph.training.label_sets import warn_of_unknown_types
 
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split).with_node_evidence(tagger.builder.node_types.values())
-    check_labels(tagger, posts)
+    warn_of_unknown_types(tagger.labels, {split: posts.pairs})
     folders = (*posts.evidence.stores, *sources.stores)
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)
@@ -61,18 +61,3 @@ def evaluate(
         write_atomically(predictions, ("\n".join(lines) + "\n").encode())
     print(scores.table())
     return scores
-
-
-def check_labels(tagger: Tagger, posts: PostDataset, name: str = "the model") -> None:
-    """Check that a model has all labels of the posts.
-
-    Raises:
-        ValueError: when it has not, naming them.
-    """
-    unknown = sorted(set(posts.tags) - set(tagger.labels.tags))
-    if unknown:
-        raise ValueError(
-            f"the posts have labels that {name} does not have: {', '.join(unknown)}; it has "
-            f"{', '.join(tagger.labels.tags)}. A mapping such as --data.mapping '{{OTHER: MISC}}' renames "
-            "types."
-        )

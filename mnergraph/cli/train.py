@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +27,8 @@ from mnergraph.training.interruption import keeps
 MODEL, RESULT = "model", "result.json"
 #: The settings with which a run began, in its folder.
 SETTINGS = "settings.json"
+#: Settings with which a run may be continued that began with others, if that is asked for.
+_CHANGEABLE = ("optimizer.", "trainer.", "data.")
 #: Settings of the trainer that change no result.
 _FREE = ("progress", "logger", "workers", "save_every")
 
@@ -42,8 +44,10 @@ def train(
     stores: tuple[Path, ...] = (),
     optimizer: OptimizerConfig = OptimizerConfig(),
     trainer: TrainerConfig = TrainerConfig(),
+    labels: Literal["all"] | tuple[str, ...] | None = None,
     allow_missing: tuple[str, ...] = (),
     resume: bool = False,
+    allow_changes: bool = False,
 ) -> dict[str, Any]:
     """Train a model, select its checkpoint by dev F1, and score it on dev and test; return the result.
 
@@ -62,14 +66,19 @@ def train(
         trainer: epochs, batches, devices and logs.
         allow_missing: kinds of evidence that the model reads and all posts of a split may lack, such as
             "grounded objects"; others that all posts lack are an error.
+        labels: the entity types, such as "[PER, LOC]"; all for those of all splits, by default those of the training
+            posts. Entities of other types count as missed.
         resume: continue an interrupted run of this folder; other options than its own are refused.
+        allow_changes: with resume, take other options of the optimizer, the trainer and the data than those with which
+            the run began, and write into result.json what was changed. Another model is refused in any case.
 
     Returns:
         the content of result.json.
 
     Raises:
         MissingEvidenceError: when no post of a split has evidence of a kind that the model reads.
-        ValueError: when a run is resumed with other settings, naming each difference.
+        ValueError: when a run is resumed with other settings, naming each difference; when no entity of a split has a
+            type that the model has.
     """
     import lightning
     import torch
@@ -82,6 +91,7 @@ def train(
     from mnergraph.training.checkpoints import LAST
     from mnergraph.training.evaluate import evaluate as score_posts
     from mnergraph.training.fit import fit, is_first_process
+    from mnergraph.training.label_sets import choose_labels, warn_of_unknown_types
 
     start = time.perf_counter()
     splits = {name: data(root, name).with_stores(*stores) for name in ("train", "valid", "test")}
@@ -90,6 +100,10 @@ def train(
     # raises before training what could not be saved after it
     config = ProcessorConfig.of(splits["train"].evidence, regions, allow_missing=allow_missing)
     processor = Processor(config, run_extractors=False)  # training posts have what stores and files have
+    posts_of = {name: posts.pairs for name, posts in splits.items()}
+    label_set = choose_labels(posts_of, labels)
+    if is_first_process():
+        warn_of_unknown_types(label_set, posts_of, advice="--labels all takes the types of all splits, ")
     nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)
@@ -98,7 +112,7 @@ def train(
     tagger = build_model(
         model,
         text_encoder(encoder, splits["train"].pairs),
-        LabelSet(splits["train"].tags),
+        label_set,
         splits["train"].pairs,
         regions=regions,
         nearest_words=nearest_words,
@@ -122,6 +136,7 @@ def train(
     settings = {
         "model": type(tagger).__name__,
         "settings": tagger.hparams(),
+        "labels": list(tagger.labels),
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
         "data": _data_summary(splits),
@@ -130,9 +145,10 @@ def train(
         "trainer": {name: value for name, value in vars(trainer).items() if name not in _FREE},
     }
     begun = json.loads(json.dumps(settings, default=str))
+    changes: list[list[str]] = []
     with _lock(out), keeps(lambda: continue_from(out / "checkpoints" / LAST)):
         if is_first_process():
-            _begin(out, begun, resume=resume)
+            changes = _begin(out, begun, resume=resume, allow_changes=allow_changes)
             print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
         fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
         # every device scores its share of the posts
@@ -147,12 +163,13 @@ def train(
         tagger.processor_config = processor.config
         tagger.save_pretrained(out / MODEL)
         result = {
-            **{name: settings[name] for name in ("model", "settings", "encoder", "word_vectors", "data")},
+            **{name: settings[name] for name in ("model", "settings", "labels", "encoder", "word_vectors", "data")},
             "posts without evidence": {
                 name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
             },
             "optimizer": vars(optimizer),
             "trainer": vars(trainer),
+            "changes": changes,
             "scores": tagger.metadata["scores"],
             "seconds": round(time.perf_counter() - start, 1),
             "versions": {name: version(name) for name in ("mnergraph", "torch", "torch-geometric", "transformers")},
@@ -189,18 +206,37 @@ def _lock(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _begin(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Write the settings of a run into its folder; of a resumed run compare them with those that it began with."""
+def _begin(out: Path, settings: dict[str, Any], *, resume: bool, allow_changes: bool) -> list[list[str]]:
+    """Write the settings of a run into its folder; of a resumed run compare them with those that it began with.
+
+    Returns:
+        what was changed, a list for every time that the run was resumed with other settings.
+
+    Raises:
+        ValueError: for other settings, where they are not allowed to change.
+    """
     path = out / SETTINGS
+    changes: list[list[str]] = []
     if resume and path.is_file():
-        changed = differences(settings, json.loads(path.read_text(encoding="utf-8")))
-        if changed:
-            raise ValueError(
-                f"{out} is a run with other settings: {'; '.join(changed)}. Give the same ones, or another out"
-            )
-    elif not (out / "checkpoints").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(settings, indent=2) + "\n").encode())
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changes = before.pop("changes", [])
+        changed = differences(settings, before)
+        fixed = [line for line in changed if not line.startswith(_CHANGEABLE)]
+        if fixed or (changed and not allow_changes):
+            lines = "; ".join(fixed if allow_changes else changed)
+            mend = "Give the same ones, or another out"
+            mend += "" if fixed else "; --allow_changes true continues with them"
+            raise ValueError(f"{out} is a run with other settings: {lines}. {mend}")
+        if not changed:
+            return changes
+        changes = [*changes, changed]
+        print(f"{out} continues with other settings: {'; '.join(changed)}", flush=True)
+    elif (out / "checkpoints").exists():
+        return changes
+    out.mkdir(parents=True, exist_ok=True)
+    content = {**settings, **({"changes": changes} if changes else {})}
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    return changes
 
 
 def _data_summary(splits: dict[str, PostDataset]) -> dict[str, Any]:

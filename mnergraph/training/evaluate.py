@@ -13,6 +13,7 @@ from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import Pair
+from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import decode_batch, from_all_devices
 from mnergraph.training.loader import GraphLoader
 
@@ -28,7 +29,8 @@ def evaluate(
 ) -> tuple[Scores, list[list[str]]]:
     """Return the scores of a model on labelled posts, and the tags that it predicts, in the posts' order.
 
-    In the processes of several devices each predicts its share of the posts, and all return the whole.
+    In the processes of several devices each predicts its share of the posts, and all return the whole. Entities of
+    types that the model does not have count as missed.
 
     Args:
         model: the model.
@@ -42,7 +44,7 @@ def evaluate(
         ValueError: for posts without labels.
     """
     _require_labels(pairs)
-    drafts = [model.builder.build(pair) for pair in pairs]
+    drafts = [build_for_scoring(model, pair) for pair in pairs]
     loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.load_image_tensors)
     device = next(model.parameters()).device
     predicted: dict[int, list[str]] = {}

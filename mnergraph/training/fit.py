@@ -30,6 +30,7 @@ from mnergraph.training.checkpoints import (
 )
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import _require_labels
+from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import LitTagger
 from mnergraph.training.loader import GraphLoader
 
@@ -49,7 +50,8 @@ def fit(
     Args:
         model: the model, as built; seed torch before building it for the same initial weights.
         train: the training posts, labelled.
-        dev: the posts by which the checkpoint is selected, labelled.
+        dev: the posts by which the checkpoint is selected, labelled; entities of types that the model does not have
+            count as missed.
         folder: the folder of checkpoints and logs.
         optimizer: learning rates and their schedule.
         trainer: epochs, batches, devices and logs.
@@ -111,7 +113,7 @@ def fit(
         lit_trainer.fit(
             training,
             batches,
-            GraphLoader([build(pair) for pair in dev], dev_batch, shuffle=False, finish=finish),
+            GraphLoader([build_for_scoring(model, pair) for pair in dev], dev_batch, shuffle=False, finish=finish),
             ckpt_path=checkpoint,
         )
     training.load_state_dict(best_weights(checkpoints))

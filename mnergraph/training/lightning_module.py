@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 from torch_geometric.data import Batch
 
 from mnergraph.metrics.scores import score
@@ -57,6 +58,17 @@ class LitTagger(lightning.LightningModule):
         )
         self._decoded: list[DecodedBatch] = []
 
+    def on_train_start(self) -> None:
+        # a checkpoint restores the rates and the weight decay that its run had, which may be other ones
+        [optimizer], [schedule] = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        rates = schedule.scheduler
+        assert isinstance(rates, LambdaLR)
+        groups = self._parameter_groups()
+        rates.base_lrs = [own["lr"] for own in groups]
+        for group, own, factor in zip(optimizer.param_groups, groups, rates.lr_lambdas, strict=True):
+            group["initial_lr"], group["weight_decay"] = own["lr"], own["weight_decay"]
+            group["lr"] = own["lr"] * factor(rates.last_epoch)
+
     def on_train_epoch_start(self) -> None:
         for layer in self.model.modules():
             if isinstance(layer, EpochAware):
@@ -91,28 +103,32 @@ class LitTagger(lightning.LightningModule):
         self.log(DEV_F1, scores.lenient.f1, prog_bar=True, sync_dist=True)
         self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
 
-    def configure_optimizers(self) -> Any:
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters in groups of the same learning rate and weight decay."""
         encoder = {id(weight) for weight in self.model.encoder_parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for weight in self.model.parameters():
             groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
         config = self.optimizer_config
+        return [
+            {
+                "params": weights,
+                "lr": config.encoder_lr if of_encoder else config.lr,
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            }
+            for (of_encoder, matrix), weights in groups.items()
+        ]
+
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": weights,
-                    "lr": config.encoder_lr if of_encoder else config.lr,
-                    "weight_decay": config.weight_decay if matrix else 0.0,
-                }
-                for (of_encoder, matrix), weights in groups.items()
-            ],
+            self._parameter_groups(),
             # Lightning refuses to clip for a fused optimizer in mixed precision
             fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
         # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
         each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
         steps = each * (self.trainer.max_epochs or 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.rate(step, steps))
+        schedule = LambdaLR(optimizer, lambda step: self.optimizer_config.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -39,12 +39,14 @@ def test_what_a_run_leaves(trained: Run) -> None:
     assert set(result) == {
         "model",
         "settings",
+        "labels",
         "encoder",
         "word_vectors",
         "data",
         "posts without evidence",
         "optimizer",
         "trainer",
+        "changes",
         "scores",
         "seconds",
         "versions",
@@ -222,6 +224,47 @@ def test_a_run_is_resumed_with_its_own_settings(tmp_path: Path) -> None:
             **given,
         )
     assert (tmp_path / "run" / "result.json").read_text() == before
+    with pytest.raises(ValueError, match=r"settings: settings\.dropout: .* another out$"):
+        train(
+            POSTS,
+            tmp_path / "data",
+            partial(SMALL, dropout=0.2),
+            tmp_path / "run",
+            trainer=replace(QUICK, seed=3),
+            resume=True,
+            allow_changes=True,
+            **given,
+        )
     quiet = replace(QUICK, logger="none")
     again = train(POSTS, tmp_path / "data", SMALL, tmp_path / "run", trainer=quiet, resume=True, **given)
     assert again["scores"] == result["scores"]
+    assert again["changes"] == []
+
+
+def test_a_run_is_continued_with_other_settings_that_are_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def go(optimizer: OptimizerConfig = OptimizerConfig(), epochs: int = 1, **given: Any) -> dict[str, Any]:
+        trainer = replace(QUICK, epochs=epochs)
+        return train(POSTS, tmp_path / "data", BERTCRF, tmp_path / "run", optimizer=optimizer, trainer=trainer, **given)
+
+    go()
+    message = r"trainer\.epochs: 1 there, 2 here\. Give the same ones, .*; --allow_changes true continues with them"
+    with pytest.raises(ValueError, match=message):
+        go(epochs=2, resume=True)
+    assert go(epochs=2, resume=True, allow_changes=True)["changes"] == [["trainer.epochs: 1 there, 2 here"]]
+    assert "continues with other settings: trainer.epochs: 1 there, 2 here" in capsys.readouterr().out
+    last = go(OptimizerConfig(lr=0.5), epochs=3, resume=True, allow_changes=True)["changes"]
+    assert last == [
+        ["trainer.epochs: 1 there, 2 here"],
+        ["optimizer.lr: 0.001 there, 0.5 here", "trainer.epochs: 2 there, 3 here"],
+    ]
+    assert go(OptimizerConfig(lr=0.5), epochs=3, resume=True)["changes"] == last
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["changes"] == last
+    rates = {
+        group["initial_lr"]
+        for group in torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0][
+            "param_groups"
+        ]
+    }
+    assert rates == {0.5, OptimizerConfig().encoder_lr}

@@ -355,8 +355,8 @@ def test_missing_files_and_options(
 def test_labels_that_the_model_does_not_have(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMGID:1\nKevin\tB-OTHER\n")
     message = fault("evaluate", "--model", trained.model, "--data", "PostFolder", "--root", tmp_path)
-    assert "the posts have labels that the model does not have: B-OTHER, I-OTHER; it has O, B-LOC" in message
-    assert "--data.mapping '{OTHER: MISC}' renames types." in message
+    assert "the model has no type of the test posts, which have OTHER (1); it has LOC" in message
+    assert "--data.mapping '{OTHER: MISC}' renames types" in message
 
 
 @pytest.mark.parametrize("debugging", [False, True])

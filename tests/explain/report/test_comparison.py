@@ -156,7 +156,7 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ([str(text), str(text), *given], "two models are called the same"),
         ([str(text), str(graph), *given, "--names", "[a]"], "2 models need 2 different names"),
         ([str(text), str(graph), *given, "--baseline", "UMT"], "the baseline 'UMT' is none of BERTCRF, UMGF"),
-        ([str(text), str(other), *given], "the posts have labels that other does not have: B-LOC"),
+        ([str(text), str(other), *given], "other has no type of the test posts, which have PER (4), LOC (4)"),
         ([str(text), str(tmp_path / "none"), *given], "no model at"),
     ):
         with pytest.raises(SystemExit):
