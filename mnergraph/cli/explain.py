@@ -84,19 +84,26 @@ def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_po
     """Return the first posts of a split, or the first in which the model errs, ready for the model."""
     from tqdm.auto import tqdm
 
+    from mnergraph.inference.predictor import BATCHES
     from mnergraph.labels import tags_to_spans
 
     pairs = posts.pairs if errors_only else posts.pairs[:max_posts]
     pairs = pipeline.prepared(pairs, cache=Path(posts.processed_dir), progress=progress)
     if not errors_only:
         return pairs
+    model = pipeline.model
     wrong: list[Pair] = []
-    starts = range(0, len(pairs), pipeline.batch_size)
-    for begin in tqdm(starts, desc="looking for errors", unit="batch", disable=not progress):
-        batch = pairs[begin : begin + pipeline.batch_size]
-        for pair, tags in zip(batch, pipeline.model.decode_tags(pipeline.model.forward_examples(batch)), strict=True):
-            if tags_to_spans(tags) != tags_to_spans(pair.labels or ()):
-                wrong.append(pair)
-        if len(wrong) >= max_posts:
-            break
+    size = pipeline.batch_size * BATCHES
+    with tqdm(total=len(pairs), desc="looking for errors", unit="post", disable=not progress) as bar:
+        for begin in range(0, len(pairs), size):
+            window = pairs[begin : begin + size]
+            errs = [False] * len(window)
+            for indices in model.batches(window, pipeline.batch_size):
+                predicted = model.decode_tags(model.forward_examples([window[index] for index in indices]))
+                for index, tags in zip(indices, predicted, strict=True):
+                    errs[index] = tags_to_spans(tags) != tags_to_spans(window[index].labels or ())
+                bar.update(len(indices))
+            wrong += [pair for pair, err in zip(window, errs, strict=True) if err]
+            if len(wrong) >= max_posts:
+                break
     return wrong[:max_posts]

@@ -91,22 +91,19 @@ def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32
         batch_size: posts per forward pass.
     """
     text_only = [pair.without_image() for pair in pairs]
-    effects = []
-    for begin in range(0, len(pairs), batch_size):
-        batch = slice(begin, begin + batch_size)
-        for pair, with_image, without in zip(
-            pairs[batch], model.predict(pairs[batch]), model.predict(text_only[batch]), strict=True
-        ):
+    effects: dict[int, ImageEffect] = {}
+    for indices in model.batches(pairs, batch_size):
+        found = model.predict([pairs[index] for index in indices])
+        found_in_text = model.predict([text_only[index] for index in indices])
+        for index, with_image, without in zip(indices, found, found_in_text, strict=True):
             both = {*map(_key, with_image)} & {*map(_key, without)}
-            effects.append(
-                ImageEffect(
-                    pair,
-                    kept=tuple(entity for entity in with_image if _key(entity) in both),
-                    gained=tuple(entity for entity in with_image if _key(entity) not in both),
-                    lost=tuple(entity for entity in without if _key(entity) not in both),
-                )
+            effects[index] = ImageEffect(
+                pairs[index],
+                kept=tuple(entity for entity in with_image if _key(entity) in both),
+                gained=tuple(entity for entity in with_image if _key(entity) not in both),
+                lost=tuple(entity for entity in without if _key(entity) not in both),
             )
-    return effects
+    return [effects[index] for index in range(len(pairs))]
 
 
 def _key(entity: Entity) -> tuple[int, int, str]:

@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import set_pair, set_store, store_values
 from mnergraph.graph.evidence_kinds import lacking
-from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType
+from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.pair import Pair
 
@@ -94,6 +94,15 @@ class GraphBuilder:
     def build_all(self, pairs: Iterable[Pair]) -> list[HeteroData]:
         """Return the graphs of many pairs."""
         return [self(pair) for pair in pairs]
+
+    def length(self, pair: Pair) -> int:
+        """Return the number of pieces of a pair's words, or of its words where there are no pieces."""
+        tokens = self.node_types["token"]
+        tokenizer = tokens.tokenizer if isinstance(tokens, Tokens) else None
+        try:
+            return len(pair.words) if tokenizer is None else sum(map(len, tokenizer(pair.words)))
+        except (TypeError, UnicodeError):  # half a surrogate pair, of which `build` says more
+            return len(pair.words)
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return the kinds of evidence that the schema reads and the pair lacks, each once.

@@ -104,10 +104,10 @@ class NERPipeline:
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
         posts = [self._pair(part, given, is_split_into_words) for part, given in zip(texts, images, strict=True)]
-        results: list[NERResult] = []
-        for begin in range(0, len(posts), self.steps.batch_size):
-            results += self._predict(posts[begin : begin + self.steps.batch_size])
-        return results[0] if one else results
+        results: dict[int, NERResult] = {}
+        for indices in self.model.batches(posts, self.steps.batch_size):
+            results |= zip(indices, self._predict([posts[index] for index in indices]), strict=True)
+        return results[0] if one else [results[index] for index in range(len(posts))]
 
     def _pair(self, text: Text, image: ImageInput, is_split_into_words: bool) -> Pair:
         if isinstance(text, Pair):

@@ -14,6 +14,8 @@ from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
+#: Batches of posts that are read, sorted by length, and predicted together.
+BATCHES = 8
 #: Errors that one post's words or evidence can cause.
 _OF_ONE_POST = (ValueError, TypeError, UnicodeError, LookupError, RuntimeError)
 
@@ -43,7 +45,7 @@ class Predictor:
         self.processor = Processor(model.processor_config, stores=stores, run_extractors=run_extractors)
 
     def __call__(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
-        """Yield a dict for every post.
+        """Yield a dict for every post, in the order of the posts, which are read a few batches ahead.
 
         ``entities``: type, score (0 to 1), words, and offsets in words and characters; and by its name what every
         further head predicts. A post that the model can't read, such as one with half an emoji, has ``error``, what is
@@ -52,15 +54,19 @@ class Predictor:
         waiting = iter(pairs)
         missing: dict[str, list[str]] = defaultdict(list)
         total = 0
-        while batch := list(islice(waiting, self.batch_size)):
-            try:
-                results, without = self._predict(batch)
-            except _OF_ONE_POST:
-                results, without = self._one_by_one(batch)
-            for kind, names in without.items():
-                missing[kind] += names
-            total += len(batch)
-            yield from results
+        while window := list(islice(waiting, self.batch_size * BATCHES)):
+            results: dict[int, dict[str, Any]] = {}
+            for indices in self.model.batches(window, self.batch_size):
+                batch = [window[index] for index in indices]
+                try:
+                    found, without = self._predict(batch)
+                except _OF_ONE_POST:
+                    found, without = self._one_by_one(batch)
+                results |= zip(indices, found, strict=True)
+                for kind, names in without.items():
+                    missing[kind] += names
+            total += len(window)
+            yield from (results[index] for index in range(len(window)))
         warn_of_missing(missing, total)
 
     def _predict(self, batch: list[Pair]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:

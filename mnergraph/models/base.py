@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder
 from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.graph.batching import length_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.node_types import CreatedNodes, NodeType, Objects, Tokens
@@ -162,6 +163,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
                 gold, predicted = zip(*pairs, strict=True)
                 metrics[head.name] = dict(head.metrics(list(gold), list(predicted)))
         return metrics
+
+    def batches(self, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
+        """Return the indices of pairs in batches for `predict`, shortest posts first; see `length_batches`."""
+        return length_batches([self.builder.length(pair) for pair in pairs], batch_size)
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:

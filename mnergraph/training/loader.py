@@ -12,6 +12,7 @@ import torch.distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
+from mnergraph.graph.batching import length_batches
 from mnergraph.graph.collate import collate
 
 #: Batches that are drawn together and sorted by length before they are cut.
@@ -22,7 +23,7 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
     """Indices in batches of similar length, which keeps padding small.
 
     Shuffled by seed and epoch: posts are shuffled, sorted by length within pools of `SORT_POOL` batches, cut, and
-    the batches shuffled. Without shuffling all posts are sorted by length once. With several devices each
+    the batches shuffled. Without shuffling they are those of `length_batches`. With several devices each
     takes its share; where training batches do not divide evenly, some occur twice in an epoch, while in
     evaluation none does.
 
@@ -50,17 +51,17 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def _batches(self) -> list[list[int]]:
+        if not self.shuffle:
+            return length_batches(self.lengths, self.batch_size)
         indices = list(range(len(self.lengths)))
         rng = random.Random(f"{self.seed}/{self.epoch}")
-        if self.shuffle:
-            rng.shuffle(indices)
-        pool = self.batch_size * SORT_POOL if self.shuffle else max(1, len(indices))
+        rng.shuffle(indices)
+        pool = self.batch_size * SORT_POOL
         batches = []
         for begin in range(0, len(indices), pool):
             pooled = sorted(indices[begin : begin + pool], key=self.lengths.__getitem__)
             batches += [pooled[i : i + self.batch_size] for i in range(0, len(pooled), self.batch_size)]
-        if self.shuffle:
-            rng.shuffle(batches)
+        rng.shuffle(batches)
         return batches
 
     def _own_share(self) -> list[list[int]]:
@@ -74,9 +75,11 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         return iter(self._own_share()[skip:])
 
     def __len__(self) -> int:
+        rank, world = _rank_and_world()
+        if not self.shuffle:
+            return len(range(rank, len(self._batches()), world))
         # pools hold whole batches, so only the last batch of all is smaller
-        batches, (rank, world) = ceil(len(self.lengths) / self.batch_size), _rank_and_world()
-        return ceil(batches / world) if self.shuffle else len(range(rank, batches, world))
+        return ceil(ceil(len(self.lengths) / self.batch_size) / world)
 
 
 class GraphLoader(DataLoader):

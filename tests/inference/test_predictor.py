@@ -27,6 +27,7 @@ from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
+from mnergraph.graph.batching import length_batches
 from mnergraph.graph.node_types import Objects
 from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity, LabelSet
@@ -47,13 +48,16 @@ class EveryPair:
 
     def __init__(self, config: ProcessorConfig | None = None) -> None:
         self.processor_config = config
-        self.batches: list[list[Pair]] = []
+        self.predicted: list[list[Pair]] = []
+
+    def batches(self, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
+        return length_batches([self.builder.length(pair) for pair in pairs], batch_size)
 
     def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
         return [(entities, {}) for entities in self.predict(pairs)]
 
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        self.batches.append(list(pairs))
+        self.predicted.append(list(pairs))
         return [
             [Entity(start, min(start + 2, len(pair.words)), "PER", 0.5) for start in range(0, len(pair.words), 2)]
             for pair in pairs
@@ -97,7 +101,7 @@ def test_posts_come_in_order_and_in_batches() -> None:
     model = EveryPair()
     lines = list(Predictor(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
     assert [line["id"] for line in lines] == list("0123456")
-    assert [len(batch) for batch in model.batches] == [3, 3, 1]
+    assert [len(batch) for batch in model.predicted] == [3, 3, 1]
     assert list(Predictor(model)([])) == []  # type: ignore[arg-type]
 
 
@@ -112,11 +116,11 @@ def test_caption_phrases_as_in_training() -> None:
     )
     for model in (with_phrases, without):
         list(Predictor(model)([post]))  # type: ignore[arg-type]
-    assert [obj.label for obj in with_phrases.batches[0][0].objects] == ["hat", "man", "dog"]
-    assert [obj.label for obj in without.batches[0][0].objects] == ["hat"]
+    assert [obj.label for obj in with_phrases.predicted[0][0].objects] == ["hat", "man", "dog"]
+    assert [obj.label for obj in without.predicted[0][0].objects] == ["hat"]
     with_objects = Pair.from_text("hi", caption="a man", objects=(DetectedObject("a cat"),))
     list(Predictor(with_phrases)([with_objects]))  # type: ignore[arg-type]
-    assert [obj.label for obj in with_phrases.batches[1][0].objects] == ["a cat"], "phrases are there already"
+    assert [obj.label for obj in with_phrases.predicted[1][0].objects] == ["a cat"], "phrases are there already"
 
 
 def test_as_many_objects_as_in_training() -> None:
@@ -128,7 +132,7 @@ def test_as_many_objects_as_in_training() -> None:
         DetectedObject("given"),
     )
     list(Predictor(model)([Pair.from_text("hi", objects=detections)]))  # type: ignore[arg-type]
-    assert [obj.label for obj in model.batches[0][0].objects] == ["high", "given"]
+    assert [obj.label for obj in model.predicted[0][0].objects] == ["high", "given"]
 
 
 def test_an_image_without_boxes_is_one_object(trained: Run, pipeline: Predictor) -> None:

@@ -42,15 +42,18 @@ def report_data(
         none), as text, of each further head of the model, ``nodes`` has, for each node type of your own, the labels of
         its nodes, and ``parts`` the weights from objects, image regions and such nodes to the words.
     """
-    posts: list[dict[str, Any]] = []
+    described: dict[int, dict[str, Any]] = {}
     with tqdm(total=len(pairs), desc="explaining", unit="post", disable=not progress) as bar:
-        for batch in _batches(pairs, batch_size):
+        for indices in model.batches(pairs, batch_size):
+            batch = [pairs[index] for index in indices]
             with record_attention(model) as record:
                 predicted = model.predict_heads(batch)
-            for pair, pair_record, (entities, heads) in zip(batch, record.posts, predicted, strict=True):
+            results = zip(indices, batch, record.posts, predicted, strict=True)
+            for index, pair, pair_record, (entities, heads) in results:
                 gold = {head.name: head.gold(pair) for head in model.shown_heads()}
-                posts.append(_post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)})
+                described[index] = _post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)}
             bar.update(len(batch))
+    posts = [described[index] for index in range(len(pairs))]
     parts = [part for post in posts for part in post["parts"]]
     return {
         "model": type(model).__name__,
@@ -170,10 +173,6 @@ def _parts(record: PairRecord, weights: EdgeWeights) -> list[dict[str, Any]]:
 def _bytes(shares: Tensor) -> str:
     """Numbers from 0 to 1 as one byte each, in base64."""
     return base64.b64encode((shares * 255).round().to(torch.uint8).contiguous().numpy().tobytes()).decode()
-
-
-def _batches(pairs: Sequence[Pair], size: int) -> list[Sequence[Pair]]:
-    return [pairs[begin : begin + size] for begin in range(0, len(pairs), size)]
 
 
 def _order(layer: str) -> tuple[int, ...]:
