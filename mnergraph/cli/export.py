@@ -41,6 +41,7 @@ def export(
     from mnergraph.data.formats.feature_file import write_features
     from mnergraph.features.store.entries import from_store_entry
     from mnergraph.features.store.reader import FeatureStore
+    from mnergraph.files import replacing_entries
 
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
@@ -71,13 +72,13 @@ def export(
     wanted = [out / name for name, written in files.items() if written]
     if there := [str(path) for path in wanted if path.exists()]:
         raise FileExistsError(f"{', '.join(there)} exists; give another out")
-    out.mkdir(parents=True, exist_ok=True)
-    if detections:
-        write_objects(detections, out / OBJECTS)
-    if captions:
-        write_captions(captions, out / CAPTIONS)
-    if files[FEATURES]:
-        write_features(regions, features, out / FEATURES)
+    with replacing_entries(out) as unfinished:  # all of them or none
+        if detections:
+            write_objects(detections, unfinished / OBJECTS)
+        if captions:
+            write_captions(captions, unfinished / CAPTIONS)
+        if files[FEATURES]:
+            write_features(regions, features, unfinished / FEATURES)
     print(f"{len(tasks) - absent} images" + (f", {absent} that the store does not have" if absent else ""))
     for path in wanted:
         print(path)

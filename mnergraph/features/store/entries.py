@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnergraph.features.store.manifest import Manifest
+from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
@@ -91,8 +91,22 @@ def to_store_entry(evidence: ImageEvidence) -> tuple[dict[str, Tensor], dict[str
 
 
 def from_store_entry(store: FeatureStore, key: str) -> ImageEvidence:
-    """Return the evidence of an entry; its tensors are views of the mapped file, in the store's dtype."""
-    features, facts = store[key], store.info(key)
+    """Return the evidence of an entry; its tensors are views of the mapped file, in the store's dtype.
+
+    Raises:
+        StoreError: when the entry is damaged, naming its shard.
+    """
+    try:
+        return _evidence(store[key], store.info(key))
+    except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
+        if key not in store:
+            raise
+        raise StoreError(
+            f"{store.path_of(key)}: the entry {key} is damaged; delete the file and extract again"
+        ) from error
+
+
+def _evidence(features: dict[str, Tensor], facts: dict[str, Any]) -> ImageEvidence:
     regions = iter(features.get("regions", ()))
     objects = facts["objects"]
     grid, pooled = features.get("grid"), features.get("pooled")

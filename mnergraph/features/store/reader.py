@@ -66,10 +66,16 @@ def find_corruption(folder: Path, shard: Shard) -> str | None:
     if size != shard.bytes:
         return f"{path} has {size:,} bytes of {shard.bytes:,}"
     try:
-        with safe_open(path, framework="pt"):
-            return None
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
     except SafetensorError as error:
         return f"{path} cannot be read ({error})"
+    features = [name for name in shapes if name != KEY and not name.endswith(PTR)]
+    expected = {KEY: [shard.records, 32]} | {name + PTR: [shard.records + 1] for name in {*features, INFO}}
+    wrong = [name for name, shape in expected.items() if shapes.get(name) != shape]
+    wrong += sorted(shapes.keys() - expected.keys() - set(features))
+    return f"{path} has a wrong {wrong[0]!r}" if wrong else None
 
 
 class FeatureStore:
@@ -142,6 +148,10 @@ class FeatureStore:
         tensors, record = self._find(key)
         start, end = tensors[INFO + PTR][record : record + 2].tolist()
         return json.loads(tensors[INFO][start:end].numpy().tobytes())
+
+    def path_of(self, key: str) -> Path:
+        """Return the shard's file in which an image's features are."""
+        return self.folder / self._index[bytes.fromhex(key)][0]
 
     def _find(self, key: str) -> tuple[dict[str, Tensor], int]:
         try:
