@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file, load_model, save_file
-from torch import nn
 
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.models.registry import MODELS
@@ -153,13 +148,8 @@ def _convert_variant(settings: dict[str, Any], ablate: list[str]) -> None:
         settings["variant"] = asdict(named) | {key: value}
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights of version 0.1 into a model, under today's names."""
-    state = {}
-    for name, value in load_file(path).items():
-        for old, new in _RENAMED_PARAMETERS.items():
-            name = name.replace(old, new)
-        state[name] = value
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(state, Path(folder) / path.name)
-        load_model(model, Path(folder) / path.name, strict=True)
+def parameter_name(name: str) -> str:
+    """Return today's name of a parameter of version 0.1."""
+    for old, new in _RENAMED_PARAMETERS.items():
+        name = name.replace(old, new)
+    return name
