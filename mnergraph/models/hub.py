@@ -228,7 +228,7 @@ def _find_class(name: object, path: Path) -> type[Tagger]:
     """Return the model class of this qualified name: imported, or defined already in this process."""
     from mnergraph.models.base import Tagger
 
-    if not isinstance(name, str) or ":" not in name:
+    if not isinstance(name, str) or not all(name.partition(":")):
         raise ValueError(f"{path} has {quoted(name)} for a class; right is package.module:Class")
     module, _, qualname = name.partition(":")
     try:

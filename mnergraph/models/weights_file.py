@@ -21,9 +21,9 @@ from mnergraph.labels import LabelSet
 
 #: The entry of the file's header in which the labels are, in the order of the head's rows.
 LABELS = "labels"
-#: Numbers that building a model may allocate beyond `SLACK_FACTOR` times those of its file: classifiers that a
-#: backbone is built with and that are then taken off, and what initial weights are computed from.
-SLACK, SLACK_FACTOR = 10_000_000, 2
+#: How many values, and how many tensors, building a model may create beyond `SLACK_FACTOR` times those of its file:
+#: classifiers that a backbone is built with and that are then taken off, and what initial weights are computed from.
+SLACK_VALUES, SLACK_TENSORS, SLACK_FACTOR = 10_000_000, 5_000, 2
 
 
 def save_weights(model: nn.Module, path: Path, labels: LabelSet) -> None:
@@ -87,8 +87,10 @@ class WeightsFile:
         return sum(map(prod, self.shapes.values()))
 
     def limited(self) -> AllocationLimit:
-        """Return a context in which tensors are created up to a few times the number of the file's values."""
-        return AllocationLimit(SLACK_FACTOR * self.num_values + SLACK, f"{self.path.name} has {self.num_values:,}")
+        """Return a context in which as many tensors and values may be created as a model of this file needs."""
+        values, tensors = SLACK_FACTOR * self.num_values, SLACK_FACTOR * len(self.shapes)
+        reason = f"{self.path.name} has {self.num_values:,} in {len(self.shapes)} tensors"
+        return AllocationLimit(values + SLACK_VALUES, tensors + SLACK_TENSORS, reason)
 
     def load_into(self, model: nn.Module) -> None:
         """Load the weights into a model, in its precision.
@@ -154,18 +156,23 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 class AllocationLimit(TorchDispatchMode):
-    """Context in which creating tensors of too many values in all is refused, before they are allocated.
+    """Context in which creating too many tensors, or tensors of too many values, is refused before they are allocated.
 
     Settings that ask for a layer of 10**12 features, or for as many layers, fail at once.
 
     Args:
-        limit: number of values.
-        reason: where the limit comes from, for the message.
+        max_values: number of values in all.
+        max_tensors: number of tensors.
+        reason: where the limits come from, for the message.
+
+    Attributes:
+        values, tensors: how many have been created.
     """
 
-    def __init__(self, limit: int, reason: str) -> None:
+    def __init__(self, max_values: int, max_tensors: int, reason: str) -> None:
         super().__init__()
-        self.limit, self.reason, self.created = limit, reason, 0
+        self.max_values, self.max_tensors, self.reason = max_values, max_tensors, reason
+        self.values, self.tensors = 0, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -179,11 +186,12 @@ class AllocationLimit(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _count(self, tensor: Tensor) -> None:
-        self.created += tensor.numel()
-        if self.created > self.limit:
+        self.values += tensor.numel()
+        self.tensors += 1
+        if self.values > self.max_values or self.tensors > self.max_tensors:
             raise ValueError(
                 f"these settings describe a larger model than that of the weights: a tensor of {list(tensor.shape)}, "
-                f"{self.created:,} values in all so far, and {self.reason}"
+                f"{self.values:,} values in {self.tensors:,} tensors so far, and {self.reason}"
             )
 
 
