@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,27 +102,34 @@ class ProcessorConfig:
         path = folder / PROCESSOR_CONFIG
         if not path.exists():
             return None
-        saved = read_json_object(path)
+        return cls.from_dict(read_json_object(path), str(path))
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], where: str) -> ProcessorConfig:
+        """Return the settings of these entries, as `save_pretrained` writes them.
+
+        Args:
+            saved: the entries.
+            where: what they are, for messages.
+
+        Raises:
+            ValueError: for an entry that is missing, unknown or of another type, here or within an entry.
+        """
         hints = get_type_hints(cls)
         unknown = sorted(set(saved) - set(hints))
         if unknown:
-            raise ValueError(f"{path}: {listed(unknown)} is no setting of a processor in this version")
-        # written since 0.2
-        check_entries(saved, hints, str(path), optional=("allow_missing",))
+            raise ValueError(f"{where}: {listed(unknown)} is no setting of a processor in this version")
+        # models saved before there was allow_missing have none
+        check_entries(saved, hints, where, optional=("allow_missing",))
         config = cls(**{**saved, **{name: tuple(saved.get(name, ())) for name in ("stores", "allow_missing")}})
         try:
-            config.validate()
+            config._check()
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
         return config
 
-    def validate(self) -> None:
-        """Check what a processor will be made of, without loading anything.
-
-        Raises:
-            TypeError: for an entry of the region encoder, the chunker or a store that is missing or unknown.
-            ValueError: for a value that it can't have.
-        """
+    def _check(self) -> None:
+        """Check what a processor will be made of, without loading anything."""
         if self.top_objects is not None and self.top_objects < 0:
             raise ValueError(f"top_objects is {self.top_objects}; right is a count, or None for all")
         if self.chunker is not None:

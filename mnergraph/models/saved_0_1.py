@@ -106,7 +106,7 @@ def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
     model, with a warning.
 
     Raises:
-        ValueError: for a chunker that is not of this package, with what to write instead.
+        ValueError: for a chunker that is not of this package, with what to write instead, and for damaged settings.
     """
     evidence = config["metadata"].get("evidence")
     if evidence is None:
@@ -123,14 +123,15 @@ def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
             f"version 0.1 saved the noun chunker {name!r} without its module; in the model's config.json write "
             f'"my_module:{name}" for it, under record, evidence, chunker'
         )
-    return ProcessorConfig(
-        top_objects=evidence["top_objects"],
-        caption_phrases=evidence["caption_phrases"],
-        chunker=chunker,
-        regions=evidence["regions"],
-        image_nodes=evidence["image"],
-        stores=tuple(evidence["stores"]),
-    )
+    saved = {
+        "top_objects": evidence["top_objects"],
+        "caption_phrases": evidence["caption_phrases"],
+        "chunker": chunker,
+        "regions": evidence["regions"],
+        "image_nodes": evidence["image"],
+        "stores": evidence["stores"],
+    }
+    return ProcessorConfig.from_dict(saved, "record.evidence")
 
 
 def _convert_variant(settings: dict[str, Any], ablate: list[str]) -> None:
