@@ -451,7 +451,7 @@ def _encoder_fault(name: str) -> str | None:
     if name == TINY or name.startswith("random:") or Path(name).is_file():
         return None
     try:
-        AutoConfig.from_pretrained(name)
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         return f"the text encoder {name} is not available ({reason}): give --encoder, a folder or a name"

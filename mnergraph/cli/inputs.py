@@ -23,6 +23,7 @@ class Inputs:
         objects: objects.jsonl of a CoNLL file.
         captions: captions.jsonl of a CoNLL file.
         features: features.safetensors of a CoNLL file.
+        allow_paths: whether the images of a .jsonl file may lie outside its folder.
     """
 
     text: str | None = None
@@ -33,11 +34,12 @@ class Inputs:
     objects: Path | None = None
     captions: Path | None = None
     features: Path | None = None
+    allow_paths: bool = False
 
     @property
     def given(self) -> list[str]:
         """The names of the options that were given."""
-        return [name for name, value in vars(self).items() if value is not None]
+        return [name for name, value in vars(self).items() if value is not None and value is not False]
 
     def load(self) -> list[Pair]:
         """Return the posts.
@@ -54,7 +56,7 @@ class Inputs:
 
         if (self.text is None) == (self.posts is None):
             raise ValueError("give either text, with image and caption if there are any, or posts, a file of them")
-        main, others = ("text", ("image", "caption")) if self.posts is None else ("posts", _CONLL)
+        main, others = ("text", ("image", "caption")) if self.posts is None else ("posts", (*_CONLL, "allow_paths"))
         unused = [name for name in self.given if name != main and name not in others]
         if unused:
             raise ValueError(f"{', '.join(unused)} can't go with {main}")
@@ -65,12 +67,14 @@ class Inputs:
                 raise ValueError(f"{image} can't be read as an image: {issue.detail}")
             return [Pair.from_text(self.text, image_path=image, caption=self.caption)]
         assert self.posts is not None
-        if self.posts.suffix == ".jsonl" and len(self.given) > 1:
+        if self.posts.suffix != ".jsonl" and self.allow_paths:
+            raise ValueError(f"allow_paths goes with .jsonl; images of {self.posts} are found by id, in one folder")
+        if self.posts.suffix == ".jsonl" and set(self.given) - {"posts", "allow_paths"}:
             raise ValueError(
                 f"images and files of evidence go with the CoNLL format; {self.posts} names its own in each line"
             )
         evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False)
-        return read_posts(self.posts, images=self.images, evidence=evidence)
+        return read_posts(self.posts, images=self.images, evidence=evidence, allow_paths=self.allow_paths)
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
+from mnergraph.data.formats.quoting import quoted
 from mnergraph.features.text.noun_chunks import Chunker
 
 _ADVICE = (
@@ -51,19 +53,37 @@ def make_chunker(config: Mapping[str, Any]) -> Chunker:
     """Return the chunker of `chunker_config`.
 
     Raises:
-        ValueError: when its module is not here, with what to do.
+        ValueError: when its module is not here, with what to do; for what `chunker_config` does not write, which is
+            not called; and for settings that it does not have.
     """
     path = config["class"]
+    module = path.partition(":")[0]
+    # a folder's settings could have any program run as a chunker
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"{quoted(path)} is part of Python's library, no chunker")
     try:
         target = _import(path)
-    except (ImportError, AttributeError) as error:
-        module = path.partition(":")[0]
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"the model found noun phrases with {path}, which can't be imported here ({error}): put {module}.py into "
-            f"this folder and give --import {module}"
+            f"the model found noun phrases with {quoted(path)}, which can't be imported here ({error}): put "
+            f"{module}.py into this folder and give --import {module}"
         ) from error
-    chunker: Chunker = target(**config["settings"]) if "settings" in config else target
+    settings = config.get("settings")
+    if settings is None:
+        if not inspect.isfunction(target):
+            raise ValueError(f"{quoted(path)} is no function, so no chunker without settings")
+        return target
+    if not isinstance(target, type) or not (is_dataclass(target) if settings else _has_callable_instances(target)):
+        raise ValueError(f"{quoted(path)} is no class of chunkers with settings of its own")
+    try:
+        chunker: Chunker = target(**settings)
+    except TypeError as error:
+        raise ValueError(f"the chunker {quoted(path)} has other settings here: {error}") from error
     return chunker
+
+
+def _has_callable_instances(cls: type) -> bool:
+    return any("__call__" in vars(base) for base in cls.__mro__)
 
 
 def _import(path: str) -> Any:

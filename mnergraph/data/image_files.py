@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from mnergraph.data.formats.quoting import quoted
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, file_sha256, open_image
 from mnergraph.pair import Pair
 
@@ -24,8 +26,8 @@ def image_path_of(folder: str | Path, id: str) -> Path | None:
         ValueError: when the id, or a link of its name, leads out of the folder.
     """
     folder = Path(folder)
-    parts = id.replace("\\", "/").split("/")
-    if not id or "\0" in id or "\\" in id or id.startswith("/") or any(part in ("", ".", "..") for part in parts):
+    parts = id.split("/")
+    if leads_out(id) or any(part in ("", ".") for part in parts):
         raise ValueError(f"post id {id!r} leads out of {folder}; right is the name of an image in it, without suffix")
     parent = folder.joinpath(*parts[:-1])
     if not parent.is_dir():
@@ -39,9 +41,42 @@ def image_path_of(folder: str | Path, id: str) -> Path | None:
     if len(found) > 1:
         names = ", ".join(one.name for one in found)
         warnings.warn(f"post {id!r} has {len(found)} images, {names}; the first is taken", stacklevel=2)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not _lies_in(path, folder):
         raise ValueError(f"image of post {id!r} is a link out of {folder}; copy the file there")
     return path
+
+
+def image_path_in(folder: str | Path, name: str) -> Path:
+    """The path of an image that a file in a folder names; whether there is such a file is not checked.
+
+    Raises:
+        ValueError: when the name, or a link on the way, leads out of the folder.
+    """
+    path = Path(folder, name)
+    if leads_out(name):
+        raise ValueError(f"image {quoted(name)} leads out of {folder}; right is a path within it, with / between parts")
+    if not _lies_in(path, Path(folder)):
+        raise ValueError(f"image {quoted(name)} is a link out of {folder}; copy the file there")
+    return path
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name can lead out of the folder that it is looked for in: the rule for ids and for paths.
+
+    So can an absolute path of any system, ``..``, a user's folder (``~/``) and a separator of Windows.
+    """
+    parts = name.split("/")
+    home = parts[0].startswith("~") and len(parts) > 1
+    absolute = name.startswith("/") or re.match("[A-Za-z]:(/|$)", name) is not None
+    return not name or "\0" in name or "\\" in name or ".." in parts or home or absolute
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder when all links are followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links that lead to themselves
+        return False
 
 
 @lru_cache(maxsize=64)
@@ -69,9 +104,19 @@ def attach_images(pairs: Iterable[Pair], attach: Callable[[Pair], Pair]) -> list
         except ValueError as error:
             attached.append(pair)
             refused.append(str(error))
-    if refused:
-        warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=3)
+    warn_of_refused(refused, stacklevel=4)
     return attached
+
+
+def warn_of_refused(refused: Sequence[str], *, stacklevel: int = 3) -> None:
+    """Warn of posts whose images were refused, if there are any: their number, and what is wrong with the first five.
+
+    Args:
+        refused: what is wrong with each.
+        stacklevel: of the warning.
+    """
+    if refused:
+        warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=stacklevel)
 
 
 def image_files(folder: str | Path) -> list[Path]:

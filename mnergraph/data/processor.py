@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import torch
 
 from mnergraph.data.chunker_config import chunker_config, make_chunker
 from mnergraph.data.evidence import Evidence
+from mnergraph.data.formats.quoting import listed
+from mnergraph.data.json_settings import check_entries, read_json_object
 from mnergraph.data.missing_evidence import warn_of_missing
 from mnergraph.features.store.entries import cast, lookup
-from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest, store_dtype
+from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest, rename_entries, store_dtype
 from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, noun_phrases
 from mnergraph.features.vision.crops import RegionEncoder
@@ -95,16 +97,49 @@ class ProcessorConfig:
         """Return the settings in the folder of a model; None where there are none.
 
         Raises:
-            ValueError: for a file with other entries.
+            ValueError: for a damaged file, or one with other entries than `ProcessorConfig` has; names the file.
         """
         path = folder / PROCESSOR_CONFIG
-        if not path.is_file():
+        if not path.exists():
             return None
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        unknown = sorted(set(saved) - {entry.name for entry in fields(cls)})
+        return cls.from_dict(read_json_object(path), str(path))
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], where: str) -> ProcessorConfig:
+        """Return the settings of these entries, as `save_pretrained` writes them.
+
+        Args:
+            saved: the entries.
+            where: what they are, for messages.
+
+        Raises:
+            ValueError: for an entry that is missing, unknown or of another type, here or within an entry.
+        """
+        hints = get_type_hints(cls)
+        unknown = sorted(set(saved) - set(hints))
         if unknown:
-            raise ValueError(f"{path}: {', '.join(unknown)} is no setting of a processor in this version")
-        return cls(**{**saved, **{name: tuple(saved.get(name, ())) for name in ("stores", "allow_missing")}})
+            raise ValueError(f"{where}: {listed(unknown)} is no setting of a processor in this version")
+        # models saved before there was allow_missing have none
+        check_entries(saved, hints, where, optional=("allow_missing",))
+        config = cls(**{**saved, **{name: tuple(saved.get(name, ())) for name in ("stores", "allow_missing")}})
+        try:
+            config._check()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        return config
+
+    def _check(self) -> None:
+        """Check what a processor will be made of, without loading anything."""
+        if self.top_objects is not None and self.top_objects < 0:
+            raise ValueError(f"top_objects is {self.top_objects}; right is a count, or None for all")
+        if self.chunker is not None:
+            check_entries(self.chunker, {"class": str, "settings": dict}, "chunker", optional=("settings",))
+        if self.regions is not None:
+            check_entries(self.regions, get_type_hints(RegionEncoder), "regions", optional=("fit",))
+            RegionEncoder(**self.regions)
+        for manifest in self.stores:
+            check_entries(rename_entries(manifest), get_type_hints(Manifest), "a manifest in stores")
+            Manifest.from_dict(manifest)
 
     def describe(self) -> str:
         """Return one line per setting, for the card of a model."""

@@ -111,10 +111,13 @@ def from_transformers(
     try:
         if weights == RANDOM:
             with seeded(seed):
-                model = auto_class.from_config(AutoConfig.from_pretrained(name))
+                config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+                model = auto_class.from_config(config, trust_remote_code=False)
         else:
             with without_progress_bars(), _without_loading_report():
-                model, loading_info = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+                model, loading_info = auto_class.from_pretrained(
+                    name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+                )
             for part in optional_parts:
                 if any(key.startswith(f"{part}.") for key in loading_info["missing_keys"]):
                     setattr(model, part, None)
@@ -221,7 +224,7 @@ def load_processor(auto_class: Any, model: str) -> Any:
         OSError: when it is not available; the message names the files that are needed.
     """
     try:
-        return auto_class.from_pretrained(model)
+        return auto_class.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise OSError(
             f"no {auto_class.__name__} for {model!r}: beside the model lie preprocessor_config.json or "

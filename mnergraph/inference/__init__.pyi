@@ -1,3 +1,4 @@
+from .image_urls import ImageURLError as ImageURLError
 from .output import NERResult as NERResult
 from .pipeline import NERPipeline as NERPipeline
 from .pipeline import pipeline as pipeline

@@ -23,6 +23,7 @@ class NERResult(list[dict[str, Any]]):
         text: the post's text, into which ``start`` and ``end`` point.
         pair: the post as the model read it.
         heads: what further heads of the model predict of the post, by the head's name.
+        error: why the post could not be predicted, which then has no entities; None where it was.
     """
 
     def __init__(
@@ -33,15 +34,23 @@ class NERResult(list[dict[str, Any]]):
         model: Tagger,
         reader: object,
         heads: Mapping[str, Any] | None = None,
+        error: str | None = None,
     ) -> None:
         super().__init__(entities)
+        self.error = error
         self.heads = dict(heads or {})
         self.text, self.pair = pair.text, pair
         # the reader keeps the files of images that came as bytes
         self._model, self._reader = model, reader
 
     def explain(self) -> PairRecord:
-        """Return the attention of the model in this post, recorded in another forward pass."""
+        """Return the attention of the model in this post, recorded in another forward pass.
+
+        Raises:
+            ValueError: for a post that could not be predicted.
+        """
+        if self.error is not None:
+            raise ValueError(self.error)
         with record_attention(self._model) as record:
             self._model.predict([self.pair])
         return record.posts[0]
@@ -54,6 +63,8 @@ class NERResult(list[dict[str, Any]]):
             parts.append(self._mark(entity))
             at = entity["end"]
         parts.append(html.escape(self.text[at:]))
+        if self.error is not None:
+            parts.append(html.escape(f" ({self.error})"))
         text = f'<div dir="auto" style="line-height:2.2;white-space:pre-wrap">{"".join(parts)}</div>'
         return f"<div>{text}{self._image_html()}</div>"
 

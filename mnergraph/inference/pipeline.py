@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from PIL import Image
 
 from mnergraph.data.formats.jsonl import require_file
+from mnergraph.data.formats.quoting import quoted
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
+from mnergraph.inference.image_urls import ImageURLError, fetch_image, is_url
 from mnergraph.inference.output import NERResult
 from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity
@@ -30,8 +31,6 @@ Text = str | Sequence[str] | Pair
 ImageInput = str | Path | bytes | Image.Image | None
 
 
-#: Seconds to wait for an address of an image, and the most bytes that are read from it.
-TIMEOUT, MAX_BYTES = 20, 50_000_000
 #: Held while a pipeline makes its folder: its results can be pickled, a lock of its own could not.
 _FOLDERS = Lock()
 
@@ -42,6 +41,7 @@ def pipeline(
     batch_size: int = 32,
     return_boxes: bool = True,
     allow_urls: bool = False,
+    allow_private_addresses: bool = False,
     stores: Sequence[str | Path] = (),
     run_extractors: bool = True,
 ) -> NERPipeline:
@@ -51,21 +51,30 @@ def pipeline(
         model: the model, its folder, or its name on the hub.
         batch_size: posts at once.
         return_boxes: whether to return the object with the largest attention weight of each entity.
-        allow_urls: whether images may be given as addresses, which are then fetched.
+        allow_urls: whether images may be given as addresses, which are then fetched, see `fetch_image`.
+        allow_private_addresses: whether these may be of the own machine and network, too, not of the internet alone.
         stores: folders of feature stores in which images are looked up, made as those of the training were.
         run_extractors: whether to run the training's extractors on images that no store has.
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
     steps = Predictor(tagger, batch_size=batch_size, stores=stores, run_extractors=run_extractors)
-    return NERPipeline(steps, return_boxes=return_boxes, allow_urls=allow_urls)
+    return NERPipeline(
+        steps,
+        return_boxes=return_boxes,
+        allow_urls=allow_urls,
+        allow_private_addresses=allow_private_addresses,
+    )
 
 
 class NERPipeline:
     """What `pipeline` returns; several threads may call it at once."""
 
-    def __init__(self, steps: Predictor, *, return_boxes: bool, allow_urls: bool) -> None:
+    def __init__(
+        self, steps: Predictor, *, return_boxes: bool, allow_urls: bool, allow_private_addresses: bool = False
+    ) -> None:
         self.steps, self.model = steps, steps.model
         self.return_boxes, self.allow_urls = return_boxes, allow_urls
+        self.allow_private_addresses = allow_private_addresses
         self._folder: Path | None = None
         self._numbers = count()
 
@@ -93,9 +102,13 @@ class NERPipeline:
             - ``box``, ``box_label`` and ``box_score``: the object with the largest attention weight, as its
               detector returned it, and ``box_weight``, that weight (`PairRecord.attention_to`); None without objects
 
+            One of many posts whose image can't be fetched from its address has no entities and ``error``, what is
+            wrong, and a warning counts these; the others are predicted.
+
         Raises:
-            ValueError: for a text without words, an image that does not exist, an address that is not allowed, or
+            ValueError: for a text without words, an image that does not exist, an address without ``allow_urls``, or
                 another number of images than of posts.
+            ImageURLError: a ValueError, for one post whose image can't be fetched from its address.
         """
         one = isinstance(text, str | Pair) or (is_split_into_words and all(isinstance(part, str) for part in text))
         texts: list[Any] = [text] if one or isinstance(text, Pair) else list(text)
@@ -103,11 +116,29 @@ class NERPipeline:
         images: list[Any] = [None] * len(texts) if many is None and image is None else list(many or ())
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
-        posts = [self._pair(part, given, is_split_into_words) for part, given in zip(texts, images, strict=True)]
-        results: dict[int, NERResult] = {}
+        posts: list[Pair] = []
+        failed: dict[int, NERResult] = {}
+        for index, (part, given) in enumerate(zip(texts, images, strict=True)):
+            try:
+                posts.append(self._pair(part, given, is_split_into_words))
+            except ImageURLError as error:
+                if one:
+                    raise
+                post = self._pair(part, None, is_split_into_words)
+                failed[index] = NERResult([], pair=post, model=self.model, reader=self, error=str(error))
+        found: dict[int, NERResult] = {}
         for indices in self.model.batches(posts, self.steps.batch_size):
-            results |= zip(indices, self._predict([posts[index] for index in indices]), strict=True)
-        return results[0] if one else [results[index] for index in range(len(posts))]
+            found |= zip(indices, self._predict([posts[index] for index in indices]), strict=True)
+        results = [found[index] for index in range(len(posts))]
+        for index, result in failed.items():
+            results.insert(index, result)
+        if failed:
+            first = next(iter(failed.values())).error
+            warnings.warn(
+                f"{len(failed)} of {len(results)} posts have an error in the place of entities; the first: {first}",
+                stacklevel=2,
+            )
+        return results[0] if one else results
 
     def _pair(self, text: Text, image: ImageInput, is_split_into_words: bool) -> Pair:
         if isinstance(text, Pair):
@@ -145,14 +176,10 @@ class NERPipeline:
 
     def _image_file(self, image: str | Path | bytes | Image.Image) -> Path:
         """The image as a file."""
-        if isinstance(image, str) and urlsplit(image).scheme in ("http", "https"):
+        if isinstance(image, str) and is_url(image):
             if not self.allow_urls:
-                raise ValueError(f"{image} is an address; pipeline(model, allow_urls=True) fetches such images")
-            with urlopen(image, timeout=TIMEOUT) as response:
-                data: bytes = response.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise ValueError(f"the image has more than {MAX_BYTES:,} bytes")
-            image = data
+                raise ValueError(f"{quoted(image)} is an address; pipeline(model, allow_urls=True) fetches such images")
+            image = fetch_image(image, allow_private_addresses=self.allow_private_addresses)
         if isinstance(image, str | Path):
             return require_file(Path(image))
         target = self._new_file()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
-from safetensors.torch import load_model, save_model
 
+from mnergraph.data.formats.quoting import listed, quoted
 from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import encoder_from_config
@@ -23,6 +23,19 @@ from mnergraph.files import replacing_entries, tensor_file_errors
 from mnergraph.labels import LabelSet
 from mnergraph.models import saved_0_1
 from mnergraph.models.init_arguments import from_plain, to_plain
+from mnergraph.models.saved_folder import (
+    CONFIG,
+    ENCODER,
+    NEAREST_WORDS,
+    SCHEMA,
+    WEIGHTS,
+    check_files,
+    check_schema,
+    file_checksums,
+    naming,
+    read_config,
+)
+from mnergraph.models.weights_file import WeightsFile, save_weights
 
 if TYPE_CHECKING:
     from mnergraph.models.base import Tagger
@@ -92,8 +105,6 @@ def model_card(model: Tagger) -> ModelCard:
     )
 
 
-CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
-ENCODER, NEAREST_WORDS = "encoder", "similar.safetensors"
 #: Packages whose versions a saved model records.
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
 
@@ -102,11 +113,20 @@ def save(model: Tagger, folder: Path) -> None:
     """Write a model into an empty folder.
 
     Raises:
-        ValueError: for a constructor argument that cannot be saved, before anything is written.
+        ValueError: for a constructor argument that cannot be saved, and for weights that are not finite, before
+            anything is written.
         OSError: when the disk is full.
     """
     settings = model.hparams()
     from_plain(type(model), settings)
+    with tensor_file_errors(folder / WEIGHTS):
+        save_weights(model, folder / WEIGHTS, model.labels)
+    model.encoder.save(folder / ENCODER)
+    if model.nearest_words is not None:
+        model.nearest_words.save(folder / NEAREST_WORDS)
+    _write_json(folder / SCHEMA, model.schema.to_dict())
+    if model.processor_config is not None:
+        model.processor_config.save_pretrained(folder)
     config = {
         "class": qualified_name(type(model)),
         "settings": settings,
@@ -114,16 +134,9 @@ def save(model: Tagger, folder: Path) -> None:
         "encoder": model.encoder.name,
         "versions": {name: version(name) for name in PACKAGES},
         "metadata": model.metadata,
+        "files": file_checksums(folder),
     }
-    with tensor_file_errors(folder / WEIGHTS):
-        save_model(model, str(folder / WEIGHTS))
-    model.encoder.save(folder / ENCODER)
-    if model.nearest_words is not None:
-        model.nearest_words.save(folder / NEAREST_WORDS)
-    _write_json(folder / SCHEMA, model.schema.to_dict())
     _write_json(folder / CONFIG, config)
-    if model.processor_config is not None:
-        model.processor_config.save_pretrained(folder)
 
 
 @contextmanager
@@ -157,9 +170,13 @@ def folder_of(name: str | Path, **options: Any) -> Path:
 
     Raises:
         FileNotFoundError: when there is neither.
+        NotADirectoryError: when it is a file.
     """
-    if Path(name).is_dir():
-        return Path(name)
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise NotADirectoryError(f"{path} is a file; give the folder that save_pretrained wrote")
     try:
         return Path(snapshot_download(str(name), **options))
     except (OSError, ValueError) as error:
@@ -171,36 +188,48 @@ def folder_of(name: str | Path, **options: Any) -> Path:
 def load_saved(folder: Path, base: type[Tagger]) -> Tagger:
     """Return the model of a folder that `save` wrote, in evaluation mode.
 
+    Its files are checked first, and no more is allocated than the weights take.
+
     Args:
         folder: the folder; those of version 0.1 are converted.
         base: the class that the model must be of.
 
     Raises:
-        FileNotFoundError: when the folder has no model.
-        ValueError: when its class cannot be found, or is not one of ``base``.
+        FileNotFoundError: when the folder has no model, or lacks a file of it.
+        OSError: when a file can't be read.
+        ValueError: when its class cannot be found, or is not one of ``base``; when a file is damaged, or not of this
+            model. The message names the file.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {CONFIG}: it is no folder that save_pretrained wrote")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    has_nearest_words = (folder / NEAREST_WORDS).is_file()
+    config = read_config(folder)
     old = saved_0_1.is_old(config)
+    has_nearest_words = (folder / NEAREST_WORDS).is_file()
     if old:
-        config = saved_0_1.convert_config(config, has_nearest_words=has_nearest_words)
-    cls = _find_class(config.get("class"), path)
+        with naming(path):
+            config = saved_0_1.convert_config(config, has_nearest_words=has_nearest_words)
+    cls = _find_class(config["class"], path)
     if not issubclass(cls, base):
         raise ValueError(f"{path} is a {cls.__name__}, not a {base.__name__}")
-    settings, labels = from_plain(cls, config["settings"]), LabelSet(tuple(config["labels"]))
+    check_files(folder, config)
+    weights = WeightsFile(folder / WEIGHTS, saved_0_1.parameter_name if old else str)
+    if weights.labels not in (None, config["labels"]):
+        raise ValueError(
+            f"{path} has the labels {listed(config['labels'])}, and {WEIGHTS} was saved with {listed(weights.labels)}"
+        )
+    with naming(path):
+        settings, labels = from_plain(cls, config["settings"]), LabelSet(tuple(config["labels"]))
     if has_nearest_words:
         settings["nearest_words"] = NearestWords.load(folder / NEAREST_WORDS)
-    with skip_pretrained():
-        model = cls(encoder=encoder_from_config(folder / ENCODER), labels=labels, **settings)
-    if old:
-        saved_0_1.load_weights(model, folder / WEIGHTS)
-    else:
-        load_model(model, folder / WEIGHTS, strict=True)
+    with skip_pretrained(), weights.limited():
+        encoder = encoder_from_config(folder / ENCODER)
+        with naming(path):
+            model = cls(encoder=encoder, labels=labels, **settings)
+    weights.load_into(model)
+    if not old:
+        check_schema(folder, model.schema)
     model.metadata = config["metadata"]
-    model.processor_config = saved_0_1.processor_config(config) if old else ProcessorConfig.from_pretrained(folder)
+    with naming(path if old else folder / PROCESSOR_CONFIG):
+        model.processor_config = saved_0_1.processor_config(config) if old else ProcessorConfig.from_pretrained(folder)
     return model.eval()
 
 
@@ -213,14 +242,14 @@ def _find_class(name: object, path: Path) -> type[Tagger]:
     """Return the model class of this qualified name: imported, or defined already in this process."""
     from mnergraph.models.base import Tagger
 
-    if not isinstance(name, str) or ":" not in name:
-        raise ValueError(f"{path} names no class: it is no folder that save_pretrained wrote")
+    if not isinstance(name, str) or not all(name.partition(":")):
+        raise ValueError(f"{path} has {quoted(name)} for a class; right is package.module:Class")
     module, _, qualname = name.partition(":")
     try:
         found: Any = sys.modules.get(module) or import_module(module)
         for part in qualname.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, ValueError, TypeError):  # the last two: of a name that can't be a module's
         # a class made in a function is no attribute of its module
         defined = [cls for cls in _subclasses(Tagger) if qualified_name(cls) == name]
         if len(defined) > 1:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from mnergraph.data.formats.quoting import listed, quoted
+from mnergraph.data.json_settings import matches, type_name
+
 #: Arguments that are saved as files of their own.
 PARTS = ("encoder", "labels", "nearest_words")
 
@@ -59,8 +62,15 @@ def from_plain(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that `to_plain` made these of; the constructor's annotations say which are dataclasses.
 
     Raises:
-        ValueError: when an annotation names a type that is not imported at run time.
+        ValueError: for an argument that the constructor does not have or a value that is not of its annotation's type,
+            and when an annotation names a type that is not imported at run time.
     """
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    known = [name for name in parameters if name not in (*PARTS, "self")]
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no argument {listed(unknown)}; it has {', '.join(known) or 'none'}")
     try:
         hints = get_type_hints(cls.__init__)  # type: ignore[misc]
     except NameError as error:
@@ -68,6 +78,11 @@ def from_plain(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"the annotations of {cls.__name__}'s constructor can't be read: {error}; import the type in the module "
             "itself, not under TYPE_CHECKING"
         ) from error
+    for name, value in settings.items():
+        default = value is None and name in parameters and parameters[name].default is None
+        if name in hints and not default and not matches(value, hints[name]):
+            right = type_name(hints[name])
+            raise ValueError(f"argument {name!r} of {cls.__name__} is {quoted(value)}; right is {right}")
     return {name: _restored(value, hints.get(name)) for name, value in settings.items()}
 
 

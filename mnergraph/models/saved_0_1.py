@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file, load_model, save_file
-from torch import nn
 
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.models.registry import MODELS
@@ -111,7 +106,7 @@ def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
     model, with a warning.
 
     Raises:
-        ValueError: for a chunker that is not of this package, with what to write instead.
+        ValueError: for a chunker that is not of this package, with what to write instead, and for damaged settings.
     """
     evidence = config["metadata"].get("evidence")
     if evidence is None:
@@ -128,14 +123,15 @@ def processor_config(config: Mapping[str, Any]) -> ProcessorConfig | None:
             f"version 0.1 saved the noun chunker {name!r} without its module; in the model's config.json write "
             f'"my_module:{name}" for it, under record, evidence, chunker'
         )
-    return ProcessorConfig(
-        top_objects=evidence["top_objects"],
-        caption_phrases=evidence["caption_phrases"],
-        chunker=chunker,
-        regions=evidence["regions"],
-        image_nodes=evidence["image"],
-        stores=tuple(evidence["stores"]),
-    )
+    saved = {
+        "top_objects": evidence["top_objects"],
+        "caption_phrases": evidence["caption_phrases"],
+        "chunker": chunker,
+        "regions": evidence["regions"],
+        "image_nodes": evidence["image"],
+        "stores": evidence["stores"],
+    }
+    return ProcessorConfig.from_dict(saved, "record.evidence")
 
 
 def _convert_variant(settings: dict[str, Any], ablate: list[str]) -> None:
@@ -153,13 +149,8 @@ def _convert_variant(settings: dict[str, Any], ablate: list[str]) -> None:
         settings["variant"] = asdict(named) | {key: value}
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights of version 0.1 into a model, under today's names."""
-    state = {}
-    for name, value in load_file(path).items():
-        for old, new in _RENAMED_PARAMETERS.items():
-            name = name.replace(old, new)
-        state[name] = value
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(state, Path(folder) / path.name)
-        load_model(model, Path(folder) / path.name, strict=True)
+def parameter_name(name: str) -> str:
+    """Return today's name of a parameter of version 0.1."""
+    for old, new in _RENAMED_PARAMETERS.items():
+        name = name.replace(old, new)
+    return name

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mnergraph.cli.extract import wanted_images
+from mnergraph.cli.inputs import Inputs
 from mnergraph.data import PostFolder
 from mnergraph.data.formats.jsonl import read_posts
 from mnergraph.data.image_files import check_image, image_files, image_path_of, placeholders
@@ -31,7 +33,9 @@ def test_every_suffix_is_found(images: Path) -> None:
     assert [path.name for path in image_files(images)] == ["1.jpg", "2.png", "3.jpeg"]
 
 
-@pytest.mark.parametrize("id", ["../secret", "/etc/x", "a/../../secret", "..\\secret", "a\0b", "", ".", "a//b", "./1"])
+@pytest.mark.parametrize(
+    "id", ["../secret", "/etc/x", "a/../../secret", "..\\secret", "a\0b", "", ".", "a//b", "./1", "~/1", "C:/1"]
+)
 def test_ids_that_lead_out_are_refused(images: Path, id: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"post id {id!r} leads out of")):
         image_path_of(images, id)
@@ -111,3 +115,107 @@ def test_one_rule_for_ids_that_lead_out(tmp_path: Path) -> None:
     assert [pair.image_path for pair in pairs] == [tmp_path / "1.jpg", None]
     with pytest.warns(UserWarning, match=message):
         assert [task.id for task in wanted_images(tmp_path, tmp_path, None)] == ["1"]
+
+
+#: Paths of images in a file of posts that lead out of its folder, in any system.
+LEADING_OUT = (
+    "../secret.jpg",
+    "a/../../secret.jpg",
+    "a/../1.jpg",
+    "..",
+    "/etc/passwd",
+    "~/secret.jpg",
+    "~root/secret.jpg",
+    "..\\secret.jpg",
+    "a\\1.jpg",
+    "\\\\host\\share\\1.jpg",
+    "C:/secret.jpg",
+    "c:",
+    "C:\\secret.jpg",
+    "1.jpg\0",
+    "",
+    "link.jpg",
+    "elsewhere/secret.jpg",
+    "loop.jpg",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of posts with images, and with links out of it and to themselves."""
+    folder = tmp_path / "posts"
+    (folder / "a").mkdir(parents=True)
+    for path in (tmp_path / "secret.jpg", folder / "1.jpg", folder / "a" / "2.jpg"):
+        Image.new("RGB", (4, 4)).save(path)
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (folder / "elsewhere").symlink_to(tmp_path)
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    (folder / "inner.jpg").symlink_to(folder / "a" / "2.jpg")
+    return folder
+
+
+def posts_with(folder: Path, *images: str) -> Path:
+    lines = [json.dumps({"text": "hi", "id": str(number), "image": name}) for number, name in enumerate(images)]
+    (folder / "posts.jsonl").write_text("\n".join(lines))
+    return folder / "posts.jsonl"
+
+
+@pytest.mark.parametrize("image", LEADING_OUT)
+def test_an_image_that_leads_out_of_the_folder_of_posts(image: str, folder: Path) -> None:
+    path = posts_with(folder, "1.jpg", image)
+    with pytest.warns(
+        UserWarning, match=r"^1 posts have no image: .*posts\.jsonl:2: image .* (leads|is a link) out of"
+    ):
+        first, second = read_posts(path)
+    assert (first.image_path, second.image_path) == (folder / "1.jpg", None)
+
+
+@pytest.mark.parametrize("image", ["1.jpg", "./1.jpg", "a/2.jpg", "a//2.jpg", "inner.jpg", "elsewhere/posts/1.jpg"])
+def test_an_image_within_the_folder_of_posts(image: str, folder: Path) -> None:
+    (pair,) = read_posts(posts_with(folder, image))
+    assert pair.image_path == folder / image
+
+
+def test_a_folder_of_posts_behind_a_link(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts_with(folder, "1.jpg")
+    (folder.parent / "shortcut").symlink_to(folder)
+    (pair,) = read_posts(folder.parent / "shortcut" / "posts.jsonl")
+    assert pair.image_path == folder.parent / "shortcut" / "1.jpg"
+    monkeypatch.chdir(folder)
+    (pair,) = read_posts(Path("posts.jsonl"))
+    assert pair.image_path == Path("1.jpg")
+
+
+@pytest.mark.parametrize("image", ["../secret.jpg", "link.jpg", "elsewhere/secret.jpg", "ABSOLUTE"])
+def test_paths_that_are_allowed(image: str, folder: Path) -> None:
+    path = posts_with(folder, image.replace("ABSOLUTE", str(folder.parent / "secret.jpg")))
+    (pair,) = read_posts(path, allow_paths=True)
+    assert pair.image_path is not None
+    assert pair.image_path.resolve() == folder.parent / "secret.jpg"
+    with pytest.raises(ValueError, match=r"posts\.jsonl:1: there is no image "):
+        read_posts(posts_with(folder, "../gone.jpg"), allow_paths=True)
+    with pytest.raises(ValueError, match=r"posts\.jsonl:1: there is no image .*File name too long") as caught:
+        read_posts(posts_with(folder, "x" * 10_000), allow_paths=True)
+    assert len(str(caught.value)) < 1000
+
+
+def test_many_images_that_lead_out_are_one_line(folder: Path) -> None:
+    with pytest.warns(UserWarning, match=r"^300 posts have no image: ") as caught:
+        pairs = read_posts(posts_with(folder, *[f"/{'x' * 1000}/{number}" for number in range(300)]))
+    assert [pair.image_path for pair in pairs] == [None] * 300
+    assert len(caught) == 1
+    assert len(str(caught[0].message)) < 3000
+
+
+def test_allow_paths_on_the_command_line(folder: Path) -> None:
+    path = posts_with(folder, "../secret.jpg")
+    with pytest.warns(UserWarning, match="1 posts have no image"):
+        assert Inputs(posts=path).load()[0].image_path is None
+    assert Inputs(posts=path, allow_paths=True).load()[0].image_path == folder / "../secret.jpg"
+    (folder / "posts.txt").write_text("IMGID:1\nhi\n")
+    with pytest.raises(ValueError, match=r"allow_paths goes with \.jsonl; images of .* are found by id"):
+        Inputs(posts=folder / "posts.txt", allow_paths=True).load()
+    with pytest.raises(ValueError, match="allow_paths can't go with text"):
+        Inputs(text="hi", allow_paths=True).load()
+    with pytest.raises(ValueError, match="names its own in each line"):
+        Inputs(posts=path, images=folder, allow_paths=True).load()

@@ -41,7 +41,7 @@ def test_to_a_file_and_back(tmp_path: Path) -> None:
     assert [item.label for item in pair.objects] == ["two three four"]
     assert "LastWords" in config.describe()
     (tmp_path / "processor_config.json").write_text('{"colour": 1}')
-    with pytest.raises(ValueError, match=r"colour is no setting of a processor"):
+    with pytest.raises(ValueError, match=r"'colour' is no setting of a processor"):
         ProcessorConfig.from_pretrained(tmp_path)
 
 
@@ -60,5 +60,5 @@ def test_chunkers_that_cannot() -> None:
             ProcessorConfig.of(Evidence(chunker=chunker))
     with pytest.raises(ValueError, match=r"has split=.*which is no plain data"):
         chunker_config(LastWords(split=object()))
-    with pytest.raises(ValueError, match=r"gone:Chunker, which can't be imported here.*--import gone"):
+    with pytest.raises(ValueError, match=r"'gone:Chunker', which can't be imported here.*--import gone"):
         make_chunker({"class": "gone:Chunker", "settings": {}})

@@ -126,14 +126,19 @@ def test_invalid_image_inputs(reader: NERPipeline, tmp_path: Path) -> None:
 def test_image_url(umgf: Callable[[], UMGF], monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     noise(8, 6).save(file, "PNG")
-    monkeypatch.setattr(reading, "urlopen", lambda url, timeout: io.BytesIO(file.getvalue()))
-    reader = mnergraph.pipeline(umgf(), allow_urls=True)
-    found = found_in(reader, "hi", image="https://x.invalid/1.png")
-    assert found.pair.image_path is not None
-    assert found.pair.image_path.read_bytes() == file.getvalue()
-    monkeypatch.setattr(reading, "MAX_BYTES", 5)
-    with pytest.raises(ValueError, match="the image has more than 5 bytes"):
-        reader("hi", image="https://x.invalid/1.png")
+    asked = []
+
+    def fetch(url: str, *, allow_private_addresses: bool) -> bytes:
+        asked.append((url, allow_private_addresses))
+        return file.getvalue()
+
+    monkeypatch.setattr(reading, "fetch_image", fetch)
+    for allowed in (False, True):
+        reader = mnergraph.pipeline(umgf(), allow_urls=True, allow_private_addresses=allowed)
+        found = found_in(reader, "hi", image="https://x.invalid/1.png")
+        assert found.pair.image_path is not None
+        assert found.pair.image_path.read_bytes() == file.getvalue()
+    assert asked == [("https://x.invalid/1.png", False), ("https://x.invalid/1.png", True)]
 
 
 class Shown(HTMLParser):

@@ -12,17 +12,27 @@ from mnergraph.data.evidence import Evidence, limit_objects
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_object
 from mnergraph.data.formats.quoting import listed, quoted
-from mnergraph.data.image_files import attach_images, image_path_of
+from mnergraph.data.image_files import attach_images, image_path_in, image_path_of, warn_of_refused
 from mnergraph.pair import DetectedObject, Pair
 
 
-def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | None = None) -> list[Pair]:
+def read_posts(
+    path: Path, *, images: Path | None = None, evidence: Evidence | None = None, allow_paths: bool = False
+) -> list[Pair]:
     """Return the posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
 
     For the CoNLL format images are looked for in ``images`` and evidence is attached by id. A line of JSON
     holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
     ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
     one that a caption names. Data under names of one's own are in ``extra``, an object.
+
+    A post whose image leads out of the folder has none, and a warning counts these; see `image_path_in`.
+
+    Args:
+        path: the file.
+        images: folder of the images of the CoNLL format.
+        evidence: of the posts of the CoNLL format.
+        allow_paths: whether images of ``.jsonl`` may lie anywhere, by absolute paths, ``..`` and links.
 
     Raises:
         ValueError: for a line that holds no post, naming file and line.
@@ -37,14 +47,24 @@ def read_posts(path: Path, *, images: Path | None = None, evidence: Evidence | N
             pairs = attach_images(pairs, lambda pair: replace(pair, image_path=image_path_of(folder, pair.id)))
         return evidence.attach(pairs) if evidence else pairs
     posts = []
+    refused: list[str] = []
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
             try:
-                posts.append(_post(json.loads(line), path.parent))
+                post, image = _post(json.loads(line))
+                if image is not None:
+                    try:
+                        found = path.parent / image if allow_paths else image_path_in(path.parent, image)
+                    except ValueError as error:
+                        refused.append(f"{path}:{number}: {error}")
+                    else:
+                        post = replace(post, image_path=require_file(found))
+                posts.append(post)
             except EvidenceError as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
+    warn_of_refused(refused)
     return limit_objects(posts)
 
 
@@ -59,7 +79,8 @@ def is_labelled(path: Path) -> bool:
 _RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
 
 
-def _post(line: Mapping[str, Any], folder: Path) -> Pair:
+def _post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
+    """Return a post without its image, and the path that the line has for it."""
     known = {"id", "text", "words", "image", "caption", "objects", "width", "height", "extra"}
     if not isinstance(line, dict) or ("text" in line) == ("words" in line):
         raise ValueError("a post is an object with either text or words")
@@ -80,18 +101,17 @@ def _post(line: Mapping[str, Any], folder: Path) -> Pair:
     sized = None if line.get("width") is None else (line["width"], line["height"])
     evidence: dict[str, Any] = {
         "id": str(line.get("id", "")),
-        "image_path": None if line.get("image") is None else require_file(folder / line["image"]),
         "caption": line.get("caption"),
         "size": sized,
         "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
         "extra": line.get("extra", {}),
     }
     if "text" in line:
-        return Pair.from_text(line["text"], **evidence)
+        return Pair.from_text(line["text"], **evidence), line.get("image")
     words = line["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
         raise ValueError(f"words is {quoted(words)}, which is no list of words")
-    return Pair.from_words(words, **evidence)
+    return Pair.from_words(words, **evidence), line.get("image")
 
 
 def _object(raw: Any, size: tuple[int, int] | None, place: int) -> DetectedObject:
@@ -112,6 +132,10 @@ def require_file(path: Path) -> Path:
     Raises:
         ValueError: when there is no such file.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise ValueError(f"there is no image {quoted(str(path))}: {error.strerror}") from None
+    if not found:
         raise ValueError(f"there is no image {path}")
     return path

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +31,8 @@ from mnergraph.graph import node_types
 
 #: Name of the tiny encoder with random weights.
 TINY = "tiny-random"
+#: The file of an encoder's name, in the folder of a saved one.
+NAME_FILE = "name.txt"
 
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -70,10 +73,18 @@ class TextEncoderModel:
         return min(positions - skipped, limit)
 
     def save(self, folder: Path) -> None:
-        """Write configuration and tokenizer; the weights are saved with the model that uses them."""
-        self.model.config.save_pretrained(folder)
-        self.tokenizer.tokenizer.save_pretrained(folder)
-        (folder / "name.txt").write_text(self.name + "\n", encoding="utf-8")
+        """Write configuration and tokenizer; the weights are saved with the model that uses them.
+
+        What loading them added is left out: where from, and the name of code that the hub has for this encoder
+        (``auto_map``), as transformers' own is used.
+        """
+        config, tokenizer = copy(self.model.config), copy(self.tokenizer.tokenizer)
+        vars(config).pop("auto_map", None)
+        added = ("auto_map", "is_local", "local_files_only")
+        tokenizer.init_kwargs = {name: value for name, value in tokenizer.init_kwargs.items() if name not in added}
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / NAME_FILE).write_text(self.name + "\n", encoding="utf-8")
 
 
 def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
@@ -84,8 +95,8 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
     """
     try:
         with without_progress_bars(), _hub_errors_only():
-            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True)
-            model = AutoModel.from_pretrained(name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, trust_remote_code=False)
+            model = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise OSError(
             f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
@@ -96,11 +107,40 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
 
 
 def _model_from_config(folder: str | os.PathLike[str]) -> TextEncoderModel:
-    """Return the encoder saved in a folder by `TextEncoderModel.save`, with random weights."""
+    """Return the encoder saved in a folder by `TextEncoderModel.save`, with random weights.
+
+    Raises:
+        ValueError: for a file that describes no encoder, or a tokenizer with more pieces than the encoder has; names
+            the file.
+    """
     folder = Path(folder)
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    name = (folder / "name.txt").read_text(encoding="utf-8").strip()
-    return TextEncoderModel(_without_pooler(model), WordTokenizer(AutoTokenizer.from_pretrained(folder)), name)
+    with _naming(folder / "config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModel.from_config(config, trust_remote_code=False)
+        pieces = model.get_input_embeddings().weight.shape[0]
+    with _naming(folder / "tokenizer.json"):
+        inner = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if inner.vocab_size > pieces:
+            raise ValueError(f"{inner.vocab_size:,} pieces, and the encoder has vectors of {pieces:,}")
+        tokenizer = WordTokenizer(inner)
+    with _naming(folder / NAME_FILE):
+        name = (folder / NAME_FILE).read_text(encoding="utf-8").strip()
+    encoder = TextEncoderModel(_without_pooler(model), tokenizer, name)
+    with _naming(folder / "tokenizer_config.json"):
+        least = len(tokenizer.start) + len(tokenizer.end) + 1
+        if encoder.max_length < least:
+            raise ValueError(f"an input is at most {encoder.max_length} pieces long; right is {least} or more")
+    return encoder
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Within it any error is a ValueError of one line that names this file of a saved encoder."""
+    try:
+        yield
+    except Exception as error:  # transformers and tokenizers raise many types
+        line = " ".join(str(error).split())[:400]
+        raise ValueError(f"{path} does not fit a saved encoder: {line or type(error).__name__}") from error
 
 
 def tiny_encoder(

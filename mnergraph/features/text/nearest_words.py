@@ -123,7 +123,10 @@ class NearestWords:
             key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
             path = cache / f"similar-{table.stem}-{key}.safetensors"
             if path.is_file():
-                return cls.load(path)
+                try:
+                    return cls.load(path)
+                except ValueError as error:
+                    raise ValueError(f"{error}; delete it to compute them again") from None
         names, vectors = read_embeddings(table, progress=progress)
         try:
             nearest_words = cls.from_table(names, vectors, words, k=k, lower=lower, seed=seed, progress=progress)
@@ -233,14 +236,30 @@ class NearestWords:
         """Return the nearest words that `save` wrote.
 
         Raises:
-            ValueError: when the file is corrupt or of another format.
+            ValueError: when the file is corrupt or of another format; names it.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 names = json.loads(file.metadata()["similar"])
-                return cls(**names, **{name: file.get_tensor(name) for name in _TENSORS})
-        except (SafetensorError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} has no nearest words ({error}); delete it to compute them again") from None
+                nearest_words = cls(**names, **{name: file.get_tensor(name) for name in _TENSORS})
+            nearest_words._check()
+        except (SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} has no nearest words ({error})") from None
+        return nearest_words
+
+    def _check(self) -> None:
+        """Raise a ValueError unless counts, rows and cosines belong to the words, and the vectors to the names."""
+        entries = (int(self.counts.sum()),)
+        if self.counts.shape != (len(self.words),) or self.rows.shape != entries or self.cosines.shape != entries:
+            raise ValueError(f"{len(self.words)} words have counts {self.counts.shape} and rows {self.rows.shape}")
+        if self.vectors.dim() != 2 or len(self.vectors) != len(self.names):
+            raise ValueError(f"{len(self.names)} names have vectors {self.vectors.shape}")
+        if entries[0] and not 0 <= int(self.rows.min()) <= int(self.rows.max()) < len(self.names):
+            raise ValueError(f"rows are {self.rows.min()} to {self.rows.max()}, and there are {len(self.names)} names")
+        if (self.counts < 0).any():
+            raise ValueError("a word has fewer than no neighbors")
+        if not (self.vectors.isfinite().all() and self.cosines.isfinite().all()):
+            raise ValueError("its vectors are not finite")
 
 
 _NO_ENTRIES = range(0)

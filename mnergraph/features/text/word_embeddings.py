@@ -170,10 +170,17 @@ def read_vectors(
 
 
 def word_vectors_from_config(folder: str | os.PathLike[str]) -> WordVectors:
-    """Return the word vectors of a folder that `WordVectors.save` wrote, with zeros until weights are loaded."""
+    """Return the word vectors of a folder that `WordVectors.save` wrote, with zeros until weights are loaded.
+
+    Raises:
+        ValueError: for sizes that no table has; names the file.
+    """
     content = json.loads((Path(folder) / VOCABULARY_FILE).read_text(encoding="utf-8"))
     learned, width = content["learned"], content["width"]
-    table = WordTable(torch.zeros(learned, width), torch.zeros(len(content["words"]) + 1 - learned, width))
+    try:
+        table = WordTable(torch.zeros(learned, width), torch.zeros(len(content["words"]) + 1 - learned, width))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{Path(folder) / VOCABULARY_FILE}: {error}") from error
     return WordVectors(table, Vocabulary(content["words"]), Alphabet(content["characters"]), content["name"])
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from mnergraph.features.pretrained import IMAGENET, RANDOM, display_name, from_torchvision, state_dict_sha256
 from mnergraph.features.store.tensor_cache import cache_key, cached, file_stamp
-from mnergraph.features.vision.image_io import ImageError, open_image
+from mnergraph.features.vision.image_io import LARGE_SIDE, ImageError, open_image
 from mnergraph.pair import Box, DetectedObject, Pair
 
 #: How a box becomes a square, see `crop_box`.
@@ -142,6 +142,11 @@ class RegionEncoder:
             raise ValueError(f"fit is {' or '.join(get_args(CropFit))}, not {self.fit!r}")
         if self.backbone not in RESNETS:
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(RESNETS)}")
+        if not 1 <= self.size <= LARGE_SIDE or self.batch_size < 1:
+            raise ValueError(
+                f"size={self.size!r}, batch_size={self.batch_size!r}; right is a side of 1 to {LARGE_SIDE} pixels and "
+                "at least one crop at once"
+            )
 
     @property
     def name(self) -> str:
