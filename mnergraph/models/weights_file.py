@@ -168,7 +168,8 @@ class AllocationLimit(TorchDispatchMode):
         reason: where the limits come from, for the message.
 
     Attributes:
-        values, tensors: how many have been created.
+        values: how many have been created.
+        tensors: how many have been created.
     """
 
     def __init__(self, max_values: int, max_tensors: int, reason: str) -> None:

@@ -360,6 +360,12 @@ KINDS: dict[str, tuple[str, Damage, str, str]] = {
         ENCODER,
         "names code to be run",
     ),
+    "a kernel from the hub": (
+        "BERT-CRF",
+        entry(ENCODER, "attn_implementation", to="evil/kernel"),
+        ENCODER,
+        "names code to be run",
+    ),
     "code from the hub in the tokenizer": (
         "BERT-CRF",
         entry(TOKENIZER_CONFIG, "auto_map", to={"AutoTokenizer": ["a.B", None]}),
