@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 
-from mnergraph.data.formats.quoting import listed, quoted
+from mnergraph.data.formats.quoting import MAX_CHARACTERS, listed, quoted
 from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import encoder_from_config
@@ -242,14 +242,14 @@ def _find_class(name: object, path: Path) -> type[Tagger]:
     """Return the model class of this qualified name: imported, or defined already in this process."""
     from mnergraph.models.base import Tagger
 
-    if not isinstance(name, str) or not all(name.partition(":")):
+    if not isinstance(name, str) or not all(name.partition(":")) or len(name) > MAX_CHARACTERS:
         raise ValueError(f"{path} has {quoted(name)} for a class; right is package.module:Class")
     module, _, qualname = name.partition(":")
     try:
         found: Any = sys.modules.get(module) or import_module(module)
         for part in qualname.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError, TypeError):  # the last two: of a name that can't be a module's
+    except (Exception, SystemExit) as error:  # a module of any name may raise anything when it is imported
         # a class made in a function is no attribute of its module
         defined = [cls for cls in _subclasses(Tagger) if qualified_name(cls) == name]
         if len(defined) > 1:
@@ -257,8 +257,8 @@ def _find_class(name: object, path: Path) -> type[Tagger]:
         if not defined:
             raise ValueError(
                 f"{path}: the model's class {name} can't be imported; put the folder of {module.partition('.')[0]} "
-                "on the path (PYTHONPATH), or import the module before loading"
-            ) from None
+                f"on the path (PYTHONPATH), or import the module before loading ({' '.join(str(error).split())})"
+            ) from error
         found = defined[0]
     if not (isinstance(found, type) and issubclass(found, Tagger)):
         raise ValueError(f"{path}: {name} is no Tagger")

@@ -39,6 +39,8 @@ _ENTRIES_0_1 = {
     "record": dict[str, Any],
 }
 _VOCABULARY = {"name": str, "width": int, "learned": int, "characters": str, "words": list[str]}
+#: Entries of an encoder's settings by which transformers would fetch code of the hub and run it.
+_CODE_ENTRIES = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
 _ADVICE = "copy or download the folder again, whole"
 
 
@@ -115,10 +117,12 @@ def _check_encoder_file(path: Path) -> None:
         raise FileNotFoundError(f"{path} is missing; {_ADVICE}")
     if path.suffix == ".json" and path.name not in ("tokenizer.json", VOCABULARY_FILE):
         content = read_json_object(path)
-        if "auto_map" in content:
-            raise ValueError(
-                f"{path} names code to be run (auto_map: {quoted(content['auto_map'])}), which mnergraph does not run"
-            )
+        for entry in _CODE_ENTRIES:
+            # of the implementations, names with a slash are repositories of the hub
+            if entry in content and (entry == "auto_map" or "/" in str(content[entry])):
+                raise ValueError(
+                    f"{path} names code to be run ({entry}: {quoted(content[entry])}), which mnergraph does not run"
+                )
         return
     with naming(path):
         if not path.stat().st_size:

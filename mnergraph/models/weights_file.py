@@ -22,8 +22,9 @@ from mnergraph.labels import LabelSet
 #: The entry of the file's header in which the labels are, in the order of the head's rows.
 LABELS = "labels"
 #: How many values, and how many tensors, building a model may create beyond `SLACK_FACTOR` times those of its file:
-#: classifiers that a backbone is built with and that are then taken off, and what initial weights are computed from.
-SLACK_VALUES, SLACK_TENSORS, SLACK_FACTOR = 10_000_000, 5_000, 2
+#: classifiers that a backbone is built with and that are then taken off, what initial weights are computed from, and
+#: tables that are not saved.
+SLACK_VALUES, SLACK_TENSORS, SLACK_FACTOR = 50_000_000, 5_000, 2
 
 
 def save_weights(model: nn.Module, path: Path, labels: LabelSet) -> None:
@@ -72,8 +73,9 @@ class WeightsFile:
         if not self.path.is_file():
             raise ValueError(f"{self.path} is no file")
         try:
-            if not self.path.stat().st_size:
-                raise ValueError(f"{self.path} is empty")
+            with self.path.open("rb") as opened:  # safetensors calls a file missing that may not be read
+                if not opened.read(1):
+                    raise ValueError(f"{self.path} is empty")
             with safe_open(self.path, framework="pt") as file:
                 yield file
         except SafetensorError as error:
@@ -166,7 +168,8 @@ class AllocationLimit(TorchDispatchMode):
         reason: where the limits come from, for the message.
 
     Attributes:
-        values, tensors: how many have been created.
+        values: how many have been created.
+        tensors: how many have been created.
     """
 
     def __init__(self, max_values: int, max_tensors: int, reason: str) -> None:

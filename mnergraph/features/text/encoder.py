@@ -139,8 +139,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # transformers and tokenizers raise many types
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         line = " ".join(str(error).split())[:400]
-        raise ValueError(f"{path} does not fit a saved encoder: {line or type(error).__name__}") from error
+        raise ValueError(f"{path} does not fit a saved encoder: {kind}{line}") from error
 
 
 def tiny_encoder(
