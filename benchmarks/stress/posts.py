@@ -53,7 +53,7 @@ ODD_WORDS = (
     "\\",
     "%s%n",
 )
-#: A word with half a surrogate pair, with which a post gets an error.
+#: A word with half a surrogate pair, with which a post may get an error.
 HALF = "\ud83d"
 
 
@@ -103,8 +103,9 @@ def _check(report: Report, name: str, predict: Predictor, posts: list[Pair]) -> 
     for pair, line in zip(posts, lines, strict=True):
         report.count(name)
         half = any(HALF in word for word in pair.words)
-        if ("error" in line) != half:
-            report.fault(f"{name}: {line.get('error', 'no error')} for {pair.words[:8]!a}")
+        # a slow tokenizer takes half a surrogate pair for an unknown word
+        if "error" in line and not half:
+            report.fault(f"{name}: {line['error']} for {ascii(pair.words[:8])[:200]}")
         for entity in line.get("entities", ()):
             if line["text"][entity["start"] : entity["end"]].split() != " ".join(entity["words"]).split():
                 report.fault(f"{name}: {entity!a} is not in its text")

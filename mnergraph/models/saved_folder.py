@@ -107,7 +107,9 @@ def check_files(folder: Path, config: Mapping[str, Any]) -> None:
     if (encoder / VOCABULARY_FILE).exists():
         check_vocabulary(encoder / VOCABULARY_FILE)
         return
-    for name in ("config.json", "tokenizer_config.json", "tokenizer.json", NAME_FILE):
+    # a list has the files of the tokenizer, which are others for a slow one
+    of_tokenizer = () if "files" in config else ("tokenizer.json",)
+    for name in ("config.json", "tokenizer_config.json", *of_tokenizer, NAME_FILE):
         _check_encoder_file(encoder / name)
 
 

@@ -38,6 +38,10 @@ NAME_FILE = "name.txt"
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+#: The layers from input embeddings to hidden size, of ELECTRA, ALBERT and DeBERTa.
+_PROJECTIONS = ("embeddings_project", "encoder.embedding_hidden_mapping_in", "embeddings.embed_proj")
+
+
 class TextEncoderModel:
     """A Hugging Face encoder with its tokenizer and its name.
 
@@ -60,6 +64,25 @@ class TextEncoderModel:
     def hidden_size(self) -> int:
         """Size of the hidden state of a word piece."""
         return self.model.config.hidden_size
+
+    @property
+    def embedding_projection(self) -> str | None:
+        """Name of the model's layer from input embeddings to hidden size; None where they have this size.
+
+        Raises:
+            ValueError: for embeddings of another size in a model that has no such layer.
+        """
+        size = self.model.get_input_embeddings().embedding_dim
+        if size == self.hidden_size:
+            return None
+        parts = dict(self.model.named_modules())
+        for name in _PROJECTIONS:
+            if name in parts:
+                return name
+        raise ValueError(
+            f"{self.name}: the input embeddings of {type(self.model).__name__} have {size} features and its states "
+            f"{self.hidden_size}, and what maps one to the other is not known here (known: {', '.join(_PROJECTIONS)})"
+        )
 
     @property
     def max_length(self) -> int:
@@ -150,13 +173,14 @@ def tiny_encoder(
     """Return a tiny randomly initialized BERT with its own vocabulary, for tests and the quickstart.
 
     The vocabulary holds the printable ASCII characters, as words and as continuation pieces, and the given words in
-    lower case; other words are split into characters. The weights depend on torch's random state.
+    lower case; other words are split into characters, and those of more than 1,000 characters are unknown.
+    The weights depend on torch's random state.
     """
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     lowered = [word.lower() for word in words]
     vocabulary = dict.fromkeys([*_SPECIAL_TOKENS, *characters, *("##" + c for c in characters), *lowered])
     ids = {piece: index for index, piece in enumerate(vocabulary)}
-    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=10_000))
+    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=1000))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.decoder = decoders.WordPiece()

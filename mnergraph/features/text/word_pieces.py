@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from threading import Lock
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,27 +13,40 @@ from transformers import PreTrainedTokenizerBase
 CACHE_SIZE = 1_000_000
 
 
+#: Words by which a tokenizer is tried: none is the first of the text that holds them all.
+_PROBE = ("wins", "in", "Rome", "at", "4:30", "#NBA", "again")
+#: Tokenizers of transformers change their settings during a call, and several threads may share one.
+_LOCK = Lock()
+
+
 class WordTokenizer:
     """Applies a Hugging Face tokenizer word by word; every word has at least one piece.
 
-    A word that the tokenizer deletes (zero-width characters, a soft hyphen, a non-breaking space, with uncased
-    vocabularies the emoji variation selector) becomes the unknown piece. The pieces of a word do not depend on its
-    neighbors, so each word is tokenized once and cached.
+    A word has the pieces that it has within running text, after a space, whether the tokenizer marks the space before a
+    word (byte-level BPE, SentencePiece), the rest of a word (WordPiece) or its end (BERTweet's BPE). A word that the
+    tokenizer deletes (zero-width characters, a soft hyphen, a non-breaking space, with uncased vocabularies the emoji
+    variation selector) becomes the unknown piece. The pieces of a word do not depend on its neighbors, so each word is
+    tokenized once and cached. Several threads may use it at once.
 
     Args:
-        tokenizer: a fast tokenizer with an unknown (or else padding) token.
+        tokenizer: a tokenizer with an unknown (or else padding) token, fast or slow.
 
     Attributes:
         start, end: ids of the special tokens around a sentence ([CLS] and [SEP]).
+
+    Raises:
+        ValueError: for a tokenizer that gives words in running text other pieces than on their own, such as one of
+            whole sentences; and for one without unknown and padding token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if not tokenizer.is_fast:
-            raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; mnergraph needs a fast one")
         self.tokenizer = tokenizer
-        bare = self._ids("a", special=False)
-        wrapped = self._ids("a", special=True)
-        start = next(i for i in range(len(wrapped)) if wrapped[i : i + len(bare)] == bare)
+        self._split = self._find_split()
+        bare, wrapped = self._split(["a"])[0], tokenizer(" a", add_special_tokens=True)["input_ids"]
+        places = (place for place in range(len(wrapped)) if wrapped[place : place + len(bare)] == bare)
+        start = next(places, None)
+        if start is None:
+            raise ValueError(f"{type(tokenizer).__name__} gives a word other pieces between special tokens")
         self.start, self.end = tuple(wrapped[:start]), tuple(wrapped[start + len(bare) :])
         unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
         if unknown is None:
@@ -39,8 +55,35 @@ class WordTokenizer:
         self.padding: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else unknown
         self._pieces: dict[str, tuple[int, ...]] = {}
 
-    def _ids(self, text: str, *, special: bool) -> list[int]:
-        return self.tokenizer([text], is_split_into_words=True, add_special_tokens=special)["input_ids"]
+    def _find_split(self) -> Callable[[list[str]], list[list[int]]]:
+        """Return the way to tokenize words one by one that gives the pieces of running text."""
+        first, whole = (self._of_texts([text])[0] for text in ("he", " ".join(("he", *_PROBE))))
+        for split in (self._of_words, self._of_spaced_texts):
+            if [*first, *chain.from_iterable(split(list(_PROBE)))] == whole:
+                return split
+        raise ValueError(
+            f"{type(self.tokenizer).__name__} gives words in running text other pieces than on their own, and "
+            "mnergraph tokenizes word by word; take an encoder with another tokenizer"
+        )
+
+    def _of_words(self, words: list[str]) -> list[list[int]]:
+        """Return the ids of words as lists of one word, with the space before them where the tokenizer knows how."""
+        return self._ids([[word] for word in words], is_split_into_words=True)
+
+    def _of_spaced_texts(self, words: list[str]) -> list[list[int]]:
+        """Return the ids of words as texts that begin with a space, for tokenizers that add none (ModernBERT's)."""
+        return self._of_texts([f" {word}" for word in words])
+
+    def _of_texts(self, texts: list[str]) -> list[list[int]]:
+        return self._ids(texts)
+
+    def _ids(self, inputs: list[Any], **settings: Any) -> list[list[int]]:
+        # without the tokenizer's warning about long texts: `windows` splits them
+        with _LOCK:
+            ids: list[list[int]] = self.tokenizer(inputs, add_special_tokens=False, verbose=False, **settings)[
+                "input_ids"
+            ]
+        return ids
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the ids of every word's pieces, at least one each."""
@@ -49,16 +92,11 @@ class WordTokenizer:
             return [known[word] for word in words]
         except KeyError:
             if len(known) + len(words) > CACHE_SIZE:
-                self._pieces = {}
-            self._tokenize(list(dict.fromkeys(word for word in words if word not in self._pieces)))
-            return [self._pieces[word] for word in words]
-
-    def _tokenize(self, words: list[str]) -> None:
-        # without the tokenizer's warning about long texts: `windows` splits them
-        split = self.tokenizer(
-            [[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False
-        )["input_ids"]
-        self._pieces |= {word: tuple(ids) or (self.unknown,) for word, ids in zip(words, split, strict=True)}
+                known = {word: known[word] for word in words if word in known}
+            new = list(dict.fromkeys(word for word in words if word not in known))
+            known |= {word: tuple(ids) or (self.unknown,) for word, ids in zip(new, self._split(new), strict=True)}
+            self._pieces = known
+            return [known[word] for word in words]
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_pieces": {}}

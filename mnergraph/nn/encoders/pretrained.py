@@ -22,7 +22,7 @@ class TextEncoder(nn.Module):
 
     A post longer than the encoder's maximum length is split into overlapping windows, and each piece gets its state
     from the window with most context around it. Pieces of objects' labels (`LABEL_PIECE`), if any, get the encoder's
-    input embeddings.
+    input embeddings, in its hidden size where these are narrower (ELECTRA, ALBERT).
 
     Args:
         backbone: the encoder and its tokenizer.
@@ -32,8 +32,8 @@ class TextEncoder(nn.Module):
             window for a long post.
 
     Raises:
-        ValueError: for word vectors (see `WordEncoder`), an unknown pooling, or ``sentence`` with an encoder that has
-            no special piece before the words.
+        ValueError: for word vectors (see `WordEncoder`), an unknown pooling, ``sentence`` with an encoder that has no
+            special piece before the words, or input embeddings of another size that the encoder does not project.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class TextEncoder(nn.Module):
         self.sentence = sentence
         self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)
         self.padding, self.max_length = backbone.tokenizer.padding, backbone.max_length
+        self.embedding_projection = backbone.embedding_projection
         self.num_special = len(backbone.tokenizer.start), len(backbone.tokenizer.end)
 
     def forward(self, graph: GraphState) -> GraphState:
@@ -87,13 +88,15 @@ class TextEncoder(nn.Module):
         return states[source], label_pieces
 
     def _encode(self, ids: Tensor, layout: Layout, label_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the states of the pieces and the input embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
+        """Return the states of the pieces and the embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
         padded, mask = layout.to_dense(ids, self.padding), layout.mask.long()
         if label_ids is None:
             return layout.to_flat(self.model(input_ids=padded, attention_mask=mask).last_hidden_state), None
         # one look-up for both, as the gradient of each is as large as the embedding table
         both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), label_ids]))
         embedded, label_pieces = both.split([padded.numel(), label_ids.numel()])
+        if self.embedding_projection is not None:
+            label_pieces = self.model.get_submodule(self.embedding_projection)(label_pieces)
         states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), attention_mask=mask)
         return layout.to_flat(states.last_hidden_state), label_pieces
 

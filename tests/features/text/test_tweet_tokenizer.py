@@ -2,6 +2,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -37,11 +38,24 @@ def test_offsets_are_exact_and_complete(text: str, hashtags: bool, mentions: boo
         ("10,000 fans paid $4.99, 41% in 2014-15", "10,000 fans paid $4.99 , 41% in 2014-15"),
         ("AT&T no-hitter w/ Beer/BBQ &amp; more...", "AT&T no-hitter w / Beer/BBQ &amp ; more ..."),
         ("great😂😂 👍🏽 👩‍👩‍👧 🇫🇷🇩🇪", "great 😂 😂 👍🏽 👩‍👩‍👧 🇫🇷 🇩🇪"),
+        ("हिन्दी में #हिन्दी @राम !", "हिन्दी में #हिन्दी @राम !"),
+        ("தமிழ்நாடு ক্ষ १२३", "தமிழ்நாடு ক্ষ १२३"),
+        ("مُحَمَّد, שָׁלוֹם", "مُحَمَّد , שָׁלוֹם"),
+        ("สวัสดี ครับ", "สวัสดี ครับ"),
+        ("北京 です カタカナ #東京", "北 京 で す カタカナ #東京"),
+        ("1️⃣2️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿👩🏽‍🚀👨‍👩‍👧‍👦 ❤️☺", "1️⃣ 2️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 👩🏽‍🚀 👨‍👩‍👧‍👦 ❤️ ☺"),
         ("  ", ""),
     ],
 )
 def test_words(text: str, words: str) -> None:
     assert texts(text) == words.split()
+
+
+@given(st.text(st.characters(categories=("L", "M")), min_size=1, max_size=8))
+def test_no_letter_loses_its_marks(text: str) -> None:
+    """No word begins where UAX 29 has no boundary between characters (``\\X``), in any script."""
+    starts = {match.start() for match in regex.finditer(r"\X", text)}
+    assert {word.start for word in split_words(text)} <= starts
 
 
 def test_hashtags_and_mentions_apart_as_2017_has_them() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 
@@ -129,16 +131,59 @@ def test_a_tokenizer_without_special_pieces() -> None:
 
 
 def test_padding_stands_in_for_unknown() -> None:
-    inner = Tokenizer(models.WordLevel({"a": 0, "_": 1}))
+    inner = Tokenizer(models.BPE({"a": 0, "_": 1}, []))  # other characters vanish
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    assert WordTokenizer(wrapped(inner, pad_token="_"))(["a", " "]) == [(0,), (1,)]
+    assert WordTokenizer(wrapped(inner, pad_token="_"))(["a", "b"]) == [(0,), (1,)]
     with pytest.raises(ValueError, match="has neither an unknown nor a padding token"):
         WordTokenizer(wrapped(inner))
 
 
-def test_slow_tokenizers_are_refused() -> None:
-    with pytest.raises(ValueError, match="ByT5Tokenizer is a slow tokenizer; mnergraph needs a fast one"):
-        WordTokenizer(ByT5Tokenizer())
+def test_slow_tokenizers() -> None:
+    tokenizer = ByT5Tokenizer()
+    pieces = WordTokenizer(tokenizer)
+    assert (pieces.start, pieces.end) == ((), (tokenizer.eos_token_id,))
+    words = ["In", "Rom", "😀"]
+    inner = [piece for word in pieces(words) for piece in word]
+    assert inner == tokenizer(" " + " ".join(words), add_special_tokens=False)["input_ids"]
+
+
+def test_spaces_before_words_as_in_running_text() -> None:
+    """A byte-level tokenizer that adds no space, as ModernBERT's: its fast form ignores ``add_prefix_space``."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>"], initial_alphabet=alphabet)
+    inner.train_from_iterator(["he wins in Rome"] * 9, trainer)
+    tokenizer = wrapped(inner, unk_token="<unk>")
+    words = ["then", "he", "wins", "in", "Rome", ",", "naïve"]
+    found = [piece for word in WordTokenizer(tokenizer)(words) for piece in word]
+    assert found == tokenizer(" " + " ".join(words))["input_ids"]
+    assert "ĠRome" in tokenizer.convert_ids_to_tokens(found)
+
+
+def test_tokenizers_of_whole_sentences_are_refused() -> None:
+    inner = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    with pytest.raises(ValueError, match="gives words in running text other pieces than on their own"):
+        WordTokenizer(wrapped(inner, unk_token="?"))
+
+
+def test_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "CACHE_SIZE", 40)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        shared, alone = WordTokenizer(byte_level()), WordTokenizer(byte_level())
+        texts = [[f"w{number}", f"x{number % 7}", "Rome"] for number in range(400)]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(shared, texts)) == [alone(words) for words in texts]
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("length", [1001, 100_000])
+def test_a_word_too_long_to_be_read_is_unknown(length: int) -> None:
+    pieces = WordTokenizer(word_piece())
+    assert pieces(["z" * length]) == [(pieces.unknown,)]
 
 
 def test_a_very_long_word() -> None:
