@@ -25,6 +25,8 @@ from mnergraph.features.store.reader import FeatureStore
 TRIALS = 10
 #: A run of a smaller size takes one command, by chance.
 SHORT = 0.1
+#: Seconds until the work of a process begins.
+STARTING = 4.0
 #: Arguments of every command.
 Arguments = tuple[object, ...]
 
@@ -110,7 +112,7 @@ def prepare(data: Path) -> None:
     pairs = samples.make_posts(400)
     lines = (json.dumps({"id": pair.id, "words": list(pair.words)}) + "\n" for pair in pairs)
     (data / "many.jsonl").write_text("".join(lines))
-    _require(run_here(*jobs(data)["features"].arguments(data / "store")))
+    samples.write_store_of(data / "posts" / "images", data / "store")
 
 
 def one_thread() -> None:
@@ -136,8 +138,8 @@ def kills(rng: random.Random, size: float, folder: Path) -> Report:
         whole = folder / f"{name}-whole"
         whole.mkdir()
         before = time.monotonic()
-        _require(end(start(*job.arguments(whole), prepare=one_thread)))
-        seconds = time.monotonic() - before
+        _require(run_here(*job.arguments(whole)))
+        seconds = STARTING + time.monotonic() - before
         expected = job.result(whole)
         for trial in range(max(1, round(TRIALS * size))):
             out = folder / f"{name}-{trial}"
@@ -218,7 +220,7 @@ def two_at_once(rng: random.Random, size: float, folder: Path) -> Report:
     for name, job in chosen.items():
         whole = folder / f"{name}-whole"
         whole.mkdir()
-        _require(end(start(*job.arguments(whole), prepare=one_thread)))
+        _require(run_here(*job.arguments(whole)))
         for trial in range(max(1, round(TRIALS * size / 5))):
             out = folder / f"{name}-{trial}"
             out.mkdir()
@@ -261,14 +263,16 @@ def two_devices(rng: random.Random, size: float, folder: Path) -> Report:
             process.send_signal(signal.SIGTERM)
         outcome = end(process)
         if moment is not None and outcome.status:
-            outcome = _again(job, out)
+            outcome = end(start(*job.arguments(out), *job.resume, prepare=one_thread))
+            if "nothing to resume" in outcome.err:
+                outcome = end(start(*job.arguments(out), prepare=one_thread))
         report.count("train" if moment is None else "killed and resumed")
         if fault := outcome.fault(allowed=(0,)):
             report.fault(f"two devices, killed after {moment} s: {fault}")
             continue
         scores = json.loads((out / "result.json").read_text())["scores"]["test"]
         posts = ("--data", "PostFolder", "--root", data / "posts", "--progress", "false")
-        alone = end(start("evaluate", "--model", out / "model", *posts, prepare=one_thread))
+        alone = run_here("evaluate", "--model", out / "model", *posts)
         report.count("scored alone")
         line = f"{100 * scores['lenient']['f1']:.2f}"
         if alone.fault(allowed=(0,)) or line not in alone.out:
@@ -279,10 +283,10 @@ def two_devices(rng: random.Random, size: float, folder: Path) -> Report:
 def _again(job: Job, out: Path) -> Outcome:
     """Run a job that was killed once more: what it has begun is continued, where it has begun something."""
     if job.resume:
-        outcome = end(start(*job.arguments(out), *job.resume, prepare=one_thread))
+        outcome = run_here(*job.arguments(out), *job.resume)
         if "nothing to resume" not in outcome.err:
             return outcome
-    return end(start(*job.arguments(out), prepare=one_thread))
+    return run_here(*job.arguments(out))
 
 
 def _require(outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from mnergraph import DetectedObject, LabelSet, Pair, tiny_encoder
 from mnergraph.data.formats.conll import write_conll
 from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
 from mnergraph.data.formats.feature_file import write_features
-from mnergraph.features.store.entries import to_store_entry
+from mnergraph.features.store.entries import image_key, to_store_entry
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.writer import StoreWriter
 from mnergraph.features.vision.evidence import ImageEvidence
@@ -86,6 +86,16 @@ def write_store(folder: Path) -> None:
             hat = DetectedObject("hat", box=(1, 2, 30, 40), score=0.9, region=torch.randn(3))
             found = ImageEvidence((64, 48), objects=(hat,), grid=torch.randn(4, 3), pooled=torch.randn(3))
             writer.add(f"{index:064x}", *to_store_entry(found))
+
+
+def write_store_of(images: Path, folder: Path) -> None:
+    """Write a feature store of a folder's images, with objects and captions."""
+    manifest = Manifest("BackboneGrid", 1, {"size": 32}, "0" * 64)
+    with StoreWriter(folder, manifest) as writer:
+        for path in sorted(images.iterdir()):
+            hat = DetectedObject("hat", box=(1, 2, 30, 40), score=0.9, region=torch.randn(3))
+            found = ImageEvidence((64, 48), objects=(hat,), grid=torch.randn(4, 3), caption="a man with a hat")
+            writer.add(image_key(path), *to_store_entry(found))
 
 
 def write_word_vectors(path: Path) -> None:

@@ -18,7 +18,7 @@ class Inputs:
         text: one post's text.
         image: its image.
         caption: one sentence on what the image shows.
-        posts: a file of posts instead: .jsonl, or the CoNLL format.
+        posts: a file of posts instead: .jsonl, or the CoNLL format (.txt, .conll, .bio, .tsv).
         images: folder of the images of a CoNLL file.
         objects: objects.jsonl of a CoNLL file.
         captions: captions.jsonl of a CoNLL file.
@@ -50,7 +50,7 @@ class Inputs:
             FileNotFoundError: for a file that is not there.
         """
         from mnergraph.data.evidence import Evidence
-        from mnergraph.data.formats.jsonl import read_posts, require_file
+        from mnergraph.data.formats.jsonl import JSONL, read_posts, require_file
         from mnergraph.data.image_files import check_image
         from mnergraph.pair import Pair
 
@@ -67,9 +67,9 @@ class Inputs:
                 raise ValueError(f"{image} can't be read as an image: {issue.detail}")
             return [Pair.from_text(self.text, image_path=image, caption=self.caption)]
         assert self.posts is not None
-        if self.posts.suffix != ".jsonl" and self.allow_paths:
+        if self.posts.suffix.lower() != JSONL and self.allow_paths:
             raise ValueError(f"allow_paths goes with .jsonl; images of {self.posts} are found by id, in one folder")
-        if self.posts.suffix == ".jsonl" and set(self.given) - {"posts", "allow_paths"}:
+        if self.posts.suffix.lower() == JSONL and set(self.given) - {"posts", "allow_paths"}:
             raise ValueError(
                 f"images and files of evidence go with the CoNLL format; {self.posts} names its own in each line"
             )

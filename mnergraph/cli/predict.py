@@ -40,9 +40,9 @@ def predict(
     from tqdm.auto import tqdm
 
     from mnergraph.data.evidence import attach_node_evidence
-    from mnergraph.data.formats.quoting import listed
     from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
+    from mnergraph.quoting import listed
 
     pairs = inputs.load()
     tagger = Tagger.from_pretrained(model)

@@ -10,8 +10,8 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
-from mnergraph.data.formats.quoting import quoted
 from mnergraph.features.text.noun_chunks import Chunker
+from mnergraph.quoting import quoted
 
 _ADVICE = (
     "so a saved model could not find the same phrases again: put it into a module that can be imported "

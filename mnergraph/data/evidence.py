@@ -11,7 +11,6 @@ from typing import Literal
 
 from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, read_captions, read_objects
 from mnergraph.data.formats.feature_file import Features, open_features
-from mnergraph.data.formats.quoting import listed
 from mnergraph.features.store.entries import lookup
 from mnergraph.features.store.manifest import Manifest
 from mnergraph.features.store.reader import FeatureStore
@@ -19,6 +18,7 @@ from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_lab
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.graph.node_types import NodeType
 from mnergraph.pair import DetectedObject, Pair
+from mnergraph.quoting import listed
 
 #: Names under which evidence lies beside the text.
 OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mnergraph.data.formats.quoting import quoted
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, file_sha256, open_image
 from mnergraph.pair import Pair
+from mnergraph.quoting import quoted
 
 #: The suffixes of images, in any case; of two files of one id the one whose suffix stands first is taken.
 SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from mnergraph.data.formats.quoting import listed, quoted
+from mnergraph.quoting import listed, quoted
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import torch
 
 from mnergraph.data.chunker_config import chunker_config, make_chunker
 from mnergraph.data.evidence import Evidence
-from mnergraph.data.formats.quoting import listed
 from mnergraph.data.json_settings import check_entries, read_json_object
 from mnergraph.data.missing_evidence import warn_of_missing
 from mnergraph.features.store.entries import cast, lookup
@@ -37,6 +36,7 @@ from mnergraph.graph.evidence_kinds import (
     REGION_FEATURES,
 )
 from mnergraph.pair import Pair
+from mnergraph.quoting import listed
 
 if TYPE_CHECKING:
     from mnergraph.graph.builder import GraphBuilder

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteR
 from importlib.metadata import version
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from mnergraph.data.formats.quoting import quoted
+from mnergraph.quoting import quoted
 
 #: Seconds for all of a transfer: names, connections, redirects and the body.
 TIMEOUT = 20.0

@@ -15,7 +15,6 @@ from typing import Any
 from PIL import Image
 
 from mnergraph.data.formats.jsonl import require_file
-from mnergraph.data.formats.quoting import quoted
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
@@ -25,6 +24,7 @@ from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
+from mnergraph.quoting import quoted
 
 #: The forms of a post's words and of its image.
 Text = str | Sequence[str] | Pair

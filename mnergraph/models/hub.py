@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 
-from mnergraph.data.formats.quoting import MAX_CHARACTERS, listed, quoted
 from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
 from mnergraph.features.text.encoder import encoder_from_config
@@ -36,6 +35,7 @@ from mnergraph.models.saved_folder import (
     read_config,
 )
 from mnergraph.models.weights_file import WeightsFile, save_weights
+from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 
 if TYPE_CHECKING:
     from mnergraph.models.base import Tagger

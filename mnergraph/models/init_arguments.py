@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mnergraph.data.formats.quoting import listed, quoted
 from mnergraph.data.json_settings import matches, type_name
+from mnergraph.quoting import listed, quoted
 
 #: Arguments that are saved as files of their own.
 PARTS = ("encoder", "labels", "nearest_words")

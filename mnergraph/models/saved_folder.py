@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mnergraph.data.formats.quoting import MAX_CHARACTERS, listed, quoted
 from mnergraph.data.json_settings import check_entries, read_json_object
 from mnergraph.data.processor import PROCESSOR_CONFIG
 from mnergraph.features.text.encoder import NAME_FILE
 from mnergraph.features.text.word_embeddings import VOCABULARY_FILE
 from mnergraph.graph.schema import Schema
 from mnergraph.models.saved_0_1 import is_old
+from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 
 CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
 ENCODER, NEAREST_WORDS, CARD = "encoder", "similar.safetensors", "README.md"

@@ -16,8 +16,8 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mnergraph.data.formats.quoting import listed, quoted
 from mnergraph.labels import LabelSet
+from mnergraph.quoting import listed, quoted
 
 #: The entry of the file's header in which the labels are, in the order of the head's rows.
 LABELS = "labels"

@@ -13,6 +13,7 @@ from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import Pair
+from mnergraph.quoting import listed
 from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import decode_batch, from_all_devices
 from mnergraph.training.loader import GraphLoader
@@ -68,4 +69,4 @@ def evaluate(
 def _require_labels(pairs: Sequence[Pair]) -> None:
     unlabelled = [pair.id for pair in pairs if pair.labels is None]
     if unlabelled:
-        raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}")
+        raise ValueError(f"posts without labels can't be trained on or scored: {listed(unlabelled)}")

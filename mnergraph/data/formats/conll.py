@@ -19,11 +19,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mnergraph.data.formats.quoting import quoted
 from mnergraph.files import write_atomically
 from mnergraph.labels import fix_bio as repaired
 from mnergraph.labels import is_tag
 from mnergraph.pair import Pair
+from mnergraph.quoting import quoted
 
 HEADER = "IMGID:"
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.formats.quoting import MAX_NAMES, quoted
 from mnergraph.files import write_atomically
 from mnergraph.pair import Box, DetectedObject
+from mnergraph.quoting import MAX_NAMES, quoted
 
 #: The longest side of an image, in pixels, and what is said of another.
 MAX_SIDE = 100_000

@@ -11,15 +11,18 @@ from typing import Any
 from mnergraph.data.evidence import Evidence, limit_objects
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_object
-from mnergraph.data.formats.quoting import listed, quoted
 from mnergraph.data.image_files import attach_images, image_path_in, image_path_of, warn_of_refused
 from mnergraph.pair import DetectedObject, Pair
+from mnergraph.quoting import listed, quoted
+
+#: Suffixes of files of posts.
+JSONL, CONLL = ".jsonl", (".txt", ".conll", ".bio", ".tsv")
 
 
 def read_posts(
     path: Path, *, images: Path | None = None, evidence: Evidence | None = None, allow_paths: bool = False
 ) -> list[Pair]:
-    """Return the posts of a file: ``.jsonl``, or else in the CoNLL format, with or without tags.
+    """Return the posts of a file: ``.jsonl``, or ``.txt`` and the like in the CoNLL format, with or without tags.
 
     For the CoNLL format images are looked for in ``images`` and evidence is attached by id. A line of JSON
     holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
@@ -35,12 +38,14 @@ def read_posts(
         allow_paths: whether images of ``.jsonl`` may lie anywhere, by absolute paths, ``..`` and links.
 
     Raises:
-        ValueError: for a line that holds no post, naming file and line.
+        ValueError: for a file of another suffix, and for a line that holds no post, naming file and line.
         FileNotFoundError: when ``images`` is no folder.
     """
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder; give the one that holds <id>.jpg")
-    if path.suffix != ".jsonl":
+    if path.suffix.lower() not in (JSONL, *CONLL):
+        raise ValueError(f"{path} is no file of posts: these are {JSONL}, or {', '.join(CONLL)} in the CoNLL format")
+    if path.suffix.lower() != JSONL:
         pairs = read_conll(path, labelled=is_labelled(path))
         if images is not None:
             folder = images

@@ -19,6 +19,7 @@ from mnergraph.nn.heads.independent import IndependentTags
 from mnergraph.nn.layers.transformer import TransformerConfig
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
+from mnergraph.quoting import listed
 
 #: What a special tag on a word counts as, see `TaggingHead.decode_tags`.
 SpecialTags = Literal["outside", "entities"]
@@ -288,7 +289,7 @@ def _gold_labels(graph: GraphState) -> Tensor:
     gold: Tensor = graph.data["token"].y
     if gold.numel() and int(gold.min()) == NO_LABEL:
         unlabelled = [pair.id for pair in graph.data.pair if pair.labels is None]
-        raise ValueError(f"posts without labels can't be trained on or scored: {', '.join(map(repr, unlabelled[:5]))}")
+        raise ValueError(f"posts without labels can't be trained on or scored: {listed(unlabelled)}")
     return gold
 
 

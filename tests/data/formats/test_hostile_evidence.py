@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from mnergraph.data.evidence import MAX_OBJECTS, Evidence
 from mnergraph.data.formats.evidence_jsonl import EvidenceError, read_captions, read_objects
 from mnergraph.data.formats.jsonl import read_posts
-from mnergraph.data.formats.quoting import MAX_CHARACTERS, listed, quoted
 from mnergraph.pair import Pair
+from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 
 GOOD: dict[str, Any] = {"label": "person", "score": 0.9, "box": [0, 0, 5, 5]}
 
