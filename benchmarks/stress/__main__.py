@@ -55,6 +55,7 @@ def stress(
     if unknown:
         raise ValueError(f"no check {unknown[0]!r}; there is {', '.join(CHECKS)}")
     result: dict[str, Any] = {"benchmark": "stress", "seed": seed, "size": size, "checks": {}}
+    result |= {"machine": machine(), "commit": commit()}
     for name in only or CHECKS:
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory() as temporary:
@@ -67,9 +68,8 @@ def stress(
         for fault in report.faults:
             print(f"  {fault}", flush=True)
         result["checks"][name] = {**vars(report), "seconds": seconds}
-    result |= {"machine": machine(), "commit": commit()}
-    if out is not None:
-        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+        if out is not None:
+            write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
