@@ -138,7 +138,12 @@ _PARTS: dict[str, tuple[Callable[[Path], hf.PreTrainedTokenizerBase], Any, Any, 
         hf.DebertaV2Config,
         {**_DISENTANGLED, "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
     ),
-    "ModernBERT": (_modernbert, hf.ModernBertModel, hf.ModernBertConfig, {"local_attention": 8}),
+    "ModernBERT": (
+        _modernbert,
+        hf.ModernBertModel,
+        hf.ModernBertConfig,
+        {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
+    ),
 }
 #: A builder of every family's encoder.
 FAMILIES: dict[str, Callable[[], TextEncoderModel]] = {name: partial(encoder_of, name) for name in _PARTS}
