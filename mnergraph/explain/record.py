@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mnergraph.files import write_tensors
+from mnergraph.graph.cached import cached_property
 from mnergraph.graph.collate import EdgeType
 from mnergraph.pair import DetectedObject, Pair
 

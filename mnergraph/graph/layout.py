@@ -6,10 +6,10 @@ type in the whole batch.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
+
+from mnergraph.graph.cached import cached_property
 
 
 class Layout:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
+from mnergraph.graph.cached import cached_property
 from mnergraph.graph.collate import EdgeType, collate, layouts
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.graph.schema import Schema
