@@ -131,7 +131,12 @@ _PARTS: dict[str, tuple[Callable[[Path], hf.PreTrainedTokenizerBase], Any, Any, 
     "RoBERTa": (_roberta, hf.RobertaModel, hf.RobertaConfig, {}),
     "BERTweet": (_bertweet, hf.RobertaModel, hf.RobertaConfig, {}),
     "XLM-R": (_XLM, hf.XLMRobertaModel, hf.XLMRobertaConfig, {}),
-    "DeBERTa-v2": (_DEBERTA, hf.DebertaV2Model, hf.DebertaV2Config, {**_DISENTANGLED, "conv_kernel_size": 3}),
+    "DeBERTa-v2": (
+        _DEBERTA,
+        hf.DebertaV2Model,
+        hf.DebertaV2Config,
+        {**_DISENTANGLED, "conv_kernel_size": 3, "embedding_size": WIDTH // 2},
+    ),
     "DeBERTa-v3": (
         _DEBERTA,
         hf.DebertaV2Model,

@@ -186,6 +186,18 @@ def test_a_word_too_long_to_be_read_is_unknown(length: int) -> None:
     assert pieces(["z" * length]) == [(pieces.unknown,)]
 
 
+def test_word_piece_never_splits_longer_words() -> None:
+    """WordPiece takes hours for a word of 100,000 characters, whatever length its tokenizer allows."""
+    inner = Tokenizer(models.WordPiece({"?": 0, "z": 1, "##z": 2}, unk_token="?", max_input_chars_per_word=10**6))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pieces = WordTokenizer(wrapped(inner, unk_token="?"))
+    limit = text.MAX_WORD_PIECE_CHARACTERS
+    assert pieces(["z" * limit]) == [(1, *[2] * (limit - 1))]
+    assert pieces(["z" * (limit + 1), "z" * 100_000]) == [(0,), (0,)]
+    inner.model.max_input_chars_per_word = 3
+    assert WordTokenizer(wrapped(inner, unk_token="?"))(["zzz", "zzzz"]) == [(1, 2, 2), (0,)], "lower limits are kept"
+
+
 def test_a_very_long_word() -> None:
     assert len(WordTokenizer(word_piece())(["z" * 600])[0]) == 600
 
