@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -178,6 +180,30 @@ def test_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             assert list(pool.map(shared, texts)) == [alone(words) for words in texts]
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_threads_call_a_tokenizer_one_after_another() -> None:
+    """Slow tokenizers are no more safe than their own caches, and fast ones keep settings during a call."""
+
+    class Watched(PreTrainedTokenizerFast):
+        calls = 0
+
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            Watched.calls += 1
+            try:
+                time.sleep(0.001)
+                assert Watched.calls == 1, "two calls at once"
+                return super().__call__(*args, **settings)
+            finally:
+                Watched.calls -= 1
+
+    tokenizer = Watched(tokenizer_object=byte_level().backend_tokenizer, unk_token="<unk>", pad_token="<pad>")
+    # two models may share a tokenizer
+    both = [WordTokenizer(tokenizer), WordTokenizer(tokenizer)]
+    alone = WordTokenizer(byte_level())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda index: both[index % 2]([f"w{index}"]), range(40)))
+    assert found == [alone([f"w{index}"]) for index in range(40)]
 
 
 @pytest.mark.parametrize("length", [1001, 100_000])
