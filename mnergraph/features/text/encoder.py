@@ -150,15 +150,12 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, trust_remote_code=False)
             model = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        # transformers names its second choice of a reader, tiktoken
-        if "tiktoken" in str(error) and not is_sentencepiece_available():
-            raise OSError(
-                f"the tokenizer of {os.fspath(name)!r} is a SentencePiece file, as DeBERTa-v3's: "
-                "pip install 'mnergraph[sentencepiece]' to read it"
-            ) from error
+        # transformers asks for its second choice of a reader, tiktoken
+        unread = "tiktoken" in str(error) and not is_sentencepiece_available()
+        hint = ", or pip install 'mnergraph[sentencepiece]' if its tokenizer is an spm.model or the like" * unread
         raise OSError(
             f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
-            f"or a folder with its config.json, model.safetensors and tokenizer.json ({error})"
+            f"or a folder with its config.json, model.safetensors and tokenizer.json{hint} ({error})"
         ) from error
     display_name = Path(name).name if Path(name).is_dir() else str(name)
     return TextEncoderModel(_without_pooler(model), WordTokenizer(tokenizer), display_name)
