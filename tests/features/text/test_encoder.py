@@ -105,7 +105,7 @@ def test_no_such_encoder_offline(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_folder_without_an_encoder(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json \("):
+    with pytest.raises(OSError, match=r"or a folder with its config.json, model.safetensors and tokenizer.json"):
         load_encoder(tmp_path)
 
 
@@ -116,9 +116,7 @@ def test_a_sentencepiece_file_without_the_library(tmp_path: Path, monkeypatch: p
     (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "spm.model").write_bytes(b"no model")
     monkeypatch.setattr(encoder, "is_sentencepiece_available", lambda: False)
-    with pytest.raises(
-        OSError, match=r"is a SentencePiece file, .* pip install 'mnergraph\[sentencepiece\]' to read it$"
-    ):
+    with pytest.raises(OSError, match=r"json, or pip install 'mnergraph\[sentencepiece\]' if its tokenizer is an spm"):
         load_encoder(tmp_path)
 
 
@@ -143,7 +141,7 @@ def test_labels_need_embeddings_as_input() -> None:
     backbone = TextEncoderModel(CLIPTextModel(config), tiny_encoder(hidden_size=8).tokenizer, "x")
     assert len(BERTCRF(backbone, LabelSet.from_types(["PER"])).predict([Pair(("a",))])) == 1
     with pytest.raises(
-        ValueError, match="^x: CLIPTextModel takes no embeddings as input; take another encoder, or a model"
+        ValueError, match=r"^x: CLIPTextModel takes no embeddings as input; take another encoder, or a model"
     ):
         UMGF(backbone, LabelSet.from_types(["PER"]), hidden_size=8, num_heads=1)
 
