@@ -82,7 +82,7 @@ def jobs(data: Path) -> dict[str, Job]:
             contents,
         ),
         "explain": Job(
-            lambda out: ("explain", "--model", model, *posts, "--out", out / "page.html", *quiet),
+            lambda out: ("explain", "--model", model, *posts, "--out", out / "page.html", *quiet, *_ALLOW),
             contents,
         ),
     }
@@ -101,6 +101,8 @@ _TRAINER = tuple(
     }.items()
     for part in (f"--trainer.{name}", value)
 )
+#: The posts have boxes without vectors.
+_ALLOW = ("--allow_missing", "[region features]")
 #: Every image is written when it is there.
 _FLUSH = ("--flush_seconds", 0)
 

@@ -57,7 +57,7 @@ def compare(
     from mnergraph.metrics.comparison import Comparison, summary_table
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate
-    from mnergraph.training.label_sets import warn_of_unknown_types
+    from mnergraph.training.label_sets import check_types
 
     if len(models) < 2:
         raise ValueError("compare takes two models or more")
@@ -69,7 +69,7 @@ def compare(
     taggers = [Tagger.from_pretrained(folder) for folder in models]
     called = names or _names(taggers, models)
     for name, tagger in zip(called, taggers, strict=True):
-        warn_of_unknown_types(tagger.labels, {split: posts.pairs}, name=name)
+        check_types(tagger.labels, split, posts.pairs, name=name)
     if baseline is not None and baseline not in called:
         raise ValueError(f"the baseline {baseline!r} is none of {', '.join(called)}")
     pipelines = []

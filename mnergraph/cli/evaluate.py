@@ -42,11 +42,11 @@ def evaluate(
     from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate as score_posts
-    from mnergraph.training.label_sets import warn_of_unknown_types
+    from mnergraph.training.label_sets import check_types
 
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split).with_node_evidence(tagger.builder.node_types.values())
-    warn_of_unknown_types(tagger.labels, {split: posts.pairs})
+    check_types(tagger.labels, split, posts.pairs)
     folders = (*posts.evidence.stores, *sources.stores)
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)

@@ -77,8 +77,8 @@ def train(
 
     Raises:
         MissingEvidenceError: when no post of a split has evidence of a kind that the model reads.
-        ValueError: when a run is resumed with other settings, naming each difference; when no entity of a split has a
-            type that the model has.
+        ValueError: when a run is resumed with other settings, naming each difference; when labels are named and
+            training posts have others.
     """
     import lightning
     import torch

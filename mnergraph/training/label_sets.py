@@ -10,9 +10,11 @@ from typing import Literal
 
 from torch_geometric.data import HeteroData
 
-from mnergraph.labels import LabelSet, tags_to_spans
+from mnergraph.labels import OUTSIDE, LabelSet, tags_to_spans
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
+
+_RENAME = "--data.mapping '{OTHER: MISC}' renames types"
 
 
 def choose_labels(
@@ -54,24 +56,33 @@ def warn_of_unknown_types(
         splits: the posts by split.
         name: of the model, for the message.
         advice: what to do besides renaming types, for the message.
+    """
+    unknown = {split: unknown_entities(labels, pairs) for split, pairs in splits.items()}
+    found = "; ".join(f"{split} {_described(entities)}" for split, entities in unknown.items() if entities)
+    if found:
+        text = f"entities of types that {name} lacks count as missed: {found}. {advice}{_RENAME}"
+        warnings.warn(text, stacklevel=2)
+
+
+def check_types(labels: LabelSet, split: str, pairs: Sequence[Pair], *, name: str = "the model") -> None:
+    """Check, before a saved model is scored, that it has a type of the posts; warn of those that it does not have.
+
+    Args:
+        labels: of the model.
+        split: of the posts.
+        pairs: the posts.
+        name: of the model, for the message.
 
     Raises:
-        ValueError: when the model has no type of a split's entities.
+        ValueError: when it has none.
     """
-    mend = f"{advice}--data.mapping '{{OTHER: MISC}}' renames types"
-    found = []
-    for split, pairs in splits.items():
-        unknown = unknown_entities(labels, pairs)
-        if not unknown:
-            continue
-        if not any(tag in labels.tags for tags in _labels(pairs) for tag in tags if tag != "O"):
-            raise ValueError(
-                f"{name} has no type of the {split} posts, which have {_described(unknown)}; it has "
-                f"{', '.join(labels.types)}. {mend}"
-            )
-        found.append(f"{split} {_described(unknown)}")
-    if found:
-        warnings.warn(f"entities of types that {name} lacks count as missed: {'; '.join(found)}. {mend}", stacklevel=2)
+    unknown = unknown_entities(labels, pairs)
+    if unknown and not any(tag in labels.tags for tags in _labels(pairs) for tag in tags if tag != OUTSIDE):
+        raise ValueError(
+            f"{name} has no type of the {split} posts, which have {_described(unknown)}; it has "
+            f"{', '.join(labels.types)}. {_RENAME}"
+        )
+    warn_of_unknown_types(labels, {split: pairs}, name=name)
 
 
 def build_for_scoring(model: Tagger, pair: Pair) -> HeteroData:

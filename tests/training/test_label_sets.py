@@ -13,7 +13,7 @@ from mnergraph.labels import LabelSet
 from mnergraph.models import Tagger
 from mnergraph.pair import Pair
 from mnergraph.training import TrainerConfig, evaluate, fit
-from mnergraph.training.label_sets import choose_labels, unknown_entities, warn_of_unknown_types
+from mnergraph.training.label_sets import check_types, choose_labels, unknown_entities, warn_of_unknown_types
 
 PER, LOC, ORG = (Pair(("in", f"{kind.lower()}1"), ("O", f"B-{kind}"), kind) for kind in ("PER", "LOC", "ORG"))
 SPLITS = {"train": [PER, LOC] * 4, "valid": [LOC, ORG], "test": [PER, ORG, ORG]}
@@ -33,8 +33,13 @@ def test_unknown_entities_are_counted() -> None:
     assert unknown_entities(labels, [PER, ORG, long, Pair(("a",))]) == {"ORG": 2, "LOC": 1}
     with pytest.warns(UserWarning, match=r"types that m lacks count as missed: valid LOC \(1\); test ORG \(2\)\."):
         warn_of_unknown_types(labels, {"valid": [PER, LOC], "test": SPLITS["test"], "train": [PER]}, name="m")
-    with pytest.raises(ValueError, match=r"m has no type of the valid posts, which have LOC \(1\), ORG \(1\); it"):
-        warn_of_unknown_types(labels, SPLITS, name="m")
+    with pytest.raises(
+        ValueError, match=r"m has no type of the valid posts, which have LOC \(1\), ORG \(1\); it has PER"
+    ):
+        check_types(labels, "valid", SPLITS["valid"], name="m")
+    check_types(labels, "valid", [Pair(("a",), ("O",))])
+    with pytest.warns(UserWarning, match=r"valid LOC \(1\)\."):
+        check_types(labels, "valid", [PER, LOC])
     kinds = [Pair((str(n),), (f"B-{n}",)) for n in range(9)]
     with pytest.warns(UserWarning, match=r"0 \(1\), 1 \(1\), 2 \(1\), 3 \(1\), 4 \(1\) and 4 more types\."):
         warn_of_unknown_types(labels, {"test": [PER, *kinds]})
@@ -94,10 +99,12 @@ def test_named_types(command: list[str], tmp_path: Path) -> None:
     assert Tagger.from_pretrained(tmp_path / "run" / "model").labels.types == ("PER", "ORG")
 
 
+@pytest.mark.filterwarnings("always:entities of types")
 def test_a_split_without_any_known_type(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[Any]) -> None:
     write(tmp_path / "posts")
     (tmp_path / "posts" / "test.txt").write_text("IMGID:1\nmay\tB-DATE\n")
+    main(command)
+    assert "count as missed: test DATE (1). --labels all" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(command)
+        main(["evaluate", "--model", str(tmp_path / "run" / "model"), *command[1:5], "--progress", "false"])
     assert "the model has no type of the test posts, which have DATE (1); it has PER" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
