@@ -131,14 +131,24 @@ _PARTS: dict[str, tuple[Callable[[Path], hf.PreTrainedTokenizerBase], Any, Any, 
     "RoBERTa": (_roberta, hf.RobertaModel, hf.RobertaConfig, {}),
     "BERTweet": (_bertweet, hf.RobertaModel, hf.RobertaConfig, {}),
     "XLM-R": (_XLM, hf.XLMRobertaModel, hf.XLMRobertaConfig, {}),
-    "DeBERTa-v2": (_DEBERTA, hf.DebertaV2Model, hf.DebertaV2Config, {**_DISENTANGLED, "conv_kernel_size": 3}),
+    "DeBERTa-v2": (
+        _DEBERTA,
+        hf.DebertaV2Model,
+        hf.DebertaV2Config,
+        {**_DISENTANGLED, "conv_kernel_size": 3, "embedding_size": WIDTH // 2},
+    ),
     "DeBERTa-v3": (
         _DEBERTA,
         hf.DebertaV2Model,
         hf.DebertaV2Config,
         {**_DISENTANGLED, "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
     ),
-    "ModernBERT": (_modernbert, hf.ModernBertModel, hf.ModernBertConfig, {"local_attention": 8}),
+    "ModernBERT": (
+        _modernbert,
+        hf.ModernBertModel,
+        hf.ModernBertConfig,
+        {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
+    ),
 }
 #: A builder of every family's encoder.
 FAMILIES: dict[str, Callable[[], TextEncoderModel]] = {name: partial(encoder_of, name) for name in _PARTS}

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.data.processor import ProcessorConfig
-from mnergraph.features.text.encoder import Encoder
+from mnergraph.features.text.encoder import Encoder, TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.graph.batching import length_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
-from mnergraph.graph.node_types import CreatedNodes, NodeType, Objects, Tokens
+from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
@@ -87,6 +87,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         given = {node_type.name: node_type for node_type in self._default_node_types()}
         given |= {node_type.name: node_type for node_type in node_types}
         self.builder = GraphBuilder(schema, given.values(), evidence=evidence)
+        reads_labels = any(LABEL_PIECE in node_type.subtypes for node_type in self.builder.node_types.values())
+        if reads_labels and isinstance(encoder, TextEncoderModel):
+            encoder.check_label_embeddings()
         self.nearest_words = nearest_words
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None

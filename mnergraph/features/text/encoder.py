@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -23,10 +24,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import is_sentencepiece_available
 from transformers.utils import logging as hf_logging
 
 from mnergraph.features.text.word_embeddings import VOCABULARY_FILE, WordVectors, word_vectors_from_config
-from mnergraph.features.text.word_pieces import WordTokenizer
+from mnergraph.features.text.word_pieces import MAX_WORD_PIECE_CHARACTERS, WordTokenizer
 from mnergraph.graph import node_types
 
 #: Name of the tiny encoder with random weights.
@@ -51,10 +53,18 @@ class TextEncoderModel:
         model: a Hugging Face encoder, called with ``input_ids`` and ``attention_mask``.
         tokenizer: its tokenizer, which splits words one by one.
         name: hub name, name of the folder, or `TINY`.
+
+    Raises:
+        ValueError: for a model that is no text encoder: of another input, with a decoder, or without a table of
+            embeddings.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: WordTokenizer, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
+        if fault := _fault(model):
+            raise ValueError(
+                f"{name}: {type(model).__name__} {fault}; mnergraph takes text encoders, such as BERT or RoBERTa"
+            )
 
     @property
     def characters(self) -> None:
@@ -66,8 +76,8 @@ class TextEncoderModel:
         return self.model.config.hidden_size
 
     @property
-    def embedding_projection(self) -> str | None:
-        """Name of the model's layer from input embeddings to hidden size; None where they have this size.
+    def embedding_projection(self) -> nn.Module | None:
+        """The model's layer from input embeddings to hidden size; None where they have this size.
 
         Raises:
             ValueError: for embeddings of another size in a model that has no such layer.
@@ -75,14 +85,31 @@ class TextEncoderModel:
         size = self.model.get_input_embeddings().embedding_dim
         if size == self.hidden_size:
             return None
-        parts = dict(self.model.named_modules())
         for name in _PROJECTIONS:
-            if name in parts:
-                return name
+            try:
+                layer: nn.Module = self.model.get_submodule(name)
+            except AttributeError:
+                continue
+            return layer
         raise ValueError(
             f"{self.name}: the input embeddings of {type(self.model).__name__} have {size} features and its states "
             f"{self.hidden_size}, and what maps one to the other is not known here (known: {', '.join(_PROJECTIONS)})"
         )
+
+    def check_label_embeddings(self) -> None:
+        """Check that the labels of objects can be represented by the input embeddings.
+
+        Raises:
+            ValueError: when these have another size than the states and no known projection, or the model takes no
+                embeddings in the place of ids; with what to do.
+        """
+        advice = "take another encoder, or a model that reads no labels of objects"
+        try:
+            _ = self.embedding_projection
+        except ValueError as error:
+            raise ValueError(f"{error}; {advice}") from None
+        if "inputs_embeds" not in inspect.signature(self.model.forward).parameters:
+            raise ValueError(f"{self.name}: {type(self.model).__name__} takes no embeddings as input; {advice}")
 
     @property
     def max_length(self) -> int:
@@ -115,15 +142,20 @@ def load_encoder(name: str | os.PathLike[str]) -> TextEncoderModel:
 
     Raises:
         OSError: when it is neither a folder nor available from the hub; the message describes valid values.
+        ValueError: for a model that is no text encoder (see `TextEncoderModel`), or a tokenizer that does not split
+            words on their own as in running text (see `WordTokenizer`).
     """
     try:
         with without_progress_bars(), _hub_errors_only():
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, trust_remote_code=False)
             model = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        # transformers asks for its second choice of a reader, tiktoken
+        unread = "tiktoken" in str(error) and not is_sentencepiece_available()
+        hint = ", or pip install 'mnergraph[sentencepiece]' if its tokenizer is an spm.model or the like" * unread
         raise OSError(
             f"no text encoder at {os.fspath(name)!r}: give the name of a Hugging Face encoder while online, "
-            f"or a folder with its config.json, model.safetensors and tokenizer.json ({error})"
+            f"or a folder with its config.json, model.safetensors and tokenizer.json{hint} ({error})"
         ) from error
     display_name = Path(name).name if Path(name).is_dir() else str(name)
     return TextEncoderModel(_without_pooler(model), WordTokenizer(tokenizer), display_name)
@@ -173,14 +205,13 @@ def tiny_encoder(
     """Return a tiny randomly initialized BERT with its own vocabulary, for tests and the quickstart.
 
     The vocabulary holds the printable ASCII characters, as words and as continuation pieces, and the given words in
-    lower case; other words are split into characters, and those of more than 1,000 characters are unknown.
-    The weights depend on torch's random state.
+    lower case; other words are split into characters. The weights depend on torch's random state.
     """
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     lowered = [word.lower() for word in words]
     vocabulary = dict.fromkeys([*_SPECIAL_TOKENS, *characters, *("##" + c for c in characters), *lowered])
     ids = {piece: index for index, piece in enumerate(vocabulary)}
-    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=1000))
+    inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_PIECE_CHARACTERS))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.decoder = decoders.WordPiece()
@@ -236,8 +267,24 @@ def _hub_errors_only() -> Iterator[None]:
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     """Remove the pooling layer, whose output is unused, so that it has no parameters without gradient."""
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
+        model.pooler = None if optional else nn.Identity()
     return model
+
+
+def _fault(model: PreTrainedModel) -> str:
+    """Return why a model can't encode the pieces of words; empty if it can."""
+    if model.main_input_name != "input_ids":
+        return f"reads {model.main_input_name}, not the pieces of words"
+    if model.config.is_encoder_decoder:
+        return "has a decoder"
+    if getattr(model.config, "hidden_size", None) is None:
+        return "has no states of one size"
+    try:
+        is_table = isinstance(model.get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:
+        is_table = False
+    return "" if is_table else "has no table of input embeddings"
 
 
 class Encoder(Protocol):

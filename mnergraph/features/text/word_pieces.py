@@ -7,10 +7,13 @@ from itertools import chain
 from threading import Lock
 from typing import Any
 
+from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerBase
 
 #: Maximum number of cached words; then the cache is emptied.
 CACHE_SIZE = 1_000_000
+#: Maximum number of characters of a word for WordPiece, whose time grows with their cube: 0.06 s for so many.
+MAX_WORD_PIECE_CHARACTERS = 1000
 
 
 #: Words by which a tokenizer is tried: none is the first of the text that holds them all.
@@ -29,7 +32,8 @@ class WordTokenizer:
     tokenized once and cached. Several threads may use it at once.
 
     Args:
-        tokenizer: a tokenizer with an unknown (or else padding) token, fast or slow.
+        tokenizer: a tokenizer with an unknown (or else padding) token, fast or slow. WordPiece that is set to split
+            longer words than `MAX_WORD_PIECE_CHARACTERS` is set to this many: longer ones are unknown.
 
     Attributes:
         start, end: ids of the special tokens around a sentence ([CLS] and [SEP]).
@@ -41,6 +45,9 @@ class WordTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
+        if isinstance(model, WordPiece) and model.max_input_chars_per_word > MAX_WORD_PIECE_CHARACTERS:
+            model.max_input_chars_per_word = MAX_WORD_PIECE_CHARACTERS
         self._split = self._find_split()
         bare, wrapped = self._split(["a"])[0], tokenizer(" a", add_special_tokens=True)["input_ids"]
         places = (place for place in range(len(wrapped)) if wrapped[place : place + len(bare)] == bare)

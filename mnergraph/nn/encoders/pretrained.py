@@ -33,7 +33,7 @@ class TextEncoder(nn.Module):
 
     Raises:
         ValueError: for word vectors (see `WordEncoder`), an unknown pooling, ``sentence`` with an encoder that has no
-            special piece before the words, or input embeddings of another size that the encoder does not project.
+            special piece before the words.
     """
 
     def __init__(
@@ -54,10 +54,9 @@ class TextEncoder(nn.Module):
             raise ValueError(f"pooling is first, mean or sum, not {pooling!r}")
         if sentence and not backbone.tokenizer.start:
             raise ValueError(f"{backbone.name} has no special piece before the words, whose state sentence=True needs")
-        self.sentence = sentence
+        self.sentence, self.backbone = sentence, backbone
         self.model, self.pooling, self.dropout = backbone.model, pooling, nn.Dropout(dropout)
         self.padding, self.max_length = backbone.tokenizer.padding, backbone.max_length
-        self.embedding_projection = backbone.embedding_projection
         self.num_special = len(backbone.tokenizer.start), len(backbone.tokenizer.end)
 
     def forward(self, graph: GraphState) -> GraphState:
@@ -95,8 +94,9 @@ class TextEncoder(nn.Module):
         # one look-up for both, as the gradient of each is as large as the embedding table
         both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), label_ids]))
         embedded, label_pieces = both.split([padded.numel(), label_ids.numel()])
-        if self.embedding_projection is not None:
-            label_pieces = self.model.get_submodule(self.embedding_projection)(label_pieces)
+        projection = self.backbone.embedding_projection
+        if projection is not None:
+            label_pieces = projection(label_pieces)
         states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), attention_mask=mask)
         return layout.to_flat(states.last_hidden_state), label_pieces
 

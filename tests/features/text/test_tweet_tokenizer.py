@@ -1,9 +1,10 @@
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import regex
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mnergraph.data.formats.conll import read_conll
@@ -43,6 +44,11 @@ def test_offsets_are_exact_and_complete(text: str, hashtags: bool, mentions: boo
         ("مُحَمَّد, שָׁלוֹם", "مُحَمَّد , שָׁלוֹם"),
         ("สวัสดี ครับ", "สวัสดี ครับ"),
         ("北京 です カタカナ #東京", "北 京 で す カタカナ #東京"),
+        ("Tシャツ iPhoneรุ่น15 BTS가", "T シャツ iPhone รุ่น 15 BTS가"),
+        ("paral·lel, צה״ל צה\"ל ג'ירפה", "paral·lel , צה״ל צה\"ל ג'ירפה"),
+        ("co\u00adop 4.5\u200f, #می\u200cخواهم", "co\u00adop 4.5\u200f , #می\u200cخواهم"),
+        ("ភាសា\u200bខ្មែរ @a\u200bb", "ភាសា\u200b ខ្មែរ @a\u200b b"),
+        ("ⓗⓔⓛⓛⓞ 𝓗𝓮𝓵 m² ㊗️㊗️ ۱۲٫۵", "ⓗⓔⓛⓛⓞ 𝓗𝓮𝓵 m² ㊗️ ㊗️ ۱۲٫۵"),
         ("1️⃣2️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿👩🏽‍🚀👨‍👩‍👧‍👦 ❤️☺", "1️⃣ 2️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 👩🏽‍🚀 👨‍👩‍👧‍👦 ❤️ ☺"),
         ("  ", ""),
     ],
@@ -51,11 +57,36 @@ def test_words(text: str, words: str) -> None:
     assert texts(text) == words.split()
 
 
-@given(st.text(st.characters(categories=("L", "M")), min_size=1, max_size=8))
-def test_no_letter_loses_its_marks(text: str) -> None:
-    """No word begins where UAX 29 has no boundary between characters (``\\X``), in any script."""
-    starts = {match.start() for match in regex.finditer(r"\X", text)}
-    assert {word.start for word in split_words(text)} <= starts
+@cache
+def characters_of(classes: str) -> list[str]:
+    """Return all characters of a set of Unicode properties."""
+    every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    return regex.findall(classes, every, regex.VERSION1)
+
+
+CLASSES = (
+    *(
+        rf"[\p{{WB={name}}}--\p{{LB=SA}}]"
+        for name in ("ALetter", "Hebrew_Letter", "Numeric", "Katakana", "Format", "ZWJ")
+    ),
+    r"[\p{WB=Extend}--\u20e3]",
+    r"\p{WB=Regional_Indicator}",
+    r"[\p{Han}&&\p{L}]",
+    r"\p{Hiragana}",
+    r"[\p{Extended_Pictographic}--\p{L}]",
+    r"[\p{WB=MidLetter}--[:︓﹕：]]",
+)
+UNICODE_TEXTS = st.lists(
+    st.deferred(lambda: st.one_of(st.sampled_from(characters_of(classes)) for classes in CLASSES)), max_size=6
+).map("".join)
+
+
+@given(UNICODE_TEXTS)
+@settings(max_examples=400, deadline=None)
+def test_boundaries_are_those_of_unicode(text: str) -> None:
+    """Words of all scripts, emoji and flags are those of UAX 29; `regex` has its boundaries, too."""
+    expected = {match.start() for match in regex.finditer(r"(?w)\b", text)} | {0}
+    assert {word.start for word in split_words(text)} == expected - {len(text)}
 
 
 def test_hashtags_and_mentions_apart_as_2017_has_them() -> None:

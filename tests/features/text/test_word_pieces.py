@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -180,10 +182,46 @@ def test_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sys.setswitchinterval(interval)
 
 
+def test_threads_call_a_tokenizer_one_after_another() -> None:
+    """Slow tokenizers are no more safe than their own caches, and fast ones keep settings during a call."""
+
+    class Watched(PreTrainedTokenizerFast):
+        calls = 0
+
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            Watched.calls += 1
+            try:
+                time.sleep(0.001)
+                assert Watched.calls == 1, "two calls at once"
+                return super().__call__(*args, **settings)
+            finally:
+                Watched.calls -= 1
+
+    tokenizer = Watched(tokenizer_object=byte_level().backend_tokenizer, unk_token="<unk>", pad_token="<pad>")
+    # two models may share a tokenizer
+    both = [WordTokenizer(tokenizer), WordTokenizer(tokenizer)]
+    alone = WordTokenizer(byte_level())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda index: both[index % 2]([f"w{index}"]), range(40)))
+    assert found == [alone([f"w{index}"]) for index in range(40)]
+
+
 @pytest.mark.parametrize("length", [1001, 100_000])
 def test_a_word_too_long_to_be_read_is_unknown(length: int) -> None:
     pieces = WordTokenizer(word_piece())
     assert pieces(["z" * length]) == [(pieces.unknown,)]
+
+
+def test_word_piece_never_splits_longer_words() -> None:
+    """WordPiece takes hours for a word of 100,000 characters, whatever length its tokenizer allows."""
+    inner = Tokenizer(models.WordPiece({"?": 0, "z": 1, "##z": 2}, unk_token="?", max_input_chars_per_word=10**6))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pieces = WordTokenizer(wrapped(inner, unk_token="?"))
+    limit = text.MAX_WORD_PIECE_CHARACTERS
+    assert pieces(["z" * limit]) == [(1, *[2] * (limit - 1))]
+    assert pieces(["z" * (limit + 1), "z" * 100_000]) == [(0,), (0,)]
+    inner.model.max_input_chars_per_word = 3
+    assert WordTokenizer(wrapped(inner, unk_token="?"))(["zzz", "zzzz"]) == [(1, 2, 2), (0,)], "lower limits are kept"
 
 
 def test_a_very_long_word() -> None:
