@@ -39,6 +39,9 @@ from mnergraph.training import evaluate, fit
 from mnergraph.training.checkpoints import has_checkpoint
 from mnergraph.training.label_sets import warn_of_unknown_types
 
+#: What to do about types that only dev or test has.
+_TYPES = "--data_options '{mapping: {OTHER: MISC}}' renames types"
+
 
 def train(
     experiment: Experiment,
@@ -117,7 +120,7 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
     """
     with torch.random.fork_rng(devices=[]):
         model = build_for(experiment, posts, word_vectors, probe=True)
-    warn_of_unknown_types(posts.labels, {name: pairs for name, pairs in posts.splits.items() if name != "train"})
+    warn_of_unknown_types(posts.labels, posts.splits, advice=_TYPES)
     missing = require_evidence(
         model.builder,
         posts.splits,

@@ -18,6 +18,8 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mnergraph"
 #: What each layer may import of the package besides itself. Layers not named here are at the top.
+_DATA = {"quoting", "files", "features", "graph", "pair", "labels", "registry"}
+_MODELS = _DATA | {"nn", "data", "metrics"}
 BELOW = {
     "labels": set(),
     "files": set(),
@@ -26,50 +28,13 @@ BELOW = {
     "pair": {"features.text.tweet_tokenizer"},
     "graph": {"pair", "labels"},
     "features": {"files", "graph", "pair", "labels", "registry"},
-    "data": {"quoting", "files", "features", "graph", "pair", "labels", "registry"},
+    "data": _DATA,
     "nn": {"quoting", "features", "graph", "pair", "labels", "metrics"},
     "metrics": {"labels"},
-    "models": {"quoting", "files", "nn", "data", "features", "graph", "pair", "labels", "metrics", "registry"},
-    "training": {
-        "quoting",
-        "files",
-        "models",
-        "nn",
-        "data",
-        "features",
-        "graph",
-        "pair",
-        "labels",
-        "metrics",
-        "registry",
-    },
-    "explain": {
-        "quoting",
-        "files",
-        "models",
-        "nn",
-        "data",
-        "features",
-        "graph",
-        "pair",
-        "labels",
-        "metrics",
-        "registry",
-    },
-    "inference": {
-        "files",
-        "quoting",
-        "explain",
-        "training",
-        "models",
-        "nn",
-        "data",
-        "features",
-        "graph",
-        "pair",
-        "labels",
-        "metrics",
-    },
+    "models": _MODELS,
+    "training": _MODELS | {"models"},
+    "explain": _MODELS | {"models"},
+    "inference": _MODELS - {"registry"} | {"explain", "training", "models"},
 }
 FLOORS = {"torch": "2.11", "torch-geometric": "2.8", "transformers": "5.17", "torchvision": "0.26"}
 FILES = sorted(PACKAGE.rglob("*.py"))

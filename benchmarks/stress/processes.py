@@ -109,12 +109,21 @@ _FLUSH = ("--flush_seconds", 0)
 
 def prepare(data: Path) -> None:
     """Write what the jobs read: posts with images, a model, a store, and many posts to predict."""
+    data.mkdir()
     samples.write_dataset(data / "posts")
     samples.make_model().save_pretrained(data / "model")
     pairs = samples.make_posts(400)
     lines = (json.dumps({"id": pair.id, "words": list(pair.words)}) + "\n" for pair in pairs)
     (data / "many.jsonl").write_text("".join(lines))
     samples.write_store_of(data / "posts" / "images", data / "store")
+
+
+def _chosen_jobs(data: Path, rng: random.Random, size: float) -> dict[str, Job]:
+    """Return the jobs on a folder that is made for them; a short run takes one, by chance."""
+    prepare(data)
+    every = jobs(data)
+    names = list(every) if size >= SHORT else [rng.choice(list(every))]
+    return {name: every[name] for name in names}
 
 
 def one_thread() -> None:
@@ -130,12 +139,7 @@ def kills(rng: random.Random, size: float, folder: Path) -> Report:
         size: 1 for some minutes.
         folder: an empty folder.
     """
-    report, data = Report(), folder / "data"
-    data.mkdir()
-    prepare(data)
-    chosen = jobs(data)
-    if size < SHORT:
-        chosen = {name: chosen[name] for name in (rng.choice(list(chosen)),)}
+    report, chosen = Report(), _chosen_jobs(folder / "data", rng, size)
     for name, job in chosen.items():
         whole = folder / f"{name}-whole"
         whole.mkdir()
@@ -159,7 +163,7 @@ def kills(rng: random.Random, size: float, folder: Path) -> Report:
                 report.fault(f"{name}: killed after {moment:.1f} s, again: {fault}")
             elif job.result(out) != expected:
                 report.fault(f"{name}: killed after {moment:.1f} s, another result")
-            elif left := [path for path in out.rglob("*") if "unfinished" in path.name]:
+            elif left := _unfinished(out):
                 report.fault(f"{name}: killed after {moment:.1f} s, left over: {left[0].name}")
             shutil.rmtree(out)
         report.facts[f"{name}, seconds"] = round(seconds, 1)
@@ -174,12 +178,7 @@ def full_disk(rng: random.Random, size: float, folder: Path) -> Report:
         size: 1 for some minutes.
         folder: an empty folder.
     """
-    report, data = Report(), folder / "data"
-    data.mkdir()
-    prepare(data)
-    chosen = jobs(data)
-    if size < SHORT:
-        chosen = {name: chosen[name] for name in (rng.choice(list(chosen)),)}
+    report, chosen = Report(), _chosen_jobs(folder / "data", rng, size)
     for name, job in chosen.items():
         for trial in range(max(1, round(TRIALS * size))):
             out = folder / f"{name}-{trial}"
@@ -199,7 +198,7 @@ def full_disk(rng: random.Random, size: float, folder: Path) -> Report:
             kept = [(out / old).read_text()[:3] == "old" for old in ("entities.jsonl", "page.html")]
             if outcome.status and not all(kept):
                 report.fault(f"{name} with files of {limit} bytes: what was there is gone")
-            if left := [path for path in out.rglob("*") if "unfinished" in path.name]:
+            if left := _unfinished(out):
                 report.fault(f"{name} with files of {limit} bytes, left over: {left[0].name}")
             shutil.rmtree(out)
     return report
@@ -213,12 +212,7 @@ def two_at_once(rng: random.Random, size: float, folder: Path) -> Report:
         size: 1 for some minutes.
         folder: an empty folder.
     """
-    report, data = Report(), folder / "data"
-    data.mkdir()
-    prepare(data)
-    chosen = jobs(data)
-    if size < SHORT:
-        chosen = {"features": chosen["features"]}
+    report, chosen = Report(), _chosen_jobs(folder / "data", rng, size)
     for name, job in chosen.items():
         whole = folder / f"{name}-whole"
         whole.mkdir()
@@ -250,7 +244,6 @@ def two_devices(rng: random.Random, size: float, folder: Path) -> Report:
         folder: an empty folder.
     """
     report, data = Report(), folder / "data"
-    data.mkdir()
     prepare(data)
     train = jobs(data)["train"]
     two = ("--trainer.devices", 2, "--trainer.lightning", '{"strategy": "ddp"}')
@@ -289,6 +282,11 @@ def _again(job: Job, out: Path) -> Outcome:
         if "nothing to resume" not in outcome.err:
             return outcome
     return run_here(*job.arguments(out))
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """Return the files and folders that a process could not complete."""
+    return [path for path in folder.rglob("*") if "unfinished" in path.name]
 
 
 def _require(outcome: Outcome) -> None:

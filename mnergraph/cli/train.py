@@ -29,6 +29,8 @@ MODEL, RESULT = "model", "result.json"
 SETTINGS = "settings.json"
 #: Settings with which a run may be continued that began with others, if that is asked for.
 _CHANGEABLE = ("optimizer.", "trainer.", "data.")
+#: What to do about types that only dev or test has.
+_TYPES = "--labels all takes the types of all splits, --data.mapping '{OTHER: MISC}' renames types"
 #: Settings of the trainer that change no result.
 _FREE = ("progress", "logger", "workers", "save_every")
 
@@ -103,7 +105,7 @@ def train(
     posts_of = {name: posts.pairs for name, posts in splits.items()}
     label_set = choose_labels(posts_of, labels)
     if is_first_process():
-        warn_of_unknown_types(label_set, posts_of, advice="--labels all takes the types of all splits, ")
+        warn_of_unknown_types(label_set, posts_of, advice=_TYPES)
     nearest_words = None
     if word_vectors is not None:
         words = (word for posts in splits.values() for pair in posts.pairs for word in pair.words)

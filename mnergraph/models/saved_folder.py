@@ -20,24 +20,10 @@ from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
 ENCODER, NEAREST_WORDS, CARD = "encoder", "similar.safetensors", "README.md"
 
-_ENTRIES = {
-    "class": str,
-    "settings": dict[str, Any],
-    "labels": list[str],
-    "encoder": str,
-    "versions": dict[str, str],
-    "metadata": dict[str, Any],
-    "files": dict[str, str | None],
-}
+_COMMON = {"settings": dict[str, Any], "labels": list[str], "encoder": str, "versions": dict[str, str]}
+_ENTRIES = {"class": str, **_COMMON, "metadata": dict[str, Any], "files": dict[str, str | None]}
 #: Entries of a config.json of version 0.1.
-_ENTRIES_0_1 = {
-    "model": str,
-    "settings": dict[str, Any],
-    "labels": list[str],
-    "encoder": str,
-    "versions": dict[str, str],
-    "record": dict[str, Any],
-}
+_ENTRIES_0_1 = {"model": str, **_COMMON, "record": dict[str, Any]}
 _VOCABULARY = {"name": str, "width": int, "learned": int, "characters": str, "words": list[str]}
 #: Entries of an encoder's settings by which transformers would fetch code of the hub and run it.
 _CODE_ENTRIES = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
@@ -45,7 +31,7 @@ _ADVICE = "copy or download the folder again, whole"
 
 
 def file_checksums(folder: Path) -> dict[str, str | None]:
-    """Return the files of a model, which `check_files` looks for, and the SHA-256 of those that can't be told apart.
+    """Return the names of a model's files, with the SHA-256 of those whose content must stay the same, else None.
 
     Weights go with the very tokenizer and vocabulary that they were trained with; another one of the same size would
     give other predictions. Line ends do not count. Weights are checked otherwise, and settings may be edited.

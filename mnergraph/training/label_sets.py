@@ -14,6 +14,7 @@ from mnergraph.labels import OUTSIDE, LabelSet, tags_to_spans
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
+#: How a command's user renames types.
 _RENAME = "--data.mapping '{OTHER: MISC}' renames types"
 
 
@@ -42,12 +43,13 @@ def choose_labels(
 
 def unknown_entities(labels: LabelSet, pairs: Iterable[Pair]) -> Counter[str]:
     """Return the number of the posts' entities by type, of types that a label set does not have."""
+    known = set(labels.types)
     types = (span.type for tags in _labels(pairs) for span in tags_to_spans(tags))
-    return Counter(kind for kind in types if kind not in labels.types)
+    return Counter(kind for kind in types if kind not in known)
 
 
 def warn_of_unknown_types(
-    labels: LabelSet, splits: Mapping[str, Sequence[Pair]], *, name: str = "the model", advice: str = ""
+    labels: LabelSet, splits: Mapping[str, Sequence[Pair]], *, name: str = "the model", advice: str = _RENAME
 ) -> None:
     """Warn of entities that count as missed, as a model does not have their types.
 
@@ -55,12 +57,12 @@ def warn_of_unknown_types(
         labels: of the model.
         splits: the posts by split.
         name: of the model, for the message.
-        advice: what to do besides renaming types, for the message.
+        advice: what to do, for the message.
     """
     unknown = {split: unknown_entities(labels, pairs) for split, pairs in splits.items()}
     found = "; ".join(f"{split} {_described(entities)}" for split, entities in unknown.items() if entities)
     if found:
-        text = f"entities of types that {name} lacks count as missed: {found}. {advice}{_RENAME}"
+        text = f"entities of types that {name} lacks count as missed: {found}. {advice}"
         warnings.warn(text, stacklevel=2)
 
 
