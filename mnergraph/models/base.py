@@ -60,6 +60,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         builder: creates the graphs that the model takes.
         metadata: data, scores and versions recorded in training; saved with the weights.
         processor_config: the settings of the `Processor` of the training posts; saved with the weights.
+        context: which texts about a post the model reads; None for none.
         init_arguments: the constructor's arguments, defaults included; saved with the weights.
     """
 
@@ -103,7 +104,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         reads_labels = any(LABEL_PIECE in node_type.subtypes for node_type in self.builder.node_types.values())
         if reads_labels and isinstance(encoder, TextEncoderModel):
             encoder.check_label_embeddings()
-        self.nearest_words = nearest_words
+        self.nearest_words, self.context = nearest_words, context
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None
 
