@@ -89,7 +89,7 @@ def test_windows_each_with_their_context() -> None:
 def test_networkx(kind: type) -> None:
     graph = attention_graph(model(kind), POSTS[0])
     words = [data for _, data in graph.nodes(data=True) if data["type"] == CONTEXT]
-    assert [word["word"] for word in words] == ["a", "man", "Bob", "is", "a", "singer", "from", "Paris"]
+    assert [word["label"] for word in words] == ["a", "man", "Bob", "is", "a", "singer", "from", "Paris"]
     assert [word["source"] for word in words] == ["caption"] * 2 + ["knowledge"] * 6
     edge = graph.edges["context 2", "token 0", "informs"]
     assert len(edge["attention"]) == LAYERS
