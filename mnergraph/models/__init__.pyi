@@ -4,6 +4,9 @@ from .adacan import (
 from .base import (
     Tagger as Tagger,
 )
+from .captions import (
+    Captions as Captions,
+)
 from .gei.model import (
     GEI as GEI,
 )
@@ -13,8 +16,14 @@ from .gvatt import (
 from .hamlearning.model import (
     HamLearning as HamLearning,
 )
+from .ita import (
+    ITA as ITA,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
+)
+from .pgim import (
+    PGIM as PGIM,
 )
 from .registry import (
     MODELS as MODELS,
