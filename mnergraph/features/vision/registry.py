@@ -38,6 +38,10 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
             "mnergraph.features.vision.captioning:Captioner",
             "Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.",
         ),
+        "OCR": (
+            "mnergraph.features.vision.ocr:OCR",
+            "The lines of text in an image, by RapidOCR, as context.",
+        ),
     },
 )
 
