@@ -28,8 +28,8 @@ SOURCE = "ocr"
 class OCR(Extractor):
     """The lines of text in an image, by RapidOCR (PaddleOCR's models in ONNX, whose weights come with the package).
 
-    Lines are joined by a space in the order of reading. An image without text has an empty text, so that it differs from
-    one that was not read. It runs on the CPU and needs the extra ``ocr``.
+    Lines are joined by a space in the order of reading. An image without text has an empty text, so that it differs
+    from one that was not read. It runs on the CPU and needs the extra ``ocr``.
 
     Args:
         min_score: lines of a lower confidence, 0 to 1, are left out.
