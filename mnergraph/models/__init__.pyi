@@ -1,6 +1,9 @@
 from .adacan import (
     AdaCAN as AdaCAN,
 )
+from .attr_mmkg_mner import (
+    ATTRMMKGMNER as ATTRMMKGMNER,
+)
 from .base import (
     Tagger as Tagger,
 )

@@ -70,6 +70,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.captions:Captions",
             "A text encoder that reads the image's caption beside the post, and a CRF (Chen et al., W-NUT 2021).",
         ),
+        "ATTR-MMKG-MNER": (
+            "mnergraph.models.attr_mmkg_mner:ATTRMMKGMNER",
+            "Image attributes, image regions and knowledge attended by every word (Chen D. et al., DASFAA 2021).",
+        ),
         "ITA": (
             "mnergraph.models.ita:ITA",
             "Image-text alignments: the image as words, and two views that agree (Wang et al., NAACL 2022).",
@@ -94,6 +98,7 @@ SCHEMAS: Registry[Schema] = Registry(
             "what context adds to any graph (Captions, ITA, PGIM)",
         ),
         "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
+        "ATTR-MMKG-MNER": ("mnergraph.models.attr_mmkg_mner:SCHEMA", "graph of ATTR-MMKG-MNER, without context"),
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
         "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
         "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
