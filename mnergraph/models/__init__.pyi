@@ -16,6 +16,9 @@ from .hamlearning.model import (
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )
+from .ocsga import (
+    OCSGA as OCSGA,
+)
 from .registry import (
     MODELS as MODELS,
 )

@@ -50,6 +50,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.umt:UMT",
             "Unified multimodal transformer (Yu et al., ACL 2020). Without span detection it is `MTBERTCRF`.",
         ),
+        "OCSGA": (
+            "mnergraph.models.ocsga:OCSGA",
+            "Co-attention of words and the class names of objects (Wu et al., ACM MM 2020).",
+        ),
         "UMGF": (
             "mnergraph.models.umgf.model:UMGF",
             "Unified multi-modal graph fusion (Zhang et al., AAAI 2021).",
@@ -80,6 +84,7 @@ SCHEMAS: Registry[Schema] = Registry(
         "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
         "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
+        "OCSGA": ("mnergraph.models.ocsga:SCHEMA", "graph of OCSGA"),
         "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
         "UMGF, released": ("mnergraph.models.umgf.model:RELEASED_SCHEMA", "graph of UMGF, released"),
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),

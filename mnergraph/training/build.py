@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,24 @@ def widths(pairs: Sequence[Pair]) -> dict[str, int]:
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
 
 
-def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+def text_encoder(name: str, train: Sequence[Pair], model: Callable[..., Tagger] | None = None) -> Encoder:
     """Return the text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
 
     The vocabulary of the tiny one is that of Lookalikes, that of word vectors is the training posts'.
+
+    Args:
+        name: the name.
+        train: the training posts.
+        model: the model that reads it. Where it reads objects' labels by word vectors (`Tagger.label_words`), the
+            vocabulary has the words of these, too.
     """
     from mnergraph.data.lookalikes.dataset import vocabulary
 
     if name == TINY:
         return tiny_encoder(vocabulary())
-    words = (word for pair in train for word in pair.words)
+    words: Iterable[str] = (word for pair in train for word in pair.words)
+    if model is not None and getattr(_unwrapped(model)[0], "label_words", False):
+        words = chain(words, (word for pair in train for item in pair.objects for word in item.label.split()))
     if match := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(match[1]))
     if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):
