@@ -67,10 +67,10 @@ class BilinearAttention(nn.Module):
     ) -> None:
         super().__init__()
         src_size, attention_size = src_size or hidden_size, attention_size or 3 * hidden_size
-        self.query = weight_norm(nn.Linear(hidden_size, attention_size), dim=None)
-        self.key = weight_norm(nn.Linear(src_size, attention_size), dim=None)
-        self.score = weight_norm(nn.Linear(attention_size, 1, bias=False), dim=None)
-        self.value = weight_norm(nn.Linear(src_size, hidden_size), dim=None)
+        self.query = weight_norm(nn.Linear(hidden_size, attention_size), dim=-1)
+        self.key = weight_norm(nn.Linear(src_size, attention_size), dim=-1)
+        self.score = weight_norm(nn.Linear(attention_size, 1, bias=False), dim=-1)
+        self.value = weight_norm(nn.Linear(src_size, hidden_size), dim=-1)
         self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
         self.weights = BilinearWeights()
 

@@ -48,6 +48,6 @@ class _Reversal(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (alpha,) = ctx.saved_tensors
         return -alpha * grad, None

@@ -85,10 +85,10 @@ def test_without_source_nodes_zeros() -> None:
 @pytest.mark.parametrize("edges", EDGES)
 def test_gradients_dense_and_sparse(edges: Edges) -> None:
     operator, (dst, src) = message(), inputs(edges)
-    found = [
-        gradients(lambda d, s, read=edges.with_layout(name): operator(s, d, read), operator, dst, src)
-        for name in ("dense", "sparse")
-    ]
+    found = []
+    for name in ("dense", "sparse"):
+        read = edges.with_layout(name)
+        found.append(gradients(lambda d, s, read=read: operator(s, d, read), operator, dst, src))
     for dense, sparse in zip(*found, strict=True):
         assert dense.isfinite().all()
         torch.testing.assert_close(dense, sparse)
