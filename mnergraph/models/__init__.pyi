@@ -16,6 +16,9 @@ from .hamlearning.model import (
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )
+from .object_agban import (
+    ObjectAGBAN as ObjectAGBAN,
+)
 from .ocsga import (
     OCSGA as OCSGA,
 )

@@ -54,6 +54,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.ocsga:OCSGA",
             "Co-attention of words and the class names of objects (Wu et al., ACM MM 2020).",
         ),
+        "Object-AGBAN": (
+            "mnergraph.models.object_agban:ObjectAGBAN",
+            "Adversarial gated bilinear attention of words and objects (Zheng et al., IEEE TMM 2020).",
+        ),
         "UMGF": (
             "mnergraph.models.umgf.model:UMGF",
             "Unified multi-modal graph fusion (Zhang et al., AAAI 2021).",
@@ -85,6 +89,7 @@ SCHEMAS: Registry[Schema] = Registry(
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
         "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
         "OCSGA": ("mnergraph.models.ocsga:SCHEMA", "graph of OCSGA"),
+        "Object-AGBAN": ("mnergraph.models.object_agban:SCHEMA", "graph of Object-AGBAN"),
         "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
         "UMGF, released": ("mnergraph.models.umgf.model:RELEASED_SCHEMA", "graph of UMGF, released"),
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),

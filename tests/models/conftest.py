@@ -46,6 +46,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "intermediate_size": 24,
         "attention_dropout": 0.0,
     },
+    "Object-AGBAN": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "num_glimpses": 2,
+        "region_dim": REGION_FEATURES,
+        "attention_dropout": 0.0,
+    },
     "MGCMT": {
         "num_heads": 4,
         "intermediate_size": 24,
