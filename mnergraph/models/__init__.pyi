@@ -13,6 +13,9 @@ from .gvatt import (
 from .hamlearning.model import (
     HamLearning as HamLearning,
 )
+from .maf import (
+    MAF as MAF,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )

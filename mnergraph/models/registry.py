@@ -66,6 +66,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.mgcmt.model:MGCMT",
             "Multi-granularity cross-modality transformer (Liu et al., 2022).",
         ),
+        "MAF": (
+            "mnergraph.models.maf:MAF",
+            "Matching and alignment of text and image (Xu et al., WSDM 2022).",
+        ),
         "GEI": (
             "mnergraph.models.gei.model:GEI",
             "Graph-based entity-level interaction (Zhao et al., Findings of EMNLP 2022).",
@@ -93,6 +97,7 @@ SCHEMAS: Registry[Schema] = Registry(
         "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
         "UMGF, released": ("mnergraph.models.umgf.model:RELEASED_SCHEMA", "graph of UMGF, released"),
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),
+        "MAF": ("mnergraph.models.maf:SCHEMA", "graph of MAF"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
     },

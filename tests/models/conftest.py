@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "region_dim": REGION_FEATURES,
         "attention_dropout": 0.0,
     },
+    "MAF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "MGCMT": {
         "num_heads": 4,
         "intermediate_size": 24,
