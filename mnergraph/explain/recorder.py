@@ -21,6 +21,7 @@ from mnergraph.nn.conv.additive_attention import AdditiveWeights
 from mnergraph.nn.conv.attention import AttentionWeights
 from mnergraph.nn.conv.bilinear_attention import BilinearWeights
 from mnergraph.nn.conv.gated_sum import GateValues
+from mnergraph.nn.encoders.context_attention import ContextAttention
 from mnergraph.nn.state import GraphState
 
 
@@ -172,6 +173,7 @@ RECORDED_MODULES: dict[type[nn.Module], WeightType] = {
     AdditiveWeights: "attention",
     BilinearWeights: "attention",
     GateValues: "mean gate",
+    ContextAttention: "attention",
 }
 
 
@@ -187,9 +189,10 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
 
     Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights`,
     `BilinearWeights` and `GateValues`, dense or sparse, along relations of the schema or of nodes created during the
-    forward pass. In training the weights are those before dropout, which sum to 1. The attention inside the text
-    encoder is not along a relation and is not recorded, nor are PyG's convolutions. A call that raises leaves nothing
-    in the record. Recorded are the calls of the block's own thread, not those of other threads that share the model.
+    forward pass. In training the weights are those before dropout, which sum to 1. Of the attention inside the text
+    encoder, that of tokens to context words is recorded, in every layer; the rest is not along a relation, and PyG's
+    convolutions are not recorded either. A call that raises leaves nothing in the record.
+    Recorded are the calls of the block's own thread, not those of other threads that share the model.
 
     Args:
         model: a model, or any stack of layers GraphState -> GraphState.

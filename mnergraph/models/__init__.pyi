@@ -4,6 +4,9 @@ from .adacan import (
 from .base import (
     Tagger as Tagger,
 )
+from .captions import (
+    Captions as Captions,
+)
 from .gei.model import (
     GEI as GEI,
 )
@@ -12,6 +15,9 @@ from .gvatt import (
 )
 from .hamlearning.model import (
     HamLearning as HamLearning,
+)
+from .ita import (
+    ITA as ITA,
 )
 from .maf import (
     MAF as MAF,
@@ -24,6 +30,9 @@ from .object_agban import (
 )
 from .ocsga import (
     OCSGA as OCSGA,
+)
+from .pgim import (
+    PGIM as PGIM,
 )
 from .registry import (
     MODELS as MODELS,

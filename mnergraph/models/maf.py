@@ -32,6 +32,7 @@ the posts of a batch and are computed in training mode alone; a batch with one i
 from __future__ import annotations
 
 from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import Images
 from mnergraph.graph.schema import Relation, Schema
@@ -73,6 +74,7 @@ class MAF(Tagger):
         contrast_weight: weight of the alignment.
         temperature: of the alignment, tau.
         balance: share of the contrast of a sentence with all images in the alignment, lambda_c.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class MAF(Tagger):
         contrast_weight: float = 0.38,
         temperature: float = 0.179,
         balance: float = 0.7,
+        context: Context | None = None,
     ) -> None:
         width = encoder.hidden_size
         transformers = TransformerConfig(width, num_heads, intermediate_size, dropout)
@@ -125,6 +128,7 @@ class MAF(Tagger):
                 ),
             ],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[Images(image_dim, grid=True)],
         )

@@ -38,6 +38,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.evidence_kinds import REGION_FEATURES
 from mnergraph.graph.node_types import Objects, Tokens
@@ -82,6 +83,7 @@ class ObjectAGBAN(Tagger):
         dropout: on the LSTM's input, on the words' states and on the objects' hidden features in the attention; by
             default 0.5, or 0.1 over a pretrained encoder.
         attention_dropout: on the inputs of the attention's maps.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     label_words: ClassVar[bool] = True
@@ -101,6 +103,7 @@ class ObjectAGBAN(Tagger):
         adversary_weight: float = 1.0,
         dropout: float | None = None,
         attention_dropout: float = 0.2,
+        context: Context | None = None,
     ) -> None:
         characters = CharacterLSTM(char_dim, char_hidden_size)
         words, width = word_encoder(encoder, hidden_size, character_encoder=characters, dropout=dropout)
@@ -138,6 +141,7 @@ class ObjectAGBAN(Tagger):
             ],
             heads=heads,
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[
                 Tokens(encoder.tokenizer, labels, characters=encoder.characters),

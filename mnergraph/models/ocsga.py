@@ -34,6 +34,7 @@ from typing import ClassVar
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import Objects, Tokens
 from mnergraph.graph.schema import Relation, Schema
@@ -72,6 +73,7 @@ class OCSGA(Tagger):
         intermediate_size: of the feed-forward layers; by default 4 times the nodes' features.
         dropout: on the LSTM's input and on the words' states; by default 0.5, or 0.1 over a pretrained encoder.
         attention_dropout: in the layers of self-attention and guided attention.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     label_words: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class OCSGA(Tagger):
         intermediate_size: int | None = None,
         dropout: float | None = None,
         attention_dropout: float = 0.6,
+        context: Context | None = None,
     ) -> None:
         characters = CharacterLSTM(char_dim, char_hidden_size)
         words, width = word_encoder(encoder, hidden_size, character_encoder=characters, dropout=dropout)
@@ -108,6 +111,7 @@ class OCSGA(Tagger):
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[
                 Tokens(encoder.tokenizer, labels, characters=encoder.characters),

@@ -85,9 +85,9 @@ def test_reported_figures(name: str) -> None:
 
 
 def consistent(figures: Reported) -> bool:
-    """Whether F1 follows from precision and recall, as far as rounding and means over runs let it."""
-    assert figures.precision is not None
-    assert figures.recall is not None
+    """Whether F1 follows from precision and recall, where given, as far as rounding and means over runs let it."""
+    if figures.precision is None or figures.recall is None:
+        return True
     exact = 2 * figures.precision * figures.recall / (figures.precision + figures.recall)
     return abs(exact - figures.f1) < 0.06
 
@@ -109,6 +109,8 @@ def test_settings_of_both_years_agree() -> None:
             "MGCMT": {"top_objects": one.top_objects},
             "OCSGA": {"source": one.source},
             "Object-AGBAN": {"source": one.source},
+            "ITA": {"context": one.context},
+            "PGIM": {"arguments": one.arguments, "optimizer": one.optimizer},
         }.get(one.system, {})
         assert replace(one, **figures) == replace(other, **figures, **differences), name
         assert [*one.ablations] == [*other.ablations]
