@@ -69,7 +69,7 @@ def build(
             cache=cache,
             progress=experiment.trainer.progress,
         )
-    encoder = encoder or text_encoder(experiment.encoder, splits["train"])
+    encoder = encoder or text_encoder(experiment.encoder, splits["train"], kind)
     accepted = parameters_of(kind)
     if probe:
         known = widths(splits["train"])

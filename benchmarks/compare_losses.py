@@ -51,6 +51,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_dim": IMAGE,
     },
     "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "OCSGA": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3, "attention_dropout": 0.1},
+    "Object-AGBAN": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3, "region_dim": REGION_FEATURES},
+    "MAF": {"num_heads": 4, "image_dim": IMAGE},
     "MGCMT": {"num_heads": 4, "image_dim": IMAGE, "nearest_words": True},
     "UMGF": {"hidden_size": 16, "num_heads": 4, "region_dim": REGION_FEATURES},
     "GEI": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
@@ -62,6 +65,8 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "BERT-CRF": {"": {}, "constrained": {"constrain": True}, "mean of pieces": {"pooling": "mean"}},
     "GVATT": {"": {}, "over words": {}},
     "AdaCAN": {"": {}, "over words": {}},
+    "OCSGA": {"": {}, "over words": {}},
+    "Object-AGBAN": {"": {}, "over words": {}, "two glimpses": {"num_glimpses": 2}},
     "UMT": {
         "": {},
         "w/o Conversion Matrix": {"ablate": ["w/o Conversion Matrix"]},

@@ -117,7 +117,7 @@ def train(
         nearest_words = NearestWords.from_file(word_vectors, words, **options, cache=cache, progress=trainer.progress)
     tagger = build_model(
         model,
-        text_encoder(encoder, splits["train"].pairs),
+        text_encoder(encoder, splits["train"].pairs, model),
         label_set,
         splits["train"].pairs,
         regions=regions,

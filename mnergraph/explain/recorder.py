@@ -19,6 +19,7 @@ from mnergraph.graph.layout import Edges
 from mnergraph.graph.node_types import NodeType
 from mnergraph.nn.conv.additive_attention import AdditiveWeights
 from mnergraph.nn.conv.attention import AttentionWeights
+from mnergraph.nn.conv.bilinear_attention import BilinearWeights
 from mnergraph.nn.conv.gated_sum import GateValues
 from mnergraph.nn.encoders.context_attention import ContextAttention
 from mnergraph.nn.state import GraphState
@@ -170,6 +171,7 @@ def _detached_copy(values: Tensor) -> Tensor:
 RECORDED_MODULES: dict[type[nn.Module], WeightType] = {
     AttentionWeights: "attention",
     AdditiveWeights: "attention",
+    BilinearWeights: "attention",
     GateValues: "mean gate",
     ContextAttention: "attention",
 }
@@ -185,11 +187,11 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
             model.predict(pairs)
         record.posts[0].weights
 
-    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights` and
-    `GateValues`, dense or sparse, along relations of the schema or of nodes created during the forward pass. In
-    training the weights are those before dropout, which sum to 1. Of the attention inside the text encoder, that of
-    tokens to context words is recorded, in every layer; the rest is not along a relation, and PyG's convolutions are
-    not recorded either. A call that raises leaves nothing in the record.
+    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights`,
+    `BilinearWeights` and `GateValues`, dense or sparse, along relations of the schema or of nodes created during the
+    forward pass. In training the weights are those before dropout, which sum to 1. Of the attention inside the text
+    encoder, that of tokens to context words is recorded, in every layer; the rest is not along a relation, and PyG's
+    convolutions are not recorded either. A call that raises leaves nothing in the record.
     Recorded are the calls of the block's own thread, not those of other threads that share the model.
 
     Args:

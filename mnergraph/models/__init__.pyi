@@ -22,8 +22,17 @@ from .hamlearning.model import (
 from .ita import (
     ITA as ITA,
 )
+from .maf import (
+    MAF as MAF,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
+)
+from .object_agban import (
+    ObjectAGBAN as ObjectAGBAN,
+)
+from .ocsga import (
+    OCSGA as OCSGA,
 )
 from .pgim import (
     PGIM as PGIM,

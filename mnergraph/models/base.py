@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -56,6 +56,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     Attributes:
         builder: creates the graphs that the model takes.
+        label_words: whether word vectors are to have vectors of the words of objects' labels.
         metadata: data, scores and versions recorded in training; saved with the weights.
         processor_config: the settings of the `Processor` of the training posts; saved with the weights.
         context: which texts about a post the model reads; None for none.
@@ -68,6 +69,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return model
 
     init_arguments: dict[str, Any]
+    label_words: ClassVar[bool] = False
 
     def __init__(
         self,

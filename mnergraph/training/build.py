@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +121,24 @@ def sources_of(pairs: Iterable[Pair]) -> tuple[str, ...]:
     return tuple(sources)
 
 
-def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+def text_encoder(name: str, train: Sequence[Pair], model: Callable[..., Tagger] | None = None) -> Encoder:
     """Return the text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
 
     The vocabulary of the tiny one is that of Lookalikes, that of word vectors is the training posts'.
+
+    Args:
+        name: the name.
+        train: the training posts.
+        model: the model that reads it. Where it reads objects' labels by word vectors (`Tagger.label_words`), the
+            vocabulary has the words of these, too.
     """
     from mnergraph.data.lookalikes.dataset import vocabulary
 
     if name == TINY:
         return tiny_encoder(vocabulary())
-    words = (word for pair in train for word in pair.words)
+    words: Iterable[str] = (word for pair in train for word in pair.words)
+    if model is not None and getattr(_unwrapped(model)[0], "label_words", False):
+        words = chain(words, (word for pair in train for item in pair.objects for word in item.label.split()))
     if match := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(match[1]))
     if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):

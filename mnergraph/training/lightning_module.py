@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 
 from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
-from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.training.config import OptimizerConfig
 
@@ -73,6 +73,12 @@ class LitTagger(lightning.LightningModule):
         for layer in self.model.modules():
             if isinstance(layer, EpochAware):
                 layer.on_epoch_start(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        progress = min(1.0, self.trainer.global_step / max(1, self._num_steps()))
+        for module in self.model.modules():
+            if isinstance(module, ProgressAware):
+                module.on_progress(progress)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         try:
@@ -139,11 +145,15 @@ class LitTagger(lightning.LightningModule):
             # Lightning refuses to clip for a fused optimizer in mixed precision
             fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
-        # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
-        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
-        steps = each * (self.trainer.max_epochs or 1)
+        steps = self._num_steps()
         schedule = LambdaLR(optimizer, lambda step: self.optimizer_config.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _num_steps(self) -> int:
+        """Return the number of steps of the run."""
+        # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
+        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
+        return each * (self.trainer.max_epochs or 1)
 
 
 def decode_batch(model: Tagger, batch: Batch, *, special_tags: SpecialTags = "outside") -> DecodedBatch:

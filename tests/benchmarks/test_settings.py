@@ -17,6 +17,8 @@ FILES = sorted(SETTINGS.glob("*.yaml"))
 ALL = {path.stem: read(path) for path in FILES}
 #: Reported figures whose F1 is not that of their own precision and recall: as printed in the paper.
 ODD = {("UMGF", "Twitter2017", "Twitter2015")}
+#: Systems on data sets for which their papers, and those that quote them, have no figures.
+UNREPORTED = {(name, "Twitter2017") for name in ("OCSGA", "Object-AGBAN", "ATTR-MMKG-MNER")}
 every_file = pytest.mark.parametrize("name", ALL)
 
 
@@ -72,7 +74,9 @@ def test_reported_figures(name: str) -> None:
         assert experiment.reported is None
         assert not experiment.ablations
         return
-    assert experiment.reported is not None
+    assert (experiment.reported is None) == ((experiment.system, experiment.data) in UNREPORTED)
+    if experiment.reported is None:
+        return
     for one in variants(experiment):
         assert one.reported is not None
         for target, figures in {**one.transferred, one.data: one.reported}.items():
@@ -103,6 +107,9 @@ def test_settings_of_both_years_agree() -> None:
             "GVATT-BERT-CRF": {"trainer": one.trainer},
             "AdaCAN-BERT-CRF": {"trainer": one.trainer},
             "MGCMT": {"top_objects": one.top_objects},
+            "OCSGA": {"source": one.source},
+            "Object-AGBAN": {"source": one.source},
+            "ATTR-MMKG-MNER": {"source": one.source},
             "ITA": {"context": one.context},
             "PGIM": {"arguments": one.arguments, "optimizer": one.optimizer},
         }.get(one.system, {})

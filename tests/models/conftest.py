@@ -51,6 +51,22 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_dim": IMAGE,
     },
     "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "OCSGA": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "intermediate_size": 24,
+        "attention_dropout": 0.0,
+    },
+    "Object-AGBAN": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "num_glimpses": 2,
+        "region_dim": REGION_FEATURES,
+        "attention_dropout": 0.0,
+    },
+    "MAF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "MGCMT": {
         "num_heads": 4,
         "intermediate_size": 24,
