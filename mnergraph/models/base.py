@@ -26,7 +26,7 @@ from mnergraph.models.hub import folder_of, load_saved, model_card, model_settin
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.base import Head
-from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead
+from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -214,6 +214,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """Return the parameters of the text encoder and of an image backbone, which have their own learning rate."""
         backbones = (part.backbone for part in self.modules() if isinstance(part, PixelEncoder))
         return [weight for net in (self.encoder.model, *backbones) for weight in net.parameters()]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the heads, such as a CRF's transitions, and of the maps to their scores."""
+        scores = (part for part in self.modules() if isinstance(part, TaggingScores))
+        return [weight for part in (self.heads, *scores) for weight in part.parameters()]
 
     # --- to disk and back ------------------------------------------------------------------------------
 

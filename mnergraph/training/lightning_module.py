@@ -104,20 +104,34 @@ class LitTagger(lightning.LightningModule):
         self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the parameters in groups of the same learning rate and weight decay."""
-        encoder = {id(weight) for weight in self.model.encoder_parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for weight in self.model.parameters():
-            groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
+        """Return the parameters in groups of the same part of the model and weight decay."""
         config = self.optimizer_config
+        # without head_lr heads are of no group of their own, as in the checkpoints of runs that had none
+        rates = {"encoder": config.encoder_lr, "head": config.head_lr, "rest": config.lr}
+        heads = self.model.head_parameters() if config.head_lr is not None else []
+        parts = {id(weight): "head" for weight in heads}
+        parts |= {id(weight): "encoder" for weight in self.model.encoder_parameters()}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for weight in self.model.parameters():
+            groups.setdefault((parts.get(id(weight), "rest"), weight.dim() > 1), []).append(weight)
         return [
-            {
-                "params": weights,
-                "lr": config.encoder_lr if of_encoder else config.lr,
-                "weight_decay": config.weight_decay if matrix else 0.0,
-            }
-            for (of_encoder, matrix), weights in groups.items()
+            {"params": weights, "lr": rates[part], "weight_decay": config.weight_decay if matrix else 0.0}
+            for (part, matrix), weights in groups.items()
         ]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the optimizer's groups are those of the checkpoint.
+
+        Raises:
+            ValueError: when one has a learning rate of the heads and the other none.
+        """
+        there = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+        here = [len(group["params"]) for group in self._parameter_groups()]
+        if there != here:
+            raise ValueError(
+                f"the checkpoint has groups of {there} parameters, this run of {here}: one of them has head_lr, the "
+                "other none; give the run's own"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
