@@ -18,7 +18,7 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
 from mnergraph.graph.node_types import NodeType
 from mnergraph.nn.conv.additive_attention import AdditiveWeights
-from mnergraph.nn.conv.attention import AttentionWeights
+from mnergraph.nn.conv.attention import AttentionShare, AttentionWeights
 from mnergraph.nn.conv.gated_sum import GateValues
 from mnergraph.nn.state import GraphState
 
@@ -168,6 +168,7 @@ def _detached_copy(values: Tensor) -> Tensor:
 #: The parameter-free modules whose outputs are recorded, and what those are.
 RECORDED_MODULES: dict[type[nn.Module], WeightType] = {
     AttentionWeights: "attention",
+    AttentionShare: "attention",
     AdditiveWeights: "attention",
     GateValues: "mean gate",
 }

@@ -13,6 +13,9 @@ from .gvatt import (
 from .hamlearning.model import (
     HamLearning as HamLearning,
 )
+from .hvpnet.model import (
+    HVPNeT as HVPNeT,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )

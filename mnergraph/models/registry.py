@@ -66,6 +66,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.hamlearning.model:HamLearning",
             "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
         ),
+        "HVPNeT": (
+            "mnergraph.models.hvpnet.model:HVPNeT",
+            "Hierarchical visual prefixes in every layer of the text encoder (Chen et al., Findings of NAACL 2022).",
+        ),
     },
 )
 
@@ -85,5 +89,6 @@ SCHEMAS: Registry[Schema] = Registry(
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
+        "HVPNeT": ("mnergraph.models.hvpnet.model:SCHEMA", "graph of HVPNeT"),
     },
 )

@@ -23,7 +23,7 @@ Build = Callable[..., Tagger]
 #: Every model, every form of it, and those with BERT or LSTM with each.
 # the released codes cut posts; theirs are cut here, too
 pytestmark = pytest.mark.filterwarnings("ignore:post .* is cut at 128 pieces")
-KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
+KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "HVPNeT released", "GVATT words", "AdaCAN words"]
 EDGE_CASES = [
     "no object",
     "no image",

@@ -41,6 +41,18 @@ class AttentionWeights(nn.Module):
         )
 
 
+class AttentionShare(nn.Module):
+    """The weights of one relation's edges in a softmax that runs over further keys, too.
+
+    Has no parameters; a module of its own so that the weights can be hooked. They sum to at most 1 over the source
+    nodes of a target node.
+    """
+
+    def forward(self, weights: Tensor, edges: Edges) -> Tensor:
+        """Return the weights, ``[edges, heads]``, as they are given."""
+        return weights
+
+
 def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     """Return the softmax over the source nodes of every target node.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,21 @@ from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.state import GraphState
 
 Pooling = Literal["first", "mean", "sum"]
+
+
+class Sequences(NamedTuple):
+    """The sequences that the encoder takes, and where each piece's state is in them.
+
+    Attributes:
+        layout: the layout of the sequences.
+        rows: the piece at every position, ``[positions]``; None where the sequences are the posts.
+        source: the position from which every piece gets its state, ``[pieces]``; None where the sequences are the
+            posts.
+    """
+
+    layout: Layout
+    rows: Tensor | None = None
+    source: Tensor | None = None
 
 
 class TextEncoder(nn.Module):
@@ -64,41 +79,53 @@ class TextEncoder(nn.Module):
         ids, layout = graph.data[PIECE].input_ids, graph.layouts[PIECE]
         label_ids = graph.data[LABEL_PIECE].input_ids if LABEL_PIECE in graph.layouts else None
         # [pieces, hidden_size], [label pieces, hidden_size]
-        pieces, label_pieces = self._states(ids, layout, label_ids)
-        piece, token = graph.data[PIECES].edge_index
-        num_tokens = graph.layouts["token"].num_nodes
-        if self.pooling == "first":
-            is_first = torch.ones_like(token, dtype=torch.bool)
-            is_first[1:] = token[1:] != token[:-1]
-            pooled = pieces[piece[is_first]]
-        else:
-            pooled = segment_sum(pieces[piece], token, num_tokens, mean=self.pooling == "mean")
+        pieces, label_pieces = self._states(graph, ids, label_ids)
+        pooled = self._pool(graph, pieces, self.pooling)
         graph = graph.update(token=self.dropout(pooled))
         if self.sentence:
             graph = graph.update(sentence=self.dropout(pieces[layout.ptr[:-1]]))
         return graph if label_pieces is None else graph.update(**{LABEL_PIECE: label_pieces})
 
-    def _states(self, ids: Tensor, layout: Layout, label_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the result of `_encode` for posts of any length."""
+    @staticmethod
+    def _pool(graph: GraphState, pieces: Tensor, pooling: Pooling) -> Tensor:
+        """``[pieces, features]`` -> ``[tokens, features]``."""
+        piece, token = graph.data[PIECES].edge_index
+        if pooling == "first":
+            is_first = torch.ones_like(token, dtype=torch.bool)
+            is_first[1:] = token[1:] != token[:-1]
+            return pieces[piece[is_first]]
+        return segment_sum(pieces[piece], token, graph.layouts["token"].num_nodes, mean=pooling == "mean")
+
+    def _states(self, graph: GraphState, ids: Tensor, label_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the states of the pieces and the embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
+        layout = graph.layouts[PIECE]
         if layout.max_nodes <= self.max_length:
-            return self._encode(ids, layout, label_ids)
+            return self._encode(graph, ids, Sequences(layout), label_ids)
         rows, window_layout, source = self._windows(layout)
-        states, label_pieces = self._encode(ids[rows], window_layout, label_ids)
+        sequences = Sequences(window_layout, rows, source)
+        states, label_pieces = self._encode(graph, ids[rows], sequences, label_ids)
         return states[source], label_pieces
 
-    def _encode(self, ids: Tensor, layout: Layout, label_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the states of the pieces and the embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
+    def _encode(
+        self, graph: GraphState, ids: Tensor, sequences: Sequences, label_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the states at the positions of the sequences, and the embeddings of the labels' pieces."""
+        layout = sequences.layout
         padded, mask = layout.to_dense(ids, self.padding), layout.mask.long()
         if label_ids is None:
-            return layout.to_flat(self.model(input_ids=padded, attention_mask=mask).last_hidden_state), None
+            return self._run(graph, sequences, input_ids=padded, attention_mask=mask), None
         # one look-up for both, as the gradient of each is as large as the embedding table
         both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), label_ids]))
         embedded, label_pieces = both.split([padded.numel(), label_ids.numel()])
         projection = self.backbone.embedding_projection
         if projection is not None:
             label_pieces = projection(label_pieces)
-        states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), attention_mask=mask)
-        return layout.to_flat(states.last_hidden_state), label_pieces
+        embedded = embedded.view(*padded.shape, -1)
+        return self._run(graph, sequences, inputs_embeds=embedded, attention_mask=mask), label_pieces
+
+    def _run(self, graph: GraphState, sequences: Sequences, **inputs: Any) -> Tensor:
+        """Return the model's states at the positions of the sequences, ``[positions, hidden_size]``."""
+        return sequences.layout.to_flat(self.model(**inputs).last_hidden_state)
 
     def _windows(self, layout: Layout) -> tuple[Tensor, Layout, Tensor]:
         """Return overlapping windows over the posts' pieces, each between the special pieces of its post.
