@@ -33,6 +33,7 @@ from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data.missing_evidence import describe_missing, require_evidence
 from mnergraph.files import write_atomically
+from mnergraph.graph.context import count_trimmed, describe_trimmed
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
@@ -96,6 +97,8 @@ def train(
         "stores": json.loads(json.dumps(posts.processor.config.stores)),
         "posts without evidence": missing,
     }
+    if experiment.context is not None:
+        facts["context left out"] = left_out(experiment, posts)
     digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]
     result = _begun(out, facts)
     for seed in seeds:
@@ -131,6 +134,19 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
         for line in describe_missing(kinds, len(posts.splits[name])):
             print(f"{name}: {line}", flush=True)
     return {name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()}
+
+
+def left_out(experiment: Experiment, posts: Posts) -> dict[str, dict[str, int]]:
+    """Return and print how much of every split's context the experiment's budget leaves out."""
+    with torch.random.fork_rng(devices=[]):
+        node_types = build_for(experiment, posts, None, probe=True).builder.node_types.values()
+    found = {}
+    for name, pairs in posts.splits.items():
+        trimmed = count_trimmed(node_types, pairs)
+        assert trimmed is not None
+        print(f"{name}: {describe_trimmed(trimmed, len(pairs))}", flush=True)
+        found[name] = trimmed._asdict()
+    return found
 
 
 def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None, *, probe: bool = False) -> Tagger:
@@ -221,6 +237,8 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     kept = json.loads(json.dumps(asdict(experiment)))
     for name in ("source", "reported", "transferred", "ablations", "allow_missing"):
         del kept[name]
+    if experiment.context is None:  # result files from before there was context have none
+        del kept["context"]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
     return kept

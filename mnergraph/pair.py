@@ -44,9 +44,25 @@ class SourceText(NamedTuple):
     offsets: tuple[tuple[int, int], ...]
 
 
+class ContextText(NamedTuple):
+    """A text about a post that is not the post's own: a caption, object tags, text in the image, knowledge.
+
+    Args:
+        source: what it is: ``"caption"``, ``"tags"``, ``"ocr"``, ``"knowledge"``, or a name of your own.
+        text: the text; empty where the source has none for this post.
+    """
+
+    source: str
+    text: str
+
+
+#: The sources of context that come from a post's image.
+IMAGE_SOURCES = ("caption", "tags", "ocr")
+
+
 @dataclass(frozen=True)
 class Pair:
-    """A post: its words, and any, all or none of labels, image, objects, caption and features.
+    """A post: its words, and any, all or none of labels, image, objects, caption, features and context.
 
     Args:
         words: the sentence, at least one word.
@@ -57,6 +73,7 @@ class Pair:
         objects: objects in the image, best score first.
         caption: one sentence that describes the image.
         image_features: features of the whole image, ``[1, features]``, or of its grid, ``[49, features]``.
+        context: texts about the post, for models with context nodes; see `context_of`.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
         source: the text that the words were split from; None where there is none but the words.
         extra: further data under names of one's own, for node types, heads and results of one's own.
@@ -70,6 +87,7 @@ class Pair:
     objects: tuple[DetectedObject, ...] = ()
     caption: str | None = None
     image_features: Tensor | None = field(default=None, compare=False, repr=False)
+    context: tuple[ContextText, ...] = ()
     entities: tuple[tuple[int, int], ...] = ()
     source: SourceText | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -125,9 +143,30 @@ class Pair:
             ends[position] += ends[position - 1] + 1
         return tuple((end - len(word), end) for word, end in zip(self.words, ends, strict=True))
 
+    def context_of(self, source: str) -> str:
+        """Return the context of a source, several texts with a space between; empty where there is none.
+
+        Where `context` has no entry of the source, ``"caption"`` is `caption`, and ``"tags"`` are the labels of the
+        objects with boxes, best first, each once.
+        """
+        given = [entry.text for entry in self.context if entry.source == source]
+        if given:
+            return " ".join(filter(None, given))
+        if source == "caption":
+            return self.caption or ""
+        if source == "tags":
+            return ", ".join(dict.fromkeys(item.label for item in self.objects if item.box is not None and item.label))
+        return ""
+
     def without_image(self) -> Pair:
-        """Return the same sentence without an image and without all evidence of one."""
-        return replace(self, image_path=None, size=None, objects=(), caption=None, image_features=None)
+        """Return the same sentence without an image and without all evidence of one, context from it included."""
+        context = tuple(entry for entry in self.context if entry.source not in IMAGE_SOURCES)
+        empty: dict[str, Any] = {"image_path": None, "size": None, "caption": None, "image_features": None}
+        return replace(self, objects=(), context=context, **empty)
+
+    def without_context(self) -> Pair:
+        """Return the pair without texts about it; its caption and objects stay, and are no context."""
+        return replace(self, context=tuple(ContextText(source, "") for source in _DERIVED))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the pair as plain JSON data, without its tensors and what of ``extra`` is not JSON."""
@@ -144,13 +183,18 @@ class Pair:
         data["image_path"] = None if saved["image_path"] is None else Path(saved["image_path"])
         if data.get("source") is not None:
             data["source"] = SourceText(*data["source"])
+        data["context"] = tuple(ContextText(*entry) for entry in data.get("context", ()))
         return cls(**data, objects=tuple(DetectedObject(**item) for item in objects), extra=saved.get("extra", {}))
 
 
+#: Sources of context that a pair's other evidence gives.
+_DERIVED = ("caption", "tags")
+
+
 def _plain_fields(item: DetectedObject | Pair) -> dict[str, Any]:
-    """The fields that are neither tensors nor extra data, without a source text that is not there."""
+    """The fields that are neither tensors nor extra data, without a source text and context that are not there."""
     values = {entry.name: getattr(item, entry.name) for entry in fields(item) if entry.compare}
-    return {name: value for name, value in values.items() if name != "source" or value is not None}
+    return {name: value for name, value in values.items() if name not in ("source", "context") or value}
 
 
 def _is_json(value: Any) -> bool:

@@ -26,7 +26,7 @@ BELOW = {
     "quoting": set(),
     "registry": set(),
     "pair": {"features.text.tweet_tokenizer"},
-    "graph": {"pair", "labels"},
+    "graph": {"pair", "labels", "features.text.tweet_tokenizer"},
     "features": {"files", "graph", "pair", "labels", "registry"},
     "data": _DATA,
     "nn": {"quoting", "features", "graph", "pair", "labels", "metrics"},

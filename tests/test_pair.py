@@ -10,7 +10,7 @@ import pytest
 import torch
 from fakes import awkward_posts, post
 
-from mnergraph.pair import DetectedObject, Pair, SourceText
+from mnergraph.pair import ContextText, DetectedObject, Pair, SourceText
 
 FULL = Pair(
     words=("Ann", "é\u2028"),
@@ -21,6 +21,7 @@ FULL = Pair(
     objects=(DetectedObject("hat", (0, 1.5, 4, 9), 0.25, (0, 1), torch.ones(3)), DetectedObject()),
     caption="a hat",
     image_features=torch.ones(1, 4),
+    context=(ContextText("ocr", "SALE"), ContextText("knowledge", "Ann is a name")),
     entities=((0, 1), (0, 2)),
 )
 
@@ -47,7 +48,7 @@ def test_only_vectors_are_left_out() -> None:
 
 def test_without_image() -> None:
     without_image = FULL.without_image()
-    assert without_image == Pair(FULL.words, FULL.labels, "7", entities=FULL.entities)
+    assert without_image == Pair(FULL.words, FULL.labels, "7", context=FULL.context[1:], entities=FULL.entities)
     assert without_image.image_features is None
     assert post(3, 2).without_image() == replace(
         post(3, 0, image=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}

@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.graph.layout import Edges
 from mnergraph.labels import Entity, Span
 from mnergraph.models.base import Tagger
 from mnergraph.nn.state import GraphState
@@ -121,7 +120,7 @@ def without_relations(model: Tagger, *relations: EdgeType) -> Iterator[None]:
     """
 
     def remove(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_without_edges(arg, relations) if isinstance(arg, GraphState) else arg for arg in args)
+        return tuple(arg.without_edges(*relations) if isinstance(arg, GraphState) else arg for arg in args)
 
     def check(module: nn.Module, args: Any, graph: GraphState) -> None:
         unknown = [relation for relation in relations if relation not in graph.edges]
@@ -133,16 +132,6 @@ def without_relations(model: Tagger, *relations: EdgeType) -> Iterator[None]:
             hooks.callback(module.register_forward_pre_hook(remove).remove)
         hooks.callback(model.register_forward_hook(check).remove)
         yield
-
-
-def _without_edges(graph: GraphState, relations: Sequence[EdgeType]) -> GraphState:
-    empty = {}
-    for relation in relations:
-        edges = graph.edges.get(relation)
-        if edges is not None and edges.index.shape[1]:
-            type_, attr = (None if x is None else x[:0] for x in (edges.type, edges.attr))
-            empty[relation] = Edges(edges.src, edges.dst, edges.index[:, :0], type=type_, attr=attr)
-    return replace(graph, edges={**graph.edges, **empty})
 
 
 def _probabilities(

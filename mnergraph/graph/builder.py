@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch_geometric.data import HeteroData
 
 from mnergraph.graph.collate import set_pair, set_store, store_values
+from mnergraph.graph.context import CONTEXT, ContextWords
 from mnergraph.graph.evidence_kinds import lacking
 from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType, Tokens
 from mnergraph.graph.schema import Schema
@@ -96,11 +97,12 @@ class GraphBuilder:
         return [self(pair) for pair in pairs]
 
     def length(self, pair: Pair) -> int:
-        """Return the number of pieces of a pair's words, or of its words where there are no pieces."""
-        tokens = self.node_types["token"]
+        """Return the number of pieces of a pair's words and context, or of its words where there are no pieces."""
+        tokens, context = self.node_types["token"], self.node_types.get(CONTEXT)
         tokenizer = tokens.tokenizer if isinstance(tokens, Tokens) else None
         try:
-            return len(pair.words) if tokenizer is None else sum(map(len, tokenizer(pair.words)))
+            more = context.length(pair) if isinstance(context, ContextWords) else 0
+            return more + (len(pair.words) if tokenizer is None else sum(map(len, tokenizer(pair.words))))
         except (TypeError, UnicodeError):  # half a surrogate pair, of which `build` says more
             return len(pair.words)
 

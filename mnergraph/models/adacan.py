@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import Images, Tokens
 from mnergraph.graph.schema import Relation, Schema
@@ -88,6 +89,7 @@ class AdaCAN(Tagger):
         attention_size: of the hidden layers that score regions and words.
         dropout: on characters, on the LSTM's input and on the words' states; by default 0.5, or 0.1 over a
             pretrained encoder.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class AdaCAN(Tagger):
         filters: int = 30,
         attention_size: int = 200,
         dropout: float | None = None,
+        context: Context | None = None,
     ) -> None:
         reader = CharacterCNN(char_dim, filters, dropout=0.5 if dropout is None else dropout)
         words, width = word_encoder(encoder, hidden_size, character_encoder=reader, dropout=dropout)
@@ -117,6 +120,7 @@ class AdaCAN(Tagger):
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim, grid=True)],
         )

@@ -16,15 +16,19 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder, TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph.batching import length_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
+from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
 from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
+from mnergraph.nn.encoders.pretrained import TextEncoder
+from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
@@ -46,6 +50,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             added.
         evidence: kinds of evidence (`mnergraph.graph.evidence_kinds`) that the model reads besides those that its node
             types and edge rules need, such as region features where it can do without them.
+        context: which texts about a post the text encoder reads beside the sentence, and how much of them; None for
+            none. Schema and layers are given without them: context nodes, their relation to the tokens, and the
+            heads of `Agreement` are added.
         nearest_words: the table from which `NearestWordNodes` take neighbors, if any; saved with the model.
         reduction: whether the loss is the ``"mean"`` or the ``"sum"`` over the posts.
 
@@ -53,6 +60,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         builder: creates the graphs that the model takes.
         metadata: data, scores and versions recorded in training; saved with the weights.
         processor_config: the settings of the `Processor` of the training posts; saved with the weights.
+        context: which texts about a post the model reads; None for none.
         init_arguments: the constructor's arguments, defaults included; saved with the weights.
     """
 
@@ -73,10 +81,16 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         labels: LabelSet,
         node_types: Iterable[NodeType] = (),
         evidence: Sequence[str] = (),
+        context: Context | None = None,
         nearest_words: NearestWords | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
+        heads = list(heads)
+        if context is not None:
+            schema = schema | CONTEXT_SCHEMA
+            node_types = [*node_types, ContextWords(_tokenizer_for(context, encoder, layers), context)]
+            heads += _heads_of(context, heads)
         self.schema, self.encoder, self.labels, self.reduction = schema, encoder, labels, reduction
         self.layers = nn.Sequential(*layers)
         self.heads = nn.ModuleDict({head.name: head for head in heads})
@@ -90,7 +104,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         reads_labels = any(LABEL_PIECE in node_type.subtypes for node_type in self.builder.node_types.values())
         if reads_labels and isinstance(encoder, TextEncoderModel):
             encoder.check_label_embeddings()
-        self.nearest_words = nearest_words
+        self.nearest_words, self.context = nearest_words, context
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None
 
@@ -105,7 +119,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     def forward(self, data: HeteroData | Batch) -> GraphState:
         """Return the last graph, with every head's scores."""
-        return self.layers(GraphState.from_batch(data, self.schema))
+        first = GraphState.from_batch(data, self.schema)
+        last: GraphState = self.layers(first)
+        if CONTEXT not in first.layouts:
+            return last
+        return replace(last, views={WITHOUT_CONTEXT: lambda: self.layers(first.without_edges(CONTEXT_TO_TOKENS))})
 
     def loss(self, graph: GraphState) -> Tensor:
         """Return the weighted loss of all heads, reduced over the posts.
@@ -289,6 +307,42 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         download = {"revision": revision, "token": token, "cache_dir": cache_dir}
         folder = folder_of(folder_or_name, local_files_only=local_files_only, **download)
         return load_saved(folder, cls)
+
+
+def _tokenizer_for(context: Context, encoder: Encoder, layers: Sequence[nn.Module]) -> WordTokenizer:
+    """Return the tokenizer of the encoder that reads context.
+
+    Raises:
+        ValueError: where no layer of the model can, or the budget leaves the sentence less than half of the encoder.
+    """
+    if not isinstance(encoder, TextEncoderModel):
+        raise ValueError(
+            f"context is read by a Hugging Face encoder, in one sequence with the sentence, and {encoder.name!r} are "
+            "word vectors; take such an encoder, or a model without context"
+        )
+    if not any(isinstance(layer, TextEncoder) for layer in layers):
+        raise ValueError("no layer of this model reads context; its text encoder is not a TextEncoder")
+    most = encoder.max_length // 2
+    if context.budget > most:
+        raise ValueError(
+            f"a context of {context.budget} word pieces leaves the sentence too little of {encoder.name}, which takes "
+            f"{encoder.max_length}; give a budget of at most {most}"
+        )
+    return encoder.tokenizer
+
+
+def _heads_of(context: Context, heads: Sequence[Head]) -> list[Head]:
+    """Return the heads that the agreement of the context asks for.
+
+    Raises:
+        ValueError: when the model's entities come from another head than a `TaggingHead`.
+    """
+    if context.agreement is None:
+        return []
+    tags = next((head for head in heads if head.name == TAGS), None)
+    if not isinstance(tags, TaggingHead):
+        raise ValueError("the agreement with and without context is that of tags: the model has no TaggingHead")
+    return agreement_heads(tags, context.agreement)
 
 
 load = Tagger.from_pretrained

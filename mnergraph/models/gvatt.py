@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import Images, Tokens
 from mnergraph.graph.schema import Relation, Schema
@@ -85,6 +86,7 @@ class GVATT(Tagger):
         query_size: of the LSTM whose last state is the query.
         attention_size: of the hidden layer that scores the regions.
         dropout: on the LSTM's input and on the words' states; by default 0.5, or 0.1 over a pretrained encoder.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class GVATT(Tagger):
         query_size: int = 100,
         attention_size: int = 100,
         dropout: float | None = None,
+        context: Context | None = None,
     ) -> None:
         characters = CharacterLSTM(char_dim, char_hidden_size)
         words, width = word_encoder(encoder, hidden_size, character_encoder=characters, dropout=dropout)
@@ -115,6 +118,7 @@ class GVATT(Tagger):
             ],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[Tokens(encoder.tokenizer, labels, characters=encoder.characters), Images(image_dim, grid=True)],
         )

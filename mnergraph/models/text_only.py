@@ -36,6 +36,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import Context
 from mnergraph.graph.node_types import Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import LabelSet
@@ -59,10 +60,17 @@ class BERT(Tagger):
         labels: label set.
         dropout: on the words' states.
         pooling: of a word's pieces.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
-        self, encoder: TextEncoderModel, labels: LabelSet, *, dropout: float = 0.1, pooling: Pooling = "first"
+        self,
+        encoder: TextEncoderModel,
+        labels: LabelSet,
+        *,
+        dropout: float = 0.1,
+        pooling: Pooling = "first",
+        context: Context | None = None,
     ) -> None:
         super().__init__(
             schema=SCHEMA,
@@ -72,6 +80,7 @@ class BERT(Tagger):
             ],
             heads=[TaggingHead(IndependentTags(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
         )
 
@@ -85,6 +94,7 @@ class BERTCRF(Tagger):
         dropout: on the words' states.
         pooling: of a word's pieces.
         constrain: forbid transitions that are invalid in BIO2.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class BERTCRF(Tagger):
         dropout: float = 0.1,
         pooling: Pooling = "first",
         constrain: bool = False,
+        context: Context | None = None,
     ) -> None:
         super().__init__(
             schema=SCHEMA,
@@ -104,6 +115,7 @@ class BERTCRF(Tagger):
             ],
             heads=[TaggingHead(CRF(labels.tags, constrain=constrain), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
         )
 

@@ -33,6 +33,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import Images
 from mnergraph.graph.schema import Relation, Schema
@@ -120,6 +121,7 @@ class MTBERTCRF(Tagger):
         num_heads: attention heads of every layer.
         intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
         dropout: on the encoder's states, attention weights and residuals.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class MTBERTCRF(Tagger):
         num_heads: int = 12,
         intermediate_size: int | None = None,
         dropout: float = 0.1,
+        context: Context | None = None,
     ) -> None:
         transformers = TransformerConfig(encoder.hidden_size, num_heads, intermediate_size, dropout)
         super().__init__(
@@ -138,6 +141,7 @@ class MTBERTCRF(Tagger):
             layers=[TextEncoder(encoder, dropout=dropout), *multimodal_layers(transformers, image_dim, labels)],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[Images(image_dim, grid=True)],
         )
@@ -198,6 +202,7 @@ class UMT(Tagger):
         intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
         dropout: on the encoder's states, attention weights and residuals.
         span_weight: weight of span detection in the loss, lambda.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -214,6 +219,7 @@ class UMT(Tagger):
         intermediate_size: int | None = None,
         dropout: float = 0.1,
         span_weight: float = 0.5,
+        context: Context | None = None,
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -246,6 +252,7 @@ class UMT(Tagger):
             layers=[TextEncoder(encoder, dropout=dropout), *layers],
             heads=heads,
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[config.tokens(encoder.tokenizer, labels), Images(image_dim, grid=True)],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class GraphState:
         emissions: scores by task, ``[tokens, labels]``.
         feature_types: node type of the features whose name is not a node type.
         merged_from: for node types whose nodes stand for those of others, the names of these.
+        views: for heads that compare predictions, by name what computes the last graph of another view of the same
+            posts, see `view`.
     """
 
     data: Batch
@@ -37,6 +39,7 @@ class GraphState:
     emissions: Mapping[str, Tensor] = field(default_factory=dict)
     feature_types: Mapping[str, str] = field(default_factory=dict)
     merged_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    views: Mapping[str, Callable[[], GraphState]] = field(default_factory=dict)
 
     @classmethod
     def from_batch(cls, data: HeteroData | Batch, schema: Schema) -> GraphState:
@@ -82,6 +85,27 @@ class GraphState:
         if unknown:
             raise KeyError(f"{unknown} is not in the graph, which has {', '.join(map(str, self.edges))}")
         return replace(self, edges={**self.edges, **edges})
+
+    def without_edges(self, *relations: EdgeType) -> GraphState:
+        """Return the state in which these relations have no edges; those that the graph does not have are ignored."""
+        empty = {}
+        for relation in relations:
+            edges = self.edges.get(relation)
+            if edges is not None and edges.index.shape[1]:
+                type_, attr = (None if x is None else x[:0] for x in (edges.type, edges.attr))
+                empty[relation] = Edges(edges.src, edges.dst, edges.index[:, :0], type=type_, attr=attr)
+        return replace(self, edges={**self.edges, **empty})
+
+    def view(self, name: str) -> GraphState:
+        """Return the last graph of another view of the same posts, computed by the same layers.
+
+        Raises:
+            KeyError: for a view that the model does not have.
+        """
+        if name not in self.views:
+            known = ", ".join(self.views) or "none"
+            raise KeyError(f"the graph has no view {name!r}; it has {known}")
+        return self.views[name]()
 
     def replace_nodes(self, node_type: str, x: Tensor, layout: Layout, edges: Mapping[EdgeType, Edges]) -> GraphState:
         """Return the state with new nodes of one type in place of its old ones, such as GEI's entities.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mnergraph.data.missing_evidence import remedy
 from mnergraph.features.text.encoder import TINY, Encoder, load_encoder, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
 from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.graph.context import Context
+from mnergraph.graph.evidence_kinds import context_kind
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
@@ -26,6 +30,7 @@ def build_model(
     *,
     regions: RegionEncoder | None = None,
     nearest_words: NearestWords | None = None,
+    context: Context | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Tagger:
     """Return the model with the feature dimensions of the training posts.
@@ -37,10 +42,11 @@ def build_model(
         train: the training posts.
         regions: the encoder of region vectors, where the posts have none yet.
         nearest_words: the neighbors of the posts' words.
+        context: the texts about a post that it reads; without ``sources`` those that the training posts have.
         arguments: further arguments of the model; they take precedence over what follows from the posts.
 
     Raises:
-        ValueError: when it reads no regions or no word vectors and is given them.
+        ValueError: when it reads no regions, no word vectors or no context and is given them.
     """
     accepted = parameters_of(model)
     data = widths(train)
@@ -52,6 +58,12 @@ def build_model(
         raise ValueError("this model reads no nearest words; leave word_vectors out")
     derived: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
     derived |= {} if nearest_words is None else {"nearest_words": nearest_words}
+    if context is not None:
+        if "context" not in accepted:
+            raise ValueError(
+                "this model reads no context; leave context out, or take a model over a pretrained encoder"
+            )
+        derived["context"] = replace(context, sources=context.sources or sources_of(train))
     return model(encoder, labels, **{**derived, **(arguments or {})})
 
 
@@ -94,6 +106,18 @@ def widths(pairs: Sequence[Pair]) -> dict[str, int]:
     regions = (item.region for pair in pairs for item in pair.objects if item.region is not None)
     first = {"image_dim": next(images, None), "region_dim": next(regions, None)}
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
+
+
+def sources_of(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Return the sources of context that any of the posts has: captions, then further ones in order of appearance.
+
+    Raises:
+        ValueError: when no post has context.
+    """
+    sources = dict.fromkeys(entry.source for pair in pairs for entry in Context().texts(pair))
+    if not sources:
+        raise ValueError(f"no training post has context: give {remedy(context_kind())}")
+    return tuple(sources)
 
 
 def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:

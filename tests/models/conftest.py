@@ -11,6 +11,7 @@ from fakes import uses_word_vectors, word_vectors_for
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
+from mnergraph.graph.context import Context
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import DetectedObject, Pair
@@ -135,12 +136,18 @@ def awkward() -> dict[str, list[Pair]]:
 
 @pytest.fixture
 def build(labels: LabelSet) -> Callable[..., Tagger]:
-    """``build(kind, encoder=..., dropout=...)``: a small model of that kind, the same at every call.
+    """``build(kind, encoder=..., dropout=..., context=...)``: a small model of that kind, the same at every call.
 
     Models with word vectors get vectors for the encoder's vocabulary.
     """
 
-    def make(kind: str, *, encoder: TextEncoderModel | None = None, dropout: float = 0.0) -> Tagger:
+    def make(
+        kind: str,
+        *,
+        encoder: TextEncoderModel | None = None,
+        dropout: float = 0.0,
+        context: Context | None = None,
+    ) -> Tagger:
         torch.manual_seed(1)
         encoder = encoder or tiny_encoder(["bob", "saw", "paris"], hidden_size=16, num_layers=1, heads=2)
         for part in encoder.model.modules():
@@ -148,6 +155,7 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
                 part.p = dropout
         name, _, variant = kind.partition(" ")
         settings = SMALL[name] | ({"variant": variant} if variant and variant != "words" else {})
+        settings |= {} if context is None else {"context": context}
         read = word_vectors_for(encoder) if uses_word_vectors(kind) else encoder
         return MODELS[name](read, labels, dropout=dropout, **settings)
 

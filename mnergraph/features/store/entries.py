@@ -17,7 +17,7 @@ from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
 from mnergraph.features.vision.image_io import ImageIssue, file_sha256
-from mnergraph.pair import DetectedObject, Pair
+from mnergraph.pair import ContextText, DetectedObject, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
@@ -84,6 +84,7 @@ def to_store_entry(evidence: ImageEvidence) -> tuple[dict[str, Tensor], dict[str
             for item in objects
         ],
         "caption": evidence.caption,
+        **({} if evidence.context is None else {"context": [list(entry) for entry in evidence.context]}),
         "fault": evidence.issue
         and {"id": evidence.issue.id, "kind": evidence.issue.code, "detail": evidence.issue.detail},
     }
@@ -116,6 +117,7 @@ def _evidence(features: dict[str, Tensor], facts: dict[str, Any]) -> ImageEviden
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],
+        context=tuple(ContextText(*entry) for entry in facts["context"]) if "context" in facts else None,
         issue=facts["fault"] and ImageIssue(facts["fault"]["id"], facts["fault"]["kind"], facts["fault"]["detail"]),
     )
 

@@ -96,6 +96,12 @@ class TextEncoderModel:
             f"{self.hidden_size}, and what maps one to the other is not known here (known: {', '.join(_PROJECTIONS)})"
         )
 
+    @property
+    def num_segments(self) -> int:
+        """Number of segments (``token_type_ids``) that the model has embeddings of; 1 for models without."""
+        takes = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        return max(1, getattr(self.model.config, "type_vocab_size", 0) or 0) if takes else 1
+
     def check_label_embeddings(self) -> None:
         """Check that the labels of objects can be represented by the input embeddings.
 
@@ -216,7 +222,9 @@ def tiny_encoder(
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.decoder = decoders.WordPiece()
     inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner,

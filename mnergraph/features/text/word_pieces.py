@@ -37,6 +37,7 @@ class WordTokenizer:
 
     Attributes:
         start, end: ids of the special tokens around a sentence ([CLS] and [SEP]).
+        between: ids of those between the two texts of a pair ([SEP]); ``end`` where the tokenizer puts none.
 
     Raises:
         ValueError: for a tokenizer that gives words in running text other pieces than on their own, such as one of
@@ -55,12 +56,20 @@ class WordTokenizer:
         if start is None:
             raise ValueError(f"{type(tokenizer).__name__} gives a word other pieces between special tokens")
         self.start, self.end = tuple(wrapped[:start]), tuple(wrapped[start + len(bare) :])
+        self.between = self._find_between(bare)
         unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
         if unknown is None:
             raise ValueError(f"{type(tokenizer).__name__} has neither an unknown nor a padding token")
         self.unknown: int = unknown
         self.padding: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else unknown
         self._pieces: dict[str, tuple[int, ...]] = {}
+
+    def _find_between(self, bare: list[int]) -> tuple[int, ...]:
+        """Return the special tokens between two texts, given the pieces of the text " a"."""
+        pair: list[int] = self.tokenizer(" a", " a", add_special_tokens=True, verbose=False)["input_ids"]
+        places = [place for place in range(len(pair)) if pair[place : place + len(bare)] == bare]
+        between = pair[places[0] + len(bare) : places[-1]] if places else []
+        return tuple(between) or self.end
 
     def _find_split(self) -> Callable[[list[str]], list[list[int]]]:
         """Return the way to tokenize words one by one that gives the pieces of running text."""

@@ -110,13 +110,15 @@ class Extractor(ABC):
     Attributes:
         version: raised when the same settings and weights give other results than before.
         needs_phrases: whether it takes the noun phrases of the sentence.
-        provides: the evidence that it computes: ``objects``, ``image``, ``caption``.
+        provides: the evidence that it computes: ``objects``, ``image``, ``caption``, ``context``.
+        sources: the sources of the context that it computes, such as ``ocr``.
         processor: image processor of a model of transformers; None for others.
     """
 
     version: ClassVar[int] = 1
     needs_phrases: ClassVar[bool] = False
     provides: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
+    sources: ClassVar[tuple[str, ...]] = ()
     processor: ClassVar[Any] = None
 
     @property

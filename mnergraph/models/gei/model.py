@@ -27,6 +27,7 @@ from typing import ClassVar
 from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete, EdgeRule, InEntity, Member
 from mnergraph.graph.evidence_kinds import IMAGE_FEATURES, REGION_FEATURES
 from mnergraph.graph.node_types import Images, Objects
@@ -125,6 +126,7 @@ class GEI(Tagger):
         intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
         dropout: on attention weights and residuals.
         scheduled_sampling: when predicted entities replace gold ones in training.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -144,6 +146,7 @@ class GEI(Tagger):
         intermediate_size: int | None = None,
         dropout: float = 0.4,
         scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig(),
+        context: Context | None = None,
     ) -> None:
         ablate = check_ablations(ablate, self.ABLATIONS)
         regions, spans = IMAGE_REGION in ablate, NO_SPAN_DETECTION not in ablate
@@ -193,6 +196,7 @@ class GEI(Tagger):
             layers=[*stack, TaggingScores(TAGS, hidden_size, len(labels))],
             heads=heads,
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[
                 *([Images(image_dim, pool=not regions)] if "image" in sources else []),

@@ -24,6 +24,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.box_geometry import SPATIAL_LABELS
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete, Spatial
 from mnergraph.graph.evidence_kinds import REGION_FEATURES
 from mnergraph.graph.node_types import Images, Objects
@@ -85,6 +86,7 @@ class HamLearning(Tagger):
         num_rgcn_layers: layers of the R-GCN.
         num_heads: attention heads of every layer.
         dropout: in every Transformer, and between the layers of eq. 12.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -104,6 +106,7 @@ class HamLearning(Tagger):
         num_rgcn_layers: int = 2,
         num_heads: int = 12,
         dropout: float = 0.1,
+        context: Context | None = None,
     ) -> None:
         ablate = check_ablations(ablate, self.ABLATIONS)
         if num_iterations < 1:
@@ -150,6 +153,7 @@ class HamLearning(Tagger):
             layers=[*stack, TaggingScores(TAGS, width, len(labels))],
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[Images(image_dim, pool=True), Objects(encoder.tokenizer, region_dim=region_dim)],
             evidence=[REGION_FEATURES],

@@ -45,6 +45,7 @@ from typing import ClassVar
 from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.evidence_kinds import IMAGE_FEATURES, REGION_FEATURES
 from mnergraph.graph.node_types import Images, NodeType, Objects
@@ -102,6 +103,7 @@ class HVPNeT(Tagger):
         num_objects: objects of a post that are read, those of the best scores, m; None for all.
         bottleneck_size: rows of W_1.
         dropout: on the encoder's last states.
+        context: which texts about a post the encoder reads beside the sentence; None for none.
 
     Raises:
         ValueError: without image features and region vectors, and for an encoder that takes no prefixes.
@@ -122,6 +124,7 @@ class HVPNeT(Tagger):
         num_objects: int | None = 3,
         bottleneck_size: int = 800,
         dropout: float = 0.1,
+        context: Context | None = None,
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -169,5 +172,6 @@ class HVPNeT(Tagger):
             encoder=encoder,
             labels=labels,
             node_types=node_types,
+            context=context,
             evidence=[IMAGE_FEATURES] * (ONLY_OBJECTS not in ablate) + [REGION_FEATURES],
         )

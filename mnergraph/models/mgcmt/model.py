@@ -35,6 +35,7 @@ from torch import nn
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.vision.detectors import COCO_CLASSES
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete, NearestWordOf
 from mnergraph.graph.node_types import Images, NearestWordNodes, Objects
 from mnergraph.graph.schema import Relation, Schema
@@ -161,6 +162,7 @@ class MGCMT(Tagger):
         intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
         dropout: on the words' states, attention weights and residuals.
         fusion_dropout: on [S_v ; S_o]; by default the variant's, 0 (paper) or 0.5 (released).
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -180,6 +182,7 @@ class MGCMT(Tagger):
         intermediate_size: int | None = None,
         dropout: float = 0.1,
         fusion_dropout: float | None = None,
+        context: Context | None = None,
     ) -> None:
         config, d = select_variant(variant, {"paper": PAPER, "released": RELEASED}), encoder.hidden_size
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -254,6 +257,7 @@ class MGCMT(Tagger):
             layers=layers,
             heads=heads,
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[node_type for node_type in node_types if node_type.name in schema.nodes],
             nearest_words=nearest_words,

@@ -31,6 +31,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.vision.crops import CropFit, CropPixels, RegionEncoder
+from mnergraph.graph.context import Context
 from mnergraph.graph.edge_rules import Complete, Grounded
 from mnergraph.graph.evidence_kinds import REGION_FEATURES
 from mnergraph.graph.node_types import Images, NodeType, Objects
@@ -161,6 +162,7 @@ class UMGF(Tagger):
         num_layers: fusion layers, L; by default the variant's, 2 (paper) or 6 (released).
         num_heads: attention heads.
         dropout: by default the variant's, 0.5 (paper) or 0.4 (released).
+        context: which texts about a post the encoder reads beside the sentence; None for none.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -180,6 +182,7 @@ class UMGF(Tagger):
         num_layers: int | None = None,
         num_heads: int = 8,
         dropout: float | None = None,
+        context: Context | None = None,
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -247,6 +250,7 @@ class UMGF(Tagger):
             layers=stack,
             heads=[TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)],
             encoder=encoder,
+            context=context,
             labels=labels,
             node_types=[config.tokens(encoder.tokenizer, labels), visual_nodes],
             evidence=[REGION_FEATURES] * (targeted and resnet is None),

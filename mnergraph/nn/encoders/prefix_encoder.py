@@ -7,7 +7,8 @@ the encoder brings along put in front of its own; calls without any are computed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +20,8 @@ from transformers.modeling_utils import AttentionInterface
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.collate import EdgeType
-from mnergraph.graph.layout import Edges, Layout
+from mnergraph.graph.context import CONTEXT_PIECE
+from mnergraph.graph.layout import Edges
 from mnergraph.graph.node_types import PIECE, PIECES
 from mnergraph.nn.conv.attention import AttentionShare
 from mnergraph.nn.encoders.pretrained import Pooling, Sequences, TextEncoder
@@ -100,34 +102,32 @@ class _Prefixes:
     Args:
         states: keys and values, ``[layers, 2, sequences, heads, positions, head_size]``.
         mask: which prefix each query may attend to, ``[sequences, 1, length or 1, positions]``, bool.
-        record: whether the weights of prefixes are kept.
-
-    Attributes:
-        weights: if they are kept, of every layer ``[sequences, heads, length, positions]``.
+        record: is passed the index of every layer, and the weights of prefixes in it, ``[sequences, heads, length,
+            positions]``; None where they are not needed.
     """
 
-    def __init__(self, states: Tensor, mask: Tensor, *, record: bool = False) -> None:
+    def __init__(self, states: Tensor, mask: Tensor, record: Callable[[int, Tensor], None] | None = None) -> None:
         self.states, self.mask, self.record = states, mask, record
-        self.weights: list[Tensor] = []
         self._layer = 0
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any
     ) -> tuple[Tensor, None]:
-        if self._layer == len(self.states):
+        layer = self._layer
+        if layer == len(self.states):
             raise ValueError(
                 "the encoder computes more layers than it has, as gradient checkpointing does, and each would need its "
                 "prefixes again; turn it off"
             )
-        prefix = self.states[self._layer].to(key.dtype)
         self._layer += 1
+        prefix = self.states[layer].to(key.dtype)
         key, value = torch.cat([prefix[0], key], 2), torch.cat([prefix[1], value], 2)
         # [sequences, 1, length, positions + length]
         shape = (len(query), 1, query.shape[2])
         text = self.mask.new_ones(*shape, query.shape[2]) if mask is None else mask
         mask = torch.cat([self.mask.expand(*shape, -1), text.expand(*shape, -1)], 3)
-        if self.record:
-            self.weights.append(self._weights(query.detach(), key.detach(), mask, settings.get("scaling")))
+        if self.record is not None:
+            self.record(layer, self._weights(query.detach(), key.detach(), mask, settings.get("scaling")))
         return _attention(module, query, key, value, mask, **settings)
 
     def _weights(self, query: Tensor, key: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
@@ -192,43 +192,25 @@ class PrefixTextEncoder(TextEncoder):
 
     @property
     def relations(self) -> list[EdgeType]:
-        """The edge types that the layer uses."""
-        return list(self.prefixes)
+        """The edge types that the layer uses; that of context where the graph has it."""
+        return [*self.prefixes, *super().relations]
 
-    def _run(self, graph: GraphState, sequences: Sequences, **inputs: Any) -> Tensor:
-        for relation in self.prefixes:
+    def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with features ``[nodes, hidden_size]``; see `TextEncoder.forward`.
+
+        Raises:
+            KeyError: when the graph lacks a relation of prefixes.
+            ValueError: for prefixes of another shape.
+        """
+        for relation, name in self.prefixes.items():
             if relation not in graph.edges:
                 raise KeyError(f"{relation} is not in the graph, which has {', '.join(map(str, graph.edges))}")
-        record = any(share._forward_hooks for share in self.shares)
-        attached = {relation: name for relation, name in self.prefixes.items() if _num_edges(graph.edges[relation]) > 0}
-        prefixes = self._prefixes(graph, sequences, attached, record=record) if attached else None
-        given = {} if prefixes is None else {"prefixes": prefixes}
-        states = super()._run(graph, sequences, **inputs, **given)
+            self._check_shape(graph.x[name], relation, name)
+        encoded = super().forward(graph)
         # what makes prefixes is part of the computation in a batch without any, too, which several devices need
-        for name in self.prefixes.values():
-            states = states + graph.x[name][:0].sum().to(states.dtype)
-        if record:
-            self._record(graph, sequences, attached, prefixes.weights if prefixes else [])
-        return states
-
-    def _prefixes(
-        self, graph: GraphState, sequences: Sequences, names: Mapping[EdgeType, str], *, record: bool
-    ) -> _Prefixes:
-        """Return the prefixes of every sequence."""
-        post = _posts(graph, sequences)
-        states, masks = [], []
-        for relation, name in names.items():
-            edges, x = graph.edges[relation], graph.x[name]
-            self._check_shape(x, relation, name)
-            # [posts, max nodes, layers, 2, positions, prefix_size]
-            dense = edges.src.to_dense(x)
-            # [layers, 2, posts, positions of all nodes, heads, head_size]
-            dense = dense.permute(2, 3, 0, 1, 4, 5).flatten(3, 4).unflatten(4, (self.num_key_heads, -1))
-            states.append(dense if post is None else dense.index_select(2, post))
-            masks.append(_mask(graph, sequences, edges, post).repeat_interleave(x.shape[3], -1))
-        rows = max(mask.shape[2] for mask in masks)
-        mask = torch.cat([mask.expand(-1, -1, rows, -1) for mask in masks], -1)
-        return _Prefixes(torch.cat(states, 3).transpose(3, 4), mask, record=record)
+        nothing = torch.stack([graph.x[name][:0].sum() for name in self.prefixes.values()]).sum()
+        tokens = encoded.x["token"]
+        return encoded.update(token=tokens + nothing.to(tokens.dtype))
 
     def _check_shape(self, x: Tensor, relation: EdgeType, name: str) -> None:
         right = (self.num_layers, 2, self.prefix_size)
@@ -238,33 +220,51 @@ class PrefixTextEncoder(TextEncoder):
                 f"{right[2]}]: for each layer of {self.backbone.name} the keys and values of its heads"
             )
 
-    def _record(
-        self, graph: GraphState, sequences: Sequences, names: Mapping[EdgeType, str], weights: Sequence[Tensor]
-    ) -> None:
-        """Pass the shares of attention along every relation, ``[edges, heads]``, to the modules that are recorded."""
-        for layer, share in enumerate(self.shares):
-            of_layer = weights[layer] if weights else None
-            begin = 0
-            for relation in self.prefixes:
-                edges = graph.edges[relation]
-                if of_layer is None or relation not in names:
-                    share(graph.x[self.prefixes[relation]].new_zeros(0, self.num_heads), edges)
-                    continue
-                positions = graph.x[names[relation]].shape[3]
-                end = begin + positions * edges.src.max_nodes
-                # [tokens, heads, max nodes]
-                shares = self._of_tokens(graph, sequences, of_layer[..., begin:end].unflatten(-1, (-1, positions)))
-                src, dst = edges.index
-                share(shares.transpose(1, 2)[dst, edges.src.position[src]], edges)
-                begin = end
+    def _further_inputs(self, graph: GraphState, sequences: Sequences) -> dict[str, Any]:
+        """Return the prefixes of the sequences, where there are any."""
+        recorded = any(share._forward_hooks for share in self.shares)
+        used = [relation for relation in self.prefixes if _num_edges(graph.edges[relation])]
+        if not used:
+            for share in self.shares if recorded else ():
+                for relation, name in self.prefixes.items():
+                    share(graph.x[name].new_zeros(0, self.num_heads), graph.edges[relation])
+            return {}
+        post = _posts(graph, sequences)
+        states, masks = [], []
+        for relation in used:
+            edges, x = graph.edges[relation], graph.x[self.prefixes[relation]]
+            # [posts, max nodes, layers, 2, positions, prefix_size]
+            dense = edges.src.to_dense(x)
+            # [layers, 2, posts, positions of all nodes, heads, head_size]
+            dense = dense.permute(2, 3, 0, 1, 4, 5).flatten(3, 4).unflatten(4, (self.num_key_heads, -1))
+            states.append(dense if post is None else dense.index_select(2, post))
+            masks.append(_mask(graph, sequences, edges, post).repeat_interleave(x.shape[3], -1))
+        rows = max(mask.shape[2] for mask in masks)
+        mask = torch.cat([mask.expand(-1, -1, rows, -1) for mask in masks], -1)
+        record = partial(self._record, graph, sequences, used) if recorded else None
+        return {"prefixes": _Prefixes(torch.cat(states, 3).transpose(3, 4), mask, record)}
 
-    def _of_tokens(self, graph: GraphState, sequences: Sequences, weights: Tensor) -> Tensor:
-        """``[sequences, heads, length, max nodes, positions]`` -> ``[tokens, heads, max nodes]``."""
-        # [positions of the sequences, heads, max nodes]
-        flat = sequences.layout.to_flat(weights.sum(-1).transpose(1, 2))
-        pieces = flat if sequences.source is None else flat.index_select(0, sequences.source)
-        pooled = self._pool(graph, pieces.flatten(1), "first" if self.pooling == "first" else "mean")
-        return pooled.unflatten(1, pieces.shape[1:])
+    def _record(
+        self, graph: GraphState, sequences: Sequences, used: Collection[EdgeType], layer: int, weights: Tensor
+    ) -> None:
+        """Pass the shares of attention along every relation, ``[edges, heads]``, to the module that is recorded."""
+        begin = 0
+        for relation, name in self.prefixes.items():
+            edges, x = graph.edges[relation], graph.x[name]
+            if relation not in used:
+                self.shares[layer](weights.new_zeros(0, self.num_heads), edges)
+                continue
+            end = begin + x.shape[3] * edges.src.max_nodes
+            # [positions of the sequences, heads, max nodes]
+            flat = weights[..., begin:end].unflatten(-1, (-1, x.shape[3])).sum(-1).transpose(1, 2)
+            flat = sequences.layout.to_flat(flat)
+            pieces = flat if sequences.source is None else flat.index_select(0, sequences.source)
+            pooled = self._pooled(graph, pieces.flatten(1), PIECES, "first" if self.pooling == "first" else "mean")
+            # [tokens, max nodes, heads]
+            shares = pooled.unflatten(1, pieces.shape[1:]).transpose(1, 2)
+            src, dst = edges.index
+            self.shares[layer](shares[dst, edges.src.position[src]], edges)
+            begin = end
 
 
 def use_prefix_attention(model: PreTrainedModel, name: str) -> list[tuple[int, int, int]]:
@@ -310,11 +310,16 @@ def _num_edges(edges: Edges) -> int:
 
 def _posts(graph: GraphState, sequences: Sequences) -> Tensor | None:
     """Return the post of every sequence, ``[sequences]``; None where sequences are the posts."""
-    if sequences.rows is None:
-        return None
     layout = sequences.layout
-    post = graph.layouts[PIECE].graph_index[sequences.rows]
+    if sequences.rows is None or layout.num_graphs == graph.num_graphs:
+        return None
+    post = _posts_of_pieces(graph)[sequences.rows]
     return post.new_zeros(layout.num_graphs).index_copy(0, layout.graph_index, post)
+
+
+def _posts_of_pieces(graph: GraphState) -> Tensor:
+    """Return the post of every piece of the sentences and, behind them, of their context, ``[pieces]``."""
+    return torch.cat([graph.layouts[name].graph_index for name in (PIECE, CONTEXT_PIECE) if name in graph.layouts])
 
 
 def _mask(graph: GraphState, sequences: Sequences, edges: Edges, post: Tensor | None) -> Tensor:
@@ -322,10 +327,9 @@ def _mask(graph: GraphState, sequences: Sequences, edges: Edges, post: Tensor | 
     if edges.complete:
         mask = edges.src.mask if post is None else edges.src.mask[post]
         return mask[:, None, None]
-    layout: Layout = graph.layouts[PIECE]
-    # [pieces, max nodes]: any token's for special pieces
-    of_piece = edges.mask.any(1)[layout.graph_index]
+    # [pieces, max nodes]: any token's for special pieces, and for those of context
+    of_piece = edges.mask.any(1)[_posts_of_pieces(graph)]
     piece, token = graph.data[PIECES].edge_index
     of_piece = of_piece.index_copy(0, piece, edges.dst.to_flat(edges.mask)[token])
-    rows = of_piece if sequences.rows is None else of_piece[sequences.rows]
+    rows = of_piece[: sequences.layout.num_nodes] if sequences.rows is None else of_piece[sequences.rows]
     return sequences.layout.to_dense(rows)[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tag_ids
 from mnergraph.nn.heads.crf_loss import SAFE_SCORE_RANGE, LogLikelihood
-from mnergraph.nn.heads.forward_backward import Chain, best_paths, messages
+from mnergraph.nn.heads.forward_backward import Chain, best_paths, log_marginals, messages
 
 
 def forbidden_transitions(tags: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -95,6 +95,15 @@ class CRF(torchcrf.CRF):
             return torch.zeros_like(emissions, dtype=torch.float32)
         marginals = messages(Chain.from_scores(emissions, *self._scores(), mask)).marginals()
         return marginals.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0).float()
+
+    def log_marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(y_t = k | x) with gradients, ``[posts, max tokens, labels]``, at least float32; 0 in padding."""
+        check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
+        if not mask.numel():
+            return emissions.float()
+        found = log_marginals(Chain.from_scores(emissions, *self._scores(), mask))
+        found = found.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0)
+        return found.to(torch.promote_types(emissions.dtype, torch.float32))
 
     @torch.no_grad()
     def span_probability(

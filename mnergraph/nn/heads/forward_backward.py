@@ -114,6 +114,26 @@ def messages(chain: Chain) -> Messages:
     return Messages(alpha, beta + chain.emissions, beta, chain.transitions, (alpha[0] + beta[0]).logsumexp(0))
 
 
+def log_marginals(chain: Chain) -> Tensor:
+    """Return log p(y_t), ``[steps, labels, posts]``, with gradients, by the recursions of `messages`.
+
+    In padding, and for rows without tokens, the values mean nothing.
+    """
+    emissions, reverse = chain.bidirectional_emissions()
+    # [from, 2, to, 1]
+    transitions = torch.stack([chain.transitions, chain.transitions.T], 1)[..., None]
+    # [2, labels, posts], without and with the emission of their own step
+    without_own = torch.stack([chain.start, chain.end])[..., None].expand_as(emissions[0])
+    steps = [without_own]
+    for emission in emissions[:-1].unbind():
+        with_own = without_own + emission
+        without_own = (with_own.transpose(0, 1).unsqueeze(2) + transitions).logsumexp(0)
+        steps.append(without_own)
+    both = torch.stack(steps)
+    alpha, beta = both[:, 0] + chain.emissions, both[:, 1].gather(0, reverse)
+    return (alpha + beta).log_softmax(1)
+
+
 def best_paths(chain: Chain) -> Tensor:
     """Return the most probable labels by the Viterbi algorithm, ``[steps, posts]``; 0 in padding.
 

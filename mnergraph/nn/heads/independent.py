@@ -49,6 +49,11 @@ class IndependentTags(nn.Module):
         check_inputs(emissions, mask, self.tags)
         return _log_probabilities(emissions, mask).exp().masked_fill(~mask[..., None], 0.0).float()
 
+    def log_marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(y_t = k | x) with gradients, ``[posts, max tokens, labels]``, at least float32; 0 in padding."""
+        check_inputs(emissions, mask, self.tags)
+        return _log_probabilities(emissions, mask).masked_fill(~mask[..., None], 0.0)
+
     @torch.no_grad()
     def span_probability(
         self, emissions: Tensor, mask: Tensor, spans: Sequence[Sequence[tuple[int, int, str]]]

@@ -143,6 +143,10 @@ class TaggingHead(Head):
         """
         return _negative_log_likelihood(graph, self.name, self.decoder, _gold_labels(graph))
 
+    def log_marginals(self, graph: GraphState) -> Tensor:
+        """Return the logarithm of the marginal probability of every label of every token, ``[tokens, labels]``."""
+        return graph.layouts["token"].to_flat(self.decoder.log_marginals(*_padded_scores(graph, self.name)))
+
     def decode(self, graph: GraphState) -> list[list[Entity]]:
         """Return the entities of every post, each with its probability; see `span_probabilities`."""
         tags = self.decode_tags(graph)
