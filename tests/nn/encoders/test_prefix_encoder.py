@@ -23,7 +23,8 @@ from mnergraph.explain.occlusion import without_relations
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph import Complete, EdgeRule, GraphBuilder, Grounded, Relation, Schema, collate
-from mnergraph.graph.node_types import CreatedNodes, Images, Objects, Tokens
+from mnergraph.graph.context import CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
+from mnergraph.graph.node_types import CreatedNodes, Images, NodeType, Objects, Tokens
 from mnergraph.nn import PrefixTextEncoder, TextEncoder
 from mnergraph.nn.encoders.prefix_encoder import PREFIX_ATTENTION, _Prefixes, use_prefix_attention
 from mnergraph.nn.encoders.pretrained import Pooling
@@ -64,11 +65,20 @@ def encoder(family: str) -> TextEncoderModel:
 
 
 def state(
-    posts: Sequence[Pair], backbone: TextEncoderModel, *, rule: EdgeRule = COMPLETE, layers: int = LAYERS
+    posts: Sequence[Pair],
+    backbone: TextEncoderModel,
+    *,
+    rule: EdgeRule = COMPLETE,
+    layers: int = LAYERS,
+    context: bool = False,
 ) -> GraphState:
     """The graph of posts with random prefixes, the same for a post in any batch."""
     schema = Schema([Relation(*IMAGE, Complete()), Relation(*OBJECT, rule)])
-    builder = GraphBuilder(schema, [Tokens(backbone.tokenizer), Images(1), Objects()])
+    node_types: list[NodeType] = [Tokens(backbone.tokenizer), Images(1), Objects()]
+    if context:
+        schema |= CONTEXT_SCHEMA
+        node_types.append(ContextWords(backbone.tokenizer, Context(sources=("caption",), budget=16)))
+    builder = GraphBuilder(schema, node_types)
     graph = GraphState.from_batch(collate(builder.build_all(posts)), schema)
     width = backbone.hidden_size
     for node_type, positions in POSITIONS.items():
@@ -124,9 +134,18 @@ def attend(
     return torch.stack(rows)
 
 
-def plain(model: Any, ids: list[int], prefixes: Sequence[Sequence[Tensor]], weigh: Weights | None = None) -> Tensor:
+def plain(
+    model: Any,
+    ids: list[int],
+    prefixes: Sequence[Sequence[Tensor]],
+    weigh: Weights | None = None,
+    *,
+    num_context: int = 0,
+) -> Tensor:
     """States of one sequence of pieces, ``[pieces, width]``, in BERT and its kin, and in DistilBERT."""
-    x = model.embeddings(input_ids=torch.tensor([ids]))[0]
+    segments = [0] * (len(ids) - num_context) + [1] * num_context
+    given = {} if isinstance(model, hf.DistilBertModel) else {"token_type_ids": torch.tensor([segments])}
+    x = model.embeddings(input_ids=torch.tensor([ids]), **given)[0]
     if isinstance(model, hf.DistilBertModel):
         for number, layer in enumerate(model.transformer.layer):
             part = layer.attention
@@ -147,17 +166,20 @@ def plain(model: Any, ids: list[int], prefixes: Sequence[Sequence[Tensor]], weig
 
 
 def plain_tokens(backbone: TextEncoderModel, graph: GraphState, index: int, pooling: Pooling = "first") -> Tensor:
-    """Features of a post's words: every window of it by itself, with all its prefixes."""
-    words = graph.data.pair[index].words
+    """Features of a post's words: every window of it by itself, before the caption, with all its prefixes."""
+    pair = graph.data.pair[index]
+    words, caption = pair.words, [piece for of in backbone.tokenizer((pair.caption or "").split()) for piece in of]
     start, end = list(backbone.tokenizer.start), list(backbone.tokenizer.end)
+    after = [*end, *caption, *end] if caption and "context" in graph.layouts else end
     split = backbone.tokenizer(words)
     ids = [piece for word in split for piece in word]
-    spans = windows(len(ids), backbone.max_length - len(start) - len(end))
+    spans = windows(len(ids), backbone.max_length - len(start) - len(after))
     prefixes = [prefix for prefix, _, _ in own_prefixes(graph, index)]
     encoded = []
     for span in spans:
-        window = start + ids[span.start : span.stop] + end
-        encoded.append(plain(backbone.model, window, [prefixes] * len(window))[len(start) :])
+        window = start + ids[span.start : span.stop] + after
+        states = plain(backbone.model, window, [prefixes] * len(window), num_context=len(after) - len(end))
+        encoded.append(states[len(start) :])
     pieces = [encoded[w][piece - spans[w].start] for piece, w in enumerate(best_windows(len(ids), spans))]
     owner = [word for word, of_word in enumerate(split) for _ in of_word]
     rows = []
@@ -367,6 +389,22 @@ def test_other_relations_than_complete_ones() -> None:
     for index in range(len(posts)):
         (alone,) = tokens_of(layer(state([posts[index]], backbone, rule=Grounded())))
         torch.testing.assert_close(found[index], alone, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["BERT", "DistilBERT"])
+@torch.no_grad()
+def test_with_context_in_the_sequence(family: str) -> None:
+    backbone = encoder(family)
+    posts = [replace(post, caption=("a man wins", None)[index % 2]) for index, post in enumerate([*POSTS, LONG])]
+    graph = state(posts, backbone, context=True)
+    assert graph.layouts["context"].counts.tolist() == [3, 0, 3, 0, 3]
+    layer = prefixed(backbone)
+    for index, found in enumerate(tokens_of(layer(graph))):
+        torch.testing.assert_close(found, plain_tokens(backbone, graph, index), rtol=1e-10, atol=1e-10)
+    without = state(posts, backbone)
+    found, expected = (tokens_of(layer(one)) for one in (graph.without_edges(CONTEXT_TO_TOKENS), without))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 @torch.no_grad()
