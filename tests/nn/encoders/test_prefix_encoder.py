@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 import torch
 import transformers as hf
 from equations import scatter
+from prefixed_encoders import encode_with_prefixes
 from torch import Tensor, nn
 
 from benchmarks.encoder_families import FAMILIES
@@ -105,66 +105,6 @@ def own_prefixes(graph: GraphState, post: int) -> list[tuple[Tensor, str, int]]:
     return found
 
 
-Weights = Callable[[int, int, int, list[float]], None]
-
-
-def attend(
-    maps: tuple[nn.Module, nn.Module, nn.Module],
-    heads: int,
-    x: Tensor,
-    prefixes: Sequence[Sequence[Tensor]],
-    layer: int,
-    weigh: Weights | None,
-) -> Tensor:
-    """softmax(Q [K_P ; K_T]^T / sqrt(d)) [V_P ; V_T] of one layer; ``prefixes``: those that each query attends to."""
-    size, rows = x.shape[1] // heads, []
-    query, key, value = (of(x) for of in maps)
-    for place in range(len(x)):
-        keys = [prefix[layer, 0] for prefix in prefixes[place]] + list(key)
-        values = [prefix[layer, 1] for prefix in prefixes[place]] + list(value)
-        parts = []
-        for head in range(heads):
-            own = slice(head * size, (head + 1) * size)
-            scores = torch.stack([query[place, own] @ k[own] / math.sqrt(size) for k in keys])
-            alpha = scores.exp() / scores.exp().sum()
-            if weigh is not None:
-                weigh(layer, place, head, alpha.tolist())
-            parts.append(sum((a * v[own] for a, v in zip(alpha, values, strict=True)), torch.zeros_like(value[0, own])))
-        rows.append(torch.cat(parts))
-    return torch.stack(rows)
-
-
-def plain(
-    model: Any,
-    ids: list[int],
-    prefixes: Sequence[Sequence[Tensor]],
-    weigh: Weights | None = None,
-    *,
-    num_context: int = 0,
-) -> Tensor:
-    """States of one sequence of pieces, ``[pieces, width]``, in BERT and its kin, and in DistilBERT."""
-    segments = [0] * (len(ids) - num_context) + [1] * num_context
-    given = {} if isinstance(model, hf.DistilBertModel) else {"token_type_ids": torch.tensor([segments])}
-    x = model.embeddings(input_ids=torch.tensor([ids]), **given)[0]
-    if isinstance(model, hf.DistilBertModel):
-        for number, layer in enumerate(model.transformer.layer):
-            part = layer.attention
-            maps = part.q_lin, part.k_lin, part.v_lin
-            attended = part.out_lin(attend(maps, part.n_heads, x, prefixes, number, weigh))
-            x = layer.sa_layer_norm(attended + x)
-            inner = layer.ffn.lin2(nn.functional.gelu(layer.ffn.lin1(x)))
-            x = layer.output_layer_norm(inner + x)
-        return x
-    for number, layer in enumerate(model.encoder.layer):
-        part = layer.attention.self
-        attended = attend((part.query, part.key, part.value), part.num_attention_heads, x, prefixes, number, weigh)
-        out = layer.attention.output
-        x = out.LayerNorm(out.dense(attended) + x)
-        inner = layer.output.dense(nn.functional.gelu(layer.intermediate.dense(x)))
-        x = layer.output.LayerNorm(inner + x)
-    return x
-
-
 def plain_tokens(backbone: TextEncoderModel, graph: GraphState, index: int, pooling: Pooling = "first") -> Tensor:
     """Features of a post's words: every window of it by itself, before the caption, with all its prefixes."""
     pair = graph.data.pair[index]
@@ -178,7 +118,9 @@ def plain_tokens(backbone: TextEncoderModel, graph: GraphState, index: int, pool
     encoded = []
     for span in spans:
         window = start + ids[span.start : span.stop] + after
-        states = plain(backbone.model, window, [prefixes] * len(window), num_context=len(after) - len(end))
+        states = encode_with_prefixes(
+            backbone.model, window, [prefixes] * len(window), num_context=len(after) - len(end)
+        )
         encoded.append(states[len(start) :])
     pieces = [encoded[w][piece - spans[w].start] for piece, w in enumerate(best_windows(len(ids), spans))]
     owner = [word for word, of_word in enumerate(split) for _ in of_word]
@@ -383,7 +325,7 @@ def test_other_relations_than_complete_ones() -> None:
 
     of_piece = [allowed(None), *(allowed(word) for word, of in enumerate(split) for _ in of), allowed(None)]
     ids = [*backbone.tokenizer.start, *(piece for of in split for piece in of), *backbone.tokenizer.end]
-    states = plain(backbone.model, ids, of_piece)
+    states = encode_with_prefixes(backbone.model, ids, of_piece)
     first = [1 + sum(map(len, split[:word])) for word in range(len(WORDS))]
     torch.testing.assert_close(found[0], states[first], rtol=1e-10, atol=1e-10)
     for index in range(len(posts)):
@@ -456,7 +398,7 @@ def weights_of(
     def keep(layer: int, place: int, head: int, alpha: list[float]) -> None:
         found[layer, place, head] = alpha
 
-    plain(backbone.model, ids, [prefixes] * len(ids), keep)
+    encode_with_prefixes(backbone.model, ids, [prefixes] * len(ids), keep)
     return found
 
 
