@@ -1,4 +1,4 @@
-"""Encoders of text whose layers have prefixes, query by query, head by head and key by key; shares the weights alone."""
+"""Text encoders whose layers have prefixes, query by query, head by head and key by key; shares the weights alone."""
 
 from __future__ import annotations
 
