@@ -81,7 +81,8 @@ def train(
     if ablation is not None:
         experiment = experiment.without(ablation)
     posts = load(experiment, files, test_data=test_data, test=test)
-    missing = check(experiment, posts, word_vectors)
+    probe = probe_for(experiment, posts, word_vectors)
+    missing = check(experiment, posts, probe)
     posts = compute_features(experiment, posts)
     facts = {
         "benchmark": "train",
@@ -97,8 +98,8 @@ def train(
         "stores": json.loads(json.dumps(posts.processor.config.stores)),
         "posts without evidence": missing,
     }
-    if experiment.context is not None:
-        facts["context left out"] = left_out(experiment, posts)
+    if trimmed := left_out(probe, posts):
+        facts["context left out"] = trimmed
     digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]
     result = _begun(out, facts)
     for seed in seeds:
@@ -115,14 +116,18 @@ def train(
     return result
 
 
-def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None) -> dict[str, dict[str, int]]:
+def probe_for(experiment: Experiment, posts: Posts, word_vectors: Path | None = None) -> Tagger:
+    """Return the experiment's model, which is only asked for what it reads; the random state is unchanged."""
+    with torch.random.fork_rng(devices=[]):
+        return build_for(experiment, posts, word_vectors, probe=True)
+
+
+def check(experiment: Experiment, posts: Posts, model: Tagger) -> dict[str, dict[str, int]]:
     """Return how many posts of every split lack evidence of each kind that the experiment's model reads.
 
     Raises:
         MissingEvidenceError: when no post of a split has evidence of a kind, with how to get it.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = build_for(experiment, posts, word_vectors, probe=True)
     warn_of_unknown_types(posts.labels, posts.splits, advice=_TYPES)
     missing = require_evidence(
         model.builder,
@@ -136,16 +141,13 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
     return {name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()}
 
 
-def left_out(experiment: Experiment, posts: Posts) -> dict[str, dict[str, int]]:
-    """Return and print how much of every split's context the experiment's budget leaves out."""
-    with torch.random.fork_rng(devices=[]):
-        node_types = build_for(experiment, posts, None, probe=True).builder.node_types.values()
+def left_out(model: Tagger, posts: Posts) -> dict[str, dict[str, int]]:
+    """Return and print how much of every split's context the model leaves out; nothing for a model without context."""
     found = {}
     for name, pairs in posts.splits.items():
-        trimmed = count_trimmed(node_types, pairs)
-        assert trimmed is not None
-        print(f"{name}: {describe_trimmed(trimmed, len(pairs))}", flush=True)
-        found[name] = trimmed._asdict()
+        if trimmed := count_trimmed(model.builder.node_types.values(), pairs):
+            print(f"{name}: {describe_trimmed(trimmed, len(pairs))}", flush=True)
+            found[name] = trimmed._asdict()
     return found
 
 

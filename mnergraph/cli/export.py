@@ -24,7 +24,8 @@ def export(
         store: folder of the store.
         images: folder of the images, ``<id>.jpg`` or the like.
         out: folder of the files, such as that of the posts; files that exist are not replaced.
-        posts: folder of the posts, for a store of grounded phrases, whose entries are of an image and its sentence.
+        posts: folder of the posts, for a store of grounded phrases or knowledge, whose entries are of an image and its
+            sentence.
         chunker: found the phrases of that store, by default `RuleChunker`.
         tensors: whether to write region vectors and image features, too.
         progress: whether to show a progress bar.
@@ -43,6 +44,8 @@ def export(
     from mnergraph.data.formats.feature_file import write_features
     from mnergraph.features.store.entries import from_store_entry
     from mnergraph.features.store.reader import FeatureStore
+    from mnergraph.features.vision.extractor import Extractor
+    from mnergraph.features.vision.registry import EXTRACTORS
     from mnergraph.files import replacing_entries
 
     if not images.is_dir():
@@ -50,7 +53,9 @@ def export(
     opened = FeatureStore(store)
     detections: dict[str, Detections] = {}
     captions, context, regions, features = {}, {}, {}, {}
-    tasks = wanted_images(images, posts, None if posts is None else chunker or RuleChunker())
+    extractor = EXTRACTORS.get(opened.manifest.extractor, Extractor)
+    finds = extractor.chunker_for(chunker or RuleChunker())
+    tasks = wanted_images(images, posts, None if posts is None else finds)
     absent = 0
     for task in tqdm(tasks, "exporting", unit="image", disable=not progress):
         key = next((key for key in task.keys if key in opened), None)

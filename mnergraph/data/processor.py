@@ -336,11 +336,10 @@ class StoreBackedExtractor:
 
     def _extract(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
         """Run the extractor on these posts' images, with results in the precision of the training's store."""
-        phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
+        finds = self.extractor.chunker_for(chunker)
+        phrases = None if finds is None else [noun_phrases(pair.words, finds) for pair in pairs]
         paths = [pair.image_path for pair in pairs if pair.image_path is not None]
-        computed = self.extractor.extract(
-            paths, phrases if self.extractor.needs_phrases else None, device=device, progress=False
-        )
+        computed = self.extractor.extract(paths, phrases, device=device, progress=False)
         return [cast(evidence, store_dtype(self.manifest)) for evidence in computed]
 
     def _lacks_features(self, pair: Pair) -> bool:

@@ -184,11 +184,11 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
             model.predict(pairs)
         record.posts[0].weights
 
-    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AttentionShare`,
-    `AdditiveWeights` and `GateValues`, dense or sparse, along relations of the schema or of nodes created during the
-    forward pass. In training the weights are those before dropout, which sum to 1. The attention inside the text
-    encoder is not along a relation and is not recorded, but for that on prefixes, nor are PyG's convolutions. A call
-    that raises leaves nothing in the record.
+    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights` and
+    `GateValues`, dense or sparse, along relations of the schema or of nodes created during the forward pass. In
+    training the weights are those before dropout, which sum to 1. Of the attention inside the text encoder, the shares
+    of context words and of nodes that are prefixes are recorded, in every layer (`AttentionShare`); the rest is not
+    along a relation, and PyG's convolutions are not recorded either. A call that raises leaves nothing in the record.
     Recorded are the calls of the block's own thread, not those of other threads that share the model.
 
     Args:

@@ -187,9 +187,9 @@ class ContextWords(NodeType):
         return tuple(context_kind(source) for source in self.context.sources if source not in has)
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
-        """Return ``word`` and ``source`` of every node."""
+        """Return ``label``, the word, and ``source`` of every node."""
         segments = self.segments(pair_of(data))
-        return [{"word": word, "source": segment.source} for segment in segments for word in segment.words]
+        return [{"label": word, "source": segment.source} for segment in segments for word in segment.words]
 
     def _store(self, segments: Sequence[ContextSegment]) -> dict[str, Any]:
         counts = [len(segment.words) for segment in segments]

@@ -4,6 +4,9 @@ from .adacan import (
 from .base import (
     Tagger as Tagger,
 )
+from .captions import (
+    Captions as Captions,
+)
 from .gei.model import (
     GEI as GEI,
 )
@@ -16,8 +19,14 @@ from .hamlearning.model import (
 from .hvpnet.model import (
     HVPNeT as HVPNeT,
 )
+from .ita import (
+    ITA as ITA,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
+)
+from .pgim import (
+    PGIM as PGIM,
 )
 from .registry import (
     MODELS as MODELS,

@@ -70,6 +70,18 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.hvpnet.model:HVPNeT",
             "Hierarchical visual prefixes in every layer of the text encoder (Chen et al., Findings of NAACL 2022).",
         ),
+        "Captions": (
+            "mnergraph.models.captions:Captions",
+            "A text encoder that reads the image's caption beside the post, and a CRF (Chen et al., W-NUT 2021).",
+        ),
+        "ITA": (
+            "mnergraph.models.ita:ITA",
+            "Image-text alignments: the image as words, and two views that agree (Wang et al., NAACL 2022).",
+        ),
+        "PGIM": (
+            "mnergraph.models.pgim:PGIM",
+            "A text encoder that reads a language model's knowledge beside the post, and a CRF (Li et al., 2023).",
+        ),
     },
 )
 
@@ -80,6 +92,10 @@ SCHEMAS: Registry[Schema] = Registry(
         "text (BERT, BERT-CRF, BiLSTM-CRF and its kin)": (
             "mnergraph.models.text_only:SCHEMA",
             "graph of text (BERT, BERT-CRF, BiLSTM-CRF and its kin)",
+        ),
+        "context": (
+            "mnergraph.graph.context:CONTEXT_SCHEMA",
+            "what context adds to any graph (Captions, ITA, PGIM)",
         ),
         "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),

@@ -83,9 +83,9 @@ def test_reported_figures(name: str) -> None:
 
 
 def consistent(figures: Reported) -> bool:
-    """Whether F1 follows from precision and recall, as far as rounding and means over runs let it."""
-    assert figures.precision is not None
-    assert figures.recall is not None
+    """Whether F1 follows from precision and recall, where given, as far as rounding and means over runs let it."""
+    if figures.precision is None or figures.recall is None:
+        return True
     exact = 2 * figures.precision * figures.recall / (figures.precision + figures.recall)
     return abs(exact - figures.f1) < 0.06
 
@@ -105,6 +105,8 @@ def test_settings_of_both_years_agree() -> None:
             "GVATT-BERT-CRF": {"trainer": one.trainer},
             "AdaCAN-BERT-CRF": {"trainer": one.trainer},
             "MGCMT": {"top_objects": one.top_objects},
+            "ITA": {"context": one.context},
+            "PGIM": {"arguments": one.arguments, "optimizer": one.optimizer},
         }.get(one.system, {})
         assert replace(one, **figures) == replace(other, **figures, **differences), name
         assert [*one.ablations] == [*other.ablations]

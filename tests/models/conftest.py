@@ -11,7 +11,7 @@ from fakes import uses_word_vectors, word_vectors_for
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.graph.context import Context
+from mnergraph.graph.context import Agreement, Context
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import DetectedObject, Pair
@@ -29,6 +29,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "HBiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
+    "Captions": {"context": Context(sources=("caption",), budget=8)},
+    "ITA": {"context": Context(sources=("caption", "tags"), budget=8, agreement=Agreement())},
+    "PGIM": {"context": Context(budget=8)},
     "MT-BERT-CRF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "UMT": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "GVATT": {

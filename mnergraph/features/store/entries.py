@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
-from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
+from mnergraph.features.text.noun_chunks import Chunker, Phrase, WholeSentence, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
 from mnergraph.features.vision.image_io import ImageIssue, file_sha256
 from mnergraph.pair import ContextText, DetectedObject, Pair
@@ -39,13 +39,13 @@ def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
 def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
     """Return each store's evidence of a pair's image, or None.
 
-    Entries are keyed by the image's content, or by content and noun phrases (see `image_key`).
+    Entries are keyed by the image's content, or by content and noun phrases or the sentence (see `image_key`).
     """
     if pair.image_path is None or not stores:
         return [None] * len(stores)
     keys = [image_key(pair.image_path)]
     if any(keys[0] not in store for store in stores):
-        keys.append(image_key(pair.image_path, noun_phrases(pair.words, chunker)))
+        keys += (image_key(pair.image_path, noun_phrases(pair.words, find)) for find in (chunker, WholeSentence()))
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 

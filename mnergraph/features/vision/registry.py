@@ -42,6 +42,14 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
             "mnergraph.features.vision.captioning:Captioner",
             "Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.",
         ),
+        "OCR": (
+            "mnergraph.features.vision.ocr:OCR",
+            "The lines of text in an image, by RapidOCR, as context.",
+        ),
+        "KnowledgeGenerator": (
+            "mnergraph.features.vision.knowledge:KnowledgeGenerator",
+            "Knowledge about a post by a language model, which reads its words and a caption of its image, as context.",
+        ),
     },
 )
 
@@ -76,11 +84,15 @@ def extractor_of(manifest: Manifest) -> Extractor:
 
 
 def _setting(value: Any) -> Any:
-    """Return a JSON value as the class takes it: lists as tuples, the identity of a `RegionEncoder` as one."""
+    """Return a JSON value as the class takes it: lists as tuples, the identity of a part as the part."""
     if isinstance(value, list):
         return tuple(map(_setting, value))
     if isinstance(value, dict) and value.get("extractor") == "RegionEncoder":
         from mnergraph.features.vision.crops import RegionEncoder
 
         return RegionEncoder(**value["settings"])
+    if isinstance(value, dict) and value.get("extractor") == "Captioner":
+        from mnergraph.features.vision.captioning import Captioner
+
+        return Captioner(**value["settings"])
     return value

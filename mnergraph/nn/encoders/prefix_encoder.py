@@ -7,7 +7,7 @@ the encoder brings along put in front of its own; calls without any are computed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.collate import EdgeType
-from mnergraph.graph.context import CONTEXT_PIECE
+from mnergraph.graph.context import CONTEXT_PIECE, CONTEXT_TO_TOKENS
 from mnergraph.graph.layout import Edges
 from mnergraph.graph.node_types import PIECE, PIECES
 from mnergraph.nn.conv.attention import AttentionShare
@@ -102,8 +102,8 @@ class _Prefixes:
     Args:
         states: keys and values, ``[layers, 2, sequences, heads, positions, head_size]``.
         mask: which prefix each query may attend to, ``[sequences, 1, length or 1, positions]``, bool.
-        record: is passed the index of every layer, and the weights of prefixes in it, ``[sequences, heads, length,
-            positions]``; None where they are not needed.
+        record: is passed the index of every layer, and the weights of prefixes and text in it, ``[sequences, heads,
+            length, positions + length]``; None where they are not needed.
     """
 
     def __init__(self, states: Tensor, mask: Tensor, record: Callable[[int, Tensor], None] | None = None) -> None:
@@ -131,11 +131,10 @@ class _Prefixes:
         return _attention(module, query, key, value, mask, **settings)
 
     def _weights(self, query: Tensor, key: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
-        """Return the weights of the prefixes in the softmax over prefixes and text."""
+        """Return the softmax over prefixes and text."""
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
-        return weights[..., : self.mask.shape[-1]]
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
 
 
 class PrefixTextEncoder(TextEncoder):
@@ -222,8 +221,8 @@ class PrefixTextEncoder(TextEncoder):
 
     def _further_inputs(self, graph: GraphState, sequences: Sequences) -> dict[str, Any]:
         """Return the prefixes of the sequences, where there are any."""
-        recorded = any(share._forward_hooks for share in self.shares)
-        used = [relation for relation in self.prefixes if _num_edges(graph.edges[relation])]
+        recorded = any(share.is_recorded for share in self.modules() if isinstance(share, AttentionShare))
+        used = self._used(graph)
         if not used:
             for share in self.shares if recorded else ():
                 for relation, name in self.prefixes.items():
@@ -241,14 +240,20 @@ class PrefixTextEncoder(TextEncoder):
             masks.append(_mask(graph, sequences, edges, post).repeat_interleave(x.shape[3], -1))
         rows = max(mask.shape[2] for mask in masks)
         mask = torch.cat([mask.expand(-1, -1, rows, -1) for mask in masks], -1)
-        record = partial(self._record, graph, sequences, used) if recorded else None
+        record = partial(self._record_layer, graph, sequences) if recorded else None
         return {"prefixes": _Prefixes(torch.cat(states, 3).transpose(3, 4), mask, record)}
 
-    def _record(
-        self, graph: GraphState, sequences: Sequences, used: Collection[EdgeType], layer: int, weights: Tensor
-    ) -> None:
-        """Pass the shares of attention along every relation, ``[edges, heads]``, to the module that is recorded."""
-        begin = 0
+    def _used(self, graph: GraphState) -> list[EdgeType]:
+        """Return the relations of prefixes that have edges."""
+        return [relation for relation in self.prefixes if _num_edges(graph.edges[relation])]
+
+    def _record(self, graph: GraphState, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> None:
+        if not self._used(graph):  # otherwise each layer has recorded it, with prefixes
+            super()._record(graph, ids, sequences, segments)
+
+    def _record_layer(self, graph: GraphState, sequences: Sequences, layer: int, weights: Tensor) -> None:
+        """Pass the shares of attention along every relation, ``[edges, heads]``, to the modules that are recorded."""
+        begin, used = 0, self._used(graph)
         for relation, name in self.prefixes.items():
             edges, x = graph.edges[relation], graph.x[name]
             if relation not in used:
@@ -265,6 +270,8 @@ class PrefixTextEncoder(TextEncoder):
             src, dst = edges.index
             self.shares[layer](shares[dst, edges.src.position[src]], edges)
             begin = end
+        if self.context_share.is_recorded and _num_edges(graph.edges.get(CONTEXT_TO_TOKENS)):
+            self._record_context(graph, sequences, weights[..., begin:])
 
 
 def use_prefix_attention(model: PreTrainedModel, name: str) -> list[tuple[int, int, int]]:
@@ -304,7 +311,9 @@ def use_prefix_attention(model: PreTrainedModel, name: str) -> list[tuple[int, i
     )
 
 
-def _num_edges(edges: Edges) -> int:
+def _num_edges(edges: Edges | None) -> int:
+    if edges is None:
+        return 0
     return edges.num_possible_edges if edges.complete else edges.index.shape[1]
 
 
