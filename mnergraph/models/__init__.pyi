@@ -19,6 +19,9 @@ from .gvatt import (
 from .hamlearning.model import (
     HamLearning as HamLearning,
 )
+from .hvpnet.model import (
+    HVPNeT as HVPNeT,
+)
 from .ita import (
     ITA as ITA,
 )

@@ -78,6 +78,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.hamlearning.model:HamLearning",
             "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
         ),
+        "HVPNeT": (
+            "mnergraph.models.hvpnet.model:HVPNeT",
+            "Hierarchical visual prefixes in every layer of the text encoder (Chen et al., Findings of NAACL 2022).",
+        ),
         "Captions": (
             "mnergraph.models.captions:Captions",
             "A text encoder that reads the image's caption beside the post, and a CRF (Chen et al., W-NUT 2021).",
@@ -121,5 +125,6 @@ SCHEMAS: Registry[Schema] = Registry(
         "MAF": ("mnergraph.models.maf:SCHEMA", "graph of MAF"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
+        "HVPNeT": ("mnergraph.models.hvpnet.model:SCHEMA", "graph of HVPNeT"),
     },
 )

@@ -78,7 +78,9 @@ def test_reported_figures(name: str) -> None:
     if experiment.reported is None:
         return
     for one in variants(experiment):
-        assert one.reported is not None
+        if one.reported is None:  # the paper's figures were not to be had
+            assert one.system.startswith("HVPNeT, ")
+            continue
         for target, figures in {**one.transferred, one.data: one.reported}.items():
             assert consistent(figures) != ((one.system, one.data, target) in ODD), (one.system, target)
             assert set(figures.types) in ({"PER", "LOC", "ORG", "MISC"}, set())
@@ -169,6 +171,7 @@ def test_the_docs_name_every_ablation_and_its_arguments(name: str) -> None:
         changed = {key: value for key, value in arguments.items() if experiment.arguments.get(key) != value}
         changes = experiment.ablations[ablation]
         if changed:
+            changed.pop("num_places", None)  # of the ablation's features
             assert changed == {"ablate": [ablation]} or set(changed) == {"num_iterations"}
         else:  # of the posts
             assert changes.top_objects is not None or changes.extract

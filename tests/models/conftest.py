@@ -83,6 +83,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "region_dim": REGION_FEATURES,
         "image_dim": IMAGE,
     },
+    "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 7},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 
