@@ -390,7 +390,7 @@ def test_declared_relations_and_errors() -> None:
 
 
 def weights_of(
-    backbone: TextEncoderModel, ids: list[int], prefixes: list[Tensor]
+    backbone: TextEncoderModel, ids: list[int], prefixes: list[Tensor], num_context: int = 0
 ) -> dict[tuple[int, int, int], list[float]]:
     """The weights over prefixes and pieces, by layer, position of the query, and head."""
     found: dict[tuple[int, int, int], list[float]] = {}
@@ -398,7 +398,7 @@ def weights_of(
     def keep(layer: int, place: int, head: int, alpha: list[float]) -> None:
         found[layer, place, head] = alpha
 
-    encode_with_prefixes(backbone.model, ids, [prefixes] * len(ids), keep)
+    encode_with_prefixes(backbone.model, ids, [prefixes] * len(ids), keep, num_context=num_context)
     return found
 
 
@@ -433,6 +433,33 @@ def test_recorded_shares_are_those_of_the_loop(pooling: Pooling) -> None:
                             mine = [i for i, (_, t, n) in enumerate(prefixes) if (t, n) == (relation[0], node)]
                             share = sum(alphas[number, place, head][i] for place in places for i in mine) / len(places)
                             assert float(matrix[head, word, node]) == pytest.approx(share, abs=1e-6)
+
+
+@torch.no_grad()
+def test_recorded_attention_to_context_is_that_beside_prefixes() -> None:
+    backbone = encoder("BERT")
+    layer = nn.Sequential(prefixed(backbone))
+    posts = [replace(post, caption="a man wins") for post in (*POSTS[:2], LONG)]
+    with record_attention(layer) as record:
+        layer(state(posts, backbone, context=True))
+    graph = state(posts, backbone, context=True)
+    start, end = list(backbone.tokenizer.start), list(backbone.tokenizer.end)
+    caption = backbone.tokenizer(("a", "man", "wins"))
+    after = [*end, *(piece for word in caption for piece in word), *end]
+    for index, post in enumerate(record.posts[:2]):
+        prefixes = [prefix for prefix, _, _ in own_prefixes(graph, index)]
+        split = backbone.tokenizer(posts[index].words)
+        ids = [*start, *(piece for word in split for piece in word), *after]
+        alphas = weights_of(backbone, ids, prefixes, num_context=len(after) - len(end))
+        of_layers = post.select(CONTEXT_TO_TOKENS)
+        assert len(of_layers) == LAYERS
+        for number, weights in enumerate(of_layers):
+            for head, word, node in ((h, w, n) for h in range(2) for w in range(len(split)) for n in range(3)):
+                row = 1 + sum(map(len, split[:word]))
+                first = len(prefixes) + len(ids) - len(after) + 1 + sum(map(len, caption[:node]))
+                expected = sum(alphas[number, row, head][first : first + len(caption[node])])
+                assert float(weights.matrix()[head, word, node]) == pytest.approx(expected, abs=1e-6)
+    assert record.posts[2].select(CONTEXT_TO_TOKENS)[0].nodes == (3, len(LONG.words))
 
 
 @torch.no_grad()
