@@ -94,7 +94,10 @@ class TextEncoder(nn.Module):
         """
         ids, layout = graph.data[PIECE].input_ids, graph.layouts[PIECE]
         label_ids = graph.data[LABEL_PIECE].input_ids if LABEL_PIECE in graph.layouts else None
-        has_context = CONTEXT in graph.layouts and graph.layouts[CONTEXT_PIECE].num_nodes > 0
+        # a recorder gets an entry for every layer, also where no post of the batch has context
+        has_context = CONTEXT in graph.layouts and (
+            graph.layouts[CONTEXT_PIECE].num_nodes > 0 or self.context_share.is_recorded
+        )
         reads_context = has_context and self._is_joined(graph)
         num_pieces = layout.num_nodes
         if reads_context:
