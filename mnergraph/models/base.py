@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -123,7 +124,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         last: GraphState = self.layers(first)
         if CONTEXT not in first.layouts:
             return last
-        return replace(last, views={WITHOUT_CONTEXT: lambda: self.layers(first.without_edges(CONTEXT_TO_TOKENS))})
+        # computed when a head asks for it, once for all heads
+        without = cache(lambda: self.layers(first.without_edges(CONTEXT_TO_TOKENS)))
+        return replace(last, views={WITHOUT_CONTEXT: without})
 
     def loss(self, graph: GraphState) -> Tensor:
         """Return the weighted loss of all heads, reduced over the posts.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mnergraph.graph.context import CONTEXT_PIECE, Agreement
@@ -80,7 +81,8 @@ class ViewAgreement(_ViewHead):
         """Return the divergence of every post, ``[posts]``."""
         other, layout = graph.view(self.view), graph.layouts["token"]
         # [tokens, labels]
-        q = (self.tags.log_marginals(graph).detach() / self.temperature).log_softmax(-1)
+        with torch.no_grad():
+            q = (self.tags.log_marginals(graph) / self.temperature).log_softmax(-1)
         p = (self.tags.log_marginals(other) / self.temperature).log_softmax(-1)
         divergence = (q.exp() * (q - p)).sum(-1, keepdim=True)
         by_post = segment_sum(divergence, layout.graph_index, layout.num_graphs)[:, 0]

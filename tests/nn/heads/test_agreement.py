@@ -129,6 +129,13 @@ def test_decoding_computes_no_other_view() -> None:
         model.forward_examples(POSTS).view("other")
 
 
+def test_training_computes_each_view_once() -> None:
+    model, calls = model_of(BERTCRF, Agreement()).train(), []
+    model.encoder.model.register_forward_hook(lambda *_: calls.append(1))
+    model.loss(model(collate(model.builder.build_all(POSTS)))).backward()
+    assert len(calls) == 2
+
+
 def test_parameters_are_those_of_the_tags() -> None:
     names = [set(dict(model_of(BERTCRF, agreement).named_parameters())) for agreement in (None, Agreement())]
     assert names[0] == names[1]
