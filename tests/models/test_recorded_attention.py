@@ -76,6 +76,8 @@ def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, po
             if isinstance(model.get_submodule(w.module), BilinearWeights):
                 # one distribution over all edges of the post
                 torch.testing.assert_close(total.sum(), torch.tensor(float(w.index.shape[1] > 0)))
+            elif isinstance(model.get_submodule(w.module), ContextAttention):
+                assert (total <= 1 + 1e-5).all(), "the rest is attention to the post's own words"
             elif w.what == "attention":
                 attention = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
                 torch.testing.assert_close(total, attention.float().expand_as(total))
