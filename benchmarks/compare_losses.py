@@ -58,6 +58,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "UMGF": {"hidden_size": 16, "num_heads": 4, "region_dim": REGION_FEATURES},
     "GEI": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 8},
 }
 #: What each run adds to these; a run without a name is the model as the paper has it.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -120,6 +121,13 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         "w/o ViT": {"ablate": ["w/o ViT"]},
         "w/o RM": {"ablate": ["w/o RM"]},
         "L = 1": {"num_iterations": 1},
+    },
+    "HVPNeT": {
+        "": {},
+        "Flat": {"ablate": ["Flat"]},
+        "1T3": {"ablate": ["1T3"]},
+        "OnlyObj": {"ablate": ["OnlyObj"]},
+        "released": {"variant": "released"},
     },
 }
 

@@ -136,7 +136,7 @@ class ProcessorConfig:
         if self.chunker is not None:
             check_entries(self.chunker, {"class": str, "settings": dict}, "chunker", optional=("settings",))
         if self.regions is not None:
-            check_entries(self.regions, get_type_hints(RegionEncoder), "regions", optional=("fit",))
+            check_entries(self.regions, get_type_hints(RegionEncoder), "regions", optional=("fit", "pyramid_stages"))
             RegionEncoder(**self.regions)
         for manifest in self.stores:
             check_entries(rename_entries(manifest), get_type_hints(Manifest), "a manifest in stores")

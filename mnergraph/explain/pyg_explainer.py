@@ -16,14 +16,14 @@ from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph.collate import EdgeType, collate
 from mnergraph.graph.layout import Edges
 from mnergraph.models.base import Tagger
-from mnergraph.nn.encoders.context_attention import ContextAttention
+from mnergraph.nn.conv.attention import AttentionShare
 from mnergraph.nn.layers.hetero import HeteroLayer
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 #: The recorded modules whose output the layers go on with, so that it can be masked.
-_MASKABLE = tuple(kind for kind in RECORDED_MODULES if kind is not ContextAttention)
+_MASKABLE = tuple(kind for kind in RECORDED_MODULES if kind is not AttentionShare)
 
 
 class PyGExplainerModel(nn.Module):

@@ -1,6 +1,9 @@
 from .adacan import (
     AdaCAN as AdaCAN,
 )
+from .attr_mmkg_mner import (
+    ATTRMMKGMNER as ATTRMMKGMNER,
+)
 from .base import (
     Tagger as Tagger,
 )
@@ -15,6 +18,9 @@ from .gvatt import (
 )
 from .hamlearning.model import (
     HamLearning as HamLearning,
+)
+from .hvpnet.model import (
+    HVPNeT as HVPNeT,
 )
 from .ita import (
     ITA as ITA,

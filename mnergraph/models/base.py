@@ -16,18 +16,16 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder, TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph.batching import length_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
-from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokens
+from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
-from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead, TaggingScores
@@ -311,24 +309,23 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return load_saved(folder, cls)
 
 
-def _tokenizer_for(context: Context, encoder: Encoder, layers: Sequence[nn.Module]) -> WordTokenizer:
+def _tokenizer_for(context: Context, encoder: Encoder, layers: Sequence[nn.Module]) -> Tokenizer:
     """Return the tokenizer of the encoder that reads context.
 
     Raises:
-        ValueError: where no layer of the model can, or the budget leaves the sentence less than half of the encoder.
+        ValueError: where no layer of the model reads it, or the budget leaves the sentence less than half of the
+            encoder.
     """
-    if not isinstance(encoder, TextEncoderModel):
+    if not any(CONTEXT_TO_TOKENS in getattr(layer, "relations", ()) for layer in layers):
         raise ValueError(
-            f"context is read by a Hugging Face encoder, in one sequence with the sentence, and {encoder.name!r} are "
-            "word vectors; take such an encoder, or a model without context"
+            "no layer of this model reads context: a Hugging Face encoder does, in one sequence with the sentence, and "
+            f"{encoder.name!r} is of another kind; take such an encoder, or the model without context"
         )
-    if not any(isinstance(layer, TextEncoder) for layer in layers):
-        raise ValueError("no layer of this model reads context; its text encoder is not a TextEncoder")
-    most = encoder.max_length // 2
+    most = encoder.max_length // 2 if isinstance(encoder, TextEncoderModel) else context.budget
     if context.budget > most:
         raise ValueError(
             f"a context of {context.budget} word pieces leaves the sentence too little of {encoder.name}, which takes "
-            f"{encoder.max_length}; give a budget of at most {most}"
+            f"{2 * most}; give a budget of at most {most}"
         )
     return encoder.tokenizer
 

@@ -78,9 +78,17 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.hamlearning.model:HamLearning",
             "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
         ),
+        "HVPNeT": (
+            "mnergraph.models.hvpnet.model:HVPNeT",
+            "Hierarchical visual prefixes in every layer of the text encoder (Chen et al., Findings of NAACL 2022).",
+        ),
         "Captions": (
             "mnergraph.models.captions:Captions",
             "A text encoder that reads the image's caption beside the post, and a CRF (Chen et al., W-NUT 2021).",
+        ),
+        "ATTR-MMKG-MNER": (
+            "mnergraph.models.attr_mmkg_mner:ATTRMMKGMNER",
+            "Image attributes, image regions and knowledge attended by every word (Chen D. et al., DASFAA 2021).",
         ),
         "ITA": (
             "mnergraph.models.ita:ITA",
@@ -106,6 +114,7 @@ SCHEMAS: Registry[Schema] = Registry(
             "what context adds to any graph (Captions, ITA, PGIM)",
         ),
         "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
+        "ATTR-MMKG-MNER": ("mnergraph.models.attr_mmkg_mner:SCHEMA", "graph of ATTR-MMKG-MNER, without context"),
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
         "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
         "OCSGA": ("mnergraph.models.ocsga:SCHEMA", "graph of OCSGA"),
@@ -116,5 +125,6 @@ SCHEMAS: Registry[Schema] = Registry(
         "MAF": ("mnergraph.models.maf:SCHEMA", "graph of MAF"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
+        "HVPNeT": ("mnergraph.models.hvpnet.model:SCHEMA", "graph of HVPNeT"),
     },
 )

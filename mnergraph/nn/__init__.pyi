@@ -31,6 +31,9 @@ from .encoders.characters import (
 from .encoders.crops import (
     PixelEncoder as PixelEncoder,
 )
+from .encoders.prefix_encoder import (
+    PrefixTextEncoder as PrefixTextEncoder,
+)
 from .encoders.pretrained import (
     TextEncoder as TextEncoder,
 )

@@ -18,7 +18,7 @@ ALL = {path.stem: read(path) for path in FILES}
 #: Reported figures whose F1 is not that of their own precision and recall: as printed in the paper.
 ODD = {("UMGF", "Twitter2017", "Twitter2015")}
 #: Systems on data sets for which their papers, and those that quote them, have no figures.
-UNREPORTED = {("OCSGA", "Twitter2017"), ("Object-AGBAN", "Twitter2017")}
+UNREPORTED = {(name, "Twitter2017") for name in ("OCSGA", "Object-AGBAN", "ATTR-MMKG-MNER")}
 every_file = pytest.mark.parametrize("name", ALL)
 
 
@@ -78,7 +78,9 @@ def test_reported_figures(name: str) -> None:
     if experiment.reported is None:
         return
     for one in variants(experiment):
-        assert one.reported is not None
+        if one.reported is None:  # the paper's figures were not to be had
+            assert one.system.startswith("HVPNeT, ")
+            continue
         for target, figures in {**one.transferred, one.data: one.reported}.items():
             assert consistent(figures) != ((one.system, one.data, target) in ODD), (one.system, target)
             assert set(figures.types) in ({"PER", "LOC", "ORG", "MISC"}, set())
@@ -109,6 +111,7 @@ def test_settings_of_both_years_agree() -> None:
             "MGCMT": {"top_objects": one.top_objects},
             "OCSGA": {"source": one.source},
             "Object-AGBAN": {"source": one.source},
+            "ATTR-MMKG-MNER": {"source": one.source},
             "ITA": {"context": one.context},
             "PGIM": {"arguments": one.arguments, "optimizer": one.optimizer},
         }.get(one.system, {})
@@ -168,6 +171,7 @@ def test_the_docs_name_every_ablation_and_its_arguments(name: str) -> None:
         changed = {key: value for key, value in arguments.items() if experiment.arguments.get(key) != value}
         changes = experiment.ablations[ablation]
         if changed:
+            changed.pop("num_places", None)  # of the ablation's features
             assert changed == {"ablate": [ablation]} or set(changed) == {"num_iterations"}
         else:  # of the posts
             assert changes.top_objects is not None or changes.extract

@@ -27,7 +27,7 @@ Build = Callable[..., Tagger]
 #: Every model, every form of it, and those with BERT or LSTM with each.
 KINDS = [
     *MODELS,
-    *("UMT released", "UMGF released", "MGCMT released"),
+    *("UMT released", "UMGF released", "MGCMT released", "HVPNeT released"),
     *("GVATT words", "AdaCAN words", "OCSGA words", "Object-AGBAN words"),
 ]
 

@@ -25,8 +25,8 @@ Build = Callable[..., Tagger]
 pytestmark = pytest.mark.filterwarnings("ignore:post .* is cut at 128 pieces")
 KINDS = [
     *MODELS,
-    *("UMT released", "UMGF released", "MGCMT released"),
-    *("GVATT words", "AdaCAN words", "OCSGA words", "Object-AGBAN words"),
+    *("UMT released", "UMGF released", "MGCMT released", "HVPNeT released"),
+    *("GVATT words", "AdaCAN words", "OCSGA words", "Object-AGBAN words", "ATTR-MMKG-MNER words"),
 ]
 EDGE_CASES = [
     "no object",

@@ -18,6 +18,10 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
             "mnergraph.features.vision.backbones:BackboneGrid",
             "Feature map of a torchvision ResNet (7 x 7 for 224 pixels) or patches of a ViT, and one pooled vector.",
         ),
+        "BackbonePyramid": (
+            "mnergraph.features.vision.backbones:BackbonePyramid",
+            "The stages of a torchvision ResNet, each averaged to 2 x 2 places, in one vector (HVPNeT).",
+        ),
         "VisionTower": (
             "mnergraph.features.vision.backbones:VisionTower",
             "Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...",

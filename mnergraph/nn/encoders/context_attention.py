@@ -6,27 +6,10 @@ from copy import deepcopy
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from mnergraph.graph.layout import Edges, Layout
-
-
-class ContextAttention(nn.Module):
-    """The share of every token's attention that goes to each context word, in one layer of a text encoder.
-
-    It computes nothing but passes its first argument on, so that `record_attention` finds weights and edges here.
-    Attention to the sentence and to special pieces is not among them, so that shares sum to less than 1.
-    """
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether anything records the output: only then are weights computed."""
-        return bool(self._forward_hooks)
-
-    def forward(self, weights: Tensor, edges: Edges) -> Tensor:
-        """Return the weights, ``[edges, heads]``."""
-        return weights
 
 
 @torch.no_grad()
