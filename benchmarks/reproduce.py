@@ -238,7 +238,7 @@ class ExtractionStage(Stage):
         images, root = self.posts.images, self.posts.files.root
         if images is None or len(self.posts._texts()) < len(SPLITS):
             return None
-        chunker = RuleChunker() if self.extractor.needs_phrases else None
+        chunker = self.extractor.chunker_for(RuleChunker())
         return {image_key(task.path, task.phrases) for task in wanted_images(images, root, chunker)}
 
 
