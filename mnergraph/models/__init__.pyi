@@ -16,6 +16,9 @@ from .hamlearning.model import (
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )
+from .mrc_mner.model import (
+    MRCMNER as MRCMNER,
+)
 from .registry import (
     MODELS as MODELS,
 )

@@ -43,6 +43,9 @@ from .heads.base import (
 from .heads.crf import (
     CRF as CRF,
 )
+from .heads.entities import (
+    EntityHead as EntityHead,
+)
 from .heads.independent import (
     IndependentTags as IndependentTags,
 )
@@ -54,6 +57,9 @@ from .heads.scheduled_sampling import (
 )
 from .heads.scheduled_sampling import (
     ScheduledSampling as ScheduledSampling,
+)
+from .heads.spans import (
+    SpanHead as SpanHead,
 )
 from .heads.tagging import (
     LabelTransfer as LabelTransfer,
