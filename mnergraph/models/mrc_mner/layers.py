@@ -10,6 +10,7 @@ from mnergraph.graph.layout import Edges
 from mnergraph.models.mrc_mner.encoder import TOKEN_BY_QUERY
 from mnergraph.models.mrc_mner.queries import QUERY
 from mnergraph.nn.conv.attention import DENSE_ABOVE, AttentionWeights, aggregate
+from mnergraph.nn.heads.tagging import TaggingScores
 from mnergraph.nn.layers.hetero import AddNorm, FeedForward
 from mnergraph.nn.layers.transformer import TransformerConfig
 from mnergraph.nn.state import GraphState
@@ -23,9 +24,9 @@ QUERY_PRIOR, REGION_PRIOR = "query prior", "region prior"
 class RegionWeights(nn.Module):
     """The weights of the regions for every query, and the prior that they are for the words' attention.
 
-    a_tj = softmax over the objects j of  (P c_t) . (K v_j) / sqrt(size)
+    a_tj = softmax over the objects j of  (P g_t) . (K v_j) / sqrt(size)
 
-    c_t the feature of query t, v_j that of object j.
+    g_t the feature of query t, v_j that of object j.
 
     Args:
         relation: the edge type from objects to queries.
@@ -45,9 +46,9 @@ class RegionWeights(nn.Module):
         return [self.relation]
 
     def forward(self, graph: GraphState) -> GraphState:
-        """Return the graph with the weights ``[objects, queries of a post]`` as scores, and P c and K v as features.
+        """Return the graph with the weights ``[objects, queries of a post]`` as scores, and P g and K v as features.
 
-        A query without edges has weights of 0 and a P c of zeros, which is a uniform prior.
+        A query without edges has weights of 0 and a P g of zeros, which is a uniform prior.
         """
         edges = graph.edges[self.relation]
         query, key = self.query(graph.x[QUERY]), self.key(graph.x["object"])
@@ -87,9 +88,7 @@ class QueryAttention(nn.Module):
         self.query, self.key, self.value, self.output = (nn.Linear(hidden_size, hidden_size) for _ in range(4))
         self.weights, self.dropout = AttentionWeights(), nn.Dropout(dropout)
 
-    def forward(
-        self, x_src: Tensor, x_dst: Tensor, edges: Edges, prior: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges, prior: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """``[src nodes, queries, hidden_size]``, ``[dst nodes, queries, hidden_size]`` -> the shape of the latter.
 
         Args:
@@ -109,7 +108,9 @@ class QueryAttention(nn.Module):
             # one product of both parts, each divided by the root of its own size
             query_prior, key_prior = prior[0][:, :, None], prior[1][:, None, None]
             size, more = heads[1], prior[1].shape[-1]
-            query = torch.cat([query * (1 + more / size) ** 0.5, _over(query, query_prior) * (1 + size / more) ** 0.5], -1)
+            query = torch.cat(
+                [query * (1 + more / size) ** 0.5, _over(query, query_prior) * (1 + size / more) ** 0.5], -1
+            )
             key = torch.cat([key, _over(key, key_prior)], -1)
         dense = edges.is_dense(DENSE_ABOVE)
         weights = self.weights(query.flatten(1, 2), key.flatten(1, 2), edges, dense)
@@ -155,9 +156,40 @@ class QueryTransformerLayer(nn.Module):
         """Return the graph with the tokens' new features, ``[tokens, queries of a post, hidden_size]``."""
         tokens, prior = graph.x[TOKEN_BY_QUERY], None
         if self.use_prior:
-            # [posts, queries, size] -> [tokens, queries, size]
-            by_post = graph.x[QUERY_PRIOR].unflatten(0, (graph.num_graphs, tokens.shape[1]))
-            prior = by_post[graph.layouts["token"].graph_index], graph.x[REGION_PRIOR]
+            prior = by_token(graph, graph.x[QUERY_PRIOR]), graph.x[REGION_PRIOR]
         attended = self.attention(graph.x[self.src_key], tokens, graph.edges[self.relation], prior)
         tokens = self.feed_forward(self.residual(tokens, attended))
         return graph.with_features(TOKEN_BY_QUERY, tokens, nodes_of="token")
+
+
+class QueryMatchScores(TaggingScores):
+    """Scores of tokens for every query: linear in the token's feature, and by its match with the query.
+
+    s_ti = W z_ti + b + (M z_ti) . g_t / sqrt(hidden_size)
+
+    z_ti the feature of token i for query t, g_t that of the query, W and M the same for all queries, M for each score.
+
+    Args:
+        task: the head's name, under which the graph keeps the scores.
+        hidden_size: features of tokens and queries.
+        num_scores: scores of a token for a query.
+    """
+
+    def __init__(self, task: str, hidden_size: int, num_scores: int) -> None:
+        super().__init__(task, hidden_size, num_scores, in_keys=(TOKEN_BY_QUERY,))
+        self.match = nn.Linear(hidden_size, num_scores * hidden_size, bias=False)
+
+    def forward(self, graph: GraphState) -> GraphState:
+        """Return the graph with scores ``[tokens, queries of a post, num_scores]``."""
+        tokens = graph.x[TOKEN_BY_QUERY]
+        query = by_token(graph, graph.x[QUERY])
+        # [tokens, queries, num_scores, hidden_size]
+        asked = self.match(tokens).unflatten(-1, (-1, tokens.shape[-1]))
+        matches = (asked * query[:, :, None]).sum(-1) / tokens.shape[-1] ** 0.5
+        return graph.with_scores(self.task, self.linear(tokens) + matches)
+
+
+def by_token(graph: GraphState, queries: Tensor) -> Tensor:
+    """``[queries, features]`` -> those of every token's post, ``[tokens, queries of a post, features]``."""
+    num_queries = graph.layouts[QUERY].max_nodes
+    return queries.unflatten(0, (graph.num_graphs, num_queries))[graph.layouts["token"].graph_index]

@@ -13,20 +13,21 @@ text encoder; every object with every query and every token; every token with ev
 feature for each query, and attention never goes from one query's features to another's: this is a graph per post and
 type, kept as one.
 
-    c_t ; h_t1 .. h_tn = Encoder([CLS] query_t [SEP] words [SEP])     at [CLS], and at every word's first piece
+    c_t, g_t, h_t1 .. h_tn = Encoder([CLS] query_t [SEP] words [SEP])   [CLS], mean of the query's words, every word
     v_j of the objects, from region vector and label
-    a_tj = softmax over objects j of  (P c_t) . (K v_j) / sqrt(s)     region weights
-    u_t  = transformer layer, words to objects, of attention          text-image interaction
-           alpha_tij = a_tj exp(q_ti . k_j / sqrt(d_k)) / sum of the same over j
-    z_t  = transformer layer, words to words, over u_t                inner-text interaction
-    p(i is first of an entity of type t) = sigmoid(w . z_ti + b),  p(i is last) = sigmoid(w' . z_ti + b')
-    p(type t occurs) = sigmoid(w" . c_t + b")
+    a_tj = softmax over objects j of  (P g_t) . (K v_j) / sqrt(s)       region weights
+    u_t  = transformer layer of words to objects, whose attention is    text-image interaction
+           a_tj exp(q_ti . k_j / sqrt(d_k)), divided by its sum over j
+    z_t  = transformer layer of words to words over u_t                 inner-text interaction
+    p(i is first in an entity of type t) = sigmoid(w . z_ti + b + (M z_ti) . g_t / sqrt(d)),  p(i is last) likewise
+    p(type t occurs) = sigmoid(w' . c_t + b')
 
     loss = spans + existence_weight * existence + region_weight * regions
 
 All that follows is our choice, as no equation was available: the parameters are shared by all types, which differ by
 their query alone; region weights are a prior of the words' attention to regions, so that they act on words also where
-their own task has no target; text-image before inner-text interaction, one layer each; no interaction of objects with
+their own task has no target; the match of word and query in the scores of spans; a word is represented by its first
+piece; text-image before inner-text interaction, one layer each; no interaction of objects with
 one another. Spans by independent first and last words with cross entropy, as in Li et al., "A Unified MRC Framework for
 Named Entity Recognition" (ACL 2020), without its matching of the two; decoding, probabilities and overlaps of types are
 those of `SpanHead`. Existence is a task of training alone and does not filter spans. The targets of the region weights
@@ -47,9 +48,9 @@ from mnergraph.graph.node_types import Objects
 from mnergraph.graph.schema import Relation, Schema
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
-from mnergraph.models.mrc_mner.encoder import TOKEN_BY_QUERY, QueryEncoder
+from mnergraph.models.mrc_mner.encoder import CLS_STATE, TOKEN_BY_QUERY, QueryEncoder
 from mnergraph.models.mrc_mner.heads import EXISTENCE, ExistenceHead, RegionWeightsHead
-from mnergraph.models.mrc_mner.layers import QueryTransformerLayer, RegionWeights
+from mnergraph.models.mrc_mner.layers import QueryMatchScores, QueryTransformerLayer, RegionWeights
 from mnergraph.models.mrc_mner.queries import QUERY, QUERY_TO_TOKENS, Queries, query_texts
 from mnergraph.nn.encoders.visual import ObjectEncoder
 from mnergraph.nn.heads.base import Head
@@ -112,11 +113,11 @@ class MRCMNER(Tagger):
             RegionWeights(TO_QUERIES, size, size // num_heads),
             QueryTransformerLayer(TO_TOKENS, transformers, src_key="object", use_prior=True),
             QueryTransformerLayer(TOKENS, transformers, src_key=TOKEN_BY_QUERY),
-            TaggingScores(TAGS, size, 2, in_keys=(TOKEN_BY_QUERY,)),
+            QueryMatchScores(TAGS, size, 2),
         ]
         heads: list[Head] = [SpanHead(labels, threshold=threshold)]
         if existence_weight:
-            layers.append(TaggingScores(EXISTENCE, size, 1, in_keys=(QUERY,)))
+            layers.append(TaggingScores(EXISTENCE, size, 1, in_keys=(CLS_STATE,)))
             heads.append(ExistenceHead(labels, weight=existence_weight))
         if region_weight:
             heads.append(RegionWeightsHead(labels, weight=region_weight))

@@ -80,8 +80,8 @@ class Queries(NodeType):
         for name, pieces in zip(self.queries, self.pieces, strict=True):
             if len(pieces) > max_pieces:
                 raise ValueError(
-                    f"the query of {name} has {len(pieces)} word pieces, special ones included, of at most {max_pieces}, "
-                    f"a third of what the encoder takes; give a shorter one: queries={{{name!r}: ...}}"
+                    f"the query of {name} has {len(pieces)} word pieces, special ones included; give a shorter one "
+                    f"(queries={{{name!r}: ...}}): at most {max_pieces} fit, a third of what the encoder takes"
                 )
 
     @property

@@ -71,7 +71,7 @@ class SpanHead(EntityHead):
     The probability of a span from word i to j is that of exactly these ends where all words are independent: i begins,
     j ends, no word between them does either.
 
-        p = sigmoid(b_i) sigmoid(e_j)  prod over i < k <= j of (1 - sigmoid(b_k))  prod over i <= k < j of (1 - sigmoid(e_k))
+        p = B_i E_j  prod over i < k <= j of (1 - B_k)  prod over i <= k < j of (1 - E_k),  B = sigmoid(b), E likewise
 
     Args:
         labels: the label set.
