@@ -19,6 +19,8 @@ from mnergraph.cli.inputs import Inputs, StoreOptions
 from mnergraph.cli.predict import predict
 from mnergraph.explain import attention_graph, occlusion, record_attention
 from mnergraph.explain.occlusion import without_relations
+from mnergraph.explain.pyg_explainer import PyGExplainerModel
+from mnergraph.explain.report.data import report_data
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Edges, collate
 from mnergraph.graph.context import Context
@@ -155,7 +157,7 @@ def test_against_the_docstring(posts: list[Pair]) -> None:
     tokens, objects = (graph.layouts[node_type].counts.tolist() for node_type in ("token", "object"))
     per_post = zip(
         posts,
-        graph.emissions["tags"].split(tokens),
+        graph.emissions["tags"].unflatten(-1, (len(TYPES), 2)).split(tokens),
         graph.emissions["existence"].split(len(TYPES)),
         graph.emissions["region_weights"].split(objects),
         strict=True,
@@ -292,10 +294,11 @@ def test_every_window_of_a_long_post_has_the_query(budget: int | None, posts: li
 def test_types_differ_by_their_query_alone(posts: list[Pair]) -> None:
     model, other = mrc(), mrc(queries={**QUERIES, "LOC": "who is it"})
     one, two = (run(it, posts).emissions for it in (model, other))
-    assert torch.equal(one["tags"][:, [0, 2]], two["tags"][:, [0, 2]])
     assert torch.equal(one["region_weights"][:, [0, 2]], two["region_weights"][:, [0, 2]])
-    torch.testing.assert_close(two["tags"][:, 1], two["tags"][:, 0])
-    assert (one["tags"][:, 1] - two["tags"][:, 1]).abs().max() > 1e-3
+    first, second = (it["tags"].unflatten(-1, (3, 2)) for it in (one, two))
+    assert torch.equal(first[:, [0, 2]], second[:, [0, 2]])
+    torch.testing.assert_close(second[:, 1], second[:, 0])
+    assert (first[:, 1] - second[:, 1]).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -303,7 +306,7 @@ def test_without_the_relation_to_tokens_no_query_is_put(posts: list[Pair]) -> No
     model = mrc()
     with without_relations(model, QUERY_TO_TOKENS):
         graph = run(model, posts)
-    scores = graph.emissions["tags"]
+    scores = graph.emissions["tags"].unflatten(-1, (3, 2))
     torch.testing.assert_close(scores, scores[:, :1].expand(-1, 3, -1))
     ids = model.encoder.tokenizer.tokenizer([list(posts[2].words)], is_split_into_words=True, return_tensors="pt")
     states = model.encoder.model(**ids).last_hidden_state[0]
@@ -444,6 +447,37 @@ def test_networkx_graph_and_occlusion(posts: list[Pair]) -> None:
         TOKENS,
     ]
     assert all(len(it.change) == len(found.entities) for it in found.effects)
+
+
+def test_pyg_explainer(posts: list[Pair]) -> None:
+    model = mrc().float()
+    explained = PyGExplainerModel(model, posts[0])
+    expected = model.forward_examples([posts[0]]).emissions["tags"]
+    torch.testing.assert_close(explained(explained.x_dict, explained.edge_index_dict), expected, atol=1e-5, rtol=1e-4)
+    assert set(explained.edge_index_dict) == {TO_TOKENS, TOKENS}
+    assert set(explained.x_dict) == {"query", "object"}
+
+
+def test_report(posts: list[Pair]) -> None:
+    content = report_data(mrc().float(), posts)
+    first = content["posts"][0]
+    assert first["nodes"] == [["query", list(TYPES)]]
+    assert [(part["relation"], part["heads"], part["count"]) for part in first["parts"]] == [("shows", 3 * HEADS, 4)]
+    assert first["tasks"] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(dtype: torch.dtype, posts: list[Pair]) -> None:
+    model = mrc().float()
+    expected = model.loss(run(model, posts)).item()
+    with torch.autocast("cpu", dtype=dtype):
+        graph = run(model, posts)
+        loss = model.loss(graph)
+        assert len(model.decode_entities(graph)) == len(posts)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected, rel=0.05)
+    loss.backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
 
 
 def test_training_prediction_and_command_line(tmp_path: Path, make_posts: Callable[[int, int], list[Pair]]) -> None:

@@ -9,7 +9,7 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
 from mnergraph.models.mrc_mner.encoder import TOKEN_BY_QUERY
 from mnergraph.models.mrc_mner.queries import QUERY
-from mnergraph.nn.conv.attention import DENSE_ABOVE, AttentionWeights, aggregate
+from mnergraph.nn.conv.attention import DENSE_ABOVE, AttentionWeights, RelationAttention, aggregate
 from mnergraph.nn.heads.tagging import TaggingScores
 from mnergraph.nn.layers.hetero import AddNorm, FeedForward
 from mnergraph.nn.layers.transformer import TransformerConfig
@@ -67,26 +67,14 @@ class RegionWeights(nn.Module):
         return graph.with_features(REGION_PRIOR, key, nodes_of="object").with_scores(REGION_WEIGHTS, by_object)
 
 
-class QueryAttention(nn.Module):
+class QueryAttention(RelationAttention):
     """Multi-head attention of nodes that have a feature for every query, each query on its own, by shared parameters.
 
     alpha_tij = softmax over the source nodes j of target node i of  q_ti . k_tj / sqrt(head_size) + log prior_tj
 
-    Weights have the heads of the first query, then those of the second, and so on.
-
-    Args:
-        hidden_size: features of source and target nodes.
-        num_heads: heads of every query; divides ``hidden_size``.
-        dropout: dropout rate of the attention weights.
+    Weights have the heads of the first query, then those of the second, and so on. The arguments are those of
+    `RelationAttention`.
     """
-
-    def __init__(self, hidden_size: int, num_heads: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
-        if hidden_size % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide a hidden size of {hidden_size}")
-        self.num_heads = num_heads
-        self.query, self.key, self.value, self.output = (nn.Linear(hidden_size, hidden_size) for _ in range(4))
-        self.weights, self.dropout = AttentionWeights(), nn.Dropout(dropout)
 
     def forward(self, x_src: Tensor, x_dst: Tensor, edges: Edges, prior: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """``[src nodes, queries, hidden_size]``, ``[dst nodes, queries, hidden_size]`` -> the shape of the latter.
@@ -180,13 +168,13 @@ class QueryMatchScores(TaggingScores):
         self.match = nn.Linear(hidden_size, num_scores * hidden_size, bias=False)
 
     def forward(self, graph: GraphState) -> GraphState:
-        """Return the graph with scores ``[tokens, queries of a post, num_scores]``."""
+        """Return the graph with scores ``[tokens, queries of a post * num_scores]``."""
         tokens = graph.x[TOKEN_BY_QUERY]
         query = by_token(graph, graph.x[QUERY])
         # [tokens, queries, num_scores, hidden_size]
         asked = self.match(tokens).unflatten(-1, (-1, tokens.shape[-1]))
         matches = (asked * query[:, :, None]).sum(-1) / tokens.shape[-1] ** 0.5
-        return graph.with_scores(self.task, self.linear(tokens) + matches)
+        return graph.with_scores(self.task, (self.linear(tokens) + matches).flatten(1))
 
 
 def by_token(graph: GraphState, queries: Tensor) -> Tensor:
