@@ -1,7 +1,7 @@
 """MRC-MNER: "Query Prior Matters: A MRC Framework for Multimodal Named Entity Recognition".
 
-Jia, Shen, Shen, Pang, Liao, Song, Chen and He, ACM MM 2022. No code was released, and the paper's text was not
-available: this is the system of its abstract and of summaries.
+Jia, Shen, Shen, Pang, Liao, Song, Chen and He, ACM MM 2022. No code was found, and the paper's text was not available:
+this is the system of its abstract and of summaries.
 
 From these: one question (query) per entity type is put to the post, query and post in one sequence through BERT; the
 image is given as regions, candidates that a visual grounding model found beforehand, with ResNet features; words
@@ -24,15 +24,15 @@ type, kept as one.
 
     loss = spans + existence_weight * existence + region_weight * regions
 
-All that follows is our choice, as no equation was available: the parameters are shared by all types, which differ by
-their query alone; region weights are a prior of the words' attention to regions, so that they act on words also where
-their own task has no target; the match of word and query in the scores of spans; a word is represented by its first
-piece; text-image before inner-text interaction, one layer each; no interaction of objects with
-one another. Spans by independent first and last words with cross entropy, as in Li et al., "A Unified MRC Framework for
+The equations are ours, as none was available. In them the parameters are shared by all types, which differ by their
+query alone; region weights are a prior of the words' attention to regions, so that they act on words also where their
+own task has no target; words are matched with the query in the scores of spans; a word is represented by its first
+piece; text-image comes before inner-text interaction, with one layer each; objects do not interact with one another.
+Spans are read from independent first and last words with cross entropy, as in Li et al., "A Unified MRC Framework for
 Named Entity Recognition" (ACL 2020), without its matching of the two; decoding, probabilities and overlaps of types are
 those of `SpanHead`. Existence is a task of training alone and does not filter spans. The targets of the region weights
 are those of `RegionWeightsHead`: regions of grounded phrases that have a word of an entity; a type without any adds
-nothing to the loss. The weights of the losses, and the queries (`mnergraph.models.mrc_mner.queries`), are ours, too.
+nothing to the loss. The weights of the losses and the queries (`mnergraph.models.mrc_mner.queries`) are ours, too.
 Without objects a post is read by its text alone.
 """
 
