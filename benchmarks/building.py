@@ -69,7 +69,7 @@ def build(
             cache=cache,
             progress=experiment.trainer.progress,
         )
-    encoder = encoder or text_encoder(experiment.encoder, splits["train"])
+    encoder = encoder or text_encoder(experiment.encoder, splits["train"], kind)
     accepted = parameters_of(kind)
     if probe:
         known = widths(splits["train"])
@@ -78,7 +78,14 @@ def build(
         arguments = {**assumed, **arguments}
     regions = regions if "region_dim" in accepted else None
     return build_model(
-        kind, encoder, labels, splits["train"], regions=regions, nearest_words=nearest_words, arguments=arguments
+        kind,
+        encoder,
+        labels,
+        splits["train"],
+        regions=regions,
+        nearest_words=nearest_words,
+        context=experiment.context,
+        arguments=arguments,
     )
 
 
@@ -89,7 +96,7 @@ def checked(experiment: Experiment) -> dict[str, Any]:
         ValueError: for one that the model does not take, or of another type.
     """
     parser = ArgumentParser(exit_on_error=False)
-    given = {"encoder", "labels", "image_dim", "region_dim", "nearest_words"}
+    given = {"encoder", "labels", "image_dim", "region_dim", "nearest_words", "context"}
     parser.add_class_arguments(MODELS[experiment.model], skip=given)
     try:
         parser.parse_object(experiment.arguments)

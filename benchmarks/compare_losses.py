@@ -51,11 +51,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_dim": IMAGE,
     },
     "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "OCSGA": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3, "attention_dropout": 0.1},
+    "Object-AGBAN": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3, "region_dim": REGION_FEATURES},
+    "MAF": {"num_heads": 4, "image_dim": IMAGE},
     "MGCMT": {"num_heads": 4, "image_dim": IMAGE, "nearest_words": True},
     "UMGF": {"hidden_size": 16, "num_heads": 4, "region_dim": REGION_FEATURES},
     "GEI": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
     "MRC-MNER": {"num_heads": 4, "region_dim": REGION_FEATURES},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 8},
 }
 #: What each run adds to these; a run without a name is the model as the paper has it.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -63,6 +67,8 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "BERT-CRF": {"": {}, "constrained": {"constrain": True}, "mean of pieces": {"pooling": "mean"}},
     "GVATT": {"": {}, "over words": {}},
     "AdaCAN": {"": {}, "over words": {}},
+    "OCSGA": {"": {}, "over words": {}},
+    "Object-AGBAN": {"": {}, "over words": {}, "two glimpses": {"num_glimpses": 2}},
     "UMT": {
         "": {},
         "w/o Conversion Matrix": {"ablate": ["w/o Conversion Matrix"]},
@@ -116,6 +122,13 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         "w/o ViT": {"ablate": ["w/o ViT"]},
         "w/o RM": {"ablate": ["w/o RM"]},
         "L = 1": {"num_iterations": 1},
+    },
+    "HVPNeT": {
+        "": {},
+        "Flat": {"ablate": ["Flat"]},
+        "1T3": {"ablate": ["1T3"]},
+        "OnlyObj": {"ablate": ["OnlyObj"]},
+        "released": {"variant": "released"},
     },
 }
 

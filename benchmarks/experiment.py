@@ -18,6 +18,7 @@ from mnergraph.cli.parser import restrict_imports
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.extractor import Extractor
+from mnergraph.graph.context import Context
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -90,6 +91,7 @@ class Experiment:
         top_objects: how many boxed objects a post keeps, best first; null for all.
         caption_phrases: whether the captions' noun phrases become objects.
         extract: the extractors of the feature stores that the posts need; `benchmarks.reproduce` runs them.
+        context: the texts about a post that the model's encoder reads beside the sentence; null for none.
         similar: number of nearest words in a table of word vectors for each word (MGCMT); 0 for none.
         allow_missing: kinds of evidence that the model reads and all posts may lack.
         data_options: further arguments of the data set, such as Lookalikes' ``image_irrelevant_ratio``.
@@ -116,6 +118,7 @@ class Experiment:
     top_objects: int | None = None
     caption_phrases: bool = False
     extract: list[Extractor] = field(default_factory=list)
+    context: Context | None = None
     similar: int = 0
     allow_missing: tuple[str, ...] = ()
     data_options: dict[str, Any] = field(default_factory=dict)

@@ -35,6 +35,7 @@ class Files:
         captions: captions.jsonl; by default the one beside the text, if there is one.
         objects: objects.jsonl; the same.
         features: features.safetensors; the same.
+        context_file: context.jsonl; the same.
         stores: folders of feature stores of the images.
     """
 
@@ -43,6 +44,7 @@ class Files:
     captions: Path | None = None
     objects: Path | None = None
     features: Path | None = None
+    context_file: Path | None = None
     stores: tuple[Path, ...] = ()
 
 
@@ -134,7 +136,8 @@ def _split(experiment: Experiment, data: str, files: Files, split: str, options:
     if data not in DATASETS:
         raise ValueError(f"there is no data set {data!r}; there is {', '.join(DATASETS)}")
     images: dict[str, Any] = {} if files.images is None else {"images": files.images}
-    paths = {"captions": files.captions, "objects": files.objects, "features": files.features}
+    paths = {name: getattr(files, name) for name in ("captions", "objects", "features")}
+    paths["context"] = files.context_file
     posts = DATASETS[data](files.root, split, evidence=Evidence(), **images, **options)
     evidence = replace(
         Evidence.from_folder(posts.raw_dir, posts.folder),
@@ -152,6 +155,7 @@ def _coverage(pairs: Sequence[Pair]) -> dict[str, int]:
         "pictures": sum(pair.image_path is not None for pair in pairs),
         "image vectors": sum(pair.image_features is not None for pair in pairs),
         "captions": sum(pair.caption is not None for pair in pairs),
+        **({"context": count} if (count := sum(bool(pair.context) for pair in pairs)) else {}),
         "objects": sum(bool(pair.objects) for pair in pairs),
         "region vectors": sum(any(thing.region is not None for thing in pair.objects) for pair in pairs),
     }

@@ -28,7 +28,7 @@ from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.steps import Precision, prediction_calls, training_calls
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data import read_conll
-from mnergraph.models import Tagger
+from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import Pair
 from mnergraph.training import GraphLoader
 from mnergraph.training.build import text_encoder
@@ -174,7 +174,7 @@ def model_for(experiment: Experiment, posts: Sequence[Pair], size: tuple[int, in
     """The system over a random text encoder of this shape, or over word vectors where it reads such."""
     quiet = replace(experiment, trainer=replace(experiment.trainer, progress=False))
     words = experiment.encoder.startswith("random:")
-    encoder = text_encoder(experiment.encoder, posts) if words else random_encoder(*size)
+    encoder = text_encoder(experiment.encoder, posts, MODELS[experiment.model]) if words else random_encoder(*size)
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "vectors.txt"
         table.write_text(_vectors(posts), encoding="utf-8")

@@ -33,6 +33,7 @@ from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data.missing_evidence import describe_missing, require_evidence
 from mnergraph.files import write_atomically
+from mnergraph.graph.context import count_trimmed, describe_trimmed
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
 from mnergraph.training import evaluate, fit
@@ -80,7 +81,8 @@ def train(
     if ablation is not None:
         experiment = experiment.without(ablation)
     posts = load(experiment, files, test_data=test_data, test=test)
-    missing = check(experiment, posts, word_vectors)
+    probe = probe_for(experiment, posts, word_vectors)
+    missing = check(experiment, posts, probe)
     posts = compute_features(experiment, posts)
     facts = {
         "benchmark": "train",
@@ -96,6 +98,8 @@ def train(
         "stores": json.loads(json.dumps(posts.processor.config.stores)),
         "posts without evidence": missing,
     }
+    if trimmed := left_out(probe, posts):
+        facts["context left out"] = trimmed
     digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]
     result = _begun(out, facts)
     for seed in seeds:
@@ -112,14 +116,18 @@ def train(
     return result
 
 
-def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None) -> dict[str, dict[str, int]]:
+def probe_for(experiment: Experiment, posts: Posts, word_vectors: Path | None = None) -> Tagger:
+    """Return the experiment's model, which is only asked for what it reads; the random state is unchanged."""
+    with torch.random.fork_rng(devices=[]):
+        return build_for(experiment, posts, word_vectors, probe=True)
+
+
+def check(experiment: Experiment, posts: Posts, model: Tagger) -> dict[str, dict[str, int]]:
     """Return how many posts of every split lack evidence of each kind that the experiment's model reads.
 
     Raises:
         MissingEvidenceError: when no post of a split has evidence of a kind, with how to get it.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = build_for(experiment, posts, word_vectors, probe=True)
     warn_of_unknown_types(posts.labels, posts.splits, advice=_TYPES)
     missing = require_evidence(
         model.builder,
@@ -131,6 +139,16 @@ def check(experiment: Experiment, posts: Posts, word_vectors: Path | None = None
         for line in describe_missing(kinds, len(posts.splits[name])):
             print(f"{name}: {line}", flush=True)
     return {name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()}
+
+
+def left_out(model: Tagger, posts: Posts) -> dict[str, dict[str, int]]:
+    """Return and print how much of every split's context the model leaves out; nothing for a model without context."""
+    found = {}
+    for name, pairs in posts.splits.items():
+        if trimmed := count_trimmed(model.builder.node_types.values(), pairs):
+            print(f"{name}: {describe_trimmed(trimmed, len(pairs))}", flush=True)
+            found[name] = trimmed._asdict()
+    return found
 
 
 def build_for(experiment: Experiment, posts: Posts, word_vectors: Path | None, *, probe: bool = False) -> Tagger:
@@ -221,6 +239,8 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     kept = json.loads(json.dumps(asdict(experiment)))
     for name in ("source", "reported", "transferred", "ablations", "allow_missing"):
         del kept[name]
+    if experiment.context is None:  # result files from before there was context have none
+        del kept["context"]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
     return kept

@@ -47,7 +47,7 @@ class SourceText(NamedTuple):
 class ContextText(NamedTuple):
     """A text about a post that is not the post's own: a caption, object tags, text in the image, knowledge.
 
-    Args:
+    Attributes:
         source: what it is: ``"caption"``, ``"tags"``, ``"ocr"``, ``"knowledge"``, or a name of your own.
         text: the text; empty where the source has none for this post.
     """

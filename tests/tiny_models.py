@@ -9,6 +9,7 @@ import torch
 import transformers as hf
 
 from benchmarks.full_scale import letter_tokenizer
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.grounding import GENERIC_QUERIES
 
 VISION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -149,4 +150,19 @@ def captioner(kind: str, folder: Path) -> str:
         config = hf.GitConfig(**text, vision_config=vision)
         images = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=SIZE)
         return save(folder, hf.GitForCausalLM(config), hf.GitProcessor(images, tokenizer(512)))
+    raise KeyError(kind)
+
+
+def language_model(kind: str, folder: Path) -> str:
+    """Save a language model, causal or with encoder and decoder, and return the folder."""
+    torch.manual_seed(0)
+    pieces = tiny_encoder(["rain", "paris", "singer"]).tokenizer.tokenizer
+    ids = {"vocab_size": len(pieces), "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    if kind == "gpt2":
+        config = hf.GPT2Config(n_positions=512, n_embd=16, n_layer=2, n_head=2, initializer_range=0.5, **ids)
+        return save(folder, hf.GPT2LMHeadModel(config), pieces)
+    if kind == "t5":
+        sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+        model = hf.T5ForConditionalGeneration(hf.T5Config(**sizes, **ids))
+        return save(folder, model, pieces)
     raise KeyError(kind)

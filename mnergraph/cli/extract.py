@@ -115,7 +115,7 @@ def features(
     """
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
-    wanted = wanted_images(images, posts, (chunker or RuleChunker()) if extractor.needs_phrases else None)
+    wanted = wanted_images(images, posts, extractor.chunker_for(chunker or RuleChunker()))
     if inspect is not None:
         target = out or Path(f"{Path(inspect).name}.png")
         plot_stored(FeatureStore(store), wanted, inspect).savefig(target, dpi=150)
@@ -185,7 +185,7 @@ def wanted_images(images: Path, posts: Path | None, chunker: Chunker | None) -> 
     """Return the images to extract; with posts only theirs, and with a chunker their noun phrases."""
     if posts is None:
         if chunker:
-            raise ValueError("this extractor needs the sentences' noun phrases: give posts, the folder of the posts")
+            raise ValueError("this extractor reads the posts' sentences: give posts, the folder of the posts")
         return [ImageTask(path.stem, path) for path in image_files(images)]
     return list(dict.fromkeys(_of_posts(images, posts, chunker)))
 

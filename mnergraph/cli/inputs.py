@@ -23,6 +23,7 @@ class Inputs:
         objects: objects.jsonl of a CoNLL file.
         captions: captions.jsonl of a CoNLL file.
         features: features.safetensors of a CoNLL file.
+        context: context.jsonl of a CoNLL file, or texts about the one text by source, such as "{knowledge: ...}".
         allow_paths: whether the images of a .jsonl file may lie outside its folder.
     """
 
@@ -34,6 +35,7 @@ class Inputs:
     objects: Path | None = None
     captions: Path | None = None
     features: Path | None = None
+    context: dict[str, str] | Path | None = None
     allow_paths: bool = False
 
     @property
@@ -52,11 +54,13 @@ class Inputs:
         from mnergraph.data.evidence import Evidence
         from mnergraph.data.formats.jsonl import JSONL, read_posts, require_file
         from mnergraph.data.image_files import check_image
-        from mnergraph.pair import Pair
+        from mnergraph.pair import ContextText, Pair
 
         if (self.text is None) == (self.posts is None):
             raise ValueError("give either text, with image and caption if there are any, or posts, a file of them")
-        main, others = ("text", ("image", "caption")) if self.posts is None else ("posts", (*_CONLL, "allow_paths"))
+        main, others = (
+            ("text", ("image", "caption", "context")) if self.posts is None else ("posts", (*_CONLL, "allow_paths"))
+        )
         unused = [name for name in self.given if name != main and name not in others]
         if unused:
             raise ValueError(f"{', '.join(unused)} can't go with {main}")
@@ -65,7 +69,10 @@ class Inputs:
             issue = check_image(image, image.name) if image else None
             if issue is not None and not issue.usable:
                 raise ValueError(f"{image} can't be read as an image: {issue.detail}")
-            return [Pair.from_text(self.text, image_path=image, caption=self.caption)]
+            if isinstance(self.context, Path):
+                raise ValueError(f"context={str(self.context)!r} goes with a file of posts; with text give {_TEXTS}")
+            texts = tuple(ContextText(source, text) for source, text in (self.context or {}).items())
+            return [Pair.from_text(self.text, image_path=image, caption=self.caption, context=texts)]
         assert self.posts is not None
         if self.posts.suffix.lower() != JSONL and self.allow_paths:
             raise ValueError(f"allow_paths goes with .jsonl; images of {self.posts} are found by id, in one folder")
@@ -73,7 +80,9 @@ class Inputs:
             raise ValueError(
                 f"images and files of evidence go with the CoNLL format; {self.posts} names its own in each line"
             )
-        evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False)
+        if isinstance(self.context, dict):
+            raise ValueError(f"context={self.context} goes with a text; with posts give the path of context.jsonl")
+        evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False, context=self.context)
         return read_posts(self.posts, images=self.images, evidence=evidence, allow_paths=self.allow_paths)
 
     @property
@@ -82,7 +91,8 @@ class Inputs:
         return () if self.posts is None else (self.posts.parent,)
 
 
-_CONLL = ("images", "objects", "captions", "features")
+_CONLL = ("images", "objects", "captions", "features", "context")
+_TEXTS = "its texts by source, such as '{knowledge: Ann Lee is a singer}'"
 
 
 @dataclass(frozen=True)

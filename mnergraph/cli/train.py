@@ -19,6 +19,7 @@ from mnergraph.features.store.manifest import differences
 from mnergraph.features.text.encoder import TINY, Encoder
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.files import write_atomically
+from mnergraph.graph.context import Context, count_trimmed, describe_trimmed
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
@@ -44,6 +45,7 @@ def train(
     regions: RegionEncoder | None = None,
     word_vectors: Path | None = None,
     stores: tuple[Path, ...] = (),
+    context: tuple[str, ...] | Context | None = None,
     optimizer: OptimizerConfig = OptimizerConfig(),
     trainer: TrainerConfig = TrainerConfig(),
     labels: Literal["all"] | tuple[str, ...] | None = None,
@@ -64,6 +66,8 @@ def train(
         word_vectors: a table of word vectors, in which the nearest neighbours of all words are looked up,
             for models that read them (MGCMT).
         stores: folders of feature stores of the posts' images, read beside the files of evidence.
+        context: texts about the posts that the encoder reads beside the sentence: their sources, such as
+            "[caption, knowledge]", or "{sources: [caption], budget: 64, agreement: {weight: 0.5}}"; see context.jsonl.
         optimizer: learning rates and their schedule.
         trainer: epochs, batches, devices and logs.
         allow_missing: kinds of evidence that the model reads and all posts of a split may lack, such as
@@ -113,11 +117,12 @@ def train(
         nearest_words = NearestWords.from_file(word_vectors, words, **options, cache=cache, progress=trainer.progress)
     tagger = build_model(
         model,
-        text_encoder(encoder, splits["train"].pairs),
+        text_encoder(encoder, splits["train"].pairs, model),
         label_set,
         splits["train"].pairs,
         regions=regions,
         nearest_words=nearest_words,
+        context=Context(sources=context) if isinstance(context, tuple) else context,
     )
     node_types = tagger.builder.node_types.values()
     splits = {name: posts.with_node_evidence(node_types) for name, posts in splits.items()}
@@ -131,6 +136,12 @@ def train(
         for line in describe_missing(kinds, len(splits[name])):
             if is_first_process():
                 print(f"{name}: {line}")
+    trimmed = {}
+    for name, posts in splits.items():
+        if counted := count_trimmed(node_types, posts.pairs):
+            trimmed[name] = counted._asdict()
+            if counted.words and is_first_process():
+                print(f"{name}: {describe_trimmed(counted, len(posts))}")
     pairs = {
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
@@ -169,6 +180,7 @@ def train(
             "posts without evidence": {
                 name: {kind: len(ids) for kind, ids in kinds.items()} for name, kinds in missing.items()
             },
+            **({"context left out": trimmed} if trimmed else {}),
             "optimizer": vars(optimizer),
             "trainer": vars(trainer),
             "changes": changes,

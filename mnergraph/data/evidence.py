@@ -1,4 +1,4 @@
-"""Evidence of images by post id, attached to pairs: objects, captions, features; any, all or none of them."""
+"""Evidence of posts by id, attached to pairs: objects, captions, features, context; any, all or none of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, read_captions, read_objects
+from mnergraph.data.formats.evidence_jsonl import Detections, EvidenceError, read_captions, read_context, read_objects
 from mnergraph.data.formats.feature_file import Features, open_features
 from mnergraph.features.store.entries import lookup
 from mnergraph.features.store.manifest import Manifest
@@ -17,11 +17,12 @@ from mnergraph.features.store.reader import FeatureStore
 from mnergraph.features.text.noun_chunks import Chunker, RuleChunker, phrase_labels
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.graph.node_types import NodeType
-from mnergraph.pair import DetectedObject, Pair
+from mnergraph.pair import ContextText, DetectedObject, Pair
 from mnergraph.quoting import listed
 
 #: Names under which evidence lies beside the text.
 OBJECTS, CAPTIONS, FEATURES = "objects.jsonl", "captions.jsonl", "features.safetensors"
+CONTEXT = "context.jsonl"
 #: Objects of a post; its graph has their number squared of edges.
 MAX_OBJECTS = 300
 
@@ -35,6 +36,7 @@ class Coverage:
     objects: int = 0
     regions: int = 0
     images: int = 0
+    context: int = 0
     unmatched_ids: int = 0
 
 
@@ -53,6 +55,7 @@ class Evidence:
             by default `RuleChunker`, by the documented rules.
         stores: folders of feature stores (`mnergraph features`), looked up by the content of a post's
             image; where two hold the same kind of evidence, the later one's is used.
+        context: path of ``context.jsonl`` (see `mnergraph.data.formats.evidence_jsonl`), or None.
         image_nodes: whether a store's image becomes its ``grid`` of nodes, or one ``pooled`` node.
     """
 
@@ -64,13 +67,14 @@ class Evidence:
     chunker: Chunker | None = None
     stores: tuple[Path | str, ...] = ()
     image_nodes: Literal["grid", "pooled"] = "grid"
+    context: Path | str | None = None
 
     def __post_init__(self) -> None:
         for folder in self.stores:
             Manifest.read(Path(folder))
         if self.top_objects is not None and self.top_objects < 0:
             raise ValueError(f"top_objects is {self.top_objects}; right is a count, or None for all")
-        for kind in ("captions", "objects", "features"):
+        for kind in ("captions", "objects", "features", "context"):
             path = getattr(self, kind)
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"{kind}={str(path)!r} is no file; give a path that is there, or None")
@@ -87,7 +91,7 @@ class Evidence:
         def first(name: str) -> Path | None:
             return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
 
-        return cls(first(CAPTIONS), first(OBJECTS), first(FEATURES))
+        return cls(first(CAPTIONS), first(OBJECTS), first(FEATURES), context=first(CONTEXT))
 
     def attach(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Return the pairs with their evidence, which replaces what a pair had of that kind.
@@ -98,6 +102,7 @@ class Evidence:
             EvidenceError: at the first fault, naming file and line, or file and id.
         """
         captions, detections = self._read()
+        context = read_context(self.context) if self.context else {}
         stores = [FeatureStore(folder) for folder in self.stores]
         with ExitStack() as stack:
             features = stack.enter_context(open_features(self.features)) if self.features else None
@@ -107,7 +112,7 @@ class Evidence:
                 if self._defers_to_stores(detected):
                     named = tuple(item for item in pair.objects if not item.box)
                     pair = replace(pair, objects=named, size=None)
-                stored = self._from_stores(pair, stores)
+                stored = with_context(self._from_stores(pair, stores), context.get(pair.id, ()))
                 try:
                     ready.append(self._attach(stored, captions.get(pair.id), detected, features))
                 except EvidenceError:
@@ -147,6 +152,7 @@ class Evidence:
             objects=(*best[: self.top_objects], *named),
             image_features=found.image_features if pair.image_features is None else pair.image_features,
             caption=caption,
+            context=with_context(replace(pair, context=evidence.context or ()), pair.context).context,
         )
 
     def phrases(self, caption: str) -> tuple[DetectedObject, ...]:
@@ -159,6 +165,7 @@ class Evidence:
         kinds = {
             "captions": set(captions),
             "objects": {key for key, detected in detections.items() if detected.objects},
+            "context": set(read_context(self.context)) if self.context else set(),
         }
         if self.features:
             with open_features(self.features) as features:
@@ -166,12 +173,13 @@ class Evidence:
                 kinds |= {"regions": listed, "images": features.ids("image")}
         if self.stores:
             stores = [FeatureStore(folder) for folder in self.stores]
-            without = [replace(pair, objects=(), image_features=None) for pair in pairs]
+            without = [replace(pair, objects=(), image_features=None, context=()) for pair in pairs]
             attached = [self._from_stores(pair, stores) for pair in without]
             in_stores = {
                 "objects": {pair.id for pair in attached if pair.objects},
                 "regions": {pair.id for pair in attached if any(item.region is not None for item in pair.objects)},
                 "images": {pair.id for pair in attached if pair.image_features is not None},
+                "context": {pair.id for pair in attached if pair.context},
             }
             kinds = {kind: kinds.get(kind, set()) | in_stores.get(kind, set()) for kind in {*kinds, *in_stores}}
         known = {pair.id for pair in pairs}
@@ -204,6 +212,13 @@ class Evidence:
             size=size,
             image_features=pair.image_features if image is None else image,
         )
+
+
+def with_context(pair: Pair, texts: Sequence[ContextText]) -> Pair:
+    """Return the pair with these texts about it in the place of those that it has of the same sources."""
+    sources = {entry.source for entry in texts}
+    kept = tuple(entry for entry in pair.context if entry.source not in sources)
+    return replace(pair, context=(*kept, *texts)) if texts else pair
 
 
 def limit_objects(pairs: list[Pair]) -> list[Pair]:

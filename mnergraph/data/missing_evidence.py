@@ -17,6 +17,7 @@ from mnergraph.graph.evidence_kinds import (
     OBJECT_BOXES,
     OBJECT_CLASSES,
     REGION_FEATURES,
+    context_kind,
 )
 from mnergraph.pair import Pair
 
@@ -33,6 +34,14 @@ REMEDIES = {
     GROUNDED_OBJECTS: f"objects detected for phrases: {_EXTRACT.format('PhraseGrounder')}",
     REGION_FEATURES: "--regions.backbone resnet18 (crops of the objects), a detector's store, or features.safetensors",
     NEAREST_WORDS: "a table of word vectors that has the posts' words: --word_vectors FILE",
+}
+#: How posts get context of each source.
+_CONTEXT_REMEDIES = {
+    None: "context.jsonl, or captions.jsonl, beside the posts",
+    "caption": f"captions.jsonl beside the posts, or a captioner's store: {_EXTRACT.format('Captioner')}",
+    "tags": _DETECT,
+    "ocr": f"context.jsonl beside the posts, or the text in the images: {_EXTRACT.format('OCR')}",
+    "knowledge": f"context.jsonl beside the posts, or a language model's: {_EXTRACT.format('KnowledgeGenerator')}",
 }
 #: Kinds with which posts have another kind, too.
 _IMPLY = {DETECTED_OBJECTS: (GROUNDED_OBJECTS, OBJECT_CLASSES, OBJECT_BOXES)}
@@ -98,6 +107,9 @@ def require_evidence(
 
 def remedy(kind: str) -> str:
     """Return how posts get evidence of a kind; for a node type of one's own, its evidence file."""
+    sources = {context_kind(source): means for source, means in _CONTEXT_REMEDIES.items()}
+    if kind.startswith(context_kind()):
+        return sources.get(kind, "context.jsonl beside the posts, with texts of this source")
     return REMEDIES.get(kind, f"the posts their {kind}, in the evidence file that the node type names")
 
 

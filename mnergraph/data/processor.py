@@ -34,8 +34,9 @@ from mnergraph.graph.evidence_kinds import (
     OBJECT_BOXES,
     OBJECT_CLASSES,
     REGION_FEATURES,
+    context_kind,
 )
-from mnergraph.pair import Pair
+from mnergraph.pair import IMAGE_SOURCES, Pair
 from mnergraph.quoting import listed
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class ProcessorConfig:
         if self.chunker is not None:
             check_entries(self.chunker, {"class": str, "settings": dict}, "chunker", optional=("settings",))
         if self.regions is not None:
-            check_entries(self.regions, get_type_hints(RegionEncoder), "regions", optional=("fit",))
+            check_entries(self.regions, get_type_hints(RegionEncoder), "regions", optional=("fit", "pyramid_stages"))
             RegionEncoder(**self.regions)
         for manifest in self.stores:
             check_entries(rename_entries(manifest), get_type_hints(Manifest), "a manifest in stores")
@@ -244,7 +245,7 @@ class Processor:
 
     def available(self, pair: Pair) -> set[str]:
         """Return the kinds of evidence that processing gives a pair, if its image can be read."""
-        kinds = {DETECTED_OBJECTS} if pair.caption is not None and self.config.caption_phrases else set()
+        kinds: set[str] = {DETECTED_OBJECTS} if pair.caption is not None and self.config.caption_phrases else set()
         if pair.image_path is None:
             return kinds
         if self.regions is not None:
@@ -271,12 +272,17 @@ class Processor:
         nearest.stores.append(FeatureStore(folder))
 
     def _missing(self, pair: Pair, evidence: ImageEvidence, builder: GraphBuilder) -> Iterator[str]:
+        # context of these sources was looked for, and there is none
+        searched = {context_kind(entry.source) for entry in pair.context}
+        searched |= {context_kind("tags")} if evidence.objects is not None else set()
         for kind in builder.missing(pair):
+            if kind in searched:
+                continue
             undetected = kind in _OBJECT_EVIDENCE and evidence.objects is None
             own = kind not in IMAGE_EVIDENCE
             if kind in self.config.allow_missing or not (own or pair.image_path is not None):
                 continue
-            if own or undetected or kind in (IMAGE_FEATURES, IMAGE_FILE):
+            if own or undetected or kind in (IMAGE_FEATURES, IMAGE_FILE, *_CONTEXT_OF_IMAGE):
                 yield kind
 
 
@@ -330,11 +336,10 @@ class StoreBackedExtractor:
 
     def _extract(self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device) -> list[ImageEvidence]:
         """Run the extractor on these posts' images, with results in the precision of the training's store."""
-        phrases = [noun_phrases(pair.words, chunker) for pair in pairs]
+        finds = self.extractor.chunker_for(chunker)
+        phrases = None if finds is None else [noun_phrases(pair.words, finds) for pair in pairs]
         paths = [pair.image_path for pair in pairs if pair.image_path is not None]
-        computed = self.extractor.extract(
-            paths, phrases if self.extractor.needs_phrases else None, device=device, progress=False
-        )
+        computed = self.extractor.extract(paths, phrases, device=device, progress=False)
         return [cast(evidence, store_dtype(self.manifest)) for evidence in computed]
 
     def _lacks_features(self, pair: Pair) -> bool:
@@ -343,6 +348,7 @@ class StoreBackedExtractor:
             "objects": any(item.box is not None for item in pair.objects),
             "image": pair.image_features is not None,
             "caption": pair.caption is not None,
+            "context": {entry.source for entry in pair.context} >= self._sources,
         }
         provided = EXTRACTORS.get(self.manifest.extractor, Extractor).provides
         return pair.image_path is not None and not all(has[what] for what in provided)
@@ -352,16 +358,25 @@ class StoreBackedExtractor:
         """The kinds of evidence that the extractor provides."""
         extractor = EXTRACTORS.get(self.manifest.extractor, Extractor)
         kinds = {kind for what in extractor.provides for kind in _KINDS_PROVIDED[what]}
+        kinds |= {context_kind(source) for source in self._sources}
         return kinds | {GROUNDED_OBJECTS} if extractor.needs_phrases else kinds
+
+    @property
+    def _sources(self) -> set[str]:
+        """The sources of the context that the extractor provides."""
+        sources: set[str] = set(EXTRACTORS.get(self.manifest.extractor, Extractor).sources)
+        return sources
 
 
 #: The kinds of evidence of an image that no detector has processed.
 _OBJECT_EVIDENCE = (DETECTED_OBJECTS, REGION_FEATURES)
+_CONTEXT_OF_IMAGE = tuple(map(context_kind, IMAGE_SOURCES))
 #: The kinds of evidence behind each entry of `Extractor.provides`.
 _KINDS_PROVIDED = {
-    "objects": (DETECTED_OBJECTS, OBJECT_BOXES, OBJECT_CLASSES, REGION_FEATURES),
+    "objects": (DETECTED_OBJECTS, OBJECT_BOXES, OBJECT_CLASSES, REGION_FEATURES, context_kind("tags")),
     "image": (IMAGE_FEATURES, IMAGE_GRID),
-    "caption": (DETECTED_OBJECTS,),
+    "caption": (DETECTED_OBJECTS, context_kind("caption"), context_kind()),
+    "context": (context_kind(),),
 }
 
 
@@ -372,6 +387,9 @@ def _has_file(pair: Pair) -> bool:
 def _merge(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
     """Return the evidence of two extractors; of a kind that both provide, the later one's."""
     values = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
+    if before.context and values.get("context") is not None:
+        sources = {entry.source for entry in values["context"]}
+        values["context"] = (*(entry for entry in before.context if entry.source not in sources), *values["context"])
     return replace(before, **{name: value for name, value in values.items() if value is not None})
 
 

@@ -1,4 +1,4 @@
-"""Occlusion: the change of each entity's probability when a relation, an object or the image is removed."""
+"""Occlusion: the change of each entity's probability when a relation, an object, a text or the image is removed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.labels import Entity, Span
 from mnergraph.models.base import Tagger
 from mnergraph.nn.state import GraphState
-from mnergraph.pair import Pair
+from mnergraph.pair import ContextText, Pair
 
-OcclusionTarget = Literal["relation", "object", "image"]
+OcclusionTarget = Literal["relation", "object", "context", "image"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The effect of removing one relation, one object, or the image.
+    """The effect of removing one relation, one object, one text of the context, or the image.
 
     Attributes:
-        what: which of the three was removed.
-        removed: the relation, the object's index in the post, or None for the image.
+        what: which of the four was removed.
+        removed: the relation, the index of the object or of the text in `Occlusion.pair`, or None for the image.
         change: for each entity its probability after the removal minus the one before.
     """
 
@@ -35,7 +35,13 @@ class Effect:
 
 @dataclass(frozen=True)
 class Occlusion:
-    """The entities that a model predicts in a post, and the effect of each removal on their probabilities."""
+    """The entities that a model predicts in a post, and the effect of each removal on their probabilities.
+
+    Attributes:
+        pair: the post; its ``context`` are the texts that the model reads.
+        entities: the predicted entities.
+        effects: the effects.
+    """
 
     pair: Pair
     entities: tuple[Entity, ...]
@@ -56,6 +62,8 @@ class Occlusion:
         return "\n".join(lines)
 
     def _name(self, effect: Effect) -> str:
+        if effect.what == "context":
+            return f"the {self.pair.context[int(effect.removed)].source}"  # type: ignore[arg-type]
         if isinstance(effect.removed, int):
             label = self.pair.objects[effect.removed].label
             return f"object {effect.removed}{label and f' ({label})'}"
@@ -66,14 +74,15 @@ def occlusion(
     model: Tagger,
     pair: Pair,
     *,
-    what: Sequence[OcclusionTarget] = ("relation", "object", "image"),
+    what: Sequence[OcclusionTarget] = ("relation", "object", "context", "image"),
     batch_size: int = 32,
 ) -> Occlusion:
-    """Return the effect of removing each relation, each object and the image on the predicted entities.
+    """Return the effect of removing each relation, object and text, and the image, on the predicted entities.
 
     The entities are those predicted with nothing removed. Their probability is computed again after each removal,
     also where the model would then predict other entities. A removed relation has no edges in any layer; a removed
-    object is not in the post; without the image the post has no object, image feature or caption either.
+    object or text of the context is not in the post; without the image the post has no object, image feature, caption
+    or context from it either.
 
     Args:
         model: the model; it predicts in evaluation mode.
@@ -87,6 +96,8 @@ def occlusion(
     for target in what:
         if target not in get_args(OcclusionTarget):
             raise ValueError(f"what is among {', '.join(get_args(OcclusionTarget))}, not {target!r}")
+    if model.context is not None:
+        pair = replace(pair, context=model.context.texts(pair))
     graph = model.forward_examples([pair])
     tags = model.decode_tags(graph)[0]
     (entities,) = model.decode_entities(graph)
@@ -101,6 +112,10 @@ def occlusion(
         for index in range(len(pair.objects)):
             kept = (*pair.objects[:index], *pair.objects[index + 1 :])
             changed.append(("object", index, replace(pair, objects=kept)))
+    if "context" in what and model.context is not None:
+        for index, entry in enumerate(pair.context):
+            emptied = (*pair.context[:index], ContextText(entry.source, ""), *pair.context[index + 1 :])
+            changed.append(("context", index, replace(pair, context=emptied)))
     if "image" in what:
         changed.append(("image", None, pair.without_image()))
     all_scores = _probabilities(model, [other for *_, other in changed], entities, tags, batch_size)

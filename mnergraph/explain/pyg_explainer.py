@@ -16,10 +16,14 @@ from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph.collate import EdgeType, collate
 from mnergraph.graph.layout import Edges
 from mnergraph.models.base import Tagger
+from mnergraph.nn.conv.attention import AttentionShare
 from mnergraph.nn.layers.hetero import HeteroLayer
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
+
+#: The recorded modules whose output the layers go on with, so that it can be masked.
+_MASKABLE = tuple(kind for kind in RECORDED_MODULES if kind is not AttentionShare)
 
 
 class PyGExplainerModel(nn.Module):
@@ -63,7 +67,7 @@ class PyGExplainerModel(nn.Module):
         along = [
             index
             for index, layer in enumerate(layers)
-            if any(isinstance(part, (HeteroLayer, *RECORDED_MODULES)) for part in layer.modules())
+            if any(isinstance(part, (HeteroLayer, *_MASKABLE)) for part in layer.modules())
         ]
         if not along:
             raise ValueError(f"{type(model).__name__} has no layer along a relation, so no edge to explain")
@@ -108,7 +112,7 @@ class PyGExplainerModel(nn.Module):
 
         with ExitStack() as hooks:
             for part in self.layers.modules():
-                if isinstance(part, tuple(RECORDED_MODULES)):
+                if isinstance(part, _MASKABLE):
                     hooks.callback(part.register_forward_hook(apply_mask).remove)
             graph = replace(self.graph, x={**self.graph.x, **x_dict}, edges=edges)
             return self.layers(graph).emissions[self.task]

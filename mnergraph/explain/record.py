@@ -31,7 +31,8 @@ class EdgeWeights:
         what: ``"attention"``, or ``"mean gate"``: a gate has a value per feature, and their mean is recorded.
         index: ``[2, edges]``, source and target nodes, each counted from 0 within the post.
         weights: ``[edges, heads]``, float32; gates count as one head. Attention sums to 1 over the source nodes of
-            a target node. In training these are the weights before dropout.
+            a target node (that of `BilinearAttention` over all edges of the post), or to less where a softmax runs over
+            further keys (`AttentionShare`). In training these are the weights before dropout.
         nodes: numbers of source and target nodes of the post at that layer.
         module: name of the module that computed the weights, for ``model.get_submodule``.
     """

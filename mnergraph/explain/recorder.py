@@ -18,7 +18,8 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges
 from mnergraph.graph.node_types import NodeType
 from mnergraph.nn.conv.additive_attention import AdditiveWeights
-from mnergraph.nn.conv.attention import AttentionWeights
+from mnergraph.nn.conv.attention import AttentionShare, AttentionWeights
+from mnergraph.nn.conv.bilinear_attention import BilinearWeights
 from mnergraph.nn.conv.gated_sum import GateValues
 from mnergraph.nn.state import GraphState
 
@@ -168,7 +169,9 @@ def _detached_copy(values: Tensor) -> Tensor:
 #: The parameter-free modules whose outputs are recorded, and what those are.
 RECORDED_MODULES: dict[type[nn.Module], WeightType] = {
     AttentionWeights: "attention",
+    AttentionShare: "attention",
     AdditiveWeights: "attention",
+    BilinearWeights: "attention",
     GateValues: "mean gate",
 }
 
@@ -183,10 +186,12 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
             model.predict(pairs)
         record.posts[0].weights
 
-    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights` and
-    `GateValues`, dense or sparse, along relations of the schema or of nodes created during the forward pass. In
-    training the weights are those before dropout, which sum to 1. The attention inside the text encoder is not along
-    a relation and is not recorded, nor are PyG's convolutions. A call that raises leaves nothing in the record.
+    Recorded are the weights that the forward pass used: the outputs of `AttentionWeights`, `AdditiveWeights`,
+    `BilinearWeights` and `GateValues`, dense or sparse, along relations of the schema or of nodes created during the
+    forward pass. In training the weights are those before dropout, which sum to 1. Of the attention inside the text
+    encoder, the shares of context words and of nodes that are prefixes are recorded, in every layer
+    (`AttentionShare`); the rest is not along a relation, and PyG's convolutions are not recorded either. A call that
+    raises leaves nothing in the record.
     Recorded are the calls of the block's own thread, not those of other threads that share the model.
 
     Args:

@@ -7,6 +7,15 @@ from .collate import (
 from .collate import (
     collate as collate,
 )
+from .context import (
+    Agreement as Agreement,
+)
+from .context import (
+    Context as Context,
+)
+from .context import (
+    ContextWords as ContextWords,
+)
 from .edge_rules import (
     Complete as Complete,
 )

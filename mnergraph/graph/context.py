@@ -187,13 +187,52 @@ class ContextWords(NodeType):
         return tuple(context_kind(source) for source in self.context.sources if source not in has)
 
     def describe(self, data: HeteroData) -> list[dict[str, Any]]:
-        """Return ``word`` and ``source`` of every node."""
+        """Return ``label``, the word, and ``source`` of every node."""
         segments = self.segments(pair_of(data))
-        return [{"word": word, "source": segment.source} for segment in segments for word in segment.words]
+        return [{"label": word, "source": segment.source} for segment in segments for word in segment.words]
 
     def _store(self, segments: Sequence[ContextSegment]) -> dict[str, Any]:
         counts = [len(segment.words) for segment in segments]
         return {"segment": to_tensor(np.repeat(np.arange(len(counts)), counts)), "num_nodes": sum(counts)}
+
+
+class TrimmedContext(NamedTuple):
+    """How much of posts' context a model leaves out, as its budget is smaller.
+
+    Attributes:
+        posts: number of posts of whose context words are left out.
+        words: number of words left out.
+        total: number of words of all posts' context.
+        budget: the most word pieces of a post's context.
+    """
+
+    posts: int
+    words: int
+    total: int
+    budget: int
+
+
+def count_trimmed(node_types: Iterable[NodeType], pairs: Iterable[Pair]) -> TrimmedContext | None:
+    """Return how much of posts' context is left out; None for node types without context."""
+    context = next((node_type for node_type in node_types if isinstance(node_type, ContextWords)), None)
+    if context is None:
+        return None
+    posts = words = total = 0
+    for pair in pairs:
+        segments = context.segments(pair)
+        left_out = sum(segment.num_words - len(segment.words) for segment in segments)
+        posts, words = posts + bool(left_out), words + left_out
+        total += sum(segment.num_words for segment in segments)
+    return TrimmedContext(posts, words, total, context.context.budget)
+
+
+def describe_trimmed(trimmed: TrimmedContext, num_posts: int) -> str:
+    """Return one line on the context that is left out."""
+    share = 100 * trimmed.words / max(1, trimmed.total)
+    return (
+        f"context: {trimmed.posts} of {num_posts} posts have more than {trimmed.budget} word pieces; "
+        f"{trimmed.words} of {trimmed.total} words ({share:.0f}%) are left out"
+    )
 
 
 def _shares(lengths: Sequence[int], budget: int) -> list[int]:

@@ -315,6 +315,7 @@ class Objects(NodeType):
         add_placeholder: whether a pair without objects gets one object without label, box and region.
         max_objects: how many of a pair's objects are kept, the first ones, which are those of the best scores; None
             for all.
+        require_region: whether objects without a region vector are left out, before they are counted.
         crop_reader: reads the objects' crops; nodes get ``pixels`` ``[n, 3, size, size]`` and ``has_x``. They are
             large, so `load` reads them when a batch is due.
 
@@ -332,12 +333,15 @@ class Objects(NodeType):
         classes: Sequence[str] | None = None,
         add_placeholder: bool = False,
         max_objects: int | None = None,
+        require_region: bool = False,
         crop_reader: CropReader | None = None,
     ) -> None:
         if crop_reader is not None and region_dim is not None:
             raise ValueError("objects have pixels or region vectors: give crop_reader or region_dim, not both")
+        if require_region and region_dim is None:
+            raise ValueError("require_region leaves no objects without region_dim, the dimension of region vectors")
         self.tokenizer, self.region_dim, self.crop_reader = tokenizer, region_dim, crop_reader
-        self.add_placeholder, self.max_objects = add_placeholder, max_objects
+        self.add_placeholder, self.max_objects, self.require_region = add_placeholder, max_objects, require_region
         self.classes = None
         if classes is not None:
             self.classes = {name.lower(): index for index, name in enumerate(classes, 1)}
@@ -348,9 +352,11 @@ class Objects(NodeType):
         return (LABEL_PIECE,) * (self.tokenizer is not None)
 
     def prepare(self, pair: Pair) -> Pair:
-        """Return the pair with its first ``max_objects``; where pixels are used and no object has a box, its whole
+        """Return the pair with the objects that are kept; where pixels are used and no object has a box, its whole
         image becomes one.
         """
+        if self.require_region and any(item.region is None for item in pair.objects):
+            pair = replace(pair, objects=tuple(item for item in pair.objects if item.region is not None))
         if self.max_objects is not None and len(pair.objects) > self.max_objects:
             pair = replace(pair, objects=pair.objects[: self.max_objects])
         return pair if self.crop_reader is None else self.crop_reader.boxed(pair)

@@ -1,8 +1,14 @@
 from .adacan import (
     AdaCAN as AdaCAN,
 )
+from .attr_mmkg_mner import (
+    ATTRMMKGMNER as ATTRMMKGMNER,
+)
 from .base import (
     Tagger as Tagger,
+)
+from .captions import (
+    Captions as Captions,
 )
 from .gei.model import (
     GEI as GEI,
@@ -13,11 +19,29 @@ from .gvatt import (
 from .hamlearning.model import (
     HamLearning as HamLearning,
 )
+from .hvpnet.model import (
+    HVPNeT as HVPNeT,
+)
+from .ita import (
+    ITA as ITA,
+)
+from .maf import (
+    MAF as MAF,
+)
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )
 from .mrc_mner.model import (
     MRCMNER as MRCMNER,
+)
+from .object_agban import (
+    ObjectAGBAN as ObjectAGBAN,
+)
+from .ocsga import (
+    OCSGA as OCSGA,
+)
+from .pgim import (
+    PGIM as PGIM,
 )
 from .registry import (
     MODELS as MODELS,

@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -16,22 +16,20 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder, TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.features.text.word_pieces import WordTokenizer
 from mnergraph.graph.batching import length_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
-from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokens
+from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
-from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags
-from mnergraph.nn.heads.tagging import TaggingHead
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -59,8 +57,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     Attributes:
         builder: creates the graphs that the model takes.
+        label_words: whether word vectors are to have vectors of the words of objects' labels.
         metadata: data, scores and versions recorded in training; saved with the weights.
         processor_config: the settings of the `Processor` of the training posts; saved with the weights.
+        context: which texts about a post the model reads; None for none.
         init_arguments: the constructor's arguments, defaults included; saved with the weights.
     """
 
@@ -70,6 +70,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return model
 
     init_arguments: dict[str, Any]
+    label_words: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         reads_labels = any(LABEL_PIECE in node_type.subtypes for node_type in self.builder.node_types.values())
         if reads_labels and isinstance(encoder, TextEncoderModel):
             encoder.check_label_embeddings()
-        self.nearest_words = nearest_words
+        self.nearest_words, self.context = nearest_words, context
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None
 
@@ -246,6 +247,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         backbones = (part.backbone for part in self.modules() if isinstance(part, PixelEncoder))
         return [weight for net in (self.encoder.model, *backbones) for weight in net.parameters()]
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the heads, such as a CRF's transitions, and of the maps to their scores."""
+        scores = (part for part in self.modules() if isinstance(part, TaggingScores))
+        return [weight for part in (self.heads, *scores) for weight in part.parameters()]
+
     # --- to disk and back ------------------------------------------------------------------------------
 
     def hparams(self) -> dict[str, Any]:
@@ -317,24 +323,23 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return load_saved(folder, cls)
 
 
-def _tokenizer_for(context: Context, encoder: Encoder, layers: Sequence[nn.Module]) -> WordTokenizer:
+def _tokenizer_for(context: Context, encoder: Encoder, layers: Sequence[nn.Module]) -> Tokenizer:
     """Return the tokenizer of the encoder that reads context.
 
     Raises:
-        ValueError: where no layer of the model can, or the budget leaves the sentence less than half of the encoder.
+        ValueError: where no layer of the model reads it, or the budget leaves the sentence less than half of the
+            encoder.
     """
-    if not isinstance(encoder, TextEncoderModel):
+    if not any(CONTEXT_TO_TOKENS in getattr(layer, "relations", ()) for layer in layers):
         raise ValueError(
-            f"context is read by a Hugging Face encoder, in one sequence with the sentence, and {encoder.name!r} are "
-            "word vectors; take such an encoder, or a model without context"
+            "no layer of this model reads context: a Hugging Face encoder does, in one sequence with the sentence, and "
+            f"{encoder.name!r} is of another kind; take such an encoder, or the model without context"
         )
-    if not any(isinstance(layer, TextEncoder) for layer in layers):
-        raise ValueError("no layer of this model reads context; its text encoder is not a TextEncoder")
-    most = encoder.max_length // 2
+    most = encoder.max_length // 2 if isinstance(encoder, TextEncoderModel) else context.budget
     if context.budget > most:
         raise ValueError(
             f"a context of {context.budget} word pieces leaves the sentence too little of {encoder.name}, which takes "
-            f"{encoder.max_length}; give a budget of at most {most}"
+            f"{2 * most}; give a budget of at most {most}"
         )
     return encoder.tokenizer
 

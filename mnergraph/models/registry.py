@@ -50,6 +50,14 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.umt:UMT",
             "Unified multimodal transformer (Yu et al., ACL 2020). Without span detection it is `MTBERTCRF`.",
         ),
+        "OCSGA": (
+            "mnergraph.models.ocsga:OCSGA",
+            "Co-attention of words and the class names of objects (Wu et al., ACM MM 2020).",
+        ),
+        "Object-AGBAN": (
+            "mnergraph.models.object_agban:ObjectAGBAN",
+            "Adversarial gated bilinear attention of words and objects (Zheng et al., IEEE TMM 2020).",
+        ),
         "UMGF": (
             "mnergraph.models.umgf.model:UMGF",
             "Unified multi-modal graph fusion (Zhang et al., AAAI 2021).",
@@ -57,6 +65,10 @@ MODELS: Registry[type[Tagger]] = Registry(
         "MGCMT": (
             "mnergraph.models.mgcmt.model:MGCMT",
             "Multi-granularity cross-modality transformer (Liu et al., 2022).",
+        ),
+        "MAF": (
+            "mnergraph.models.maf:MAF",
+            "Matching and alignment of text and image (Xu et al., WSDM 2022).",
         ),
         "GEI": (
             "mnergraph.models.gei.model:GEI",
@@ -70,6 +82,26 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.hamlearning.model:HamLearning",
             "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
         ),
+        "HVPNeT": (
+            "mnergraph.models.hvpnet.model:HVPNeT",
+            "Hierarchical visual prefixes in every layer of the text encoder (Chen et al., Findings of NAACL 2022).",
+        ),
+        "Captions": (
+            "mnergraph.models.captions:Captions",
+            "A text encoder that reads the image's caption beside the post, and a CRF (Chen et al., W-NUT 2021).",
+        ),
+        "ATTR-MMKG-MNER": (
+            "mnergraph.models.attr_mmkg_mner:ATTRMMKGMNER",
+            "Image attributes, image regions and knowledge attended by every word (Chen D. et al., DASFAA 2021).",
+        ),
+        "ITA": (
+            "mnergraph.models.ita:ITA",
+            "Image-text alignments: the image as words, and two views that agree (Wang et al., NAACL 2022).",
+        ),
+        "PGIM": (
+            "mnergraph.models.pgim:PGIM",
+            "A text encoder that reads a language model's knowledge beside the post, and a CRF (Li et al., 2023).",
+        ),
     },
 )
 
@@ -81,14 +113,23 @@ SCHEMAS: Registry[Schema] = Registry(
             "mnergraph.models.text_only:SCHEMA",
             "graph of text (BERT, BERT-CRF, BiLSTM-CRF and its kin)",
         ),
+        "context": (
+            "mnergraph.graph.context:CONTEXT_SCHEMA",
+            "what context adds to any graph (Captions, ITA, PGIM)",
+        ),
         "GVATT": ("mnergraph.models.gvatt:SCHEMA", "graph of GVATT"),
+        "ATTR-MMKG-MNER": ("mnergraph.models.attr_mmkg_mner:SCHEMA", "graph of ATTR-MMKG-MNER, without context"),
         "AdaCAN": ("mnergraph.models.adacan:SCHEMA", "graph of AdaCAN"),
         "UMT (and MT-BERT-CRF)": ("mnergraph.models.umt:SCHEMA", "graph of UMT (and MT-BERT-CRF)"),
+        "OCSGA": ("mnergraph.models.ocsga:SCHEMA", "graph of OCSGA"),
+        "Object-AGBAN": ("mnergraph.models.object_agban:SCHEMA", "graph of Object-AGBAN"),
         "UMGF": ("mnergraph.models.umgf.model:SCHEMA", "graph of UMGF"),
         "UMGF, released": ("mnergraph.models.umgf.model:RELEASED_SCHEMA", "graph of UMGF, released"),
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),
+        "MAF": ("mnergraph.models.maf:SCHEMA", "graph of MAF"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
         "MRC-MNER": ("mnergraph.models.mrc_mner.model:SCHEMA", "graph of MRC-MNER"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
+        "HVPNeT": ("mnergraph.models.hvpnet.model:SCHEMA", "graph of HVPNeT"),
     },
 )

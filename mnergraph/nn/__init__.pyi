@@ -4,6 +4,12 @@ from .conv.additive_attention import (
 from .conv.attention import (
     RelationAttention as RelationAttention,
 )
+from .conv.attention_message import (
+    AttentionMessage as AttentionMessage,
+)
+from .conv.bilinear_attention import (
+    BilinearAttention as BilinearAttention,
+)
 from .conv.gated_sum import (
     GatedSum as GatedSum,
 )
@@ -25,8 +31,14 @@ from .encoders.characters import (
 from .encoders.crops import (
     PixelEncoder as PixelEncoder,
 )
+from .encoders.prefix_encoder import (
+    PrefixTextEncoder as PrefixTextEncoder,
+)
 from .encoders.pretrained import (
     TextEncoder as TextEncoder,
+)
+from .encoders.stored import (
+    StoredFeatures as StoredFeatures,
 )
 from .encoders.visual import (
     ImageEncoder as ImageEncoder,
@@ -40,8 +52,14 @@ from .encoders.word_vectors import (
 from .heads.base import (
     Head as Head,
 )
+from .heads.contrast import (
+    ContrastHead as ContrastHead,
+)
 from .heads.crf import (
     CRF as CRF,
+)
+from .heads.domain_adversary import (
+    DomainAdversaryHead as DomainAdversaryHead,
 )
 from .heads.entities import (
     EntityHead as EntityHead,
@@ -49,11 +67,17 @@ from .heads.entities import (
 from .heads.independent import (
     IndependentTags as IndependentTags,
 )
+from .heads.matching import (
+    MatchingHead as MatchingHead,
+)
 from .heads.post_label import (
     PostLabelHead as PostLabelHead,
 )
 from .heads.scheduled_sampling import (
     EpochAware as EpochAware,
+)
+from .heads.scheduled_sampling import (
+    ProgressAware as ProgressAware,
 )
 from .heads.scheduled_sampling import (
     ScheduledSampling as ScheduledSampling,
@@ -79,6 +103,9 @@ from .heads.tagging import (
 from .heads.tagging import (
     span_detection_scores as span_detection_scores,
 )
+from .layers.batch_norm import (
+    AddBatchNorm as AddBatchNorm,
+)
 from .layers.entity_nodes import (
     EntityEdges as EntityEdges,
 )
@@ -89,6 +116,9 @@ from .layers.gates import (
     Gate as Gate,
 )
 from .layers.gates import (
+    GatedAdd as GatedAdd,
+)
+from .layers.gates import (
     GatedMix as GatedMix,
 )
 from .layers.gates import (
@@ -96,6 +126,9 @@ from .layers.gates import (
 )
 from .layers.gates import (
     VisualGate as VisualGate,
+)
+from .layers.gradient_reversal import (
+    GradientReversal as GradientReversal,
 )
 from .layers.hetero import (
     Add as Add,
@@ -144,6 +177,12 @@ from .layers.node_types import (
 )
 from .layers.node_types import (
     SplitNodeTypes as SplitNodeTypes,
+)
+from .layers.post_gate import (
+    ExchangeMessages as ExchangeMessages,
+)
+from .layers.post_gate import (
+    PostGate as PostGate,
 )
 from .layers.transformer import (
     CoAttention as CoAttention,

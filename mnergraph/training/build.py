@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from mnergraph.data.missing_evidence import remedy
 from mnergraph.features.text.encoder import TINY, Encoder, load_encoder, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.features.text.word_embeddings import random_vectors, read_vectors
 from mnergraph.features.vision.crops import RegionEncoder
+from mnergraph.graph.context import Context
+from mnergraph.graph.evidence_kinds import context_kind
 from mnergraph.labels import LabelSet
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
@@ -26,6 +31,7 @@ def build_model(
     *,
     regions: RegionEncoder | None = None,
     nearest_words: NearestWords | None = None,
+    context: Context | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Tagger:
     """Return the model with the feature dimensions of the training posts.
@@ -37,10 +43,11 @@ def build_model(
         train: the training posts.
         regions: the encoder of region vectors, where the posts have none yet.
         nearest_words: the neighbors of the posts' words.
+        context: the texts about a post that it reads; without ``sources`` those that the training posts have.
         arguments: further arguments of the model; they take precedence over what follows from the posts.
 
     Raises:
-        ValueError: when it reads no regions or no word vectors and is given them.
+        ValueError: when it reads no regions, no word vectors or no context and is given them.
     """
     accepted = parameters_of(model)
     data = widths(train)
@@ -52,6 +59,12 @@ def build_model(
         raise ValueError("this model reads no nearest words; leave word_vectors out")
     derived: dict[str, Any] = {name: width for name, width in data.items() if name in accepted}
     derived |= {} if nearest_words is None else {"nearest_words": nearest_words}
+    if context is not None:
+        if "context" not in accepted:
+            raise ValueError(
+                "this model reads no context; leave context out, or take a model over a pretrained encoder"
+            )
+        derived["context"] = replace(context, sources=context.sources or sources_of(train))
     return model(encoder, labels, **{**derived, **(arguments or {})})
 
 
@@ -96,16 +109,36 @@ def widths(pairs: Sequence[Pair]) -> dict[str, int]:
     return {name: rows.shape[-1] for name, rows in first.items() if rows is not None}
 
 
-def text_encoder(name: str, train: Sequence[Pair]) -> Encoder:
+def sources_of(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Return the sources of context that any of the posts has: captions, then further ones in order of appearance.
+
+    Raises:
+        ValueError: when no post has context.
+    """
+    sources = dict.fromkeys(entry.source for pair in pairs for entry in Context().texts(pair))
+    if not sources:
+        raise ValueError(f"no training post has context: give {remedy(context_kind())}")
+    return tuple(sources)
+
+
+def text_encoder(name: str, train: Sequence[Pair], model: Callable[..., Tagger] | None = None) -> Encoder:
     """Return the text encoder of this name: tiny-random, random:WIDTH, a file of word vectors, or Hugging Face's.
 
     The vocabulary of the tiny one is that of Lookalikes, that of word vectors is the training posts'.
+
+    Args:
+        name: the name.
+        train: the training posts.
+        model: the model that reads it. Where it reads objects' labels by word vectors (`Tagger.label_words`), the
+            vocabulary has the words of these, too.
     """
     from mnergraph.data.lookalikes.dataset import vocabulary
 
     if name == TINY:
         return tiny_encoder(vocabulary())
-    words = (word for pair in train for word in pair.words)
+    words: Iterable[str] = (word for pair in train for word in pair.words)
+    if model is not None and getattr(_unwrapped(model)[0], "label_words", False):
+        words = chain(words, (word for pair in train for item in pair.objects for word in item.label.split()))
     if match := re.fullmatch(r"random:(\d+)", name):
         return random_vectors(words, int(match[1]))
     if Path(name).is_file() or Path(name).suffix in (".txt", ".vec"):

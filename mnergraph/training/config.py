@@ -24,24 +24,28 @@ PRECISIONS = (
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Settings of AdamW: a learning rate for the encoder and one for the rest, warm-up, linear decay.
+    """Settings of AdamW: learning rates for the encoder, the heads and the rest, warm-up, linear decay.
 
     Args:
         encoder_lr: learning rate of the text encoder.
         lr: learning rate of everything else.
+        head_lr: learning rate of the heads and of the maps to their scores (`Tagger.head_parameters`), such as a CRF's
+            transitions, which some papers train at a much higher rate; None for ``lr``.
         weight_decay: of matrices; biases and norms have none.
         warmup: share of all steps in which the rates rise linearly from 0; then they fall linearly to 0.
     """
 
     encoder_lr: float = 1e-4
     lr: float = 1e-3
+    head_lr: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("encoder_lr", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is a learning rate above 0, not {getattr(self, name)}")
+        for name in ("encoder_lr", "lr", "head_lr"):
+            rate = getattr(self, name)
+            if not (rate is None and name == "head_lr") and not rate > 0:
+                raise ValueError(f"{name} is a learning rate above 0, not {rate}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is 0 or more, not {self.weight_decay}")
         if not 0 <= self.warmup <= 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mnergraph.graph.collate import store_values
 from mnergraph.models.base import Tagger
-from mnergraph.nn.encoders.visual import ObjectEncoder
+from mnergraph.nn.encoders.visual import ObjectEncoder, Standardize
 from mnergraph.pair import Pair
 from mnergraph.training.callbacks import callbacks
 from mnergraph.training.checkpoints import (
@@ -126,12 +128,22 @@ def is_first_process() -> bool:
 
 
 def _fit_normalizers(model: Tagger, graphs: Sequence[HeteroData]) -> None:
-    """Fit the normalization of region vectors to the training posts."""
+    """Fit the normalization of region vectors, and of other features that are standardized, to the training posts."""
     encoders = [module for module in model.modules() if isinstance(module, ObjectEncoder)]
     if encoders and "x" in graphs[0]["object"]:
         regions = torch.cat([graph["object"].x[graph["object"].has_x] for graph in graphs])
         for encoder in encoders:
             encoder.fit_normalization(regions)
+    for module in model.modules():
+        if isinstance(module, Standardize):
+            module.fit(rows for node_type in module.node_types for rows in _features(graphs, node_type))
+
+
+def _features(graphs: Sequence[HeteroData], node_type: str) -> Iterator[Tensor]:
+    """Yield the features of a node type's nodes that have any, of every post."""
+    for graph in graphs:
+        store = store_values(graph, node_type)
+        yield store["x"][store["has_x"]] if "has_x" in store else store["x"]
 
 
 def _trainer(**arguments: Any) -> lightning.Trainer:

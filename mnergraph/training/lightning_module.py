@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 
 from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
-from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.training.config import OptimizerConfig
 
@@ -74,6 +74,12 @@ class LitTagger(lightning.LightningModule):
             if isinstance(layer, EpochAware):
                 layer.on_epoch_start(self.current_epoch)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        progress = min(1.0, self.trainer.global_step / max(1, self._num_steps()))
+        for module in self.model.modules():
+            if isinstance(module, ProgressAware):
+                module.on_progress(progress)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         try:
             loss = self.model.loss(self.model(batch))
@@ -104,20 +110,34 @@ class LitTagger(lightning.LightningModule):
         self.log("dev_f1_strict", scores.strict.f1, sync_dist=True)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the parameters in groups of the same learning rate and weight decay."""
-        encoder = {id(weight) for weight in self.model.encoder_parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for weight in self.model.parameters():
-            groups.setdefault((id(weight) in encoder, weight.dim() > 1), []).append(weight)
+        """Return the parameters in groups of the same part of the model and weight decay."""
         config = self.optimizer_config
+        # without head_lr heads are of no group of their own, as in the checkpoints of runs that had none
+        rates = {"encoder": config.encoder_lr, "head": config.head_lr, "rest": config.lr}
+        heads = self.model.head_parameters() if config.head_lr is not None else []
+        parts = {id(weight): "head" for weight in heads}
+        parts |= {id(weight): "encoder" for weight in self.model.encoder_parameters()}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for weight in self.model.parameters():
+            groups.setdefault((parts.get(id(weight), "rest"), weight.dim() > 1), []).append(weight)
         return [
-            {
-                "params": weights,
-                "lr": config.encoder_lr if of_encoder else config.lr,
-                "weight_decay": config.weight_decay if matrix else 0.0,
-            }
-            for (of_encoder, matrix), weights in groups.items()
+            {"params": weights, "lr": rates[part], "weight_decay": config.weight_decay if matrix else 0.0}
+            for (part, matrix), weights in groups.items()
         ]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the optimizer's groups are those of the checkpoint.
+
+        Raises:
+            ValueError: when one has a learning rate of the heads and the other none.
+        """
+        there = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+        here = [len(group["params"]) for group in self._parameter_groups()]
+        if there != here:
+            raise ValueError(
+                f"the checkpoint has groups of {there} parameters, this run of {here}: one of them has head_lr, the "
+                "other none; give the run's own"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
@@ -125,11 +145,15 @@ class LitTagger(lightning.LightningModule):
             # Lightning refuses to clip for a fused optimizer in mixed precision
             fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
-        # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
-        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
-        steps = each * (self.trainer.max_epochs or 1)
+        steps = self._num_steps()
         schedule = LambdaLR(optimizer, lambda step: self.optimizer_config.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _num_steps(self) -> int:
+        """Return the number of steps of the run."""
+        # trainer.estimated_stepping_batches would set up the loader before a resumed run restores its position
+        each = -(-len(self.batches) // self.trainer.accumulate_grad_batches)
+        return each * (self.trainer.max_epochs or 1)
 
 
 def decode_batch(model: Tagger, batch: Batch, *, special_tags: SpecialTags = "outside") -> DecodedBatch:

@@ -17,6 +17,8 @@ FILES = sorted(SETTINGS.glob("*.yaml"))
 ALL = {path.stem: read(path) for path in FILES}
 #: Reported figures whose F1 is not that of their own precision and recall: as printed in the paper.
 ODD = {("UMGF", "Twitter2017", "Twitter2015")}
+#: Systems on data sets for which their papers, and those that quote them, have no figures.
+UNREPORTED = {(name, "Twitter2017") for name in ("OCSGA", "Object-AGBAN", "ATTR-MMKG-MNER")}
 every_file = pytest.mark.parametrize("name", ALL)
 
 
@@ -72,18 +74,22 @@ def test_reported_figures(name: str) -> None:
         assert experiment.reported is None
         assert not experiment.ablations
         return
-    assert experiment.reported is not None
+    assert (experiment.reported is None) == ((experiment.system, experiment.data) in UNREPORTED)
+    if experiment.reported is None:
+        return
     for one in variants(experiment):
-        assert one.reported is not None
+        if one.reported is None:  # the paper's figures were not to be had
+            assert one.system.startswith("HVPNeT, ")
+            continue
         for target, figures in {**one.transferred, one.data: one.reported}.items():
             assert consistent(figures) != ((one.system, one.data, target) in ODD), (one.system, target)
             assert set(figures.types) in ({"PER", "LOC", "ORG", "MISC"}, set())
 
 
 def consistent(figures: Reported) -> bool:
-    """Whether F1 follows from precision and recall, as far as rounding and means over runs let it."""
-    assert figures.precision is not None
-    assert figures.recall is not None
+    """Whether F1 follows from precision and recall, where given, as far as rounding and means over runs let it."""
+    if figures.precision is None or figures.recall is None:
+        return True
     exact = 2 * figures.precision * figures.recall / (figures.precision + figures.recall)
     return abs(exact - figures.f1) < 0.06
 
@@ -103,6 +109,11 @@ def test_settings_of_both_years_agree() -> None:
             "GVATT-BERT-CRF": {"trainer": one.trainer},
             "AdaCAN-BERT-CRF": {"trainer": one.trainer},
             "MGCMT": {"top_objects": one.top_objects},
+            "OCSGA": {"source": one.source},
+            "Object-AGBAN": {"source": one.source},
+            "ATTR-MMKG-MNER": {"source": one.source},
+            "ITA": {"context": one.context},
+            "PGIM": {"arguments": one.arguments, "optimizer": one.optimizer},
         }.get(one.system, {})
         assert replace(one, **figures) == replace(other, **figures, **differences), name
         assert [*one.ablations] == [*other.ablations]
@@ -160,6 +171,7 @@ def test_the_docs_name_every_ablation_and_its_arguments(name: str) -> None:
         changed = {key: value for key, value in arguments.items() if experiment.arguments.get(key) != value}
         changes = experiment.ablations[ablation]
         if changed:
+            changed.pop("num_places", None)  # of the ablation's features
             assert changed == {"ablate": [ablation]} or set(changed) == {"num_iterations"}
         else:  # of the posts
             assert changes.top_objects is not None or changes.extract

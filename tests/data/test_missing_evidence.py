@@ -11,7 +11,7 @@ import torch
 from mnergraph.data.missing_evidence import MissingEvidenceError, count_missing, describe_missing, require_evidence
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.labels import LabelSet
-from mnergraph.models import BERTCRF, GEI, MGCMT, UMGF, UMT, HamLearning, Tagger
+from mnergraph.models import BERTCRF, GEI, MGCMT, UMGF, UMT, HamLearning, HVPNeT, Tagger
 from mnergraph.models.gei.model import IMAGE_REGION
 from mnergraph.models.umgf.model import ResNetConfig
 from mnergraph.pair import DetectedObject, Pair
@@ -41,6 +41,8 @@ CASES = [
     ),
     (GEI, {"hidden_size": 8, "num_heads": 2}, {"image features", "detected objects", "region features"}),
     (GEI, {"hidden_size": 8, "num_heads": 2, "image_dim": 6, "ablate": {IMAGE_REGION}}, {"image features"}),
+    (HVPNeT, {"image_dim": 6}, {"image features", "region features"}),
+    (HVPNeT, {"region_dim": 6, "ablate": {"OnlyObj"}}, {"detected objects", "region features"}),
     (
         HamLearning,
         {"image_dim": 6, "num_heads": 2},

@@ -66,7 +66,7 @@ def test_what_to_drop(umgf: Make) -> None:
     for what in ("relation", "object", "image"):
         assert {effect.what for effect in occlusion(model, pair, what=(what,)).effects} == {what}
     assert model.training
-    with pytest.raises(ValueError, match="what is among relation, object, image, not 'objects'"):
+    with pytest.raises(ValueError, match="what is among relation, object, context, image, not 'objects'"):
         occlusion(model, pair, what=("objects",))
 
 

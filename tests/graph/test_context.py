@@ -54,7 +54,7 @@ def test_trimming_never_touches_the_sentence(
     assert sorted(set(word)) == list(range(len(described)))
     for index, entry in enumerate(described):
         own = [ids[p].item() for p, w in zip(piece, word, strict=True) if w == index]
-        assert tuple(own) == TOKENIZER([entry["word"]])[0]
+        assert tuple(own) == TOKENIZER([entry["label"]])[0]
 
 
 @settings(deadline=None, max_examples=60)
@@ -80,7 +80,7 @@ def test_pieces_stand_between_the_sentences_and_an_end() -> None:
     assert data[CONTEXT].segment.tolist() == [0, 0, 1, 1, 1]
     assert data[CONTEXT_PIECES].edge_index.tolist() == [[0, 1, 3, 4, 5], [0, 1, 2, 3, 4]]
     words = builder(Context()).node_types[CONTEXT].describe(data)
-    assert [(entry["source"], entry["word"]) for entry in words] == [
+    assert [(entry["source"], entry["label"]) for entry in words] == [
         ("caption", "a"), ("caption", "man"), ("knowledge", "rain"), ("knowledge", ","), ("knowledge", "Paris"),
     ]  # fmt: skip
 

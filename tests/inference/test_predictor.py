@@ -215,7 +215,7 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
         ('{"text": "a", "words": ["a"]}', "a post is an object with either text or words"),
         (
             '{"text": "a", "picture": "1.png"}',
-            "'picture' is not among caption, extra, height, id, image,",
+            "'picture' is not among caption, context, extra, height, id, image,",
         ),
         ('{"text": " \\t"}', "the text ' \\t' holds no word"),
         ('{"text": 3}', "text is 3, which is no text"),

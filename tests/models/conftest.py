@@ -11,10 +11,10 @@ from fakes import uses_word_vectors, word_vectors_for
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.graph.context import Context
+from mnergraph.graph.context import Agreement, Context
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
-from mnergraph.pair import DetectedObject, Pair
+from mnergraph.pair import ContextText, DetectedObject, Pair
 
 REGION_FEATURES, IMAGE = 6, 5
 NAMES = ("bob", "ann", "lee", "paris", "rome", "oslo", "saw", "new", "york", "city")
@@ -29,6 +29,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "HBiLSTM-CRF": {"hidden_size": 8, "char_dim": 6, "char_hidden_size": 3},
     "BERT": {},
     "BERT-CRF": {},
+    "Captions": {"context": Context(sources=("caption",), budget=8)},
+    "ATTR-MMKG-MNER": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "attention_size": 9,
+        "image_dim": IMAGE,
+        "context": Context(sources=("knowledge", "caption"), budget=8),
+    },
+    "ITA": {"context": Context(sources=("caption", "tags"), budget=8, agreement=Agreement())},
+    "PGIM": {"context": Context(budget=8)},
     "MT-BERT-CRF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "UMT": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "GVATT": {
@@ -40,6 +51,22 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_dim": IMAGE,
     },
     "AdaCAN": {"hidden_size": 8, "char_dim": 6, "filters": 5, "attention_size": 9, "image_dim": IMAGE},
+    "OCSGA": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "intermediate_size": 24,
+        "attention_dropout": 0.0,
+    },
+    "Object-AGBAN": {
+        "hidden_size": 8,
+        "char_dim": 6,
+        "char_hidden_size": 3,
+        "num_glimpses": 2,
+        "region_dim": REGION_FEATURES,
+        "attention_dropout": 0.0,
+    },
+    "MAF": {"num_heads": 4, "intermediate_size": 24, "image_dim": IMAGE},
     "MGCMT": {
         "num_heads": 4,
         "intermediate_size": 24,
@@ -63,6 +90,7 @@ SMALL: dict[str, dict[str, Any]] = {
         # short enough for an encoder of 16 pieces
         "queries": {"PER": "who", "LOC": "at"},
     },
+    "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 7},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }
 
@@ -78,14 +106,22 @@ def labels() -> LabelSet:
 
 @pytest.fixture
 def everything() -> list[Pair]:
-    """A batch that uses all parameters: every tag, phrases, general objects, regions and labels, words of
+    """A batch that uses all parameters: every tag, phrases, general objects, regions and labels, knowledge, words of
     several pieces."""
     torch.manual_seed(7)
     words = ("Ann", "and", "Bob", "Lee", "saw", "New", "York", "City", "today")
     tags = ("B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O")
     objects = (_object("person", (0, 1)), _object("a city", (5, 8)), _object("person"))
     return [
-        Pair(words, tags, "all", size=(8, 8), objects=objects, image_features=torch.randn(4, IMAGE)),
+        Pair(
+            words,
+            tags,
+            "all",
+            size=(8, 8),
+            objects=objects,
+            image_features=torch.randn(4, IMAGE),
+            context=(ContextText("knowledge", "Bob Lee is a singer"),),
+        ),
         Pair(
             words[::-1],
             ("O", "B-LOC", "I-LOC", "O", "O", "B-PER", "I-PER", "O", "B-PER"),

@@ -25,7 +25,11 @@ from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]
 #: Every model, every form of it, and those with BERT or LSTM with each.
-KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
+KINDS = [
+    *MODELS,
+    *("UMT released", "UMGF released", "MGCMT released", "HVPNeT released"),
+    *("GVATT words", "AdaCAN words", "OCSGA words", "Object-AGBAN words"),
+]
 
 
 @pytest.fixture

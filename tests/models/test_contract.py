@@ -23,7 +23,11 @@ Build = Callable[..., Tagger]
 #: Every model, every form of it, and those with BERT or LSTM with each.
 # the released codes cut posts; theirs are cut here, too
 pytestmark = pytest.mark.filterwarnings("ignore:post .* is cut at 128 pieces")
-KINDS = [*MODELS, "UMT released", "UMGF released", "MGCMT released", "GVATT words", "AdaCAN words"]
+KINDS = [
+    *MODELS,
+    *("UMT released", "UMGF released", "MGCMT released", "HVPNeT released"),
+    *("GVATT words", "AdaCAN words", "OCSGA words", "Object-AGBAN words", "ATTR-MMKG-MNER words"),
+]
 EDGE_CASES = [
     "no object",
     "no image",
@@ -41,6 +45,10 @@ EDGE_CASES = [
     "one object on a phrase",
     "I- without B-",
 ]
+#: Models whose batch norms read the whole batch in training mode.
+WITH_BATCH_NORM = {"OCSGA", "Object-AGBAN"}
+#: Models with losses that compare the posts of a batch in training mode; their features are each post's own.
+WITH_BATCH_LOSSES = {"MAF"}
 every_model = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -115,9 +123,10 @@ def test_alone_equals_batched(
     awkward: dict[str, list[Pair]],
     everything: list[Pair],
 ) -> None:
-    model = build(kind, encoder=tiny_encoder(hidden_size=16, num_layers=1, heads=2, max_length=max_length)).train(
-        mode == "train"
-    )
+    # in evaluation mode every model's posts are independent
+    training = mode == "train" and kind.split()[0] not in WITH_BATCH_NORM
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2, max_length=max_length)
+    model = build(kind, encoder=encoder).train(training)
     posts = [post for batch in awkward.values() for post in batch] + everything
     together = run(model, posts)
     tags, losses = model.decode_tags(together), []
@@ -128,6 +137,8 @@ def test_alone_equals_batched(
         torch.testing.assert_close(emissions[index, : len(scores)], scores, rtol=1e-5, atol=1e-5)
         assert model.decode_tags(alone)[0] == tags[index]
         losses.append(model.loss(alone))
+    if training and kind in WITH_BATCH_LOSSES:
+        return
     whole = torch.stack(losses).mean() if model.reduction == "mean" else torch.stack(losses).sum()
     torch.testing.assert_close(model.loss(together), whole, rtol=1e-5, atol=1e-4)
 
@@ -138,8 +149,10 @@ def test_training_without_dropout_equals_evaluation(kind: str, build: Build, eve
     # without labels, for GEI reads them in training
     posts = [replace(post, labels=None) for post in everything]
     trained, evaluated = run(model.train(), posts), run(model.eval(), posts)
-    torch.testing.assert_close(trained.emissions["tags"], evaluated.emissions["tags"], rtol=0, atol=0)
+    if kind.split()[0] not in WITH_BATCH_NORM:
+        torch.testing.assert_close(trained.emissions["tags"], evaluated.emissions["tags"], rtol=0, atol=0)
     with_dropout = build(kind, dropout=0.5)
+    with_dropout.load_state_dict(model.state_dict())  # batch norms have read the posts
     torch.testing.assert_close(run(with_dropout.eval(), posts).emissions["tags"], evaluated.emissions["tags"])
     assert not torch.equal(run(with_dropout.train(), posts).emissions["tags"], evaluated.emissions["tags"])
 
@@ -164,7 +177,8 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
     model = build(kind, encoder=tiny_encoder(words, hidden_size=16, num_layers=1, heads=2)).train()
     batch = collate(model.builder.build_all(posts))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for _ in range(30):
+    # running statistics of batch norms follow the weights by a tenth at each step
+    for _ in range(60 if kind.split()[0] in WITH_BATCH_NORM else 30):
         optimiser.zero_grad()
         model.loss(model(batch)).backward()
         optimiser.step()

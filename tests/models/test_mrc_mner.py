@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mnergraph.explain.pyg_explainer import PyGExplainerModel
 from mnergraph.explain.report.data import report_data
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.graph import Edges, collate
-from mnergraph.graph.context import Context
+from mnergraph.graph.context import CONTEXT_TO_TOKENS, Agreement, Context
 from mnergraph.labels import LabelSet, tags_to_spans
 from mnergraph.models import MRCMNER, Tagger
 from mnergraph.models.mrc_mner.encoder import CLS_STATE, TOKEN_BY_QUERY, QueryEncoder
@@ -291,6 +292,46 @@ def test_every_window_of_a_long_post_has_the_query(budget: int | None, posts: li
 
 
 @torch.no_grad()
+def test_attention_to_context_is_recorded_by_query() -> None:
+    torch.manual_seed(0)
+    encoder = tiny_encoder(WORDS, hidden_size=SIZE, num_layers=2, heads=2)
+    context = Context()
+    model = MRCMNER(encoder, LABELS, queries=QUERIES, num_heads=HEADS, region_dim=REGION, context=context).eval()
+    posts = [
+        Pair(("bob", "saw", "Paris"), context=(ContextText("caption", "a man saw bob"),)),
+        Pair(("bob", "and", "who")),
+    ]
+    with record_attention(model) as record:
+        scores = run(model, posts).emissions["tags"]
+    assert torch.equal(scores, run(model, posts).emissions["tags"])
+    tokenizer = encoder.tokenizer
+    first, second = record.posts
+    assert [it.index.shape[1] for it in second.select(CONTEXT_TO_TOKENS)] == [0, 0]
+    for layer, weights in enumerate(first.select(CONTEXT_TO_TOKENS)):
+        assert weights.nodes == (4, 3)
+        for kind, query in enumerate(QUERIES.values()):
+            text = " ".join((query, "[SEP] bob saw Paris [SEP] a man saw bob"))
+            ids = tokenizer.tokenizer(text, return_tensors="pt")["input_ids"]
+            length = 1 + sum(map(len, tokenizer(query.split()))) + 1
+            kinds = (torch.arange(ids.shape[1]) >= length).long()[None]
+            attention = eager(encoder)(input_ids=ids, token_type_ids=kinds, output_attentions=True).attentions[layer][0]
+            pieces = tokenizer(["bob", "saw", "Paris"])
+            rows = [length + sum(map(len, pieces[:word])) for word in range(3)]
+            columns, begin = [], length + sum(map(len, pieces)) + 1
+            for word in tokenizer(["a", "man", "saw", "bob"]):
+                columns.append(slice(begin, begin := begin + len(word)))
+            expected = torch.stack([attention[:, rows, column].sum(-1) for column in columns], -1)
+            torch.testing.assert_close(weights.matrix()[2 * kind : 2 * kind + 2], expected, atol=1e-5, rtol=1e-4)
+
+
+def eager(encoder: TextEncoderModel) -> nn.Module:
+    """A copy of an encoder that returns its attention."""
+    copied = deepcopy(encoder.model)
+    copied.set_attn_implementation("eager")
+    return copied
+
+
+@torch.no_grad()
 def test_types_differ_by_their_query_alone(posts: list[Pair]) -> None:
     model, other = mrc(), mrc(queries={**QUERIES, "LOC": "who is it"})
     one, two = (run(it, posts).emissions for it in (model, other))
@@ -423,8 +464,6 @@ def test_tasks_of_weight_zero_are_left_out(posts: list[Pair]) -> None:
 
 
 def test_agreement_needs_tags() -> None:
-    from mnergraph.graph.context import Agreement
-
     with pytest.raises(ValueError, match="the agreement with and without context is that of tags"):
         MRCMNER(tiny_encoder(hidden_size=16), LABELS, num_heads=2, context=Context(agreement=Agreement()))
 

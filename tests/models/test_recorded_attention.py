@@ -15,6 +15,8 @@ from mnergraph.explain import AttentionRecord, PairRecord, attention_graph, grap
 from mnergraph.explain.recorder import RECORDED_MODULES
 from mnergraph.graph import Edges, collate
 from mnergraph.models import MODELS, Tagger
+from mnergraph.nn.conv.attention import AttentionShare
+from mnergraph.nn.conv.bilinear_attention import BilinearWeights
 from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]
@@ -60,16 +62,26 @@ def test_weights_are_a_distribution_over_the_senders(kind: str, build: Build, po
     model = build(kind)
     record = recorded(model, posts)
     assert len(record.posts) == len(posts)
-    recorded_modules = [part for part in model.modules() if isinstance(part, tuple(RECORDED_MODULES))]
+    parts = {path: part for path, part in model.named_modules() if isinstance(part, tuple(RECORDED_MODULES))}
+    # a text encoder records its attention to context where there is some
+    recorded_modules = [part for path, part in parts.items() if not path.endswith(".context_share")]
     result = {w.module for w in record.posts[0].weights} | {g.module for g in record.posts[0].gates}
+    result = {path for path in result if not path.endswith(".context_share")}
     assert {id(model.get_submodule(path)) for path in result} == {id(part) for part in recorded_modules}
     for post_record in record.posts:
         for w in post_record.weights:
             # [heads, receivers]
             total = w.matrix().sum(-1)
-            if w.what == "attention":
+            if isinstance(model.get_submodule(w.module), BilinearWeights):
+                # one distribution over all edges of the post
+                torch.testing.assert_close(total.sum(), torch.tensor(float(w.index.shape[1] > 0)))
+            elif w.what == "attention":
                 attention = torch.zeros(w.nodes[1], dtype=torch.bool).index_fill(0, w.index[1], True)
-                torch.testing.assert_close(total, attention.float().expand_as(total))
+                if isinstance(model.get_submodule(w.module), AttentionShare):  # the rest is on the text's own keys
+                    assert torch.equal(total > 0, attention.expand_as(total))
+                    assert (total < 1).all()
+                else:
+                    torch.testing.assert_close(total, attention.float().expand_as(total))
             assert (w.weights >= 0).all()
             assert (w.weights <= 1).all()
 
@@ -130,6 +142,7 @@ def test_graphs_and_occlusion(kind: str, build: Build, everything: list[Pair], t
         json.dumps(nx.node_link_data(graph), allow_nan=False)
         nx.write_graphml(graphml_safe(graph), tmp_path / "graph.graphml")
         weighted = [expected for _, _, expected in graph.edges(data=True) if "weight" in expected]
-        assert bool(weighted) == bool(recorded(model, [post]).posts[0].weights)
+        assert bool(weighted) == any(entry.weights.numel() for entry in recorded(model, [post]).posts[0].weights)
         result = occlusion(model, post)
-        assert len(result.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + 1
+        texts = () if model.context is None else model.context.texts(post)
+        assert len(result.effects) == len(model.forward_examples([post]).edges) + len(post.objects) + len(texts) + 1

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,17 @@ def test_csv(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
     header, *lines = file.read_text().splitlines()
     assert {"epoch", "step", "loss", "dev_f1", "dev_f1_strict"} <= set(header.split(","))
     assert len(lines) == 2 * (5 + 1)
+
+
+def test_resume_with_a_rate_of_heads(
+    build: Build, posts: Posts, loop: MakeLoop, fast: OptimizerConfig, here: Path
+) -> None:
+    train, dev, how = posts(8, 1), posts(4, 2), replace(fast, head_lr=0.05)
+    whole = weights(fit(build("UMGF"), train, dev, here, optimizer=how, trainer=loop()))
+    again = fit(build("UMGF", seed=5), train, dev, here, optimizer=how, trainer=loop(), resume=True)
+    assert same(weights(again), whole)
+    with pytest.raises(ValueError, match="one of them has head_lr, the other none; give the run's own"):
+        fit(build("UMGF"), train, dev, here, optimizer=fast, trainer=loop(epochs=3), resume=True)
 
 
 def test_resumed_with_logs(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from mnergraph.graph import collate
 from mnergraph.models import Tagger
+from mnergraph.nn.heads.tagging import TaggingScores
 from mnergraph.pair import Pair
 from mnergraph.training import LitTagger, OptimizerConfig
 
@@ -42,6 +44,30 @@ def test_groups(build: Build, kind: str) -> None:
             name.endswith("bias") or "norm" in name.lower() or name.endswith(("start_transitions", "end_transitions"))
         )
         assert group["weight_decay"] == (0.0 if plain else 0.3), name
+
+
+@pytest.mark.parametrize("kind", ["BERT", "BERT-CRF", "UMT"])
+def test_heads_have_a_rate_of_their_own(build: Build, kind: str) -> None:
+    model = build(kind, **({"num_heads": 2, "image_dim": 4} if kind == "UMT" else {}))
+    how = OptimizerConfig(encoder_lr=1e-4, lr=1e-2, head_lr=0.05)
+    optimiser = training(model, how).configure_optimizers()["optimizer"]
+    of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
+    assert len(of) == len(list(model.parameters())) == sum(len(group["params"]) for group in optimiser.param_groups)
+    scores = [name for name, part in model.named_modules() if isinstance(part, TaggingScores)]
+    for name, weight in model.named_parameters():
+        is_head = name.startswith("heads.") or name.rpartition(".linear.")[0] in scores
+        rate = 1e-4 if name.startswith("layers.0.model.") else 0.05 if is_head else 1e-2
+        assert of[id(weight)]["initial_lr"] == rate, name
+
+
+def test_without_a_rate_of_heads_groups_are_as_before(build: Build) -> None:
+    model, of = build("BERT-CRF"), OptimizerConfig(encoder_lr=1e-4, lr=1e-2)
+    plain, same = (LitTagger(model, how, [])._parameter_groups() for how in (of, replace(of, head_lr=1e-2)))
+    assert [group["lr"] for group in plain] == [1e-4, 1e-4, 1e-2, 1e-2]
+    rate = {id(weight): group["lr"] for group in plain for weight in group["params"]}
+    assert all(rate[id(weight)] == group["lr"] for group in same for weight in group["params"])
+    with pytest.raises(ValueError, match=r"head_lr is a learning rate above 0, not 0$"):
+        OptimizerConfig(head_lr=0)
 
 
 def test_warm_up_and_decay() -> None:

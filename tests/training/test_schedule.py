@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mnergraph.models import Tagger
-from mnergraph.nn.heads.scheduled_sampling import EpochAware
+from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 from mnergraph.training import LitTagger, TrainerConfig, fit
@@ -38,6 +38,25 @@ class Epochs(EpochAware):
 
     def forward(self, graph: GraphState) -> GraphState:
         (self.trained if self.training else self.scored).append(int(self.epoch))
+        return graph
+
+
+class Progress(ProgressAware):
+    """Stores the progress of training, and records it at every forward pass in training."""
+
+    progress: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.tensor(-1.0))
+        self.trained: list[float] = []
+
+    def on_progress(self, progress: float) -> None:
+        self.progress.fill_(progress)
+
+    def forward(self, graph: GraphState) -> GraphState:
+        if self.training:
+            self.trained.append(float(self.progress))
         return graph
 
 
@@ -103,3 +122,34 @@ def test_a_resumed_run_has_its_epoch(step: int, build: Build, posts: Posts, loop
     again, layer = scheduled(build)
     fit(again, train, dev, here, trainer=loop(**how), resume=True)
     assert layer.trained == [10] * (5 - step) + [20] * 5
+
+
+def test_progress_aware_modules_must_define_on_progress() -> None:
+    with pytest.raises(TypeError, match="on_progress"):
+        ProgressAware()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_progress_is_set_before_every_step(
+    accumulated: int, build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    model, layer = build(), Progress()
+    model.heads["tags"].layer = layer  # of a head, as of a layer
+    model.layers.append(layer)
+    how = {"epochs": 3, "lightning": {"accumulate_grad_batches": accumulated}}
+    fit(model, posts(16, 1), posts(*DEV), here, trainer=loop(**how))
+    steps = 12 // accumulated
+    assert layer.trained == pytest.approx([step / steps for step in range(steps) for _ in range(accumulated)])
+
+
+def test_a_resumed_run_has_its_progress(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:
+    train, dev = posts(20, 1), posts(*DEV)
+    how = {"epochs": 2, "save_every": 1}
+    model = build()
+    model.layers.append(Progress())
+    with pytest.raises(Killed):
+        fit(model, train, dev, here, trainer=loop(**how, lightning={"callbacks": [KillAt(1, 1)]}))
+    again, layer = build(), Progress()
+    again.layers.append(layer)
+    fit(again, train, dev, here, trainer=loop(**how), resume=True)
+    assert layer.trained == pytest.approx([step / 10 for step in range(6, 10)])

@@ -1,4 +1,4 @@
-"""Objects and captions of images, per post id, in plain JSON lines.
+"""Objects and captions of images, and context of posts, per post id, in plain JSON lines.
 
 ``objects.jsonl``, one image per line; boxes in pixels of an image of this width and height::
 
@@ -6,7 +6,8 @@
 
 An object may carry ``"words": [start, end]``, the half-open span of the sentence that grounds it. Box edges
 may overhang the image (detectors round); they are clipped to it. A box wholly outside, empty, or with its
-corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``. Further keys are
+corners swapped is a fault. ``captions.jsonl`` has lines ``{"id": "7", "caption": "a man"}``, and ``context.jsonl``
+has texts about the post by source: ``{"id": "7", "context": [{"source": "ocr", "text": "SALE"}]}``. Further keys are
 ignored. An id occurs once; where lines of one id differ (a feed that renumbered its posts), the last line
 is used, as the last image of that name is the one on disk, and a warning names the lines.
 """
@@ -15,13 +16,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mnergraph.files import write_atomically
-from mnergraph.pair import Box, DetectedObject
+from mnergraph.pair import Box, ContextText, DetectedObject
 from mnergraph.quoting import MAX_NAMES, quoted
 
 #: The longest side of an image, in pixels, and what is said of another.
@@ -35,6 +36,9 @@ OBJECTS_EXAMPLE = f'{{"id": "7", "width": 600, "height": 800, "objects": [{OBJEC
 
 
 CAPTION_EXAMPLE = '{"id": "7", "caption": "a man on stage"}'
+
+
+CONTEXT_EXAMPLE = '{"id": "7", "context": [{"source": "knowledge", "text": "Ann Lee is a singer"}]}'
 
 
 class EvidenceError(ValueError):
@@ -103,6 +107,30 @@ def read_captions(path: str | Path) -> dict[str, str]:
 def write_captions(captions: Mapping[str, str], path: str | Path) -> None:
     """Write captions by post id for `read_captions`."""
     _write([{"id": key, "caption": caption} for key, caption in captions.items()], path)
+
+
+def read_context(path: str | Path) -> dict[str, tuple[ContextText, ...]]:
+    """Return the texts about every post by its id."""
+    return {
+        key: parse_context(entry.get("context"), where) for where, key, entry in _entries(Path(path), CONTEXT_EXAMPLE)
+    }
+
+
+def write_context(context: Mapping[str, Sequence[ContextText]], path: str | Path) -> None:
+    """Write texts about posts by post id for `read_context`."""
+    lines = [{"id": key, "context": [entry._asdict() for entry in texts]} for key, texts in context.items()]
+    _write(lines, path)
+
+
+def parse_context(raw: Any, where: str) -> tuple[ContextText, ...]:
+    """Return texts about a post from their JSON form; ``where`` begins errors."""
+    if not isinstance(raw, list):
+        raise EvidenceError(f'{where}: no list "context"; right is {CONTEXT_EXAMPLE}')
+    for entry in raw:
+        values = (entry.get("source"), entry.get("text")) if isinstance(entry, dict) else (None, None)
+        if not all(isinstance(value, str) for value in values) or not values[0]:
+            raise EvidenceError(f"{where}: context {quoted(entry)} has no source and text; right is {CONTEXT_EXAMPLE}")
+    return tuple(ContextText(entry["source"], entry["text"]) for entry in raw)
 
 
 def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

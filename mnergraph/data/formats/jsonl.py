@@ -10,7 +10,7 @@ from typing import Any
 
 from mnergraph.data.evidence import Evidence, limit_objects
 from mnergraph.data.formats.conll import read_conll
-from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_object
+from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_context, parse_object
 from mnergraph.data.image_files import attach_images, image_path_in, image_path_of, warn_of_refused
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.quoting import listed, quoted
@@ -26,8 +26,8 @@ def read_posts(
 
     For the CoNLL format images are looked for in ``images`` and evidence is attached by id. A line of JSON
     holds ``text`` or ``words`` and, if there are any, ``id``, ``image`` (a path, from the file's own folder),
-    ``caption``, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an object without a box is
-    one that a caption names. Data under names of one's own are in ``extra``, an object.
+    ``caption``, ``context`` as in context.jsonl, and ``objects`` with ``width`` and ``height`` as in objects.jsonl; an
+    object without a box is one that a caption names. Data under names of one's own are in ``extra``, an object.
 
     A post whose image leads out of the folder has none, and a warning counts these; see `image_path_in`.
 
@@ -86,7 +86,7 @@ _RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["
 
 def _post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
     """Return a post without its image, and the path that the line has for it."""
-    known = {"id", "text", "words", "image", "caption", "objects", "width", "height", "extra"}
+    known = {"id", "text", "words", "image", "caption", "objects", "width", "height", "context", "extra"}
     if not isinstance(line, dict) or ("text" in line) == ("words" in line):
         raise ValueError("a post is an object with either text or words")
     if strange := set(line) - known:
@@ -109,6 +109,7 @@ def _post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
         "caption": line.get("caption"),
         "size": sized,
         "objects": tuple(_object(raw, sized, place) for place, raw in enumerate(line.get("objects", []), 1)),
+        "context": parse_context(line["context"], "the post") if "context" in line else (),
         "extra": line.get("extra", {}),
     }
     if "text" in line:

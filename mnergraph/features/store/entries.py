@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
-from mnergraph.features.text.noun_chunks import Chunker, Phrase, noun_phrases
+from mnergraph.features.text.noun_chunks import Chunker, Phrase, WholeSentence, noun_phrases
 from mnergraph.features.vision.extractor import Extractor, ImageEvidence
 from mnergraph.features.vision.image_io import ImageIssue, file_sha256
-from mnergraph.pair import DetectedObject, Pair
+from mnergraph.pair import ContextText, DetectedObject, Pair
 
 
 def manifest_of(extractor: Extractor, dtype: str = "float32") -> Manifest:
@@ -39,13 +39,13 @@ def image_key(path: Path, phrases: Sequence[Phrase] | None = None) -> str:
 def lookup(stores: Sequence[FeatureStore], pair: Pair, chunker: Chunker) -> list[ImageEvidence | None]:
     """Return each store's evidence of a pair's image, or None.
 
-    Entries are keyed by the image's content, or by content and noun phrases (see `image_key`).
+    Entries are keyed by the image's content, or by content and noun phrases or the sentence (see `image_key`).
     """
     if pair.image_path is None or not stores:
         return [None] * len(stores)
     keys = [image_key(pair.image_path)]
     if any(keys[0] not in store for store in stores):
-        keys.append(image_key(pair.image_path, noun_phrases(pair.words, chunker)))
+        keys += (image_key(pair.image_path, noun_phrases(pair.words, find)) for find in (chunker, WholeSentence()))
     return [next((from_store_entry(store, key) for key in keys if key in store), None) for store in stores]
 
 
@@ -84,6 +84,7 @@ def to_store_entry(evidence: ImageEvidence) -> tuple[dict[str, Tensor], dict[str
             for item in objects
         ],
         "caption": evidence.caption,
+        **({} if evidence.context is None else {"context": [list(entry) for entry in evidence.context]}),
         "fault": evidence.issue
         and {"id": evidence.issue.id, "kind": evidence.issue.code, "detail": evidence.issue.detail},
     }
@@ -116,6 +117,7 @@ def _evidence(features: dict[str, Tensor], facts: dict[str, Any]) -> ImageEviden
         grid=grid if grid is not None and len(grid) else None,
         pooled=pooled[0] if pooled is not None and len(pooled) else None,
         caption=facts["caption"],
+        context=tuple(ContextText(*entry) for entry in facts["context"]) if "context" in facts else None,
         issue=facts["fault"] and ImageIssue(facts["fault"]["id"], facts["fault"]["kind"], facts["fault"]["detail"]),
     )
 

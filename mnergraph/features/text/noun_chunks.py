@@ -182,6 +182,15 @@ class SpacyChunker:
         return [(chunk.start, chunk.end) for chunk in parsed.noun_chunks]
 
 
+@dataclass(frozen=True)
+class WholeSentence:
+    """The whole sentence as one phrase, for extractors that read it (`Extractor.needs_sentence`)."""
+
+    def __call__(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        """Return one span of all words."""
+        return [(0, len(words))] if words else []
+
+
 def noun_phrases(words: Sequence[str], chunker: Chunker) -> tuple[Phrase, ...]:
     """Return a sentence's noun phrases, for grounding.
 

@@ -26,10 +26,11 @@ from mnergraph.features.pretrained import (
     weights_name,
 )
 from mnergraph.features.text.noun_chunks import Phrase
-from mnergraph.features.vision.crops import IMAGENET_MEAN, normalize
+from mnergraph.features.vision.crops import IMAGENET_MEAN, RESNETS, normalize
 from mnergraph.features.vision.extractor import BatchImage, Extractor, ImageEvidence
+from mnergraph.features.vision.pyramid import ResNetPyramid, check_stages
 
-ResizeMode = Literal["squash", "crop", "letterbox"]
+ResizeMode = Literal["squash", "crop", "center", "letterbox"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class BackboneGrid(Extractor):
         backbone: ``resnet18`` to ``resnet152``, or a ViT such as ``vit_b_16``.
         weights: see `mnergraph.features.vision.crops.RegionEncoder`.
         size: side of the square input, in pixels.
-        resize_mode: how the image is made square: ``squash`` (aspect ratio changes), ``crop`` (center) or
-            ``letterbox`` (padded with the mean color).
+        resize_mode: how the image is made square: ``squash`` (aspect ratio changes), ``crop`` (the largest square in
+            the middle), ``center`` (the shorter side resized to 8/7 of the square's, of which the middle is taken: 256
+            and 224 pixels, as torchvision's classifiers are evaluated) or ``letterbox`` (padded with the mean color).
         stage: stage of a ResNet whose feature map is used, 1 to 4. The papers take the last; with *random* weights
             an early stage keeps more information.
         pool_size: side of the grid to which a ResNet's map is average-pooled; None keeps its size.
@@ -109,6 +111,59 @@ class BackboneGrid(Extractor):
 
 
 @dataclass(frozen=True)
+class BackbonePyramid(Extractor):
+    """The stages of a torchvision ResNet, each averaged to 2 x 2 places, in one vector (HVPNeT).
+
+    See `mnergraph.features.vision.pyramid.ResNetPyramid`. The vector is the pooled one and the only one of the grid.
+
+    Args:
+        backbone: ``resnet18`` to ``resnet152``.
+        weights: see `mnergraph.features.vision.crops.RegionEncoder`.
+        size: side of the square input, in pixels.
+        resize_mode: see `BackboneGrid`.
+        num_stages: how many stages, from the last; 4 are all.
+        seed: of random weights.
+    """
+
+    provides: ClassVar[tuple[str, ...]] = ("image",)
+    backbone: str = "resnet50"
+    weights: str = RANDOM
+    size: int = 224
+    resize_mode: ResizeMode = "squash"
+    num_stages: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backbone not in RESNETS:
+            raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(RESNETS)}")
+        if self.resize_mode not in RESIZE_MODES:
+            raise ValueError(f"resize_mode is one of {', '.join(RESIZE_MODES)}, not {self.resize_mode!r}")
+        check_stages(self.num_stages)
+
+    @property
+    def name(self) -> str:
+        parts = [self.backbone, weights_name(self.weights, self.seed), f"{self.size}px", self.resize_mode]
+        return "-".join([*parts, f"pyramid{self.num_stages}"])
+
+    @cached_property
+    def network(self) -> nn.Module:
+        build = partial(torchvision.models.get_model, self.backbone)
+        resnet = from_torchvision(
+            self.backbone, self.weights, build, published_alias=IMAGENET, seed=self.seed, head="fc"
+        )
+        return ResNetPyramid(resnet, self.num_stages)
+
+    def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
+        square = RESIZE_MODES[self.resize_mode](image, (self.size, self.size))
+        return {"pixels": pixels.pil_to_tensor(square)}
+
+    def forward(self, batch: Mapping[str, Tensor], items: Sequence[BatchImage]) -> list[ImageEvidence]:
+        # [images, channels * 4]
+        vectors = self.network(normalize(batch["pixels"]))
+        return _image_evidence(vectors[:, None], vectors)
+
+
+@dataclass(frozen=True)
 class VisionTower(Extractor):
     """Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...
 
@@ -170,6 +225,7 @@ def _image_evidence(grid: Tensor, pooled: Tensor) -> list[ImageEvidence]:
 RESIZE_MODES: dict[str, Any] = {
     "squash": lambda image, size: image.resize(size, Image.Resampling.BILINEAR),
     "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BILINEAR),
+    "center": lambda image, size: pixels.center_crop(pixels.resize(image, [size[0] * 8 // 7]), list(size)),
     "letterbox": lambda image, size: ImageOps.pad(
         image, size, Image.Resampling.BILINEAR, color=tuple(round(255 * mean) for mean in IMAGENET_MEAN)
     ),

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from mnergraph.features.pretrained import IMAGENET, RANDOM, display_name, from_torchvision, state_dict_sha256
 from mnergraph.features.store.tensor_cache import cache_key, cached, file_stamp
 from mnergraph.features.vision.image_io import LARGE_SIDE, ImageError, open_image
+from mnergraph.features.vision.pyramid import ResNetPyramid, check_stages
 from mnergraph.pair import Box, DetectedObject, Pair
 
 #: How a box becomes a square, see `crop_box`.
@@ -128,6 +129,8 @@ class RegionEncoder:
         seed: of random weights.
         batch_size: crops at once.
         fit: how a box becomes a square, see `crop_box`; ``"center"`` as in UMGF's released code.
+        pyramid_stages: how many of the ResNet's stages, from the last, make the vector, each averaged to 2 x 2 places
+            (4 in HVPNeT, see `ResNetPyramid`); None for the average of the last one.
     """
 
     backbone: str = "resnet18"
@@ -136,10 +139,13 @@ class RegionEncoder:
     seed: int = 0
     batch_size: int = 64
     fit: CropFit = "squash"
+    pyramid_stages: int | None = None
 
     def __post_init__(self) -> None:
         if self.fit not in get_args(CropFit):
             raise ValueError(f"fit is {' or '.join(get_args(CropFit))}, not {self.fit!r}")
+        if self.pyramid_stages is not None:
+            check_stages(self.pyramid_stages)
         if self.backbone not in RESNETS:
             raise ValueError(f"backbone {self.backbone!r} is not among {', '.join(RESNETS)}")
         if not 1 <= self.size <= LARGE_SIDE or self.batch_size < 1:
@@ -153,7 +159,8 @@ class RegionEncoder:
         """Short name for caches and metadata."""
         seed = f"-seed{self.seed}" if self.weights == RANDOM else ""
         fit = "" if self.fit == "squash" else f"-{self.fit}"
-        return f"{self.backbone}-{Path(self.weights).stem}{seed}-{self.size}px{fit}"
+        pyramid = "" if self.pyramid_stages is None else f"-pyramid{self.pyramid_stages}"
+        return f"{self.backbone}-{Path(self.weights).stem}{seed}-{self.size}px{fit}{pyramid}"
 
     @cached_property
     def model(self) -> nn.Module:
@@ -164,7 +171,7 @@ class RegionEncoder:
         """A backbone of its own, frozen, its classifier taken off: ``[crops, 3, size, size]`` to vectors."""
         import torchvision
 
-        return from_torchvision(
+        resnet = from_torchvision(
             self.backbone,
             self.weights,
             getattr(torchvision.models, self.backbone),
@@ -172,6 +179,7 @@ class RegionEncoder:
             seed=self.seed,
             head="fc",
         )
+        return resnet if self.pyramid_stages is None else ResNetPyramid(resnet, self.pyramid_stages)
 
     @cached_property
     def out_channels(self) -> int:
@@ -217,8 +225,9 @@ class RegionEncoder:
         }
 
     def _settings(self) -> dict[str, object]:
-        """Return the settings; without ``fit`` where it is squash, as stores and caches are that were made before."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("fit", "squash")}
+        """Return the settings without those at their defaults that stores and caches made before do not have."""
+        later = (("fit", "squash"), ("pyramid_stages", None))
+        return {name: value for name, value in asdict(self).items() if (name, value) not in later}
 
     def __getstate__(self) -> dict[str, object]:
         # workers need the settings, not the network

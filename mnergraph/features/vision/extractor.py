@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mnergraph.features.pretrained import display_name, processor_settings, state_dict_sha256
-from mnergraph.features.text.noun_chunks import Phrase
+from mnergraph.features.text.noun_chunks import Chunker, Phrase, WholeSentence
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.image_io import ImageError, ImageIssue, open_image
 
@@ -110,13 +110,17 @@ class Extractor(ABC):
     Attributes:
         version: raised when the same settings and weights give other results than before.
         needs_phrases: whether it takes the noun phrases of the sentence.
-        provides: the evidence that it computes: ``objects``, ``image``, ``caption``.
+        needs_sentence: whether it takes the whole sentence, as one phrase.
+        provides: the evidence that it computes: ``objects``, ``image``, ``caption``, ``context``.
+        sources: the sources of the context that it computes, such as ``ocr``.
         processor: image processor of a model of transformers; None for others.
     """
 
     version: ClassVar[int] = 1
     needs_phrases: ClassVar[bool] = False
+    needs_sentence: ClassVar[bool] = False
     provides: ClassVar[tuple[str, ...]] = ("objects", "image", "caption")
+    sources: ClassVar[tuple[str, ...]] = ()
     processor: ClassVar[Any] = None
 
     @property
@@ -173,6 +177,11 @@ class Extractor(ABC):
             raise ValueError(f"{len(phrases)} sequences of phrases for {len(images)} images")
         prepared = ImageDataset(self, images, phrases or [()] * len(images))
         return self._run(prepared, batch_size, num_workers, torch.device(device), progress)
+
+    @classmethod
+    def chunker_for(cls, chunker: Chunker) -> Chunker | None:
+        """Return what finds the phrases that it takes: the whole sentence, or ``chunker``; None where it takes none."""
+        return WholeSentence() if cls.needs_sentence else chunker if cls.needs_phrases else None
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the results, as plain JSON data: equal identities give equal features.

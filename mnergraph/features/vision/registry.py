@@ -18,6 +18,10 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
             "mnergraph.features.vision.backbones:BackboneGrid",
             "Feature map of a torchvision ResNet (7 x 7 for 224 pixels) or patches of a ViT, and one pooled vector.",
         ),
+        "BackbonePyramid": (
+            "mnergraph.features.vision.backbones:BackbonePyramid",
+            "The stages of a torchvision ResNet, each averaged to 2 x 2 places, in one vector (HVPNeT).",
+        ),
         "VisionTower": (
             "mnergraph.features.vision.backbones:VisionTower",
             "Patches and pooled vector of a vision model of transformers: CLIP, SigLIP, DINO, ViT, ...",
@@ -37,6 +41,14 @@ EXTRACTORS: Registry[type[Extractor]] = Registry(
         "Captioner": (
             "mnergraph.features.vision.captioning:Captioner",
             "Captions by BLIP, BLIP-2, GIT or another image-to-text model that needs no prompt.",
+        ),
+        "OCR": (
+            "mnergraph.features.vision.ocr:OCR",
+            "The lines of text in an image, by RapidOCR, as context.",
+        ),
+        "KnowledgeGenerator": (
+            "mnergraph.features.vision.knowledge:KnowledgeGenerator",
+            "Knowledge about a post by a language model, which reads its words and a caption of its image, as context.",
         ),
     },
 )
@@ -72,11 +84,15 @@ def extractor_of(manifest: Manifest) -> Extractor:
 
 
 def _setting(value: Any) -> Any:
-    """Return a JSON value as the class takes it: lists as tuples, the identity of a `RegionEncoder` as one."""
+    """Return a JSON value as the class takes it: lists as tuples, the identity of a part as the part."""
     if isinstance(value, list):
         return tuple(map(_setting, value))
     if isinstance(value, dict) and value.get("extractor") == "RegionEncoder":
         from mnergraph.features.vision.crops import RegionEncoder
 
         return RegionEncoder(**value["settings"])
+    if isinstance(value, dict) and value.get("extractor") == "Captioner":
+        from mnergraph.features.vision.captioning import Captioner
+
+        return Captioner(**value["settings"])
     return value

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_pieces import best_windows, windows
 from mnergraph.graph.collate import EdgeType
-from mnergraph.graph.context import CONTEXT, CONTEXT_PIECE
+from mnergraph.graph.context import CONTEXT, CONTEXT_PIECE, CONTEXT_PIECES, CONTEXT_TO_TOKENS
 from mnergraph.graph.layout import Layout
 from mnergraph.graph.node_types import LABEL_PIECE, PIECE, PIECES
 from mnergraph.models.mrc_mner.queries import QUERY, QUERY_PIECE, QUERY_PIECES, QUERY_TO_TOKENS
 from mnergraph.nn.conv.pooling import segment_sum
+from mnergraph.nn.encoders.context_attention import encoder_attention, word_weights
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.layers.node_types import merged_layout
 from mnergraph.nn.state import GraphState
@@ -56,6 +57,7 @@ class QuerySequences(NamedTuple):
         of_queries: the position of every query's [CLS], ``[queries]``.
         query_words: the layout of the pieces of the queries' words, by query.
         of_query_words: their positions.
+        reads_context: whether the posts' context is in the sequences.
     """
 
     layout: Layout
@@ -65,6 +67,7 @@ class QuerySequences(NamedTuple):
     of_queries: Tensor
     query_words: Layout
     of_query_words: Tensor
+    reads_context: bool
 
 
 class QueryEncoder(TextEncoder):
@@ -103,6 +106,8 @@ class QueryEncoder(TextEncoder):
         label_ids = graph.data[LABEL_PIECE].input_ids if LABEL_PIECE in graph.layouts else None
         sequences = self._query_sequences(graph)
         states, label_pieces = self._encode(sequences.ids, sequences.layout, label_ids, sequences.segments)
+        if sequences.reads_context and self.context_share.is_recorded:
+            self._record_by_query(graph, sequences)
         words = sequences.query_words
         mean = segment_sum(states[sequences.of_query_words], words.graph_index, words.num_graphs, mean=True)
         graph = graph.update(**{QUERY: self.dropout(mean)})
@@ -113,7 +118,10 @@ class QueryEncoder(TextEncoder):
     def _query_sequences(self, graph: GraphState) -> QuerySequences:
         """Return one sequence per window and query, those of a window one after another."""
         pieces = graph.layouts[PIECE]
-        has_context = CONTEXT in graph.layouts and graph.layouts[CONTEXT_PIECE].num_nodes > 0
+        # a recorder gets an entry for every layer, also where no post of the batch has context
+        has_context = CONTEXT in graph.layouts and (
+            graph.layouts[CONTEXT_PIECE].num_nodes > 0 or self.context_share.is_recorded
+        )
         reads_context = has_context and self._is_joined(graph)
         context = graph.layouts[CONTEXT_PIECE] if reads_context else Layout(torch.zeros_like(pieces.ptr))
         queries, query_rows = self._query_pieces(graph)
@@ -155,7 +163,23 @@ class QueryEncoder(TextEncoder):
             layout.ptr[sequence] + queries.counts[query[sequence]] + place[:, None],
             of_queries,
             *_ranges(of_queries + before, (queries.counts - special).clamp(min=0)),
+            reads_context,
         )
+
+    def _record_by_query(self, graph: GraphState, sequences: QuerySequences) -> None:
+        """Pass the attention of tokens to context words in every layer to a recorder, with heads for every query."""
+        inputs = {
+            "input_ids": sequences.layout.to_dense(sequences.ids, self.padding),
+            **self._masks(sequences.layout, sequences.segments),
+        }
+        edges, pieces = graph.edges[CONTEXT_TO_TOKENS], graph.layouts[CONTEXT_PIECE]
+        part_of = graph.data[CONTEXT_PIECES].edge_index
+        for attention in encoder_attention(self.model, inputs):
+            by_query = [
+                word_weights(attention, edges, rows, sequences.layout, pieces, part_of)
+                for rows in sequences.of_tokens.t()
+            ]
+            self.context_share(torch.cat(by_query, -1), edges)
 
     def _query_pieces(self, graph: GraphState) -> tuple[Layout, Tensor]:
         """Return the layout of the queries' pieces, by query, and their rows; without relation to tokens, of [CLS]."""

@@ -41,6 +41,23 @@ class AttentionWeights(nn.Module):
         )
 
 
+class AttentionShare(nn.Module):
+    """The weights of one relation's edges in a softmax that runs over further keys, too, such as in a text encoder.
+
+    It computes nothing but passes its first argument on, so that `record_attention` finds weights and edges here. They
+    sum to less than 1 over the source nodes of a target node.
+    """
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether anything records the output: only then are weights computed."""
+        return bool(self._forward_hooks)
+
+    def forward(self, weights: Tensor, edges: Edges) -> Tensor:
+        """Return the weights, ``[edges, heads]``, as they are given."""
+        return weights
+
+
 def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     """Return the softmax over the source nodes of every target node.
 

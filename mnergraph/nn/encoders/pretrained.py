@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.context import CONTEXT, CONTEXT_PIECE, CONTEXT_PIECES, CONTEXT_TO_TOKENS
 from mnergraph.graph.layout import Layout
 from mnergraph.graph.node_types import LABEL_PIECE, PIECE, PIECES
+from mnergraph.nn.conv.attention import AttentionShare
 from mnergraph.nn.conv.pooling import segment_sum
+from mnergraph.nn.encoders.context_attention import encoder_attention, word_weights
 from mnergraph.nn.layers.node_types import merged_layout
 from mnergraph.nn.state import GraphState
 
@@ -83,6 +85,7 @@ class TextEncoder(nn.Module):
         self.padding, self.max_length = backbone.tokenizer.padding, backbone.max_length
         self.num_special = len(backbone.tokenizer.start), len(backbone.tokenizer.end)
         self.has_segments = backbone.num_segments > 1
+        self.context_share = AttentionShare()
 
     def forward(self, graph: GraphState) -> GraphState:
         """Return the graph with features ``[nodes, hidden_size]``.
@@ -91,7 +94,10 @@ class TextEncoder(nn.Module):
         """
         ids, layout = graph.data[PIECE].input_ids, graph.layouts[PIECE]
         label_ids = graph.data[LABEL_PIECE].input_ids if LABEL_PIECE in graph.layouts else None
-        has_context = CONTEXT in graph.layouts and graph.layouts[CONTEXT_PIECE].num_nodes > 0
+        # a recorder gets an entry for every layer, also where no post of the batch has context
+        has_context = CONTEXT in graph.layouts and (
+            graph.layouts[CONTEXT_PIECE].num_nodes > 0 or self.context_share.is_recorded
+        )
         reads_context = has_context and self._is_joined(graph)
         num_pieces = layout.num_nodes
         if reads_context:
@@ -105,13 +111,16 @@ class TextEncoder(nn.Module):
             # [positions], 1 for context
             segments = (sequences.rows >= num_pieces).long() if reads_context and self.has_segments else None
         # [positions, hidden_size], [label pieces, hidden_size]
-        states, label_pieces = self._encode(ids, sequences.layout, label_ids, segments)
+        further = self._further_inputs(graph, sequences)
+        states, label_pieces = self._encode(ids, sequences.layout, label_ids, segments, **further)
         pieces = states if sequences.source is None else states.index_select(0, sequences.source)
         graph = graph.update(token=self.dropout(self._pooled(graph, pieces, PIECES, self.pooling)))
         if CONTEXT in graph.layouts:
             context = pieces.new_zeros(graph.layouts[CONTEXT].num_nodes, pieces.shape[-1])
             if reads_context:
                 context = self._pooled(graph, pieces[num_pieces:], CONTEXT_PIECES, self.pooling)
+                if self.context_share.is_recorded:
+                    self._record(graph, ids, sequences, segments)
             graph = graph.update(context=context)
         if self.sentence:
             graph = graph.update(sentence=self.dropout(pieces[layout.ptr[:-1]]))
@@ -144,6 +153,37 @@ class TextEncoder(nn.Module):
             return pieces[piece[is_first]]
         return segment_sum(pieces[piece], node, graph.layouts[part_of[2]].num_nodes, mean=pooling == "mean")
 
+    def _record(self, graph: GraphState, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> None:
+        """Compute the attention of tokens to context words in every layer, for a recorder."""
+        inputs = {
+            "input_ids": sequences.layout.to_dense(ids, self.padding),
+            **self._masks(sequences.layout, segments),
+        }
+        for attention in encoder_attention(self.model, inputs):
+            self._record_context(graph, sequences, attention)
+
+    def _record_context(self, graph: GraphState, sequences: Sequences, attention: Tensor) -> None:
+        """Pass the attention of tokens to context words in one layer to a recorder.
+
+        Args:
+            graph: the graph.
+            sequences: the sequences.
+            attention: ``[sequences, heads, positions, positions]``.
+        """
+        assert sequences.source is not None
+        piece, token = graph.data[PIECES].edge_index
+        is_first = torch.ones_like(token, dtype=torch.bool)
+        is_first[1:] = token[1:] != token[:-1]
+        rows, edges = sequences.source[piece[is_first]], graph.edges[CONTEXT_TO_TOKENS]
+        layouts, part_of = (sequences.layout, graph.layouts[CONTEXT_PIECE]), graph.data[CONTEXT_PIECES].edge_index
+        self.context_share(word_weights(attention, edges, rows, *layouts, part_of), edges)
+
+    @staticmethod
+    def _masks(layout: Layout, segments: Tensor | None) -> dict[str, Tensor]:
+        """Return the attention mask of sequences and, if given, their segments, padded."""
+        masks = {"attention_mask": layout.mask.long()}
+        return masks if segments is None else masks | {"token_type_ids": layout.to_dense(segments)}
+
     def _sequences(self, layout: Layout, context: Layout | None = None) -> Sequences:
         """Return the encoder's sequences of sentences and their context, in windows if a sequence is too long."""
         if context is None and layout.max_nodes <= self.max_length:
@@ -155,14 +195,16 @@ class TextEncoder(nn.Module):
         source = torch.cat([rows, context_rows])
         return Sequences(joined, source.argsort(), source)
 
+    def _further_inputs(self, graph: GraphState, sequences: Sequences) -> dict[str, Any]:
+        """Return what the model is called with besides pieces, mask and segments; for subclasses."""
+        return {}
+
     def _encode(
-        self, ids: Tensor, layout: Layout, label_ids: Tensor | None, segments: Tensor | None = None
+        self, ids: Tensor, layout: Layout, label_ids: Tensor | None, segments: Tensor | None = None, **further: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Return the states of the pieces and the embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
         padded = layout.to_dense(ids, self.padding)
-        given = {"attention_mask": layout.mask.long()}
-        if segments is not None:
-            given["token_type_ids"] = layout.to_dense(segments)
+        given = {**self._masks(layout, segments), **further}
         if label_ids is None:
             return layout.to_flat(self.model(input_ids=padded, **given).last_hidden_state), None
         # one look-up for both, as the gradient of each is as large as the embedding table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +73,52 @@ class ObjectEncoder(nn.Module):
             return
         deviation, mean = torch.std_mean(regions, dim=0)
         self.mean.copy_(mean)
+        self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
+
+
+class Standardize(nn.Module):
+    """Features of nodes, standardized by the mean and standard deviation of the training posts' features.
+
+    Before `fit` they are unchanged. The statistics are saved with the weights.
+
+    Args:
+        node_types: the node types whose features ``x`` of a batch are standardized, by the same statistics.
+        in_features: number of features.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, node_types: Sequence[str], in_features: int) -> None:
+        super().__init__()
+        self.node_types = tuple(node_types)
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("deviation", torch.ones(in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[nodes, in_features]`` -> the same shape."""
+        return (x - self.mean) / self.deviation
+
+    def fit(self, rows: Iterable[Tensor]) -> None:
+        """Set the statistics to those of features; constant ones are only centered.
+
+        Args:
+            rows: ``[nodes, in_features]`` of every post; fewer than two nodes in all change nothing.
+        """
+        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        # of differences from the first row, whose squares lose no digits
+        squares, first = total.clone(), total
+        for x in rows:
+            x = x.to(total)
+            if count == 0 and len(x):
+                first = x[0]
+            count += len(x)
+            total = total + (x - first).sum(0)
+            squares = squares + (x - first).square().sum(0)
+        if count < 2:
+            return
+        deviation = ((squares - total.square() / count) / (count - 1)).clamp(min=0).sqrt()
+        self.mean.copy_(first + total / count)
         self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors
+from mnergraph.graph.context import CONTEXT, CONTEXT_PIECE
 from mnergraph.graph.node_types import LABEL_PIECE, PIECE
 from mnergraph.nn.encoders.characters import CHARACTER_FEATURES, CharacterCNN, CharacterEncoder, CharacterLSTM
 from mnergraph.nn.encoders.pretrained import TextEncoder
@@ -14,7 +15,7 @@ from mnergraph.nn.state import GraphState
 
 
 class WordEncoder(nn.Module):
-    """Features of tokens from a table of word vectors; also of the words of objects' labels (`LABEL_PIECE`), if any.
+    """Features of tokens from a table of word vectors; also of context words and of those of objects' labels, if any.
 
     Args:
         encoder: the table and its vocabulary.
@@ -33,9 +34,11 @@ class WordEncoder(nn.Module):
         self.model = encoder.model
 
     def forward(self, graph: GraphState) -> GraphState:
-        """Return the graph with ``token`` features, ``[tokens, word vector size]``, and those of label pieces."""
+        """Return the graph with ``token`` features, ``[tokens, word vector size]``, and those of the others."""
         # a vocabulary makes one piece of each word, so that pieces are words
         graph = graph.update(token=self.model(graph.data[PIECE].input_ids))
+        if CONTEXT_PIECE in graph.layouts:
+            graph = graph.update(**{CONTEXT: self.model(graph.data[CONTEXT_PIECE].input_ids)})
         if LABEL_PIECE not in graph.layouts:
             return graph
         return graph.update(**{LABEL_PIECE: self.model(graph.data[LABEL_PIECE].input_ids)})

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mnergraph.nn.state import GraphState
@@ -49,3 +50,8 @@ class Head(nn.Module, ABC):
     def metrics(self, gold: Sequence[Any], predicted: Sequence[Any]) -> Mapping[str, float]:
         """Return metrics by name, of posts that have a gold value; higher is better."""
         return {}
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return a tensor for a loss: in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.heads.base import Head
+from mnergraph.nn.post_means import post_means
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
@@ -57,16 +57,7 @@ class PostLabelHead(Head):
         Raises:
             KeyError: for features whose node type no layer declared.
         """
-        means = []
-        for key in self.in_keys:
-            node_type = graph.node_type_of(key)
-            if node_type is None:
-                raise KeyError(
-                    f"no layer declared which nodes {key!r} are features of; write them by GraphState.with_features"
-                )
-            layout = graph.layouts[node_type]
-            means.append(segment_sum(graph.x[key], layout.graph_index, layout.num_graphs, mean=True))
-        scores: Tensor = self.linear(torch.cat(means, -1))
+        scores: Tensor = self.linear(torch.cat([post_means(graph, key) for key in self.in_keys], -1))
         return scores
 
     def decode(self, graph: GraphState) -> list[dict[str, str | float]]:

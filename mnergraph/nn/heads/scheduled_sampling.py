@@ -1,4 +1,4 @@
-"""Modules that change from epoch to epoch of training: scheduled sampling."""
+"""Modules that change in the course of training, by the epoch or by the step: scheduled sampling."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ class EpochAware(nn.Module, ABC):
 
         Args:
             epoch: the epoch, from 0.
+        """
+
+
+class ProgressAware(nn.Module, ABC):
+    """Base class of modules that change from step to step of training; training calls `on_progress`.
+
+    State that depends on the progress is to be a buffer, so that it is saved with the weights.
+    """
+
+    @abstractmethod
+    def on_progress(self, progress: float) -> None:
+        """Update the module before a step of training.
+
+        Args:
+            progress: the steps done before as a share of all steps of the run, 0 to 1.
         """
 
 

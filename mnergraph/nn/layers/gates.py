@@ -64,3 +64,14 @@ class VisualGate(Gate):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Image-aware text ``a``, text-aware image ``b``, ``[nodes, hidden_size]`` each -> ``[nodes, hidden_size]``."""
         return super().forward(a, b) * b
+
+
+class GatedAdd(Gate):
+    """Residual connection whose message passes a gate (Object-AGBAN): a + g * b,  g = sigmoid(W_a a + W_b b).
+
+    A node without a message, b = 0, keeps its features.
+    """
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Node ``a`` and its message ``b``, ``[nodes, hidden_size]`` each -> ``[nodes, hidden_size]``."""
+        return a + super().forward(a, b) * b

@@ -74,7 +74,7 @@ def test_a_real_vit_is_built_for_its_size() -> None:
     assert found.grid.shape == (4, 768)
 
 
-@pytest.mark.parametrize("fit", ["squash", "crop", "letterbox"])
+@pytest.mark.parametrize("fit", ["squash", "crop", "center", "letterbox"])
 def test_resize_modes(fit: ResizeMode) -> None:
     tall = Image.new("RGB", (20, 80), "white")
     tall.paste((255, 0, 0), (0, 30, 20, 50))
@@ -82,7 +82,8 @@ def test_resize_modes(fit: ResizeMode) -> None:
     assert made.shape == (3, 64, 64)
     red = (made[0] > 200) & (made[1] < 50)
     # of 80 rows 20 are red; the middle 20 of a crop are all red; letterboxed to 16 columns
-    assert red.float().mean().item() == pytest.approx({"squash": 0.25, "crop": 1.0, "letterbox": 0.0625}[fit], abs=0.04)
+    share = {"squash": 0.25, "crop": 1.0, "center": 1.0, "letterbox": 0.0625}[fit]
+    assert red.float().mean().item() == pytest.approx(share, abs=0.04)
     if fit == "letterbox":
         assert made[:, 0, 0].tolist() == [124, 116, 104]
         assert torch.equal(made, pixels.pil_to_tensor(ImageOps.pad(tall, (64, 64), 2, color=(124, 116, 104))))
@@ -93,7 +94,7 @@ def test_names_and_settings() -> None:
     assert BackboneGrid("resnet152", "imagenet").name == "resnet152-imagenet-224px-squash"
     with pytest.raises(ValueError, match="backbone 'vgg' is not among resnet101,"):
         BackboneGrid("vgg")
-    with pytest.raises(ValueError, match="resize_mode is one of squash, crop, letterbox, not 'stretch'"):
+    with pytest.raises(ValueError, match="resize_mode is one of squash, crop, center, letterbox, not 'stretch'"):
         BackboneGrid(resize_mode="stretch")  # type: ignore[arg-type]
     assert replace(SMALL, stage=1, pool_size=7).name == "resnet18-random-seed0-64px-squash-stage1-7x7"
     with pytest.raises(ValueError, match="a ResNet has stages 1 to 4, not 5"):

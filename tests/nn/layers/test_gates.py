@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mnergraph.graph import Edges
 from mnergraph.nn.conv.gated_sum import GATES_DENSE_ABOVE, GatedSum
-from mnergraph.nn.layers.gates import Gate, GatedMix, VisualGate
+from mnergraph.nn.layers.gates import Gate, GatedAdd, GatedMix, VisualGate
 
 WIDTH = 8
 EDGES = [pytest.param(edges, id=name) for name, edges in awkward_edges()]
@@ -78,7 +78,7 @@ def plain(gate: Gate, a: Tensor, b: Tensor) -> list[list[float]]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", [Gate, GatedMix, VisualGate])
+@pytest.mark.parametrize("kind", [Gate, GatedMix, GatedAdd, VisualGate])
 def test_gates_against_their_equations(kind: type[Gate], bias: bool) -> None:
     torch.manual_seed(0)
     gate = kind(WIDTH, bias=bias)
@@ -86,7 +86,12 @@ def test_gates_against_their_equations(kind: type[Gate], bias: bool) -> None:
     a, b = torch.randn(2, 5, WIDTH)
     expected = [
         [
-            {Gate: g, GatedMix: g * float(x) + (1 - g) * float(y), VisualGate: g * float(y)}[kind]
+            {
+                Gate: g,
+                GatedMix: g * float(x) + (1 - g) * float(y),
+                GatedAdd: float(x) + g * float(y),
+                VisualGate: g * float(y),
+            }[kind]
             for g, x, y in zip(*rows, strict=True)
         ]
         for rows in zip(plain(gate, a, b), a, b, strict=True)
@@ -103,7 +108,7 @@ def test_a_mix_of_equal_features_is_the_feature() -> None:
     torch.testing.assert_close(GatedMix(WIDTH)(x, x), x)
 
 
-@pytest.mark.parametrize("kind", [Gate, GatedMix, VisualGate])
+@pytest.mark.parametrize("kind", [Gate, GatedMix, GatedAdd, VisualGate])
 def test_gates_train(kind: type[Gate]) -> None:
     gate = kind(WIDTH, bias=True)
     a, b = torch.randn(2, 5, WIDTH).unbind()
@@ -115,7 +120,7 @@ def test_gates_train(kind: type[Gate]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", [Gate, GatedMix, VisualGate])
+@pytest.mark.parametrize("kind", [Gate, GatedMix, GatedAdd, VisualGate])
 def test_gates_in_mixed_precision(kind: type[Gate]) -> None:
     """Norms give full precision and linear maps half; a gate must take both."""
     torch.manual_seed(0)
