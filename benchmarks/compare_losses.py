@@ -57,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "MGCMT": {"num_heads": 4, "image_dim": IMAGE, "nearest_words": True},
     "UMGF": {"hidden_size": 16, "num_heads": 4, "region_dim": REGION_FEATURES},
     "GEI": {"hidden_size": 16, "num_heads": 4, "num_layers": 2, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
+    "MRC-MNER": {"num_heads": 4, "region_dim": REGION_FEATURES},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
     "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 8},
 }

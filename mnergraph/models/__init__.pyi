@@ -31,6 +31,9 @@ from .maf import (
 from .mgcmt.model import (
     MGCMT as MGCMT,
 )
+from .mrc_mner.model import (
+    MRCMNER as MRCMNER,
+)
 from .object_agban import (
     ObjectAGBAN as ObjectAGBAN,
 )

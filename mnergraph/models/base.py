@@ -29,7 +29,8 @@ from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
-from mnergraph.nn.heads.tagging import TAGS, SpecialTags, TaggingHead, TaggingScores
+from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags
+from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -41,7 +42,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     Args:
         schema: the node types and relations.
         layers: from node stores to scores, each `GraphState` -> `GraphState`.
-        heads: the tasks; the one named ``"tags"`` predicts the entities.
+        heads: the tasks; the one named ``"tags"``, an `EntityHead`, predicts the entities.
         encoder: the text encoder that the first layers use.
         labels: the label set of the tags.
         node_types: the objects that create the nodes of each type; by default `Tokens` of words and, if the schema has
@@ -140,17 +141,17 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     def decode_tags(self, graph: GraphState, *, special_tags: SpecialTags = "outside") -> list[list[str]]:
         """Return one tag for every word of every post; for special tags ([CLS], X) see `TaggingHead.decode_tags`."""
-        return self.tagging_head.decode_tags(graph, special_tags=special_tags)
+        return self.entity_head.decode_tags(graph, special_tags=special_tags)
 
     def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
-        """Return the entities of every post, each with its probability; see `TaggingHead.decode`."""
-        return self.tagging_head.decode(graph)
+        """Return the entities of every post, each with its probability; see `EntityHead.decode`."""
+        return self.entity_head.decode(graph)
 
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Return the probability of spans, whether decoded or not; see `TaggingHead.span_probabilities`."""
-        return self.tagging_head.span_probabilities(graph, spans, tags)
+        """Return the probability of spans, whether decoded or not; see `EntityHead.span_probabilities`."""
+        return self.entity_head.span_probabilities(graph, spans, tags)
 
     def shown_heads(self) -> list[Head]:
         """Return the heads whose predictions are part of results, not tags and auxiliary tasks; see `Head.shown`."""
@@ -216,16 +217,29 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return graph
 
     @property
-    def tagging_head(self) -> TaggingHead:
-        """The head of entity tags.
+    def entity_head(self) -> EntityHead:
+        """The head that gives the entities.
 
         Raises:
             KeyError: when the model has none.
             TypeError: when the head of this name is of another class.
         """
         head = self.heads[TAGS]
+        if not isinstance(head, EntityHead):
+            raise TypeError(f"the head {TAGS!r} is a {type(head).__name__}; a model's entities come from an EntityHead")
+        return head
+
+    @property
+    def tagging_head(self) -> TaggingHead:
+        """The head that gives the entities, where it is one of tags.
+
+        Raises:
+            KeyError: when the model has none.
+            TypeError: when the entities come from another class of heads.
+        """
+        head = self.heads[TAGS]
         if not isinstance(head, TaggingHead):
-            raise TypeError(f"the head {TAGS!r} is a {type(head).__name__}; a model's entities come from a TaggingHead")
+            raise TypeError(f"the head {TAGS!r} is a {type(head).__name__}, not a TaggingHead")
         return head
 
     def _heads(self) -> list[Head]:

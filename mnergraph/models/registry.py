@@ -74,6 +74,10 @@ MODELS: Registry[type[Tagger]] = Registry(
             "mnergraph.models.gei.model:GEI",
             "Graph-based entity-level interaction (Zhao et al., Findings of EMNLP 2022).",
         ),
+        "MRC-MNER": (
+            "mnergraph.models.mrc_mner.model:MRCMNER",
+            "Machine reading comprehension: a question per entity type (Jia et al., ACM MM 2022).",
+        ),
         "HamLearning": (
             "mnergraph.models.hamlearning.model:HamLearning",
             "Hierarchical alignments of a text with its image and objects (Liu et al., 2023).",
@@ -124,6 +128,7 @@ SCHEMAS: Registry[Schema] = Registry(
         "MGCMT": ("mnergraph.models.mgcmt.model:SCHEMA", "graph of MGCMT"),
         "MAF": ("mnergraph.models.maf:SCHEMA", "graph of MAF"),
         "GEI": ("mnergraph.models.gei.model:SCHEMA", "graph of GEI"),
+        "MRC-MNER": ("mnergraph.models.mrc_mner.model:SCHEMA", "graph of MRC-MNER"),
         "HamLearning": ("mnergraph.models.hamlearning.model:SCHEMA", "graph of HamLearning"),
         "HVPNeT": ("mnergraph.models.hvpnet.model:SCHEMA", "graph of HVPNeT"),
     },

@@ -61,6 +61,9 @@ from .heads.crf import (
 from .heads.domain_adversary import (
     DomainAdversaryHead as DomainAdversaryHead,
 )
+from .heads.entities import (
+    EntityHead as EntityHead,
+)
 from .heads.independent import (
     IndependentTags as IndependentTags,
 )
@@ -78,6 +81,9 @@ from .heads.scheduled_sampling import (
 )
 from .heads.scheduled_sampling import (
     ScheduledSampling as ScheduledSampling,
+)
+from .heads.spans import (
+    SpanHead as SpanHead,
 )
 from .heads.tagging import (
     LabelTransfer as LabelTransfer,

@@ -83,6 +83,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "region_dim": REGION_FEATURES,
         "image_dim": IMAGE,
     },
+    "MRC-MNER": {
+        "num_heads": 4,
+        "intermediate_size": 24,
+        "region_dim": REGION_FEATURES,
+        # short enough for an encoder of 16 pieces
+        "queries": {"PER": "who", "LOC": "at"},
+    },
     "HVPNeT": {"region_dim": REGION_FEATURES, "image_dim": IMAGE, "bottleneck_size": 7},
     "HamLearning": {"num_heads": 4, "region_dim": REGION_FEATURES, "image_dim": IMAGE},
 }

@@ -95,7 +95,9 @@ def test_tags_of_another_head() -> None:
     labels, encoder = LabelSet.from_types(["PER"]), tiny_encoder(["ann"], hidden_size=16, num_layers=1, heads=2)
     heads = [PostLabelHead("tags", ("no", "yes"), 16)]
     model = Tagger(schema=Schema([]), layers=[], heads=heads, encoder=encoder, labels=labels)
-    with pytest.raises(TypeError, match="'tags' is a PostLabelHead; a model's entities come from a TaggingHead"):
+    with pytest.raises(TypeError, match="'tags' is a PostLabelHead; a model's entities come from an EntityHead"):
+        _ = model.entity_head
+    with pytest.raises(TypeError, match="'tags' is a PostLabelHead, not a TaggingHead"):
         _ = model.tagging_head
 
 

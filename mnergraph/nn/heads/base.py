@@ -20,7 +20,7 @@ class Head(nn.Module, ABC):
     its loss, evaluation its metrics, and predictions have its results under ``name``.
 
     Args:
-        name: name of the task; the head named ``"tags"`` gives the model's entities.
+        name: name of the task; the head named ``"tags"``, an `EntityHead`, gives the model's entities.
         weight: weight of the loss in the model's loss.
     """
 

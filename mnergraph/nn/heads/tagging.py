@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.collate import EdgeType
-from mnergraph.graph.node_types import NO_LABEL, Unit
+from mnergraph.graph.node_types import Unit
 from mnergraph.labels import OUTSIDE, SPECIAL_TAGS, Entity, LabelSet, Span, span_label, tags_to_spans
-from mnergraph.metrics.scores import score
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.entities import TAGS as TAGS
+from mnergraph.nn.heads.entities import EntityHead, gold_labels, pairs_of, word_layout
+from mnergraph.nn.heads.entities import SpecialTags as SpecialTags
 from mnergraph.nn.heads.independent import IndependentTags
 from mnergraph.nn.layers.transformer import TransformerConfig
 from mnergraph.nn.state import GraphState
-from mnergraph.pair import Pair
-from mnergraph.quoting import listed
 
-#: What a special tag on a word counts as, see `TaggingHead.decode_tags`.
-SpecialTags = Literal["outside", "entities"]
-#: Name of the head, and of the scores, of entity tags.
-TAGS = "tags"
 #: Name of the head, and of the scores, of span detection.
 SPANS = "spans"
 #: Name of the tokens' features from which the scores of span detection are computed.
@@ -112,7 +107,7 @@ def span_label_ids(labels: LabelSet) -> Tensor:
     return torch.tensor([labels.span_labels.index(span_label(tag)) for tag in labels])
 
 
-class TaggingHead(Head):
+class TaggingHead(EntityHead):
     """Entity tags of words, and the entities that they mark.
 
     Args:
@@ -122,8 +117,6 @@ class TaggingHead(Head):
         unit: whether tokens are words, or pieces, of which the first of a word has the word's tag.
     """
 
-    shown = False  # its predictions are the post's entities, shown anyway
-
     def __init__(
         self,
         decoder: CRF | IndependentTags,
@@ -132,8 +125,8 @@ class TaggingHead(Head):
         weight: float = 1.0,
         unit: Unit = "words",
     ) -> None:
-        super().__init__(TAGS, weight=weight)
-        self.decoder, self.labels, self.unit = decoder, labels, unit
+        super().__init__(labels, weight=weight)
+        self.decoder, self.unit = decoder, unit
 
     def loss(self, graph: GraphState) -> Tensor:
         """Return the negative log-likelihood of every post's tags, ``[posts]``.
@@ -141,7 +134,7 @@ class TaggingHead(Head):
         Raises:
             ValueError: for a post without labels.
         """
-        return _negative_log_likelihood(graph, self.name, self.decoder, _gold_labels(graph))
+        return _negative_log_likelihood(graph, self.name, self.decoder, gold_labels(graph))
 
     def log_marginals(self, graph: GraphState) -> Tensor:
         """Return the logarithm of the marginal probability of every label of every token, ``[tokens, labels]``."""
@@ -170,9 +163,10 @@ class TaggingHead(Head):
         special = {tag: OUTSIDE if special_tags == "outside" else f"I-{tag}" for tag in SPECIAL_TAGS}
         tags = (self.labels.tags[label] for label in best)
         names = iter([special.get(tag, tag) for tag in tags])
+        counts = word_layout(graph).counts.tolist()
         return [
             [*islice(names, count), *[OUTSIDE] * (len(pair.words) - count)]
-            for pair, count in zip(_pairs(graph), _word_counts(graph), strict=True)
+            for pair, count in zip(pairs_of(graph), counts, strict=True)
         ]
 
     def span_probabilities(
@@ -192,26 +186,12 @@ class TaggingHead(Head):
             return self.decoder.span_probability(*_padded_scores(graph, self.name), spans)
         return self._span_marginal_products(graph, spans, tags)
 
-    def gold(self, pair: Pair) -> tuple[str, ...] | None:
-        """Return the pair's tags."""
-        return pair.labels
-
-    def metrics(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Mapping[str, float]:
-        """Return lenient and strict F1, precision and recall of tags, 0 to 1."""
-        scores = score(gold, predicted)
-        return {
-            "f1": scores.lenient.f1,
-            "precision": scores.lenient.precision,
-            "recall": scores.lenient.recall,
-            "strict_f1": scores.strict.f1,
-        }
-
     def _span_marginal_products(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         marginals = graph.layouts["token"].to_flat(self.decoder.marginals(*_padded_scores(graph, self.name)))
         # words that are cut off have no token, and no entity either
-        counts = _word_counts(graph)
+        counts = word_layout(graph).counts.tolist()
         ids = [self.labels.index(tag) for row, count in zip(tags, counts, strict=True) for tag in row[:count]]
         # [words]
         word_marginals = marginals[graph.data["token"].starts_word].gather(
@@ -248,7 +228,7 @@ class SpanDetectionHead(Head):
         Raises:
             ValueError: for a post without labels.
         """
-        return _negative_log_likelihood(graph, self.name, self.decoder, self.label_map[_gold_labels(graph)])
+        return _negative_log_likelihood(graph, self.name, self.decoder, self.label_map[gold_labels(graph)])
 
     def decode(self, graph: GraphState) -> list[list[str]]:
         """Return one of B, I and O for every token of every post."""
@@ -274,27 +254,6 @@ def span_detection_scores(relation: EdgeType, labels: LabelSet, transformers: Tr
     """
     layer = transformers.layer(relation, out_key=SPAN_STATES)
     return [layer, TaggingScores(SPANS, transformers.hidden_size, len(labels.span_labels), in_keys=(SPAN_STATES,))]
-
-
-def _pairs(graph: GraphState) -> list[Pair]:
-    """Return the pairs of a batch, or the one of a single graph."""
-    pairs = graph.data.pair
-    return [pairs] if isinstance(pairs, Pair) else pairs
-
-
-def _word_counts(graph: GraphState) -> list[int]:
-    """Return the number of words of every post that have a token."""
-    starts, layout = graph.data["token"].starts_word.long(), graph.layouts["token"]
-    counts: list[int] = torch.zeros_like(layout.counts).index_add(0, layout.graph_index, starts).tolist()
-    return counts
-
-
-def _gold_labels(graph: GraphState) -> Tensor:
-    gold: Tensor = graph.data["token"].y
-    if gold.numel() and int(gold.min()) == NO_LABEL:
-        unlabelled = [pair.id for pair in graph.data.pair if pair.labels is None]
-        raise ValueError(f"posts without labels can't be trained on or scored: {listed(unlabelled)}")
-    return gold
 
 
 def _negative_log_likelihood(graph: GraphState, name: str, decoder: CRF | IndependentTags, gold: Tensor) -> Tensor:
