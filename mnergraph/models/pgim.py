@@ -17,18 +17,13 @@ from __future__ import annotations
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.context import Context
-from mnergraph.graph.schema import Schema
 from mnergraph.labels import LabelSet
-from mnergraph.models.base import Tagger
-from mnergraph.nn.encoders.pretrained import TextEncoder
-from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
+from mnergraph.models.text_only import BERTCRF
 
-SCHEMA = Schema()
 CONTEXT = Context(sources=("knowledge",))
 
 
-class PGIM(Tagger):
+class PGIM(BERTCRF):
     """A text encoder that reads a language model's knowledge beside the post, and a CRF (Li et al., EMNLP 2023).
 
     Args:
@@ -46,14 +41,4 @@ class PGIM(Tagger):
         context: Context | None = CONTEXT,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(
-            schema=SCHEMA,
-            layers=[
-                TextEncoder(encoder, dropout=dropout),
-                TaggingScores(TAGS, encoder.hidden_size, len(labels)),
-            ],
-            heads=[TaggingHead(CRF(labels.tags), labels)],
-            encoder=encoder,
-            labels=labels,
-            context=context,
-        )
+        super().__init__(encoder, labels, dropout=dropout, context=context)
