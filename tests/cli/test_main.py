@@ -306,7 +306,7 @@ def test_unknown_names(fault: Callable[..., str], tmp_path: Path) -> None:
     assert "there is no data set 'Twitter'; did you mean" in message
     message = fault("features", "--images", tmp_path, "--store", tmp_path / "store", "--extractor", "YOLO")
     assert (
-        "there is no extractor 'YOLO'; there is BackboneGrid, VisionTower, RCNNDetector, DETRDetector, PhraseGrounder"
+        "there is no extractor 'YOLO'; there is BackboneGrid, BackbonePyramid, VisionTower, RCNNDetector, DETRDetector"
         in message
     )
     assert "there is no command 'tain'; did you mean train? there is train, evaluate" in fault("tain")

@@ -32,7 +32,7 @@ from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.store.entries import manifest_of
 from mnergraph.features.store.manifest import Manifest, StoreError
 from mnergraph.features.store.reader import FeatureStore
-from mnergraph.features.vision.backbones import BackboneGrid, VisionTower
+from mnergraph.features.vision.backbones import BackboneGrid, BackbonePyramid, VisionTower
 from mnergraph.features.vision.captioning import Captioner
 from mnergraph.features.vision.crops import RegionEncoder
 from mnergraph.features.vision.detectors import RCNNDetector
@@ -88,13 +88,16 @@ def test_extractor_is_rebuilt_from_its_manifest(kind: str, tmp_path: Path, monke
     crops = RegionEncoder(size=32, seed=3)
     extractor = {
         "BackboneGrid": lambda: BackboneGrid("resnet18", size=48, resize_mode="crop", seed=2),
+        "BackbonePyramid": lambda: BackbonePyramid("resnet18", size=48, resize_mode="center", num_stages=2),
         "VisionTower": lambda: VisionTower(tiny_models.tower("clip", Path("model"))),
         "RCNNDetector": lambda: RCNNDetector(
             "fasterrcnn_mobilenet_v3_large_320_fpn", min_size=32, max_size=64, labels=("hat", "dog")
         ),
         "DETRDetector": lambda: DETRDetector(tiny_models.detector("detr", Path("model")), region_encoder=crops),
         "PhraseGrounder": lambda: PhraseGrounder(
-            tiny_models.grounder("owlv2", Path("model")), generic_queries=("hat",)
+            tiny_models.grounder("owlv2", Path("model")),
+            generic_queries=("hat",),
+            region_encoder=RegionEncoder(size=32, pyramid_stages=4),
         ),
         "Captioner": lambda: Captioner(tiny_models.captioner("git", Path("model")), num_beams=2),
     }[kind]()
