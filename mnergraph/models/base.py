@@ -125,9 +125,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         last: GraphState = self.layers(first)
         if CONTEXT not in first.layouts:
             return last
-        # computed when a head asks for it, once for all heads
-        without = cache(lambda: self.layers(first.without_edges(CONTEXT_TO_TOKENS)))
-        return replace(last, views={WITHOUT_CONTEXT: without})
+        return replace(last, views={WITHOUT_CONTEXT: lambda: self.layers(first.without_edges(CONTEXT_TO_TOKENS))})
 
     def loss(self, graph: GraphState) -> Tensor:
         """Return the weighted loss of all heads, reduced over the posts.
@@ -135,6 +133,8 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         Raises:
             ValueError: when a post of the batch has no gold value that a head needs.
         """
+        # each view is computed once for all heads
+        graph = replace(graph, views={name: cache(compute) for name, compute in graph.views.items()})
         losses = [head.weight * head.loss(graph) for head in self._heads()]
         total = torch.stack(losses).sum(0)
         return total.mean() if self.reduction == "mean" else total.sum()

@@ -166,7 +166,7 @@ def test_only_images_of_posts(images: Path, tmp_path: Path) -> None:
     tasks = image_tasks(images, posts, RuleChunker())
     assert [[phrase.text for phrase in one.phrases or ()] for one in tasks] == [["A dog"]] * 2
     assert tasks[0].key != file_sha256(images / "a.png")
-    with pytest.raises(ValueError, match="needs the sentences' noun phrases: give posts"):
+    with pytest.raises(ValueError, match="reads the posts' sentences: give posts"):
         image_tasks(images, None, RuleChunker())
     with pytest.raises(FileNotFoundError, match=r"no train\.txt, valid\.txt \(or dev\.txt, val\.txt\) or test\.txt in"):
         image_tasks(images, tmp_path, None)

@@ -40,6 +40,8 @@ from mnergraph.features.vision.detr import DETRDetector
 from mnergraph.features.vision.evidence import ImageEvidence
 from mnergraph.features.vision.extractor import Extractor
 from mnergraph.features.vision.grounding import PhraseGrounder
+from mnergraph.features.vision.knowledge import KnowledgeGenerator
+from mnergraph.features.vision.ocr import OCR
 from mnergraph.features.vision.registry import EXTRACTORS, extractor_of
 from mnergraph.inference.predictor import Predictor
 from mnergraph.models import SCHEMAS, UMT, Tagger
@@ -100,6 +102,12 @@ def test_extractor_is_rebuilt_from_its_manifest(kind: str, tmp_path: Path, monke
             region_encoder=RegionEncoder(size=32, pyramid_stages=4),
         ),
         "Captioner": lambda: Captioner(tiny_models.captioner("git", Path("model")), num_beams=2),
+        "OCR": lambda: OCR(min_score=0.7),
+        "KnowledgeGenerator": lambda: KnowledgeGenerator(
+            tiny_models.language_model("gpt2", Path("model")),
+            Captioner(tiny_models.captioner("git", Path("captioner"))),
+            prompt="{text}: {caption}",
+        ),
     }[kind]()
     manifest = json.loads(json.dumps(vars(manifest_of(extractor, "float16"))))
     assert extractor_of(Manifest(**manifest)) == extractor

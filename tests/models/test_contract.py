@@ -163,6 +163,8 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
     names = ["bob", "ann", "lee", "paris", "rome", "oslo"]
     words = [*names, "saw", "in", "a", "the"]
     tag_of = dict.fromkeys(words, "O") | dict.fromkeys(names[:3], "B-PER") | dict.fromkeys(names[3:], "B-LOC")
+    # a batch norm amplifies the rounding of features that are all alike
+    labels = ("saw", "in", "the") if kind.split()[0] in WITH_BATCH_NORM else ("hat",) * 3
     order = [torch.randperm(len(words))[:5].tolist() for _ in range(10)]
     sentences = [tuple(words[word] for word in sentence) for sentence in order]
     posts = [
@@ -170,18 +172,19 @@ def test_overfits_ten_posts(kind: str, build: Build) -> None:
             sentence,
             tuple(tag_of[word] for word in sentence),
             str(index),
-            objects=(DetectedObject("hat"),) * (index % 3),
+            objects=tuple(map(DetectedObject, labels[index % 2 :][: index % 3])),
         )
         for index, sentence in enumerate(sentences)
     ]
     model = build(kind, encoder=tiny_encoder(words, hidden_size=16, num_layers=1, heads=2)).train()
     batch = collate(model.builder.build_all(posts))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
-    # running statistics of batch norms follow the weights by a tenth at each step
     for _ in range(60 if kind.split()[0] in WITH_BATCH_NORM else 30):
         optimiser.zero_grad()
         model.loss(model(batch)).backward()
         optimiser.step()
+    for _ in range(60 if kind.split()[0] in WITH_BATCH_NORM else 0):
+        model(batch)  # running statistics lag behind weights that change fast
     assert [tuple(tags) for tags in model.eval().decode_tags(model(batch))] == [post.labels for post in posts]
 
 
