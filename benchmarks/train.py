@@ -31,11 +31,13 @@ from benchmarks.common import commit, machine, run_command
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
+from mnergraph.data.evidence import with_context
 from mnergraph.data.missing_evidence import describe_missing, require_evidence
 from mnergraph.files import write_atomically
 from mnergraph.graph.context import count_trimmed, describe_trimmed
 from mnergraph.metrics.scores import Scores, counts
 from mnergraph.models import Tagger
+from mnergraph.pair import Pair
 from mnergraph.training import evaluate, fit
 from mnergraph.training.checkpoints import has_checkpoint
 from mnergraph.training.label_sets import warn_of_unknown_types
@@ -195,6 +197,10 @@ def one_run(
     scores: dict[str, Scores] = {}
     for name in ("valid", "test"):
         scores[name], tags = evaluate(model, splits[name], progress=trainer.progress)
+    changed = {
+        name: evaluate(model, pairs, progress=trainer.progress)[0].to_dict()
+        for name, pairs in other_contexts(model, splits["test"]).items()
+    }
     right, predicted, gold = counts([pair.labels or () for pair in splits["test"]], tags).T
     print(f"{experiment.data} {experiment.system} seed {seed}:\n{scores['test'].table()}", flush=True)
     if keep is not None:
@@ -207,6 +213,7 @@ def one_run(
         model.save_pretrained(keep)
     return {
         **{name: split.to_dict() for name, split in scores.items()},
+        **({"test with other context": changed} if changed else {}),
         # for `mnergraph.metrics.significance`, which compares systems post by post
         "entities by test post": {"right": _line(right), "predicted": _line(predicted), "gold": _line(gold)},
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -215,6 +222,17 @@ def one_run(
         "machine": machine(),
         "commit": commit(),
     }
+
+
+def other_contexts(model: Tagger, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """Return posts without the context that a model reads, and with that of the next post; nothing for other models."""
+    if model.context is None:
+        return {}
+    texts = [model.context.texts(pair) for pair in pairs]
+    bare = [pair.without_context() for pair in pairs]
+    others = (*texts[1:], *texts[:1])
+    misleading = [with_context(pair, other) for pair, other in zip(bare, others, strict=True)]
+    return {"none": bare, "another post's": misleading}
 
 
 def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.train import main, summary
+from benchmarks.train import main, other_contexts, summary
 from mnergraph.cli.extract import features
+from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.image_io import file_sha256
-from mnergraph.models import Tagger
+from mnergraph.graph import Context
+from mnergraph.labels import LabelSet
+from mnergraph.models import BERTCRF, Tagger
+from mnergraph.pair import ContextText, Pair
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
@@ -178,3 +182,37 @@ def test_features_of_a_store_and_kept_models(settings: Path, tmp_path: Path) -> 
     assert model.metadata["scores"]["test"] == found["seeds"]["0"]["test"]
     assert model.processor_config is not None
     assert [manifest["extractor"] for manifest in model.processor_config.stores] == ["BackboneGrid"]
+
+
+def test_context(settings: Path, root: Path, tmp_path: Path) -> None:
+    """What of it is left out, and scores without it and with another post's."""
+    found = run(settings, root, tmp_path / "r.json", "--context={sources: [caption], budget: 8}")
+    assert found["experiment"]["context"] == {"sources": ["caption"], "budget": 8, "agreement": None}
+    assert found["posts without evidence"]["test"] == {"context (caption)": 5}
+    assert found["context left out"]["test"].keys() == {"posts", "words", "total", "budget"}
+    others = found["seeds"]["0"]["test with other context"]
+    assert others.keys() == {"none", "another post's"}
+    assert all(
+        scores["lenient"]["gold"] == found["seeds"]["0"]["test"]["lenient"]["gold"] for scores in others.values()
+    )
+    plain = run(settings, root, tmp_path / "plain.json")
+    assert "context" not in plain["experiment"]
+    assert "context left out" not in plain
+    assert "test with other context" not in plain["seeds"]["0"]
+
+
+def test_other_contexts() -> None:
+    texts = [(ContextText("caption", "a man"),), (), (ContextText("ocr", "SALE"),)]
+    pairs = [Pair(("a",), context=text, caption="rain") for text in texts]
+    model = BERTCRF(tiny_encoder(), LabelSet.from_types(["PER"]), context=Context(sources=("caption", "ocr")))
+    found = other_contexts(model, pairs)
+    assert model.context is not None
+    read = {name: [model.context.texts(pair) for pair in other] for name, other in found.items()}
+    assert read["none"] == [(), (), ()]
+    captions = [
+        (ContextText("caption", "a man"),),
+        (ContextText("caption", "rain"),),
+        (ContextText("caption", "rain"), *texts[2]),
+    ]
+    assert read["another post's"] == [captions[1], captions[2], captions[0]]
+    assert other_contexts(BERTCRF(tiny_encoder(), LabelSet.from_types(["PER"])), pairs) == {}
