@@ -91,7 +91,7 @@ class Report:
 
     def __str__(self) -> str:
         types = sorted({kind for split in self.splits.values() for kind in split.lenient})
-        rows = [["split", "posts", "words", *types, "captions", "objects", "regions", "images", "text is"]]
+        rows = [["split", "posts", "words", *types, "captions", "objects", "regions", "images", "context", "text is"]]
         for name, split in self.splits.items():
             cover = self.coverage[name]
             # Where orphans make a difference, both counts: B- tags / lenient.
@@ -100,7 +100,7 @@ class Report:
             ]
             known = split.published or f"not a published one ({split.sha256[:12]})"
             rows.append([name, str(split.posts), str(split.words), *counts])
-            rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images)), known]
+            rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images, cover.context)), known]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.append(f"images: {self.images or 'no folder'}; ids with evidence and without post: {self.unmatched_ids}")

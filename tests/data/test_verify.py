@@ -45,7 +45,7 @@ def test_a_report(root: Path) -> None:
     )
     text = str(report)
     for part in (
-        r"^train +2 +4 +0/1 +1 +1 +0 +0 +0 +not a published one \(\w{12}\)$",
+        r"^train +2 +4 +0/1 +1 +1 +0 +0 +0 +0 +not a published one \(\w{12}\)$",
         r"^- train: 1 orphan I- tags in 1 posts",
         r"^- 1 texts in several splits, 1 with other labels: train 1 = test 3$",
         r"^- 1 ids in several splits, 1 with other words: train 2 = test 2$",
