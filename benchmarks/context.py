@@ -19,6 +19,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.common import LABELS, machine, random_encoder, some_posts, timed
 from benchmarks.recording import SHAPES
+from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.graph import Agreement, Context, collate
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import ContextText, Pair
@@ -76,6 +77,7 @@ def main(
         precision: bf16 or fp32.
         repeats: how often each thing is timed.
     """
+    disable_malloc_trim()
     things: dict[str, Callable[[], Any]] = {}
     for budget in budgets:
         tagger = model_for(model, shape, Context(budget=budget) if budget else None)
