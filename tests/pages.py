@@ -41,7 +41,7 @@ def a_post(*words: str, **values: Any) -> dict[str, Any]:
         {"label": "hat", "score": 0.9, "box": [0, 0, 0.5, 0.5]},
         {"label": "", "score": 1, "box": None},
     ]
-    post = {"id": "7", "words": list(words), "gold": None, "said": [], "errors": [], "picture": None}
+    post = {"id": "7", "words": list(words), "gold": None, "predicted": [], "errors": [], "image": None}
     return {**post, "caption": None, "objects": objects, "nodes": [], "tasks": [], "parts": parts, **values}
 
 

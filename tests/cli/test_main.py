@@ -410,7 +410,7 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
         "--text", "<b>Jordan</b> wins", "--image", image_path, "--allow_missing", "[detected objects, grounded objects]"
     )
     assert "".join(data["posts"][0]["words"]) == "<b>Jordan</b>wins"
-    assert data["posts"][0]["picture"].startswith("data:image/jpeg;base64,")
+    assert data["posts"][0]["image"].startswith("data:image/jpeg;base64,")
     assert data["posts"][0]["parts"]
 
     posts = tmp_path / "posts.jsonl"

@@ -76,12 +76,12 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
         "id": pair.id,
         "words": list(pair.words),
         "gold": gold and [[*span, error] for span, error in zip(gold, gold_errors, strict=True)],
-        "said": [
+        "predicted": [
             [*span, error, round(entity.score, 4)]
             for span, error, entity in zip(predicted, predicted_errors, entities, strict=True)
         ],
         "errors": sorted({*gold_errors, *predicted_errors} - {"right"}),
-        "picture": image,
+        "image": image,
         "caption": pair.caption,
         "objects": [
             {"label": item.label, "score": round(item.score, 3), "box": box}

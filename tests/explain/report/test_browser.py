@@ -56,7 +56,7 @@ class Browsed:
     def heat(self) -> list[int]:
         """How opaque the heat is at the middle of the image's upper left and lower right quarter."""
         return self.js(
-            "const heat = document.querySelector('article:first-child .picture .heat');"
+            "const heat = document.querySelector('article:first-child .image .heat');"
             "if (!heat) return [];"
             "const canvas = new OffscreenCanvas(4, 4).getContext('2d', {willReadFrequently: true});"
             "canvas.drawImage(heat, 0, 0, 4, 4);"
@@ -118,8 +118,8 @@ def a_picture() -> str:
 
 def ann(**values: Any) -> dict[str, Any]:
     """A post whose first word attends to the hat, all others to the cap, whose box lies in the hat's."""
-    sides = {"gold": [[0, 1, "PER", "right"]], "said": [[0, 2, "PER", "boundary", 0.914]]}
-    return a_post("Ann", "wins", "here", **{"picture": a_picture(), "objects": BOXES, **sides, **values})
+    sides = {"gold": [[0, 1, "PER", "right"]], "predicted": [[0, 2, "PER", "boundary", 0.914]]}
+    return a_post("Ann", "wins", "here", **{"image": a_picture(), "objects": BOXES, **sides, **values})
 
 
 def test_pointing_at_a_word_highlights_its_objects(browse: Callable[..., Browsed]) -> None:
@@ -295,9 +295,9 @@ def test_predictions_of_further_heads(browse: Callable[..., Browsed]) -> None:
 
 def test_hostile_text_is_inert(browse: Callable[..., Browsed]) -> None:
     labels = [{"label": text, "score": 1.0, "box": [0, 0, 1, 1]} for text in HOSTILE]
-    expected = {"id": HOSTILE[0], "caption": HOSTILE[2], "picture": a_picture(), "parts": []}
-    said = [[0, 1, HOSTILE[3], "spurious", 0.5]]
-    page = browse(a_post(*HOSTILE, objects=labels, said=said, **expected), a_post("hi"), model=HOSTILE[2])
+    expected = {"id": HOSTILE[0], "caption": HOSTILE[2], "image": a_picture(), "parts": []}
+    predicted = [[0, 1, HOSTILE[3], "spurious", 0.5]]
+    page = browse(a_post(*HOSTILE, objects=labels, predicted=predicted, **expected), a_post("hi"), model=HOSTILE[2])
     page.point(".word", 2)
     page.point(".chip", 2)
     shown = page.js("return [...document.querySelectorAll('article:first-child .word')].map((w) => w.textContent)")

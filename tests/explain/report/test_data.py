@@ -56,11 +56,11 @@ def test_images_are_scaled_and_boxes_are_shares(tmp_path: Path, umgf: Callable[[
     pair = replace(pair, image_path=tmp_path / "1.png", size=(120, 90), objects=objects)
     missing = replace(pair, image_path=tmp_path / "gone.png")
     with_it, without = report_data(umgf(), [pair, missing])["posts"]
-    head, _, data = with_it["picture"].partition(",")
+    head, _, data = with_it["image"].partition(",")
     assert head == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 360)
     assert [item["box"] for item in with_it["objects"]] == [[0, 0, 0.5, 0.5], [0.25, 0, 1, 1]]
-    assert without["picture"] is None
+    assert without["image"] is None
     assert [item["box"] for item in without["objects"]] == [None, None]
 
 
@@ -73,7 +73,7 @@ def test_entities_of_both_sides(umgf: Callable[[], UMGF]) -> None:
     labels[result[0].start : result[0].end] = ["B-X"] + ["I-X"] * (result[0].end - result[0].start - 1)
     shown, bare = report_data(model, [replace(unlabelled, labels=tuple(labels)), unlabelled])["posts"]
     assert shown["gold"] == [[result[0].start, result[0].end, "X", "type"]]
-    assert shown["said"][0][:4] == [result[0].start, result[0].end, result[0].type, "type"]
-    assert shown["said"][0][4] == pytest.approx(result[0].score, abs=1e-3)
+    assert shown["predicted"][0][:4] == [result[0].start, result[0].end, result[0].type, "type"]
+    assert shown["predicted"][0][4] == pytest.approx(result[0].score, abs=1e-3)
     assert "type" in shown["errors"]
     assert (bare["gold"], bare["errors"]) == (None, [])

@@ -72,14 +72,14 @@ function chips(view, nodeType, names, titles) {
 }
 
 /** The image with its boxes, and below it lists of all objects and of the nodes of further types. */
-function picture(view) {
+function imageSide(view) {
   const { post } = view;
   const side = make("div");
-  if (post.picture) {
-    view.frame = make("div", "picture");
+  if (post.image) {
+    view.frame = make("div", "image");
     const image = make("img");
     image.alt = post.caption || "the post's image";
-    sources.set(image, post.picture);
+    sources.set(image, post.image);
     view.frame.append(image);
     side.append(view.frame);
   }
@@ -133,7 +133,7 @@ function show(post) {
   const title = make("h2", "", post.id || "post");
   title.append(" ", make("span", "", post.errors.join(", ")));
   text.append(title);
-  for (const [name, entities] of [["gold", post.gold], ["predicted", post.said]]) {
+  for (const [name, entities] of [["gold", post.gold], ["predicted", post.predicted]]) {
     if (!entities) continue;
     const side = make("div", `side ${name}`);
     side.append(make("b", "", name), sentence(view, entities));
@@ -147,7 +147,7 @@ function show(post) {
   view.summary = make("p", "summary");
   view.summary.setAttribute("aria-live", "polite");
   text.append(view.summary);
-  view.article.append(text, picture(view));
+  view.article.append(text, imageSide(view));
   document.getElementById("list").append(view.article);
   return view;
 }
