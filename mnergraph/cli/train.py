@@ -68,6 +68,7 @@ def train(
         stores: folders of feature stores of the posts' images, read beside the files of evidence.
         context: texts about the posts that the encoder reads beside the sentence: their sources, such as
             "[caption, knowledge]", or "{sources: [caption], budget: 64, agreement: {weight: 0.5}}"; see context.jsonl.
+            They take the place of a context that the model has by itself.
         optimizer: learning rates and their schedule.
         trainer: epochs, batches, devices and logs.
         allow_missing: kinds of evidence that the model reads and all posts of a split may lack, such as

@@ -62,8 +62,8 @@ class Occlusion:
         return "\n".join(lines)
 
     def _name(self, effect: Effect) -> str:
-        if effect.what == "context":
-            return f"the {self.pair.context[int(effect.removed)].source}"  # type: ignore[arg-type]
+        if isinstance(effect.removed, int) and effect.what == "context":
+            return f"the {self.pair.context[effect.removed].source}"
         if isinstance(effect.removed, int):
             label = self.pair.objects[effect.removed].label
             return f"object {effect.removed}{label and f' ({label})'}"

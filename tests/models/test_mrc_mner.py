@@ -356,7 +356,7 @@ def test_without_the_relation_to_tokens_no_query_is_put(posts: list[Pair]) -> No
     edges = graph.edges[QUERY_TO_TOKENS]
     some = GraphState.from_batch(collate(model.builder.build_all(posts)), model.schema)
     some = some.with_edges({QUERY_TO_TOKENS: Edges(edges.src, edges.dst, torch.tensor([[0], [0]]))})
-    with pytest.raises(ValueError, match="a query is joined with all tokens of its post, or none is"):
+    with pytest.raises(ValueError, match="joins query with all tokens of its post or none"):
         model.layers[0](some)
 
 

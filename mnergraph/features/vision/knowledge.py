@@ -43,14 +43,14 @@ class KnowledgeGenerator(Extractor):
 
     Args:
         model: hub name or folder of a causal language model, or of one with encoder and decoder (T5).
-        captioner: describes the image; without it ``{caption}`` is empty and the model knows the post's words alone.
-        prompt: the template; ``{text}`` is in it once or more, and ``{caption}``, if there is a captioner.
+        captioner: describes the image; None for a prompt of the post's words alone.
+        prompt: the template; it has ``{text}``, and ``{caption}`` if there is a captioner, which the default needs.
         weights: ``pretrained``, or ``random`` for the model's configuration with random weights.
         max_new_tokens: maximum length of the knowledge in tokens.
         seed: of random weights.
 
     Raises:
-        ValueError: for a template of other fields.
+        ValueError: for a template of other fields, or of a caption without a captioner or the reverse.
     """
 
     needs_phrases: ClassVar[bool] = True
@@ -73,6 +73,10 @@ class KnowledgeGenerator(Extractor):
             raise ValueError(
                 f"the prompt's fields are {sorted(fields)}; right are {{text}} and, if wanted, {{caption}}"
             )
+        if ("caption" in fields) != (self.captioner is not None):
+            raise ValueError(
+                "the prompt has {caption} exactly where there is a captioner: give both, or a prompt without"
+            )
 
     @property
     def name(self) -> str:
@@ -85,15 +89,16 @@ class KnowledgeGenerator(Extractor):
         return load_processor(AutoTokenizer, self.model)
 
     @cached_property
-    def network(self) -> nn.Module:
+    def network(self) -> nn.ModuleList:
+        """The language model, and the captioner's network if there is one."""
         config = AutoConfig.from_pretrained(self.model, trust_remote_code=False)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        parts = {
-            "writer": from_transformers(kind, self.model, self.weights, description="language model", seed=self.seed)
-        }
+        parts: list[nn.Module] = [
+            from_transformers(kind, self.model, self.weights, description="language model", seed=self.seed)
+        ]
         if self.captioner is not None:
-            parts["captioner"] = self.captioner.network
-        return nn.ModuleDict(parts)
+            parts.append(self.captioner.network)
+        return nn.ModuleList(parts)
 
     def preprocess(self, image: Image.Image, phrases: Sequence[Phrase] = ()) -> dict[str, Tensor]:
         return {"none": torch.zeros(0)} if self.captioner is None else self.captioner.preprocess(image)
@@ -103,7 +108,9 @@ class KnowledgeGenerator(Extractor):
         if self.captioner is not None:
             captions = [evidence.caption or "" for evidence in self.captioner.forward(batch, items)]
         texts = (" ".join(phrase.text for phrase in item.phrases) for item in items)
-        prompts = [self.prompt.format(text=text, caption=said) for text, said in zip(texts, captions, strict=True)]
+        prompts = [
+            self.prompt.format(text=text, caption=caption) for text, caption in zip(texts, captions, strict=True)
+        ]
         return [ImageEvidence(context=(ContextText(SOURCE, text),)) for text in self.generate(prompts)]
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
@@ -113,7 +120,7 @@ class KnowledgeGenerator(Extractor):
         for index, pieces in enumerate(encoded):
             by_length.setdefault(len(pieces), []).append(index)
         written = [""] * len(prompts)
-        writer: Any = self.network["writer"]  # type: ignore[index]
+        writer: Any = self.network[0]
         for length, indices in by_length.items():
             ids = torch.tensor([encoded[index] for index in indices], device=writer.device)
             made = writer.generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ class ReshapeHeads(nn.Module):
         return (begin * self.num_heads + head * count + places.position[:, None]).flatten()
 
 
-def prefix_layers(widths: dict[str, int], num_places: int | None, **settings: object) -> Iterator[VisualPrefix]:
+def prefix_layers(widths: dict[str, int], num_places: int | None, **settings: Any) -> Iterator[VisualPrefix]:
     """Yield the layers that make prefixes: one for the node types whose features have the same width.
 
     Args:
@@ -159,7 +159,7 @@ def prefix_layers(widths: dict[str, int], num_places: int | None, **settings: ob
     for width in dict.fromkeys(widths.values()):
         node_types = [node_type for node_type, of_type in widths.items() if of_type == width]
         places = default_places(width) if num_places is None else num_places
-        yield VisualPrefix(node_types, width, num_places=places, **settings)  # type: ignore[arg-type]
+        yield VisualPrefix(node_types, width, num_places=places, **settings)
 
 
 def default_places(width: int) -> int:

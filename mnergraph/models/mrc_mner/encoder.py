@@ -144,7 +144,7 @@ class QueryEncoder(TextEncoder):
         ids = _merged([ids[rows] for ids, (_, rows) in zip(sources, parts, strict=True)], places)
         segments = None
         if self.has_segments:
-            of_part = (0, 1, 1, 1) if self._asks(graph) else (0, 0, 0, 1)
+            of_part = (0, 1, 1, 1) if self._is_joined(graph, QUERY_TO_TOKENS) else (0, 0, 0, 1)
             segments = _merged([torch.full_like(rows, s) for s, (_, rows) in zip(of_part, parts, strict=True)], places)
 
         # the first piece of every token, its window, and its place in the window
@@ -186,19 +186,9 @@ class QueryEncoder(TextEncoder):
         owner = graph.data[QUERY_PIECES].edge_index[1]
         counts = owner.bincount(minlength=graph.layouts[QUERY].num_nodes)
         first = counts.cumsum(0) - counts
-        return _ranges(first, counts if self._asks(graph) else torch.full_like(counts, self.num_special[0]))
-
-    @staticmethod
-    def _asks(graph: GraphState) -> bool:
-        """Whether queries reach the tokens.
-
-        Raises:
-            ValueError: when some edges are missing and others are not: the encoder has none or all.
-        """
-        edges = graph.edges[QUERY_TO_TOKENS]
-        if not edges.complete and 0 < edges.index.shape[1] < edges.num_possible_edges:
-            raise ValueError(f"a query is joined with all tokens of its post, or none is; {QUERY_TO_TOKENS}")
-        return edges.complete or edges.index.shape[1] > 0
+        return _ranges(
+            first, counts if self._is_joined(graph, QUERY_TO_TOKENS) else torch.full_like(counts, self.num_special[0])
+        )
 
     def _windows_of_posts(self, pieces: Layout, context: Layout, query_length: int) -> Windows:
         """Return one window per post, or several for posts that are too long beside the longest query."""

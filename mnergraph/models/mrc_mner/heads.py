@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from mnergraph.labels import LabelSet, tags_to_spans
 from mnergraph.models.mrc_mner.layers import REGION_WEIGHTS
 from mnergraph.nn.conv.pooling import segment_sum
-from mnergraph.nn.heads.base import Head
-from mnergraph.nn.heads.entities import at_least_float32, gold_labels, pairs_of
+from mnergraph.nn.heads.base import Head, full_precision
+from mnergraph.nn.heads.entities import gold_labels, pairs_of
 from mnergraph.nn.heads.spans import GoldSpans
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -44,7 +44,7 @@ class ExistenceHead(Head):
             ValueError: for a post without labels.
         """
         first, _, words = self.gold_spans(graph)
-        scores = at_least_float32(self.scores(graph))
+        scores = full_precision(self.scores(graph))
         occurs = segment_sum(first.to(scores.dtype), words.graph_index, words.num_graphs) > 0
         return F.binary_cross_entropy_with_logits(scores, occurs.to(scores.dtype), reduction="none").mean(-1)
 
@@ -81,7 +81,7 @@ class RegionWeightsHead(Head):
             ValueError: for a post without labels.
         """
         gold_labels(graph)
-        weights, layout = at_least_float32(graph.emissions[self.name]), graph.layouts["object"]
+        weights, layout = full_precision(graph.emissions[self.name]), graph.layouts["object"]
         targets = [row for pair in pairs_of(graph) for row in self.targets(pair)]
         target = weights.new_tensor(targets).reshape(layout.num_nodes, len(self.types))
         log_weights = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()

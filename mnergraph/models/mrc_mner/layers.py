@@ -1,4 +1,4 @@
-"""Multi-level interaction: regions weighed by queries, words that attend to regions, and to one another, by query."""
+"""Multi-level interaction by query: weights of regions, attention of words to regions and to one another."""
 
 from __future__ import annotations
 

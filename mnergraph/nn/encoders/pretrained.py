@@ -132,15 +132,15 @@ class TextEncoder(nn.Module):
         return [CONTEXT_TO_TOKENS]
 
     @staticmethod
-    def _is_joined(graph: GraphState) -> bool:
-        """Whether context reaches the tokens.
+    def _is_joined(graph: GraphState, relation: EdgeType = CONTEXT_TO_TOKENS) -> bool:
+        """Whether the nodes of a relation within the encoder reach the tokens.
 
         Raises:
             ValueError: when some edges are missing and others are not: the encoder has none or all.
         """
-        edges = graph.edges[CONTEXT_TO_TOKENS]
+        edges = graph.edges[relation]
         if not edges.complete and 0 < edges.index.shape[1] < edges.num_possible_edges:
-            raise ValueError(f"a text encoder joins context with all tokens of its post or none; {CONTEXT_TO_TOKENS}")
+            raise ValueError(f"a text encoder joins {relation[0]} with all tokens of its post or none; {relation}")
         return edges.complete or edges.index.shape[1] > 0
 
     @staticmethod

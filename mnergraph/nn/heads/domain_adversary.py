@@ -85,7 +85,7 @@ class DomainAdversaryHead(Head):
     def decode(self, graph: GraphState) -> list[float | None]:
         """Return the share of nodes whose type the classifier finds, mean over both types; None where it has no loss.
 
-        0.5 is chance: the types cannot be told apart.
+        0.5 is chance: the classifier does not separate the types.
         """
         first, second = self.scores(graph)
         right = self._mean(graph, self.first_key, (first <= 0).to(first.dtype))

@@ -105,8 +105,3 @@ def word_layout(graph: GraphState) -> Layout:
     tokens, starts = graph.layouts["token"], graph.data["token"].starts_word
     counts = torch.zeros_like(tokens.counts).index_add(0, tokens.graph_index, starts.long())
     return Layout(F.pad(counts.cumsum(0), (1, 0)))
-
-
-def at_least_float32(scores: Tensor) -> Tensor:
-    """Return scores in float32 where mixed precision has them in fewer bits, for losses."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))

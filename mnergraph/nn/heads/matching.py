@@ -1,4 +1,4 @@
-"""An auxiliary task of whole posts: do the words and what they received belong to the same post?"""
+"""An auxiliary task of whole posts: whether words and the messages to them are of the same post."""
 
 from __future__ import annotations
 

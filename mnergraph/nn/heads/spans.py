@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from mnergraph.graph.layout import Layout
 from mnergraph.labels import OUTSIDE, Entity, LabelSet, Span, spans_to_tags
 from mnergraph.nn.conv.pooling import segment_sum
-from mnergraph.nn.heads.entities import EntityHead, SpecialTags, at_least_float32, gold_labels, pairs_of, word_layout
+from mnergraph.nn.heads.base import full_precision
+from mnergraph.nn.heads.entities import EntityHead, SpecialTags, gold_labels, pairs_of, word_layout
 from mnergraph.nn.state import GraphState
 
 
@@ -100,7 +101,7 @@ class SpanHead(EntityHead):
             ValueError: for a post without labels.
         """
         first, last, words = self.gold_spans(graph)
-        scores = at_least_float32(self.scores(graph))
+        scores = full_precision(self.scores(graph))
         targets = torch.stack([first, last], -1).to(scores.dtype)
         by_word = F.binary_cross_entropy_with_logits(scores, targets, reduction="none").sum((1, 2))
         by_post = segment_sum(by_word[:, None], words.graph_index, words.num_graphs, mean=True)[:, 0]

@@ -44,13 +44,14 @@ def test_what_is_written_equals_direct_calls(
 ) -> None:
     """One prompt at a time, though prompts of one length are computed together."""
     folder = tiny_models.language_model(kind, tmp_path)
-    extractor = KnowledgeGenerator(folder, caption_model if described else None, max_new_tokens=6)
+    template = PROMPT if described else "{text} ? Named entities:"
+    extractor = KnowledgeGenerator(folder, caption_model if described else None, template, max_new_tokens=6)
     found = list(extractor.extract(IMAGES, SENTENCES, progress=False))
     auto = hf.AutoModelForSeq2SeqLM if kind == "t5" else hf.AutoModelForCausalLM
     model, tokenizer = auto.from_pretrained(folder).eval(), hf.AutoTokenizer.from_pretrained(folder)
     captions = [evidence.caption for evidence in caption_model.extract(IMAGES, progress=False)]
     for words, caption, evidence in zip(WORDS, captions, found, strict=True):
-        prompt = PROMPT.format(text=" ".join(words), caption=caption if described else "")
+        prompt = template.format(text=" ".join(words), caption=caption)
         inputs = tokenizer(prompt, return_tensors="pt")
         ids = model.generate(
             input_ids=inputs["input_ids"],
@@ -73,7 +74,7 @@ def test_chat_templates_are_applied(tmp_path: Path) -> None:
     assert extractor._encode("rain ?") == chat != plain
 
 
-@pytest.mark.parametrize("prompt", ["no field", "{caption}", "{text} {words}", "{text", "{} {text}"])
+@pytest.mark.parametrize("prompt", ["no field", "{caption}", "{text} {words}", "{text", "{} {text}", PROMPT])
 def test_templates_of_other_fields_are_refused(prompt: str) -> None:
     with pytest.raises(ValueError, match=r"the prompt"):
         KnowledgeGenerator("model", prompt=prompt)
