@@ -41,8 +41,8 @@ def main(
     """
     tagger = MODELS[model](random_encoder(*SHAPES[shape]), LABELS).eval()
     pairs = some_posts(posts)
-    reader = mnergraph.pipeline(tagger, batch_size=batch)
-    silent = mnergraph.pipeline(tagger, batch_size=batch, return_boxes=False)
+    reader = mnergraph.pipeline(tagger, batch_pieces=32 * batch)
+    silent = mnergraph.pipeline(tagger, batch_pieces=32 * batch, return_boxes=False)
 
     def bare(size: int) -> None:
         for begin in range(0, posts, size):

@@ -12,6 +12,7 @@ from .labels import LabelSet as LabelSet
 from .metrics.scores import score as score
 from .models.base import Tagger as Tagger
 from .models.base import load as load
+from .models.batch_config import BatchConfig as BatchConfig
 from .models.registry import MODELS as MODELS
 from .pair import DetectedObject as DetectedObject
 from .pair import Pair as Pair

@@ -30,12 +30,22 @@ def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
     """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished" if own else f"{path.name}.unfinished")
     try:
-        yield unfinished
-        fsync(unfinished)
-        unfinished.replace(path)
-    except BaseException as error:
+        with disk_errors(path):
+            yield unfinished
+            fsync(unfinished)
+            unfinished.replace(path)
+    except BaseException:
         unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _OF_DISK and error.filename is None:
+        raise
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Within it a failure to write, such as on a full disk, names this file where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_DISK and error.filename is None:
             raise OSError(error.errno, f"can't be written ({error.strerror})", str(path)) from error
         raise
 

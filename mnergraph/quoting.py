@@ -20,11 +20,16 @@ def quoted(value: object) -> str:
     return f"{text[: MAX_CHARACTERS - 2]}..."
 
 
-def listed(names: Sequence[object]) -> str:
+def listed(names: Sequence[object], total: int | None = None) -> str:
     """Return names in a row, the first ones and how many more there are.
+
+    Args:
+        names: the names, or the first ones.
+        total: their number, where these are the first ones.
 
     >>> listed(range(8))
     '0, 1, 2, 3, 4 and 3 more'
     """
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    total = len(names) if total is None else total
+    more = f" and {total - MAX_NAMES} more" if total > MAX_NAMES else ""
     return ", ".join(quoted(name) for name in names[:MAX_NAMES]) + more

@@ -10,7 +10,7 @@ import torch
 from benchmarks.encoder_families import FAMILIES
 from benchmarks.stress.report import Report, fault_of
 from benchmarks.stress.samples import FILLERS, NAMES, TYPES
-from mnergraph import DetectedObject, LabelSet, Pair
+from mnergraph import BatchConfig, DetectedObject, LabelSet, Pair
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.inference.predictor import Predictor
 from mnergraph.models import UMGF
@@ -76,7 +76,7 @@ def odd_posts(rng: random.Random, size: float, folder: Path) -> Report:
         labels = LabelSet.from_types(TYPES)
         model = UMGF(encoder, labels, hidden_size=16, num_heads=2, num_layers=1).eval()
         posts = [odd_post(rng, index) for index in range(max(8, round(POSTS * size)))]
-        fault = fault_of(_check, report, name, Predictor(model, batch_size=8), posts)
+        fault = fault_of(_check, report, name, Predictor(model, batching=BatchConfig(batch_pieces=128)), posts)
         if fault:
             report.fault(f"{name}: {fault}")
     return report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnergraph.cli.inputs import StoreOptions
 from mnergraph.files import write_atomically
+from mnergraph.models.batch_config import BatchConfig
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
@@ -28,7 +29,7 @@ def compare(
     names: list[str] | None = None,
     table: Path | None = None,
     max_posts: int = 200,
-    batch_size: int = 32,
+    batching: BatchConfig = BatchConfig(),
     sources: StoreOptions = StoreOptions(),
     progress: bool = True,
 ) -> list[SystemRow]:
@@ -45,7 +46,7 @@ def compare(
         names: what the models are called, in their order; by default their classes, or folders where two are the same.
         table: a Markdown file for the scores and for the posts that differ most, as in the papers' case studies.
         max_posts: how many posts the page shows at most, of those in which a model differs from the baseline.
-        batch_size: posts at once.
+        batching: how posts are taken into batches, and the precision.
         sources: where the features of images come from.
         progress: whether to show progress bars.
 
@@ -83,7 +84,7 @@ def compare(
         if progress:
             print(f"{name}:", flush=True)
         pairs = pipeline.prepared(own.pairs, cache=Path(own.processed_dir), progress=progress)
-        _, predicted[name] = evaluate(pipeline.model, pairs, batch_size=batch_size, progress=progress)
+        _, predicted[name] = evaluate(pipeline.model, pairs, batching=batching, progress=progress)
         if not {"object", "image"} & set(pipeline.model.schema.nodes):
             text_only.append(name)
     baseline = baseline or next(iter(text_only), called[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mnergraph.cli.inputs import StoreOptions
 from mnergraph.files import write_atomically
+from mnergraph.models.batch_config import BatchConfig
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
@@ -19,10 +20,10 @@ def evaluate(
     data: Callable[[Path, str], PostDataset],
     root: Path,
     split: str = "test",
-    batch_size: int = 32,
     predictions: Path | None = None,
     special_tags: Literal["outside", "entities"] = "outside",
     sources: StoreOptions = StoreOptions(),
+    batching: BatchConfig = BatchConfig(),
     progress: bool = True,
 ) -> Scores:
     """Score a saved model on a split, lenient and strict, over all and per type.
@@ -32,11 +33,11 @@ def evaluate(
         data: the data set, one of those `mnergraph ls` shows.
         root: its folder.
         split: train, valid or test.
-        batch_size: posts at once.
         predictions: file for the tags: a line per word with word, gold tag and predicted tag.
         special_tags: what a special tag (X, [CLS]) that a model of word pieces predicts for a word counts as: outside,
             or entities, wrong ones, as the scorers of UMT's and MGCMT's authors count it.
         sources: where the features of images come from.
+        batching: how posts are taken into batches, and the precision.
         progress: whether to show a progress bar.
     """
     from mnergraph.inference.predictor import Predictor
@@ -51,7 +52,7 @@ def evaluate(
     pipeline = Predictor(tagger, stores=folders, run_extractors=sources.run_extractors)
     pipeline.require_evidence(posts.pairs, split=split, allow_missing=sources.allow_missing)
     pairs = pipeline.prepared(posts.pairs, cache=Path(posts.processed_dir), progress=progress)
-    scores, tags = score_posts(tagger, pairs, batch_size=batch_size, special_tags=special_tags, progress=progress)
+    scores, tags = score_posts(tagger, pairs, batching=batching, special_tags=special_tags, progress=progress)
     if predictions is not None:
         lines = []
         for pair, predicted in zip(pairs, tags, strict=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.models.batch_config import BatchConfig
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
@@ -25,7 +26,7 @@ def explain(
     errors_only: bool = True,
     max_posts: int = 200,
     sources: StoreOptions = StoreOptions(),
-    batch_size: int = 32,
+    batching: BatchConfig = BatchConfig(),
     progress: bool = True,
 ) -> None:
     """Write a page, one HTML file without network, of what a model attended to in posts and where it erred.
@@ -42,7 +43,7 @@ def explain(
         errors_only: whether to show only those posts of the split in which the model errs.
         max_posts: how many posts the page shows at most, the first ones.
         sources: where the features of their images come from.
-        batch_size: posts at once.
+        batching: how posts are taken into batches, and the precision.
         progress: whether to show a progress bar.
     """
     from mnergraph.data.evidence import attach_node_evidence
@@ -66,7 +67,7 @@ def explain(
     if posts is not None:
         posts = posts.with_node_evidence(node_types)
         sources = replace(sources, stores=(*map(Path, posts.evidence.stores), *sources.stores))
-    pipeline = Predictor(tagger, batch_size=batch_size, stores=sources.stores, run_extractors=sources.run_extractors)
+    pipeline = Predictor(tagger, batching=batching, stores=sources.stores, run_extractors=sources.run_extractors)
     allowed = sources.allow_missing
     if posts is None:
         pipeline.require_evidence(given, allow_missing=allowed)
@@ -74,7 +75,7 @@ def explain(
         pipeline.require_evidence(posts.pairs, split=split, allow_missing=allowed)
     split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
-    content = report_data(pipeline.model, pairs, batch_size=batch_size, progress=progress)
+    content = report_data(pipeline.model, pairs, batching=batching, progress=progress)
     size = write_report(content, out)
     left_out = f" of {len(loaded)}, see max_posts" if len(loaded) > max_posts else ""
     print(f"{out}: {len(pairs)} posts{left_out}, {size / 1e6:.2f} MB")
@@ -84,8 +85,8 @@ def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_po
     """Return the first posts of a split, or the first in which the model errs, ready for the model."""
     from tqdm.auto import tqdm
 
-    from mnergraph.inference.predictor import BATCHES
     from mnergraph.labels import tags_to_spans
+    from mnergraph.models.batches import run_in_batches
 
     pairs = posts.pairs if errors_only else posts.pairs[:max_posts]
     pairs = pipeline.prepared(pairs, cache=Path(posts.processed_dir), progress=progress)
@@ -93,17 +94,21 @@ def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_po
         return pairs
     model = pipeline.model
     wrong: list[Pair] = []
-    size = pipeline.batch_size * BATCHES
     with tqdm(total=len(pairs), desc="looking for errors", unit="post", disable=not progress) as bar:
-        for begin in range(0, len(pairs), size):
-            window = pairs[begin : begin + size]
-            errs = [False] * len(window)
-            for indices in model.batches(window, pipeline.batch_size):
-                predicted = model.decode_tags(model.forward_examples([window[index] for index in indices]))
-                for index, tags in zip(indices, predicted, strict=True):
-                    errs[index] = tags_to_spans(tags) != tags_to_spans(window[index].labels or ())
-                bar.update(len(indices))
-            wrong += [pair for pair, err in zip(window, errs, strict=True) if err]
+        for begin in range(0, len(pairs), pipeline.window):
+            window = pairs[begin : begin + pipeline.window]
+            predicted = run_in_batches(
+                model,
+                window,
+                lambda batch, _: model.decode_tags(model(batch)),
+                config=pipeline.batching,
+                progress=bar.update,
+            )
+            wrong += [
+                pair
+                for pair, tags in zip(window, predicted, strict=True)
+                if tags_to_spans(tags) != tags_to_spans(pair.labels or ())
+            ]
             if len(wrong) >= max_posts:
                 break
     return wrong[:max_posts]

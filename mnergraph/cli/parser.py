@@ -13,10 +13,11 @@ import jsonargparse._typehints as typehints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.models.batch_config import BatchConfig
 from mnergraph.registry import LOADED, Registry
 
 #: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
-FLATTENED = {"inputs": Inputs, "sources": StoreOptions}
+FLATTENED = {"inputs": Inputs, "sources": StoreOptions, "batching": BatchConfig}
 
 #: Parameters of a command that are given by their place, as argparse's ``nargs``: ``mnergraph convert FILE``.
 POSITIONAL = {"checkpoint": None, "models": "+"}

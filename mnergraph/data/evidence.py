@@ -223,16 +223,36 @@ def with_context(pair: Pair, texts: Sequence[ContextText]) -> Pair:
 
 def limit_objects(pairs: list[Pair]) -> list[Pair]:
     """Return the pairs with at most `MAX_OBJECTS` objects each, the first ones; a warning counts those left out."""
-    many = [pair for pair in pairs if len(pair.objects) > MAX_OBJECTS]
-    if not many:
-        return pairs
-    left_out = sum(len(pair.objects) - MAX_OBJECTS for pair in many)
-    warnings.warn(
-        f"{len(many)} posts have more than {MAX_OBJECTS} objects ({listed([pair.id for pair in many])}); {left_out} "
-        "objects are left out",
-        stacklevel=3,
-    )
-    return [replace(pair, objects=pair.objects[:MAX_OBJECTS]) for pair in pairs]
+    many = TooManyObjects()
+    limited = [many.limit(pair) for pair in pairs]
+    many.warn(stacklevel=4)
+    return limited
+
+
+class TooManyObjects:
+    """Limits posts to `MAX_OBJECTS` objects, and counts what is left out."""
+
+    def __init__(self) -> None:
+        self.posts = self.left_out = 0
+        self._first: list[str] = []
+
+    def limit(self, pair: Pair) -> Pair:
+        """Return the pair with its first objects."""
+        if len(pair.objects) <= MAX_OBJECTS:
+            return pair
+        self.posts += 1
+        self.left_out += len(pair.objects) - MAX_OBJECTS
+        self._first += [pair.id] * (len(self._first) < 5)
+        return replace(pair, objects=pair.objects[:MAX_OBJECTS])
+
+    def warn(self, *, stacklevel: int = 3) -> None:
+        """Warn of the objects that were left out, if there were any."""
+        if self.posts:
+            warnings.warn(
+                f"{self.posts} posts have more than {MAX_OBJECTS} objects ({listed(self._first, self.posts)}); "
+                f"{self.left_out} objects are left out",
+                stacklevel=stacklevel,
+            )
 
 
 def attach_node_evidence(

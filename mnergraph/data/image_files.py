@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -88,35 +88,46 @@ def _images_by_stem(folder: Path, modified: int) -> dict[str, list[Path]]:
     return {stem: sorted(paths, key=lambda path: SUFFIXES.index(path.suffix.lower())) for stem, paths in found.items()}
 
 
-def attach_images(pairs: Iterable[Pair], attach: Callable[[Pair], Pair]) -> list[Pair]:
-    """Return the pairs with the paths of their images; those whose id leads out of the folder have none.
+def attach_images(pairs: Iterable[Pair], attach: Callable[[Pair], Pair]) -> Iterator[Pair]:
+    """Yield the pairs with the paths of their images; those whose id leads out of the folder have none.
 
-    A warning counts and names these.
+    A warning counts and names these at the end.
 
     Args:
         pairs: the posts.
         attach: returns a post with its image, or raises ValueError, as `image_path_of` does.
     """
-    attached, refused = [], []
+    refused = Refused()
     for pair in pairs:
         try:
-            attached.append(attach(pair))
+            found = attach(pair)
         except ValueError as error:
-            attached.append(pair)
-            refused.append(str(error))
-    warn_of_refused(refused, stacklevel=4)
-    return attached
+            found = pair
+            refused.add(str(error))
+        yield found
+    refused.warn(stacklevel=4)
 
 
-def warn_of_refused(refused: Sequence[str], *, stacklevel: int = 3) -> None:
-    """Warn of posts whose images were refused, if there are any: their number, and what is wrong with the first five.
+class Refused:
+    """Counts posts whose images were refused."""
 
-    Args:
-        refused: what is wrong with each.
-        stacklevel: of the warning.
-    """
-    if refused:
-        warnings.warn(f"{len(refused)} posts have no image: {'; '.join(refused[:5])}", stacklevel=stacklevel)
+    def __init__(self) -> None:
+        self.posts = 0
+        self._first: list[str] = []
+
+    def add(self, why: str) -> None:
+        """Count a post.
+
+        Args:
+            why: what is wrong with its image.
+        """
+        self.posts += 1
+        self._first += [why] * (len(self._first) < 5)
+
+    def warn(self, *, stacklevel: int = 3) -> None:
+        """Warn of their number and of the first five, if there are any."""
+        if self.posts:
+            warnings.warn(f"{self.posts} posts have no image: {'; '.join(self._first)}", stacklevel=stacklevel)
 
 
 def image_files(folder: str | Path) -> list[Path]:

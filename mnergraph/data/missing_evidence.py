@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from mnergraph.graph.builder import GraphBuilder
@@ -93,16 +93,29 @@ def require_evidence(
         for kind in sorted(kinds):
             if len(kinds[kind]) == len(splits[name]) and kind not in allow_missing:
                 absent[kind].append(name)
-    if absent:
-        named = {kind: names for kind, names in absent.items() if names not in map(absent.get, _IMPLY.get(kind, ()))}
-        raise MissingEvidenceError(
-            "; ".join(
-                f"the model reads {kind}, which no post{' of ' * any(names)}{', '.join(names)} has: give {remedy(kind)}"
-                for kind, names in named.items()
-            )
-            + f". To go on without: --allow_missing '[{', '.join(absent)}]'"
-        )
+    refuse_absent(absent)
     return missing
+
+
+def refuse_absent(absent: Mapping[str, Sequence[str]]) -> None:
+    """Check that no kind of evidence is absent.
+
+    Args:
+        absent: by kind, the names of the splits in which no post has it; ``""`` for posts of no split.
+
+    Raises:
+        MissingEvidenceError: naming each kind, with how to get it.
+    """
+    if not absent:
+        return
+    named = {kind: names for kind, names in absent.items() if names not in map(absent.get, _IMPLY.get(kind, ()))}
+    raise MissingEvidenceError(
+        "; ".join(
+            f"the model reads {kind}, which no post{' of ' * any(names)}{', '.join(names)} has: give {remedy(kind)}"
+            for kind, names in named.items()
+        )
+        + f". To go on without: --allow_missing '[{', '.join(absent)}]'"
+    )
 
 
 def remedy(kind: str) -> str:
@@ -113,6 +126,53 @@ def remedy(kind: str) -> str:
     return REMEDIES.get(kind, f"the posts their {kind}, in the evidence file that the node type names")
 
 
+class MissingCounts:
+    """How many posts lack evidence of each kind that a model reads, and the first names of these.
+
+    Attributes:
+        total: number of posts.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, list[str]] = defaultdict(list)
+        # of all names of a kind, to know which kinds the same posts lack without keeping the names
+        self._hashes: dict[str, int] = defaultdict(int)
+
+    def add(self, missing: Mapping[str, Sequence[str]], total: int) -> MissingCounts:
+        """Add some posts and return the counts.
+
+        Args:
+            missing: names of posts by kind of evidence.
+            total: number of posts, these included.
+        """
+        self.total += total
+        for kind, names in missing.items():
+            self._counts[kind] += len(names)
+            self._first[kind] += [name for name in names if name][: 6 - len(self._first[kind])]
+            self._hashes[kind] = hash((self._hashes[kind], *names, self.total))
+        return self
+
+    def lines(self) -> list[str]:
+        """Return a line of counts and the first five names for every kind; kinds that the same posts lack share one."""
+        kinds_of: dict[tuple[int, int], list[str]] = defaultdict(list)
+        for kind in sorted(self._counts):
+            kinds_of[self._counts[kind], self._hashes[kind]].append(kind)
+        lines = []
+        for (count, _), kinds in kinds_of.items():
+            known = self._first[kinds[0]]
+            first = f": {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}" if known else ""
+            have = "has" if count == 1 else "have"
+            lines.append(f"{count} of {self.total} posts {have} no {', no '.join(kinds)}, which the model reads{first}")
+        return lines
+
+    def warn(self, *, stacklevel: int = 3) -> None:
+        """Warn of what is missing; see `lines`."""
+        for line in self.lines():
+            warnings.warn(line, stacklevel=stacklevel)
+
+
 def describe_missing(missing: Mapping[str, Sequence[str]], total: int) -> list[str]:
     """Return, for posts that lack evidence that the model reads, a line of counts and the first five names.
 
@@ -120,19 +180,4 @@ def describe_missing(missing: Mapping[str, Sequence[str]], total: int) -> list[s
         missing: names of posts by kind of evidence; kinds that the same posts lack share a line.
         total: number of posts.
     """
-    kinds_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for kind, names in sorted(missing.items()):
-        kinds_of[tuple(names)].append(kind)
-    lines = []
-    for names, kinds in kinds_of.items():
-        known = [name for name in names if name]
-        first = f": {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}" if known else ""
-        have = "has" if len(names) == 1 else "have"
-        lines.append(f"{len(names)} of {total} posts {have} no {', no '.join(kinds)}, which the model reads{first}")
-    return lines
-
-
-def warn_of_missing(missing: Mapping[str, Sequence[str]], total: int) -> None:
-    """Warn of posts that lack evidence that the model reads; see `describe_missing`."""
-    for line in describe_missing(missing, total):
-        warnings.warn(line, stacklevel=3)
+    return MissingCounts().add(missing, total).lines()

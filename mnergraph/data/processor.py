@@ -15,7 +15,7 @@ import torch
 from mnergraph.data.chunker_config import chunker_config, make_chunker
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.json_settings import check_entries, read_json_object
-from mnergraph.data.missing_evidence import warn_of_missing
+from mnergraph.data.missing_evidence import MissingCounts
 from mnergraph.features.store.entries import cast, lookup
 from mnergraph.features.store.manifest import Manifest, StoreError, check_manifest, rename_entries, store_dtype
 from mnergraph.features.store.reader import FeatureStore
@@ -213,7 +213,7 @@ class Processor:
             ValueError: when an image needs an extractor that can't be made again here.
         """
         ready, missing = self.process(list(pairs), builder=builder, device=device, cache=cache, progress=progress)
-        warn_of_missing(missing, len(ready))
+        MissingCounts().add(missing, len(ready)).warn()
         return ready
 
     def process(

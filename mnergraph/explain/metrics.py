@@ -12,6 +12,8 @@ from mnergraph.explain.recorder import record_attention
 from mnergraph.graph.collate import EdgeType
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
+from mnergraph.models.batch_config import BatchConfig
+from mnergraph.models.batches import run_in_batches
 from mnergraph.pair import Pair
 
 
@@ -80,7 +82,7 @@ class ImageEffect:
     lost: tuple[Entity, ...]
 
 
-def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32) -> list[ImageEffect]:
+def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batching: BatchConfig = BatchConfig()) -> list[ImageEffect]:
     """Return the entities that are gained and lost by the image, against the same model without images.
 
     Entities are equal if words and type are; ``kept`` has the probabilities with the image.
@@ -88,22 +90,25 @@ def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32
     Args:
         model: the model; it predicts in evaluation mode.
         pairs: the posts, with the features that the model reads.
-        batch_size: posts per forward pass.
+        batching: how posts are taken into batches, and the precision.
     """
     text_only = [pair.without_image() for pair in pairs]
-    effects: dict[int, ImageEffect] = {}
-    for indices in model.batches(pairs, batch_size):
-        found = model.predict([pairs[index] for index in indices])
-        found_in_text = model.predict([text_only[index] for index in indices])
-        for index, with_image, without in zip(indices, found, found_in_text, strict=True):
-            both = {*map(_key, with_image)} & {*map(_key, without)}
-            effects[index] = ImageEffect(
-                pairs[index],
+    found, found_in_text = (
+        run_in_batches(model, posts, lambda batch, _: model.decode_entities(model(batch)), config=batching)
+        for posts in (pairs, text_only)
+    )
+    effects = []
+    for pair, with_image, without in zip(pairs, found, found_in_text, strict=True):
+        both = {*map(_key, with_image)} & {*map(_key, without)}
+        effects.append(
+            ImageEffect(
+                pair,
                 kept=tuple(entity for entity in with_image if _key(entity) in both),
                 gained=tuple(entity for entity in with_image if _key(entity) not in both),
                 lost=tuple(entity for entity in without if _key(entity) not in both),
             )
-    return [effects[index] for index in range(len(pairs))]
+        )
+    return effects
 
 
 def _key(entity: Entity) -> tuple[int, int, str]:

@@ -106,6 +106,10 @@ class GraphBuilder:
         except (TypeError, UnicodeError):  # half a surrogate pair, of which `build` says more
             return len(pair.words)
 
+    def batch_cost(self, pair: Pair) -> int:
+        """Return what a pair's nodes take of a batch besides its text, in pieces; see `NodeType.batch_cost`."""
+        return sum(node_type.batch_cost(pair) for node_type in self._types)
+
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return the kinds of evidence that the schema reads and the pair lacks, each once.
 

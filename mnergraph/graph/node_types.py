@@ -60,6 +60,8 @@ Unit = Literal["words", "pieces"]
 #: The object of a pair without any, where a model needs one.
 PLACEHOLDER_OBJECT = DetectedObject()
 NO_BOX = (float("nan"),) * 4
+#: Pieces of text that a crop counts as in a batch: the patches of 16 x 16 pixels in 224 x 224.
+CROP_PIECES = 196
 
 
 class Tokenizer(Protocol):
@@ -129,6 +131,13 @@ class NodeType(ABC):
             attributes to add to the store or to replace there; None where there are none.
         """
         return None
+
+    def batch_cost(self, pair: Pair) -> int:
+        """Return what these nodes take of a batch of `piece_batches` besides the text, in pieces; by default 0.
+
+        Override it where nodes cost far more than a piece of text, such as those whose pixels go through a backbone.
+        """
+        return 0
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return the kinds of evidence that these nodes need and the pair lacks, such as ``("image features",)``."""
@@ -396,6 +405,13 @@ class Objects(NodeType):
             return None
         pixels, has_x = self.crop_reader(pair_of(data))
         return {"pixels": pixels, "has_x": has_x}
+
+    def batch_cost(self, pair: Pair) -> int:
+        """Return `CROP_PIECES` for every crop that is read; without boxes the whole image is one."""
+        if self.crop_reader is None:
+            return 0
+        boxed = sum(item.box is not None for item in pair.objects[: self.max_objects])
+        return CROP_PIECES * max(1, boxed)
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return what the pair lacks of objects, of classes among theirs, of region vectors and of pixels."""

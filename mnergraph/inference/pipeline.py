@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 from PIL import Image
+from torch_geometric.data import Batch
 
 from mnergraph.data.formats.jsonl import require_file
 from mnergraph.explain.record import PairRecord
@@ -23,6 +24,8 @@ from mnergraph.inference.output import NERResult
 from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
+from mnergraph.models.batch_config import BatchConfig, Precision
+from mnergraph.models.batches import run_in_batches
 from mnergraph.pair import Pair
 from mnergraph.quoting import quoted
 
@@ -38,7 +41,9 @@ _FOLDERS = Lock()
 def pipeline(
     model: Tagger | str | Path,
     *,
-    batch_size: int = 32,
+    batch_pieces: int | None = None,
+    workers: int = 2,
+    precision: Precision = "fp32",
     return_boxes: bool = True,
     allow_urls: bool = False,
     allow_private_addresses: bool = False,
@@ -49,7 +54,9 @@ def pipeline(
 
     Args:
         model: the model, its folder, or its name on the hub.
-        batch_size: posts at once.
+        batch_pieces: pieces of a batch, see `BatchConfig`.
+        workers: threads that build graphs and open images while the model computes; 0 for none.
+        precision: fp32, bf16, or auto: bf16 where the processor has instructions for it.
         return_boxes: whether to return the object with the largest attention weight of each entity.
         allow_urls: whether images may be given as addresses, which are then fetched, see `fetch_image`.
         allow_private_addresses: whether these may be of the own machine and network, too, not of the internet alone.
@@ -57,7 +64,8 @@ def pipeline(
         run_extractors: whether to run the training's extractors on images that no store has.
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
-    steps = Predictor(tagger, batch_size=batch_size, stores=stores, run_extractors=run_extractors)
+    batching = BatchConfig(batch_pieces=batch_pieces, workers=workers, precision=precision)
+    steps = Predictor(tagger, batching=batching, stores=stores, run_extractors=run_extractors)
     return NERPipeline(
         steps,
         return_boxes=return_boxes,
@@ -126,10 +134,8 @@ class NERPipeline:
                     raise
                 post = self._pair(part, None, is_split_into_words)
                 failed[index] = NERResult([], pair=post, model=self.model, reader=self, error=str(error))
-        found: dict[int, NERResult] = {}
-        for indices in self.model.batches(posts, self.steps.batch_size):
-            found |= zip(indices, self._predict([posts[index] for index in indices]), strict=True)
-        results = [found[index] for index in range(len(posts))]
+        size = self.steps.window
+        results = [result for at in range(0, len(posts), size) for result in self._predict(posts[at : at + size])]
         for index, result in failed.items():
             results.insert(index, result)
         if failed:
@@ -153,14 +159,16 @@ class NERPipeline:
         return Pair.from_words(text, image_path=path)
 
     def _predict(self, posts: Sequence[Pair]) -> list[NERResult]:
-        pairs = self.steps.prepared(posts)
+        return run_in_batches(self.model, self.steps.prepared(posts), self._compute, config=self.steps.batching)
+
+    def _compute(self, batch: Batch, pairs: Sequence[Pair]) -> list[NERResult]:
         records: Sequence[PairRecord | None] = [None] * len(pairs)
         if self.return_boxes and any(pair.objects for pair in pairs):
             with record_attention(self.model) as record:
-                predicted = self.model.predict_heads(pairs)
+                predicted = self.model.decode(self.model(batch))
             records = record.posts
         else:
-            predicted = self.model.predict_heads(pairs)
+            predicted = self.model.decode(self.model(batch))
         return [
             NERResult(
                 [_entity(pair, entity, record) for entity in entities],

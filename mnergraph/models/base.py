@@ -17,7 +17,7 @@ from torch_geometric.data import Batch, HeteroData
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import Encoder, TextEncoderModel
 from mnergraph.features.text.nearest_words import NearestWords
-from mnergraph.graph.batching import length_batches
+from mnergraph.graph.batching import piece_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
@@ -157,6 +157,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         """Return the heads whose predictions are part of results, not tags and auxiliary tasks; see `Head.shown`."""
         return [head for head in self._heads() if head.shown]
 
+    def decode(self, graph: GraphState) -> list[tuple[list[Entity], dict[str, Any]]]:
+        """Return of every post its entities and what further heads predict, see `decode_heads`."""
+        return list(zip(self.decode_entities(graph), self.decode_heads(graph), strict=True))
+
     @torch.inference_mode()
     def decode_heads(self, graph: GraphState) -> list[dict[str, Any]]:
         """Return the predictions of every post by head, for `shown_heads`."""
@@ -189,9 +193,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
                 metrics[head.name] = dict(head.metrics(list(gold), list(predicted)))
         return metrics
 
-    def batches(self, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
-        """Return the indices of pairs in batches for `predict`, shortest posts first; see `length_batches`."""
-        return length_batches([self.builder.length(pair) for pair in pairs], batch_size)
+    def batches(self, pairs: Sequence[Pair], batch_pieces: int) -> list[list[int]]:
+        """Return the indices of pairs in batches for `predict`, shortest posts first; see `piece_batches`."""
+        lengths = [self.builder.length(pair) for pair in pairs]
+        return piece_batches(lengths, batch_pieces, others=[self.builder.batch_cost(pair) for pair in pairs])
 
     @torch.inference_mode()
     def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
@@ -201,10 +206,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     @torch.inference_mode()
     def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
         """Return of every pair its entities and what further heads predict, see `decode_heads`; as `predict` does."""
-        if not pairs:
-            return []
-        graph = self.forward_examples(pairs)
-        return list(zip(self.decode_entities(graph), self.decode_heads(graph), strict=True))
+        return self.decode(self.forward_examples(pairs)) if pairs else []
 
     @torch.inference_mode()
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:

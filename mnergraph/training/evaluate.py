@@ -6,25 +6,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
+from torch_geometric.data import Batch, HeteroData
 from tqdm.auto import tqdm
 
 from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
+from mnergraph.models.batch_config import BatchConfig
+from mnergraph.models.batches import run_in_batches
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import Pair
 from mnergraph.quoting import listed
 from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import decode_batch, from_all_devices
-from mnergraph.training.loader import GraphLoader
+from mnergraph.training.loader import rank_and_world
 
 
-@torch.inference_mode()
 def evaluate(
     model: Tagger,
     pairs: Sequence[Pair],
     *,
-    batch_size: int = 32,
+    batching: BatchConfig = BatchConfig(),
     special_tags: SpecialTags = "outside",
     progress: bool = True,
 ) -> tuple[Scores, list[list[str]]]:
@@ -36,7 +37,7 @@ def evaluate(
     Args:
         model: the model.
         pairs: the posts.
-        batch_size: posts at once.
+        batching: how posts are taken into batches, and the precision.
         special_tags: what an X that is predicted for a word counts as: ``"outside"``, or ``"entities"``, wrong ones,
             as the scorers of UMT's and MGCMT's released code count it; see `TaggingHead.decode_tags`.
         progress: whether to show a progress bar.
@@ -45,23 +46,23 @@ def evaluate(
         ValueError: for posts without labels.
     """
     _require_labels(pairs)
-    drafts = [build_for_scoring(model, pair) for pair in pairs]
-    loader = GraphLoader(drafts, batch_size, shuffle=False, finish=model.builder.load_image_tensors)
-    device = next(model.parameters()).device
-    predicted: dict[int, list[str]] = {}
     heads: list[dict[str, list[tuple[Any, Any]]]] = []
-    model.eval()
-    bar = tqdm(total=len(pairs), desc="evaluating", unit="post", disable=not progress)
-    with bar:
-        for places, batch in zip(loader.order, loader, strict=True):
-            decoded = decode_batch(model, batch.to(device), special_tags=special_tags)
-            heads.append(decoded.heads)
-            predicted |= dict(zip(places, decoded.tags, strict=True))
-            bar.update(len(places))
-    # with several devices each has its share of the posts
-    predicted = {place: tags for share in from_all_devices([predicted]) for place, tags in share.items()}
+
+    def build(pair: Pair) -> HeteroData:
+        return model.builder.load_image_tensors(build_for_scoring(model, pair))
+
+    def decode(batch: Batch, posts: Sequence[Pair]) -> list[list[str]]:
+        decoded = decode_batch(model, batch, special_tags=special_tags)
+        heads.append(decoded.heads)
+        return decoded.tags
+
+    rank, world = rank_and_world()
+    with tqdm(total=len(pairs[rank::world]), desc="evaluating", unit="post", disable=not progress) as bar:
+        own = run_in_batches(model, pairs[rank::world], decode, config=batching, build=build, progress=bar.update)
+    in_order: list[list[str]] = [[]] * len(pairs)
+    for of_rank, tags in enumerate(from_all_devices([own])):
+        in_order[of_rank::world] = tags
     heads = from_all_devices(heads)
-    in_order = [predicted[place] for place in range(len(pairs))]
     scores = score([pair.labels or () for pair in pairs], in_order)
     return replace(scores, heads=model.head_metrics(heads)), in_order
 

@@ -65,7 +65,7 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         return batches
 
     def _own_share(self) -> list[list[int]]:
-        batches, (rank, world) = self._batches(), _rank_and_world()
+        batches, (rank, world) = self._batches(), rank_and_world()
         if self.shuffle and batches:
             batches += islice(cycle(batches), -len(batches) % world)
         return batches[rank::world]
@@ -75,7 +75,7 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         return iter(self._own_share()[skip:])
 
     def __len__(self) -> int:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         if not self.shuffle:
             return len(range(rank, len(self._batches()), world))
         # pools hold whole batches, so only the last batch of all is smaller
@@ -150,7 +150,8 @@ class _Graphs(Dataset[HeteroData]):
         return draft if self.finish is None else self.finish(draft)
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """Return the number of this process among those of a distributed run, from 0, and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1

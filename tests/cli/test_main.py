@@ -178,6 +178,7 @@ def test_predict_a_text_with_its_image(call: Call, fault: Callable[..., str], tr
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["text"] == text
 
 
+@pytest.mark.filterwarnings("always:3 of 4 posts")
 def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:
     raw = trained.root / "raw"
     evidence = [
@@ -196,7 +197,7 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
     assert len(tagged) == 10
     bare = tmp_path / "bare.txt"
     bare.write_text("\n".join(line.split("\t")[0] for line in (raw / "test.txt").read_text().split("\n")))
-    assert call(*job, bare, *evidence, "--batch_size", "10")[0].splitlines() == tagged
+    assert call(*job, bare, *evidence, "--batch_pieces", "160")[0].splitlines() == tagged
 
     shutil.copy(next((raw / "images").iterdir()), tmp_path / "1.png")
     posts = tmp_path / "posts.jsonl"
@@ -209,8 +210,15 @@ def test_predict_files_of_posts(call: Call, fault: Callable[..., str], trained: 
 
     assert "images and files of evidence go with the CoNLL format" in fault(*job, posts, *evidence)
     assert "image can't go with posts" in fault(*job, posts, "--image", tmp_path / "1.png")
-    posts.write_text('{"text": "a"}\n{"text": "a", "image": "gone.png"}\n')
-    assert f"{posts}:2: there is no image {tmp_path / 'gone.png'}; right is" in fault(*job, posts)
+    posts.write_text('{"text": "a"}\n{"text": "a", "image": "gone.png"}\n{"text": 7, "id": "c"}\n{"text"')
+    printed, noise = call(*job, posts)
+    assert "3 of 4 posts have an error in the place of entities: 'c'; the first error: " in noise
+    first, *errors, last = map(json.loads, printed.splitlines())
+    assert "entities" in first
+    assert f"{posts}:2: there is no image {tmp_path / 'gone.png'}; right is" in errors[0]["error"]
+    assert [error["id"] for error in errors] == ["", "c", ""]
+    assert f"{posts}:4: " in errors[2]["error"]
+    assert (last["posts"], last["posts_with_errors"], last["first_errors"]) == (4, 3, errors)
 
 
 # --- ls, verify-data, help ---------------------------------------------------------------------------------

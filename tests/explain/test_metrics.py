@@ -9,6 +9,7 @@ import pytest
 from fakes import LABELS, TO_OBJECTS, TO_TOKENS, awkward_posts, post
 from scipy.stats import kendalltau
 
+from mnergraph import BatchConfig
 from mnergraph.explain import faithfulness, image_ablation, occlusion, record_attention
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.models import BERTCRF, UMGF
@@ -71,7 +72,7 @@ def test_a_model_without_attention_to_objects(umgf: Make) -> None:
 def test_image_ablation(umgf: Make) -> None:
     model = umgf()
     posts = [post(8, 4, seed=seed, grounded=0.2) for seed in range(6)] + awkward_posts()
-    output = image_ablation(model, posts, batch_size=5)
+    output = image_ablation(model, posts, batching=BatchConfig(batch_pieces=80))
     assert [change.pair for change in output] == posts
     without_images = [
         replace(pair, image_path=None, size=None, objects=(), caption=None, image_features=None) for pair in posts

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from mnergraph import DetectedObject, LabelSet, Pair, pipeline, tiny_encoder
+from mnergraph import BatchConfig, DetectedObject, LabelSet, Pair, pipeline, tiny_encoder
 from mnergraph.explain.metrics import image_ablation
 from mnergraph.explain.report.data import report_data
 from mnergraph.graph.batching import PIECES_PER_POST, length_batches
@@ -55,12 +55,14 @@ def test_answers_in_the_order_of_the_posts() -> None:
     ]
     assert [model.builder.length(post) > length for post, length in zip(posts, lengths, strict=True)] == [True] * 10
     alone = [model.predict([post])[0] for post in posts]
-    answers = list(Predictor(model, batch_size=4)(posts))
+    answers = list(Predictor(model, batching=BatchConfig(batch_pieces=64))(posts))
     assert [line["id"] for line in answers] == [post.id for post in posts]
     spans = [[(entity.start, entity.end) for entity in found] for found in alone]
     assert any(spans)
     assert [[(e["word_start"], e["word_end"]) for e in line["entities"]] for line in answers] == spans
-    found = pipeline(model, batch_size=4)(posts)
+    found = pipeline(model, batch_pieces=64)(posts)
     assert [[(e["word_start"], e["word_end"]) for e in one] for one in found] == spans
-    assert [post["id"] for post in report_data(model, posts, batch_size=4)["posts"]] == [post.id for post in posts]
-    assert [effect.pair for effect in image_ablation(model, posts, batch_size=4)] == posts
+    assert [post["id"] for post in report_data(model, posts, batching=BatchConfig(batch_pieces=64))["posts"]] == [
+        post.id for post in posts
+    ]
+    assert [effect.pair for effect in image_ablation(model, posts, batching=BatchConfig(batch_pieces=64))] == posts

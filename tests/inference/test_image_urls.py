@@ -426,7 +426,7 @@ def test_certificates(tmp_path: Path, resolve: Callable[..., list[str]], monkeyp
 @pytest.mark.filterwarnings("ignore:. of . posts has no:UserWarning", "ignore:. of . posts have no:UserWarning")
 def test_one_of_many_posts(umgf: Callable[[], UMGF], server: str) -> None:
     model = umgf()
-    ner = mnergraph.pipeline(model, allow_urls=True, allow_private_addresses=True, batch_size=2)
+    ner = mnergraph.pipeline(model, allow_urls=True, allow_private_addresses=True, batch_pieces=32)
     texts = ["Paris in the rain", "the rain in Paris", "rain", "in the rain"]
     images = [None, f"{server}/status/404", None, f"{server}/short"]
     with pytest.warns(

@@ -34,7 +34,7 @@ SUPPORT = {"box", "box_label", "box_score", "box_weight"}
 
 @pytest.fixture
 def reader(umgf: Callable[[], UMGF]) -> NERPipeline:
-    return mnergraph.pipeline(umgf(), batch_size=2)
+    return mnergraph.pipeline(umgf(), batch_pieces=32)
 
 
 def found_in(reader: NERPipeline, *given: Any, **how: Any) -> NERResult:

@@ -17,7 +17,10 @@ import torch
 from fakes import make_builder
 from PIL import Image
 from runs import Run
+from torch import nn
+from torch_geometric.data import Batch
 
+from mnergraph import BatchConfig
 from mnergraph.cli.main import main
 from mnergraph.cli.train import train
 from mnergraph.data import Evidence, PostFolder, write_conll
@@ -27,7 +30,6 @@ from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.text.tweet_tokenizer import split_words
 from mnergraph.graph import Complete, Relation, Schema
-from mnergraph.graph.batching import length_batches
 from mnergraph.graph.node_types import Objects
 from mnergraph.inference.predictor import Predictor
 from mnergraph.labels import Entity, LabelSet
@@ -38,35 +40,33 @@ from mnergraph.training import TrainerConfig
 TEXT = "RT @BBC:  Kevin\tDurant 🇫🇷👩‍👩‍👧 wins… at the  O2 Arena \n http://t.co/x1 naïve Zoë 😀!"
 
 
-class EveryPair:
+class EveryPair(nn.Module):
     """A substitute for a model: every two neighboring words are an entity; records its batches."""
 
     builder = make_builder(Schema([Relation("object", "guides", "token", Complete())]))
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        return iter([torch.zeros(1)])
-
     def __init__(self, config: ProcessorConfig | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
         self.processor_config = config
         self.predicted: list[list[Pair]] = []
 
-    def batches(self, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
-        return length_batches([self.builder.length(pair) for pair in pairs], batch_size)
+    batches = Tagger.batches
 
-    def predict_heads(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
-        return [(entities, {}) for entities in self.predict(pairs)]
+    def forward(self, batch: Batch) -> list[Pair]:
+        self.predicted.append(list(batch.pair))
+        return self.predicted[-1]
 
-    def predict(self, pairs: Sequence[Pair]) -> list[list[Entity]]:
-        self.predicted.append(list(pairs))
+    def decode(self, pairs: Sequence[Pair]) -> list[tuple[list[Entity], dict[str, Any]]]:
         return [
-            [Entity(start, min(start + 2, len(pair.words)), "PER", 0.5) for start in range(0, len(pair.words), 2)]
+            ([Entity(start, min(start + 2, len(pair.words)), "PER", 0.5) for start in range(0, len(pair.words), 2)], {})
             for pair in pairs
         ]
 
 
 @pytest.fixture(scope="module")
 def pipeline(trained: Run) -> Predictor:
-    return Predictor(Tagger.from_pretrained(trained.model), batch_size=4)
+    return Predictor(Tagger.from_pretrained(trained.model), batching=BatchConfig(batch_pieces=64))
 
 
 def drawn(trained: Run) -> Path:
@@ -99,7 +99,9 @@ def test_words_are_joined_by_single_spaces() -> None:
 
 def test_posts_come_in_order_and_in_batches() -> None:
     model = EveryPair()
-    lines = list(Predictor(model, batch_size=3)(Pair.from_text("a", id=str(n)) for n in range(7)))  # type: ignore[arg-type]
+    lines = list(
+        Predictor(model, batching=BatchConfig(batch_pieces=48))(Pair.from_text("a", id=str(n)) for n in range(7))
+    )  # type: ignore[arg-type]
     assert [line["id"] for line in lines] == list("0123456")
     assert [len(batch) for batch in model.predicted] == [3, 3, 1]
     assert list(Predictor(model)([])) == []  # type: ignore[arg-type]
@@ -158,7 +160,7 @@ def test_unreadable_image_is_ignored(tmp_path: Path, pipeline: Predictor) -> Non
 def test_a_saved_model_gives_the_same_lines(tmp_path: Path, trained: Run, pipeline: Predictor) -> None:
     posts = [Pair.from_text(f"{name} met Jordan in Paris", image_path=drawn(trained)) for name in ("Ann", "Bob")] * 3
     pipeline.model.save_pretrained(tmp_path)
-    again = Predictor(Tagger.from_pretrained(tmp_path), batch_size=4)
+    again = Predictor(Tagger.from_pretrained(tmp_path), batching=BatchConfig(batch_pieces=64))
     assert again.processor.regions == pipeline.processor.regions
     assert list(again(posts)) == list(pipeline(posts))
 
@@ -336,7 +338,7 @@ def test_a_bad_post_has_an_error_and_the_others_their_entities(batch_size: int) 
     model = BERTCRF(encoder, LabelSet.from_types(["LOC"]))
     good = [Pair.from_text("Paris is great", id="1"), Pair.from_text("London", id="3")]
     bad = [Pair.from_text(HALF, id="2"), Pair(("a", "b\udfff"), id="4")]
-    predictor = Predictor(model.eval(), batch_size=batch_size)
+    predictor = Predictor(model.eval(), batching=BatchConfig(batch_pieces=16 * batch_size))
     expected = [next(predictor([pair])) for pair in good]
     found = list(predictor([good[0], bad[0], good[1], bad[1]]))
     assert [line["id"] for line in found] == ["1", "2", "3", "4"]
@@ -359,12 +361,13 @@ def test_output_is_whole_or_not_there(
     arguments = ["predict", "--model", str(tmp_path / "model"), "--posts", str(posts), "--out", str(out)]
     main([*arguments, "--progress", "false"])
     assert "1 of 3 posts have an error in the place of entities: '1'" in capsys.readouterr().err
-    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    *lines, last = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert last == {"posts": 3, "posts_with_errors": 1, "first_errors": [{"id": "1", "error": lines[1]["error"]}]}
     assert [line["text"] for line in lines] == texts
     assert ["error" in line for line in lines] == [False, True, False]
     before = out.read_bytes()
 
-    def stop(self: Predictor, pairs: object) -> Iterator[dict[str, object]]:
+    def stop(self: Predictor, pairs: object, progress: object) -> Iterator[dict[str, object]]:
         yield {"id": "0", "text": "Paris", "entities": []}
         os.kill(os.getpid(), signal.SIGTERM)
         yield {}
@@ -387,4 +390,6 @@ def test_posts_that_all_fail_are_no_success(tmp_path: Path, capsys: pytest.Captu
         main(["predict", "--model", str(tmp_path / "model"), "--posts", str(posts), "--out", str(out)])
     assert ended.value.code == 2
     assert "none of 2 posts could be predicted; the first: half of a surrogate pair" in capsys.readouterr().err
-    assert ["error" in json.loads(line) for line in out.read_text().splitlines()] == [True, True]
+    *lines, last = map(json.loads, out.read_text().splitlines())
+    assert ["error" in line for line in lines] == [True, True]
+    assert (last["posts"], last["posts_with_errors"]) == (2, 2)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from mnergraph import BatchConfig
 from mnergraph.metrics.scores import score
 from mnergraph.models import Tagger
 from mnergraph.models.gei.model import ScheduledSamplingConfig
@@ -443,7 +444,7 @@ def test_fp16_on_a_processor_becomes_bf16(build: Build, posts: Posts, loop: Make
 
 def test_evaluation_is_in_the_order_of_the_posts(build: Build, posts: Posts) -> None:
     model, some = build(), posts(23, 1)
-    scores, tags = evaluate(model, some, batch_size=5, progress=False)
+    scores, tags = evaluate(model, some, batching=BatchConfig(batch_pieces=80), progress=False)
     alone = [evaluate(model, [post], progress=False)[1][0] for post in some]
     assert tags == alone
     assert scores == score([post.labels or () for post in some], tags)

@@ -46,7 +46,7 @@ def read_conll(
     mapping: Mapping[str, str] | None = None,
     labelled: bool = True,
 ) -> list[Pair]:
-    """The posts of a file, in order, with ``words``, ``labels`` and ``id``.
+    """Return the posts of a file, in order, with ``words``, ``labels`` and ``id``.
 
     Args:
         path: the file, UTF-8.
@@ -57,12 +57,22 @@ def read_conll(
     Raises:
         ConllError: at the first fault, with file and line.
     """
-    posts: list[Pair] = []
+    return list(stream_conll(path, fix_bio=fix_bio, mapping=mapping, labelled=labelled))
+
+
+def stream_conll(
+    path: str | Path,
+    *,
+    fix_bio: bool = False,
+    mapping: Mapping[str, str] | None = None,
+    labelled: bool = True,
+) -> Iterator[Pair]:
+    """Yield the posts of a file one by one; see `read_conll`."""
     header: tuple[int, str] | None = None
     words: list[str] = []
     tags: list[str] = []
 
-    def close() -> None:
+    def closed() -> Iterator[Pair]:
         nonlocal header
         if header is None:
             return
@@ -71,7 +81,7 @@ def read_conll(
                 f"{path}:{header[0]}: post {quoted(header[1])} has no words; its words follow on the next lines"
             )
         labels = tuple(repaired(tags) if fix_bio else tags) if labelled else None
-        posts.append(Pair(tuple(words), labels, id=header[1]))
+        yield Pair(tuple(words), labels, id=header[1])
         header = None
         words.clear()
         tags.clear()
@@ -79,9 +89,9 @@ def read_conll(
     for number, line in _lines(Path(path)):
         where = f"{path}:{number}"
         if not line.strip(" \t"):
-            close()
+            yield from closed()
         elif line.startswith(HEADER) and "\t" not in line:
-            close()
+            yield from closed()
             header = number, line.removeprefix(HEADER).strip(" ")
             if not header[1]:
                 raise ConllError(f"{where}: the post has no id; right is {HEADER}<id>")
@@ -91,8 +101,7 @@ def read_conll(
             word, tag = _columns(line, where, labelled)
             words.append(word)
             tags.append(_map_type(tag, mapping or {}))
-    close()
-    return posts
+    yield from closed()
 
 
 def write_conll(pairs: Iterable[Pair], path: str | Path) -> None:
@@ -132,17 +141,19 @@ def write_conll(pairs: Iterable[Pair], path: str | Path) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of every line, ended by LF or CRLF alone."""
-    for number, raw in enumerate(path.read_bytes().removeprefix(BYTE_ORDER_MARK).split(b"\n"), 1):
-        try:
-            line = raw.decode().removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise ConllError(
-                f"{path}:{number}: byte {error.start + 1} of the line (0x{raw[error.start]:02x}) is not UTF-8"
-                "; save the file as UTF-8"
-            ) from None
-        if "\r" in line:
-            raise ConllError(f"{path}:{number}: a carriage return inside the line; lines end with LF or CRLF")
-        yield number, line
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            raw = (raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw).removesuffix(b"\n")
+            try:
+                line = raw.decode().removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise ConllError(
+                    f"{path}:{number}: byte {error.start + 1} of the line (0x{raw[error.start]:02x}) is not UTF-8"
+                    "; save the file as UTF-8"
+                ) from None
+            if "\r" in line:
+                raise ConllError(f"{path}:{number}: a carriage return inside the line; lines end with LF or CRLF")
+            yield number, line
 
 
 def _columns(line: str, where: str, labelled: bool) -> tuple[str, str]:

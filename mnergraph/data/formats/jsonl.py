@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnergraph.data.evidence import Evidence, limit_objects
-from mnergraph.data.formats.conll import read_conll
+from mnergraph.data.evidence import Evidence, TooManyObjects
+from mnergraph.data.formats.conll import BYTE_ORDER_MARK, stream_conll
 from mnergraph.data.formats.evidence_jsonl import RIGHT_SIZE, EvidenceError, is_size, parse_context, parse_object
-from mnergraph.data.image_files import attach_images, image_path_in, image_path_of, warn_of_refused
+from mnergraph.data.image_files import Refused, attach_images, image_path_in, image_path_of
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.quoting import listed, quoted
 
@@ -41,36 +41,97 @@ def read_posts(
         ValueError: for a file of another suffix, and for a line that holds no post, naming file and line.
         FileNotFoundError: when ``images`` is no folder.
     """
+    posts = []
+    for post in stream_posts(path, images=images, allow_paths=allow_paths):
+        if isinstance(post, UnreadablePost):
+            raise ValueError(post.error)
+        posts.append(post)
+    return evidence.attach(posts) if evidence and path.suffix.lower() != JSONL else posts
+
+
+def stream_posts(
+    path: Path, *, images: Path | None = None, allow_paths: bool = False
+) -> Iterator[Pair | UnreadablePost]:
+    """Return the posts of a file, read one by one; for a line of JSON that holds none an `UnreadablePost`.
+
+    Args:
+        path: the file; see `read_posts`.
+        images: folder of the images of the CoNLL format.
+        allow_paths: whether images of ``.jsonl`` may lie anywhere.
+
+    Raises:
+        ValueError: for a file of another suffix; later, for a fault of the CoNLL format.
+        FileNotFoundError: when ``images`` is no folder.
+    """
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder; give the one that holds <id>.jpg")
     if path.suffix.lower() not in (JSONL, *CONLL):
         raise ValueError(f"{path} is no file of posts: these are {JSONL}, or {', '.join(CONLL)} in the CoNLL format")
-    if path.suffix.lower() != JSONL:
-        pairs = read_conll(path, labelled=is_labelled(path))
-        if images is not None:
-            folder = images
-            pairs = attach_images(pairs, lambda pair: replace(pair, image_path=image_path_of(folder, pair.id)))
-        return evidence.attach(pairs) if evidence else pairs
-    posts = []
-    refused: list[str] = []
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if line.strip():
+    if path.suffix.lower() == JSONL:
+        return _stream_jsonl(path, allow_paths=allow_paths)
+    pairs = stream_conll(path, labelled=is_labelled(path))
+    if images is None:
+        return pairs
+    folder = images
+    return attach_images(pairs, lambda pair: replace(pair, image_path=image_path_of(folder, pair.id)))
+
+
+@dataclass(frozen=True)
+class UnreadablePost:
+    """A line of a file that holds no post.
+
+    Attributes:
+        error: what is wrong with it, naming file and line.
+        id: its id, as far as it has one.
+    """
+
+    error: str
+    id: str = ""
+
+    def line(self) -> dict[str, Any]:
+        """Return what is written in the place of its entities."""
+        return {"id": self.id, "error": self.error}
+
+
+def _stream_jsonl(path: Path, *, allow_paths: bool) -> Iterator[Pair | UnreadablePost]:
+    """Yield the posts of a file of JSON lines; what is refused or left out is counted in a warning at the end."""
+    refused, many = Refused(), TooManyObjects()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if not line.strip():
+                continue
+            fields: Any = None
             try:
-                post, image = _post(json.loads(line))
+                fields = json.loads(line)
+                post, image = parse_post(fields)
                 if image is not None:
                     try:
                         found = path.parent / image if allow_paths else image_path_in(path.parent, image)
                     except ValueError as error:
-                        refused.append(f"{path}:{number}: {error}")
+                        refused.add(f"{path}:{number}: {error}")
                     else:
                         post = replace(post, image_path=require_file(found))
-                posts.append(post)
-            except EvidenceError as error:
-                raise ValueError(f"{path}:{number}: {error}") from error
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}:{number}: {error}; right is {_RIGHT}") from error
-    warn_of_refused(refused)
-    return limit_objects(posts)
+                advice = "" if isinstance(error, EvidenceError) else f"; right is {_RIGHT}"
+                name = str(fields.get("id", "")) if isinstance(fields, dict) else ""
+                yield UnreadablePost(f"{path}:{number}: {error}{advice}", name)
+            else:
+                yield many.limit(post)
+    refused.warn()
+    many.warn()
+
+
+def count_posts(path: Path) -> int:
+    """Return the number of posts of a file, one that can't be read included.
+
+    Raises:
+        ConllError: for a fault of the CoNLL format.
+    """
+    if path.suffix.lower() != JSONL:
+        return sum(1 for _ in stream_conll(path, labelled=is_labelled(path)))
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.removeprefix(BYTE_ORDER_MARK).strip())
 
 
 def is_labelled(path: Path) -> bool:
@@ -84,8 +145,12 @@ def is_labelled(path: Path) -> bool:
 _RIGHT = '{"text": "Thousands march in Paris", "image": "1.jpg"} or {"words": ["Thousands", "march"], "id": "7"}'
 
 
-def _post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
-    """Return a post without its image, and the path that the line has for it."""
+def parse_post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
+    """Return the post of a line of JSON without its image, and the path that the line has for it.
+
+    Raises:
+        ValueError: when it holds no post.
+    """
     known = {"id", "text", "words", "image", "caption", "objects", "width", "height", "context", "extra"}
     if not isinstance(line, dict) or ("text" in line) == ("words" in line):
         raise ValueError("a post is an object with either text or words")

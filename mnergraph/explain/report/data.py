@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch_geometric.data import Batch
 from tqdm.auto import tqdm
 
 from mnergraph.explain.record import EdgeWeights, PairRecord
@@ -19,6 +20,8 @@ from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.labels import Entity, Span, tags_to_spans
 from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
+from mnergraph.models.batch_config import BatchConfig
+from mnergraph.models.batches import run_in_batches
 from mnergraph.pair import Pair
 
 #: Longest side of an image in pixels, and JPEG quality: two hundred posts stay well under 20 MB.
@@ -26,14 +29,14 @@ SIDE, QUALITY = 480, 70
 
 
 def report_data(
-    model: Tagger, pairs: Sequence[Pair], *, batch_size: int = 32, progress: bool = False
+    model: Tagger, pairs: Sequence[Pair], *, batching: BatchConfig = BatchConfig(), progress: bool = False
 ) -> dict[str, Any]:
     """Return the content of a report on these posts, which `write_report` writes as an HTML file.
 
     Args:
         model: the model; it predicts in evaluation mode.
         pairs: the posts, with the features that the model reads; labelled ones are shown with their errors.
-        batch_size: posts per forward pass.
+        batching: how posts are taken into batches, and the precision.
         progress: whether to show a progress bar.
 
     Returns:
@@ -42,18 +45,18 @@ def report_data(
         none), as text, of each further head of the model, ``nodes`` has, for each node type of your own, the labels of
         its nodes, and ``parts`` the weights from objects, image regions and such nodes to the words.
     """
-    described: dict[int, dict[str, Any]] = {}
+
+    def describe(batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
+        with record_attention(model) as record:
+            predicted = model.decode(model(batch))
+        described = []
+        for pair, pair_record, (entities, heads) in zip(posts, record.posts, predicted, strict=True):
+            gold = {head.name: head.gold(pair) for head in model.shown_heads()}
+            described.append(_post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)})
+        return described
+
     with tqdm(total=len(pairs), desc="explaining", unit="post", disable=not progress) as bar:
-        for indices in model.batches(pairs, batch_size):
-            batch = [pairs[index] for index in indices]
-            with record_attention(model) as record:
-                predicted = model.predict_heads(batch)
-            results = zip(indices, batch, record.posts, predicted, strict=True)
-            for index, pair, pair_record, (entities, heads) in results:
-                gold = {head.name: head.gold(pair) for head in model.shown_heads()}
-                described[index] = _post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)}
-            bar.update(len(batch))
-    posts = [described[index] for index in range(len(pairs))]
+        posts = run_in_batches(model, pairs, describe, config=batching, progress=bar.update)
     parts = [part for post in posts for part in post["parts"]]
     return {
         "model": type(model).__name__,

@@ -15,6 +15,7 @@ from fakes import post
 from odd_images import noise
 from PIL import Image
 
+from mnergraph import BatchConfig
 from mnergraph.explain import record_attention
 from mnergraph.explain.report import report_data
 from mnergraph.labels import Span
@@ -34,7 +35,7 @@ def test_error_types() -> None:
 
 def test_weights_equal_the_record(umgf: Callable[[], UMGF]) -> None:
     model, pairs = umgf(), [post(5, 3, seed=1), post(2), post(4, 1, seed=2)]
-    content = report_data(model, pairs, batch_size=2)
+    content = report_data(model, pairs, batching=BatchConfig(batch_pieces=32))
     with record_attention(model) as record:
         model.predict(pairs)
     assert content["layers"] == sorted(content["layers"], key=float)
