@@ -207,7 +207,8 @@ class NERPipeline:
 
 
 def _entity(pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, Any]:
-    start, end = pair.word_offsets[entity.start][0], pair.word_offsets[entity.end - 1][1]
+    offsets = pair.word_offsets
+    start, end = offsets[entity.start][0], offsets[entity.end - 1][1]
     result = {
         "entity_group": entity.type,
         "label": entity.type,

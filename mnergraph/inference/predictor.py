@@ -157,6 +157,7 @@ class Predictor:
 
 def _result(pair: Pair, entities: Sequence[Entity], heads: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entities of a post with their words and offsets, and what further heads predict."""
+    offsets = pair.word_offsets if entities else ()
     return {
         "id": pair.id,
         "text": pair.text,
@@ -167,8 +168,8 @@ def _result(pair: Pair, entities: Sequence[Entity], heads: Mapping[str, Any]) ->
                 "words": list(pair.words[entity.start : entity.end]),
                 "word_start": entity.start,
                 "word_end": entity.end,
-                "start": pair.word_offsets[entity.start][0],
-                "end": pair.word_offsets[entity.end - 1][1],
+                "start": offsets[entity.start][0],
+                "end": offsets[entity.end - 1][1],
             }
             for entity in entities
         ],

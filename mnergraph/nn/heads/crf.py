@@ -129,29 +129,34 @@ class CRF(torchcrf.CRF):
                 span_tag_ids(self.tags, span, 0)
             return [[] for _ in spans]
         chain = Chain.from_scores(emissions, *self._scores(), mask)
-        sums = messages(chain)
-        # one copy each from the device: [posts, max tokens, labels]
-        parts = (sums.alpha, sums.beta_with_emission, chain.emissions)
-        alpha, beta_with_emission, own = (part.permute(2, 0, 1).cpu() for part in parts)
-        log_z, lengths = sums.log_z.cpu(), mask.sum(1).tolist()
-        ending, transitions = chain.end.cpu(), chain.transitions.cpu()
-        scores: list[list[float]] = []
+        lengths = mask.sum(1).tolist()
+        firsts: list[tuple[int, int, int]] = []  # post, token and label that a span begins with
+        lasts: list[tuple[int, int, int, int]] = []  # post, next token, last label, label that may not follow
+        steps: list[tuple[int, int, int, int, int]] = []  # span, post, token, label before, label
         for row, length in enumerate(lengths):
-            scores.append([])
             for span in spans[row]:
                 start, end, _ = span
                 labels, inside = span_tag_ids(self.tags, span, length)
-                score = alpha[row, start, labels[0]] - log_z[row]
                 for step in range(1, len(labels)):
-                    score += transitions[labels[step - 1], labels[step]] + own[row, start + step, labels[step]]
-                # [labels]: all continuations but I-T
-                onward = (
-                    transitions[labels[-1]] + beta_with_emission[row, end] if end < length else ending[labels[-1], None]
-                )
-                if end < length and inside is not None:
-                    onward[inside] = -torch.inf
-                scores[-1].append(float((score + onward.logsumexp(0)).exp().clamp(max=1.0)))
-        return scores
+                    steps.append((len(firsts), row, start + step, labels[step - 1], labels[step]))
+                firsts.append((row, start, labels[0]))
+                lasts.append((row, end, labels[-1], -1 if inside is None else inside))
+        if not firsts:
+            return [[] for _ in spans]
+        sums, device = messages(chain), emissions.device
+        row, start, first = torch.tensor(firsts, device=device).unbind(1)
+        scores = sums.alpha[start, first, row] - sums.log_z[row]
+        if steps:
+            index, of, token, before, label = torch.tensor(steps, device=device).unbind(1)
+            scores = scores.index_add(0, index, chain.transitions[before, label] + chain.emissions[token, label, of])
+        _, end, last, inside = torch.tensor(lasts, device=device).unbind(1)
+        ends = end == torch.tensor(lengths, device=device)[row]
+        # [spans, labels]: all continuations but I-T
+        onward = chain.transitions[last] + sums.beta_with_emission[end.masked_fill(ends, 0), :, row]
+        follows = torch.arange(onward.shape[1], device=device) == inside[:, None]
+        onward = torch.where(ends, chain.end[last], onward.masked_fill(follows, -torch.inf).logsumexp(1))
+        values = iter((scores + onward).exp().clamp(max=1.0).tolist())
+        return [list(itertools.islice(values, len(post))) for post in spans]
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return start, end and transition scores, minus infinity where forbidden."""
