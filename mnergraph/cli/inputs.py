@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnergraph.cli.post_stream import PostStream
+
 if TYPE_CHECKING:
-    from mnergraph.data.formats.jsonl import UnreadablePost
-    from mnergraph.graph.node_types import NodeType
     from mnergraph.pair import Pair
 
 
@@ -64,11 +63,8 @@ class Inputs:
             posts.append(post)
         return posts
 
-    def stream(self, node_types: Iterable[NodeType] = ()) -> PostStream:
+    def stream(self) -> PostStream:
         """Return the posts, of a file read one by one; a line that holds none is an `UnreadablePost`.
-
-        Args:
-            node_types: of the model; those of one's own may read a file of evidence in the folder of the posts.
 
         Raises:
             ValueError: as `load`, but for a line of a file that holds no post.
@@ -96,7 +92,7 @@ class Inputs:
                 raise ValueError(f"context={str(self.context)!r} goes with a file of posts; with text give {_TEXTS}")
             texts = tuple(ContextText(source, text) for source, text in (self.context or {}).items())
             pair = Pair.from_text(self.text, image_path=image, caption=self.caption, context=texts)
-            return self._with_node_evidence(_in_memory([pair]), node_types)
+            return PostStream.of([pair])
         assert self.posts is not None
         if self.posts.suffix.lower() != JSONL and self.allow_paths:
             raise ValueError(f"allow_paths goes with .jsonl; images of {self.posts} are found by id, in one folder")
@@ -111,51 +107,16 @@ class Inputs:
         read = partial(stream_posts, self.posts, images=self.images, allow_paths=self.allow_paths)
         read()  # what can't be read at all
         if self.posts.suffix.lower() == JSONL or not any((self.captions, self.objects, self.features, self.context)):
-            return self._with_node_evidence(PostStream(read, partial(count_posts, self.posts)), node_types)
+            return PostStream(read, partial(count_posts, self.posts))
         # by id: the files are read once, and the posts are kept
         evidence = Evidence(self.captions, self.objects, self.features, caption_phrases=False, context=self.context)
         pairs = evidence.attach(pair for pair in read() if isinstance(pair, Pair))
-        return self._with_node_evidence(_in_memory(pairs), node_types)
-
-    def _with_node_evidence(self, posts: PostStream, node_types: Iterable[NodeType]) -> PostStream:
-        """Return the posts with what node types of one's own read from their files, which are kept in memory then."""
-        from mnergraph.data.evidence import attach_node_evidence
-        from mnergraph.pair import Pair
-
-        node_types = [node_type for node_type in node_types if node_type.evidence_file is not None]
-        if not node_types:
-            return posts
-        every = list(posts)
-        pairs = [post for post in every if isinstance(post, Pair)]
-        attached = iter(attach_node_evidence(pairs, node_types, *self.folders, required=False))
-        return _in_memory([next(attached) if isinstance(post, Pair) else post for post in every])
+        return PostStream.of(pairs)
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folder of the file of posts, in which files of evidence may be; empty for a text."""
         return () if self.posts is None else (self.posts.parent,)
-
-
-class PostStream:
-    """Posts that are read anew, one by one, each time they are gone through.
-
-    Args:
-        read: returns an iterable of them.
-        count: returns their number, which is counted when it is first asked for.
-    """
-
-    def __init__(self, read: Callable[[], Iterable[Pair | UnreadablePost]], count: Callable[[], int]) -> None:
-        self._read, self._count = read, cache(count)
-
-    def __iter__(self) -> Iterator[Pair | UnreadablePost]:
-        return iter(self._read())
-
-    def __len__(self) -> int:
-        return self._count()
-
-
-def _in_memory(posts: Sequence[Pair | UnreadablePost]) -> PostStream:
-    return PostStream(lambda: posts, lambda: len(posts))
 
 
 _CONLL = ("images", "objects", "captions", "features", "context")

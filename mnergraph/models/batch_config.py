@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
-
-if TYPE_CHECKING:
-    import torch
+from typing import Literal, get_args
 
 #: Precisions of the matrix products in prediction.
 Precision = Literal["fp32", "bf16", "auto"]
@@ -38,8 +35,8 @@ class BatchConfig:
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision {self.precision!r} is not among {', '.join(get_args(Precision))}")
 
-    def pieces_on(self, device: torch.device) -> int:
-        """Return the pieces of a batch on a device."""
+    def pieces_on(self, device_type: str) -> int:
+        """Return the pieces of a batch on a type of devices, such as ``"cpu"``."""
         if self.batch_pieces is not None:
             return self.batch_pieces
-        return CPU_PIECES if device.type == "cpu" else GPU_PIECES
+        return CPU_PIECES if device_type == "cpu" else GPU_PIECES

@@ -85,7 +85,7 @@ def run_in_batches(
     build = build or partial(_unlabelled, model)
     results: dict[int, Result] = {}
     with inference(model, config.precision) as device:
-        batches = model.batches(pairs, config.pieces_on(device))
+        batches = model.batches(pairs, config.pieces_on(device.type))
         gpu = device.type == "cuda"
         for indices, batch in build_batches(pairs, batches, build, workers=config.workers, pin_memory=gpu):
             try:

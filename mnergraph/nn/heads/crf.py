@@ -131,7 +131,7 @@ class CRF(torchcrf.CRF):
         chain = Chain.from_scores(emissions, *self._scores(), mask)
         lengths = mask.sum(1).tolist()
         firsts: list[tuple[int, int, int]] = []  # post, token and label that a span begins with
-        lasts: list[tuple[int, int, int, int]] = []  # post, next token, last label, label that may not follow
+        lasts: list[tuple[int, int, int]] = []  # token after the span, its last label, label that may not follow
         steps: list[tuple[int, int, int, int, int]] = []  # span, post, token, label before, label
         for row, length in enumerate(lengths):
             for span in spans[row]:
@@ -140,21 +140,22 @@ class CRF(torchcrf.CRF):
                 for step in range(1, len(labels)):
                     steps.append((len(firsts), row, start + step, labels[step - 1], labels[step]))
                 firsts.append((row, start, labels[0]))
-                lasts.append((row, end, labels[-1], -1 if inside is None else inside))
+                lasts.append((end, labels[-1], -1 if inside is None else inside))
         if not firsts:
             return [[] for _ in spans]
         sums, device = messages(chain), emissions.device
-        row, start, first = torch.tensor(firsts, device=device).unbind(1)
-        scores = sums.alpha[start, first, row] - sums.log_z[row]
+        posts, starts, first_labels = torch.tensor(firsts, device=device).unbind(1)
+        scores = sums.alpha[starts, first_labels, posts] - sums.log_z[posts]
         if steps:
             index, of, token, before, label = torch.tensor(steps, device=device).unbind(1)
             scores = scores.index_add(0, index, chain.transitions[before, label] + chain.emissions[token, label, of])
-        _, end, last, inside = torch.tensor(lasts, device=device).unbind(1)
-        ends = end == torch.tensor(lengths, device=device)[row]
+        next_tokens, last_labels, continuing = torch.tensor(lasts, device=device).unbind(1)
+        ends = next_tokens == torch.tensor(lengths, device=device)[posts]
         # [spans, labels]: all continuations but I-T
-        onward = chain.transitions[last] + sums.beta_with_emission[end.masked_fill(ends, 0), :, row]
-        follows = torch.arange(onward.shape[1], device=device) == inside[:, None]
-        onward = torch.where(ends, chain.end[last], onward.masked_fill(follows, -torch.inf).logsumexp(1))
+        onward = chain.transitions[last_labels]
+        onward = onward + sums.beta_with_emission[next_tokens.masked_fill(ends, 0), :, posts]
+        continues = torch.arange(onward.shape[1], device=device) == continuing[:, None]
+        onward = torch.where(ends, chain.end[last_labels], onward.masked_fill(continues, -torch.inf).logsumexp(1))
         values = iter((scores + onward).exp().clamp(max=1.0).tolist())
         return [list(itertools.islice(values, len(post))) for post in spans]
 
