@@ -308,6 +308,19 @@ def test_two_devices(processes: Path) -> None:
     assert found["f1"] == pytest.approx(found["best"]), "dev is scored over both devices' posts"
 
 
+def test_two_devices_are_as_one(processes: Path) -> None:
+    found = json.loads((processes / "found.json").read_text())["two as one"]
+    assert found["moved"] > 0.01
+    assert found["difference"] < 1e-5, "the same global batches give the same steps"
+    assert found["tags"][0] == found["tags"][1]
+    assert found["f1"][0] == found["f1"][1]
+    assert found["best"][1] == pytest.approx(found["best"][0], abs=1e-9), "each dev post is scored once"
+    assert found["difference after a kill"] == 0
+    # one process for each of the run, the killed run and the resumed one
+    assert found["writers"] == 3
+    assert found["writes"] > 6
+
+
 def scores_of_dev(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[int]:
     """Makes the epochs score ``values`` on dev; returns the epochs that were scored."""
     scored_epochs: list[int] = []
