@@ -99,9 +99,8 @@ def from_file_to_file(
             found = []
             for line in predictor(stream_posts(file)):
                 target.write(json.dumps(line, ensure_ascii=False) + "\n")
-                found.append(
-                    [(entity["word_start"], entity["word_end"], entity["type"]) for entity in line["entities"]]
-                )
+                spans = [(entity["word_start"], entity["word_end"], entity["type"]) for entity in line["entities"]]
+                found += [spans] * keep
         return found
 
     return run
