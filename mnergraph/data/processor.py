@@ -301,6 +301,7 @@ class StoreBackedExtractor:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.stores: list[FeatureStore] = []
+        self._failure: Exception | None = None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -309,14 +310,16 @@ class StoreBackedExtractor:
         Raises:
             ValueError: when it can't be built here, or would compute other features; with what to do instead.
         """
-        try:
-            return extractor_of(self.manifest)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"the model's training images went through {self.manifest.extractor}, which can't be built here: "
-                f"{error}. Give stores, feature stores of these images that `mnergraph features` made with "
-                "the same extractor, or run_extractors=False to read the posts without these features"
-            ) from error
+        if self._failure is None:
+            try:
+                return extractor_of(self.manifest)
+            except (OSError, ValueError) as error:
+                self._failure = error  # not tried again for the next post
+        raise ValueError(
+            f"the model's training images went through {self.manifest.extractor}, which can't be built here: "
+            f"{self._failure}. Give stores, feature stores of these images that `mnergraph features` made with "
+            "the same extractor, or run_extractors=False to read the posts without these features"
+        ) from self._failure
 
     def __call__(
         self, pairs: Sequence[Pair], chunker: Chunker, device: torch.device, *, extract: bool

@@ -16,16 +16,16 @@ from PIL import Image
 from torch_geometric.data import Batch
 
 from mnergraph.data.formats.jsonl import require_file
+from mnergraph.data.missing_evidence import MissingCounts
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
 from mnergraph.inference.image_urls import ImageURLError, fetch_image, is_url
 from mnergraph.inference.output import NERResult
-from mnergraph.inference.predictor import Predictor
+from mnergraph.inference.predictor import Predictor, describe_error
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig, Precision
-from mnergraph.models.batches import run_in_batches
 from mnergraph.pair import Pair
 from mnergraph.quoting import quoted
 
@@ -110,8 +110,8 @@ class NERPipeline:
             - ``box``, ``box_label`` and ``box_score``: the object with the largest attention weight, as its
               detector returned it, and ``box_weight``, that weight (`PairRecord.attention_to`); None without objects
 
-            One of many posts whose image can't be fetched from its address has no entities and ``error``, what is
-            wrong, and a warning counts these; the others are predicted.
+            One of many posts whose image can't be fetched from its address, or that can't be predicted, has no
+            entities and ``error``, what is wrong, and a warning counts these; the others are predicted.
 
         Raises:
             ValueError: for a text without words, an image that does not exist, an address without ``allow_urls``, or
@@ -125,26 +125,36 @@ class NERPipeline:
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} posts, so image is a list of as many; there are {len(images)}")
         posts: list[Pair] = []
-        failed: dict[int, NERResult] = {}
+        unfetched: dict[int, NERResult] = {}
         for index, (part, given) in enumerate(zip(texts, images, strict=True)):
             try:
                 posts.append(self._pair(part, given, is_split_into_words))
             except ImageURLError as error:
                 if one:
                     raise
-                post = self._pair(part, None, is_split_into_words)
-                failed[index] = NERResult([], pair=post, model=self.model, reader=self, error=str(error))
-        size = self.steps.window
-        results = [result for at in range(0, len(posts), size) for result in self._predict(posts[at : at + size])]
-        for index, result in failed.items():
+                unfetched[index] = self._failed(self._pair(part, None, is_split_into_words), error)
+        missing = MissingCounts()
+        results: list[NERResult] = []
+        for begin in range(0, len(posts), self.steps.window):
+            window = posts[begin : begin + self.steps.window]
+            computed, without = self.steps.compute_each(window, self._compute, failed=None if one else self._failed)
+            missing.add(without, len(window))
+            results += computed
+        missing.warn(stacklevel=2)
+        for index, result in unfetched.items():
             results.insert(index, result)
-        if failed:
-            first = next(iter(failed.values())).error
+        errors = [result.error for result in results if result.error is not None]
+        if errors:
             warnings.warn(
-                f"{len(failed)} of {len(results)} posts have an error in the place of entities; the first: {first}",
+                f"{len(errors)} of {len(results)} posts have an error in the place of entities; the first: {errors[0]}",
                 stacklevel=2,
             )
         return results[0] if one else results
+
+    def _failed(self, pair: Pair, error: Exception) -> NERResult:
+        """Return the result of a post that can't be predicted."""
+        text = str(error) if isinstance(error, ImageURLError) else describe_error(pair, error)
+        return NERResult([], pair=pair, model=self.model, reader=self, error=text)
 
     def _pair(self, text: Text, image: ImageInput, is_split_into_words: bool) -> Pair:
         if isinstance(text, Pair):
@@ -157,9 +167,6 @@ class NERPipeline:
         if not is_split_into_words:
             raise ValueError(f"{text!r} is a list; are these words? Then give is_split_into_words=True")
         return Pair.from_words(text, image_path=path)
-
-    def _predict(self, posts: Sequence[Pair]) -> list[NERResult]:
-        return run_in_batches(self.model, self.steps.prepared(posts), self._compute, config=self.steps.batching)
 
     def _compute(self, batch: Batch, pairs: Sequence[Pair]) -> list[NERResult]:
         records: Sequence[PairRecord | None] = [None] * len(pairs)

@@ -15,7 +15,7 @@ from mnergraph.data.processor import Processor
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
-from mnergraph.models.batches import OF_ONE_POST, run_in_batches
+from mnergraph.models.batches import OF_ONE_POST, Result, run_in_batches
 from mnergraph.pair import Pair
 
 #: Posts that are read, sorted by their pieces, and predicted together; fewer where images go through a network first,
@@ -79,41 +79,65 @@ class Predictor:
         self, window: Sequence[Pair | UnreadablePost], progress: Callable[[int], object]
     ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
         """Return the lines of these posts, and which of them lack which evidence."""
-        lines = {index: post.line() for index, post in enumerate(window) if isinstance(post, UnreadablePost)}
-        progress(len(lines))
-        indices = [index for index in range(len(window)) if index not in lines]
-        ready, without = self._process_each([pair for pair in window if isinstance(pair, Pair)])
-        for index, pair in zip(indices, ready, strict=True):
-            if not isinstance(pair, Pair):
-                lines[index] = pair
-                progress(1)
-        whole = [(index, pair) for index, pair in zip(indices, ready, strict=True) if isinstance(pair, Pair)]
-        predicted = run_in_batches(
+        pairs = [pair for pair in window if isinstance(pair, Pair)]
+        progress(len(window) - len(pairs))
+        predicted, missing = self.compute_each(pairs, self._compute, failed=_failed, progress=progress)
+        lines = iter(predicted)
+        return [post.line() if isinstance(post, UnreadablePost) else next(lines) for post in window], missing
+
+    def compute_each(
+        self,
+        pairs: Sequence[Pair],
+        compute: Callable[[Batch, Sequence[Pair]], Sequence[Result]],
+        *,
+        failed: Callable[[Pair, Exception], Result] | None = None,
+        progress: Callable[[int], object] = lambda posts: None,
+    ) -> tuple[list[Result], dict[str, list[str]]]:
+        """Return what a function computes of every post, prepared for the model; and which posts lack which evidence.
+
+        Args:
+            pairs: the posts, a window of them.
+            compute: from a batch of graphs and its posts to a result for every post.
+            failed: returns the result of a post that can't be prepared or computed. Without it the error is raised.
+            progress: called with numbers of posts that are done.
+        """
+        ready, missing = self._process_each(pairs, raising=failed is None)
+        whole = [(index, pair) for index, pair in enumerate(ready) if isinstance(pair, Pair)]
+        computed = run_in_batches(
             self.model,
             [pair for _, pair in whole],
-            self._compute,
+            compute,
             config=self.batching,
-            failed=_failed,
+            failed=failed,
             progress=progress,
         )
-        lines |= {index: line for (index, _), line in zip(whole, predicted, strict=True)}
-        return [lines[index] for index in range(len(window))], without
+        results = {index: result for (index, _), result in zip(whole, computed, strict=True)}
+        for index, (pair, error) in enumerate(zip(pairs, ready, strict=True)):
+            if failed is not None and not isinstance(error, Pair):
+                results[index] = failed(pair, error)
+                progress(1)
+        return [results[index] for index in range(len(pairs))], missing
 
     def _compute(self, batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
         predicted = self.model.decode(self.model(batch))
         return [_result(pair, entities, heads) for pair, (entities, heads) in zip(posts, predicted, strict=True)]
 
-    def _process_each(self, pairs: list[Pair]) -> tuple[list[Pair | dict[str, Any]], dict[str, list[str]]]:
-        """Return the pairs ready for the model, or the line of one that can't be processed; and what they lack."""
+    def _process_each(
+        self, pairs: Sequence[Pair], *, raising: bool
+    ) -> tuple[list[Pair | Exception], dict[str, list[str]]]:
+        """Return the pairs ready for the model, or the error of one that can't be processed; and what they lack."""
         try:
-            ready, missing = self._process(pairs)
+            ready, missing = self._process(list(pairs))
             return list(ready), missing
         except OF_ONE_POST as error:
+            if raising:
+                raise
             if len(pairs) == 1:
-                return [_failed(pairs[0], error)], {}
+                return [error], {}
         # halves until the posts that fail are alone
         half = len(pairs) // 2
-        (first, without), (second, without_too) = self._process_each(pairs[:half]), self._process_each(pairs[half:])
+        first, without = self._process_each(pairs[:half], raising=raising)
+        second, without_too = self._process_each(pairs[half:], raising=raising)
         kinds = dict.fromkeys([*without, *without_too])
         return first + second, {kind: [*without.get(kind, ()), *without_too.get(kind, ())] for kind in kinds}
 

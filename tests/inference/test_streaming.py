@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import mnergraph.inference.predictor as predictor_module
-from mnergraph import BatchConfig, DetectedObject, LabelSet, Pair, Predictor, Tagger, tiny_encoder
+from mnergraph import BatchConfig, DetectedObject, LabelSet, Pair, Predictor, Tagger, pipeline, tiny_encoder
 from mnergraph.cli.main import main
 from mnergraph.data.formats.jsonl import UnreadablePost
 from mnergraph.graph.batching import MIN_PIECES, build_batches, piece_batches
@@ -238,12 +238,24 @@ def test_explanations_take_the_same_path() -> None:
         Pair(pair.words, id=pair.id, objects=(DetectedObject("hat", (0, 0, 1, 1), region=torch.randn(4)),) * (n % 3))
         for n, pair in enumerate(some_posts(20))
     ]
-    import mnergraph
-
-    results = mnergraph.pipeline(umgf, batch_pieces=64)(posts)
+    results = pipeline(umgf, batch_pieces=64)(posts)
     expected = predicted_alone(umgf, posts)
     assert [[(e["word_start"], e["word_end"], e["label"]) for e in one] for one in results] == expected
     assert all((e["box"] is None) == (not post.objects) for one, post in zip(results, posts, strict=True) for e in one)
+
+
+def test_a_bad_post_among_many_of_a_pipeline(model: BERTCRF) -> None:
+    ner = pipeline(model)
+    posts = some_posts(5)
+    with pytest.warns(
+        UserWarning, match="1 of 6 posts have an error.*the first: half of a surrogate"
+    ):
+        results = ner([*posts[:2], Pair(("a", "\ud83d")), *posts[2:]])
+    assert results[2].error.startswith("half of a surrogate pair")
+    assert [result.error for result in results[:2] + results[3:]] == [None] * 5
+    assert [list(result) for result in results[:2] + results[3:]] == [list(result) for result in ner(posts)]
+    with pytest.raises(TypeError):
+        ner(Pair(("a", "\ud83d")))
 
 
 # --- files: killed, resumed, of any length -----------------------------------------------------------------
