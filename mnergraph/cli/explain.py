@@ -58,8 +58,7 @@ def explain(
         raise ValueError(f"{', '.join(inputs.given)} can't go with data")
     if data is None and inputs.text is None and inputs.posts is None:
         raise ValueError("give either text, with image and caption if there are any, or posts, or data with root")
-    loaded = inputs.load() if data is None else []
-    given = loaded[:max_posts]
+    given = inputs.load(max_posts) if data is None else []
     tagger = Tagger.from_pretrained(model)
     node_types = tagger.builder.node_types.values()
     given = attach_node_evidence(given, node_types, *inputs.folders, required=False)
@@ -77,7 +76,8 @@ def explain(
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batching=batching, progress=progress)
     size = write_report(content, out)
-    left_out = f" of {len(loaded)}, see max_posts" if len(loaded) > max_posts else ""
+    total = len(inputs.stream()) if data is None and len(given) == max_posts else 0
+    left_out = f" of {total}, see max_posts" if total > max_posts else ""
     print(f"{out}: {len(pairs)} posts{left_out}, {size / 1e6:.2f} MB")
 
 

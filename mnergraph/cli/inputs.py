@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,11 @@ class Inputs:
         """The names of the options that were given."""
         return [name for name, value in vars(self).items() if value is not None and value is not False]
 
-    def load(self) -> list[Pair]:
+    def load(self, max_posts: int | None = None) -> list[Pair]:
         """Return the posts.
+
+        Args:
+            max_posts: how many at most, the first ones; None for all.
 
         Raises:
             ValueError: for neither or both, for what can't go with the one given, for a text's image that can't be
@@ -57,7 +61,7 @@ class Inputs:
         from mnergraph.data.formats.jsonl import UnreadablePost
 
         posts = []
-        for post in self.stream():
+        for post in islice(self.stream(), max_posts):
             if isinstance(post, UnreadablePost):
                 raise ValueError(post.error)
             posts.append(post)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -214,6 +215,17 @@ def test_weights_are_cast_once_a_window(model: BERTCRF) -> None:
     assert sum(event.input_shapes[0] == list(weight.shape) for event in copies) == 2
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_gives_the_entities_of_the_cpu(model: BERTCRF, workers: int) -> None:
+    posts = some_posts(100)
+    expected = spans(list(Predictor(model)(posts)))
+    on_gpu = copy.deepcopy(model).cuda()
+    assert spans(list(Predictor(on_gpu, batching=BatchConfig(workers=workers))(posts))) == expected
+    half = spans(list(Predictor(on_gpu, batching=BatchConfig(workers=workers, precision="auto"))(posts)))
+    assert sum(one == other for one, other in zip(half, expected, strict=True)) > 90
+
+
 def test_a_batch_that_fails_is_computed_post_by_post(model: BERTCRF) -> None:
     posts = some_posts(12)
 
@@ -247,9 +259,7 @@ def test_explanations_take_the_same_path() -> None:
 def test_a_bad_post_among_many_of_a_pipeline(model: BERTCRF) -> None:
     ner = pipeline(model)
     posts = some_posts(5)
-    with pytest.warns(
-        UserWarning, match="1 of 6 posts have an error.*the first: half of a surrogate"
-    ):
+    with pytest.warns(UserWarning, match="1 of 6 posts have an error.*the first: half of a surrogate"):
         results = ner([*posts[:2], Pair(("a", "\ud83d")), *posts[2:]])
     assert results[2].error.startswith("half of a surrogate pair")
     assert [result.error for result in results[:2] + results[3:]] == [None] * 5
