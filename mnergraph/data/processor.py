@@ -230,11 +230,14 @@ class Processor:
         A post without an image is read by its text, so it lacks only what does not come from one. An image in which a
         detector found nothing lacks nothing.
         """
-        found = [ImageEvidence()] * len(pairs)
+        found = [_NOTHING] * len(pairs)
         for extractor in self.extractors:
             new = extractor(pairs, self.evidence.noun_chunker, torch.device(device), extract=self.run_extractors)
             found = [_merge(before, after) for before, after in zip(found, new, strict=True)]
-        ready = [self.evidence.complete(pair, evidence) for pair, evidence in zip(pairs, found, strict=True)]
+        ready = [
+            pair if evidence is _NOTHING and _is_bare(pair) else self.evidence.complete(pair, evidence)
+            for pair, evidence in zip(pairs, found, strict=True)
+        ]
         ready = self.add_regions(ready, cache=cache, progress=progress)
         missing: dict[str, list[str]] = defaultdict(list)
         if builder is not None:
@@ -383,13 +386,24 @@ _KINDS_PROVIDED = {
 }
 
 
+#: The evidence of a post whose image no extractor has processed.
+_NOTHING = ImageEvidence()
+
+
+def _is_bare(pair: Pair) -> bool:
+    """Whether a pair is words alone, which `Evidence.complete` leaves as they are."""
+    return not pair.objects and pair.caption is None and pair.size is None and pair.image_features is None
+
+
 def _has_file(pair: Pair) -> bool:
     return pair.image_path is not None and pair.image_path.is_file()
 
 
 def _merge(before: ImageEvidence, after: ImageEvidence | None) -> ImageEvidence:
     """Return the evidence of two extractors; of a kind that both provide, the later one's."""
-    values = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)} if after else {}
+    if after is None:
+        return before
+    values = {entry.name: getattr(after, entry.name) for entry in fields(ImageEvidence)}
     if before.context and values.get("context") is not None:
         sources = {entry.source for entry in values["context"]}
         values["context"] = (*(entry for entry in before.context if entry.source not in sources), *values["context"])

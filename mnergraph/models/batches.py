@@ -122,4 +122,4 @@ def _alone(
 
 
 def _unlabelled(model: Tagger, pair: Pair) -> HeteroData:
-    return model.builder(replace(pair, labels=None))
+    return model.builder(pair if pair.labels is None else replace(pair, labels=None))
