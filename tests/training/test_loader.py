@@ -131,7 +131,7 @@ def test_batches_leave_torch_s_random_state_alone(build: Build, posts: Posts) ->
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_several_devices_share(monkeypatch: pytest.MonkeyPatch, world_size: int, many: int) -> None:
     def share(rank: int, shuffle: bool) -> list[list[int]]:
-        monkeypatch.setattr(loader, "_rank_and_world", lambda: (rank, world_size))
+        monkeypatch.setattr(loader, "rank_and_world", lambda: (rank, world_size))
         order = LengthGroupedBatchSampler(lengths(many), 4, shuffle=shuffle, seed=1)
         order.set_epoch(2)
         batches = list(order)
