@@ -135,7 +135,12 @@ class ContextWords(NodeType):
     def prepare(self, pair: Pair) -> Pair:
         """Return the pair with the texts that are read as its ``context``, in their order."""
         texts = self.context.texts(pair)
-        return pair if pair.context == texts else replaced(pair, context=texts)
+        prepared = pair if pair.context == texts else replaced(pair, context=texts)
+        if self.context.texts(prepared) == texts:
+            return prepared
+        # an empty text that keeps a caption or the objects' labels from taking its place stays
+        empty = (entry for entry in pair.context if not entry.text.strip())
+        return replaced(pair, context=(*texts, *empty))
 
     def segments(self, pair: Pair) -> list[ContextSegment]:
         """Return the texts of a pair, each as far as the budget goes, in their order; without those of no word."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -101,6 +103,21 @@ def test_sources_in_their_order_and_from_other_evidence() -> None:
     knowledge = (ContextText("knowledge", "rain"),)
     assert Pair(("x",), context=(*pair.context, *knowledge)).without_image().context == knowledge
     assert Pair.from_dict(pair.to_dict()) == pair
+
+
+def test_an_empty_text_is_read_as_none() -> None:
+    words = ContextWords(tiny_encoder().tokenizer, Context(sources=("caption", "tags", "knowledge")))
+    hat = (DetectedObject("hat", (0, 0, 1, 1)),)
+    pair = Pair(("hi",), caption="a man", objects=hat, context=(ContextText("knowledge", "Ann sings"),))
+    builder = GraphBuilder(Schema([], nodes=["token", "context"]), [Tokens(tiny_encoder().tokenizer), words])
+
+    def read(pair: Pair) -> list[str]:
+        assert words.prepare(words.prepare(pair)) == words.prepare(pair)
+        return [node["label"] for node in words.describe(builder(pair))]
+
+    assert read(pair) == ["a", "man", "hat", "Ann", "sings"]
+    assert read(pair.without_context()) == []
+    assert read(replace(pair, context=(ContextText("caption", ""),))) == ["hat"]
 
 
 def test_missing_sources() -> None:
