@@ -34,12 +34,13 @@ from mnergraph.data.formats.jsonl import stream_posts
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.batching import length_batches
 from mnergraph.models import BERTCRF, Tagger
+from mnergraph.models.batch_config import Precision
 from mnergraph.models.batches import inference, run_in_batches
 from mnergraph.pair import Pair
 
 #: Share of words that the model tags as entities, about that of the Twitter data.
 ENTITY_WORDS = 0.1
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
@@ -56,7 +57,7 @@ def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
     return model
 
 
-def bare_loop(model: Tagger, posts: Sequence[Pair], precision: str, device: str) -> Callable[[], None]:
+def bare_loop(model: Tagger, posts: Sequence[Pair], precision: Precision, device: str) -> Callable[[], None]:
     """Return a call of the encoder alone on sorted batches of pieces."""
     lengths = [model.builder.length(pair) + 2 for pair in posts]
     batches = []
@@ -67,14 +68,14 @@ def bare_loop(model: Tagger, posts: Sequence[Pair], precision: str, device: str)
         batches.append({"input_ids": mask * 1000, "attention_mask": mask})
 
     def run() -> None:
-        with inference(model, precision):  # type: ignore[arg-type]
+        with inference(model, precision):
             for batch in batches:
                 model.encoder.model(**batch)
 
     return run
 
 
-def batches_of_posts(model: Tagger, posts: Sequence[Pair], precision: str) -> Callable[[], None]:
+def batches_of_posts(model: Tagger, posts: Sequence[Pair], precision: Precision) -> Callable[[], None]:
     """Return a call that predicts windows of 256 posts in batches of 32."""
 
     def run() -> None:
@@ -89,12 +90,12 @@ def batches_of_posts(model: Tagger, posts: Sequence[Pair], precision: str) -> Ca
 
 
 def from_file_to_file(
-    model: Tagger, file: Path, out: Path, precision: str, workers: int, *, keep: bool = True
+    model: Tagger, file: Path, out: Path, precision: Precision, workers: int, *, keep: bool = True
 ) -> Callable[[], list[list[Any]]]:
     """Return a call of the predictor; it returns the entities of every post, if they are to be kept."""
 
     def run() -> list[list[Any]]:
-        predictor = Predictor(model, batching=BatchConfig(precision=precision, workers=workers))  # type: ignore[arg-type]
+        predictor = Predictor(model, batching=BatchConfig(precision=precision, workers=workers))
         with out.open("w", encoding="utf-8") as target:
             found = []
             for line in predictor(stream_posts(file)):

@@ -30,7 +30,7 @@ BELOW = {
     "features": {"files", "graph", "pair", "labels", "registry"},
     "data": _DATA,
     "nn": {"quoting", "features", "graph", "pair", "labels", "metrics"},
-    "metrics": {"labels"},
+    "metrics": {"labels", "pair"},
     "models": _MODELS,
     "training": _MODELS | {"models"},
     "explain": _MODELS | {"models"},

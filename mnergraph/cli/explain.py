@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.cli.post_stream import PostStream
 from mnergraph.models.batch_config import BatchConfig
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def explain(
         raise ValueError(f"{', '.join(inputs.given)} can't go with data")
     if data is None and inputs.text is None and inputs.posts is None:
         raise ValueError("give either text, with image and caption if there are any, or posts, or data with root")
-    given = inputs.load(max_posts) if data is None else []
+    stream = inputs.stream() if data is None else PostStream.of([])
+    given = stream.load(max_posts)
     tagger = Tagger.from_pretrained(model)
     node_types = tagger.builder.node_types.values()
     given = attach_node_evidence(given, node_types, *inputs.folders, required=False)
@@ -76,8 +78,7 @@ def explain(
     pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
     content = report_data(pipeline.model, pairs, batching=batching, progress=progress)
     size = write_report(content, out)
-    total = len(inputs.stream()) if data is None and len(given) == max_posts else 0
-    left_out = f" of {total}, see max_posts" if total > max_posts else ""
+    left_out = f" of {len(stream)}, see max_posts" if len(stream) > max_posts else ""
     print(f"{out}: {len(pairs)} posts{left_out}, {size / 1e6:.2f} MB")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnergraph.cli.post_stream import PostStream
 
 if TYPE_CHECKING:
-    from mnergraph.pair import Pair
+    pass
 
 
 @dataclass(frozen=True)
@@ -47,31 +46,12 @@ class Inputs:
         """The names of the options that were given."""
         return [name for name, value in vars(self).items() if value is not None and value is not False]
 
-    def load(self, max_posts: int | None = None) -> list[Pair]:
-        """Return the posts.
-
-        Args:
-            max_posts: how many at most, the first ones; None for all.
-
-        Raises:
-            ValueError: for neither or both, for what can't go with the one given, for a text's image that can't be
-                read, and for a line of a file that holds no post.
-            FileNotFoundError: for a file that is not there.
-        """
-        from mnergraph.data.formats.jsonl import UnreadablePost
-
-        posts = []
-        for post in islice(self.stream(), max_posts):
-            if isinstance(post, UnreadablePost):
-                raise ValueError(post.error)
-            posts.append(post)
-        return posts
-
     def stream(self) -> PostStream:
         """Return the posts, of a file read one by one; a line that holds none is an `UnreadablePost`.
 
         Raises:
-            ValueError: as `load`, but for a line of a file that holds no post.
+            ValueError: for neither or both, for what can't go with the one given, and for a text's image that can't be
+                read.
             FileNotFoundError: for a file that is not there.
         """
         from mnergraph.data.evidence import Evidence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,24 @@ class PostStream:
 
     def __len__(self) -> int:
         return self._count()
+
+    def load(self, max_posts: int | None = None) -> list[Pair]:
+        """Return the posts.
+
+        Args:
+            max_posts: how many at most, the first ones; None for all.
+
+        Raises:
+            ValueError: for a line that holds no post.
+        """
+        from mnergraph.data.formats.jsonl import UnreadablePost
+
+        posts = []
+        for post in islice(self, max_posts):
+            if isinstance(post, UnreadablePost):
+                raise ValueError(post.error)
+            posts.append(post)
+        return posts
 
     def with_node_evidence(self, node_types: Iterable[NodeType], folders: Sequence[Path]) -> PostStream:
         """Return the posts with what node types of one's own read from their files; they are kept in memory then.

@@ -48,9 +48,9 @@ def predict(
 
     if resume and (out is None or inputs.posts is None):
         raise ValueError("resume goes with posts and out: a file of posts, and a file for the result")
-    inputs.stream()  # what can't be read at all, before the model is loaded
+    stream = inputs.stream()  # what can't be read at all is an error before the model is loaded
     tagger = Tagger.from_pretrained(model)
-    posts = inputs.stream().with_node_evidence(tagger.builder.node_types.values(), inputs.folders)
+    posts = stream.with_node_evidence(tagger.builder.node_types.values(), inputs.folders)
     predictor = Predictor(tagger, batching=batching, stores=sources.stores, run_extractors=sources.run_extractors)
     if resume and out is not None and out.exists() and not unfinished_path(out).exists():
         print(f"{out}: complete, with {count_same_posts(out, posts):,} posts; delete it to predict them again")

@@ -61,8 +61,12 @@ def settings_of(inputs: Inputs, sources: StoreOptions, predictor: Predictor) -> 
     device = next(predictor.model.parameters()).device
     return {
         "weights": state_dict_sha256(predictor.model),
-        **{name: str(value) for name, value in vars(inputs).items() if value is not None and name != "posts"},
-        "posts_sha256": None if inputs.posts is None else file_sha256(inputs.posts),
+        # of files their content, wherever they lie
+        **{
+            name: f"sha256 {file_sha256(value)}" if isinstance(value, Path) and value.is_file() else str(value)
+            for name, value in vars(inputs).items()
+            if value is not None
+        },
         "stores": [str(folder) for folder in sources.stores],
         "run_extractors": sources.run_extractors,
         "precision": resolve_precision(predictor.batching.precision, device),

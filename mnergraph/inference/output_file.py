@@ -104,9 +104,9 @@ class OutputFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
-            if error is None:
-                with disk_errors(self.path):
+            with disk_errors(self.path):
+                self._file.close()
+                if error is None:
                     fsync(self.unfinished)
                     self.unfinished.replace(self.path)
             if error is None or not self.written:

@@ -158,9 +158,11 @@ class Predictor:
         allowed = {*allow_missing, *self.processor.config.allow_missing}
         absent: set[str] | None = None
         for pair in pairs:
-            if isinstance(pair, UnreadablePost) or not (split or pair.image_path is not None):
+            if isinstance(pair, UnreadablePost):
                 continue
             kinds = set(self.model.builder.missing(pair)) - self.processor.available(pair) - allowed
+            if kinds and not split and pair.image_path is None:
+                continue
             absent = kinds if absent is None else absent & kinds
             if not absent:
                 return

@@ -19,9 +19,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mnergraph.metrics.scores import Score
+from mnergraph.pair import Box
 
-#: Left, top, right and bottom in pixels.
-Box = tuple[float, float, float, float]
 #: The metrics, in the order of `grounding_counts`.
 METRICS = ("GMNER", "MNER", "EEG")
 #: What counts as the same entity, and from which IoU on a box is right; see `score_grounding`.
@@ -188,21 +187,21 @@ def proposal_ceiling(gold: Entities, proposals: Sequence[Sequence[Box]]) -> floa
     if len(gold) != len(proposals):
         raise ValueError(f"{len(gold)} posts with entities, {len(proposals)} with proposals")
     reachable = [
-        not entity.boxes or any(box_iou(box, other) >= 0.5 for box in entity.boxes for other in boxes)
+        not entity.boxes or _best_iou(entity.boxes, boxes) >= 0.5
         for post, boxes in zip(gold, proposals, strict=True)
         for entity in post
     ]
     return sum(reachable) / len(reachable) if reachable else 1.0
 
 
-def box_iou(first: Box, second: Box) -> float:
-    """Return the area of two boxes' intersection over that of their union, 0 to 1."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
+def _best_iou(boxes: Sequence[Box], others: Sequence[Box]) -> float:
+    """Return the largest IoU of a box of each, 0 to 1; 0 where there is none."""
+    import torch
+    from torchvision.ops import box_iou  # a second to import
+
+    if not boxes or not others:
         return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return width * height / (sum(areas) - width * height)
+    return float(box_iou(*(torch.tensor(each, dtype=torch.float64) for each in (boxes, others))).max())
 
 
 class _Counted:
@@ -238,7 +237,7 @@ class _Counted:
         def region_right(entity: GroundedEntity, other: GroundedEntity) -> bool:
             if not entity.boxes or not other.boxes:
                 return not entity.boxes and not other.boxes
-            best = max(box_iou(box, other.boxes[0]) for box in entity.boxes)
+            best = _best_iou(entity.boxes, other.boxes)
             return best > 0.5 if convention == "h-index" else best >= 0.5
 
         counted = cls(gold, predicted, region_right)

@@ -96,16 +96,16 @@ def test_posts_as_json_lines(tmp_path: Path) -> None:
 
 
 def test_the_context_of_a_text_and_of_a_file(tmp_path: Path) -> None:
-    (pair,) = Inputs(text="Ann sang", context={"knowledge": "Ann is a singer"}).load()
+    (pair,) = Inputs(text="Ann sang", context={"knowledge": "Ann is a singer"}).stream().load()
     assert pair.context == (KNOWLEDGE,)
     write_context({"1": (OCR,)}, tmp_path / "c.jsonl")
     (tmp_path / "posts.txt").write_text("IMGID:1\nAnn\n\n")
-    (pair,) = Inputs(posts=tmp_path / "posts.txt", context=tmp_path / "c.jsonl").load()
+    (pair,) = Inputs(posts=tmp_path / "posts.txt", context=tmp_path / "c.jsonl").stream().load()
     assert pair.context == (OCR,)
     with pytest.raises(ValueError, match="with text give its texts by source"):
-        Inputs(text="Ann sang", context=tmp_path / "c.jsonl").load()
+        Inputs(text="Ann sang", context=tmp_path / "c.jsonl").stream().load()
     with pytest.raises(ValueError, match=r"with posts give the path of context.jsonl"):
-        Inputs(posts=tmp_path / "posts.txt", context={"ocr": "SALE"}).load()
+        Inputs(posts=tmp_path / "posts.txt", context={"ocr": "SALE"}).stream().load()
 
 
 def test_what_all_posts_lack_is_refused_with_the_remedy() -> None:

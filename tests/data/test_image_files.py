@@ -210,12 +210,12 @@ def test_many_images_that_lead_out_are_one_line(folder: Path) -> None:
 def test_allow_paths_on_the_command_line(folder: Path) -> None:
     path = posts_with(folder, "../secret.jpg")
     with pytest.warns(UserWarning, match="1 posts have no image"):
-        assert Inputs(posts=path).load()[0].image_path is None
-    assert Inputs(posts=path, allow_paths=True).load()[0].image_path == folder / "../secret.jpg"
+        assert Inputs(posts=path).stream().load()[0].image_path is None
+    assert Inputs(posts=path, allow_paths=True).stream().load()[0].image_path == folder / "../secret.jpg"
     (folder / "posts.txt").write_text("IMGID:1\nhi\n")
     with pytest.raises(ValueError, match=r"allow_paths goes with \.jsonl; images of .* are found by id"):
-        Inputs(posts=folder / "posts.txt", allow_paths=True).load()
+        Inputs(posts=folder / "posts.txt", allow_paths=True).stream().load()
     with pytest.raises(ValueError, match="allow_paths can't go with text"):
-        Inputs(text="hi", allow_paths=True).load()
+        Inputs(text="hi", allow_paths=True).stream().load()
     with pytest.raises(ValueError, match="names its own in each line"):
-        Inputs(posts=path, images=folder, allow_paths=True).load()
+        Inputs(posts=path, images=folder, allow_paths=True).stream().load()

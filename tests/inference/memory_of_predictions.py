@@ -27,10 +27,10 @@ def write_posts(path: Path, number: int) -> Path:
     chance = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for index in range(number):
-            words = [
-                chance.choice(["paris", "ann", f"w{chance.randrange(10**9)}"]) for _ in range(chance.randint(1, 8))
-            ]
-            file.write(json.dumps({"id": str(index), "words": words}) + "\n")
+            words = [chance.choice(["paris", "ann", "sings"]) for _ in range(chance.randint(1, 8))]
+            # so large that posts that are kept are noticed
+            post = {"id": str(index), "words": words, "extra": {"note": f"{index} " * 1000}}
+            file.write(json.dumps(post) + "\n")
     return path
 
 

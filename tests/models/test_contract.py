@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mnergraph.models
+from mnergraph import BatchConfig, Predictor
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
@@ -211,6 +212,26 @@ def test_prediction(kind: str, build: Build, everything: list[Pair]) -> None:
     assert model.predict([]) == []
     # what was computed in inference mode is not in the way of training
     model.loss(run(model.train(), everything)).backward()
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 posts has no:UserWarning")
+@every_model
+def test_prediction_in_bf16(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind).eval()
+    full, half = (
+        [line["entities"] for line in Predictor(model, batching=BatchConfig(precision=precision))(everything)]
+        for precision in ("fp32", "bf16")
+    )
+    assert len(half) == len(everything)
+    scores = {
+        name: {(n, e["start"], e["type"]): e["score"] for n, found in enumerate(lines) for e in found}
+        for name, lines in (("fp32", full), ("bf16", half))
+    }
+    common = scores["fp32"].keys() & scores["bf16"].keys()
+    # random weights: scores are close to one another, and a few change places
+    assert 2 * len(common) >= len(scores["fp32"])
+    assert all(abs(scores["fp32"][key] - scores["bf16"][key]) < 0.1 for key in common)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 @every_model
