@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,34 @@ class DetectedObject:
     score: float = 1.0
     span: tuple[int, int] | None = None
     region: Tensor | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class GroundedEntity:
+    """Words ``start`` to ``end`` (not included) are an entity of this type, which these boxes show.
+
+    Args:
+        start: its first word.
+        end: the word after its last one.
+        type: its type.
+        boxes: where the image shows it, xyxy in pixels: all of its gold boxes, or one that is predicted; none where it
+            is not in the image.
+
+    Raises:
+        ValueError: for a span without words, or a box that is not finite or has no area.
+    """
+
+    start: int
+    end: int
+    type: str
+    boxes: tuple[Box, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"span {self.start}:{self.end} has no words")
+        for box in self.boxes:
+            if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
+                raise ValueError(f"box {box} of span {self.start}:{self.end}; right is left < right and top < bottom")
 
 
 class SourceText(NamedTuple):
@@ -75,6 +104,8 @@ class Pair:
         image_features: features of the whole image, ``[1, features]``, or of its grid, ``[49, features]``.
         context: texts about the post, for models with context nodes; see `context_of`.
         entities: half-open word spans that become entity nodes, where they are known beforehand.
+        grounding: the gold entities, each with its boxes in the image, or None without such annotation; it is no
+            evidence, and no model reads it but to learn and to be scored.
         source: the text that the words were split from; None where there is none but the words.
         extra: further data under names of one's own, for node types, heads and results of one's own.
     """
@@ -89,6 +120,7 @@ class Pair:
     image_features: Tensor | None = field(default=None, compare=False, repr=False)
     context: tuple[ContextText, ...] = ()
     entities: tuple[tuple[int, int], ...] = ()
+    grounding: tuple[GroundedEntity, ...] | None = None
     source: SourceText | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -98,7 +130,8 @@ class Pair:
         if self.labels is not None and len(self.labels) != len(self.words):
             raise ValueError(f"post {self.id!r} has {len(self.words)} words but {len(self.labels)} labels")
         spans = [o.span for o in self.objects if o.span is not None]
-        for start, end in (*spans, *self.entities):
+        grounded = [(entity.start, entity.end) for entity in self.grounding or ()]
+        for start, end in (*spans, *self.entities, *grounded):
             if not 0 <= start < end <= len(self.words):
                 raise ValueError(f"post {self.id!r}: span {start}:{end} leaves its {len(self.words)} words")
         if self.source is not None:
@@ -171,6 +204,8 @@ class Pair:
     def to_dict(self) -> dict[str, Any]:
         """Return the pair as plain JSON data, without its tensors and what of ``extra`` is not JSON."""
         data = _plain_fields(self) | {"objects": [_plain_fields(item) for item in self.objects]}
+        if self.grounding is not None:
+            data["grounding"] = [asdict(entity) for entity in self.grounding]
         extra = {name: value for name, value in self.extra.items() if _is_json(value)}
         image = None if self.image_path is None else str(self.image_path)
         return data | {"image_path": image} | ({"extra": extra} if extra else {})
@@ -183,6 +218,11 @@ class Pair:
         data["image_path"] = None if saved["image_path"] is None else Path(saved["image_path"])
         if data.get("source") is not None:
             data["source"] = SourceText(*data["source"])
+        if data.get("grounding") is not None:
+            data["grounding"] = tuple(
+                GroundedEntity(**{name: _to_tuples(value) for name, value in entity.items()})
+                for entity in saved["grounding"]
+            )
         data["context"] = tuple(ContextText(*entry) for entry in data.get("context", ()))
         return cls(**data, objects=tuple(DetectedObject(**item) for item in objects), extra=saved.get("extra", {}))
 
@@ -192,9 +232,9 @@ _DERIVED = ("caption", "tags")
 
 
 def _plain_fields(item: DetectedObject | Pair) -> dict[str, Any]:
-    """The fields that are neither tensors nor extra data, without a source text and context that are not there."""
+    """The fields that are neither tensors nor extra data, without source text, context and grounding where empty."""
     values = {entry.name: getattr(item, entry.name) for entry in fields(item) if entry.compare}
-    return {name: value for name, value in values.items() if name not in ("source", "context") or value}
+    return {name: value for name, value in values.items() if name not in ("source", "context", "grounding") or value}
 
 
 def _is_json(value: Any) -> bool:

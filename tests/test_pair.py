@@ -10,7 +10,7 @@ import pytest
 import torch
 from fakes import awkward_posts, post
 
-from mnergraph.pair import ContextText, DetectedObject, Pair, SourceText
+from mnergraph.pair import ContextText, DetectedObject, GroundedEntity, Pair, SourceText
 
 FULL = Pair(
     words=("Ann", "é\u2028"),
@@ -44,6 +44,19 @@ def test_only_vectors_are_left_out() -> None:
     again = Pair.from_dict(json.loads(json.dumps(full.to_dict())))
     assert (again, dict(again.extra)) == (full, {"tags": ["#a"]})
     assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
+
+
+@pytest.mark.parametrize(
+    "grounding", [None, (), (GroundedEntity(0, 1, "PER", ((0.0, 1.0, 5.5, 9.0), (2.0, 2.0, 3.0, 3.0))),)]
+)
+def test_gold_boxes_to_json_and_back(grounding: tuple[GroundedEntity, ...] | None) -> None:
+    pair = replace(post("a b"), grounding=grounding)
+    assert Pair.from_dict(json.loads(json.dumps(pair.to_dict()))) == pair
+
+
+def test_a_grounded_entity_beyond_the_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="span 1:3 leaves its 2 words"):
+        replace(post("a b"), grounding=(GroundedEntity(1, 3, "PER"),))
 
 
 def test_without_image() -> None:

@@ -10,7 +10,6 @@ gold boxes without a proposal count. `score_grounding` takes the conventions of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -19,40 +18,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mnergraph.metrics.scores import Score
-from mnergraph.pair import Box
+from mnergraph.pair import Box, GroundedEntity
 
 #: The metrics, in the order of `grounding_counts`.
 METRICS = ("GMNER", "MNER", "EEG")
 #: What counts as the same entity, and from which IoU on a box is right; see `score_grounding`.
 Convention = Literal["positions", "h-index", "e2e-gmner"]
-
-
-@dataclass(frozen=True)
-class GroundedEntity:
-    """Words ``start`` to ``end`` (not included) are an entity of this type, which these boxes show.
-
-    Args:
-        start: its first word.
-        end: the word after its last one.
-        type: its type.
-        boxes: where the image shows it, xyxy in pixels: all of its gold boxes, or one that is predicted; none where it
-            is not in the image.
-
-    Raises:
-        ValueError: for a span without words, or a box that is not finite or has no area.
-    """
-
-    start: int
-    end: int
-    type: str
-    boxes: tuple[Box, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end:
-            raise ValueError(f"span {self.start}:{self.end} has no words")
-        for box in self.boxes:
-            if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
-                raise ValueError(f"box {box} of span {self.start}:{self.end}; right is left < right and top < bottom")
 
 
 @dataclass(frozen=True)

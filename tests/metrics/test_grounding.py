@@ -16,12 +16,11 @@ from mnergraph.data import read_conll
 from mnergraph.labels import tags_to_spans
 from mnergraph.metrics.grounding import (
     Convention,
-    GroundedEntity,
     grounding_counts,
     proposal_ceiling,
     score_grounding,
 )
-from mnergraph.pair import Box
+from mnergraph.pair import Box, GroundedEntity
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "grounded"
 PERSON: Box = (0, 0, 100, 100)
