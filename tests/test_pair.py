@@ -23,6 +23,7 @@ FULL = Pair(
     image_features=torch.ones(1, 4),
     context=(ContextText("ocr", "SALE"), ContextText("knowledge", "Ann is a name")),
     entities=((0, 1), (0, 2)),
+    grounding=(GroundedEntity(0, 1, "PER", ((0.0, 1.0, 5.5, 9.0), (2.0, 2.0, 3.0, 3.0))), GroundedEntity(1, 2, "LOC")),
 )
 
 
@@ -46,12 +47,10 @@ def test_only_vectors_are_left_out() -> None:
     assert {entry.name for entry in fields(DetectedObject)} - FULL.to_dict()["objects"][0].keys() == {"region"}
 
 
-@pytest.mark.parametrize(
-    "grounding", [None, (), (GroundedEntity(0, 1, "PER", ((0.0, 1.0, 5.5, 9.0), (2.0, 2.0, 3.0, 3.0))),)]
-)
-def test_gold_boxes_to_json_and_back(grounding: tuple[GroundedEntity, ...] | None) -> None:
+@pytest.mark.parametrize("grounding", [None, ()])
+def test_no_annotation_is_not_an_annotation_without_entities(grounding: tuple[GroundedEntity, ...] | None) -> None:
     pair = replace(post("a b"), grounding=grounding)
-    assert Pair.from_dict(json.loads(json.dumps(pair.to_dict()))) == pair
+    assert Pair.from_dict(json.loads(json.dumps(pair.to_dict()))).grounding == grounding
 
 
 def test_a_grounded_entity_beyond_the_words_is_refused() -> None:
