@@ -49,13 +49,13 @@ def test_only_vectors_are_left_out() -> None:
 
 @pytest.mark.parametrize("grounding", [None, ()])
 def test_no_annotation_is_not_an_annotation_without_entities(grounding: tuple[GroundedEntity, ...] | None) -> None:
-    pair = replace(post("a b"), grounding=grounding)
+    pair = Pair(("a", "b"), grounding=grounding)
     assert Pair.from_dict(json.loads(json.dumps(pair.to_dict()))).grounding == grounding
 
 
 def test_a_grounded_entity_beyond_the_words_is_refused() -> None:
     with pytest.raises(ValueError, match="span 1:3 leaves its 2 words"):
-        replace(post("a b"), grounding=(GroundedEntity(1, 3, "PER"),))
+        Pair(("a", "b"), grounding=(GroundedEntity(1, 3, "PER"),))
 
 
 def test_without_image() -> None:
