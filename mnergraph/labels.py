@@ -28,13 +28,39 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Region:
+    """Where an image shows an entity: one of the post's objects, or nowhere.
+
+    Args:
+        score: the probability of this choice, 0 to 1, given the entity.
+        object: index of the object among the post's objects; None where the entity is not in the image.
+        box: the object's box, xyxy in pixels of the image.
+        label: the object's label.
+    """
+
+    score: float
+    object: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    label: str = ""
+
+    @property
+    def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
+        """The box, or none."""
+        return () if self.box is None else (self.box,)
+
+
+@dataclass(frozen=True)
 class Entity:
-    """Words ``start`` to ``end`` (not included) are an entity of this type; ``score`` is its probability, 0 to 1."""
+    """Words ``start`` to ``end`` (not included) are an entity of this type; ``score`` is its probability, 0 to 1.
+
+    ``region`` is where the image shows it, of a model that grounds entities (`Grounding`), else None.
+    """
 
     start: int
     end: int
     type: str
     score: float
+    region: Region | None = None
 
 
 def is_tag(tag: str) -> bool:

@@ -60,7 +60,8 @@ def test_a_grounded_entity_beyond_the_words_is_refused() -> None:
 
 def test_without_image() -> None:
     without_image = FULL.without_image()
-    assert without_image == Pair(FULL.words, FULL.labels, "7", context=FULL.context[1:], entities=FULL.entities)
+    kept = {"entities": FULL.entities, "grounding": FULL.grounding}
+    assert without_image == Pair(FULL.words, FULL.labels, "7", context=FULL.context[1:], **kept)
     assert without_image.image_features is None
     assert post(3, 2).without_image() == replace(
         post(3, 0, image=False), **{name: getattr(post(3, 2), name) for name in ("words", "labels", "id")}

@@ -71,8 +71,7 @@ class NERResult(list[dict[str, Any]]):
     def _mark(self, entity: dict[str, Any]) -> str:
         types = self._model.labels.types
         color = _COLORS[types.index(entity["label"]) % len(_COLORS)]
-        support = "" if entity["box_weight"] is None else f"; attends most to: {entity['box_label'] or 'object'}"
-        title = html.escape(f"{entity['label']}, probability {entity['score']:.3f}{support}")
+        title = html.escape(f"{entity['label']}, probability {entity['score']:.3f}{_describe_support(entity)}")
         kind = html.escape(f"{entity['label']} {entity['score']:.2f}")
         return (
             f'<mark title="{title}" style="background:{color};color:#000;padding:.3em .5em;'
@@ -87,17 +86,30 @@ class NERResult(list[dict[str, Any]]):
         object_boxes = [item.box and [float(side) for side in item.box] for item in self.pair.objects]
         marks = []
         for entity in self:
-            share = boxes[object_boxes.index(entity["box"])] if entity["box"] is not None else None
+            name = "box" if "box" in entity else "attention_box"
+            share = boxes[object_boxes.index(entity[name])] if entity[name] is not None else None
             if share is not None:
                 left, top, right, bottom = (100 * side for side in share)
-                name = html.escape(f"{entity['word']}: {entity['box_label'] or 'object'}")
+                label = entity[f"{name}_label"] or "object"
+                probability = f" {entity['box_probability']:.2f}" if name == "box" else ""
+                caption = html.escape(f"{entity['word']}: {label}{probability}")
                 marks.append(
                     f'<div style="position:absolute;left:{left:.2f}%;top:{top:.2f}%;'
                     f"width:{right - left:.2f}%;height:{bottom - top:.2f}%;box-sizing:border-box;"
                     'border:2px solid #fff;outline:1px solid #000">'
-                    f'<span style="font-size:.7em;background:#fff;color:#000">{name}</span></div>'
+                    f'<span style="font-size:.7em;background:#fff;color:#000">{caption}</span></div>'
                 )
         return (
             f'<div style="position:relative;display:inline-block"><img src="{image}" '
             f'alt="the image of the post">{"".join(marks)}</div>'
         )
+
+
+def _describe_support(entity: Mapping[str, Any]) -> str:
+    """Return where the image shows an entity, or else what it attends to, as an addition to a sentence."""
+    if "box" in entity:
+        where = "not in the image" if entity["box"] is None else f"shown by: {entity['box_label'] or 'object'}"
+        return f"; {where}, probability {entity['box_probability']:.3f}"
+    if entity["attention_weight"] is None:
+        return ""
+    return f"; attends most to: {entity['attention_box_label'] or 'object'}"

@@ -22,7 +22,7 @@ from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
 from mnergraph.inference.image_urls import ImageURLError, fetch_image, is_url
 from mnergraph.inference.output import NERResult
-from mnergraph.inference.predictor import Predictor, describe_error
+from mnergraph.inference.predictor import Predictor, describe_error, describe_region
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig, Precision
@@ -107,8 +107,11 @@ class NERPipeline:
             - ``entity_group`` (also ``label``), the type, and ``score``, its probability
             - ``word`` (also ``text``), and its place in the text: ``text[start:end]``, in characters
             - ``word_start`` and ``word_end``, its place among the words
-            - ``box``, ``box_label`` and ``box_score``: the object with the largest attention weight, as its
-              detector returned it, and ``box_weight``, that weight (`PairRecord.attention_to`); None without objects
+            - of a model that grounds entities (`Grounding`) ``box``, the object that shows the entity, xyxy in pixels,
+              or None where the image does not show it, ``box_label``, and ``box_probability`` of this choice
+            - ``attention_box``, ``attention_box_label`` and ``attention_box_score``: the object with the largest
+              attention weight, as its detector returned it, and ``attention_weight``, that weight
+              (`PairRecord.attention_to`); None without objects. No model is trained to attend to the right object
 
             One of many posts whose image can't be fetched from its address, or that can't be predicted, has no
             entities and ``error``, what is wrong, and a warning counts these; the others are predicted.
@@ -213,6 +216,9 @@ class NERPipeline:
         return self._folder / str(next(self._numbers))
 
 
+_ATTENTION = ("attention_box", "attention_box_label", "attention_box_score", "attention_weight")
+
+
 def _entity(pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, Any]:
     offsets = pair.word_offsets
     start, end = offsets[entity.start][0], offsets[entity.end - 1][1]
@@ -226,16 +232,13 @@ def _entity(pair: Pair, entity: Entity, record: PairRecord | None) -> dict[str, 
         "end": end,
         "word_start": entity.start,
         "word_end": entity.end,
+        **describe_region(entity.region),
     }
     attention = None if record is None else record.attention_to((entity.start, entity.end))
     if attention is None or not len(attention):
-        return {**result, "box": None, "box_label": None, "box_score": None, "box_weight": None}
+        return {**result, **dict.fromkeys(_ATTENTION)}
     index = int(attention.argmax())
     item = pair.objects[index]
-    return {
-        **result,
-        "box": None if item.box is None else [float(side) for side in item.box],
-        "box_label": item.label,
-        "box_score": item.score,
-        "box_weight": round(float(attention[index]), 6),
-    }
+    box = None if item.box is None else [float(side) for side in item.box]
+    values = (box, item.label, item.score, round(float(attention[index]), 6))
+    return {**result, **dict(zip(_ATTENTION, values, strict=True))}

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from mnergraph.data.formats.jsonl import UnreadablePost
 from mnergraph.data.missing_evidence import MissingCounts, refuse_absent
 from mnergraph.data.processor import Processor
-from mnergraph.labels import Entity
+from mnergraph.labels import Entity, Region
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import OF_ONE_POST, Result, run_in_batches
@@ -52,9 +52,11 @@ class Predictor:
     ) -> Iterator[dict[str, Any]]:
         """Yield a dict for every post, in the order of the posts, which are read a window at a time.
 
-        ``entities``: type, score (0 to 1), words, and offsets in words and characters; and by its name what every
-        further head predicts. A post that the model can't read, such as one with half an emoji, has ``error``, what is
-        wrong with it, in the place of entities; the others of its batch are predicted without it.
+        ``entities``: type, score (0 to 1), words, and offsets in words and characters; of a model that grounds
+        entities also ``box``, xyxy in pixels or None where the image does not show the entity, ``box_label`` and
+        ``box_probability``; and by its name what every further head predicts. A post that the model can't read, such as
+        one with half an emoji, has ``error``, what is wrong with it, in the place of entities; the others of its batch
+        are predicted without it.
 
         Args:
             pairs: the posts; the next `window` of them are read when the lines of the last ones are taken.
@@ -196,10 +198,22 @@ def _result(pair: Pair, entities: Sequence[Entity], heads: Mapping[str, Any]) ->
                 "word_end": entity.end,
                 "start": offsets[entity.start][0],
                 "end": offsets[entity.end - 1][1],
+                **describe_region(entity.region),
             }
             for entity in entities
         ],
         **heads,
+    }
+
+
+def describe_region(region: Region | None) -> dict[str, Any]:
+    """Return box, label and probability of where the image shows an entity; nothing of a model that grounds none."""
+    if region is None:
+        return {}
+    return {
+        "box": None if region.box is None else [float(side) for side in region.box],
+        "box_label": None if region.box is None else region.label,
+        "box_probability": round(region.score, 6),
     }
 
 

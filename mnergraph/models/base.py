@@ -21,15 +21,18 @@ from mnergraph.graph.batching import piece_batches
 from mnergraph.graph.builder import GraphBuilder
 from mnergraph.graph.collate import collate
 from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, Context, ContextWords
+from mnergraph.graph.evidence_kinds import OBJECT_BOXES
 from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
+from mnergraph.models.grounding import grounding_head, objects_for
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags
+from mnergraph.nn.heads.grounding import Grounding, GroundingHead
 from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
@@ -62,6 +65,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         metadata: data, scores and versions recorded in training; saved with the weights.
         processor_config: the settings of the `Processor` of the training posts; saved with the weights.
         context: which texts about a post the model reads; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
         init_arguments: the constructor's arguments, defaults included; saved with the weights.
     """
 
@@ -84,6 +88,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         node_types: Iterable[NodeType] = (),
         evidence: Sequence[str] = (),
         context: Context | None = None,
+        grounding: Grounding | None = None,
         nearest_words: NearestWords | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
@@ -93,6 +98,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             schema = schema | CONTEXT_SCHEMA
             node_types = [*node_types, ContextWords(_tokenizer_for(context, encoder, layers), context)]
             heads += _heads_of(context, heads)
+        if grounding is not None:
+            objects = objects_for(grounding, encoder, schema, node_types)
+            schema, node_types = schema | Schema(nodes=[objects.name]), [*node_types, objects]
+            heads.append(grounding_head(grounding, encoder, objects, layers, heads))
+            evidence = list(dict.fromkeys([*evidence, OBJECT_BOXES]))
         self.schema, self.encoder, self.labels, self.reduction = schema, encoder, labels, reduction
         self.layers = nn.Sequential(*layers)
         self.heads = nn.ModuleDict({head.name: head for head in heads})
@@ -106,7 +116,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         reads_labels = any(LABEL_PIECE in node_type.subtypes for node_type in self.builder.node_types.values())
         if reads_labels and isinstance(encoder, TextEncoderModel):
             encoder.check_label_embeddings()
-        self.nearest_words, self.context = nearest_words, context
+        self.nearest_words, self.context, self.grounding = nearest_words, context, grounding
         self.metadata: dict[str, Any] = {}
         self.processor_config: ProcessorConfig | None = None
 
@@ -144,8 +154,13 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return self.entity_head.decode_tags(graph, special_tags=special_tags)
 
     def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
-        """Return the entities of every post, each with its probability; see `EntityHead.decode`."""
-        return self.entity_head.decode(graph)
+        """Return the entities of every post, each with its probability; see `EntityHead.decode`.
+
+        A model that grounds entities gives each the region of the image that shows it; see `GroundingHead`.
+        """
+        entities = self.entity_head.decode(graph)
+        head = self.grounding_head
+        return entities if head is None else head.ground(graph, entities)
 
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
@@ -156,6 +171,10 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     def shown_heads(self) -> list[Head]:
         """Return the heads whose predictions are part of results, not tags and auxiliary tasks; see `Head.shown`."""
         return [head for head in self._heads() if head.shown]
+
+    def scored_heads(self) -> list[Head]:
+        """Return the heads that have metrics besides the tags; see `Head.shown` and `Head.scored`."""
+        return [head for head in self._heads() if head.shown or head.scored]
 
     def decode(self, graph: GraphState) -> list[tuple[list[Entity], dict[str, Any]]]:
         """Return of every post its entities and what further heads predict, see `decode_heads`."""
@@ -168,14 +187,14 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return [{name: predicted[index] for name, predicted in others.items()} for index in range(graph.num_graphs)]
 
     def decode_with_gold(self, graph: GraphState) -> dict[str, list[tuple[Any, Any]]]:
-        """Return pairs of gold value and prediction of the posts with a gold value, for `shown_heads`."""
+        """Return pairs of gold value and prediction of the posts with a gold value, for `scored_heads`."""
         return {
             head.name: [
                 (gold, predicted)
                 for pair, predicted in zip(graph.data.pair, head.decode(graph), strict=True)
                 if (gold := head.gold(pair)) is not None
             ]
-            for head in self.shown_heads()
+            for head in self.scored_heads()
         }
 
     def head_metrics(self, decoded: Iterable[Mapping[str, Sequence[tuple[Any, Any]]]]) -> dict[str, dict[str, float]]:
@@ -212,7 +231,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     def forward_examples(self, pairs: Sequence[Pair]) -> GraphState:
         """Return the last graph of pairs, at least one, as `predict` computes it."""
         device = next(self.parameters()).device
-        unlabelled = [replace(pair, labels=None) for pair in pairs]
+        unlabelled = [replace(pair, labels=None, grounding=None) for pair in pairs]
         batch = collate(self.builder.build_all(unlabelled)).to(device)
         with evaluation_mode(self):
             graph: GraphState = self(batch)
@@ -243,6 +262,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         if not isinstance(head, TaggingHead):
             raise TypeError(f"the head {TAGS!r} is a {type(head).__name__}, not a TaggingHead")
         return head
+
+    @property
+    def grounding_head(self) -> GroundingHead | None:
+        """The head that grounds the entities; None where the model grounds none."""
+        return next((head for head in self._heads() if isinstance(head, GroundingHead)), None)
 
     def _heads(self) -> list[Head]:
         return [head for head in self.heads.values() if isinstance(head, Head)]

@@ -45,6 +45,7 @@ from mnergraph.nn.encoders.characters import CharacterCNN, CharacterLSTM
 from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.word_vectors import bilstm_encoder
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.independent import IndependentTags
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import NodeTypeModule
@@ -61,6 +62,7 @@ class BERT(Tagger):
         dropout: on the words' states.
         pooling: of a word's pieces.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class BERT(Tagger):
         dropout: float = 0.1,
         pooling: Pooling = "first",
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         super().__init__(
             schema=SCHEMA,
@@ -81,6 +84,7 @@ class BERT(Tagger):
             heads=[TaggingHead(IndependentTags(labels.tags), labels)],
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
         )
 
@@ -95,6 +99,7 @@ class BERTCRF(Tagger):
         pooling: of a word's pieces.
         constrain: forbid transitions that are invalid in BIO2.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class BERTCRF(Tagger):
         pooling: Pooling = "first",
         constrain: bool = False,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         super().__init__(
             schema=SCHEMA,
@@ -116,6 +122,7 @@ class BERTCRF(Tagger):
             heads=[TaggingHead(CRF(labels.tags, constrain=constrain), labels)],
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
         )
 

@@ -45,6 +45,7 @@ from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.tagging import (
     SPANS,
     TAGS,
@@ -122,6 +123,7 @@ class MTBERTCRF(Tagger):
         intermediate_size: of the feed-forward layers; by default 4 times the hidden size.
         dropout: on the encoder's states, attention weights and residuals.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class MTBERTCRF(Tagger):
         intermediate_size: int | None = None,
         dropout: float = 0.1,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         transformers = TransformerConfig(encoder.hidden_size, num_heads, intermediate_size, dropout)
         super().__init__(
@@ -142,6 +145,7 @@ class MTBERTCRF(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[Images(image_dim, grid=True)],
         )
@@ -203,6 +207,7 @@ class UMT(Tagger):
         dropout: on the encoder's states, attention weights and residuals.
         span_weight: weight of span detection in the loss, lambda.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -220,6 +225,7 @@ class UMT(Tagger):
         dropout: float = 0.1,
         span_weight: float = 0.5,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -253,6 +259,7 @@ class UMT(Tagger):
             heads=heads,
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[config.tokens(encoder.tokenizer, labels), Images(image_dim, grid=True)],
         )

@@ -148,19 +148,19 @@ def continue_from(last: Path) -> str:
     return "there was no checkpoint yet"
 
 
-def callbacks(folder: Path, *, patience: int | None, save_every: int) -> list[Callback]:
-    """Return the callbacks: best checkpoint by dev F1, last one every ``save_every`` steps and epoch, patience."""
+def callbacks(folder: Path, *, patience: int | None, save_every: int, monitor: str = DEV_F1) -> list[Callback]:
+    """Return the callbacks: best checkpoint by a dev score, last one every ``save_every`` steps and epoch, patience."""
     best, last = (
         {"dirpath": folder, "filename": Path(name).stem, "enable_version_counter": False} for name in (BEST, LAST)
     )
     chosen: list[Callback] = [
         RNGStateCallback(),
-        ModelCheckpoint(**best, monitor=DEV_F1, mode="max", save_weights_only=True),
+        ModelCheckpoint(**best, monitor=monitor, mode="max", save_weights_only=True),
         ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
         StopOnSignal(folder / LAST),
     ]
     if save_every:
         chosen.append(MidEpochCheckpoint(**last, every_n_train_steps=save_every))
     if patience is not None:
-        chosen.append(ResumableEarlyStopping(DEV_F1, patience=patience, mode="max"))
+        chosen.append(ResumableEarlyStopping(monitor, patience=patience, mode="max"))
     return chosen

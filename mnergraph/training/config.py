@@ -67,7 +67,9 @@ class TrainerConfig:
         epochs: passes over the training posts.
         batch_size: posts per step and device.
         seed: of weights, dropout and the order of posts.
-        patience: epochs without a better dev F1 before training stops; None trains all epochs.
+        monitor: the dev score that selects the checkpoint and that patience counts, as the logs name it; None for
+            ``dev_f1``, or ``dev_grounding_gmner`` where the model grounds entities.
+        patience: epochs without a better dev score before training stops; None trains all epochs.
         precision: Lightning's: ``32-true``, ``bf16-mixed``, ``16-mixed``, ...
         accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
         devices: how many, or ``auto`` for all.
@@ -82,6 +84,7 @@ class TrainerConfig:
     epochs: int = 8
     batch_size: int = 16
     seed: int = 0
+    monitor: str | None = None
     patience: int | None = None
     precision: str = "32-true"
     accelerator: str = "auto"

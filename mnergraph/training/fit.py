@@ -20,7 +20,9 @@ from torch_geometric.data import HeteroData
 from mnergraph.graph.collate import store_values
 from mnergraph.models.base import Tagger
 from mnergraph.nn.encoders.visual import ObjectEncoder, Standardize
+from mnergraph.nn.heads.grounding import GROUNDING
 from mnergraph.pair import Pair
+from mnergraph.quoting import listed
 from mnergraph.training.callbacks import callbacks
 from mnergraph.training.checkpoints import (
     LAST,
@@ -33,7 +35,7 @@ from mnergraph.training.checkpoints import (
 from mnergraph.training.config import OptimizerConfig, TrainerConfig
 from mnergraph.training.evaluate import _require_labels
 from mnergraph.training.label_sets import build_for_scoring
-from mnergraph.training.lightning_module import LitTagger
+from mnergraph.training.lightning_module import DEV_F1, LitTagger
 from mnergraph.training.loader import GraphLoader
 
 
@@ -64,7 +66,8 @@ def fit(
         FloatingPointError: when the loss is not finite.
         FileNotFoundError: when there is no checkpoint to resume from.
         FileExistsError: when there is one, and ``resume`` is off.
-        ValueError: when there are no posts, or some without labels; when no checkpoint can be read, or it is of
+        ValueError: when there are no posts, or some without labels or, where the model grounds entities, without gold
+            boxes; when no checkpoint can be read, or it is of
             another model.
         ModuleNotFoundError: when ``logger`` is tensorboard and TensorBoard is not installed.
     """
@@ -77,6 +80,7 @@ def fit(
         if not posts:
             raise ValueError(f"there are no {name} posts")
         _require_labels(posts)
+        _require_gold_boxes(model, name, posts)
     # encoders are loaded in evaluation mode, and Lightning keeps the mode
     model.train()
     with _silence_lightning():
@@ -88,7 +92,12 @@ def fit(
             devices=settings.devices,
             logger=_logger(settings.logger, folder),
             callbacks=[
-                *callbacks(checkpoints, patience=settings.patience, save_every=settings.save_every),
+                *callbacks(
+                    checkpoints,
+                    patience=settings.patience,
+                    save_every=settings.save_every,
+                    monitor=settings.monitor or monitor_of(model),
+                ),
                 *settings.lightning.get("callbacks", ()),
             ],
             plugins=[AtomicCheckpointIO(), *settings.lightning.get("plugins", ())],
@@ -120,6 +129,21 @@ def fit(
         )
     training.load_state_dict(best_weights(checkpoints))
     return model.eval()
+
+
+def monitor_of(model: Tagger) -> str:
+    """Return the name of the dev score that selects a model's checkpoint: GMNER F1 where it grounds entities, or F1."""
+    return DEV_F1 if model.grounding_head is None else f"dev_{GROUNDING}_gmner"
+
+
+def _require_gold_boxes(model: Tagger, name: str, posts: Sequence[Pair]) -> None:
+    """Raise an error for posts without gold boxes where the model grounds entities."""
+    lacking = [pair.id for pair in posts if pair.grounding is None]
+    if model.grounding_head is not None and lacking:
+        raise ValueError(
+            f"{len(lacking)} of {len(posts)} {name} posts have no gold boxes, which a model with grounding learns "
+            f"from: {listed(lacking)}; put boxes.jsonl beside the text, or leave out grounding"
+        )
 
 
 def is_first_process() -> bool:

@@ -29,7 +29,7 @@ reading = import_module("mnergraph.inference.pipeline")
 
 TEXT = "RT @BBC:  <b>Kevin</b>\tDurant & $5 wins… 😀 at O2"
 KEYS = {"entity_group", "label", "score", "word", "text", "start", "end", "word_start", "word_end"}
-SUPPORT = {"box", "box_label", "box_score", "box_weight"}
+SUPPORT = {"attention_box", "attention_box_label", "attention_box_score", "attention_weight"}
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_supporting_object(reader: NERPipeline) -> None:
         attention = record.attention_to((entity["word_start"], entity["word_end"]))
         assert attention is not None
         best = found.pair.objects[int(attention.argmax())]
-        assert (entity["box_label"], entity["box_score"]) == (best.label, best.score)
-        assert entity["box"] == (None if best.box is None else list(best.box))
-        assert entity["box_weight"] == pytest.approx(float(attention.max()), abs=1e-5)
+        assert (entity["attention_box_label"], entity["attention_box_score"]) == (best.label, best.score)
+        assert entity["attention_box"] == (None if best.box is None else list(best.box))
+        assert entity["attention_weight"] == pytest.approx(float(attention.max()), abs=1e-5)
     without_boxes = found_in(mnergraph.pipeline(reader.model, return_boxes=False), pair)
-    assert all(entity["box_weight"] is None for entity in without_boxes)
+    assert all(entity["attention_weight"] is None for entity in without_boxes)
 
 
 def test_image_inputs(trained: Run, tmp_path: Path) -> None:

@@ -253,7 +253,8 @@ def test_explanations_take_the_same_path() -> None:
     results = pipeline(umgf, batch_pieces=64)(posts)
     expected = predicted_alone(umgf, posts)
     assert [[(e["word_start"], e["word_end"], e["label"]) for e in one] for one in results] == expected
-    assert all((e["box"] is None) == (not post.objects) for one, post in zip(results, posts, strict=True) for e in one)
+    for one, post in zip(results, posts, strict=True):
+        assert all((entity["attention_box"] is None) == (not post.objects) for entity in one)
 
 
 def test_a_bad_post_among_many_of_a_pipeline(model: BERTCRF) -> None:

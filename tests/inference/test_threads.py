@@ -61,7 +61,7 @@ def in_threads(call: Callable[[Pair], Any]) -> list[Any]:
 def test_pipeline(model: Tagger) -> None:
     read = pipeline(model)
     one_by_one = [list(read(post)) for post in POSTS]
-    assert any(entity["box_label"] for found in one_by_one for entity in found)
+    assert any(entity["attention_box_label"] for found in one_by_one for entity in found)
     assert in_threads(lambda post: list(read(post))) == one_by_one
 
 

@@ -40,6 +40,7 @@ from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
 from mnergraph.nn.heads.tagging import (
     TAGS,
@@ -127,6 +128,7 @@ class GEI(Tagger):
         dropout: on attention weights and residuals.
         scheduled_sampling: when predicted entities replace gold ones in training.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -147,6 +149,7 @@ class GEI(Tagger):
         dropout: float = 0.4,
         scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig(),
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         ablate = check_ablations(ablate, self.ABLATIONS)
         regions, spans = IMAGE_REGION in ablate, NO_SPAN_DETECTION not in ablate
@@ -197,6 +200,7 @@ class GEI(Tagger):
             heads=heads,
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[
                 *([Images(image_dim, pool=not regions)] if "image" in sources else []),

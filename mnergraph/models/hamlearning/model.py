@@ -37,6 +37,7 @@ from mnergraph.nn.conv.rgcn import RelationalConvolution
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
 from mnergraph.nn.layers.gates import LinearMix
 from mnergraph.nn.layers.hetero import CopyFeatures, FeatureModule, HeteroLayer, NodeTypeModule
@@ -87,6 +88,7 @@ class HamLearning(Tagger):
         num_heads: attention heads of every layer.
         dropout: in every Transformer, and between the layers of eq. 12.
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -107,6 +109,7 @@ class HamLearning(Tagger):
         num_heads: int = 12,
         dropout: float = 0.1,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         ablate = check_ablations(ablate, self.ABLATIONS)
         if num_iterations < 1:
@@ -154,6 +157,7 @@ class HamLearning(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels)],
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[Images(image_dim, pool=True), Objects(encoder.tokenizer, region_dim=region_dim)],
             evidence=[REGION_FEATURES],

@@ -61,6 +61,7 @@ from mnergraph.nn.encoders.pretrained import Pooling, TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.tagging import SpanDetectionHead, TaggingHead, TaggingScores, span_detection_scores
 from mnergraph.nn.layers.hetero import NodeTypeModule
 from mnergraph.nn.layers.transformer import CoAttention, TransformerConfig, TransformerLayer, relations_used
@@ -163,6 +164,7 @@ class MGCMT(Tagger):
         dropout: on the words' states, attention weights and residuals.
         fusion_dropout: on [S_v ; S_o]; by default the variant's, 0 (paper) or 0.5 (released).
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -183,6 +185,7 @@ class MGCMT(Tagger):
         dropout: float = 0.1,
         fusion_dropout: float | None = None,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         config, d = select_variant(variant, {"paper": PAPER, "released": RELEASED}), encoder.hidden_size
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -258,6 +261,7 @@ class MGCMT(Tagger):
             heads=heads,
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[node_type for node_type in node_types if node_type.name in schema.nodes],
             nearest_words=nearest_words,

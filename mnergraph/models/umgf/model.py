@@ -47,6 +47,7 @@ from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.encoders.pretrained import TextEncoder
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead, TaggingScores
 from mnergraph.nn.layers.hetero import Add, AddNorm, CopyFeatures, NodeTypeModule, PositionalEncoding
 
@@ -163,6 +164,7 @@ class UMGF(Tagger):
         num_heads: attention heads.
         dropout: by default the variant's, 0.5 (paper) or 0.4 (released).
         context: which texts about a post the encoder reads beside the sentence; None for none.
+        grounding: how entities are grounded in the image; None where they are not.
     """
 
     ABLATIONS: ClassVar[tuple[str, ...]] = ABLATIONS
@@ -183,6 +185,7 @@ class UMGF(Tagger):
         num_heads: int = 8,
         dropout: float | None = None,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> None:
         config = select_variant(variant, {"paper": PAPER, "released": RELEASED})
         ablate = check_ablations(ablate, self.ABLATIONS)
@@ -251,6 +254,7 @@ class UMGF(Tagger):
             heads=[TaggingHead(CRF(labels.tags), labels, unit=config.token_unit)],
             encoder=encoder,
             context=context,
+            grounding=grounding,
             labels=labels,
             node_types=[config.tokens(encoder.tokenizer, labels), visual_nodes],
             evidence=[REGION_FEATURES] * (targeted and resnet is None),

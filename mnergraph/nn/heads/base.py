@@ -26,6 +26,8 @@ class Head(nn.Module, ABC):
 
     #: Whether predictions are part of the results of `mnergraph predict`; off for auxiliary tasks.
     shown: ClassVar[bool] = True
+    #: Whether predictions are scored even where they are not shown: evaluation has the metrics of the head.
+    scored: ClassVar[bool] = False
 
     def __init__(self, name: str, *, weight: float = 1.0) -> None:
         super().__init__()

@@ -1,0 +1,350 @@
+"""Grounding of entities: which object of the image shows an entity, or that none does (GMNER; Yu et al., ACL 2023).
+
+`GroundingHead` scores every pair of an entity and an object, (entity, grounds, object), and one learned object that
+stands for "not in the image". Every model takes it by one argument::
+
+    UMGF(encoder, labels, grounding=Grounding(region_dim=2048))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from mnergraph.graph.layout import Edges, Layout
+from mnergraph.labels import Entity, Region
+from mnergraph.nn.conv.attention import RelationAttention
+from mnergraph.nn.conv.pair_scores import PairScores
+from mnergraph.nn.conv.pooling import SpanPooling
+from mnergraph.nn.encoders.visual import ObjectEncoder
+from mnergraph.nn.heads.base import Head, full_precision
+from mnergraph.nn.heads.entities import EntityHead, pairs_of, word_layout
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import Box, DetectedObject, GroundedEntity, Pair
+from mnergraph.quoting import listed
+
+#: Name of the head.
+GROUNDING = "grounding"
+#: IoU with a gold box above which an object shows the entity in training (H-Index).
+COVERING_IOU = 0.5
+
+#: A span of words, half-open.
+WordSpan = tuple[int, int]
+#: Which objects an entity's target distribution is spread over.
+Targets = Literal["all", "best"]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Settings of the grounding of a model's entities.
+
+    Args:
+        region_dim: features of the objects' region vectors; None where the model's own objects say it, or for labels
+            and boxes alone.
+        hidden_size: features of an entity and an object in the scores.
+        num_heads: attention heads among the objects.
+        dropout: on entities, objects and attention weights.
+        weight: weight of the loss in the model's loss.
+        targets: over which objects an entity's target is spread: ``"all"`` with an IoU above 0.5 with one of its boxes,
+            in proportion to it (H-Index), or the ``"best"`` one of these.
+        uncovered: what an entity with boxes that no object covers is trained as: ``"skip"`` leaves it out of the loss,
+            ``"nowhere"`` trains it as not in the image (H-Index).
+        distinct: whether an object may show one entity of a post at most; the best assignment is predicted then.
+        allowed: by entity type the labels of the objects that may show such an entity, in any case; types that are not
+            listed may be shown by any object.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+
+    region_dim: int | None = None
+    hidden_size: int = 128
+    num_heads: int = 4
+    dropout: float = 0.1
+    weight: float = 1.0
+    targets: Targets = "all"
+    uncovered: Literal["skip", "nowhere"] = "skip"
+    distinct: bool = False
+    allowed: dict[str, list[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets not in get_args(Targets):
+            raise ValueError(f"targets are all or best, not {self.targets!r}")
+        if self.uncovered not in ("skip", "nowhere"):
+            raise ValueError(f"uncovered is skip or nowhere, not {self.uncovered!r}")
+        if self.weight < 0:
+            raise ValueError(f"weight is 0 or more, not {self.weight}")
+
+
+class GroundingHead(Head):
+    """Where the image shows each entity: an object of the post, or nowhere.
+
+    e_n = W_e max over the words i of entity n of x_i;  o_k = objects, encoded from region vectors and labels
+    (`ObjectEncoder`) and the box's place, with one transformer layer among a post's objects;  o_0 = a learned vector
+    for "not in the image"
+    p(k | n) = softmax over k of `PairScores`(e_n, o_k);  L = sum over n of KL(y_n || p_n)
+
+    y_n is spread over the objects that cover a gold box of the entity (`Grounding.targets`), or all on o_0 for an
+    entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, the
+    decoded ones otherwise.
+
+    Args:
+        entities: the head of the entities, whose spans are grounded.
+        grounding: the settings.
+        token_size: features of a token, summed over ``in_keys``.
+        in_keys: names of the tokens' features in the last graph.
+        region_dim: features of the region vectors of the graph's objects; None without any.
+        label_dim: features of their labels' embeddings; None without any.
+    """
+
+    shown = False  # its predictions are part of the entities
+    scored = True
+
+    def __init__(
+        self,
+        entities: EntityHead,
+        grounding: Grounding,
+        token_size: int,
+        *,
+        in_keys: Sequence[str] = ("token",),
+        region_dim: int | None = None,
+        label_dim: int | None = None,
+    ) -> None:
+        super().__init__(GROUNDING, weight=grounding.weight)
+        # in a tuple, as its parameters are not this head's
+        self._entities = (entities,)
+        self.settings, self.in_keys = grounding, tuple(in_keys)
+        size, dropout = grounding.hidden_size, grounding.dropout
+        self.pool, self.entity = SpanPooling("max"), nn.Linear(token_size, size)
+        self.objects = ObjectEncoder(size, region_dim=region_dim, label_dim=label_dim)
+        self.place = nn.Linear(5, size)
+        self.attention = RelationAttention(size, grounding.num_heads, dropout=dropout)
+        self.residual, self.feed_forward = AddNorm(size, dropout), FeedForward(size, 2 * size, dropout)
+        self.nowhere = nn.Parameter(torch.empty(size).normal_(std=0.02))
+        self.scores, self.dropout = PairScores(size), nn.Dropout(dropout)
+
+    @property
+    def entities(self) -> EntityHead:
+        """The head of the entities."""
+        return self._entities[0]
+
+    def loss(self, graph: GraphState) -> Tensor:
+        """Return the divergence of every post, summed over its gold entities, ``[posts]``.
+
+        Raises:
+            ValueError: for a post without gold boxes, by its id.
+        """
+        pairs = pairs_of(graph)
+        if unknown := [pair.id for pair in pairs if pair.grounding is None]:
+            raise ValueError(
+                f"posts without gold boxes can't be trained on or scored: {listed(unknown)}; give boxes.jsonl beside "
+                "the text"
+            )
+        gold = [pair.grounding or () for pair in pairs]
+        log_p, post, is_whole = self.log_probabilities(graph, [[(e.start, e.end) for e in each] for each in gold])
+        target = self._targets(pairs, gold, log_p.shape[1]).to(log_p) * is_whole[:, None]
+        is_target = target > 0
+        log_target = torch.where(is_target, target, 1.0).log()
+        divergence = (target * (log_target - torch.where(is_target, log_p, 0.0))).sum(-1)
+        return log_p.new_zeros(graph.num_graphs).index_add(0, post, divergence)
+
+    def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
+        """Return the grounded entities of every post, each with one box or none."""
+        return [
+            [
+                GroundedEntity(found.start, found.end, found.type, () if found.region is None else found.region.boxes)
+                for found in post
+            ]
+            for post in self.ground(graph, self.entities.decode(graph))
+        ]
+
+    @torch.inference_mode()
+    def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:
+        """Return the entities of every post, each with the `Region` that shows it."""
+        log_p, _, _ = self.log_probabilities(graph, [[(e.start, e.end) for e in post] for post in entities])
+        rows = iter(log_p.double().cpu().numpy())
+        return [
+            self._ground_post(pair.objects, post, [next(rows) for _ in post])
+            for pair, post in zip(pairs_of(graph), entities, strict=True)
+        ]
+
+    def log_probabilities(
+        self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log p(k | n) of the entities of these spans.
+
+        Args:
+            graph: the last graph.
+            spans: of every post, half-open ranges of words.
+
+        Returns:
+            ``[entities, 1 + max objects]``, first that the image does not show the entity, then the post's objects,
+            -inf for those without a box and for padding; the post of every entity, ``[entities]``; and whether all its
+            words are in the graph, ``[entities]``, as words may be cut off.
+        """
+        entities, members, is_whole = self._members(graph, spans)
+        tokens = torch.cat([graph.x[key] for key in self.in_keys], -1)
+        pooled = self.pool(tokens, tokens.new_zeros(entities.num_nodes, 0), members)
+        x_entity = self.dropout(self.entity(pooled))
+        objects = Layout(graph.data["object"].ptr)
+        x_object = self._object_features(graph, objects)
+        nowhere = self.nowhere.to(x_object.dtype).expand(graph.num_graphs, 1, -1)
+        # [posts, 1 + max objects, hidden_size]
+        choices = torch.cat([nowhere, objects.to_dense(x_object)], 1)
+        has_box = objects.to_dense(graph.data["object"].box.isfinite().all(-1))
+        is_choice = torch.cat([has_box.new_ones(graph.num_graphs, 1), has_box], 1)
+        post = entities.graph_index
+        scores = full_precision(self.scores(choices[post], x_entity))
+        return scores.masked_fill(~is_choice[post], -torch.inf).log_softmax(-1), post, is_whole
+
+    def gold(self, pair: Pair) -> tuple[GroundedEntity, ...] | None:
+        """Return the pair's gold entities with their boxes."""
+        return pair.grounding
+
+    def metrics(
+        self, gold: Sequence[Sequence[GroundedEntity]], predicted: Sequence[Sequence[GroundedEntity]]
+    ) -> Mapping[str, float]:
+        """Return F1 of GMNER, MNER and EEG, and the two parts of grounding; 0 to 1, see `score_grounding`."""
+        from mnergraph.metrics.grounding import score_grounding
+
+        scores = score_grounding(gold, predicted)
+        return {
+            "gmner": scores.gmner.f1,
+            "mner": scores.mner.f1,
+            "eeg": scores.eeg.f1,
+            "groundability": scores.groundability,
+            "localization": scores.localization,
+        }
+
+    def _members(self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]) -> tuple[Layout, Edges, Tensor]:
+        """Return the layout of entities, the edges from the tokens that begin their words, and which are whole."""
+        words = word_layout(graph)
+        begins, counts = words.ptr[:-1].tolist(), words.counts.tolist()
+        rows: list[int] = []
+        owners: list[int] = []
+        whole: list[bool] = []
+        for post, begin, count in zip(spans, begins, counts, strict=True):
+            for start, end in post:
+                inside = range(begin + start, begin + min(end, count))
+                rows.extend(inside)
+                owners.extend([len(whole)] * len(inside))
+                whole.append(end <= count)
+        device = words.ptr.device
+        entities = Layout(torch.tensor([0, *np.cumsum([len(post) for post in spans]).tolist()], device=device))
+        is_first = graph.data["token"].starts_word.nonzero()[:, 0]
+        source = is_first[torch.tensor(rows, dtype=torch.long, device=device)]
+        index = torch.stack([source, torch.tensor(owners, dtype=torch.long, device=device)])
+        return entities, Edges(graph.layouts["token"], entities, index), torch.tensor(whole, device=device).bool()
+
+    def _object_features(self, graph: GraphState, objects: Layout) -> Tensor:
+        """Return the features of the objects among one another, ``[objects, hidden_size]``."""
+        encoded = self.objects(graph).x["object"]
+        place = self.place(_places(graph.data["object"].box, _sizes(graph), objects).to(encoded.dtype))
+        x = self.dropout(encoded + place)
+        x = self.residual(x, self.attention(x, x, Edges(objects, objects)))
+        features: Tensor = self.feed_forward(x)
+        return features
+
+    def _targets(self, pairs: Sequence[Pair], gold: Sequence[Sequence[GroundedEntity]], num_choices: int) -> Tensor:
+        """Return the target distribution of every gold entity, ``[entities, choices]``; zeros for one left out."""
+        rows = np.zeros((sum(map(len, gold)), num_choices))
+        number = 0
+        for pair, entities in zip(pairs, gold, strict=True):
+            boxes = [item.box for item in pair.objects]
+            for entity in entities:
+                target = target_distribution(entity.boxes, boxes, self.settings.targets)
+                if entity.boxes and target.any():
+                    rows[number, 1 : 1 + len(boxes)] = target
+                elif not entity.boxes or self.settings.uncovered == "nowhere":
+                    rows[number, 0] = 1.0
+                number += 1
+        return torch.from_numpy(rows)
+
+    def _ground_post(
+        self, objects: Sequence[DetectedObject], entities: Sequence[Entity], log_p: Sequence[np.ndarray]
+    ) -> list[Entity]:
+        """Return a post's entities with their regions, chosen under the declared constraints."""
+        rows = [self._allowed(entity.type, objects, row) for entity, row in zip(entities, log_p, strict=True)]
+        choices = assign_distinct(rows) if self.settings.distinct and rows else [int(row.argmax()) for row in rows]
+        grounded = []
+        for entity, row, choice in zip(entities, log_p, choices, strict=True):
+            score = float(np.exp(row[choice]))
+            item = objects[choice - 1] if choice else None
+            region = Region(score) if item is None else Region(score, choice - 1, item.box, item.label)
+            grounded.append(replace(entity, region=region))
+        return grounded
+
+    def _allowed(self, entity_type: str, objects: Sequence[DetectedObject], row: np.ndarray) -> np.ndarray:
+        """Return the scores with -inf for objects that may not show an entity of a type."""
+        allowed = (self.settings.allowed or {}).get(entity_type)
+        if allowed is None:
+            return row
+        names = {name.lower() for name in allowed}
+        barred = [index for index, item in enumerate(objects, 1) if item.label.lower() not in names]
+        row = row.copy()
+        row[barred] = -np.inf
+        return row
+
+
+def target_distribution(gold: Sequence[Box], boxes: Sequence[Box | None], targets: Targets = "all") -> np.ndarray:
+    """Return the share of each object in an entity's target, ``[objects]``; all 0 where none covers a gold box.
+
+    The IoU of an object is the largest with any gold box; above 0.5 it is the object's share, before division by their
+    sum (H-Index).
+
+    Args:
+        gold: the entity's boxes, xyxy in pixels.
+        boxes: the objects' boxes; None for an object without.
+        targets: see `Grounding`.
+    """
+    iou = np.zeros(len(boxes))
+    with_box = [index for index, box in enumerate(boxes) if box is not None]
+    if gold and with_box:
+        objects, golds = (np.asarray(each, dtype=np.float64) for each in ([boxes[i] for i in with_box], gold))
+        corners = np.maximum(objects[:, None, :2], golds[:, :2]), np.minimum(objects[:, None, 2:], golds[:, 2:])
+        overlap = np.clip(corners[1] - corners[0], 0, None).prod(-1)
+        areas = ((each[:, 2:] - each[:, :2]).prod(-1) for each in (objects, golds))
+        iou[with_box] = (overlap / (next(areas)[:, None] + next(areas) - overlap)).max(-1)
+    iou[iou <= COVERING_IOU] = 0.0
+    if targets == "best" and iou.any():
+        iou = np.eye(len(boxes))[int(iou.argmax())]
+    total = float(iou.sum())
+    return iou / total if total else iou
+
+
+def assign_distinct(log_p: Sequence[np.ndarray]) -> list[int]:
+    """Return the choices with the largest probability in all, none of them but 0 more than once.
+
+    Args:
+        log_p: of every entity, log probabilities of the choices; finite for choice 0.
+    """
+    scores = np.stack(log_p)
+    count, objects = scores.shape[0], scores.shape[1] - 1
+    # choice 0 is a column of its own for every entity
+    none = np.where(np.eye(count, dtype=bool), scores[:, :1], -np.inf)
+    table = np.concatenate([scores[:, 1:], none], 1)
+    rows, columns = linear_sum_assignment(np.where(np.isfinite(table), table, -1e9), maximize=True)
+    assert rows.tolist() == list(range(count))
+    return [0 if column >= objects else int(column) + 1 for column in columns]
+
+
+def _sizes(graph: GraphState) -> Tensor:
+    """Return width and height of every post's image, ``[posts, 2]``; NaN where it is not known."""
+    sizes = [pair.size or (np.nan, np.nan) for pair in pairs_of(graph)]
+    box: Tensor = graph.data["object"].box
+    return torch.tensor(sizes, dtype=box.dtype, device=box.device)
+
+
+def _places(box: Tensor, sizes: Tensor, objects: Layout) -> Tensor:
+    """Return left, top, right, bottom and area as shares of the image, ``[objects, 5]``; zeros where not known."""
+    size = sizes[objects.graph_index]
+    corners = box / torch.cat([size, size], -1)
+    area = (corners[:, 2:] - corners[:, :2]).prod(-1, keepdim=True)
+    return torch.cat([corners, area], -1).nan_to_num(0.0)

@@ -1,0 +1,299 @@
+"""Grounding of entities against loops over entities and objects, with every awkward post."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import awkward_posts, make_builder, without_objects
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_iou
+
+from mnergraph.graph import Complete, Relation, Schema, collate
+from mnergraph.labels import Entity, LabelSet, Region, tags_to_spans
+from mnergraph.nn.heads.crf import CRF
+from mnergraph.nn.heads.grounding import Grounding, GroundingHead, assign_distinct, target_distribution
+from mnergraph.nn.heads.tagging import TAGS, TaggingHead
+from mnergraph.nn.state import GraphState
+from mnergraph.pair import Box, DetectedObject, GroundedEntity, Pair
+
+LABELS = LabelSet.from_types(["PER", "LOC"])
+SCHEMA = Schema([Relation("token", "attends", "token", Complete())], nodes=["object"])
+WIDTH = 8
+SMALL = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0)
+
+
+def head_of(settings: Grounding = SMALL) -> GroundingHead:
+    torch.manual_seed(3)
+    tags = TaggingHead(CRF(LABELS.tags), LABELS)
+    return GroundingHead(tags, settings, WIDTH, region_dim=6)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def graph_of(pairs: Sequence[Pair]) -> GraphState:
+    builder = make_builder(SCHEMA, labels=LABELS, region_dim=6)
+    graph = GraphState.from_batch(collate(builder.build_all(pairs)), SCHEMA)
+    rows = [torch.randn(len(pair.words), WIDTH, generator=seeded(len(pair.words))) for pair in pairs]
+    scores = [torch.randn(len(pair.words), len(LABELS), generator=seeded(1)) for pair in pairs]
+    return graph.update(token=torch.cat(rows)).with_scores(TAGS, torch.cat(scores))
+
+
+def posts() -> list[Pair]:
+    """The awkward posts with gold boxes: those of an object, beside one, several, none."""
+    drawn = random.Random(5)
+    found = []
+    for pair in awkward_posts():
+        labels = tuple(drawn.choice(LABELS.tags) for _ in pair.words)
+        entities = []
+        for number, span in enumerate(tags_to_spans(labels)):
+            boxes = [item.box for item in pair.objects if item.box is not None]
+            chosen: list[Box] = drawn.sample(boxes, min(len(boxes), number % 3))
+            if pair.size and number % 4 == 3:
+                chosen = [(0.0, 0.0, 1.0, 1.0)]
+            entities.append(GroundedEntity(*span, tuple(chosen)))
+        found.append(replace(pair, labels=labels, grounding=tuple(entities)))
+    return found
+
+
+def plain_log_probabilities(head: GroundingHead, graph: GraphState, number: int, span: tuple[int, int]) -> Tensor:
+    """log p of one entity of one post, first for nowhere, one object after another."""
+    pair = graph.data.pair[number]
+    tokens, objects = graph.data["token"].ptr, graph.data["object"].ptr
+    words = graph.x["token"][tokens[number] : tokens[number + 1]][slice(*span)]
+    entity = head.entity(words.max(0).values)
+    rows = []
+    for index in range(int(objects[number]), int(objects[number + 1])):
+        region = graph.data["object"].x[index]
+        standard = (region - head.objects.mean) / head.objects.deviation
+        x = head.objects.region(standard) * graph.data["object"].has_x[index]
+        box = graph.data["object"].box[index].tolist()
+        place = [0.0] * 5
+        if pair.size and not math.isnan(box[0]):
+            width, height = pair.size
+            left, top, right, bottom = box[0] / width, box[1] / height, box[2] / width, box[3] / height
+            place = [left, top, right, bottom, (right - left) * (bottom - top)]
+        rows.append(x + head.place(torch.tensor(place)))
+    choices = [head.nowhere]
+    for x in rows:
+        heads, size = head.attention.num_heads, WIDTH // head.attention.num_heads
+        query = head.attention.query(x).view(heads, size)
+        message = []
+        for which in range(heads):
+            keys = torch.stack([head.attention.key(other).view(heads, size)[which] for other in rows])
+            values = torch.stack([head.attention.value(other).view(heads, size)[which] for other in rows])
+            message.append((keys @ query[which] / size**0.5).softmax(0) @ values)
+        x = head.residual.norm(x + head.attention.output(torch.cat(message)))
+        inner = torch.relu(head.feed_forward.inner(x))
+        choices.append(head.feed_forward.residual.norm(x + head.feed_forward.outer(inner)))
+    scores = []
+    for number_of, choice in enumerate(choices):
+        hidden = head.scores.node(entity) + head.scores.candidate(choice) + head.scores.product(entity * choice)
+        value = (F.gelu(hidden) * head.scores.score.weight[0]).sum()
+        has_box = number_of == 0 or pair.objects[number_of - 1].box is not None
+        scores.append(value if has_box else torch.tensor(-math.inf))
+    return torch.stack(scores).log_softmax(0)
+
+
+def plain_target(entity: GroundedEntity, pair: Pair, settings: Grounding) -> list[float] | None:
+    if not entity.boxes:
+        return [1.0] + [0.0] * len(pair.objects)
+    iou = []
+    for item in pair.objects:
+        best = 0.0
+        for gold in entity.boxes:
+            if item.box is not None:
+                best = max(best, float(box_iou(torch.tensor([item.box]).double(), torch.tensor([gold]).double())))
+        iou.append(best if best > 0.5 else 0.0)
+    if not any(iou):
+        return [1.0] + [0.0] * len(pair.objects) if settings.uncovered == "nowhere" else None
+    if settings.targets == "best":
+        iou = [float(index == iou.index(max(iou))) for index in range(len(iou))]
+    return [0.0, *(value / sum(iou) for value in iou)]
+
+
+@pytest.mark.parametrize("targets", ["all", "best"])
+@pytest.mark.parametrize("uncovered", ["skip", "nowhere"])
+def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> None:
+    settings = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0, targets=targets, uncovered=uncovered)
+    head, pairs = head_of(settings).double(), posts()
+    graph = graph_of(pairs)
+    graph = graph.update(token=graph.x["token"].double())
+    for name in ("x", "box"):
+        graph.data["object"][name] = graph.data["object"][name].double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        spans = [[(entity.start, entity.end) for entity in pair.grounding or ()] for pair in pairs]
+        log_p, post, whole = head.log_probabilities(graph, spans)
+        losses = head.loss(graph)
+        expected, row = [], 0
+        for number, pair in enumerate(pairs):
+            total = torch.zeros(())
+            for entity in pair.grounding or ():
+                plain = plain_log_probabilities(head, graph, number, (entity.start, entity.end))
+                assert post[row] == number
+                assert whole[row]
+                torch.testing.assert_close(log_p[row, : len(plain)], plain, rtol=1e-10, atol=1e-10)
+                assert (log_p[row, len(plain) :] == -math.inf).all()
+                target = plain_target(entity, pair, settings)
+                for share, value in zip(target or (), plain, strict=target is not None):
+                    total = total + (share * (math.log(share) - value) if share else 0.0)
+                row += 1
+            expected.append(total)
+        assert row == len(log_p)
+        torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-9, atol=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_alone_equals_batched_in_both_modes() -> None:
+    pairs = posts()
+    for mode in (True, False):
+        head = head_of().train(mode)
+        together = head.loss(graph_of(pairs))
+        alone = torch.cat([head.loss(graph_of([pair])) for pair in pairs])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+        found = head.decode(graph_of(pairs))
+        assert found == [head.decode(graph_of([pair]))[0] for pair in pairs]
+
+
+def test_every_parameter_learns() -> None:
+    head = head_of()
+    head.loss(graph_of(posts())).sum().backward()
+    still = [
+        name
+        for name, weight in head.named_parameters()
+        if weight.grad is None or (not weight.grad.any() and name != "attention.key.bias")
+    ]
+    assert not still
+
+
+def test_without_objects_nothing_is_in_the_image() -> None:
+    pairs = [replace(pair, labels=("B-PER",) + ("O",) * (len(pair.words) - 1)) for pair in without_objects()]
+    head, graph = head_of(), graph_of(pairs)
+    entities = [[Entity(0, 1, "PER", 1.0)] for _ in pairs]
+    assert [[found.region for found in post] for post in head.ground(graph, entities)] == [[Region(1.0)]] * 2
+    absent = [replace(pair, grounding=(GroundedEntity(0, 1, "PER"),)) for pair in pairs]
+    assert head.loss(graph_of(absent)).tolist() == [0.0, 0.0]
+    assert head.ground(graph, [[], []]) == [[], []]
+    assert head.loss(graph_of([replace(pair, grounding=()) for pair in pairs])).tolist() == [0.0, 0.0]
+
+
+def test_an_object_without_a_box_is_never_chosen() -> None:
+    objects = (DetectedObject("man", region=torch.full((6,), 9.0)), DetectedObject("man", (0, 0, 5, 5)))
+    pair = Pair(("a", "b"), ("O", "O"), "1", size=(9, 9), objects=objects)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        head = GroundingHead(
+            TaggingHead(CRF(LABELS.tags), LABELS), Grounding(hidden_size=8), WIDTH, region_dim=6
+        ).eval()
+        [[found]] = head.ground(graph_of([pair]), [[Entity(0, 1, "PER", 1.0)]])
+        assert found.region is not None
+        assert found.region.object in (None, 1)
+        assert found.region.boxes == (() if found.region.object is None else ((0, 0, 5, 5),))
+
+
+def test_objects_that_a_type_may_not_be_shown_by() -> None:
+    objects = (DetectedObject("Man", (0, 0, 5, 5)), DetectedObject("flag", (5, 5, 9, 9)))
+    pair = Pair(("a", "b"), ("O", "O"), "1", size=(9, 9), objects=objects)
+    entities = [[Entity(0, 1, "PER", 1.0), Entity(1, 2, "LOC", 1.0)]]
+    settings = Grounding(hidden_size=WIDTH, num_heads=2, allowed={"PER": ["flag"], "LOC": []})
+    for seed in range(10):
+        head = head_of(settings)
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(head.scores.candidate.weight, std=3.0)
+        [[person, place]] = head.eval().ground(graph_of([pair]), entities)
+        assert person.region is not None
+        assert place.region is not None
+        assert person.region.object in (None, 1)
+        assert place.region.object is None
+
+
+def test_posts_without_gold_boxes_are_named() -> None:
+    with pytest.raises(ValueError, match="without gold boxes can't be trained on or scored: 'post-1'; give"):
+        head_of().loss(graph_of(awkward_posts()[:1]))
+
+
+def test_words_that_are_cut_off_teach_nothing() -> None:
+    pair = replace(posts()[0], labels=("O",) * 7)
+    _, _, is_whole = head_of().log_probabilities(graph_of([pair]), [[(0, 2), (6, 7), (6, 9)]])
+    assert is_whole.tolist() == [True, True, False]
+
+
+def test_targets_are_spread_by_iou_above_one_half() -> None:
+    boxes: list[Box | None] = [(0, 0, 10, 10), None, (0, 0, 10, 9), (0, 0, 10, 5), (50, 50, 60, 60)]
+    assert target_distribution([(0, 0, 10, 10)], boxes).tolist() == pytest.approx([1 / 1.9, 0, 0.9 / 1.9, 0, 0])
+    assert target_distribution([(0, 0, 10, 10)], boxes, "best").tolist() == [1, 0, 0, 0, 0]
+    assert target_distribution([(0, 0, 10, 5.0)], boxes[:1]).tolist() == [0], "an IoU of exactly 0.5 does not cover"
+    assert target_distribution([(70, 70, 80, 80)], boxes).tolist() == [0] * 5
+    assert target_distribution([], boxes).tolist() == [0] * 5
+    assert target_distribution([(0, 0, 1, 1)], []).tolist() == []
+    several = target_distribution([(0, 0, 10, 10), (50, 50, 60, 60)], boxes)
+    assert several.tolist() == pytest.approx([1 / 2.9, 0, 0.9 / 2.9, 0, 1 / 2.9])
+
+
+def test_the_best_assignment_without_an_object_twice() -> None:
+    numbers = np.random.default_rng(0)
+    for _ in range(200):
+        entities, objects = numbers.integers(1, 4), numbers.integers(0, 4)
+        scores = np.log(numbers.dirichlet(np.ones(objects + 1), entities))
+        scores[:, 1:][numbers.random((entities, objects)) < 0.2] = -np.inf
+        found = assign_distinct(list(scores))
+        best = -math.inf
+        for choice in itertools.product(range(objects + 1), repeat=int(entities)):
+            used = [one for one in choice if one]
+            if len(set(used)) == len(used):
+                best = max(best, sum(scores[row, one] for row, one in enumerate(choice)))
+        assert len({one for one in found if one}) == sum(one > 0 for one in found)
+        assert sum(scores[row, one] for row, one in enumerate(found)) == pytest.approx(best)
+
+
+def test_distinct_entities_share_no_object() -> None:
+    objects = (DetectedObject("man", (0, 0, 5, 5)),)
+    pair = Pair(("a", "a"), ("O", "O"), "1", size=(9, 9), objects=objects)
+    entities = [[Entity(0, 1, "PER", 1.0), Entity(1, 2, "PER", 1.0)]]
+    graph = graph_of([pair])
+    graph = graph.update(token=torch.ones(2, WIDTH))
+    for distinct, expected in ((False, [0, 0]), (True, [0, None])):
+        head = head_of(Grounding(hidden_size=WIDTH, num_heads=2, distinct=distinct)).eval()
+        with torch.no_grad():
+            head.scores.score.weight.zero_()
+            head.scores.score.weight[0, 0] = 5.0
+            head.scores.candidate.weight.zero_()
+            head.nowhere.zero_()
+            head.feed_forward.residual.norm.weight.zero_()
+            head.feed_forward.residual.norm.bias.fill_(1.0)
+            head.scores.candidate.weight[0].fill_(1.0)
+        [found] = head.ground(graph, entities)
+        regions = [entity.region.object if entity.region else -1 for entity in found]
+        assert sorted(regions, key=str) == sorted(expected, key=str)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"targets": "some"}, "targets are all or best"),
+        ({"uncovered": "x"}, "uncovered is"),
+        ({"weight": -1}, "weight is 0"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Grounding(**settings)
+
+
+def test_metrics_are_those_of_the_scorer() -> None:
+    gold = [(GroundedEntity(0, 1, "PER", ((0.0, 0.0, 5.0, 5.0),)), GroundedEntity(2, 3, "LOC"))]
+    predicted = [[GroundedEntity(0, 1, "PER", ((0.0, 0.0, 5.0, 4.0),)), GroundedEntity(2, 3, "PER")]]
+    metrics = head_of().metrics(gold, predicted)
+    assert (metrics["gmner"], metrics["mner"], metrics["eeg"]) == (0.5, 0.5, 1.0)
