@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mnergraph.data.registry import DATASETS
 from mnergraph.features.vision.registry import EXTRACTORS
-from mnergraph.models.registry import MODELS, SCHEMAS
+from mnergraph.models.registry import GROUNDERS, MODELS, SCHEMAS
+from mnergraph.registry import Registry
 
 
 def ls(schemas: bool = False) -> None:
-    """List models, data sets and extractors, and the schemas of the models where asked for.
+    """List models, grounders, data sets and extractors, and the schemas of the models where asked for.
 
     Args:
         schemas: whether to print every model's node types and relations, which imports the models.
     """
-    for title, registry in (("Models", MODELS), ("Data sets", DATASETS), ("Extractors", EXTRACTORS)):
+    registries: dict[str, Registry[Any]] = {
+        "Models": MODELS,
+        "Grounders": GROUNDERS,
+        "Data sets": DATASETS,
+        "Extractors": EXTRACTORS,
+    }
+    for title, registry in registries.items():
         print(f"{title}")
         width = max(map(len, registry))
         for name in registry:

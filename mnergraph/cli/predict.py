@@ -21,6 +21,7 @@ def predict(
     batching: BatchConfig = BatchConfig(),
     out: Path | None = None,
     resume: bool = False,
+    grounder: Path | None = None,
     progress: bool = True,
 ) -> None:
     """Write the entities of a text with its image, or of a file of posts, as JSON lines.
@@ -34,6 +35,7 @@ def predict(
             be read or predicted has "error" in the place of entities; where there are such posts, a last line counts
             them.
         resume: whether to go on from the lines that a stopped run has left beside out, if it has left any.
+        grounder: folder of a saved model that grounds the entities in a second step (EVG), or its name on the hub.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
 
     Raises:
@@ -51,7 +53,13 @@ def predict(
     stream = inputs.stream()  # what can't be read at all is an error before the model is loaded
     tagger = Tagger.from_pretrained(model)
     posts = stream.with_node_evidence(tagger.builder.node_types.values(), inputs.folders)
-    predictor = Predictor(tagger, batching=batching, stores=sources.stores, run_extractors=sources.run_extractors)
+    predictor = Predictor(
+        tagger,
+        batching=batching,
+        stores=sources.stores,
+        run_extractors=sources.run_extractors,
+        grounder=None if grounder is None else Tagger.from_pretrained(grounder),
+    )
     if resume and out is not None and out.exists() and not unfinished_path(out).exists():
         print(f"{out}: complete, with {count_same_posts(out, posts):,} posts; delete it to predict them again")
         return

@@ -61,6 +61,7 @@ def settings_of(inputs: Inputs, sources: StoreOptions, predictor: Predictor) -> 
     device = next(predictor.model.parameters()).device
     return {
         "weights": state_dict_sha256(predictor.model),
+        **({} if predictor.grounder is None else {"grounder": state_dict_sha256(predictor.grounder.model)}),
         # of files their content, wherever they lie
         **{
             name: f"sha256 {file_sha256(value)}" if isinstance(value, Path) and value.is_file() else str(value)

@@ -20,9 +20,10 @@ from mnergraph.data.missing_evidence import MissingCounts
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import open_image
+from mnergraph.inference.grounder import describe_region
 from mnergraph.inference.image_urls import ImageURLError, fetch_image, is_url
 from mnergraph.inference.output import NERResult
-from mnergraph.inference.predictor import Predictor, describe_error, describe_region
+from mnergraph.inference.predictor import Predictor, describe_error
 from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig, Precision
@@ -49,6 +50,7 @@ def pipeline(
     allow_private_addresses: bool = False,
     stores: Sequence[str | Path] = (),
     run_extractors: bool = True,
+    grounder: Tagger | str | Path | None = None,
 ) -> NERPipeline:
     """Return a function from text and image to entities: ``pipeline(model)("...", image="1.jpg")``.
 
@@ -56,16 +58,19 @@ def pipeline(
         model: the model, its folder, or its name on the hub.
         batch_pieces: pieces of a batch, see `BatchConfig`.
         workers: threads that build graphs and open images while the model computes; 0 for none.
-        precision: fp32, bf16, or auto: bf16 where the processor has instructions for it.
+        precision: fp32, bf16, or auto, see `BatchConfig`.
         return_boxes: whether to return the object with the largest attention weight of each entity.
         allow_urls: whether images may be given as addresses, which are then fetched, see `fetch_image`.
         allow_private_addresses: whether these may be of the own machine and network, too, not of the internet alone.
         stores: folders of feature stores in which images are looked up, made as those of the training were.
         run_extractors: whether to run the training's extractors on images that no store has.
+        grounder: a model that grounds the entities in a second step (`EVG`), its folder, or its name on the hub.
     """
     tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model)
+    if isinstance(grounder, str | Path):
+        grounder = Tagger.from_pretrained(grounder)
     batching = BatchConfig(batch_pieces=batch_pieces, workers=workers, precision=precision)
-    steps = Predictor(tagger, batching=batching, stores=stores, run_extractors=run_extractors)
+    steps = Predictor(tagger, batching=batching, stores=stores, run_extractors=run_extractors, grounder=grounder)
     return NERPipeline(
         steps,
         return_boxes=return_boxes,
@@ -141,9 +146,12 @@ class NERPipeline:
         for begin in range(0, len(posts), self.steps.window):
             window = posts[begin : begin + self.steps.window]
             computed, without = self.steps.compute_each(window, self._compute, failed=None if one else self._failed)
+            self.steps.ground([(pair, r) for pair, r in zip(window, computed, strict=True) if r.error is None])
             missing.add(without, len(window))
             results += computed
         missing.warn(stacklevel=2)
+        if self.steps.grounder is not None:
+            self.steps.grounder.missing.warn(stacklevel=2)
         for index, result in unfetched.items():
             results.insert(index, result)
         errors = [result.error for result in results if result.error is not None]

@@ -12,7 +12,8 @@ from torch_geometric.data import Batch
 from mnergraph.data.formats.jsonl import UnreadablePost
 from mnergraph.data.missing_evidence import MissingCounts, refuse_absent
 from mnergraph.data.processor import Processor
-from mnergraph.labels import Entity, Region
+from mnergraph.inference.grounder import Grounder, describe_region
+from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import OF_ONE_POST, Result, run_in_batches
@@ -31,9 +32,11 @@ class Predictor:
         batching: how posts are taken into batches, and the precision.
         stores: folders of feature stores in which to look images up, made as those of the training were.
         run_extractors: whether to run the training's extractors on images that no store has.
+        grounder: a model that grounds the entities that this one finds (`EVG`), in a second step.
 
     Raises:
         StoreError: for a store that was made otherwise, naming each difference.
+        ValueError: for a grounder beside a model that grounds entities itself.
     """
 
     def __init__(
@@ -43,8 +46,14 @@ class Predictor:
         batching: BatchConfig = BatchConfig(),
         stores: Iterable[Path | str] = (),
         run_extractors: bool = True,
+        grounder: Tagger | None = None,
     ) -> None:
         self.model, self.batching = model, batching
+        self.grounder: Grounder | None = None
+        if grounder is not None:
+            if model.grounding_head is not None:
+                raise ValueError(f"{type(model).__name__} grounds its entities itself; leave out grounder")
+            self.grounder = Grounder(grounder, batching=batching, stores=stores, run_extractors=run_extractors)
         self.processor = Processor(model.processor_config, stores=stores, run_extractors=run_extractors)
 
     def __call__(
@@ -69,6 +78,8 @@ class Predictor:
             missing.add(without, len(window))
             yield from lines
         missing.warn()
+        if self.grounder is not None:
+            self.grounder.missing.warn()
 
     @property
     def window(self) -> int:
@@ -84,6 +95,8 @@ class Predictor:
         pairs = [pair for pair in window if isinstance(pair, Pair)]
         progress(len(window) - len(pairs))
         predicted, missing = self.compute_each(pairs, self._compute, failed=_failed, progress=progress)
+        of_post = zip(pairs, predicted, strict=True)
+        self.ground([(pair, line["entities"]) for pair, line in of_post if "error" not in line])
         lines = iter(predicted)
         return [post.line() if isinstance(post, UnreadablePost) else next(lines) for post in window], missing
 
@@ -119,6 +132,11 @@ class Predictor:
                 results[index] = failed(pair, error)
                 progress(1)
         return [results[index] for index in range(len(pairs))], missing
+
+    def ground(self, found: Sequence[tuple[Pair, Sequence[dict[str, Any]]]]) -> None:
+        """Add to the entities of posts, in place, where the image shows them; nothing without a grounder."""
+        if self.grounder is not None and found:
+            self.grounder(*zip(*found, strict=True))
 
     def _compute(self, batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
         predicted = self.model.decode(self.model(batch))
@@ -163,6 +181,8 @@ class Predictor:
             if isinstance(pair, UnreadablePost):
                 continue
             kinds = set(self.model.builder.missing(pair)) - self.processor.available(pair) - allowed
+            if self.grounder is not None:
+                kinds |= self.grounder.lacking(pair) - set(allow_missing)
             if kinds and not split and pair.image_path is None:
                 continue
             absent = kinds if absent is None else absent & kinds
@@ -203,17 +223,6 @@ def _result(pair: Pair, entities: Sequence[Entity], heads: Mapping[str, Any]) ->
             for entity in entities
         ],
         **heads,
-    }
-
-
-def describe_region(region: Region | None) -> dict[str, Any]:
-    """Return box, label and probability of where the image shows an entity; nothing of a model that grounds none."""
-    if region is None:
-        return {}
-    return {
-        "box": None if region.box is None else [float(side) for side in region.box],
-        "box_label": None if region.box is None else region.label,
-        "box_probability": round(region.score, 6),
     }
 
 

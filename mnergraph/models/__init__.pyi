@@ -10,6 +10,9 @@ from .base import (
 from .captions import (
     Captions as Captions,
 )
+from .evg import (
+    EVG as EVG,
+)
 from .gei.model import (
     GEI as GEI,
 )
@@ -42,6 +45,9 @@ from .ocsga import (
 )
 from .pgim import (
     PGIM as PGIM,
+)
+from .registry import (
+    GROUNDERS as GROUNDERS,
 )
 from .registry import (
     MODELS as MODELS,

@@ -25,7 +25,7 @@ from mnergraph.graph.evidence_kinds import OBJECT_BOXES
 from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span
-from mnergraph.models.grounding import grounding_head, objects_for
+from mnergraph.models.grounding import GROUNDING_SCHEMA, grounding_parts, objects_for
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
@@ -100,8 +100,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
             heads += _heads_of(context, heads)
         if grounding is not None:
             objects = objects_for(grounding, encoder, schema, node_types)
-            schema, node_types = schema | Schema(nodes=[objects.name]), [*node_types, objects]
-            heads.append(grounding_head(grounding, encoder, objects, layers, heads))
+            encode_objects, head = grounding_parts(grounding, encoder, objects, layers, heads)
+            schema, layers, heads = schema | GROUNDING_SCHEMA, [*layers, *encode_objects], [*heads, head]
+            node_types = [*(each for each in node_types if not isinstance(each, Objects)), objects]
             evidence = list(dict.fromkeys([*evidence, OBJECT_BOXES]))
         self.schema, self.encoder, self.labels, self.reduction = schema, encoder, labels, reduction
         self.layers = nn.Sequential(*layers)

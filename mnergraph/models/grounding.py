@@ -7,12 +7,17 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from mnergraph.features.text.encoder import Encoder, TextEncoderModel
+from mnergraph.graph.edge_rules import Complete
 from mnergraph.graph.node_types import NodeType, Objects
-from mnergraph.graph.schema import Schema
+from mnergraph.graph.schema import Relation, Schema
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.entities import TAGS, EntityHead
-from mnergraph.nn.heads.grounding import Grounding, GroundingHead
+from mnergraph.nn.heads.grounding import EntityGrounding, Grounding
 from mnergraph.nn.heads.tagging import TaggingScores
+from mnergraph.nn.layers.placed_objects import BESIDE, grounding_objects
+
+#: What grounding adds to a model's schema.
+GROUNDING_SCHEMA = Schema([Relation(*BESIDE, Complete())])
 
 
 def objects_for(grounding: Grounding, encoder: Encoder, schema: Schema, node_types: Iterable[NodeType]) -> Objects:
@@ -41,14 +46,14 @@ def objects_for(grounding: Grounding, encoder: Encoder, schema: Schema, node_typ
     return own
 
 
-def grounding_head(
+def grounding_parts(
     grounding: Grounding,
     encoder: Encoder,
     objects: Objects,
     layers: Iterable[nn.Module],
     heads: Sequence[Head],
-) -> GroundingHead:
-    """Return the head that grounds the entities of a model, from the features that its tags are scored from.
+) -> tuple[list[nn.Module], EntityGrounding]:
+    """Return the layers and the head that ground a model's entities, from the features that its tags are scored from.
 
     Raises:
         ValueError: where no layer scores tags, or no head gives entities.
@@ -59,11 +64,11 @@ def grounding_head(
         raise ValueError(
             "grounding takes the features that tags are scored from (TaggingScores), and this model scores none"
         )
-    return GroundingHead(
-        entities,
-        grounding,
-        scores[-1].linear.in_features,
-        in_keys=scores[-1].in_keys,
+    encode = grounding_objects(
+        grounding.hidden_size,
+        grounding.num_heads,
+        grounding.dropout,
         region_dim=objects.region_dim,
         label_dim=encoder.hidden_size if objects.tokenizer is not None else None,
     )
+    return encode, EntityGrounding(entities, grounding, scores[-1].linear.in_features, in_keys=scores[-1].in_keys)

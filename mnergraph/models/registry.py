@@ -105,6 +105,17 @@ MODELS: Registry[type[Tagger]] = Registry(
     },
 )
 
+#: Every model that grounds the entities of another one, by the name its paper gives it.
+GROUNDERS: Registry[type[Tagger]] = Registry(
+    "grounder",
+    {
+        "EVG": (
+            "mnergraph.models.evg:EVG",
+            "Entity-aware visual grounding, the second step of two-step grounded MNER (Yu et al., ACL 2023).",
+        ),
+    },
+)
+
 #: Every schema that a model uses, by name.
 SCHEMAS: Registry[Schema] = Registry(
     "schema",

@@ -13,6 +13,9 @@ from .conv.bilinear_attention import (
 from .conv.gated_sum import (
     GatedSum as GatedSum,
 )
+from .conv.pair_scores import (
+    PairScores as PairScores,
+)
 from .conv.pooling import (
     SpanPooling as SpanPooling,
 )
@@ -63,6 +66,15 @@ from .heads.domain_adversary import (
 )
 from .heads.entities import (
     EntityHead as EntityHead,
+)
+from .heads.grounding import (
+    EntityGrounding as EntityGrounding,
+)
+from .heads.grounding import (
+    Grounding as Grounding,
+)
+from .heads.grounding import (
+    GroundingHead as GroundingHead,
 )
 from .heads.independent import (
     IndependentTags as IndependentTags,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch_geometric.data import Batch, HeteroData
 from tqdm.auto import tqdm
 
+from mnergraph.labels import Entity
+from mnergraph.metrics.grounding import Convention, GroundingScores, score_grounding
 from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches
 from mnergraph.nn.heads.tagging import SpecialTags
-from mnergraph.pair import Pair
+from mnergraph.pair import GroundedEntity, Pair
 from mnergraph.quoting import listed
 from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import decode_batch, from_all_devices
@@ -65,6 +67,54 @@ def evaluate(
     heads = from_all_devices(heads)
     scores = score([pair.labels or () for pair in pairs], in_order)
     return replace(scores, heads=model.head_metrics(heads)), in_order
+
+
+def evaluate_grounding(
+    model: Tagger,
+    pairs: Sequence[Pair],
+    *,
+    ground: Callable[[Sequence[Pair], Sequence[Sequence[Entity]]], Sequence[Sequence[Entity]]] | None = None,
+    convention: Convention = "positions",
+    batching: BatchConfig = BatchConfig(),
+    progress: bool = True,
+) -> tuple[GroundingScores, list[list[GroundedEntity]]]:
+    """Return the scores of grounded entities on posts with gold boxes, and the entities that are predicted.
+
+    Args:
+        model: a model that grounds its entities, or any with ``ground``.
+        pairs: the posts.
+        ground: grounds the entities of posts in a second step, such as `EVG.ground`.
+        convention: what counts as right, see `score_grounding`.
+        batching: how posts are taken into batches, and the precision.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: for posts without gold boxes, or a model that grounds no entities without ``ground``.
+    """
+    if unknown := [pair.id for pair in pairs if pair.grounding is None]:
+        raise ValueError(
+            f"posts without gold boxes can't be scored: {listed(unknown)}; put boxes.jsonl beside the text"
+        )
+    if model.grounding_head is None and ground is None:
+        raise ValueError(f"{type(model).__name__} grounds no entities: train it with grounding, or give a grounder")
+
+    def decode(batch: Batch, posts: Sequence[Pair]) -> list[list[Entity]]:
+        return model.decode_entities(model(batch))
+
+    with tqdm(total=len(pairs), desc="grounding", unit="post", disable=not progress) as bar:
+        found: Sequence[Sequence[Entity]]
+        found = run_in_batches(model, pairs, decode, config=batching, progress=bar.update)
+    if ground is not None:
+        found = ground(pairs, found)
+    predicted = [[GroundedEntity.of(entity) for entity in post] for post in found]
+    scores = score_grounding(
+        [pair.grounding or () for pair in pairs],
+        predicted,
+        convention=convention,
+        words=[pair.words for pair in pairs],
+        proposals=[[item.box for item in pair.objects if item.box is not None] for pair in pairs],
+    )
+    return scores, predicted
 
 
 def _require_labels(pairs: Sequence[Pair]) -> None:

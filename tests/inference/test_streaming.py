@@ -190,11 +190,10 @@ def test_bf16(model: BERTCRF) -> None:
     )
 
 
-def test_auto_is_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bf16_where_the_processor_has_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for has in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has: has)
         assert resolve_precision("auto", cpu) == ("bf16" if has else "fp32")
     assert [resolve_precision(precision, cpu) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
 

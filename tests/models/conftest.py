@@ -14,6 +14,7 @@ from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.graph.context import Agreement, Context
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
+from mnergraph.nn import Grounding
 from mnergraph.pair import ContextText, DetectedObject, Pair
 
 REGION_FEATURES, IMAGE = 6, 5
@@ -189,6 +190,7 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
         encoder: TextEncoderModel | None = None,
         dropout: float = 0.0,
         context: Context | None = None,
+        grounding: Grounding | None = None,
     ) -> Tagger:
         torch.manual_seed(1)
         encoder = encoder or tiny_encoder(["bob", "saw", "paris"], hidden_size=16, num_layers=1, heads=2)
@@ -198,6 +200,7 @@ def build(labels: LabelSet) -> Callable[..., Tagger]:
         name, _, variant = kind.partition(" ")
         settings = SMALL[name] | ({"variant": variant} if variant and variant != "words" else {})
         settings |= {} if context is None else {"context": context}
+        settings |= {} if grounding is None else {"grounding": grounding}
         read = word_vectors_for(encoder) if uses_word_vectors(kind) else encoder
         return MODELS[name](read, labels, dropout=dropout, **settings)
 

@@ -1,6 +1,6 @@
 """Grounding of entities: which object of the image shows an entity, or that none does (GMNER; Yu et al., ACL 2023).
 
-`GroundingHead` scores every pair of an entity and an object, (entity, grounds, object), and one learned object that
+`EntityGrounding` scores every pair of an entity and an object, (entity, grounds, object), and one learned object that
 stands for "not in the image". Every model takes it by one argument::
 
     UMGF(encoder, labels, grounding=Grounding(region_dim=2048))
@@ -8,6 +8,7 @@ stands for "not in the image". Every model takes it by one argument::
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -19,13 +20,11 @@ from torch import Tensor, nn
 
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.labels import Entity, Region
-from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.pair_scores import PairScores
 from mnergraph.nn.conv.pooling import SpanPooling
-from mnergraph.nn.encoders.visual import ObjectEncoder
 from mnergraph.nn.heads.base import Head, full_precision
 from mnergraph.nn.heads.entities import EntityHead, pairs_of, word_layout
-from mnergraph.nn.layers.hetero import AddNorm, FeedForward
+from mnergraph.nn.layers.placed_objects import PLACED_OBJECTS
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Box, DetectedObject, GroundedEntity, Pair
 from mnergraph.quoting import listed
@@ -84,56 +83,82 @@ class Grounding:
 
 
 class GroundingHead(Head):
-    """Where the image shows each entity: an object of the post, or nowhere.
+    """Base class of heads that ground entities: which object of a post shows each, or that none does.
 
-    e_n = W_e max over the words i of entity n of x_i;  o_k = objects, encoded from region vectors and labels
-    (`ObjectEncoder`) and the box's place, with one transformer layer among a post's objects;  o_0 = a learned vector
-    for "not in the image"
+    Args:
+        entities: the head of the entities, which are grounded.
+        weight: weight of the loss in the model's loss.
+    """
+
+    shown = False  # its predictions are part of the entities
+    scored = True
+
+    def __init__(self, entities: EntityHead, *, weight: float = 1.0) -> None:
+        super().__init__(GROUNDING, weight=weight)
+        # in a tuple, as its parameters are not this head's
+        self._entities = (entities,)
+
+    @abstractmethod
+    def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:
+        """Return the entities of every post, each with the `Region` that shows it."""
+
+    @property
+    def entities(self) -> EntityHead:
+        """The head of the entities."""
+        return self._entities[0]
+
+    def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
+        """Return the grounded entities of every post, each with one box or none."""
+        grounded = self.ground(graph, self.entities.decode(graph))
+        return [[GroundedEntity.of(entity) for entity in post] for post in grounded]
+
+    def gold(self, pair: Pair) -> tuple[GroundedEntity, ...] | None:
+        """Return the pair's gold entities with their boxes."""
+        return pair.grounding
+
+    def metrics(
+        self, gold: Sequence[Sequence[GroundedEntity]], predicted: Sequence[Sequence[GroundedEntity]]
+    ) -> Mapping[str, float]:
+        """Return F1 of GMNER, MNER and EEG, and the two parts of grounding; 0 to 1, see `score_grounding`."""
+        from mnergraph.metrics.grounding import score_grounding
+
+        scores = score_grounding(gold, predicted)
+        return {
+            "gmner": scores.gmner.f1,
+            "mner": scores.mner.f1,
+            "eeg": scores.eeg.f1,
+            "groundability": scores.groundability,
+            "localization": scores.localization,
+        }
+
+
+class EntityGrounding(GroundingHead):
+    """Where the image shows each entity: an object of the post, or nowhere; trained jointly with the tags.
+
+    e_n = W_e max over the words i of entity n of x_i;  o_k = objects, as `grounding_objects` encodes them;  o_0 = a
+    learned vector for "not in the image"
     p(k | n) = softmax over k of `PairScores`(e_n, o_k);  L = sum over n of KL(y_n || p_n)
 
     y_n is spread over the objects that cover a gold box of the entity (`Grounding.targets`), or all on o_0 for an
-    entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, the
-    decoded ones otherwise.
+    entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, as one
+    whose words are wrong counts as wrong wherever it is; the decoded ones otherwise.
 
     Args:
         entities: the head of the entities, whose spans are grounded.
         grounding: the settings.
         token_size: features of a token, summed over ``in_keys``.
         in_keys: names of the tokens' features in the last graph.
-        region_dim: features of the region vectors of the graph's objects; None without any.
-        label_dim: features of their labels' embeddings; None without any.
     """
 
-    shown = False  # its predictions are part of the entities
-    scored = True
-
     def __init__(
-        self,
-        entities: EntityHead,
-        grounding: Grounding,
-        token_size: int,
-        *,
-        in_keys: Sequence[str] = ("token",),
-        region_dim: int | None = None,
-        label_dim: int | None = None,
+        self, entities: EntityHead, grounding: Grounding, token_size: int, *, in_keys: Sequence[str] = ("token",)
     ) -> None:
-        super().__init__(GROUNDING, weight=grounding.weight)
-        # in a tuple, as its parameters are not this head's
-        self._entities = (entities,)
+        super().__init__(entities, weight=grounding.weight)
         self.settings, self.in_keys = grounding, tuple(in_keys)
         size, dropout = grounding.hidden_size, grounding.dropout
         self.pool, self.entity = SpanPooling("max"), nn.Linear(token_size, size)
-        self.objects = ObjectEncoder(size, region_dim=region_dim, label_dim=label_dim)
-        self.place = nn.Linear(5, size)
-        self.attention = RelationAttention(size, grounding.num_heads, dropout=dropout)
-        self.residual, self.feed_forward = AddNorm(size, dropout), FeedForward(size, 2 * size, dropout)
         self.nowhere = nn.Parameter(torch.empty(size).normal_(std=0.02))
         self.scores, self.dropout = PairScores(size), nn.Dropout(dropout)
-
-    @property
-    def entities(self) -> EntityHead:
-        """The head of the entities."""
-        return self._entities[0]
 
     def loss(self, graph: GraphState) -> Tensor:
         """Return the divergence of every post, summed over its gold entities, ``[posts]``.
@@ -141,29 +166,13 @@ class GroundingHead(Head):
         Raises:
             ValueError: for a post without gold boxes, by its id.
         """
-        pairs = pairs_of(graph)
-        if unknown := [pair.id for pair in pairs if pair.grounding is None]:
-            raise ValueError(
-                f"posts without gold boxes can't be trained on or scored: {listed(unknown)}; give boxes.jsonl beside "
-                "the text"
-            )
-        gold = [pair.grounding or () for pair in pairs]
+        pairs, gold = pairs_of(graph), gold_entities(graph)
         log_p, post, is_whole = self.log_probabilities(graph, [[(e.start, e.end) for e in each] for each in gold])
         target = self._targets(pairs, gold, log_p.shape[1]).to(log_p) * is_whole[:, None]
         is_target = target > 0
         log_target = torch.where(is_target, target, 1.0).log()
         divergence = (target * (log_target - torch.where(is_target, log_p, 0.0))).sum(-1)
         return log_p.new_zeros(graph.num_graphs).index_add(0, post, divergence)
-
-    def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
-        """Return the grounded entities of every post, each with one box or none."""
-        return [
-            [
-                GroundedEntity(found.start, found.end, found.type, () if found.region is None else found.region.boxes)
-                for found in post
-            ]
-            for post in self.ground(graph, self.entities.decode(graph))
-        ]
 
     @torch.inference_mode()
     def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:
@@ -193,8 +202,7 @@ class GroundingHead(Head):
         tokens = torch.cat([graph.x[key] for key in self.in_keys], -1)
         pooled = self.pool(tokens, tokens.new_zeros(entities.num_nodes, 0), members)
         x_entity = self.dropout(self.entity(pooled))
-        objects = Layout(graph.data["object"].ptr)
-        x_object = self._object_features(graph, objects)
+        objects, x_object = graph.layouts["object"], graph.x[PLACED_OBJECTS]
         nowhere = self.nowhere.to(x_object.dtype).expand(graph.num_graphs, 1, -1)
         # [posts, 1 + max objects, hidden_size]
         choices = torch.cat([nowhere, objects.to_dense(x_object)], 1)
@@ -203,25 +211,6 @@ class GroundingHead(Head):
         post = entities.graph_index
         scores = full_precision(self.scores(choices[post], x_entity))
         return scores.masked_fill(~is_choice[post], -torch.inf).log_softmax(-1), post, is_whole
-
-    def gold(self, pair: Pair) -> tuple[GroundedEntity, ...] | None:
-        """Return the pair's gold entities with their boxes."""
-        return pair.grounding
-
-    def metrics(
-        self, gold: Sequence[Sequence[GroundedEntity]], predicted: Sequence[Sequence[GroundedEntity]]
-    ) -> Mapping[str, float]:
-        """Return F1 of GMNER, MNER and EEG, and the two parts of grounding; 0 to 1, see `score_grounding`."""
-        from mnergraph.metrics.grounding import score_grounding
-
-        scores = score_grounding(gold, predicted)
-        return {
-            "gmner": scores.gmner.f1,
-            "mner": scores.mner.f1,
-            "eeg": scores.eeg.f1,
-            "groundability": scores.groundability,
-            "localization": scores.localization,
-        }
 
     def _members(self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]) -> tuple[Layout, Edges, Tensor]:
         """Return the layout of entities, the edges from the tokens that begin their words, and which are whole."""
@@ -242,15 +231,6 @@ class GroundingHead(Head):
         source = is_first[torch.tensor(rows, dtype=torch.long, device=device)]
         index = torch.stack([source, torch.tensor(owners, dtype=torch.long, device=device)])
         return entities, Edges(graph.layouts["token"], entities, index), torch.tensor(whole, device=device).bool()
-
-    def _object_features(self, graph: GraphState, objects: Layout) -> Tensor:
-        """Return the features of the objects among one another, ``[objects, hidden_size]``."""
-        encoded = self.objects(graph).x["object"]
-        place = self.place(_places(graph.data["object"].box, _sizes(graph), objects).to(encoded.dtype))
-        x = self.dropout(encoded + place)
-        x = self.residual(x, self.attention(x, x, Edges(objects, objects)))
-        features: Tensor = self.feed_forward(x)
-        return features
 
     def _targets(self, pairs: Sequence[Pair], gold: Sequence[Sequence[GroundedEntity]], num_choices: int) -> Tensor:
         """Return the target distribution of every gold entity, ``[entities, choices]``; zeros for one left out."""
@@ -293,6 +273,21 @@ class GroundingHead(Head):
         return row
 
 
+def gold_entities(graph: GraphState) -> list[tuple[GroundedEntity, ...]]:
+    """Return the gold entities of every post with their boxes.
+
+    Raises:
+        ValueError: for posts without gold boxes, by their ids.
+    """
+    pairs = pairs_of(graph)
+    if unknown := [pair.id for pair in pairs if pair.grounding is None]:
+        raise ValueError(
+            f"posts without gold boxes can't be trained on or scored: {listed(unknown)}; give boxes.jsonl beside the "
+            "text"
+        )
+    return [pair.grounding or () for pair in pairs]
+
+
 def target_distribution(gold: Sequence[Box], boxes: Sequence[Box | None], targets: Targets = "all") -> np.ndarray:
     """Return the share of each object in an entity's target, ``[objects]``; all 0 where none covers a gold box.
 
@@ -333,18 +328,3 @@ def assign_distinct(log_p: Sequence[np.ndarray]) -> list[int]:
     rows, columns = linear_sum_assignment(np.where(np.isfinite(table), table, -1e9), maximize=True)
     assert rows.tolist() == list(range(count))
     return [0 if column >= objects else int(column) + 1 for column in columns]
-
-
-def _sizes(graph: GraphState) -> Tensor:
-    """Return width and height of every post's image, ``[posts, 2]``; NaN where it is not known."""
-    sizes = [pair.size or (np.nan, np.nan) for pair in pairs_of(graph)]
-    box: Tensor = graph.data["object"].box
-    return torch.tensor(sizes, dtype=box.dtype, device=box.device)
-
-
-def _places(box: Tensor, sizes: Tensor, objects: Layout) -> Tensor:
-    """Return left, top, right, bottom and area as shares of the image, ``[objects, 5]``; zeros where not known."""
-    size = sizes[objects.graph_index]
-    corners = box / torch.cat([size, size], -1)
-    area = (corners[:, 2:] - corners[:, :2]).prod(-1, keepdim=True)
-    return torch.cat([corners, area], -1).nan_to_num(0.0)

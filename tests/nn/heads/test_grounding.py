@@ -13,28 +13,44 @@ import numpy as np
 import pytest
 import torch
 from fakes import awkward_posts, make_builder, without_objects
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from mnergraph.graph import Complete, Relation, Schema, collate
 from mnergraph.labels import Entity, LabelSet, Region, tags_to_spans
+from mnergraph.models.grounding import GROUNDING_SCHEMA
 from mnergraph.nn.heads.crf import CRF
-from mnergraph.nn.heads.grounding import Grounding, GroundingHead, assign_distinct, target_distribution
+from mnergraph.nn.heads.grounding import EntityGrounding, Grounding, assign_distinct, target_distribution
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead
+from mnergraph.nn.layers.placed_objects import grounding_objects
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Box, DetectedObject, GroundedEntity, Pair
 
 LABELS = LabelSet.from_types(["PER", "LOC"])
-SCHEMA = Schema([Relation("token", "attends", "token", Complete())], nodes=["object"])
+SCHEMA = Schema([Relation("token", "attends", "token", Complete())]) | GROUNDING_SCHEMA
 WIDTH = 8
 SMALL = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0)
 
 
-def head_of(settings: Grounding = SMALL) -> GroundingHead:
-    torch.manual_seed(3)
-    tags = TaggingHead(CRF(LABELS.tags), LABELS)
-    return GroundingHead(tags, settings, WIDTH, region_dim=6)
+class Whole(nn.Module):
+    """The layers that encode objects, and the head."""
+
+    def __init__(self, settings: Grounding = SMALL, *, seed: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        size, heads, dropout = settings.hidden_size, settings.num_heads, settings.dropout
+        self.layers = nn.Sequential(*grounding_objects(size, heads, dropout, region_dim=6, label_dim=None))
+        self.head = EntityGrounding(TaggingHead(CRF(LABELS.tags), LABELS), settings, WIDTH)
+
+    def loss(self, graph: GraphState) -> Tensor:
+        return self.head.loss(self.layers(graph))
+
+    def ground(self, graph: GraphState, entities: list[list[Entity]]) -> list[list[Entity]]:
+        return self.head.ground(self.layers(graph), entities)
+
+    def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
+        return self.head.decode(self.layers(graph))
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -66,8 +82,9 @@ def posts() -> list[Pair]:
     return found
 
 
-def plain_log_probabilities(head: GroundingHead, graph: GraphState, number: int, span: tuple[int, int]) -> Tensor:
+def plain_log_probabilities(whole: Whole, graph: GraphState, number: int, span: tuple[int, int]) -> Tensor:
     """log p of one entity of one post, first for nowhere, one object after another."""
+    head, (encode, layer) = whole.head, whole.layers
     pair = graph.data.pair[number]
     tokens, objects = graph.data["token"].ptr, graph.data["object"].ptr
     words = graph.x["token"][tokens[number] : tokens[number + 1]][slice(*span)]
@@ -75,27 +92,27 @@ def plain_log_probabilities(head: GroundingHead, graph: GraphState, number: int,
     rows = []
     for index in range(int(objects[number]), int(objects[number + 1])):
         region = graph.data["object"].x[index]
-        standard = (region - head.objects.mean) / head.objects.deviation
-        x = head.objects.region(standard) * graph.data["object"].has_x[index]
+        standard = (region - encode.encoder.mean) / encode.encoder.deviation
+        x = encode.encoder.region(standard) * graph.data["object"].has_x[index]
         box = graph.data["object"].box[index].tolist()
         place = [0.0] * 5
         if pair.size and not math.isnan(box[0]):
             width, height = pair.size
             left, top, right, bottom = box[0] / width, box[1] / height, box[2] / width, box[3] / height
             place = [left, top, right, bottom, (right - left) * (bottom - top)]
-        rows.append(x + head.place(torch.tensor(place)))
+        rows.append(x + encode.place(torch.tensor(place)))
     choices = [head.nowhere]
     for x in rows:
-        heads, size = head.attention.num_heads, WIDTH // head.attention.num_heads
-        query = head.attention.query(x).view(heads, size)
+        heads, size = layer.attention.num_heads, WIDTH // layer.attention.num_heads
+        query = layer.attention.query(x).view(heads, size)
         message = []
         for which in range(heads):
-            keys = torch.stack([head.attention.key(other).view(heads, size)[which] for other in rows])
-            values = torch.stack([head.attention.value(other).view(heads, size)[which] for other in rows])
+            keys = torch.stack([layer.attention.key(other).view(heads, size)[which] for other in rows])
+            values = torch.stack([layer.attention.value(other).view(heads, size)[which] for other in rows])
             message.append((keys @ query[which] / size**0.5).softmax(0) @ values)
-        x = head.residual.norm(x + head.attention.output(torch.cat(message)))
-        inner = torch.relu(head.feed_forward.inner(x))
-        choices.append(head.feed_forward.residual.norm(x + head.feed_forward.outer(inner)))
+        x = layer.residual.norm(x + layer.attention.output(torch.cat(message)))
+        inner = torch.relu(layer.feed_forward.inner(x))
+        choices.append(layer.feed_forward.residual.norm(x + layer.feed_forward.outer(inner)))
     scores = []
     for number_of, choice in enumerate(choices):
         hidden = head.scores.node(entity) + head.scores.candidate(choice) + head.scores.product(entity * choice)
@@ -126,7 +143,7 @@ def plain_target(entity: GroundedEntity, pair: Pair, settings: Grounding) -> lis
 @pytest.mark.parametrize("uncovered", ["skip", "nowhere"])
 def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> None:
     settings = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0, targets=targets, uncovered=uncovered)
-    head, pairs = head_of(settings).double(), posts()
+    whole, pairs = Whole(settings).double(), posts()
     graph = graph_of(pairs)
     graph = graph.update(token=graph.x["token"].double())
     for name in ("x", "box"):
@@ -134,15 +151,15 @@ def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> Non
     torch.set_default_dtype(torch.float64)
     try:
         spans = [[(entity.start, entity.end) for entity in pair.grounding or ()] for pair in pairs]
-        log_p, post, whole = head.log_probabilities(graph, spans)
-        losses = head.loss(graph)
+        log_p, post, is_whole = whole.head.log_probabilities(whole.layers(graph), spans)
+        losses = whole.loss(graph)
         expected, row = [], 0
         for number, pair in enumerate(pairs):
             total = torch.zeros(())
             for entity in pair.grounding or ():
-                plain = plain_log_probabilities(head, graph, number, (entity.start, entity.end))
+                plain = plain_log_probabilities(whole, graph, number, (entity.start, entity.end))
                 assert post[row] == number
-                assert whole[row]
+                assert is_whole[row]
                 torch.testing.assert_close(log_p[row, : len(plain)], plain, rtol=1e-10, atol=1e-10)
                 assert (log_p[row, len(plain) :] == -math.inf).all()
                 target = plain_target(entity, pair, settings)
@@ -159,7 +176,7 @@ def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> Non
 def test_alone_equals_batched_in_both_modes() -> None:
     pairs = posts()
     for mode in (True, False):
-        head = head_of().train(mode)
+        head = Whole().train(mode)
         together = head.loss(graph_of(pairs))
         alone = torch.cat([head.loss(graph_of([pair])) for pair in pairs])
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
@@ -168,19 +185,19 @@ def test_alone_equals_batched_in_both_modes() -> None:
 
 
 def test_every_parameter_learns() -> None:
-    head = head_of()
+    head = Whole()
     head.loss(graph_of(posts())).sum().backward()
     still = [
         name
         for name, weight in head.named_parameters()
-        if weight.grad is None or (not weight.grad.any() and name != "attention.key.bias")
+        if weight.grad is None or (not weight.grad.any() and name != "layers.1.attention.key.bias")
     ]
     assert not still
 
 
 def test_without_objects_nothing_is_in_the_image() -> None:
     pairs = [replace(pair, labels=("B-PER",) + ("O",) * (len(pair.words) - 1)) for pair in without_objects()]
-    head, graph = head_of(), graph_of(pairs)
+    head, graph = Whole(), graph_of(pairs)
     entities = [[Entity(0, 1, "PER", 1.0)] for _ in pairs]
     assert [[found.region for found in post] for post in head.ground(graph, entities)] == [[Region(1.0)]] * 2
     absent = [replace(pair, grounding=(GroundedEntity(0, 1, "PER"),)) for pair in pairs]
@@ -193,10 +210,7 @@ def test_an_object_without_a_box_is_never_chosen() -> None:
     objects = (DetectedObject("man", region=torch.full((6,), 9.0)), DetectedObject("man", (0, 0, 5, 5)))
     pair = Pair(("a", "b"), ("O", "O"), "1", size=(9, 9), objects=objects)
     for seed in range(20):
-        torch.manual_seed(seed)
-        head = GroundingHead(
-            TaggingHead(CRF(LABELS.tags), LABELS), Grounding(hidden_size=8), WIDTH, region_dim=6
-        ).eval()
+        head = Whole(seed=seed).eval()
         [[found]] = head.ground(graph_of([pair]), [[Entity(0, 1, "PER", 1.0)]])
         assert found.region is not None
         assert found.region.object in (None, 1)
@@ -209,9 +223,9 @@ def test_objects_that_a_type_may_not_be_shown_by() -> None:
     entities = [[Entity(0, 1, "PER", 1.0), Entity(1, 2, "LOC", 1.0)]]
     settings = Grounding(hidden_size=WIDTH, num_heads=2, allowed={"PER": ["flag"], "LOC": []})
     for seed in range(10):
-        head = head_of(settings)
+        head = Whole(settings)
         torch.manual_seed(seed)
-        torch.nn.init.normal_(head.scores.candidate.weight, std=3.0)
+        torch.nn.init.normal_(head.head.scores.candidate.weight, std=3.0)
         [[person, place]] = head.eval().ground(graph_of([pair]), entities)
         assert person.region is not None
         assert place.region is not None
@@ -221,12 +235,12 @@ def test_objects_that_a_type_may_not_be_shown_by() -> None:
 
 def test_posts_without_gold_boxes_are_named() -> None:
     with pytest.raises(ValueError, match="without gold boxes can't be trained on or scored: 'post-1'; give"):
-        head_of().loss(graph_of(awkward_posts()[:1]))
+        Whole().loss(graph_of(awkward_posts()[:1]))
 
 
 def test_words_that_are_cut_off_teach_nothing() -> None:
     pair = replace(posts()[0], labels=("O",) * 7)
-    _, _, is_whole = head_of().log_probabilities(graph_of([pair]), [[(0, 2), (6, 7), (6, 9)]])
+    _, _, is_whole = Whole().head.log_probabilities(Whole().layers(graph_of([pair])), [[(0, 2), (6, 7), (6, 9)]])
     assert is_whole.tolist() == [True, True, False]
 
 
@@ -265,15 +279,15 @@ def test_distinct_entities_share_no_object() -> None:
     graph = graph_of([pair])
     graph = graph.update(token=torch.ones(2, WIDTH))
     for distinct, expected in ((False, [0, 0]), (True, [0, None])):
-        head = head_of(Grounding(hidden_size=WIDTH, num_heads=2, distinct=distinct)).eval()
+        head = Whole(Grounding(hidden_size=WIDTH, num_heads=2, distinct=distinct)).eval()
         with torch.no_grad():
-            head.scores.score.weight.zero_()
-            head.scores.score.weight[0, 0] = 5.0
-            head.scores.candidate.weight.zero_()
-            head.nowhere.zero_()
-            head.feed_forward.residual.norm.weight.zero_()
-            head.feed_forward.residual.norm.bias.fill_(1.0)
-            head.scores.candidate.weight[0].fill_(1.0)
+            head.head.scores.score.weight.zero_()
+            head.head.scores.score.weight[0, 0] = 5.0
+            head.head.scores.candidate.weight.zero_()
+            head.head.nowhere.zero_()
+            head.layers[1].feed_forward.residual.norm.weight.zero_()
+            head.layers[1].feed_forward.residual.norm.bias.fill_(1.0)
+            head.head.scores.candidate.weight[0].fill_(1.0)
         [found] = head.ground(graph, entities)
         regions = [entity.region.object if entity.region else -1 for entity in found]
         assert sorted(regions, key=str) == sorted(expected, key=str)
@@ -295,5 +309,5 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 def test_metrics_are_those_of_the_scorer() -> None:
     gold = [(GroundedEntity(0, 1, "PER", ((0.0, 0.0, 5.0, 5.0),)), GroundedEntity(2, 3, "LOC"))]
     predicted = [[GroundedEntity(0, 1, "PER", ((0.0, 0.0, 5.0, 4.0),)), GroundedEntity(2, 3, "PER")]]
-    metrics = head_of().metrics(gold, predicted)
+    metrics = Whole().head.metrics(gold, predicted)
     assert (metrics["gmner"], metrics["mner"], metrics["eeg"]) == (0.5, 0.5, 1.0)
