@@ -79,8 +79,8 @@ class PostDataset(Dataset, ABC):
     changed text or setting has another key, so a stale cache is never read; ``force_reload`` parses in any
     case.
 
-    Where there are gold boxes (`mnergraph.data.formats.boxes`), every labelled post has ``grounding``: its entities, each
-    with its boxes, and none where it is not in the image. The annotation's image size is that of posts that have none.
+    Where there are gold boxes (`mnergraph.data.formats.boxes`), every labelled post has ``grounding``: its entities,
+    each with its boxes, none where it is not in the image. A post without image size has that of the annotation.
 
     Args:
         root: the folder.

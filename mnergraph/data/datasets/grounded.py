@@ -1,4 +1,4 @@
-"""Twitter-GMNER (Yu, Li, Wang, Xia; ACL 2023), the benchmark of grounded multimodal NER: where an entity is in the image.
+"""Twitter-GMNER (Yu, Li, Wang, Xia; ACL 2023), the benchmark of grounded multimodal NER: entities with their boxes.
 
 No file of it comes with this package. Using the data means accepting the terms of Twitter and of the data's providers.
 """
@@ -23,19 +23,19 @@ SOURCE = "https://github.com/NUSTM/GMNER, folder Twitter10000_v2.0 (txt and xml)
 class GroundedTwitter(PublishedDataset):
     """Twitter-GMNER v2.0: 7000, 1500 and 1500 posts; PER, LOC, ORG, OTHER; entities with their boxes.
 
-    Posts have ``grounding``: an entity's gold boxes are all boxes of its words, none where it is not in the image. Region
-    proposals are the posts' objects, as in any data set: from ``objects.jsonl``, from feature stores, or from VinVL's
-    files by `mnergraph.data.convert_vinvl`; ``grounding_counts`` counts the entities that none of them covers.
+    Posts have ``grounding``: an entity's gold boxes are all boxes of its words, none where it is not in the image.
+    Region proposals are the posts' objects, as in any data set: from ``objects.jsonl``, from feature stores, from
+    VinVL's files by `mnergraph.data.convert_vinvl`; ``grounding_counts`` counts the entities that none of them covers.
 
     FMNERG (Wang et al., ACM MM 2023) has the same posts and boxes with finer types: its text is read with a warning that
     it is not GMNER's.
 
-    The splits remix Twitter-2015 and Twitter-2017: 2,030 of the training posts are test posts of these. A model that is
-    trained here is not to be scored there; `mnergraph.data.warn_of_shared_posts` names the posts that two splits share.
+    The splits remix Twitter-2015 and Twitter-2017: 2,030 of the training posts are test posts of these. A model that
+    is trained here is not to be scored there; `mnergraph.data.warn_of_shared_posts` finds the posts that two share.
 
     Args:
-        root: the folder with ``train.txt``, ``dev.txt``, ``test.txt``, itself or in its folder ``raw`` or ``txt``, and with
-            ``boxes.jsonl`` or ``xml``, as GMNER's repository has them.
+        root: the folder with ``train.txt``, ``dev.txt``, ``test.txt``, itself or in its folder ``raw`` or ``txt``, and
+            with ``boxes.jsonl`` or ``xml``; GMNER's repository has ``txt`` and ``xml``.
         split: "train", "valid" (or "dev", "val") or "test".
         images: see ``PostDataset``.
         evidence: see ``PostDataset``.
@@ -88,7 +88,7 @@ class GroundedTwitter(PublishedDataset):
 
     @property
     def raw_dir(self) -> str:
-        """The folder of the text: root/txt if it holds the text of this split, as in GMNER's repository; else see base."""
+        """The folder of the text: root/txt, as in GMNER's repository, if it holds the text of this split."""
         text = self.folder / "txt"
         return str(text) if find_text_file(text, self.split) else super().raw_dir
 

@@ -152,8 +152,8 @@ def with_gold_boxes(pair: Pair, boxes: GoldBoxes | None) -> Pair:
     where = boxes.where if boxes and boxes.where else f"post {pair.id!r}"
     if boxes and unmatched:
         raise EvidenceError(
-            f"{where}: {quoted(_name(boxes.boxes[unmatched[0]]))} has a box and is no entity of post {pair.id!r}, whose entities "
-            f"are {listed([_words(pair, entity) for entity in grounded.grounding or ()]) or 'none'}"
+            f"{where}: {quoted(_name(boxes.boxes[unmatched[0]]))} has a box and is no entity of post {pair.id!r}; its "
+            f"entities are {listed([_words(pair, entity) for entity in grounded.grounding or ()]) or 'none'}"
         )
     if boxes and _other_size(grounded, boxes):
         raise EvidenceError(
