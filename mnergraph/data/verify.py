@@ -156,7 +156,9 @@ def verify(
     """
     folder = source.folder if isinstance(source, PostDataset) else Path(source).expanduser()
     raw = folder / "raw"
-    texts = {name: path for name in SPLITS if (path := find_text_file(folder, name) or find_text_file(raw, name))}
+    candidates = (folder, raw, folder / "txt")  # the last one is that of GMNER's repository
+    found = {name: [path for place in candidates if (path := find_text_file(place, name))] for name in SPLITS}
+    texts = {name: paths[0] for name, paths in found.items() if paths}
     if not texts:
         raise FileNotFoundError(f"no train.txt, valid.txt or test.txt in {folder} or {raw}")
     if isinstance(source, PostDataset):

@@ -27,8 +27,8 @@ class GroundedTwitter(PublishedDataset):
     Region proposals are the posts' objects, as in any data set: from ``objects.jsonl``, from feature stores, from
     VinVL's files by `mnergraph.data.convert_vinvl`; ``grounding_counts`` counts the entities that none of them covers.
 
-    FMNERG (Wang et al., ACM MM 2023) has the same posts and boxes with finer types: its text is read with a warning that
-    it is not GMNER's.
+    FMNERG (Wang et al., ACM MM 2023) has the same posts and boxes with finer types: its text is read with a warning
+    that it is not GMNER's.
 
     The splits remix Twitter-2015 and Twitter-2017: 2,030 of the training posts are test posts of these. A model that
     is trained here is not to be scored there; `mnergraph.data.warn_of_shared_posts` finds the posts that two share.

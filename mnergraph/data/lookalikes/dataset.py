@@ -126,5 +126,5 @@ class Lookalikes(PostDataset):
 
 
 def vocabulary(*, grounded: bool = False) -> list[str]:
-    """Return every word of Lookalikes' sentences, labels and captions, sorted; if asked, those of grounded posts too."""
+    """Return every word of sentences, labels and captions, sorted; if asked, those of grounded posts, too."""
     return sorted({*grammar.vocabulary(), *scenes.vocabulary(), *(cues.vocabulary() if grounded else ())})
