@@ -28,7 +28,7 @@ BELOW = {
     "pair": {"features.text.tweet_tokenizer"},
     "graph": {"pair", "labels", "features.text.tweet_tokenizer"},
     "features": {"files", "graph", "pair", "labels", "registry"},
-    "data": _DATA,
+    "data": _DATA | {"metrics"},
     "nn": {"quoting", "features", "graph", "pair", "labels", "metrics"},
     "metrics": {"labels", "pair"},
     "models": _MODELS,

@@ -4,6 +4,9 @@ from .datasets.base import (
 from .datasets.base import (
     PostFolder as PostFolder,
 )
+from .datasets.grounded import (
+    GroundedTwitter as GroundedTwitter,
+)
 from .datasets.twitter import (
     Twitter2015 as Twitter2015,
 )
@@ -21,6 +24,27 @@ from .evidence import (
 )
 from .evidence import (
     Evidence as Evidence,
+)
+from .formats.boxes import (
+    GoldBox as GoldBox,
+)
+from .formats.boxes import (
+    GoldBoxes as GoldBoxes,
+)
+from .formats.boxes import (
+    attach_gold_boxes as attach_gold_boxes,
+)
+from .formats.boxes import (
+    read_boxes as read_boxes,
+)
+from .formats.boxes import (
+    read_boxes_xml as read_boxes_xml,
+)
+from .formats.boxes import (
+    with_gold_boxes as with_gold_boxes,
+)
+from .formats.boxes import (
+    write_boxes as write_boxes,
 )
 from .formats.conll import (
     ConllError as ConllError,
@@ -61,6 +85,12 @@ from .formats.feature_file import (
 from .formats.vinvl import (
     convert_vinvl as convert_vinvl,
 )
+from .grounding_counts import (
+    GroundingCounts as GroundingCounts,
+)
+from .grounding_counts import (
+    count_grounding as count_grounding,
+)
 from .image_files import (
     check_image as check_image,
 )
@@ -90,4 +120,7 @@ from .verify import (
 )
 from .verify import (
     verify as verify,
+)
+from .verify import (
+    warn_of_shared_posts as warn_of_shared_posts,
 )

@@ -21,6 +21,10 @@ DATASETS: Registry[type[PostDataset]] = Registry(
             "mnergraph.data.lookalikes.dataset:Lookalikes",
             "Drawn posts, made on the spot: seconds, no download. Ten kilobytes a post.",
         ),
+        "GroundedTwitter": (
+            "mnergraph.data.datasets.grounded:GroundedTwitter",
+            "Twitter-GMNER v2.0: 7000, 1500 and 1500 posts; PER, LOC, ORG, OTHER; entities with their boxes.",
+        ),
         "Twitter2015": (
             "mnergraph.data.datasets.twitter:Twitter2015",
             "Twitter-2015: 4000, 1000 and 3257 posts; PER, LOC, ORG, OTHER; with orphan I- tags (``fix_bio``).",

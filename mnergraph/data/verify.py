@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mnergraph.data.datasets.base import SPLITS, PostDataset, find_text_file
-from mnergraph.data.datasets.twitter import TwitterBenchmark, published_split
+from mnergraph.data.datasets.base import SPLITS, PostDataset, find_boxes, find_text_file, read_gold_boxes
+from mnergraph.data.datasets.grounded import GroundedTwitter
+from mnergraph.data.datasets.published import PublishedDataset
+from mnergraph.data.datasets.twitter import Twitter2015, Twitter2017, published_split
 from mnergraph.data.evidence import Coverage, Evidence
+from mnergraph.data.formats.boxes import GoldBoxes, attach_gold_boxes
 from mnergraph.data.formats.conll import read_conll
+from mnergraph.data.grounding_counts import GroundingCounts, count_grounding
 from mnergraph.data.image_files import check_image, image_path_of
 from mnergraph.features.vision.image_io import HANDLED, ImageIssue, file_sha256
 from mnergraph.labels import invalid_inside_tags, tags_to_spans
 from mnergraph.pair import Pair
+from mnergraph.quoting import listed
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Report:
     coverage: dict[str, Coverage]
     unmatched_ids: int
     faults: list[str]
+    grounding: dict[str, GroundingCounts] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
@@ -101,13 +107,30 @@ class Report:
             known = split.published or f"not a published one ({split.sha256[:12]})"
             rows.append([name, str(split.posts), str(split.words), *counts])
             rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images, cover.context)), known]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = _aligned(rows)
+        if self.grounding:
+            lines += ["", *_aligned(_grounding_rows(self.grounding)), ""]
         lines.append(f"images: {self.images or 'no folder'}; ids with evidence and without post: {self.unmatched_ids}")
         problems = [f"- {problem}" for problem in self.problems]
         notes = [f"- {note}" for note in self.notes]
         lines += ["handled:", *notes] if notes else []
         return "\n".join([str(self.folder), *lines, "problems:" if problems else "no problems", *problems])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _grounding_rows(grounding: Mapping[str, GroundingCounts]) -> list[list[str]]:
+    """Return the table of grounded entities; what needs proposals is a dash where there are none."""
+    rows = [["split", "entities", "groundable", "several boxes", "boxes", "posts with a box"]]
+    rows[0] += ["proposals", "of no gold box", "entities not covered", "can be right"]
+    for name, counts in grounding.items():
+        numbers = (counts.entities, counts.groundable, counts.several_boxes, counts.boxes, counts.posts_with_box)
+        covered = [str(counts.distractors), str(counts.uncovered), f"{100 * counts.ceiling:.2f} %"]
+        rows.append([name, *map(str, numbers), str(counts.proposals), *(covered if counts.proposals else "---")])
+    return rows
 
 
 def _first_few(what: str, things: Sequence[object], most: int = 5) -> str:
@@ -119,6 +142,7 @@ def verify(
     *,
     images: str | Path | None = None,
     evidence: Evidence | None = None,
+    boxes: str | Path | None = None,
     progress: bool = True,
 ) -> Report:
     """Return a report on all splits of a data set, or of a folder laid out like one; faults are reported, not raised.
@@ -127,24 +151,31 @@ def verify(
         source: a data set (all its splits are checked, with its images and evidence), or a folder.
         images: folder of images; None for the source's.
         evidence: files of evidence; None for the source's.
+        boxes: gold boxes of entities, a file as ``boxes.jsonl`` or a folder as GMNER's ``xml``; None for the source's.
         progress: whether to show a progress bar while images are decoded.
     """
     folder = source.folder if isinstance(source, PostDataset) else Path(source).expanduser()
     raw = folder / "raw"
-    texts = {name: path for name in SPLITS if (path := find_text_file(folder, name) or find_text_file(raw, name))}
+    candidates = (folder, raw, folder / "txt")  # the last one is that of GMNER's repository
+    found = {name: [path for place in candidates if (path := find_text_file(place, name))] for name in SPLITS}
+    texts = {name: paths[0] for name, paths in found.items() if paths}
     if not texts:
         raise FileNotFoundError(f"no train.txt, valid.txt or test.txt in {folder} or {raw}")
     if isinstance(source, PostDataset):
         images, evidence = images or source.images, evidence or source.evidence
+        boxes = boxes or source.boxes
     places = [Path(images)] if images else [raw / "images", folder / "images"]
     place = next((path for path in places if path.is_dir()), None)
     faults = [f"{images} is no folder of images"] if images and not place else []
     posts = {name: _read_posts(path, source, faults) for name, path in texts.items()}
     splits = {name: _split_report(texts[name], name, pairs, source, faults) for name, pairs in posts.items()}
-    coverage, unmatched_ids = _coverage(evidence or Evidence.from_folder(raw, folder), posts, faults)
+    evidence = evidence or Evidence.from_folder(raw, folder)
+    coverage, unmatched_ids = _coverage(evidence, posts, faults)
+    gold_path = Path(boxes) if boxes else find_boxes(raw, folder)
+    grounding = _grounding(gold_path, evidence, posts, faults) if gold_path else {}
     by_id = _shared_between_splits(posts, lambda pair: pair.id, lambda pair: pair.words)
     image_issues = _image_issues(place, posts, progress) if place else []
-    return Report(folder, splits, leaks(posts), by_id, place, image_issues, coverage, unmatched_ids, faults)
+    return Report(folder, splits, leaks(posts), by_id, place, image_issues, coverage, unmatched_ids, faults, grounding)
 
 
 def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
@@ -153,6 +184,29 @@ def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:
     Also across data sets: ``leaks({"GMNER train": ..., "Twitter2017 test": ...})``.
     """
     return _shared_between_splits(posts, lambda pair: "".join(pair.words), lambda pair: pair.labels)
+
+
+def warn_of_shared_posts(train: Iterable[Pair], test: Iterable[Pair], *, stacklevel: int = 2) -> list[str]:
+    """Return the ids of the training posts whose id or words a test post has, too, with a warning that counts them.
+
+    It is for splits of different data sets: Twitter-GMNER's training split has 2,030 test posts of Twitter-2015 and
+    Twitter-2017, by their ids, and a model that was trained on these is not to be scored on them.
+
+    Args:
+        train: posts that a model is trained on.
+        test: posts that it is scored on.
+        stacklevel: of the warning.
+    """
+    known = list(test)
+    ids, texts = {pair.id for pair in known} - {""}, {"".join(pair.words) for pair in known}
+    shared = [pair.id for pair in train if pair.id in ids or "".join(pair.words) in texts]
+    if shared:
+        warnings.warn(
+            f"{len(shared)} training posts are test posts, too, by id or words ({listed(shared)}); leave them out of "
+            "one of the two, or scores are too high",
+            stacklevel=stacklevel,
+        )
+    return shared
 
 
 def _shared_between_splits(
@@ -182,7 +236,7 @@ def _split_report(
     path: Path, name: str, pairs: list[Pair], source: PostDataset | str | Path, faults: list[str]
 ) -> SplitReport:
     found = file_sha256(path)
-    if isinstance(source, TwitterBenchmark) and found != source.sha256[name]:
+    if isinstance(source, PublishedDataset) and found != source.sha256[name]:
         kind = type(source).__name__
         faults.append(f"{name}: not {kind} as published: sha256 is {found}, published is {source.sha256[name]}")
     repeated = [id for id, count in Counter(pair.id for pair in pairs).items() if count > 1]
@@ -192,7 +246,7 @@ def _split_report(
     return SplitReport(
         path=path,
         sha256=found,
-        published=published_split(found),
+        published=published_split(found, (Twitter2015, Twitter2017, GroundedTwitter)),
         posts=len(pairs),
         words=sum(len(pair.words) for pair in pairs),
         entities=Counter(span.type for labels in tags for span in tags_to_spans(labels, strict=True)),
@@ -218,6 +272,34 @@ def _coverage(
             counted, unmatched_ids = {name: Coverage(len(pairs)) for name, pairs in posts.items()}, 0
     faults.extend(dict.fromkeys(str(warning.message) for warning in caught))
     return counted, unmatched_ids
+
+
+def _grounding(
+    path: Path, evidence: Evidence, posts: Mapping[str, list[Pair]], faults: list[str]
+) -> dict[str, GroundingCounts]:
+    """Return the counts of grounded entities per split, with the objects of the evidence as proposals."""
+    counts = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            ids = {pair.id for pairs in posts.values() for pair in pairs}
+            boxes: dict[str, GoldBoxes] = read_gold_boxes(path, ids)
+            for name, pairs in posts.items():
+                counts[name] = count_grounding(attach_gold_boxes(_with_objects(evidence, pairs), boxes))
+        except (ValueError, OSError) as error:
+            faults.append(str(error))
+    faults.extend(dict.fromkeys(str(warning.message) for warning in caught))
+    return counts
+
+
+def _with_objects(evidence: Evidence, pairs: list[Pair]) -> list[Pair]:
+    """Return the posts with their evidence, without it where it is faulty, of which `_coverage` reports the fault."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return evidence.attach(pairs)
+        except ValueError:
+            return pairs
 
 
 def _image_issues(folder: Path, posts: Mapping[str, list[Pair]], progress: bool) -> list[ImageIssue]:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from abc import ABC
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ from torch_geometric.data import Dataset, HeteroData
 
 from mnergraph.data.datasets.cache import cache_folder, load_posts, save_posts
 from mnergraph.data.evidence import Evidence, attach_node_evidence
+from mnergraph.data.formats.boxes import GoldBoxes, attach_gold_boxes, read_boxes, read_boxes_xml
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.image_files import attach_images, image_path_of
 from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.graph.node_types import NodeType
 from mnergraph.labels import LabelSet
 from mnergraph.pair import Pair
+
+#: Names under which gold boxes lie beside the text: a file, or the folder of GMNER's XML.
+BOXES, BOXES_XML = "boxes.jsonl", "xml"
+
 
 #: The splits' names, each with all names by which an argument or a file may call it, the usual one first.
 SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
@@ -40,6 +45,17 @@ def find_text_file(folder: str | Path, split: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def find_boxes(*folders: str | Path) -> Path | None:
+    """Return the gold boxes of the first folder that has them, a file or else a folder of XML files, or None."""
+    places = (Path(folder) / name for name in (BOXES, BOXES_XML) for folder in folders)
+    return next((place for place in places if place.is_file() or any(place.glob("*.xml"))), None)
+
+
+def read_gold_boxes(path: Path, ids: Collection[str]) -> dict[str, GoldBoxes]:
+    """Return the gold boxes of a file as ``boxes.jsonl``, or those of these posts of a folder of XML files, by id."""
+    return read_boxes_xml(path, ids) if path.is_dir() else read_boxes(path)
+
+
 def describe_folder(folder: Path) -> str:
     """Return the names in a folder, for an error message."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
@@ -56,11 +72,15 @@ class PostDataset(Dataset, ABC):
         root/raw/train.txt  valid.txt  test.txt   (or root/train.txt ...; dev.txt is valid.txt)
         root/raw/images/<id>.jpg                  (or root/images; .png and .jpeg too)
         root/raw/objects.jsonl  captions.jsonl  features.safetensors   (or in root)
+        root/raw/boxes.jsonl, or root/raw/xml/<id>.xml                 (gold boxes of entities; or in root)
         root/processed/<split>-<key>.jsonl        (written; the key is that of the text and the settings)
 
     Where root cannot be written, the parsed posts go to ``~/.cache/mnergraph``, or ``$MNERGRAPH_CACHE``. A
     changed text or setting has another key, so a stale cache is never read; ``force_reload`` parses in any
     case.
+
+    Where there are gold boxes (`mnergraph.data.formats.boxes`), every labelled post has ``grounding``: its entities,
+    each with its boxes, none where it is not in the image. A post without image size has that of the annotation.
 
     Args:
         root: the folder.
@@ -69,6 +89,8 @@ class PostDataset(Dataset, ABC):
         evidence: evidence to attach; None for the files of the layout, with default settings.
         mapping: entity types to rename, such as ``{"OTHER": "MISC"}``.
         fix_bio: replace invalid I- tags (that continue no entity) by B- tags.
+        boxes: gold boxes of entities, a file as ``boxes.jsonl`` or a folder as GMNER's ``xml``; None for those of the
+            layout, if there are any.
         builder: converts a pair to a graph (``GraphBuilder(schema)``); without it only ``pairs`` is available.
         force_reload: parse the text again.
     """
@@ -82,6 +104,7 @@ class PostDataset(Dataset, ABC):
         evidence: Evidence | None = None,
         mapping: Mapping[str, str] | None = None,
         fix_bio: bool = False,
+        boxes: str | Path | None = None,
         builder: Callable[[Pair], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
@@ -96,7 +119,9 @@ class PostDataset(Dataset, ABC):
         self.evidence = Evidence.from_folder(self.raw_dir, self.folder) if evidence is None else evidence
         self.images = self._images(images)
         parsed = self.select(load_posts(Path(self.processed_paths[0])))
-        self._pairs = self.evidence.attach(attach_images(parsed, self.with_image))
+        self.boxes = self._find_boxes(boxes)
+        self._gold = None if self.boxes is None else read_gold_boxes(self.boxes, {pair.id for pair in parsed})
+        self._pairs = self._with_gold_boxes(self.evidence.attach(attach_images(parsed, self.with_image)))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -136,7 +161,7 @@ class PostDataset(Dataset, ABC):
     def with_evidence(self, evidence: Evidence) -> PostDataset:
         """Return the same posts with this evidence, which replaces what they have of the same kinds."""
         other = copy.copy(self)
-        other.evidence, other._pairs = evidence, evidence.attach(self._pairs)
+        other.evidence, other._pairs = evidence, self._with_gold_boxes(evidence.attach(self._pairs))
         return other
 
     def with_node_evidence(self, node_types: Iterable[NodeType]) -> PostDataset:
@@ -199,6 +224,16 @@ class PostDataset(Dataset, ABC):
 
     def _manifest(self) -> dict[str, Any]:
         return {"format": 1, "sha256": file_sha256(self.raw_paths[0]), **self.settings}
+
+    def _find_boxes(self, given: str | Path | None) -> Path | None:
+        if given is None:
+            return find_boxes(self.raw_dir, self.folder)
+        if not Path(given).exists():
+            raise FileNotFoundError(f"boxes={str(given)!r} is not there; give a file as boxes.jsonl, or GMNER's xml")
+        return Path(given)
+
+    def _with_gold_boxes(self, pairs: list[Pair]) -> list[Pair]:
+        return pairs if self._gold is None else attach_gold_boxes(pairs, self._gold, stacklevel=4)
 
     def _images(self, given: str | Path | None) -> Path | None:
         if given is not None:

@@ -7,7 +7,6 @@ Twitter and of the data sets' providers. No file of them comes with this package
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,17 +14,16 @@ from typing import ClassVar
 
 from torch_geometric.data import HeteroData
 
-from mnergraph.data.datasets.base import PostDataset
 from mnergraph.data.datasets.download import fetch_images, fetch_text
+from mnergraph.data.datasets.published import PublishedDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import placeholders
-from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.pair import Pair
 
 TEXT_URL = "https://raw.githubusercontent.com/jefferyYu/UMT/f2e9574abb8f557b1a364692e0bef059512c31de/data"
 
 
-class TwitterBenchmark(PostDataset, ABC):
+class TwitterBenchmark(PublishedDataset, ABC):
     """A published benchmark: a `PostDataset` with its files' checksums and their address.
 
     A text other than the published one is read with a warning that names both checksums. Arguments that are not
@@ -40,7 +38,6 @@ class TwitterBenchmark(PostDataset, ABC):
     """
 
     folder_name: ClassVar[str]
-    sha256: ClassVar[Mapping[str, str]]
 
     def __init__(
         self,
@@ -71,13 +68,7 @@ class TwitterBenchmark(PostDataset, ABC):
             builder=builder,
             force_reload=force_reload,
         )
-        found = file_sha256(self.raw_paths[0])
-        if found != self.sha256[self.split]:
-            warnings.warn(
-                f"{self.raw_paths[0]} is not the {self.split} split of {type(self).__name__} as published: "
-                f"its sha256 is {found}, the published one {self.sha256[self.split]}; scores do not compare",
-                stacklevel=2,
-            )
+        self._warn_of_other_text()
 
     def download(self) -> None:
         """Fetch the text of the split."""
@@ -179,11 +170,9 @@ class Twitter2017C(TwitterBenchmark):
 BENCHMARKS: tuple[type[TwitterBenchmark], ...] = (Twitter2015, Twitter2017, Twitter2017C)
 
 
-def published_split(sha256: str) -> str | None:
-    """The benchmark and split whose text has this checksum, such as "Twitter2015 train"."""
-    known = {
-        value: f"{kind.__name__} {split}" for kind in (Twitter2015, Twitter2017) for split, value in kind.sha256.items()
-    }
+def published_split(sha256: str, datasets: Iterable[type[PublishedDataset]] = (Twitter2015, Twitter2017)) -> str | None:
+    """The data set, one of these, and the split whose text has this checksum, such as "Twitter2015 train"."""
+    known = {value: f"{kind.__name__} {split}" for kind in datasets for split, value in kind.sha256.items()}
     return known.get(sha256)
 
 

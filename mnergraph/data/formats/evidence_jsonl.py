@@ -65,7 +65,7 @@ class Detections:
 def read_objects(path: str | Path) -> dict[str, Detections]:
     """Return the detections of every image by post id, with boxes clipped to the image."""
     found = {}
-    for where, key, entry in _entries(Path(path), OBJECTS_EXAMPLE):
+    for where, key, entry in json_entries(Path(path), OBJECTS_EXAMPLE):
         size: tuple[Any, Any] = entry.get("width"), entry.get("height")
         if not is_size(size):
             raise EvidenceError(f"{where}: width and height are {quoted(size)}; {RIGHT_SIZE}")
@@ -91,13 +91,13 @@ def write_objects(detections: Mapping[str, Detections], path: str | Path) -> Non
             entry: dict[str, Any] = {"label": item.label, "score": item.score, "box": list(item.box)}
             objects.append(entry if item.span is None else {**entry, "words": list(item.span)})
         lines.append({"id": key, "width": image.width, "height": image.height, "objects": objects})
-    _write(lines, path)
+    write_json_lines(lines, path)
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
     """Return the captions by post id."""
     found = {}
-    for where, key, entry in _entries(Path(path), CAPTION_EXAMPLE):
+    for where, key, entry in json_entries(Path(path), CAPTION_EXAMPLE):
         if not isinstance(entry.get("caption"), str):
             raise EvidenceError(f'{where}: no text "caption"; right is {CAPTION_EXAMPLE}')
         found[key] = entry["caption"]
@@ -106,20 +106,21 @@ def read_captions(path: str | Path) -> dict[str, str]:
 
 def write_captions(captions: Mapping[str, str], path: str | Path) -> None:
     """Write captions by post id for `read_captions`."""
-    _write([{"id": key, "caption": caption} for key, caption in captions.items()], path)
+    write_json_lines([{"id": key, "caption": caption} for key, caption in captions.items()], path)
 
 
 def read_context(path: str | Path) -> dict[str, tuple[ContextText, ...]]:
     """Return the texts about every post by its id."""
     return {
-        key: parse_context(entry.get("context"), where) for where, key, entry in _entries(Path(path), CONTEXT_EXAMPLE)
+        key: parse_context(entry.get("context"), where)
+        for where, key, entry in json_entries(Path(path), CONTEXT_EXAMPLE)
     }
 
 
 def write_context(context: Mapping[str, Sequence[ContextText]], path: str | Path) -> None:
     """Write texts about posts by post id for `read_context`."""
     lines = [{"id": key, "context": [entry._asdict() for entry in texts]} for key, texts in context.items()]
-    _write(lines, path)
+    write_json_lines(lines, path)
 
 
 def parse_context(raw: Any, where: str) -> tuple[ContextText, ...]:
@@ -133,7 +134,7 @@ def parse_context(raw: Any, where: str) -> tuple[ContextText, ...]:
     return tuple(ContextText(entry["source"], entry["text"]) for entry in raw)
 
 
-def _entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def json_entries(path: Path, form: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield location, id and content of every line that is not blank; warn at the end of ids whose lines differ."""
     entries: dict[str, list[tuple[int, Any]]] = {}
     for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -166,22 +167,23 @@ def parse_object(raw: Any, size: tuple[int, int], where: str) -> DetectedObject:
     if not isinstance(raw, dict) or not isinstance(raw.get("label"), str) or "box" not in raw:
         raise EvidenceError(f'{where}: no "label" or no "box"; right is {OBJECT_EXAMPLE}')
     score: Any = raw.get("score")
-    words: Any = raw.get("words")
     if not _number(score) or not 0 <= score <= 1:
         raise EvidenceError(f"{where}: score {quoted(score)}; right is a number from 0 to 1")
-    if words is not None and (
-        not isinstance(words, list) or len(words) != 2 or any(type(end) is not int for end in words)
-    ):
-        raise EvidenceError(f"{where}: words {quoted(words)}; right is [start, end], counted from 0, end not included")
-    return DetectedObject(
-        raw["label"],
-        _box(raw["box"], size, where),
-        float(score),
-        None if words is None else (words[0], words[1]),
-    )
+    span = parse_words(raw.get("words"), where)
+    return DetectedObject(raw["label"], parse_box(raw["box"], size, where), float(score), span)
 
 
-def _box(raw: Any, size: tuple[int, int], where: str) -> Box:
+def parse_words(raw: Any, where: str) -> tuple[int, int] | None:
+    """Return a half-open span of words from its JSON form, None for none; ``where`` begins errors."""
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or len(raw) != 2 or any(type(end) is not int for end in raw):
+        raise EvidenceError(f"{where}: words {quoted(raw)}; right is [start, end], counted from 0, end not included")
+    return raw[0], raw[1]
+
+
+def parse_box(raw: Any, size: tuple[int, int], where: str) -> Box:
+    """Return a box of an image of this (width, height), clipped to it; ``where`` begins errors."""
     right = f"right is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2 in an image of {size[0]} x {size[1]}"
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_number, raw)):
         raise EvidenceError(f"{where}: box {quoted(raw)} is not four finite numbers; {right}")
@@ -198,6 +200,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
-def _write(lines: list[dict[str, Any]], path: str | Path) -> None:
+def write_json_lines(lines: list[dict[str, Any]], path: str | Path) -> None:
+    """Write one JSON object per line, atomically."""
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(Path(path), text.encode())

@@ -53,16 +53,20 @@ def background(size: int, rng: random.Random) -> Image.Image:
     return canvas
 
 
-def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Image.Image, list[PixelBox]]:
+def draw_image(
+    labels: Sequence[str], size: int, rng: random.Random, areas: Sequence[PixelBox | None] | None = None
+) -> tuple[Image.Image, list[PixelBox]]:
     """Return a square image with one object of every label, and their boxes in the order of the labels.
 
     Boxes are left, top, right, bottom in pixels, right and bottom exclusive, and enclose exactly the object's pixels.
-    Objects never overlap; one that does not fit is drawn smaller.
+    Objects never overlap; one that does not fit is drawn smaller. ``areas`` are the parts of the image in which they
+    lie, in the order of the labels, None for anywhere; objects with areas come first, as others could fill them.
     """
     canvas, boxes = background(size, rng), list[PixelBox]()
-    for label in labels:
+    for number, label in enumerate(labels):
+        area = (areas[number] if areas else None) or (0, 0, size, size)
         side = size * rng.uniform(*SIDE_RANGE) * min(1, (MAX_FULL_SIZE_OBJECTS / len(labels)) ** 0.5)
-        left, top, right, bottom = _free_box(label, side, boxes, size, rng)
+        left, top, right, bottom = _free_box(label, side, boxes, area, rng)
         drawing = sprite(label, right - left, bottom - top, rng)
         visible = drawing.getbbox()
         if visible is None:
@@ -72,12 +76,14 @@ def draw_image(labels: Sequence[str], size: int, rng: random.Random) -> tuple[Im
     return canvas, boxes
 
 
-def _free_box(label: str, side: float, occupied: Sequence[PixelBox], size: int, rng: random.Random) -> PixelBox:
-    """Return a free box for this object; it becomes smaller whenever forty random positions hit other objects."""
+def _free_box(label: str, side: float, occupied: Sequence[PixelBox], area: PixelBox, rng: random.Random) -> PixelBox:
+    """Return a free box for this object in an area; it becomes smaller whenever forty random positions are taken."""
+    x, y, free_width, free_height = area[0], area[1], area[2] - area[0], area[3] - area[1]
     while True:
         width, height = object_size(label, side)
-        for _ in range(40):
-            left, top = int(rng.random() * (size - width + 1)), int(rng.random() * (size - height + 1))
+        for _ in range(40 if width <= free_width and height <= free_height else 0):
+            left = x + int(rng.random() * (free_width - width + 1))
+            top = y + int(rng.random() * (free_height - height + 1))
             box = (left, top, left + width, top + height)
             if not any(_overlap(box, other) for other in occupied):
                 return box

@@ -19,11 +19,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnergraph.data.datasets.base import SPLITS
+from mnergraph.data.formats.boxes import GoldBox, GoldBoxes, write_boxes
 from mnergraph.data.formats.conll import write_conll
 from mnergraph.data.formats.evidence_jsonl import Detections, write_captions, write_objects
-from mnergraph.data.lookalikes import grammar, scenes
+from mnergraph.data.lookalikes import cues, grammar, scenes
 from mnergraph.data.lookalikes.ceilings import GroundTruth
-from mnergraph.data.lookalikes.drawing import draw_image
+from mnergraph.data.lookalikes.cues import Cue, PlacedObject
+from mnergraph.data.lookalikes.drawing import PixelBox, draw_image
 from mnergraph.data.lookalikes.grammar import Sentence
 from mnergraph.data.lookalikes.scenes import ImageRole
 from mnergraph.files import write_atomically
@@ -46,6 +48,10 @@ def generate(
     image_missing_ratio: float = 0.1,
     irrelevant_images_mislead: bool = False,
     size: int = 160,
+    grounded: bool = False,
+    same_kind_distractors: float = 1.0,
+    cue_missing_ratio: float = 0.0,
+    proposal_missing_ratio: float = 0.0,
     progress: bool = True,
 ) -> Path:
     """Return the folder ``root/raw`` with the benchmark, which is written unless it exists with these settings.
@@ -60,6 +66,10 @@ def generate(
         image_missing_ratio: share of posts without an image.
         irrelevant_images_mislead: whether irrelevant images have objects of random types, not only distractors.
         size: width and height of an image in pixels.
+        grounded: whether posts have gold boxes, and words that say where a name is in the image.
+        same_kind_distractors: share of depicted names with another object of their type in the image, where grounded.
+        cue_missing_ratio: share of posts with one ambiguous name that do not say where it is, where grounded.
+        proposal_missing_ratio: share of objects with a gold box that are not among the proposals, where grounded.
         progress: whether to show a progress bar.
 
     Raises:
@@ -74,6 +84,16 @@ def generate(
     ):
         if not 0 <= ratio <= 1:
             raise ValueError(f"{name} is a share of posts, from 0 to 1, not {ratio}")
+    grounding = {
+        "same_kind_distractors": same_kind_distractors,
+        "cue_missing_ratio": cue_missing_ratio,
+        "proposal_missing_ratio": proposal_missing_ratio,
+    }
+    for name, ratio in grounding.items():
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"{name} is a share, from 0 to 1, not {ratio}")
+        if not grounded and ratio != (name == "same_kind_distractors"):
+            raise ValueError(f"{name} is a setting of grounded posts; give grounded=True")
     if size < 64:
         raise ValueError(f"size is 64 pixels or more, not {size}: objects in a smaller image can't be recognized")
     settings = {
@@ -84,6 +104,7 @@ def generate(
         "no_picture": image_missing_ratio,
         "misleading": irrelevant_images_mislead,
         "size": size,
+        **({"grounded": {"version": cues.VERSION, **grounding}} if grounded else {}),
     }
     raw = Path(root) / "raw"
     if _is_complete(raw, settings):
@@ -139,41 +160,64 @@ def _write(folder: Path, settings: Mapping[str, Any], progress: bool) -> None:
     (folder / "images").mkdir(parents=True)
     detections: dict[str, Detections] = {}
     captions: dict[str, str] = {}
+    gold: dict[str, GoldBoxes] = {}
     truth: list[dict[str, Any]] = []
     with tqdm(total=sum(settings["sizes"]), desc="drawing Lookalikes", unit="post", disable=not progress) as bar:
         for split_number, (split, count) in enumerate(zip(SPLITS, settings["sizes"], strict=True), start=1):
             pairs = []
-            for index, (sentence, role) in enumerate(_posts(split, count, settings)):
+            for index, (sentence, cued, role) in enumerate(_posts(split, count, settings)):
                 post_id = f"{split_number}{index:06d}"
                 tags = spans_to_tags(sentence.entities, len(sentence.words))
                 pairs.append(Pair(sentence.words, tuple(tags), id=post_id))
-                truth.append({"id": post_id, **_truth(sentence, role)})
+                entry = _truth(sentence, role)
                 if role is not None:
                     rng = random.Random(f"{settings['seed']} {post_id}")
-                    objects = scenes.compose(sentence, role, rng)
-                    image, detections[post_id] = _draw_image(objects, settings["size"], rng)
+                    if cued is None:
+                        objects = scenes.compose(sentence, role, rng)
+                        image, detections[post_id] = _draw_image(objects, settings["size"], rng)
+                    else:
+                        placed = cues.compose(sentence, cued, role, settings["grounded"]["same_kind_distractors"], rng)
+                        image, drawn = _draw_placed(placed, settings["size"], rng)
+                        hidden = _hidden(placed, settings["grounded"]["proposal_missing_ratio"], post_id, settings)
+                        detections[post_id] = _proposals(drawn, placed, hidden, settings["size"], rng)
+                        gold[post_id] = _gold_boxes(drawn, placed, role, sentence, settings["size"])
+                        entry |= _grounded_truth(placed, hidden)
                     image.save(folder / "images" / f"{post_id}.jpg", quality=85)
-                    captions[post_id] = scenes.caption([item.label for item in objects], rng)
+                    captions[post_id] = scenes.caption([item.label for item in detections[post_id].objects], rng)
+                if cued is not None:
+                    given = zip(sentence.ambiguous, cued, strict=True)
+                    entry["cued"] = [(name.start, name.end) for name, cue in given if cue.is_given]
+                truth.append({"id": post_id, **entry})
                 bar.update()
             write_conll(pairs, folder / f"{split}.txt")
     write_objects(detections, folder / "objects.jsonl")
     write_captions(captions, folder / "captions.jsonl")
+    if "grounded" in settings:
+        write_boxes(gold, folder / "boxes.jsonl")
     lines = "".join(json.dumps(entry) + "\n" for entry in truth)
     write_atomically(folder / "truth.jsonl", lines.encode())
     write_atomically(folder / SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
 
 
-def _posts(split: str, count: int, settings: Mapping[str, Any]) -> Iterator[tuple[Sentence, ImageRole | None]]:
-    """Return the sentences of a split, each with the role of its image; None for no image."""
+def _posts(
+    split: str, count: int, settings: Mapping[str, Any]
+) -> Iterator[tuple[Sentence, tuple[Cue, ...] | None, ImageRole | None]]:
+    """Return the sentences of a split, each with its cues and the role of its image; None for none."""
     seed = settings["seed"]
-    sentences = grammar.sample_sentences(count, random.Random(f"{seed} {split} words"))
+    rng = random.Random(f"{seed} {split} words")
+    sentences: list[tuple[Sentence, tuple[Cue, ...] | None]]
+    if "grounded" in settings:
+        cue_rng = random.Random(f"{seed} {split} cues")
+        sentences = [*cues.sample_sentences(count, rng, cue_rng, settings["grounded"]["cue_missing_ratio"])]
+    else:
+        sentences = [(sentence, None) for sentence in grammar.sample_sentences(count, rng)]
     num_missing = round(settings["no_picture"] * count)
     num_irrelevant = round(settings["irrelevant"] * (count - num_missing))
     irrelevant: ImageRole = "misleading" if settings["misleading"] else "irrelevant"
     roles: list[ImageRole | None] = [None] * num_missing + [irrelevant] * num_irrelevant
     roles += ["informative"] * (count - len(roles))
     random.Random(f"{seed} {split} pictures").shuffle(roles)
-    return zip(sentences, roles, strict=True)
+    return ((sentence, cued, role) for (sentence, cued), role in zip(sentences, roles, strict=True))
 
 
 def _draw_image(objects: Sequence[scenes.SceneObject], size: int, rng: random.Random) -> tuple[Image.Image, Detections]:
@@ -182,6 +226,56 @@ def _draw_image(objects: Sequence[scenes.SceneObject], size: int, rng: random.Ra
     scored = zip(objects, boxes, scenes.scores(len(objects), rng), strict=True)
     detected = (DetectedObject(item.label, box, score, item.span) for item, box, score in scored)
     return image, Detections(size, size, tuple(detected))
+
+
+def _draw_placed(objects: Sequence[PlacedObject], size: int, rng: random.Random) -> tuple[Image.Image, list[PixelBox]]:
+    """Return the image of objects in their places, and their boxes."""
+    areas = [item.place.area(size) if item.place else None for item in objects]
+    return draw_image([item.label for item in objects], size, rng, areas)
+
+
+def _hidden(objects: Sequence[PlacedObject], ratio: float, post_id: str, settings: Mapping[str, Any]) -> set[int]:
+    """Return the numbers of the depicting objects that are not among the proposals."""
+    rng = random.Random(f"{settings['seed']} {post_id} proposals")
+    return {number for number, item in enumerate(objects) if item.span is not None and rng.random() < ratio}
+
+
+def _proposals(
+    boxes: Sequence[PixelBox], objects: Sequence[PlacedObject], hidden: set[int], size: int, rng: random.Random
+) -> Detections:
+    """Return the proposals of an oracle detector, in random order, with scores that do not depend on what they are."""
+    numbers = [number for number in range(len(objects)) if number not in hidden]
+    rng.shuffle(numbers)
+    scored = zip(numbers, scenes.scores(len(numbers), rng), strict=True)
+    return Detections(
+        size, size, tuple(DetectedObject(objects[number].label, boxes[number], score) for number, score in scored)
+    )
+
+
+def _gold_boxes(
+    boxes: Sequence[PixelBox], objects: Sequence[PlacedObject], role: ImageRole, sentence: Sentence, size: int
+) -> GoldBoxes:
+    """Return the boxes of the names that the image depicts with their types."""
+    gold = [
+        GoldBox(box, " ".join(sentence.words[slice(*item.span)]), item.span)
+        for box, item in zip(boxes, objects, strict=True)
+        if item.span is not None and role == "informative"
+    ]
+    return GoldBoxes(size, size, tuple(gold))
+
+
+def _grounded_truth(objects: Sequence[PlacedObject], hidden: set[int]) -> dict[str, list[tuple[int, int]]]:
+    """Return what truth.jsonl has of grounded posts: names with a distractor of their type, and those with a proposal.
+
+    An object with a place that depicts no name is the distractor of the name before it.
+    """
+    spans = {number: item.span for number, item in enumerate(objects) if item.span is not None}
+    distracted = [span for number, span in spans.items() if _is_distractor(objects[number + 1 : number + 2])]
+    return {"distracted": distracted, "proposed": [span for number, span in spans.items() if number not in hidden]}
+
+
+def _is_distractor(following: Sequence[PlacedObject]) -> bool:
+    return any(item.place is not None and item.span is None for item in following)
 
 
 def _truth(sentence: Sentence, role: ImageRole | None) -> dict[str, list[tuple[int, int]]]:

@@ -8,7 +8,7 @@ of its words. Nothing else in a sentence depends on a type.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mnergraph.labels import Span
@@ -136,11 +136,20 @@ class BalancedTypes:
         return remaining.pop()
 
 
-def sample_sentences(count: int, rng: random.Random) -> list[Sentence]:
-    """Return ``count`` random sentences."""
+def sample_sentences(
+    count: int, rng: random.Random, forms: Callable[[int], Sequence[str]] = lambda names: ()
+) -> list[Sentence]:
+    """Return ``count`` random sentences.
+
+    Args:
+        count: their number.
+        rng: of all random draws.
+        forms: returns, given a number of ambiguous names, what stands in the place of each, such as
+            ``"{} on the left"``; nothing for the names alone.
+    """
     types = BalancedTypes(rng)
     categories = rng.choices(range(4), weights=CATEGORY_SHARES, k=count)
-    return [_sentence(category, types, rng) for category in categories]
+    return [_sentence(category, types, rng, forms(max(0, category - 1))) for category in categories]
 
 
 def vocabulary() -> list[str]:
@@ -151,8 +160,11 @@ def vocabulary() -> list[str]:
     return sorted(set(text.split()) - {"{}"})
 
 
-def _sentence(category: int, types: BalancedTypes, rng: random.Random) -> Sentence:
-    """Return a sentence: category 0 has no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones."""
+def _sentence(category: int, types: BalancedTypes, rng: random.Random, forms: Sequence[str]) -> Sentence:
+    """Return a sentence: category 0 has no entity, 1 a plain one, 2 an ambiguous one, 3 two ambiguous ones.
+
+    ``forms`` replace the first slots of the template, which are those of the ambiguous names.
+    """
     template = rng.choice(
         (TEMPLATES_WITHOUT_ENTITY, TEMPLATES_WITH_ONE, TEMPLATES_WITH_ONE, TEMPLATES_WITH_TWO)[category]
     )
@@ -163,8 +175,17 @@ def _sentence(category: int, types: BalancedTypes, rng: random.Random) -> Senten
     if len(fillers) < template.count("{}"):
         plain_type = rng.choice(TYPES)
         fillers.append((rng.choice(TYPE_WORDS[plain_type]).format(rng.choice(PLAIN_NAMES)), plain_type))
+    for name in reversed(range(len(forms))):
+        before, after = _halves(template, name)
+        template = f"{before}{forms[name]}{after}"
     words, entities = _fill([*_prefix(rng), *template.split(), *_suffix(rng)], fillers)
     return Sentence(words, entities, entities[: len(names)])
+
+
+def _halves(template: str, slot: int) -> tuple[str, str]:
+    """Return the text before and after a slot of a template."""
+    parts = template.split("{}")
+    return "{}".join(parts[: slot + 1]), "{}".join(parts[slot + 1 :])
 
 
 def _fill(slots: Iterable[str], fillers: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[Span, ...]]:
