@@ -101,9 +101,12 @@ def evaluate_grounding(
     def decode(batch: Batch, posts: Sequence[Pair]) -> list[list[Entity]]:
         return model.decode_entities(model(batch))
 
+    def build(pair: Pair) -> HeteroData:
+        return model.builder.load_image_tensors(build_for_scoring(model, pair))
+
     with tqdm(total=len(pairs), desc="grounding", unit="post", disable=not progress) as bar:
         found: Sequence[Sequence[Entity]]
-        found = run_in_batches(model, pairs, decode, config=batching, progress=bar.update)
+        found = run_in_batches(model, pairs, decode, config=batching, build=build, progress=bar.update)
     if ground is not None:
         found = ground(pairs, found)
     predicted = [[GroundedEntity.of(entity) for entity in post] for post in found]
