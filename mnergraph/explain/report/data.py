@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import ImageError, open_image
-from mnergraph.labels import Entity, Span, tags_to_spans
+from mnergraph.labels import Entity, Region, Span, tags_to_spans
 from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
@@ -75,12 +75,14 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
     if gold is not None:
         gold_errors, predicted_errors = classify_errors(gold, predicted)
     image, boxes = embedded_image(pair)
+    gold_boxes = _gold_boxes(pair, gold or ())
     return {
         "id": pair.id,
         "words": list(pair.words),
-        "gold": gold and [[*span, error] for span, error in zip(gold, gold_errors, strict=True)],
+        "gold": gold
+        and [[*span, error, boxes] for span, error, boxes in zip(gold, gold_errors, gold_boxes, strict=True)],
         "predicted": [
-            [*span, error, round(entity.score, 4)]
+            [*span, error, round(entity.score, 4), _region(pair, entity.region)]
             for span, error, entity in zip(predicted, predicted_errors, entities, strict=True)
         ],
         "errors": sorted({*gold_errors, *predicted_errors} - {"right"}),
@@ -93,6 +95,30 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
         "nodes": [[node_type, list(labels)] for node_type, labels in record.labels.items()],
         "parts": [part for weights in record.weights for part in _parts(record, weights)],
     }
+
+
+def _region(pair: Pair, region: Region | None) -> list[Any] | None:
+    """Return the index of the object that shows an entity, None for nowhere, and the probability of this choice."""
+    if region is None:
+        return None
+    shown = [index for index, item in enumerate(pair.objects) if (item.box, item.label) == (region.box, region.label)]
+    return [None if region.box is None else shown[0], round(region.score, 4)]
+
+
+def _gold_boxes(pair: Pair, spans: Sequence[Span]) -> list[list[list[float]] | None]:
+    """Return the gold boxes of every span, in shares of the image; None where a post has no gold boxes."""
+    if pair.grounding is None or pair.size is None:
+        return [None] * len(spans)
+    width, height = pair.size
+    boxes = {(entity.start, entity.end): entity.boxes for entity in pair.grounding}
+    sides = (width, height, width, height)
+    return [
+        [
+            [round(min(max(at / side, 0.0), 1.0), 4) for at, side in zip(box, sides, strict=True)]
+            for box in boxes.get(span[:2], ())
+        ]
+        for span in spans
+    ]
 
 
 def _tasks(predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> list[list[str | None]]:

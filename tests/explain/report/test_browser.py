@@ -321,3 +321,24 @@ def test_injected_html_is_blocked_by_the_content_policy(browse: Callable[..., Br
     refused = [line["message"] for line in page.driver.get_log("browser")]
     assert len([expected for expected in refused if "Content Security Policy" in expected]) == 3, refused
     assert page.js("return window.ran") is None
+
+
+def test_boxes_of_an_entity_are_outlined(browse: Callable[..., Browsed]) -> None:
+    gold = [[0, 1, "PER", "right", [[0, 0, 1, 1], [0.5, 0.5, 1, 1]]], [1, 2, "LOC", "missed", []]]
+    predicted = [[0, 1, "PER", "right", 0.9, [1, 0.75]], [1, 2, "LOC", "spurious", 0.8, [None, 0.625]]]
+    page = browse(ann(gold=gold, predicted=predicted))
+    outlines = "return [...document.querySelectorAll('.outline')].map((one) => [one.className, one.style.left])"
+    page.point(".predicted mark .type", 0)
+    assert page.summary().startswith(
+        "“\u2068Ann\u2069” is shown by cap, probability 0.750. “\u2068Ann\u2069” attends to"
+    )
+    assert page.js(outlines) == [["outline", "50%"]]
+    assert page.all(".chip")[1].get_attribute("class") == "object chip on"
+    page.point(".predicted mark .type", 1)
+    assert page.summary().startswith("“\u2068wins\u2069” is not in the image, probability 0.625. ")
+    assert page.js(outlines) == []
+    page.point(".gold mark .type", 0)
+    assert page.summary().startswith("“\u2068Ann\u2069” has 2 gold boxes. ")
+    assert page.js(outlines) == [["outline gold", "0%"], ["outline gold", "50%"]]
+    page.point(".gold mark .type", 1)
+    assert page.summary().startswith("“\u2068wins\u2069” is not in the image. ")

@@ -15,12 +15,14 @@ from fakes import post
 from odd_images import noise
 from PIL import Image
 
-from mnergraph import BatchConfig
+from mnergraph import BatchConfig, tiny_encoder
 from mnergraph.explain import record_attention
 from mnergraph.explain.report import report_data
-from mnergraph.labels import Span
+from mnergraph.labels import LabelSet, Span
 from mnergraph.metrics.scores import classify_errors
-from mnergraph.models import UMGF
+from mnergraph.models import BERTCRF, UMGF
+from mnergraph.nn import Grounding
+from mnergraph.pair import DetectedObject, GroundedEntity, Pair
 
 
 def test_error_types() -> None:
@@ -73,8 +75,24 @@ def test_entities_of_both_sides(umgf: Callable[[], UMGF]) -> None:
     labels = ["O"] * 6
     labels[result[0].start : result[0].end] = ["B-X"] + ["I-X"] * (result[0].end - result[0].start - 1)
     shown, bare = report_data(model, [replace(unlabelled, labels=tuple(labels)), unlabelled])["posts"]
-    assert shown["gold"] == [[result[0].start, result[0].end, "X", "type"]]
+    assert shown["gold"] == [[result[0].start, result[0].end, "X", "type", None]]
     assert shown["predicted"][0][:4] == [result[0].start, result[0].end, result[0].type, "type"]
-    assert shown["predicted"][0][4] == pytest.approx(result[0].score, abs=1e-3)
+    assert shown["predicted"][0][4:] == [pytest.approx(result[0].score, abs=1e-3), None]
     assert "type" in shown["errors"]
     assert (bare["gold"], bare["errors"]) == (None, [])
+
+
+def test_where_the_image_shows_an_entity() -> None:
+    torch.manual_seed(0)
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
+    model = BERTCRF(encoder, LabelSet.from_types(["PER"]), grounding=Grounding(hidden_size=8, num_heads=2)).eval()
+    objects = (DetectedObject("hat", (0, 0, 5, 10)), DetectedObject("man", (5, 5, 10, 20)))
+    gold = (GroundedEntity(0, 1, "PER", ((0, 0, 5, 10), (-3, 0, 20, 20))), GroundedEntity(2, 3, "PER"))
+    pair = Pair(("Ann", "saw", "Bob"), ("B-PER", "O", "B-PER"), size=(10, 20), objects=objects, grounding=gold)
+    [shown] = report_data(model, [pair])["posts"]
+    assert [entity[4] for entity in shown["gold"]] == [[[0, 0, 0.5, 0.5], [0, 0, 1, 1]], []]
+    [predicted] = [model.predict([pair])[0]]
+    assert predicted
+    for entity, (*_, region) in zip(predicted, shown["predicted"], strict=True):
+        assert entity.region is not None
+        assert region == [entity.region.object, pytest.approx(entity.region.score, abs=1e-3)]

@@ -15,6 +15,7 @@ function clear() {
   for (const nodes of view.nodes.values()) for (const { chip } of nodes) chip.style.background = "";
   for (const value of view.article.querySelectorAll(".value")) value.textContent = "";
   view.summary.textContent = "";
+  for (const outline of view.article.querySelectorAll(".outline")) outline.remove();
   view.article.classList.remove("kept");
   heat.remove();
 }
@@ -50,7 +51,7 @@ function tinted(share) {
 }
 
 /** Attention of these words: on the lists of nodes, on the image, and in the summary. */
-function lightNodes({ view, words }) {
+function lightNodes({ view, words, region, boxes, color: ofType }) {
   for (const word of words) for (const span of view.words[word]) span.classList.add("on");
   const parts = [];
   for (const [nodeType, nodes] of view.nodes) {
@@ -78,7 +79,34 @@ function lightNodes({ view, words }) {
   }
   const subject = quoted(words.map((word) => view.post.words[word]).join(" "));
   const verb = words.length > 1 ? "attend to" : "attends to";
-  view.summary.textContent = parts.length ? `${subject} ${verb} ${parts.join("; ")}` : nothing();
+  const said = parts.length ? `${subject} ${verb} ${parts.join("; ")}` : nothing();
+  view.summary.textContent = lightRegion(view, subject, region, boxes, ofType) + said;
+}
+
+/** The box that shows a predicted entity, or a gold entity's boxes, outlined; returns what is said of them. */
+function lightRegion(view, subject, region, boxes, ofType) {
+  const outlined = [...(boxes || [])];
+  let said = "";
+  if (region) {
+    const [object] = region;
+    if (object !== null) {
+      view.nodes.get("object")[object].chip.classList.add("on");
+      if (view.post.objects[object].box) outlined.push(view.post.objects[object].box);
+    }
+    said = `${subject} is ${whereShown(view, region)}. `;
+  } else if (boxes) {
+    said = `${subject} ${boxes.length ? `has ${boxes.length} gold box${boxes.length > 1 ? "es" : ""}` : "is not in the image"}. `;
+  }
+  if (view.frame) {
+    for (const [left, top, right, bottom] of outlined) {
+      const outline = make("div", region ? "outline" : "outline gold");
+      const sides = { left, top, width: right - left, height: bottom - top };
+      for (const [side, share] of Object.entries(sides)) outline.style[side] = `${100 * share}%`;
+      outline.style.borderColor = ofType;
+      view.frame.append(outline);
+    }
+  }
+  return said;
 }
 
 /** The words' attention to this node. */

@@ -23,7 +23,18 @@ function named(object, index) {
 const sources = new WeakMap(); // by image element, its data, which is set when its post comes near
 const targets = new WeakMap(); // by element, the selection made by pointing at it or at an element inside it
 
-/** A line of the post's words with these entities, [start, end, type, kind of error, score if predicted]. */
+/** Where the image shows a predicted entity: [object, null for nowhere, probability]; null for models that do not say. */
+function whereShown(view, region) {
+  if (!region) return "";
+  const [object, probability] = region;
+  const where = object === null ? "not in the image" : `shown by ${named(view.post.objects[object], object)}`;
+  return `${where}, probability ${probability.toFixed(3)}`;
+}
+
+/**
+ * A line of the post's words with these entities: predicted ones are [start, end, type, kind of error, score, region],
+ * gold ones [start, end, type, kind of error, boxes].
+ */
 function sentence(view, entities) {
   const line = make("div", "sentence");
   line.dir = "auto";
@@ -41,14 +52,19 @@ function sentence(view, entities) {
       index += 1;
       continue;
     }
-    const [start, end, type, kind, score] = entity;
+    const [start, end, type, kind] = entity;
+    const score = view.post.predicted === entities ? entity[4] : undefined;
+    const region = score === undefined ? null : entity[5];
+    const boxes = score === undefined ? entity[4] : null;
     const mark = make("mark", kind === "type" ? "type-error" : kind);
     mark.style.background = color(type);
     mark.tabIndex = 0;
     mark.title = score === undefined ? `${type}: ${kind}` : `${type}, probability ${score.toFixed(3)}: ${kind}`;
+    if (region) mark.title += `; ${whereShown(view, region)}`;
     for (; index < end; index += 1) mark.append(words[index], index + 1 < end ? " " : "");
     mark.append(make("span", "type", score === undefined ? type : `${type} ${score.toFixed(2)}`));
-    targets.set(mark, { view, words: [...Array(end - start).keys()].map((word) => start + word) });
+    const inside = [...Array(end - start).keys()].map((word) => start + word);
+    targets.set(mark, { view, words: inside, region, boxes, color: color(type) });
     line.append(mark, " ");
   }
   return line;
