@@ -82,25 +82,19 @@ def generate_pictures(
     images.mkdir()
     (out / NOTE).write_text(NOTE_TEXT, encoding="utf-8")
     pairs: list[Pair] = []
+    boxes: dict[str, GoldBoxes] = {}
     for split in ("train", "valid", "test"):
         data = GroundedTwitter(root, split)
         text = Path(data.raw_paths[0])
         (out / text.name).write_bytes(text.read_bytes())
+        boxes |= {pair.id: _gold_boxes(pair, *pair.size) for pair in data.pairs if pair.size is not None}
         pairs += data.pairs[:limit]
-    sizes = [pair.size for pair in pairs if pair.size is not None]
-    boxes: dict[str, GoldBoxes] = {}
+    sizes = [(gold.width, gold.height) for gold in boxes.values()]
     detections: dict[str, Detections] = {}
     for pair in tqdm(pairs, desc="drawing pictures", unit="picture", disable=not progress):
         rng = random.Random(f"{seed} {pair.id}")
-        width, height = pair.size or rng.choice(sizes)
-        image, detections[pair.id] = draw_picture(pair, width, height, rng)
+        image, detections[pair.id] = draw_picture(pair, *(pair.size or rng.choice(sizes)), rng)
         image.save(images / f"{pair.id}.jpg", quality=75)
-        gold = {
-            (" ".join(pair.words[entity.start : entity.end]), number): box
-            for entity in pair.grounding or ()
-            for number, box in enumerate(entity.boxes)
-        }
-        boxes[pair.id] = GoldBoxes(width, height, tuple(GoldBox(box, name) for (name, _), box in gold.items()))
     write_boxes(boxes, out / "boxes.jsonl")
     write_objects(detections, out / "objects.jsonl")
     return out
@@ -118,6 +112,16 @@ def draw_picture(pair: Pair, width: int, height: int, rng: random.Random) -> tup
     scores = sorted((round(rng.uniform(0.3, 0.99), 3) for _ in objects), reverse=True)
     found = (DetectedObject(label, box, score) for (box, label), score in zip(objects, scores, strict=True))
     return canvas, Detections(width, height, tuple(found))
+
+
+def _gold_boxes(pair: Pair, width: int, height: int) -> GoldBoxes:
+    """Return a post's gold boxes as GMNER has them: those of the same words once."""
+    gold = {
+        (" ".join(pair.words[entity.start : entity.end]), number): box
+        for entity in pair.grounding or ()
+        for number, box in enumerate(entity.boxes)
+    }
+    return GoldBoxes(width, height, tuple(GoldBox(box, name) for (name, _), box in gold.items()))
 
 
 def _label(entity_type: str, rng: random.Random) -> str:

@@ -48,5 +48,10 @@ def test_generated_pictures(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*is not the .* split of GroundedTwitter as published")
 def test_pictures_of_some_posts(root: Path, tmp_path: Path) -> None:
+    with (root / "train.txt").open("a") as file:
+        file.write("IMGID:train3\nAnn\tB-PER\n\n")
+    gold = GoldBoxes(200, 100, (GoldBox(BOXES[0], "Ann"),))
+    write_boxes({"train3": gold}, root / "boxes.jsonl")
     out = generate_pictures(root, tmp_path / "out", limit=1, progress=False)
+    assert GroundedTwitter(out).pairs[2].grounding == GroundedTwitter(root).pairs[2].grounding
     assert sorted(path.stem for path in (out / "images").iterdir()) == ["dev1", "test1", "train1"]
