@@ -70,7 +70,7 @@ def test_the_layout_of_gmners_repository(root: Path) -> None:
 
 
 def test_without_boxes_it_says_where_they_are_to_be_had(root: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"boxes\.jsonl and no folder xml .* github\.com/NUSTM/GMNER.*boxes="):
+    with pytest.raises(FileNotFoundError, match=r"boxes\.jsonl and no folder xml .*github\.com/NUSTM/GMNER.*boxes="):
         GroundedTwitter(root)
     assert PostFolder(root).pairs[0].grounding is None
     with pytest.raises(FileNotFoundError, match=r"boxes='nowhere' is not there"):

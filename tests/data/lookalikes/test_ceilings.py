@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from mnergraph.data.lookalikes.ceilings import GroundTruth, best_f1, ceiling, image_ceiling
+from mnergraph.data.lookalikes.ceilings import GroundTruth, best_f1, ceiling, grounding_ceiling, image_ceiling
 from mnergraph.data.lookalikes.grammar import TYPES
 from mnergraph.pair import Pair
 
@@ -69,3 +70,42 @@ def test_expected_scores_agree_with_simulation() -> None:
     spread = (sum((run - mean) ** 2 for run in runs) / len(runs)) ** 0.5
     assert mean == pytest.approx(expected.accuracy, abs=0.004)
     assert spread == pytest.approx(expected.spread, rel=0.1)
+
+
+def grounded(**counts: int) -> tuple[list[Pair], dict[str, GroundTruth]]:
+    """Return so many posts of one entity each of these kinds, with what the image shows of it."""
+    name = frozenset({(0, 1)})
+    shown = {"ambiguous": name, "depicted": name, "resolved": name, "distracted": name}
+    kinds = {
+        "plain": {},
+        "no_image": {"ambiguous": name, "cued": name},
+        "irrelevant": {"ambiguous": name, "cued": name},
+        "cued": {**shown, "cued": name, "proposed": name},
+        "not_cued": {**shown, "proposed": name},
+        "not_proposed": {**shown, "cued": name},
+        "not_seen": {**shown, "cued": name, "distracted": frozenset()},
+        "misled": {**shown, "cued": name, "proposed": name, "resolved": frozenset()},
+    }
+    pairs, truth = [], {}
+    for kind, count in counts.items():
+        for number in range(count):
+            path = None if kind == "no_image" else Path("x.jpg")
+            pairs.append(Pair(("Jordan", "!"), ("B-PER", "O"), id=f"{kind}{number}", image_path=path))
+            truth[pairs[-1].id] = GroundTruth(**kinds[kind])
+    return pairs, truth
+
+
+def test_grounding_ceilings_by_hand() -> None:
+    cued = grounding_ceiling(*grounded(plain=2, cued=8))
+    assert (cued.gmner, cued.mner, cued.eeg) == (1, 1, 1)
+    half = grounding_ceiling(*grounded(plain=2, not_cued=8))
+    assert (half.gmner, half.mner, half.eeg) == (6 / 10, 1, 6 / 10)
+    hidden = grounding_ceiling(*grounded(plain=8, not_proposed=2))
+    assert (hidden.gmner, hidden.mner) == (2 * 8 / (8 + 10), 1)
+    unseen = grounding_ceiling(*grounded(plain=4, irrelevant=3, not_seen=1, no_image=2))
+    assert unseen.mner == unseen.gmner == 2 * 4 / (4 + 10)  # types are not worth a guess
+    assert unseen.eeg == pytest.approx((4 + 3 + 2) / 10)
+    misled = grounding_ceiling(*grounded(cued=3, misled=1))
+    assert (misled.gmner, misled.mner, misled.eeg) == (3 / 4, (3 + 1 / 4) / 4, 3 / 4)
+    mostly_misled = grounding_ceiling(*grounded(cued=1, misled=9))
+    assert (mostly_misled.gmner, mostly_misled.eeg) == (9 / 10 / 4, 9 / 10)
