@@ -52,14 +52,15 @@ SYSTEMS = {
 ATTENDING = ("UMGF", "HamLearning", "GEI")
 
 
-def experiment_of(system: str, epochs: int, *, joint: bool) -> Experiment:
+def experiment_of(system: str, epochs: int, lr: float, grounding: Mapping[str, Any] | None) -> Experiment:
     """Return a system's Lookalikes settings, with objects as labels and boxes, and with grounding if it is joint."""
     experiment = read(SETTINGS / SYSTEMS[system])
     return replace(
         experiment,
         regions=None,
         object_labels=None,
-        arguments=experiment.arguments | ({"grounding": {}} if joint else {}),
+        arguments=experiment.arguments | ({} if grounding is None else {"grounding": dict(grounding)}),
+        optimizer=replace(experiment.optimizer, encoder_lr=lr, lr=lr),
         trainer=replace(experiment.trainer, epochs=epochs, progress=False, logger="none"),
         data_options=experiment.data_options | {"grounded": True},
     )
@@ -127,7 +128,7 @@ def result_of(scores: GroundingScores, predicted: Sequence[Sequence[GroundedEnti
     return {**scores.to_dict(), "counts by post": by_post}
 
 
-def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], epochs: int, root: Path, out: Path) -> None:
+def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Path, out: Path) -> None:
     """Train what a seed lacks, and write the result after each model."""
     runs = result["seeds"].setdefault(str(seed), {})
     evg: EVG | None = None
@@ -136,7 +137,7 @@ def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], epochs: 
             names = [f"{system}, joint"] if joint else [f"{system} + EVG"]
             if all(name in runs for name in names):
                 continue
-            experiment = experiment_of(system, epochs, joint=joint)
+            experiment = experiment_of(system, result["epochs"], result["lr"], result["grounding"] if joint else None)
             posts = compute_features(experiment, load(experiment, Files(root)))
             test = posts.splits["test"]
             start = time.perf_counter()
@@ -195,7 +196,9 @@ def main(
     root: Path | None = None,
     systems: tuple[str, ...] = tuple(SYSTEMS),
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 30,
+    epochs: int = 20,
+    lr: float = 1e-3,
+    grounding: dict[str, Any] | None = None,
 ) -> None:
     """Train and score the systems, and write the result file.
 
@@ -205,6 +208,8 @@ def main(
         systems: those of `SYSTEMS`.
         seeds: of the runs.
         epochs: of every training.
+        lr: learning rate of every training.
+        grounding: settings of `Grounding` of the joint systems other than its defaults.
 
     Raises:
         ValueError: for a system without settings.
@@ -215,13 +220,14 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = root or Path(temporary)
         ceiling = Lookalikes(folder, "test", grounded=True, progress=False).grounding_ceiling
-        facts = {"benchmark": "grounding", "epochs": epochs, "ceiling": vars(ceiling)}
+        facts = {"benchmark": "grounding", "epochs": epochs, "lr": lr, "grounding": grounding or {}}
+        facts["ceiling"] = vars(ceiling)
         result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {**facts, "seeds": {}}
         if other := [name for name, value in facts.items() if result[name] != value]:
             raise ValueError(f"{out} is a result with another {', '.join(other)}; give another --out")
         result |= {"machine": machine(), "commit": commit()}
         for seed in seeds:
-            one_seed(result, seed, systems, epochs, folder, out)
+            one_seed(result, seed, systems, folder, out)
     print(json.dumps({"means": result["means"], "joint": result["joint against two steps"]}, indent=1))
 
 

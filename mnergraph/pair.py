@@ -14,8 +14,6 @@ from mnergraph.features.text.tweet_tokenizer import split_words
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mnergraph.labels import Entity
-
 Box = tuple[float, float, float, float]
 
 
@@ -66,12 +64,6 @@ class GroundedEntity:
         for box in self.boxes:
             if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
                 raise ValueError(f"box {box} of span {self.start}:{self.end}; right is left < right and top < bottom")
-
-    @classmethod
-    def of(cls, entity: Entity) -> GroundedEntity:
-        """Return a predicted entity with the box of its region, or none."""
-        boxes = () if entity.region is None else entity.region.boxes
-        return cls(entity.start, entity.end, entity.type, boxes)
 
 
 class SourceText(NamedTuple):

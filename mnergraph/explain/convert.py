@@ -232,9 +232,16 @@ def describe_nodes(
 
 
 def _predicted(word: int, entities: Sequence[Entity]) -> dict[str, Any]:
-    """The type and score of the entity that contains the word."""
+    """The type and score of the entity that contains the word, and the object that shows it, if a model grounds it."""
     inside = [entity for entity in entities if entity.start <= word < entity.end]
-    return {"entity": inside[-1].type, "entity_score": inside[-1].score} if inside else {}
+    if not inside:
+        return {}
+    entity, region = inside[-1], inside[-1].region
+    described = {"entity": entity.type, "entity_score": entity.score}
+    if region is None:
+        return described
+    shown_by = "nowhere" if region.object is None else f"object {region.object}"
+    return {**described, "shown_by": shown_by, "shown_by_probability": region.score}
 
 
 def describe_edge(rule: EdgeRule | None, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,7 +283,8 @@ def to_networkx(
     those of the following attributes that apply:
 
     - every node: ``type``, ``index``; ``mean_gate``, by layer; ``features``, its row of the store's tensors
-    - token: ``word``, ``tag`` (gold), ``entity`` and ``entity_score`` (predicted)
+    - token: ``word``, ``tag`` (gold), ``entity`` and ``entity_score`` (predicted); of a model that grounds entities
+      ``shown_by``, the name of the object node that shows the entity or ``"nowhere"``, and ``shown_by_probability``
     - object: ``label``, ``box``, ``score``, ``span`` (the words that ground it); image: ``image_path``; a node type of
       your own: what its `NodeType.describe` returns
     - entity: ``span``, ``word``; merged nodes: ``stands_for``, another node's name

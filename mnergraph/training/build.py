@@ -135,7 +135,7 @@ def text_encoder(name: str, train: Sequence[Pair], model: Callable[..., Tagger] 
     from mnergraph.data.lookalikes.dataset import vocabulary
 
     if name == TINY:
-        return tiny_encoder(vocabulary())
+        return tiny_encoder(vocabulary(grounded=any(pair.grounding is not None for pair in train)))
     words: Iterable[str] = (word for pair in train for word in pair.words)
     if model is not None and getattr(_unwrapped(model)[0], "label_words", False):
         words = chain(words, (word for pair in train for item in pair.objects for word in item.label.split()))

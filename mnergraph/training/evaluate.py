@@ -15,6 +15,7 @@ from mnergraph.metrics.scores import Scores, score
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches
+from mnergraph.nn.heads.grounding import grounded
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.pair import GroundedEntity, Pair
 from mnergraph.quoting import listed
@@ -109,7 +110,7 @@ def evaluate_grounding(
         found = run_in_batches(model, pairs, decode, config=batching, build=build, progress=bar.update)
     if ground is not None:
         found = ground(pairs, found)
-    predicted = [[GroundedEntity.of(entity) for entity in post] for post in found]
+    predicted = [[grounded(entity) for entity in post] for post in found]
     scores = score_grounding(
         [pair.grounding or () for pair in pairs],
         predicted,

@@ -13,6 +13,9 @@ from .detections import (
 from .graph import (
     plot_graph as plot_graph,
 )
+from .grounding import (
+    plot_grounding as plot_grounding,
+)
 from .schema import (
     plot_schema as plot_schema,
 )

@@ -109,8 +109,8 @@ class GroundingHead(Head):
 
     def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
         """Return the grounded entities of every post, each with one box or none."""
-        grounded = self.ground(graph, self.entities.decode(graph))
-        return [[GroundedEntity.of(entity) for entity in post] for post in grounded]
+        found = self.ground(graph, self.entities.decode(graph))
+        return [[grounded(entity) for entity in post] for post in found]
 
     def gold(self, pair: Pair) -> tuple[GroundedEntity, ...] | None:
         """Return the pair's gold entities with their boxes."""
@@ -253,13 +253,13 @@ class EntityGrounding(GroundingHead):
         """Return a post's entities with their regions, chosen under the declared constraints."""
         rows = [self._allowed(entity.type, objects, row) for entity, row in zip(entities, log_p, strict=True)]
         choices = assign_distinct(rows) if self.settings.distinct and rows else [int(row.argmax()) for row in rows]
-        grounded = []
+        found = []
         for entity, row, choice in zip(entities, log_p, choices, strict=True):
             score = float(np.exp(row[choice]))
             item = objects[choice - 1] if choice else None
             region = Region(score) if item is None else Region(score, choice - 1, item.box, item.label)
-            grounded.append(replace(entity, region=region))
-        return grounded
+            found.append(replace(entity, region=region))
+        return found
 
     def _allowed(self, entity_type: str, objects: Sequence[DetectedObject], row: np.ndarray) -> np.ndarray:
         """Return the scores with -inf for objects that may not show an entity of a type."""
@@ -271,6 +271,11 @@ class EntityGrounding(GroundingHead):
         row = row.copy()
         row[barred] = -np.inf
         return row
+
+
+def grounded(entity: Entity) -> GroundedEntity:
+    """Return a predicted entity with the box of its region, or none."""
+    return GroundedEntity(entity.start, entity.end, entity.type, () if entity.region is None else entity.region.boxes)
 
 
 def gold_entities(graph: GraphState) -> list[tuple[GroundedEntity, ...]]:

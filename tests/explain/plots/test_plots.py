@@ -24,15 +24,16 @@ from mnergraph.explain.plots import (
     plot_entity_object_attention,
     plot_f1_by_type,
     plot_graph,
+    plot_grounding,
     plot_image_attention,
     plot_training_curves,
     plot_type_confusion,
 )
 from mnergraph.explain.plots.scores import read_log
 from mnergraph.explain.plots.style import COLORS, ellipsize, right_to_left
-from mnergraph.labels import Entity
+from mnergraph.labels import Entity, Region
 from mnergraph.models import UMGF
-from mnergraph.pair import Pair
+from mnergraph.pair import GroundedEntity, Pair
 
 GUIDES = ("object", "guides", "token")
 ENTITIES = [Entity(0, 2, "PER", 0.91), Entity(3, 4, "LOC", 0.4)]
@@ -224,3 +225,27 @@ def test_bars_by_type(tmp_path: Path) -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["A (3 seeds)", "B (1 seed)"]
     with pytest.raises(ValueError, match="has no scores by type on test"):
         plot_f1_by_type({"C": tmp_path / "none.json"})
+
+
+def test_plot_of_grounded_entities(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "gray").save(tmp_path / "1.png")
+    gold = (GroundedEntity(0, 1, "PER", ((1, 1, 10, 20), (5, 5, 9, 9))), GroundedEntity(1, 2, "LOC"))
+    found = [
+        Entity(0, 1, "PER", 0.9, Region(0.8, 0, (2, 2, 10, 20), "man")),
+        Entity(1, 2, "LOC", 0.7, Region(0.6)),
+        Entity(2, 3, "LOC", 0.7),
+    ]
+    pair = Pair(("$Ann", "Rome", "x"), size=(80, 60), image_path=tmp_path / "1.png", grounding=gold)
+    figure = plot_grounding(pair, found, title="post 1")
+    [ax] = figure.axes
+    boxes = [patch.get_bbox().bounds for patch in ax.patches[1::2]]  # each above a wider white one
+    # the image has half the size that the boxes are of
+    assert boxes == [(0.5, 0.5, 4.5, 9.5), (2.5, 2.5, 2.0, 2.0), (1.0, 1.0, 4.0, 9.0)]
+    assert [text.get_text() for text in ax.texts] == ["$Ann PER 0.80"]
+    assert ax.get_title() == "post 1\nnot in the image: Rome [LOC 0.70] 0.60\ndashed: gold"
+    without = plot_grounding(replace(pair, image_path=None), found, gold=False)
+    assert without.axes[0].get_title() == "not in the image: Rome [LOC 0.70] 0.60"
+    (tmp_path / "1.png").write_bytes(b"no image")
+    for empty in (plot_grounding(replace(pair, grounding=None)), plot_grounding(Pair(("a",)))):
+        assert [text.get_text() for text in empty.axes[0].texts] == ["no entity is shown in the image"]
+        empty.savefig(io.BytesIO())

@@ -99,7 +99,8 @@ def plain_log_probabilities(whole: Whole, graph: GraphState, number: int, span: 
         if pair.size and not math.isnan(box[0]):
             width, height = pair.size
             left, top, right, bottom = box[0] / width, box[1] / height, box[2] / width, box[3] / height
-            place = [left, top, right, bottom, (right - left) * (bottom - top)]
+            shares = [left, top, right, bottom, (right - left) * (bottom - top)]
+            place = [4 * (2 * share - 1) for share in shares]
         rows.append(x + encode.place(torch.tensor(place)))
     choices = [head.nowhere]
     for x in rows:
