@@ -35,6 +35,7 @@ BELOW = {
     "training": _MODELS | {"models"},
     "explain": _MODELS | {"models"},
     "inference": _MODELS - {"registry"} | {"explain", "training", "models"},
+    "engines": _MODELS | {"models", "inference"},
 }
 FLOORS = {"torch": "2.11", "torch-geometric": "2.8", "transformers": "5.17", "torchvision": "0.26"}
 FILES = sorted(PACKAGE.rglob("*.py"))

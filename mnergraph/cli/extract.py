@@ -85,6 +85,7 @@ def features(
     progress: bool = True,
     inspect: str | None = None,
     out: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
 ) -> ExtractionSummary | None:
     """Extract the features of a folder's images into a store; images in the store are not extracted again.
 
@@ -105,14 +106,24 @@ def features(
         progress: whether to show a progress bar.
         inspect: instead of extracting, draw the store's entry for the image with this id.
         out: the drawing's file; by default ``<id>.png`` here.
+        engine: local, this process; or ray: as many processes as there are workers, on one machine or a cluster. Posts
+            is then a folder or file of Parquet or JSON lines, images where the paths of its images are looked up,
+            and store a folder of Parquet files, which a further run of the same command completes.
 
     Returns:
-        the counts; None after drawing.
+        the counts; None after drawing, and with the engine ray.
 
     Raises:
         ValueError: for a store made with other settings, naming each difference.
         FileNotFoundError: when there is no such folder or image.
     """
+    if engine == "ray":
+        from mnergraph.cli.many_machines import extract_posts
+
+        if shard is not None or inspect is not None or posts is None:
+            raise ValueError("--engine ray goes with --posts, and not with --shard and --inspect")
+        extract_posts(extractor, posts, images, store, chunker, dtype, batch_size, max(1, workers), progress)
+        return None
     if not images.is_dir():
         raise FileNotFoundError(f"images={str(images)!r} is no folder")
     wanted = wanted_images(images, posts, extractor.chunker_for(chunker or RuleChunker()))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
 from mnergraph.models.batch_config import BatchConfig
@@ -23,6 +23,7 @@ def predict(
     resume: bool = False,
     grounder: Path | None = None,
     progress: bool = True,
+    engine: Literal["local", "ray"] = "local",
 ) -> None:
     """Write the entities of a text with its image, or of a file of posts, as JSON lines.
 
@@ -37,10 +38,19 @@ def predict(
         resume: whether to go on from the lines that a stopped run has left beside out, if it has left any.
         grounder: folder of a saved model that grounds the entities in a second step (EVG), or its name on the hub.
         progress: whether to show a progress bar for a file of posts, unless the result itself is shown.
+        engine: local, this process; or ray: as many processes as there are workers, on one machine or a cluster. Posts
+            is then a folder or file of Parquet or JSON lines, and out a folder of Parquet files, which a further run
+            of the same command completes.
 
     Raises:
         ValueError: when none of the posts can be predicted, after their lines are written.
     """
+    if engine == "ray":
+        from mnergraph.cli.many_machines import predict_posts
+
+        predict_posts(model, inputs, sources, batching, out, progress=progress)
+        return
+
     from tqdm.auto import tqdm
 
     from mnergraph.cli.predictions import Errors, count_same_posts, settings_of

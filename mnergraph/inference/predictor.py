@@ -74,7 +74,7 @@ class Predictor:
         waiting = iter(pairs)
         missing = MissingCounts()
         while window := list(islice(waiting, self.window)):
-            lines, without = self._predict_window(window, progress)
+            lines, without = self.predict_window(window, progress)
             missing.add(without, len(window))
             yield from lines
         missing.warn()
@@ -88,10 +88,15 @@ class Predictor:
         computes_features = processor.regions is not None or (processor.extractors and processor.run_extractors)
         return IMAGE_WINDOW if computes_features else WINDOW
 
-    def _predict_window(
-        self, window: Sequence[Pair | UnreadablePost], progress: Callable[[int], object]
+    def predict_window(
+        self, window: Sequence[Pair | UnreadablePost], progress: Callable[[int], object] = lambda posts: None
     ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-        """Return the lines of these posts, and which of them lack which evidence."""
+        """Return the lines of these posts, in their order, and by kind of evidence the names of those that lack it.
+
+        Args:
+            window: the posts, which are sorted by their pieces and predicted together.
+            progress: called with numbers of posts that are done.
+        """
         pairs = [pair for pair in window if isinstance(pair, Pair)]
         progress(len(window) - len(pairs))
         predicted, missing = self.compute_each(pairs, self._compute, failed=_failed, progress=progress)
