@@ -122,8 +122,9 @@ def extract_posts(
 
 
 def address_of(path: Path) -> str:
-    """Return a path as text, an address with the two slashes that pathlib makes one."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", r"\1://", str(path))
+    """Return a path as text, an address with the slashes that pathlib makes one."""
+    text = re.sub(r"^file:/(?=[^/])", "file:///", str(path))
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", r"\1://", text)
 
 
 def _run(

@@ -94,7 +94,8 @@ class PostReader:
 
     def _post(self, place: int, id: str, row: Row) -> Pair:
         line = line_of(row)
-        objects = line.get("objects", [])
+        objects = line.get("objects") or []
+        objects = objects if isinstance(objects, list) else []
         regions = [item.get("region") if isinstance(item, dict) else None for item in objects]
         if any(region is not None for region in regions):
             line["objects"] = [{name: item[name] for name in item if name != "region"} for item in objects]
@@ -132,15 +133,17 @@ def line_of(row: Row) -> Row:
     """Return what a line of posts.jsonl would have of a row.
 
     Raises:
-        ValueError: for a ``line`` that is no JSON object, or an ``extra`` that is no JSON.
+        ValueError: for a ``line`` that is no JSON object, an ``extra`` that is no JSON, or an image without path and
+            bytes.
     """
     line = {name: row[name] for name in LINE if name in row}
     if "line" in row:
         if line:
             raise ValueError(f"a post has either line or {', '.join(line)}")
         given = json.loads(row["line"])
-        # parse_post says what is wrong with another value
-        return {**given} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            raise ValueError(f"line is {quoted(row['line'])}, which is no JSON object")
+        return {**given}
     if isinstance(line.get("extra"), str):
         line["extra"] = json.loads(line["extra"])
     image = line.get("image")

@@ -125,8 +125,8 @@ def _add_missing(
     places: dict[str, list[int]] = {}
     for place, post in enumerate(posts):
         if isinstance(post, Pair):
-            for name in {post.id, *([post.image_path.name] if post.image_path else [])}:
-                places.setdefault(name, []).append(place)
+            name = post.id or (post.image_path.name if post.image_path else "")
+            places.setdefault(name, []).append(place)
     for kind, names in missing.items():
         for name in names:
             parts = name.split(" (")
