@@ -14,5 +14,5 @@ import mnergraph.engines.files as files  # noqa: E402
 from mnergraph.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
-    files.WINDOWS, files.MIN_PART = 0, 4
+    files.WINDOWS, files.MIN_PART = 0, 10
     main(sys.argv[1:])

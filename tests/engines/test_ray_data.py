@@ -1,4 +1,4 @@
-"""Ray: as the plain path, with faulty posts, a killed driver and a further run. One small Ray for all of these tests."""
+"""Ray: as the plain path, with faulty posts, a killed driver and a further run. One small Ray for all tests."""
 
 from __future__ import annotations
 
