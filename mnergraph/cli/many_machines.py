@@ -154,8 +154,9 @@ def _run(
             numbers=numbers,
             progress=bar.update,
         )
-    errors, missing = Errors(), Counter[str]()
     has_missing = "missing" in job.COLUMNS
+    errors = Errors() if "entities" in job.COLUMNS else Errors("features", "read")
+    missing = Counter[str]()
     for columns in out.read(["id", "error", *["missing"] * has_missing]):
         for id, error in zip(columns["id"], columns["error"], strict=True):
             errors.add({"id": str(id)} if error is None else {"id": str(id), "error": error})

@@ -19,13 +19,18 @@ from mnergraph.quoting import MAX_NAMES, quoted
 class Errors:
     """Counts the posts that have an error in the place of entities.
 
+    Args:
+        what: what they have an error in the place of.
+        done: what they could not be.
+
     Attributes:
         posts: how many of them there are.
         total: how many posts there are.
         first: id and error of the first ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "entities", done: str = "predicted") -> None:
+        self.what, self.done = what, done
         self.posts = self.total = 0
         self.first: list[dict[str, str]] = []
 
@@ -48,11 +53,11 @@ class Errors:
             ValueError: when all posts have one.
         """
         if self.posts and self.posts == self.total:
-            raise ValueError(f"none of {self.total} posts could be predicted; the first: {self.first[0]['error']}")
+            raise ValueError(f"none of {self.total} posts could be {self.done}; the first: {self.first[0]['error']}")
         if self.posts:
             names = ", ".join(quoted(error["id"]) for error in self.first if error["id"])
             more = f": {names}{', ...' * (self.posts > len(self.first))}" if names else ""
-            what = f"{self.posts} of {self.total} posts have an error in the place of entities{more}"
+            what = f"{self.posts} of {self.total} posts have an error in the place of {self.what}{more}"
             warnings.warn(f"{what}; the first error: {self.first[0]['error']}", stacklevel=2)
 
 
