@@ -292,8 +292,6 @@ class _Extraction:
                 error = post.error
             elif place in reader.refused:
                 error = "its image leads out of the folder of images"
-            elif post.image_path is None:
-                error = "it has no image"
             # what a faulty line holds may fit no type of a column
             kept = {"id": row.get("id")} if isinstance(post, UnreadablePost) and "line" in row else _without_bytes(row)
             results.append((kept, found, None if error is None else encodable(error)))
@@ -311,6 +309,8 @@ class _Extraction:
 
     def _extract_each(self, extractor: Extractor, find: Chunker | None, pairs: Sequence[Pair]) -> list[ImageEvidence]:
         """Return the evidence of posts with images; of one that the extractor fails on its error, as an issue."""
+        if not pairs:
+            return []
         phrases = None if find is None else [noun_phrases(pair.words, find) for pair in pairs]
         paths = [pair.image_path for pair in pairs if pair.image_path is not None]
         try:
@@ -340,10 +340,12 @@ def _with_texts(row: Row, evidence: ImageEvidence) -> Row:
 
 def _without_bytes(row: Row) -> Row:
     """Return a row with the columns of `LINE` in the place of ``line``, without bytes of an image."""
-    line = line_of(row)
+    line = line_of(row) if "line" in row else row
     kept = {name: line[name] for name in LINE if line.get(name) is not None}
-    if not isinstance(kept.get("image"), str | None):
-        del kept["image"]
-    if "extra" in kept:
+    image = kept.pop("image", None)
+    image = image.get("path") if isinstance(image, dict) else image
+    if isinstance(image, str):
+        kept["image"] = image
+    if not isinstance(kept.get("extra", ""), str):
         kept["extra"] = json.dumps(kept["extra"])
     return {"id": row.get("id"), **kept}

@@ -9,7 +9,10 @@ that neither images nor results go through the object store, and the names of th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,8 @@ from mnergraph.engines.install import NEEDED
 
 #: CPUs beside those of the actors, for Ray Data's own tasks, where this process starts a Ray of its own.
 SPARE_CPUS = 1
+#: How often an actor is started again, and a part computed again, after a process or machine has died.
+MAX_RESTARTS = 3
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,23 @@ def connect(workers: int) -> Share:
         local = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "include_dashboard": False}
         if local:
             local["num_cpus"] = max(os.cpu_count() or 1, workers + SPARE_CPUS)
-        ray.init(**local, log_to_driver=False, logging_level="ERROR")
+        with _own_signals():
+            ray.init(**local, log_to_driver=False, logging_level="ERROR")
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if cpus < workers:
         raise ValueError(f"the cluster has {cpus} CPUs, one for each worker: give --workers {cpus} at most")
     # several actors share a GPU where there are fewer GPUs
     return Share(1 / -(-workers // gpus) if gpus else 0.0)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put the handler of SIGTERM, which Ray replaces by one of its own, back at the end."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 class _PartWriter:
@@ -156,6 +171,9 @@ def run(
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(left))),
         num_cpus=1,
         num_gpus=share.gpus,
+        # a part at which actors die, as memory is short, ends the run and does not start them for ever
+        max_restarts=MAX_RESTARTS,
+        max_task_retries=MAX_RESTARTS,
     )
     try:
         for row in mapped.iter_rows():

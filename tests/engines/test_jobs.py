@@ -257,6 +257,7 @@ def test_context_is_built_beside_what_there_is(tmp_path: Path) -> None:
         {"id": "3", "words": ["Ann"], "image": "black.png", "context": [ocr]},
         {"id": "4", "text": "Ann"},
         {"id": "5", "text": "Ann", "image": "../dark.png"},
+        {"id": "6", "text": "Ann", "image": "dark.png", "extra": "no JSON"},
     ]
     job = BuildContext([Brightness()], images=str(tmp_path))
     found = rows(job(columns(lines)))
@@ -266,12 +267,14 @@ def test_context_is_built_beside_what_there_is(tmp_path: Path) -> None:
         [ocr],
         None,
         None,
+        None,
     ]
+    assert (found.pop()["error"] or "").startswith("Expecting value")
     assert [row["error"] for row in found] == [
         None,
         None,
         "RuntimeError: it is black",
-        "it has no image",
+        None,
         "its image leads out of the folder of images",
     ]
     assert [row["text"] or row["words"] for row in found] == ["Ann", None, ["Ann"], "Ann", "Ann"]
@@ -279,7 +282,7 @@ def test_context_is_built_beside_what_there_is(tmp_path: Path) -> None:
         BuildContext([SMALL])
     torch.manual_seed(0)
     model = saved(PGIM(encoder(), LABELS, context=Context(sources=("brightness",), budget=8)), tmp_path / "model")
-    predicted = rows(PredictEntities(model, images=str(tmp_path))(job(columns(lines))))
+    predicted = rows(PredictEntities(model, images=str(tmp_path))(job(columns(lines[:5]))))
     lacks = ["context (brightness)"]
     assert [row["missing"] for row in predicted] == [[], [], lacks, lacks, [IMAGE_OUTSIDE, *lacks]]
     assert [row["error"] is None for row in predicted] == [True, False, True, True, True]

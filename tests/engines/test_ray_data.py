@@ -243,3 +243,35 @@ def test_more_workers_than_cpus(cluster: str) -> None:
         ray_data.connect(4)
     with pytest.raises(ValueError, match="workers is 0"):
         ray_data.connect(0)
+
+
+class StubRay:
+    """What `ray_data.connect` calls; as Ray does, it takes over the signal."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources, self.given = resources, {}
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **given: Any) -> None:
+        self.given = given
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+@pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 2, 0), (2, 2, 1), (4, 2, 1), (2, 3, 0.5), (1, 4, 0.25)])
+def test_shares_of_gpus(gpus: int, workers: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = StubRay(CPU=8, GPU=gpus)
+    monkeypatch.setattr(ray_data, "require_ray", lambda: stub)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    assert ray_data.connect(workers).gpus == share
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert stub.given["address"] == "local"
+    assert stub.given["num_cpus"] > workers
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ray_data.connect(workers)
+    assert "address" not in stub.given
