@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="needs the extra ray")
 
-from benchmarks.ray_scaling import markdown  # noqa: E402
+from benchmarks.ray_scaling import markdown
 
 
 def test_table_is_computed_from_the_measured_rates() -> None:
