@@ -33,7 +33,14 @@ from mnergraph.training.interruption import keeps
 
 
 def predict_posts(
-    model: Path, inputs: Inputs, sources: StoreOptions, batching: BatchConfig, out: Path | None, *, progress: bool
+    model: Path,
+    inputs: Inputs,
+    sources: StoreOptions,
+    batching: BatchConfig,
+    out: Path | None,
+    grounder: Path | None,
+    *,
+    progress: bool,
 ) -> None:
     """Write the entities of files of posts into a folder of Parquet files; see `mnergraph.cli.predict.predict`.
 
@@ -49,7 +56,10 @@ def predict_posts(
     posts, results = PostFiles(address_of(inputs.posts)), ResultFolder(address_of(out))
     images = posts.folder if inputs.images is None else address_of(inputs.images)
     tagger = Tagger.from_pretrained(model)
-    predictor = Predictor(tagger, batching=batching, stores=sources.stores, run_extractors=sources.run_extractors)
+    second = None if grounder is None else Tagger.from_pretrained(grounder)
+    predictor = Predictor(
+        tagger, batching=batching, stores=sources.stores, run_extractors=sources.run_extractors, grounder=second
+    )
     predictor.require_evidence(
         _pairs(posts, images, inputs.allow_paths, predictor.processor.config.image_nodes),
         allow_missing=sources.allow_missing,
@@ -66,6 +76,7 @@ def predict_posts(
     settings = {
         "job": "predict",
         "weights": state_dict_sha256(tagger),
+        "grounder": None if second is None else state_dict_sha256(second),
         "posts": posts.address,
         "images": images,
         "allow_paths": inputs.allow_paths,
@@ -74,8 +85,8 @@ def predict_posts(
         "precision": batching.precision,
         "batch_pieces": batching.batch_pieces,
     }
-    arguments |= {"model": str(model), "modules": _plugins()}
-    del predictor, tagger
+    arguments |= {"model": str(model), "grounder": None if grounder is None else str(grounder), "modules": _plugins()}
+    del predictor, tagger, second
     _run(PredictEntities, arguments, posts, results, settings, batching.workers, share, progress)
 
 

@@ -48,7 +48,7 @@ def predict(
     if engine == "ray":
         from mnergraph.cli.many_machines import predict_posts
 
-        predict_posts(model, inputs, sources, batching, out, progress=progress)
+        predict_posts(model, inputs, sources, batching, out, grounder, progress=progress)
         return
 
     from tqdm.auto import tqdm

@@ -49,6 +49,10 @@ _ENTITY = {
     "score": pa.float64(),
     "words": pa.list_(pa.string()),
     **dict.fromkeys(("word_start", "word_end", "start", "end"), pa.int64()),
+    # of models that ground entities
+    "box": _BOX,
+    "box_label": pa.string(),
+    "box_probability": pa.float64(),
 }
 
 

@@ -56,6 +56,7 @@ class PredictEntities:
 
     Args:
         model: folder of a saved model, or its name on the hub.
+        grounder: folder or name of a model that grounds the entities in a second step (EVG).
         images: where paths of images are looked up: a folder, or an address that pyarrow knows.
         allow_paths: whether images may lie anywhere, by absolute paths, ``..``, links and addresses.
         stores: folders of feature stores in which images are looked up, made as those of the training were.
@@ -71,6 +72,7 @@ class PredictEntities:
         self,
         model: str | Path,
         *,
+        grounder: str | Path | None = None,
         images: str = ".",
         allow_paths: bool = False,
         stores: Iterable[str | Path] = (),
@@ -81,8 +83,14 @@ class PredictEntities:
     ) -> None:
         load_plugins(modules)
         self.images, self.allow_paths = images, allow_paths
-        tagger = Tagger.from_pretrained(model).to(device or default_device())
-        self.predictor = Predictor(tagger, batching=batching, stores=stores, run_extractors=run_extractors)
+        device = device or default_device()
+        self.predictor = Predictor(
+            Tagger.from_pretrained(model).to(device),
+            batching=batching,
+            stores=stores,
+            run_extractors=run_extractors,
+            grounder=None if grounder is None else Tagger.from_pretrained(grounder).to(device),
+        )
 
     def __call__(self, columns: Columns) -> dict[str, list[Any]]:
         """Return the columns of the results, a row for every row, see the class.
@@ -100,7 +108,7 @@ class PredictEntities:
         with ImageFiles(self.images, allow_paths=self.allow_paths) as files:
             reader = PostReader(files, image_nodes=self.predictor.processor.config.image_nodes)
             posts = list(reader.read(rows))
-            lines, missing = self.predictor.predict_window(posts)
+            lines, missing = self._lines(posts)
         results = []
         for place, (row, line) in enumerate(zip(rows, lines, strict=True)):
             heads = {name: value for name, value in line.items() if name not in ("id", "text", "entities", "error")}
@@ -116,6 +124,24 @@ class PredictEntities:
             )
         _add_missing(results, posts, missing)
         return results
+
+    def _lines(
+        self, posts: Sequence[Pair | UnreadablePost]
+    ) -> tuple[list[dict[str, Any]], Mapping[str, Sequence[str]]]:
+        """Return the lines of posts and what they lack; of one that fails outside of the model's batches its error."""
+        try:
+            return self.predictor.predict_window(posts)
+        except OF_ONE_POST as error:
+            if len(posts) == 1:
+                (post,) = posts
+                assert isinstance(post, Pair)
+                return [{"id": post.id, "text": post.text, "error": describe_error(post, error)}], {}
+        # halves until the posts that fail are alone
+        half = len(posts) // 2
+        first, without = self._lines(posts[:half])
+        second, without_too = self._lines(posts[half:])
+        kinds = dict.fromkeys([*without, *without_too])
+        return first + second, {kind: [*without.get(kind, ()), *without_too.get(kind, ())] for kind in kinds}
 
 
 def _add_missing(

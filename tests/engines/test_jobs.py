@@ -153,6 +153,22 @@ def test_windows_and_ids(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
         job({"id": ["1", "2"], "text": ["Ann"]})
 
 
+def test_a_fault_outside_of_the_models_batches(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = PredictEntities(text_model)
+    expected = rows(job(columns(POSTS)))
+
+    def ground(found: Sequence[tuple[Any, Any]]) -> None:
+        if any(pair.id == "2" for pair, _ in found):
+            raise RuntimeError("a second step fails")
+
+    monkeypatch.setattr(job.predictor, "ground", ground)
+    found = rows(job(columns(POSTS)))
+    assert found[1]["error"] == "RuntimeError: a second step fails"
+    assert found[1]["entities"] is None
+    del found[1], expected[1]
+    assert_same(found, expected)
+
+
 def test_what_no_line_can_hold(text_model: Path) -> None:
     job = PredictEntities(text_model)
     lines = [
