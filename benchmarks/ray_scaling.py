@@ -202,7 +202,7 @@ def main(
         return
     ray_data.require_ray()
     torch.set_num_threads(1)
-    net = load_encoder(str(encoder)) if encoder else random_encoder(*SHAPES["MiniLM"])
+    net = load_encoder(str(encoder)) if encoder else random_encoder(*SHAPES["minilm"])
     assert isinstance(net, TextEncoderModel)
     texts = (
         some_posts(2000)
