@@ -61,7 +61,7 @@ def write_parquet(file: Path, posts: Sequence[Pair]) -> Path:
     import pyarrow.parquet as pq
 
     table = pa.table({"id": [post.id for post in posts], "words": [list(post.words) for post in posts]})
-    pq.writemarkdown(table, file)
+    pq.write_table(table, file)
     return file
 
 
