@@ -34,7 +34,7 @@ from mnergraph.quoting import listed
 PARQUET = ".parquet"
 #: What determines the results in a folder, for a later run that goes on.
 RUN_FILE = "_run.json"
-#: Rows that are read, computed and written at once within a part; fewer where they hold the bytes of images.
+#: Rows that are read, computed and written at once within a part; fewer where they hold bytes of images or features.
 WINDOW, IMAGE_WINDOW = 2048, 256
 #: Windows of a part, and its fewest posts.
 WINDOWS, MIN_PART = 8, 64
@@ -237,10 +237,7 @@ class PostFiles:
     @property
     def window(self) -> int:
         """Rows that are read at once."""
-        has_bytes = (
-            "image" in self.columns and self.schema is not None and not _is_text(self.schema.field("image").type)
-        )
-        return IMAGE_WINDOW if has_bytes else WINDOW
+        return IMAGE_WINDOW if self.schema is not None and _is_heavy(self.schema) else WINDOW
 
     def part_rows(self, workers: int) -> int:
         """Return the posts of a part, so that every worker gets several of them."""
@@ -257,19 +254,19 @@ class PostFiles:
                 yield Part(file.path, name, start, rows, offset, line)
 
     def rows_to_check(self) -> Iterator[dict[str, Any]]:
-        """Yield the columns of all posts, some rows at a time, without images' bytes and features."""
+        """Yield the columns of all posts, some rows at a time, without images' bytes."""
         for file in self.files:
             if file.is_jsonl:
                 part = Part(file.path, file.name, 0, file.rows)
-                yield from read_part(self.system, part, WINDOW)
+                yield from read_part(self.system, part, IMAGE_WINDOW)
                 continue
-            names = self.columns - set(TENSORS)
+            names = set(self.columns)
             with self.system.open_input_file(file.path) as source:
                 opened = pq.ParquetFile(source)
                 schema = opened.schema_arrow
                 has_bytes = "image" in schema.names and not _is_text(schema.field("image").type)
                 names -= {"image"} if has_bytes else set()
-                for batch in opened.iter_batches(WINDOW, columns=sorted(names & set(schema.names))):
+                for batch in opened.iter_batches(IMAGE_WINDOW, columns=sorted(names & set(schema.names))):
                     columns = _columns(batch)
                     if has_bytes:
                         columns["image"] = ["-"] * batch.num_rows
@@ -302,6 +299,14 @@ def check_columns(schema: pa.Schema, name: str) -> None:
     for column, (what, fits) in right.items():
         if column in schema.names and not (fits(kind := schema.field(column).type) or pa.types.is_null(kind)):
             raise ValueError(f"{name}: column {column} is {kind}; right is {what}")
+
+
+def _is_heavy(schema: pa.Schema) -> bool:
+    """Whether rows hold the bytes of images, or features."""
+    kinds = {name: schema.field(name).type for name in schema.names}
+    has_bytes = "image" in kinds and not (_is_text(kinds["image"]) or pa.types.is_null(kinds["image"]))
+    has_regions = "region" in str(kinds.get("objects", ""))
+    return has_bytes or has_regions or not kinds.keys().isdisjoint(TENSORS)
 
 
 def _is_text(kind: pa.DataType) -> bool:

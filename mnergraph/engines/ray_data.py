@@ -69,6 +69,8 @@ def connect(workers: int) -> Share:
         local = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "include_dashboard": False}
         if local:
             local["num_cpus"] = max(os.cpu_count() or 1, workers + SPARE_CPUS)
+            # a Ray of one's own reports its use to nobody, unless the environment says so
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _own_signals():
             ray.init(**local, log_to_driver=False, logging_level="ERROR")
     resources = ray.cluster_resources()

@@ -48,7 +48,7 @@ def cluster() -> Iterator[str]:
     """The address of a Ray of this test run."""
     ray = pytest.importorskip("ray", reason="needs the extra ray")
     pytest.importorskip("ray.data", reason="needs the extra ray")
-    before = os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     context = ray.init(
         address="local",
         num_cpus=3,
@@ -59,7 +59,6 @@ def cluster() -> Iterator[str]:
     )
     yield context.address_info["address"]
     ray.shutdown()
-    assert os.environ.get("RAY_ADDRESS") == before
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +184,7 @@ def test_features_of_images(
     posts = tmp_path / "posts.jsonl"
     posts.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     arguments = ["features", "--engine", "ray", "--posts", str(posts), "--images", str(tmp_path)]
-    extractor = ["--extractor", "BackboneGrid", "--extractor.size", "32", "--extractor.backbone", "resnet18"]
+    extractor = ["--extractor", "BackboneGrid", "--extractor.size", "64", "--extractor.backbone", "resnet18"]
     main([*arguments, "--store", str(tmp_path / "out"), *extractor, "--dtype", "float16", "--progress", "false"])
     printed, warned = capsys.readouterr()
     assert printed == f"{tmp_path / 'out'}: 4 posts\n"
@@ -195,10 +194,20 @@ def test_features_of_images(
     assert [row["text"] for row in found] == ["Ann"] * 3 + [None]
     assert "there is no image" in found[3]["error"]
     paths = [tmp_path / f"{place}.png" for place in range(3)]
-    for row, evidence in zip(found, BackboneGrid("resnet18", size=32).extract(paths, progress=False), strict=False):
+    for row, evidence in zip(found, BackboneGrid("resnet18", size=64).extract(paths, progress=False), strict=False):
         assert evidence.grid is not None
         grid = torch.tensor(row["grid"]).reshape(row["grid_rows"], -1)
         torch.testing.assert_close(grid, evidence.grid, rtol=1e-3, atol=1e-3)
+    # they are read as posts
+    torch.manual_seed(0)
+    encoder = tiny_encoder(WORDS, hidden_size=16, num_layers=1, heads=2)
+    model = MTBERTCRF(encoder, LABELS, image_dim=512, num_heads=2, intermediate_size=16).eval()
+    model.save_pretrained(tmp_path / "model")
+    command = ["predict", "--engine", "ray", "--model", str(tmp_path / "model"), "--progress", "false"]
+    assert PostFiles(str(tmp_path / "out")).window == 256
+    main([*command, "--posts", str(tmp_path / "out"), "--out", str(tmp_path / "entities"), "--images", str(tmp_path)])
+    assert "1 of 4 posts have an error in the place of entities: '3'" in capsys.readouterr().err
+    assert [row["missing"] for row in results(tmp_path / "entities")] == [[]] * 4
     # of texts alone
     posts.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:3]))
     read = ImageEvidence(context=(ContextText("ocr", "SALE"),))
