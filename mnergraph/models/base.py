@@ -24,14 +24,14 @@ from mnergraph.graph.context import CONTEXT, CONTEXT_SCHEMA, CONTEXT_TO_TOKENS, 
 from mnergraph.graph.evidence_kinds import OBJECT_BOXES
 from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
-from mnergraph.labels import Entity, LabelSet, Span
+from mnergraph.labels import Entity, LabelSet, Span, spans_to_tags
 from mnergraph.models.grounding import GROUNDING_SCHEMA, grounding_parts, objects_for
 from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
-from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags
+from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags, pairs_of
 from mnergraph.nn.heads.grounding import Grounding, GroundingHead
 from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
@@ -152,7 +152,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     def decode_tags(self, graph: GraphState, *, special_tags: SpecialTags = "outside") -> list[list[str]]:
         """Return one tag for every word of every post; for special tags ([CLS], X) see `TaggingHead.decode_tags`."""
-        return self.entity_head.decode_tags(graph, special_tags=special_tags)
+        head = self.grounding_head
+        if head is None or not head.gives_types:
+            return self.entity_head.decode_tags(graph, special_tags=special_tags)
+        found = zip(self.decode_entities(graph), pairs_of(graph), strict=True)
+        return [spans_to_tags([(e.start, e.end, e.type) for e in post], len(pair.words)) for post, pair in found]
 
     def decode_entities(self, graph: GraphState) -> list[list[Entity]]:
         """Return the entities of every post, each with its probability; see `EntityHead.decode`.
@@ -167,6 +171,9 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """Return the probability of spans, whether decoded or not; see `EntityHead.span_probabilities`."""
+        head = self.grounding_head
+        if head is not None and head.gives_types:
+            return head.span_probabilities(graph, spans)
         return self.entity_head.span_probabilities(graph, spans, tags)
 
     def shown_heads(self) -> list[Head]:

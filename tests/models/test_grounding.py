@@ -162,3 +162,19 @@ def test_what_a_model_cannot_ground() -> None:
             labels=labels,
             grounding=SETTINGS,
         )
+
+
+@pytest.mark.parametrize("kind", ["BERT-CRF", "UMT released", "GEI"])
+def test_tags_of_a_model_whose_regions_give_types(kind: str, build: Build, everything: list[Pair]) -> None:
+    model = build(kind, grounding=replace(SETTINGS, types="regions")).eval()
+    graph = model.forward_examples(everything)
+    entities, tags = model.decode_entities(graph), model.decode_tags(graph)
+    assert [tags_to_spans(post, strict=True) for post in tags] == [
+        [(entity.start, entity.end, entity.type) for entity in post] for post in entities
+    ]
+    spans = [tags_to_spans(post) for post in tags]
+    scores = model.span_probabilities(graph, spans, tags)
+    assert [[pytest.approx(score, abs=1e-5) for score in post] for post in scores] == [
+        [entity.score for entity in post] for post in entities
+    ]
+    assert any(entities)

@@ -11,19 +11,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mnergraph.graph.layout import Edges, Layout
-from mnergraph.labels import Entity, Region
+from mnergraph.labels import Entity, Region, Span, spans_to_tags
 from mnergraph.nn.conv.pair_scores import PairScores
 from mnergraph.nn.conv.pooling import SpanPooling
 from mnergraph.nn.heads.base import Head, full_precision
 from mnergraph.nn.heads.entities import EntityHead, pairs_of, word_layout
+from mnergraph.nn.layers.hetero import AddNorm, FeedForward
 from mnergraph.nn.layers.placed_objects import PLACED_OBJECTS
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Box, DetectedObject, GroundedEntity, Pair
@@ -33,6 +35,24 @@ from mnergraph.quoting import listed
 GROUNDING = "grounding"
 #: IoU with a gold box above which an object shows the entity in training (H-Index).
 COVERING_IOU = 0.5
+
+
+class ScoredEntities(NamedTuple):
+    """The scores of entities, in the order of their posts.
+
+    Attributes:
+        objects: log p(k | n), ``[entities, 1 + max objects]``, first that the image does not show the entity, then the
+            post's objects; -inf for those without a box and for padding.
+        post: the post of every entity, ``[entities]``.
+        is_whole: whether all its words are in the graph, ``[entities]``, as words may be cut off.
+        types: log probabilities of the types, ``[entities, types]``; None where they are from the tags.
+    """
+
+    objects: Tensor
+    post: Tensor
+    is_whole: Tensor
+    types: Tensor | None
+
 
 #: A span of words, half-open.
 WordSpan = tuple[int, int]
@@ -56,6 +76,8 @@ class Grounding:
         uncovered: what an entity with boxes that no object covers is trained as: ``"skip"`` leaves it out of the loss,
             ``"nowhere"`` trains it as not in the image (H-Index).
         distinct: whether an object may show one entity of a post at most; the best assignment is predicted then.
+        types: what gives an entity its type: its ``"tags"``, or the ``"regions"``, the entity and the objects that show
+            it, by their probability; the tags' part is then which words are an entity.
         allowed: by entity type the labels of the objects that may show such an entity, in any case; types that are not
             listed may be shown by any object.
 
@@ -71,6 +93,7 @@ class Grounding:
     targets: Targets = "all"
     uncovered: Literal["skip", "nowhere"] = "skip"
     distinct: bool = False
+    types: Literal["tags", "regions"] = "tags"
     allowed: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +101,8 @@ class Grounding:
             raise ValueError(f"targets are all or best, not {self.targets!r}")
         if self.uncovered not in ("skip", "nowhere"):
             raise ValueError(f"uncovered is skip or nowhere, not {self.uncovered!r}")
+        if self.types not in ("tags", "regions"):
+            raise ValueError(f"types are from tags or regions, not {self.types!r}")
         if self.weight < 0:
             raise ValueError(f"weight is 0 or more, not {self.weight}")
 
@@ -107,6 +132,15 @@ class GroundingHead(Head):
         """The head of the entities."""
         return self._entities[0]
 
+    @property
+    def gives_types(self) -> bool:
+        """Whether entities get their types from this head, not from their tags."""
+        return False
+
+    def span_probabilities(self, graph: GraphState, spans: Sequence[Sequence[Span]]) -> list[list[float]]:
+        """Return the probability of typed spans, 0 to 1, of a head that gives types."""
+        raise NotImplementedError(f"{type(self).__name__} gives no types")
+
     def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
         """Return the grounded entities of every post, each with one box or none."""
         found = self.ground(graph, self.entities.decode(graph))
@@ -135,9 +169,12 @@ class GroundingHead(Head):
 class EntityGrounding(GroundingHead):
     """Where the image shows each entity: an object of the post, or nowhere; trained jointly with the tags.
 
-    e_n = W_e max over the words i of entity n of x_i;  o_k = objects, as `grounding_objects` encodes them;  o_0 = a
-    learned vector for "not in the image"
+    e_n = `SentenceReader`(W_e max over the words i of entity n of x_i, W_s x of all words);  o_k = objects, as
+    `grounding_objects` encodes them;  o_0 = a learned vector for "not in the image"
     p(k | n) = softmax over k of `PairScores`(e_n, o_k);  L = sum over n of KL(y_n || p_n)
+
+    With ``types="regions"`` the type of an entity is from t_n = softmax(W_t [e_n ; sum over k of p(k | n) o_k]), whose
+    cross entropy is added to L: what shows an entity says what it is.
 
     y_n is spread over the objects that cover a gold box of the entity (`Grounding.targets`), or all on o_0 for an
     entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, as one
@@ -157,51 +194,72 @@ class EntityGrounding(GroundingHead):
         self.settings, self.in_keys = grounding, tuple(in_keys)
         size, dropout = grounding.hidden_size, grounding.dropout
         self.pool, self.entity = SpanPooling("max"), nn.Linear(token_size, size)
+        self.reader = SentenceReader(token_size, size, grounding.num_heads, dropout)
         self.nowhere = nn.Parameter(torch.empty(size).normal_(std=0.02))
         self.scores, self.dropout = PairScores(size), nn.Dropout(dropout)
+        self.types = nn.Linear(2 * size, len(entities.labels.types)) if grounding.types == "regions" else None
+
+    @property
+    def gives_types(self) -> bool:
+        """Whether entities get their types from this head, not from their tags."""
+        return self.types is not None
 
     def loss(self, graph: GraphState) -> Tensor:
-        """Return the divergence of every post, summed over its gold entities, ``[posts]``.
+        """Return the divergence of every post, and the types' cross entropy, summed over its entities, ``[posts]``.
 
         Raises:
             ValueError: for a post without gold boxes, by its id.
         """
         pairs, gold = pairs_of(graph), gold_entities(graph)
-        log_p, post, is_whole = self.log_probabilities(graph, [[(e.start, e.end) for e in each] for each in gold])
+        found = self.entity_scores(graph, [[(e.start, e.end) for e in each] for each in gold])
+        log_p, post, is_whole, log_types = found
         target = self._targets(pairs, gold, log_p.shape[1]).to(log_p) * is_whole[:, None]
         is_target = target > 0
         log_target = torch.where(is_target, target, 1.0).log()
         divergence = (target * (log_target - torch.where(is_target, log_p, 0.0))).sum(-1)
+        if log_types is not None:
+            names = self.entities.labels.types
+            known = [names.index(e.type) if e.type in names else -1 for each in gold for e in each]
+            gold_types = torch.tensor(known, dtype=torch.long, device=log_p.device)
+            divergence = divergence + is_whole * F.nll_loss(log_types, gold_types, ignore_index=-1, reduction="none")
         return log_p.new_zeros(graph.num_graphs).index_add(0, post, divergence)
 
     @torch.inference_mode()
     def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:
         """Return the entities of every post, each with the `Region` that shows it."""
-        log_p, _, _ = self.log_probabilities(graph, [[(e.start, e.end) for e in post] for post in entities])
-        rows = iter(log_p.double().cpu().numpy())
+        found = self.entity_scores(graph, [[(e.start, e.end) for e in post] for post in entities])
+        if found.types is not None:
+            entities = self._typed(graph, entities, found.types)
+        rows = iter(found.objects.double().cpu().numpy())
         return [
             self._ground_post(pair.objects, post, [next(rows) for _ in post])
             for pair, post in zip(pairs_of(graph), entities, strict=True)
         ]
 
-    def log_probabilities(
-        self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log p(k | n) of the entities of these spans.
+    @torch.inference_mode()
+    def span_probabilities(self, graph: GraphState, spans: Sequence[Sequence[Span]]) -> list[list[float]]:
+        """Return the probability of typed spans: that of an entity of these words, times that of its type."""
+        entities = [[Entity(*span, 0.0) for span in post] for post in spans]
+        types = self.entity_scores(graph, [[(span.start, span.end) for span in post] for post in spans]).types
+        assert types is not None
+        names, rows = self.entities.labels.types, iter(types.exp().tolist())
+        return [
+            [score * next(rows)[names.index(entity.type)] for entity, score in zip(post, scores, strict=True)]
+            for post, scores in zip(entities, self._untyped(graph, entities), strict=True)
+        ]
+
+    def entity_scores(self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]) -> ScoredEntities:
+        """Return the scores of the entities of these spans.
 
         Args:
             graph: the last graph.
             spans: of every post, half-open ranges of words.
-
-        Returns:
-            ``[entities, 1 + max objects]``, first that the image does not show the entity, then the post's objects,
-            -inf for those without a box and for padding; the post of every entity, ``[entities]``; and whether all its
-            words are in the graph, ``[entities]``, as words may be cut off.
         """
         entities, members, is_whole = self._members(graph, spans)
         tokens = torch.cat([graph.x[key] for key in self.in_keys], -1)
         pooled = self.pool(tokens, tokens.new_zeros(entities.num_nodes, 0), members)
         x_entity = self.dropout(self.entity(pooled))
+        x_entity = self.reader(x_entity, tokens, graph.layouts["token"], entities.graph_index)
         objects, x_object = graph.layouts["object"], graph.x[PLACED_OBJECTS]
         nowhere = self.nowhere.to(x_object.dtype).expand(graph.num_graphs, 1, -1)
         # [posts, 1 + max objects, hidden_size]
@@ -210,7 +268,35 @@ class EntityGrounding(GroundingHead):
         is_choice = torch.cat([has_box.new_ones(graph.num_graphs, 1), has_box], 1)
         post = entities.graph_index
         scores = full_precision(self.scores(choices[post], x_entity))
-        return scores.masked_fill(~is_choice[post], -torch.inf).log_softmax(-1), post, is_whole
+        log_p = scores.masked_fill(~is_choice[post], -torch.inf).log_softmax(-1)
+        log_types = None
+        if self.types is not None:
+            shown = torch.einsum("nk,nkh->nh", log_p.exp().to(choices.dtype), choices[post])
+            log_types = full_precision(self.types(torch.cat([x_entity, shown.to(x_entity.dtype)], -1))).log_softmax(-1)
+        return ScoredEntities(log_p, post, is_whole, log_types)
+
+    def _typed(self, graph: GraphState, entities: Sequence[Sequence[Entity]], log_types: Tensor) -> list[list[Entity]]:
+        """Return the entities with the most probable types, scored as `span_probabilities` has it."""
+        names, best = self.entities.labels.types, log_types.max(-1)
+        found = iter(zip(best.indices.tolist(), best.values.exp().tolist(), strict=True))
+        typed: list[list[Entity]] = []
+        for post, scores in zip(entities, self._untyped(graph, entities), strict=True):
+            typed.append([])
+            for entity, score in zip(post, scores, strict=True):
+                index, probability = next(found)
+                typed[-1].append(replace(entity, type=names[index], score=score * probability))
+        return typed
+
+    def _untyped(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[float]]:
+        """Return the probabilities that these words are entities of any type."""
+        lengths = [len(pair.words) for pair in pairs_of(graph)]
+        totals = [np.zeros(len(post)) for post in entities]
+        for name in self.entities.labels.types:
+            spans = [[Span(entity.start, entity.end, name) for entity in post] for post in entities]
+            tags = [spans_to_tags(post, length) for post, length in zip(spans, lengths, strict=True)]
+            for total, post in zip(totals, self.entities.span_probabilities(graph, spans, tags), strict=True):
+                total += post
+        return [total.clip(0.0, 1.0).tolist() for total in totals]
 
     def _members(self, graph: GraphState, spans: Sequence[Sequence[WordSpan]]) -> tuple[Layout, Edges, Tensor]:
         """Return the layout of entities, the edges from the tokens that begin their words, and which are whole."""
@@ -271,6 +357,58 @@ class EntityGrounding(GroundingHead):
         row = row.copy()
         row[barred] = -np.inf
         return row
+
+
+class SentenceReader(nn.Module):
+    """Entities that read the words of their post, as "on the left" says where one is: a transformer layer.
+
+    P = LN(E + W_o MHA(W_q E, W_k S, W_v S)),  out = LN(P + FFN(P));  S = the tokens' features
+
+    Its weights are not recorded, as entities are not nodes of the graph.
+
+    Args:
+        token_size: features of a token.
+        hidden_size: features of an entity.
+        num_heads: attention heads.
+        dropout: on attention weights and residuals.
+
+    Raises:
+        ValueError: when the heads do not divide the hidden size.
+    """
+
+    def __init__(self, token_size: int, hidden_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide grounding's hidden size of {hidden_size}")
+        self.num_heads, self.rate = num_heads, dropout
+        self.query, self.output = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.key, self.value = nn.Linear(token_size, hidden_size), nn.Linear(token_size, hidden_size)
+        self.residual, self.feed_forward = (
+            AddNorm(hidden_size, dropout),
+            FeedForward(hidden_size, 2 * hidden_size, dropout),
+        )
+
+    def forward(self, x: Tensor, tokens: Tensor, layout: Layout, post: Tensor) -> Tensor:
+        """Return ``[entities, hidden_size]``.
+
+        Args:
+            x: the entities, ``[entities, hidden_size]``.
+            tokens: the tokens, ``[tokens, token_size]``.
+            layout: of the tokens.
+            post: the post of every entity, ``[entities]``.
+        """
+        heads = (self.num_heads, -1)
+        # [entities, heads, 1, head_size], [entities, heads, max tokens, head_size]
+        query = self.query(x).unflatten(-1, heads)[:, :, None]
+        key, value = (
+            layout.to_dense(linear(tokens))[post].unflatten(-1, heads).transpose(1, 2).to(query.dtype)
+            for linear in (self.key, self.value)
+        )
+        mask = layout.mask[post][:, None, None]
+        rate = self.rate if self.training else 0.0
+        message = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        found: Tensor = self.feed_forward(self.residual(x, self.output(message[:, :, 0].flatten(1))))
+        return found
 
 
 def grounded(entity: Entity) -> GroundedEntity:
