@@ -144,7 +144,7 @@ def main(
         device: cpu or cuda.
     """
     disable_malloc_trim()
-    net = load_encoder(str(encoder)) if encoder else random_encoder(*SHAPES["MiniLM"])
+    net = load_encoder(str(encoder)) if encoder else random_encoder(*SHAPES["minilm"])
     assert isinstance(net, TextEncoderModel)
     texts = (
         some_posts(2000)
