@@ -78,7 +78,7 @@ def main(
         "lengths": "log-normal" if root is None else "Twitter-2015 train",
         "systems": {},
     }
-    for experiment in _chosen(settings, systems):
+    for experiment in chosen(settings, systems):
         posts = posts_for(experiment, batch_size * batches, lengths)
         found = result["systems"][experiment.system] = {}
         for shape, size in shapes.items():
@@ -152,7 +152,7 @@ def _shares(encoder: float, crf: float, whole: float) -> dict[str, float]:
     }
 
 
-def _chosen(settings: Path, systems: Sequence[str] | None) -> list[Experiment]:
+def chosen(settings: Path, systems: Sequence[str] | None) -> list[Experiment]:
     """The experiments on Twitter-2015, in the order of their files."""
     found = [read(path) for path in sorted(settings.glob("*_twitter2015.yaml"))]
     names = [experiment.system for experiment in found]

@@ -1,0 +1,135 @@
+r"""What a training step takes beside its encoder alone, and where its time goes.
+
+    uv run python -m benchmarks.step_parts --out benchmarks/results/step_parts.json
+
+Seconds are CPU seconds of this process on one thread, so that other work on the machine counts little; what is
+compared is measured in turns, and of the quotients of each turn the median counts. Models, posts and batches are
+those of `speed.py`. Shares are of the time that torch's profiler counts without what an operation calls in turn. Where
+the processor multiplies bf16 without AMX (``cpu capability`` in the result), products in bf16 may be slower than in
+fp32.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from torch_geometric.data import Batch
+
+from benchmarks.common import commit, flops, machine
+from benchmarks.experiment import SETTINGS
+from benchmarks.speed import SHAPES, chosen, model_for, posts_for, twitter_lengths
+from benchmarks.steps import Call, Precision, training_calls
+from mnergraph.cli.malloc import disable_malloc_trim
+from mnergraph.training import GraphLoader
+
+SYSTEMS = ("UMT", "UMGF", "GEI", "MGCMT", "HamLearning")
+#: Operations of each part, by the beginning of their names.
+PARTS = {
+    "products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear", "mkldnn::"),
+    "copy_": ("aten::copy_",),
+    "optimiser": ("aten::_fused_adamw_", "aten::_foreach", "Optimizer."),
+    "dropout": ("aten::bernoulli_", "aten::native_dropout", "aten::dropout"),
+    "softmax": ("aten::_softmax", "aten::_log_softmax", "aten::softmax"),
+    "fills": ("aten::fill_", "aten::zero_"),
+}
+
+
+def main(
+    out: Path | None = None,
+    systems: tuple[str, ...] = SYSTEMS,
+    settings: Path = SETTINGS,
+    layers: tuple[int, ...] = (4, 12),
+    precisions: tuple[Precision, ...] = ("fp32", "bf16"),
+    batch_size: int = 16,
+    repeats: int = 5,
+) -> dict[str, Any]:
+    """Measures the systems over encoders of BERT-base's width, prints a line each, and writes all if asked.
+
+    Args:
+        out: the result file, written after each system.
+        systems: which.
+        settings: folder of the settings files.
+        layers: of the encoders.
+        precisions: fp32, bf16 (autocast) or both.
+        batch_size: posts of the one batch.
+        repeats: turns of which the median counts.
+    """
+    torch.set_num_threads(1)
+    result: dict[str, Any] = {
+        "benchmark": "step_parts",
+        "machine": machine(),
+        "commit": commit(),
+        "batch size": batch_size,
+        "repeats": repeats,
+        "systems": {},
+    }
+    width, _, heads = SHAPES["BERT-base"]
+    for experiment in chosen(settings, systems):
+        posts = posts_for(experiment, batch_size, twitter_lengths())
+        found = result["systems"][experiment.system] = {}
+        for depth in layers:
+            for precision in precisions:
+                torch.manual_seed(0)
+                model = model_for(experiment, posts, (width, depth, heads))
+                batches = list(GraphLoader(model.builder.build_all(posts), batch_size, shuffle=True))
+                how = f"{depth} layers, {precision}"
+                found[how] = measure(training_calls(model, batches, precision), repeats)
+                print(f"{experiment.system}, {how}: {_line(found[how])}", flush=True)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def measure(calls: Mapping[str, Call], repeats: int) -> dict[str, Any]:
+    """Return the step over the encoder alone by time and by operations, and the shares of the step's parts."""
+    step, encoder = calls["step"], calls["encoder"]
+    seconds: dict[str, list[float]] = {"step": [], "encoder": []}
+    for turn in range(repeats + 1):
+        for name, call in (("step", step), ("encoder", encoder)):
+            began = time.process_time()
+            call()
+            if turn:
+                seconds[name].append(time.process_time() - began)
+    ratios = [of_step / of_encoder for of_step, of_encoder in zip(*seconds.values(), strict=True)]
+    return {
+        "seconds": {name: statistics.median(each) for name, each in seconds.items()},
+        "step over encoder": statistics.median(ratios),
+        "lowest and highest": [min(ratios), max(ratios)],
+        "operations of step over encoder": flops(step) / flops(encoder),
+        "shares": {"step": shares(step), "encoder": shares(encoder)},
+    }
+
+
+def shares(call: Call) -> dict[str, float]:
+    """Return the share of each part in a call's time; ``rest`` is what no part has."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        call()
+    own = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    whole = sum(own.values())
+    found = {
+        part: sum(taken for name, taken in own.items() if name.startswith(names)) / whole
+        for part, names in PARTS.items()
+    }
+    return found | {"rest": 1 - sum(found.values())}
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    low, high = found["lowest and highest"]
+    parts = ", ".join(f"{part} {100 * share:.0f}%" for part, share in found["shares"]["step"].items())
+    return (
+        f"{found['step over encoder']:.2f} ({low:.2f} to {high:.2f}) times its encoder, "
+        f"{found['operations of step over encoder']:.2f} by operations; {parts}"
+    )
+
+
+if __name__ == "__main__":
+    disable_malloc_trim()
+    auto_cli(main, as_positional=False)
