@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from torch_geometric.data import Batch
 
 from benchmarks.common import commit, flops, machine
 from benchmarks.experiment import SETTINGS

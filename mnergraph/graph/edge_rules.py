@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
-from mnergraph.graph.collate import num_nodes, pair_of
+from mnergraph.graph.box_geometry import image_edges, spatial_edges
+from mnergraph.graph.collate import num_nodes, pair_of, store_values
 from mnergraph.graph.evidence_kinds import GROUNDED_OBJECTS, OBJECT_BOXES, lacking
 from mnergraph.pair import Pair
 
@@ -191,30 +191,19 @@ class Spatial(EdgeRule):
         """
         if not {src, dst} <= {"object", "image"}:
             raise ValueError(f"Spatial joins object and image, not {src} and {dst}")
-        boxes = {node_type: self._boxes(data, node_type) for node_type in {src, dst}}
-        if len(boxes) == 2 and len(boxes["image"]):
-            corner = boxes["image"][:, 2:].repeat(1, 2)
-            boxes["object"] = boxes["object"].clamp(min=0).minimum(corner)
-        index, label, geometry = spatial_edges(
-            boxes[src], boxes[dst], data.pair.size, same=src == dst, normalized=self.normalized
-        )
-        if len(boxes) == 2:
-            label = torch.full_like(label, SPATIAL_LABELS.index("inside" if src == "image" else "cover"))
-        return EdgeSet(index, label, geometry)
+        pair, num_images = pair_of(data), num_nodes(data, "image") if "image" in (src, dst) else 1
+        if num_images > 1:
+            raise ValueError(f"Spatial takes one image node, post {pair.id!r} has a grid of {num_images}")
+        boxes = store_values(data, "object")["box"] if "object" in (src, dst) else torch.empty(0, 4)
+        # a post without an image has no edges to it, nor has the image to itself
+        boxes = boxes if num_images else boxes[:0]
+        if src == dst:
+            return EdgeSet(*spatial_edges(boxes, boxes, pair.size, same=True, normalized=self.normalized))
+        return EdgeSet(*image_edges(boxes, pair.size, from_image=src == "image", normalized=self.normalized))
 
     def missing(self, pair: Pair) -> tuple[str, ...]:
         """Return ``("object boxes",)`` if no object has a box or the image's size is unknown."""
         return lacking(pair, OBJECT_BOXES)
-
-    @staticmethod
-    def _boxes(data: HeteroData, node_type: str) -> Tensor:
-        if node_type == "object":
-            return data["object"].box
-        num_images = data["image"].num_nodes
-        if num_images > 1:
-            raise ValueError(f"Spatial takes one image node, post {data.pair.id!r} has a grid of {num_images}")
-        width, height = data.pair.size or (float("nan"), float("nan"))
-        return torch.tensor([[0.0, 0.0, width, height]])[:num_images]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from mnergraph.graph.box_geometry import SPATIAL_LABELS, spatial_edges
+from mnergraph.graph.box_geometry import SPATIAL_LABELS, image_edges, spatial_edges
 
 SIZE = (80, 60)  # diagonal 100
 
@@ -140,3 +140,31 @@ def test_no_self_loops_unless_the_nodes_differ() -> None:
     box = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
     assert spatial_edges(box, box, SIZE, same=True)[0].shape == (2, 0)
     assert spatial_edges(box, box, SIZE, same=False)[0].tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("from_image", [True, False])
+def test_image_edges_are_spatial_edges_of_the_whole_image(from_image: bool, normalized: bool) -> None:
+    nan = math.nan
+    rows = [[10.0, 20.0, 30.0, 50.0], [nan, nan, nan, nan], [0.0, 0.0, 80.0, 60.0], [41.0, 7.0, 55.0, 9.0]]
+    boxes, image = torch.tensor(rows), torch.tensor([[0.0, 0.0, *SIZE]])
+    ends = (image, boxes) if from_image else (boxes, image)
+    index, label, geometry = image_edges(boxes, SIZE, from_image=from_image, normalized=normalized)
+    expected, _, expected_geometry = spatial_edges(*ends, SIZE, same=False, normalized=normalized)
+    assert index[1 if from_image else 0].tolist() == [0, 2, 3]
+    assert torch.equal(index, expected)
+    assert torch.equal(geometry, expected_geometry)
+    # a box as large as the image is inside it, too, in both directions
+    assert label.tolist() == [SPATIAL_LABELS.index("inside" if from_image else "cover")] * 3
+
+
+def test_image_edges_cut_boxes_off_at_the_border() -> None:
+    outside, cut = torch.tensor([[-20.0, 30.0, 100.0, 90.0]]), torch.tensor([[0.0, 30.0, 80.0, 60.0]])
+    for found, expected in zip(*(image_edges(box, SIZE, from_image=True) for box in (outside, cut)), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_image_edges_need_an_image_of_known_size() -> None:
+    box = torch.tensor([[0.0, 0.0, 9.0, 9.0]])
+    assert image_edges(box, None, from_image=True)[0].shape == (2, 0)
+    assert image_edges(box[:0], SIZE, from_image=False)[2].shape == (0, 2)
