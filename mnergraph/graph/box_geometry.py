@@ -87,7 +87,8 @@ def image_edges(
     image = np.array([[0.0], [0.0], [size[0]], [size[1]]], dtype=np.float32)
     parts = np.minimum(np.maximum(boxes.numpy().T, 0), image[[2, 3, 2, 3]])
     with np.errstate(invalid="ignore", divide="ignore"):
-        x, y, distance = _offset(*((image, parts) if from_image else (parts, image)), size, normalized)
+        src, dst = (image, parts) if from_image else (parts, image)
+        x, y, distance = _offset(src, dst, size, normalized)
     [node] = (~np.isnan(distance)).nonzero()
     ends = (np.zeros_like(node), node) if from_image else (node, np.zeros_like(node))
     label = np.full_like(node, SPATIAL_LABELS.index("inside" if from_image else "cover"))

@@ -37,6 +37,7 @@ from mnergraph.training.evaluate import _require_labels
 from mnergraph.training.label_sets import build_for_scoring
 from mnergraph.training.lightning_module import DEV_F1, LitTagger
 from mnergraph.training.loader import GraphLoader
+from mnergraph.training.precision import use_cached_bfloat16
 
 
 def fit(
@@ -107,6 +108,7 @@ def fit(
             enable_progress_bar=settings.progress,
             **{name: value for name, value in settings.lightning.items() if name not in ("callbacks", "plugins")},
         )
+        use_cached_bfloat16(lit_trainer)
         build, finish = model.builder.build, model.builder.load_image_tensors
         graphs = [build(pair) for pair in train]
         _fit_normalizers(model, graphs)

@@ -19,6 +19,7 @@ from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
 from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.training.config import OptimizerConfig
+from mnergraph.training.precision import refuses_to_clip_fused
 
 #: Name of the score by which the best checkpoint is chosen.
 DEV_F1 = "dev_f1"
@@ -142,8 +143,7 @@ class LitTagger(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
             self._parameter_groups(),
-            # Lightning refuses to clip for a fused optimizer in mixed precision
-            fused=not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
+            fused=not (self.trainer.gradient_clip_val and refuses_to_clip_fused(self.trainer.precision_plugin)),
         )
         steps = self._num_steps()
         schedule = LambdaLR(optimizer, lambda step: self.optimizer_config.rate(step, steps))

@@ -8,23 +8,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from mnergraph.graph import collate
 from mnergraph.models import Tagger
 from mnergraph.nn.heads.tagging import TaggingScores
 from mnergraph.pair import Pair
 from mnergraph.training import LitTagger, OptimizerConfig
+from mnergraph.training.precision import BFloat16Mixed
 
 Posts = Callable[[int, int], list[Pair]]
 Build = Callable[..., Tagger]
 
 
 def training(
-    model: Tagger, how: OptimizerConfig, *, clip: float | None = None, precision: str = "32-true"
+    model: Tagger, how: OptimizerConfig, *, clip: float | None = None, plugin: Precision | None = None
 ) -> LitTagger:
     found = LitTagger(model, how, range(25))
     found.trainer = SimpleNamespace(  # type: ignore[assignment]
-        max_epochs=8, accumulate_grad_batches=2, gradient_clip_val=clip, precision=precision
+        max_epochs=8, accumulate_grad_batches=2, gradient_clip_val=clip, precision_plugin=plugin or Precision()
     )
     return found
 
@@ -99,13 +101,19 @@ def test_scheduler_follows_the_curve(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clip", "precision", "fused"),
-    [(None, "32-true", True), (None, "bf16-mixed", True), (1.0, "32-true", True), (1.0, "bf16-mixed", False)],
+    ("clip", "plugin", "fused"),
+    [
+        (None, Precision(), True),
+        (1.0, Precision(), True),
+        (None, MixedPrecision("bf16-mixed", "cpu"), True),
+        (1.0, MixedPrecision("bf16-mixed", "cpu"), False),
+        (1.0, BFloat16Mixed("cpu"), True),
+    ],
 )
-def test_fused_optimizer_where_lightning_supports_it(
-    build: Build, clip: float | None, precision: str, fused: bool
+def test_fused_optimizer_where_its_gradients_can_be_clipped(
+    build: Build, clip: float | None, plugin: Precision, fused: bool
 ) -> None:
-    found = training(build(), OptimizerConfig(), clip=clip, precision=precision).configure_optimizers()
+    found = training(build(), OptimizerConfig(), clip=clip, plugin=plugin).configure_optimizers()
     assert all(group["fused"] is fused for group in found["optimizer"].param_groups)
 
 
