@@ -45,6 +45,11 @@ class Layout:
         return int(self.counts.max()) if self.num_graphs else 0
 
     @cached_property
+    def min_nodes(self) -> int:
+        """Number of nodes of the smallest graph."""
+        return int(self.counts.min()) if self.num_graphs else 0
+
+    @cached_property
     def graph_index(self) -> Tensor:
         """Index of the graph that every node belongs to, ``[nodes]``."""
         graphs = torch.arange(self.num_graphs, device=self.ptr.device)
@@ -163,6 +168,11 @@ class Edges:
         if self._index is None:
             return self.dst.mask & (self.src.counts > 0)[:, None]
         return self.mask.any(-1)
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether it is known without a look at the edges that all target nodes have incoming ones."""
+        return self._index is None and self.src.min_nodes > 0
 
     @cached_property
     def receivers(self) -> Tensor:

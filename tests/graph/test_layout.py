@@ -93,6 +93,15 @@ def test_a_complete_relation_joins_all_of_a_sentence() -> None:
     assert not Edges(layout(1), layout(1), torch.zeros(2, 1, dtype=torch.long)).complete
 
 
+@pytest.mark.parametrize("counts", [(2, 1, 3), (2, 0, 1), (0, 0), ()])
+def test_relations_that_reach_all_target_nodes(counts: tuple[int, ...]) -> None:
+    src, dst = layout(*counts), layout(*[2] * len(counts))
+    assert src.min_nodes == min(counts, default=0)
+    complete = Edges(src, dst)
+    assert complete.reaches_all is bool(counts and complete.has_incoming[dst.mask].all())
+    assert not Edges(src, dst, complete.index).reaches_all, "of stored edges it is not known"
+
+
 def test_index_and_mask_are_computed_once() -> None:
     edges = random_edges(layout(3, 2), layout(4, 1), 0.5)
     complete = Edges(layout(3, 2), layout(4, 1))

@@ -68,6 +68,8 @@ def masked_softmax(scores: Tensor, edges: Edges, dense: bool) -> Tensor:
     """
     if not dense:
         return softmax(scores, edges.index[1], num_nodes=edges.dst.num_nodes)
+    if edges.complete and edges.src.is_dense:  # nothing is padded but target nodes, whose rows are undefined
+        return scores.softmax(-1)
     no_edge = ~edges.mask[:, None]
     return scores.masked_fill(no_edge, torch.finfo(scores.dtype).min).softmax(-1)
 
@@ -89,8 +91,8 @@ def aggregate(weights: Tensor, value: Tensor, edges: Edges, dense: bool) -> Tens
         zeros = value.new_zeros(edges.dst.num_nodes, *value.shape[1:])
         return zeros.index_add(0, dst, weights[..., None] * value[src])
     # [graphs, heads, dst, src] @ [graphs, heads, src, head_size]
-    messages = weights @ edges.src.to_dense(value).transpose(1, 2)
-    return edges.dst.to_flat(messages.transpose(1, 2) * edges.has_incoming[:, :, None, None])
+    messages = (weights @ edges.src.to_dense(value).transpose(1, 2)).transpose(1, 2)
+    return edges.dst.to_flat(messages if edges.reaches_all else messages * edges.has_incoming[:, :, None, None])
 
 
 class RelationAttention(nn.Module):
