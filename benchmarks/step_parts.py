@@ -4,9 +4,9 @@ r"""What a training step takes beside its encoder alone, and where its time goes
 
 Seconds are CPU seconds of this process on one thread, so that other work on the machine counts little; what is
 compared is measured in turns, and of the quotients of each turn the median counts. Models, posts and batches are
-those of `speed.py`. Shares are of the time that torch's profiler counts without what an operation calls in turn. Where
-the processor multiplies bf16 without AMX (``cpu capability`` in the result), products in bf16 may be slower than in
-fp32.
+those of `speed.py`. Of two figures the first is the step's, the second its encoder's. Shares are of the time that
+torch's profiler counts without what an operation calls in turn. Where the processor multiplies bf16 without AMX,
+products in bf16 may be slower than in fp32.
 """
 
 from __future__ import annotations
@@ -79,7 +79,11 @@ def main(
                 model = model_for(experiment, posts, (width, depth, heads))
                 batches = list(GraphLoader(model.builder.build_all(posts), batch_size, shuffle=True))
                 how = f"{depth} layers, {precision}"
-                found[how] = measure(training_calls(model, batches, precision), repeats)
+                calls = training_calls(model, batches, precision)
+                found[how] = measure(calls["step"], calls["encoder"], repeats)
+                if precision == "bf16":
+                    uncached = training_calls(model, batches, precision, cast_cache=False)["step"]
+                    found[how]["casts at every use"] = measure(uncached, calls["step"], repeats)
                 print(f"{experiment.system}, {how}: {_line(found[how])}", flush=True)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -87,23 +91,22 @@ def main(
     return result
 
 
-def measure(calls: Mapping[str, Call], repeats: int) -> dict[str, Any]:
-    """Return the step over the encoder alone by time and by operations, and the shares of the step's parts."""
-    step, encoder = calls["step"], calls["encoder"]
-    seconds: dict[str, list[float]] = {"step": [], "encoder": []}
+def measure(call: Call, reference: Call, repeats: int) -> dict[str, Any]:
+    """Return a call over a reference by time and by operations, and the shares of the parts of both."""
+    seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats + 1):
-        for name, call in (("step", step), ("encoder", encoder)):
+        for some, timed in zip((call, reference), seconds, strict=True):
             began = time.process_time()
-            call()
+            some()
             if turn:
-                seconds[name].append(time.process_time() - began)
-    ratios = [of_step / of_encoder for of_step, of_encoder in zip(*seconds.values(), strict=True)]
+                timed.append(time.process_time() - began)
+    ratios = [one / other for one, other in zip(*seconds, strict=True)]
     return {
-        "seconds": {name: statistics.median(each) for name, each in seconds.items()},
-        "step over encoder": statistics.median(ratios),
+        "seconds": [statistics.median(each) for each in seconds],
+        "ratio": statistics.median(ratios),
         "lowest and highest": [min(ratios), max(ratios)],
-        "operations of step over encoder": flops(step) / flops(encoder),
-        "shares": {"step": shares(step), "encoder": shares(encoder)},
+        "by operations": flops(call) / flops(reference),
+        "shares": [shares(call), shares(reference)],
     }
 
 
@@ -121,12 +124,13 @@ def shares(call: Call) -> dict[str, float]:
 
 
 def _line(found: Mapping[str, Any]) -> str:
-    low, high = found["lowest and highest"]
-    parts = ", ".join(f"{part} {100 * share:.0f}%" for part, share in found["shares"]["step"].items())
-    return (
-        f"{found['step over encoder']:.2f} ({low:.2f} to {high:.2f}) times its encoder, "
-        f"{found['operations of step over encoder']:.2f} by operations; {parts}"
+    ratio, operations, (low, high) = found["ratio"], found["by operations"], found["lowest and highest"]
+    parts = ", ".join(f"{part} {100 * share:.0f}%" for part, share in found["shares"][0].items())
+    line = (
+        f"{found['ratio']:.2f} ({low:.2f} to {high:.2f}) times its encoder, {found['by operations']:.2f} by operations"
     )
+    uncached = found.get("casts at every use")
+    return f"{line}; {parts}" + (f"; without autocast's cache {uncached['ratio']:.2f} times" if uncached else "")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,16 @@ Call = Callable[[], None]
 Precision = Literal["fp32", "bf16"]
 
 
-def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32") -> dict[str, Call]:
+def training_calls(
+    model: Tagger, batches: Sequence[Batch], precision: Precision = "fp32", *, cast_cache: bool = True
+) -> dict[str, Call]:
     """What a step of training does and what parts of it do alone.
+
+    Args:
+        model: the model.
+        batches: what a call goes through.
+        precision: fp32, or bf16 (autocast).
+        cast_cache: whether autocast casts a weight once a forward, not at every use.
 
     Returns:
         ``step``: forward, backward and optimiser; ``losses``: all tasks' losses forward and backward, from
@@ -27,7 +35,7 @@ def training_calls(model: Tagger, batches: Sequence[Batch], precision: Precision
     """
     model.train()
     device = batches[0]["token"].y.device.type
-    cast = _Cast(device, precision)
+    cast = _Cast(device, precision, cast_cache)
     with torch.no_grad(), cast():
         graphs = [model(batch) for batch in batches]
 
@@ -94,11 +102,11 @@ def prediction_calls(model: Tagger, batches: Sequence[Batch], precision: Precisi
 class _Cast:
     """Autocast to bf16, or nothing."""
 
-    def __init__(self, device: str, precision: Precision) -> None:
-        self.device, self.enabled = device, precision == "bf16"
+    def __init__(self, device: str, precision: Precision, cache: bool = True) -> None:
+        self.device, self.enabled, self.cache = device, precision == "bf16", cache
 
     def __call__(self) -> torch.autocast:
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.enabled)
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.enabled, cache_enabled=self.cache)
 
 
 def _through(call: Callable[[Any], None], things: Sequence[Any], optimiser: torch.optim.Optimizer | None) -> Call:
