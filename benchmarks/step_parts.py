@@ -23,7 +23,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.common import commit, flops, machine
 from benchmarks.experiment import SETTINGS
-from benchmarks.speed import SHAPES, chosen, model_for, posts_for, twitter_lengths
+from benchmarks.speed import chosen, model_for, posts_for, twitter_lengths
 from benchmarks.steps import Call, Precision, training_calls
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.training import GraphLoader
@@ -44,17 +44,21 @@ def main(
     out: Path | None = None,
     systems: tuple[str, ...] = SYSTEMS,
     settings: Path = SETTINGS,
+    width: int = 768,
+    heads: int = 12,
     layers: tuple[int, ...] = (4, 12),
     precisions: tuple[Precision, ...] = ("fp32", "bf16"),
     batch_size: int = 16,
     repeats: int = 5,
 ) -> dict[str, Any]:
-    """Measures the systems over encoders of BERT-base's width, prints a line each, and writes all if asked.
+    """Measures the systems over encoders, by default of BERT-base's width, prints a line each, and writes all if asked.
 
     Args:
         out: the result file, written after each system.
         systems: which.
         settings: folder of the settings files.
+        width: of the encoders.
+        heads: of the encoders.
         layers: of the encoders.
         precisions: fp32, bf16 (autocast) or both.
         batch_size: posts of the one batch.
@@ -69,7 +73,6 @@ def main(
         "repeats": repeats,
         "systems": {},
     }
-    width, _, heads = SHAPES["BERT-base"]
     for experiment in chosen(settings, systems):
         posts = posts_for(experiment, batch_size, twitter_lengths())
         found = result["systems"][experiment.system] = {}
@@ -126,9 +129,7 @@ def shares(call: Call) -> dict[str, float]:
 def _line(found: Mapping[str, Any]) -> str:
     ratio, operations, (low, high) = found["ratio"], found["by operations"], found["lowest and highest"]
     parts = ", ".join(f"{part} {100 * share:.0f}%" for part, share in found["shares"][0].items())
-    line = (
-        f"{found['ratio']:.2f} ({low:.2f} to {high:.2f}) times its encoder, {found['by operations']:.2f} by operations"
-    )
+    line = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times its encoder, {operations:.2f} by operations"
     uncached = found.get("casts at every use")
     return f"{line}; {parts}" + (f"; without autocast's cache {uncached['ratio']:.2f} times" if uncached else "")
 
