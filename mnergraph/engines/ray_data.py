@@ -62,11 +62,14 @@ def connect(workers: int) -> Share:
         ImportError: where Ray is not installed.
         ValueError: when the cluster has fewer CPUs than actors.
     """
+    local = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "include_dashboard": False}
+    if local:
+        # under `uv run` Ray packs the current folder and starts actors in a copy; Ray reads this when it is imported
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray = require_ray()
     if workers < 1:
         raise ValueError(f"workers is {workers}; --engine ray needs at least one")
     if not ray.is_initialized():
-        local = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "include_dashboard": False}
         if local:
             local["num_cpus"] = max(os.cpu_count() or 1, workers + SPARE_CPUS)
             # a Ray of one's own reports its use to nobody, unless the environment says so

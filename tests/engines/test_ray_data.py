@@ -43,9 +43,16 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors import no plugins that other tests have made and deleted."""
+    monkeypatch.setattr("mnergraph.cli.many_machines.LOADED", frozenset())
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Ray of this test run."""
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # read when Ray is imported
     ray = pytest.importorskip("ray", reason="needs the extra ray")
     pytest.importorskip("ray.data", reason="needs the extra ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

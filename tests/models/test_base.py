@@ -100,6 +100,7 @@ def test_saved_files(build: Build, tmp_path: Path) -> None:
         "num_heads": 4,
         "dropout": 0.0,
         "context": None,
+        "grounding": None,
     }
     assert Schema.from_dict(json.loads((tmp_path / "schema.json").read_text())) == model.schema
 
@@ -107,7 +108,7 @@ def test_saved_files(build: Build, tmp_path: Path) -> None:
 def test_positional_arguments_are_saved(tmp_path: Path) -> None:
     labels = LabelSet.from_types(["PER"])
     model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), labels, constrain=True, pooling="mean")
-    assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True, "context": None}
+    assert model.hparams() == {"dropout": 0.1, "pooling": "mean", "constrain": True, "context": None, "grounding": None}
     model.save_pretrained(tmp_path)
     loaded = BERTCRF.from_pretrained(tmp_path)
     assert loaded.heads["tags"].decoder.constrain
