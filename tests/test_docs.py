@@ -36,7 +36,7 @@ def test_a_page_on_extending_has_one_short_program(page: Path) -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     commands = (PROJECT / ".ci" / "run").read_text(encoding="utf-8").strip().split("\n")
-    assert commands[-1] == "uv run pytest"
+    assert commands[-1] == "uv run pytest -n 2"
     assert commands[-1] in (PROJECT / "README.md").read_text(encoding="utf-8").split("\n")
     for check in ("ruff check .", "ruff format --check .", "mypy", "--group docs mkdocs build --strict"):
         assert any(f"uv run {check}" in command for command in commands[:-1]), check
