@@ -134,8 +134,8 @@ def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Pa
     evg: EVG | None = None
     for system in systems:
         for joint in (False, True):
-            names = [f"{system}, joint"] if joint else [f"{system} + EVG"]
-            if all(name in runs for name in names):
+            name = f"{system}, joint" if joint else f"{system} + EVG"
+            if name in runs:
                 continue
             experiment = experiment_of(system, result["epochs"], result["lr"], result["grounding"] if joint else None)
             posts = compute_features(experiment, load(experiment, Files(root)))
@@ -147,12 +147,12 @@ def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Pa
                 evg = train_evg(experiment, posts, seed)
             ground = None if joint or evg is None else evg.ground
             scores, predicted = evaluate_grounding(model, test, ground=ground, progress=False)
-            runs[names[0]] = result_of(scores, predicted, test) | {"training seconds": round(seconds, 1)}
+            runs[name] = result_of(scores, predicted, test) | {"training seconds": round(seconds, 1)}
             if not joint and system in ATTENDING:
                 attended = by_attention(model, test)
                 scores = score_grounding([pair.grounding or () for pair in test], attended)
                 runs[f"{system}, attention"] = result_of(scores, attended, test)
-            print(f"seed {seed} {names[0]}: GMNER {100 * runs[names[0]]['gmner']['f1']:.2f}", flush=True)
+            print(f"seed {seed} {name}: GMNER {100 * runs[name]['gmner']['f1']:.2f}", flush=True)
             if "chance, gold entities" not in runs:
                 drawn = by_chance(test, seed)
                 scores = score_grounding([pair.grounding or () for pair in test], drawn)

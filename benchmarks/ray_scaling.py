@@ -65,6 +65,17 @@ def write_parquet(file: Path, posts: Sequence[Pair]) -> Path:
     return file
 
 
+class _EqualParts(PostFiles):
+    """Files of posts in parts of a given number of posts."""
+
+    def __init__(self, address: str, rows: int) -> None:
+        super().__init__(address)
+        self._rows = rows
+
+    def part_rows(self, workers: int) -> int:
+        return self._rows
+
+
 def by_ray(job: Any, arguments: Mapping[str, Any], file: Path, workers: int, part_rows: int) -> dict[str, float]:
     """Run a job over a file by Ray; returns posts per second, parts per second and the seconds until the first part.
 
@@ -75,8 +86,7 @@ def by_ray(job: Any, arguments: Mapping[str, Any], file: Path, workers: int, par
         workers: number of actors.
         part_rows: posts of a part.
     """
-    posts = PostFiles(str(file))
-    posts.part_rows = lambda workers: part_rows  # type: ignore[method-assign]
+    posts = _EqualParts(str(file), part_rows)
     done: list[tuple[float, int]] = []
     share = ray_data.connect(workers)
     with tempfile.TemporaryDirectory() as folder:

@@ -72,7 +72,7 @@ def connect(workers: int) -> Share:
     if not ray.is_initialized():
         if local:
             local["num_cpus"] = max(os.cpu_count() or 1, workers + SPARE_CPUS)
-            # a Ray of one's own reports its use to nobody, unless the environment says so
+            # without usage statistics, unless the environment asks for them
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _own_signals():
             ray.init(**local, log_to_driver=False, logging_level="ERROR")

@@ -50,7 +50,7 @@ def spatial_edges(
         x, y, distance = _offset(i, j, size, normalized)
         contains, covered = _contains(i, j), _contains(j, i)
         # comparisons with NaN are false: no edge where a box is missing
-        near = contains | covered | (_iou(i, j) > 0.5)
+        near = contains | covered | (box_iou(i, j) > 0.5)
         is_edge = near & ~np.isnan(distance) | (distance <= 0.5)
         if same:
             np.fill_diagonal(is_edge, False)
@@ -115,13 +115,13 @@ def _contains(i: Boxes, j: Boxes) -> NDArray[np.bool_]:
     return (i[0] <= j[0]) & (i[1] <= j[1]) & (i[2] >= j[2]) & (i[3] >= j[3])
 
 
-def _iou(i: Boxes, j: Boxes) -> Boxes:
-    """Return the intersection over union of every box i and box j, as `torchvision.ops.box_iou`."""
+def box_iou(i: NDArray[Any], j: NDArray[Any]) -> NDArray[Any]:
+    """Return the intersection over union of boxes i and j, ``[4, ...]`` each, as `torchvision.ops.box_iou`."""
     width = np.maximum(np.minimum(i[2], j[2]) - np.maximum(i[0], j[0]), 0)
     height = np.maximum(np.minimum(i[3], j[3]) - np.maximum(i[1], j[1]), 0)
     both = width * height
     areas = (i[2] - i[0]) * (i[3] - i[1]) + (j[2] - j[0]) * (j[3] - j[1])
-    iou: Boxes = both / (areas - both)
+    iou: NDArray[Any] = both / (areas - both)
     return iou
 
 

@@ -74,8 +74,9 @@ class Grounder:
         """Return the entities of posts, each with the region of the image that shows it."""
         device = next(self.model.parameters()).device
         ready, missing = self.processor.process(list(pairs), builder=self.model.builder, device=device)
+        grounded = self.model.ground(ready, entities, batching=self.batching)
         self.missing.add(missing, len(ready))
-        return self.model.ground(ready, entities, batching=self.batching)
+        return grounded
 
 
 def describe_region(region: Region | None) -> dict[str, Any]:

@@ -146,7 +146,11 @@ class NERPipeline:
         for begin in range(0, len(posts), self.steps.window):
             window = posts[begin : begin + self.steps.window]
             computed, without = self.steps.compute_each(window, self._compute, failed=None if one else self._failed)
-            self.steps.ground([(pair, r) for pair, r in zip(window, computed, strict=True) if r.error is None])
+            whole = [index for index, result in enumerate(computed) if result.error is None]
+            for place, fault in self.steps.ground([(window[index], computed[index]) for index in whole]).items():
+                if one:
+                    raise fault
+                computed[whole[place]] = self._failed(window[whole[place]], fault)
             missing.add(without, len(window))
             results += computed
         missing.warn(stacklevel=2)

@@ -100,8 +100,10 @@ class Predictor:
         pairs = [pair for pair in window if isinstance(pair, Pair)]
         progress(len(window) - len(pairs))
         predicted, missing = self.compute_each(pairs, self._compute, failed=_failed, progress=progress)
-        of_post = zip(pairs, predicted, strict=True)
-        self.ground([(pair, line["entities"]) for pair, line in of_post if "error" not in line])
+        whole = [index for index, line in enumerate(predicted) if "error" not in line]
+        faults = self.ground([(pairs[index], predicted[index]["entities"]) for index in whole])
+        for place, fault in faults.items():
+            predicted[whole[place]] = _failed(pairs[whole[place]], fault)
         lines = iter(predicted)
         return [post.line() if isinstance(post, UnreadablePost) else next(lines) for post in window], missing
 
@@ -138,10 +140,24 @@ class Predictor:
                 progress(1)
         return [results[index] for index in range(len(pairs))], missing
 
-    def ground(self, found: Sequence[tuple[Pair, Sequence[dict[str, Any]]]]) -> None:
-        """Add to the entities of posts, in place, where the image shows them; nothing without a grounder."""
-        if self.grounder is not None and found:
+    def ground(self, found: Sequence[tuple[Pair, Sequence[dict[str, Any]]]]) -> dict[int, Exception]:
+        """Add to the entities of posts, in place, where the image shows them; nothing without a grounder.
+
+        Returns:
+            the faults of posts that can't be grounded, by their place.
+        """
+        if self.grounder is None or not found:
+            return {}
+        try:
             self.grounder(*zip(*found, strict=True))
+        except OF_ONE_POST as error:
+            if len(found) == 1:
+                return {0: error}
+            # halves until the posts that fail are alone
+            half = len(found) // 2
+            second = self.ground(found[half:])
+            return self.ground(found[:half]) | {half + place: fault for place, fault in second.items()}
+        return {}
 
     def _compute(self, batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
         predicted = self.model.decode(self.model(batch))

@@ -32,7 +32,7 @@ from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.entities import TAGS, EntityHead, SpecialTags, pairs_of
-from mnergraph.nn.heads.grounding import Grounding, GroundingHead
+from mnergraph.nn.heads.grounding import EntityGrounding, Grounding, GroundingHead
 from mnergraph.nn.heads.tagging import TaggingHead, TaggingScores
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.nn.state import GraphState
@@ -153,7 +153,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     def decode_tags(self, graph: GraphState, *, special_tags: SpecialTags = "outside") -> list[list[str]]:
         """Return one tag for every word of every post; for special tags ([CLS], X) see `TaggingHead.decode_tags`."""
         head = self.grounding_head
-        if head is None or not head.gives_types:
+        if not isinstance(head, EntityGrounding) or not head.gives_types:
             return self.entity_head.decode_tags(graph, special_tags=special_tags)
         found = zip(self.decode_entities(graph), pairs_of(graph), strict=True)
         return [spans_to_tags([(e.start, e.end, e.type) for e in post], len(pair.words)) for post, pair in found]
@@ -172,7 +172,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
     ) -> list[list[float]]:
         """Return the probability of spans, whether decoded or not; see `EntityHead.span_probabilities`."""
         head = self.grounding_head
-        if head is not None and head.gives_types:
+        if isinstance(head, EntityGrounding) and head.gives_types:
             return head.span_probabilities(graph, spans)
         return self.entity_head.span_probabilities(graph, spans, tags)
 

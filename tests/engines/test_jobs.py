@@ -157,9 +157,10 @@ def test_a_fault_outside_of_the_models_batches(text_model: Path, monkeypatch: py
     job = PredictEntities(text_model)
     expected = rows(job(columns(POSTS)))
 
-    def ground(found: Sequence[tuple[Any, Any]]) -> None:
+    def ground(found: Sequence[tuple[Any, Any]]) -> dict[int, Exception]:
         if any(pair.id == "2" for pair, _ in found):
             raise RuntimeError("a second step fails")
+        return {}
 
     monkeypatch.setattr(job.predictor, "ground", ground)
     found = rows(job(columns(POSTS)))

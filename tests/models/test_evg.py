@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -238,3 +239,25 @@ def test_a_post_that_fails_does_not_stop_the_second_step() -> None:
     lines = list(Predictor(tagger, grounder=evg)(posts))
     assert ["error" in line for line in lines] == [index == 3 for index in range(len(posts))]
     assert all("box" in entity for line in lines if "error" not in line for entity in line["entities"])
+
+
+def test_a_post_that_cannot_be_grounded_has_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    evg, tagger = evg_of().eval(), BERTCRF(encoder_of(), LABELS).eval()
+    posts, ground = some_posts(), EVG.ground
+
+    def fails(self: EVG, pairs: Sequence[Pair], *args: Any, **kwargs: Any) -> list[list[Entity]]:
+        if any(pair.id == "4" for pair in pairs):
+            raise ValueError("no such box")
+        return ground(self, pairs, *args, **kwargs)
+
+    monkeypatch.setattr(EVG, "ground", fails)
+    lines = list(Predictor(tagger, grounder=evg)(posts))
+    assert [line.get("error") for line in lines] == [
+        "ValueError: no such box" if post.id == "4" else None for post in posts
+    ]
+    assert all("box" in entity for line in lines if "error" not in line for entity in line["entities"])
+    ner = mnergraph.pipeline(tagger, grounder=evg)
+    with pytest.warns(UserWarning, match="1 of 11 posts have an error"):
+        assert ner(posts)[4].error == "ValueError: no such box"
+    with pytest.raises(ValueError, match="no such box"):
+        ner(posts[4])

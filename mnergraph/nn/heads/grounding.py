@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnergraph.graph.box_geometry import box_iou
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.labels import Entity, Region, Span, spans_to_tags
 from mnergraph.nn.conv.pair_scores import PairScores
@@ -131,15 +132,6 @@ class GroundingHead(Head):
     def entities(self) -> EntityHead:
         """The head of the entities."""
         return self._entities[0]
-
-    @property
-    def gives_types(self) -> bool:
-        """Whether entities get their types from this head, not from their tags."""
-        return False
-
-    def span_probabilities(self, graph: GraphState, spans: Sequence[Sequence[Span]]) -> list[list[float]]:
-        """Return the probability of typed spans, 0 to 1, of a head that gives types."""
-        raise NotImplementedError(f"{type(self).__name__} gives no types")
 
     def decode(self, graph: GraphState) -> list[list[GroundedEntity]]:
         """Return the grounded entities of every post, each with one box or none."""
@@ -446,10 +438,7 @@ def target_distribution(gold: Sequence[Box], boxes: Sequence[Box | None], target
     with_box = [index for index, box in enumerate(boxes) if box is not None]
     if gold and with_box:
         objects, golds = (np.asarray(each, dtype=np.float64) for each in ([boxes[i] for i in with_box], gold))
-        corners = np.maximum(objects[:, None, :2], golds[:, :2]), np.minimum(objects[:, None, 2:], golds[:, 2:])
-        overlap = np.clip(corners[1] - corners[0], 0, None).prod(-1)
-        areas = ((each[:, 2:] - each[:, :2]).prod(-1) for each in (objects, golds))
-        iou[with_box] = (overlap / (next(areas)[:, None] + next(areas) - overlap)).max(-1)
+        iou[with_box] = box_iou(objects.T[:, :, None], golds.T[:, None]).max(-1)
     iou[iou <= COVERING_IOU] = 0.0
     if targets == "best" and iou.any():
         iou = np.eye(len(boxes))[int(iou.argmax())]
