@@ -9,6 +9,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
+from mnergraph.labels import span_label
 from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tag_ids
 from mnergraph.nn.heads.crf_loss import SAFE_SCORE_RANGE, LogLikelihood
 from mnergraph.nn.heads.forward_backward import Chain, best_paths, log_marginals, messages
@@ -32,6 +33,26 @@ def forbidden_transitions(tags: Sequence[str]) -> tuple[Tensor, Tensor]:
         for previous, old in parts
     ]
     return torch.tensor(start, dtype=torch.bool), torch.tensor(transitions, dtype=torch.bool)
+
+
+def type_changes(tags: Sequence[str]) -> Tensor:
+    """Return which transitions go on with an entity as one of another type, ``[labels, labels]`` (from, to), bool.
+
+    Args:
+        tags: the labels' names, in order.
+    """
+    parts = [tag.partition("-")[::2] for tag in tags]
+    changes = [
+        [prefix == "I" and previous in ("B", "I") and old != new for prefix, new in parts] for previous, old in parts
+    ]
+    return torch.tensor(changes, dtype=torch.bool)
+
+
+def _as_one_type(tags: Sequence[str]) -> Tensor:
+    """Return for each label that of the same kind (B, I) and of one type, the first that has a B, ``[labels]``."""
+    entity_type = next((tag[1:] for tag in tags if tag.startswith("B")), "")
+    names = [name + entity_type if (name := span_label(tag)) in ("B", "I") else tag for tag in tags]
+    return torch.tensor([tags.index(name) if name in tags else index for index, name in enumerate(names)])
 
 
 class CRF(torchcrf.CRF):
@@ -62,6 +83,8 @@ class CRF(torchcrf.CRF):
             raise ValueError(f"constrain=True needs a B for every I; there is none for {', '.join(unreachable)}")
         self.register_buffer("forbidden_start", start, persistent=False)
         self.register_buffer("forbidden_transitions", transitions, persistent=False)
+        self.register_buffer("type_changes", type_changes(self.tags), persistent=False)
+        self.register_buffer("one_type", _as_one_type(self.tags), persistent=False)
 
     def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Return log p(tags) of every post, ``[posts]``, float32 (float64 for float64 emissions); 0 for an empty row.
@@ -78,6 +101,29 @@ class CRF(torchcrf.CRF):
         scaled = self._is_safe_to_scale(emissions, mask)
         log_likelihood: Tensor = LogLikelihood.apply(emissions, *self._scores(), tags, mask, scaled)
         return log_likelihood
+
+    def span_log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(the spans that tags mark) of every post, summed over all types of the entities, ``[posts]``.
+
+        log sum over y' of p(y' | x), where y' has B, I and O where ``tags`` has, and one type within an entity.
+
+        Args:
+            emissions: ``[posts, max tokens, labels]``.
+            tags: ``[posts, max tokens]``, int64; their types do not matter.
+            mask: ``[posts, max tokens]``, bool.
+        """
+        if not mask.numel():
+            return self(emissions, tags, mask)
+        # log sum p(y') = log p(y) - log p(y | spans), for any y that marks the spans
+        known = tags.clamp(0, len(self.tags) - 1)
+        one_type = torch.where(known == tags, self.one_type[known], tags)
+        log_p: Tensor = self(emissions, one_type, mask)
+        within = emissions.masked_fill(self.one_type != self.one_type[known][..., None], -torch.inf)
+        start, end, transitions = self._scores()
+        scores = start, end, transitions.masked_fill(self.type_changes, -torch.inf)
+        scaled = self._is_safe_to_scale(emissions, mask, constrain=True)
+        conditional: Tensor = LogLikelihood.apply(within, *scores, one_type.masked_fill(~mask, 0), mask, scaled)
+        return log_p - conditional
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -170,11 +216,12 @@ class CRF(torchcrf.CRF):
             self.transitions.masked_fill(self.forbidden_transitions, -torch.inf),
         )
 
-    def _is_safe_to_scale(self, emissions: Tensor, mask: Tensor) -> bool:
+    def _is_safe_to_scale(self, emissions: Tensor, mask: Tensor, *, constrain: bool | None = None) -> bool:
         """Return whether scores differ so little that probabilities do not underflow; see `crf_loss`."""
+        constrain = self.constrain if constrain is None else constrain
         scores = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
         score_range = scores.max() - scores.min()
-        if self.constrain:
+        if constrain:
             unpadded = emissions.detach().masked_fill(~mask[..., None], 0.0)
             score_range = score_range + (unpadded.amax(-1) - unpadded.amin(-1)).max()
         return bool(score_range < SAFE_SCORE_RANGE)

@@ -33,8 +33,12 @@ class EntityHead(Head):
     Args:
         labels: the label set.
         weight: weight of the loss in the model's loss.
+
+    Attributes:
+        gives_types: whether its entities' types are the result, and learned; not where a `GroundingHead` gives them.
     """
 
+    gives_types = True
     shown = False  # its predictions are the post's entities, shown anyway
 
     def __init__(self, labels: LabelSet, *, weight: float = 1.0) -> None:

@@ -78,7 +78,7 @@ class Grounding:
             ``"nowhere"`` trains it as not in the image (H-Index).
         distinct: whether an object may show one entity of a post at most; the best assignment is predicted then.
         types: what gives an entity its type: its ``"tags"``, or the ``"regions"``, the entity and the objects that show
-            it, by their probability; the tags' part is then which words are an entity.
+            it, by their probability; the tags' part is then which words are an entity, and a CRF learns no more.
         allowed: by entity type the labels of the objects that may show such an entity, in any case; types that are not
             listed may be shown by any object.
 
@@ -190,6 +190,7 @@ class EntityGrounding(GroundingHead):
         self.nowhere = nn.Parameter(torch.empty(size).normal_(std=0.02))
         self.scores, self.dropout = PairScores(size), nn.Dropout(dropout)
         self.types = nn.Linear(2 * size, len(entities.labels.types)) if grounding.types == "regions" else None
+        entities.gives_types = self.types is None
 
     @property
     def gives_types(self) -> bool:

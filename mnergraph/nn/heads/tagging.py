@@ -131,10 +131,16 @@ class TaggingHead(EntityHead):
     def loss(self, graph: GraphState) -> Tensor:
         """Return the negative log-likelihood of every post's tags, ``[posts]``.
 
+        Where another head gives the types (`EntityHead.gives_types`), it is that of the spans, see
+        `CRF.span_log_likelihood`.
+
         Raises:
             ValueError: for a post without labels.
         """
-        return _negative_log_likelihood(graph, self.name, self.decoder, gold_labels(graph))
+        if self.gives_types or not isinstance(self.decoder, CRF):
+            return _negative_log_likelihood(graph, self.name, self.decoder, gold_labels(graph))
+        scores, mask = _padded_scores(graph, self.name)
+        return -self.decoder.span_log_likelihood(scores, graph.layouts["token"].to_dense(gold_labels(graph)), mask)
 
     def log_marginals(self, graph: GraphState) -> Tensor:
         """Return the logarithm of the marginal probability of every label of every token, ``[tokens, labels]``."""

@@ -309,3 +309,56 @@ def test_invalid_shapes_and_dtypes_are_named() -> None:
         crf.span_probability(emissions[:, :0], mask[:, :0], [[], [(0, 1, "A")]])
     with pytest.raises(ValueError, match="no label B-C for span 0:1; the labels are O, B-A"):
         crf.span_probability(emissions, mask, [[(0, 1, "C")], []])
+
+
+@pytest.mark.parametrize("constrain", [False, True])
+@pytest.mark.parametrize("size", [1.0, 60.0])
+def test_spans_of_any_type_are_the_sum_of_their_paths(constrain: bool, size: float) -> None:
+    crf = make(constrain)
+    mask = ragged([5, 1, 4, 0])
+    emissions = (torch.randn(4, 5, 5, dtype=torch.float64) * size).requires_grad_()
+    rows = [["O", "B-B", "I-B", "B-A", "B-B"], ["B-B"], ["B-B", "I-B", "I-B", "O"], []]
+    tags = torch.full((4, 5), -100)
+    for row, names in enumerate(rows):
+        tags[row, : len(names)] = torch.tensor([TAGS.index(name) for name in names])
+    found = crf.span_log_likelihood(emissions, tags, mask)
+    expected = []
+    for row, names in enumerate(rows[:3]):
+        scores = log_scores(crf, emissions[row, : len(names)])
+        marking = [
+            score
+            for path, score in scores.items()
+            if [TAGS[tag][0] for tag in path] == [name[0] for name in names] and not changes_type(path)
+        ]
+        expected.append(torch.stack(marking).logsumexp(0) - torch.stack([*scores.values()]).logsumexp(0))
+    torch.testing.assert_close(found[:3], torch.stack(expected))
+    assert found[3] == 0
+    inputs = [emissions, *crf.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), inputs), torch.autograd.grad(sum(expected), inputs), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-7)
+    other_types = torch.where(tags > 0, (tags + 1) % 4 + 1, tags)
+    assert torch.equal(crf.span_log_likelihood(emissions, other_types, mask), found)
+
+
+def test_spans_of_plain_labels_are_their_tags() -> None:
+    crf = CRF(("O", "B", "I")).double()
+    emissions, mask, tags = torch.randn(2, 3, 3).double(), ragged([3, 2]), torch.tensor([[1, 2, 0], [0, 1, 0]])
+    torch.testing.assert_close(crf.span_log_likelihood(emissions, tags, mask), crf(emissions, tags, mask))
+
+
+def log_scores(crf: CRF, emissions: Tensor) -> dict[tuple[int, ...], Tensor]:
+    """Log score of each allowed path, with gradients."""
+    found = {}
+    for path in every_path(crf, emissions):
+        score = crf.start_transitions[path[0]] + crf.end_transitions[path[-1]]
+        score = score + sum(word[tag] for word, tag in zip(emissions, path, strict=True))
+        found[path] = score + sum(crf.transitions[a, b] for a, b in itertools.pairwise(path))
+    return found
+
+
+def changes_type(path: tuple[int, ...]) -> bool:
+    """Whether an entity begins as one type and goes on as another."""
+    names = [TAGS[tag] for tag in path]
+    return any(b[0] == "I" and a != "O" and a[1:] != b[1:] for a, b in itertools.pairwise(names))

@@ -388,3 +388,16 @@ def test_every_parameter_of_types_learns() -> None:
     assert whole.head.types is not None
     assert whole.head.types.weight.grad is not None
     assert whole.head.types.weight.grad.any()
+
+
+def test_tags_learn_spans_alone_where_regions_give_types() -> None:
+    whole, graph = Whole(replace(SMALL, types="regions")), graph_of(posts())
+    entities = whole.head.entities
+    retyped = [
+        replace(pair, labels=tuple(tag.replace("PER", "x").replace("LOC", "PER").replace("x", "LOC") for tag in tags))
+        for pair in posts()
+        if (tags := pair.labels) is not None
+    ]
+    torch.testing.assert_close(entities.loss(graph), entities.loss(graph_of(retyped)))
+    entities.gives_types = True
+    assert not torch.allclose(entities.loss(graph), entities.loss(graph_of(retyped)))
