@@ -93,9 +93,12 @@ class Experiment:
         extract: the extractors of the feature stores that the posts need; `benchmarks.reproduce` runs them.
         context: the texts about a post that the model's encoder reads beside the sentence; null for none.
         similar: number of nearest words in a table of word vectors for each word (MGCMT); 0 for none.
+        grounder: arguments of EVG, which is trained apart, with the same rates, epochs and encoder, and grounds the
+            system's entities; null for none.
         allow_missing: kinds of evidence that the model reads and all posts may lack.
         data_options: further arguments of the data set, such as Lookalikes' ``image_irrelevant_ratio``.
         reported: the paper's figures on this data set, if it has any.
+        reported_grounding: its figures for GMNER and EEG on grounded data, by these names; MNER's are ``reported``.
         transferred: figures on other data sets after training on this one, by their names.
         ablations: the paper's, by the names it gives them.
     """
@@ -120,9 +123,11 @@ class Experiment:
     extract: list[Extractor] = field(default_factory=list)
     context: Context | None = None
     similar: int = 0
+    grounder: dict[str, Any] | None = None
     allow_missing: tuple[str, ...] = ()
     data_options: dict[str, Any] = field(default_factory=dict)
     reported: Reported | None = None
+    reported_grounding: dict[Literal["GMNER", "EEG"], Reported] = field(default_factory=dict)
     transferred: dict[str, Reported] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
 

@@ -71,6 +71,9 @@ def table(
             for row in sorted(rows, key=_f1)
         ]
         parts.append("\n".join([head, "", *_header(against if reference else None, types), *lines]))
+        if grounded := [row for row in rows if "grounding" in row]:
+            figures = grounding_figures(settings)
+            parts.append("\n".join([f"{head}; grounded entities", "", *_grounding_table(grounded, figures)]))
     return "\n\n".join(parts)
 
 
@@ -83,6 +86,16 @@ def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
             found = {**one.transferred, **({one.data: one.reported} if one.reported else {})}
             figures |= {(one.system, one.data, target): figure for target, figure in found.items()}
     return figures
+
+
+def grounding_figures(settings: Path) -> dict[tuple[str, str], dict[str, Reported]]:
+    """Return the reported figures of grounded entities by system and data, each by metric."""
+    found = [read(path) for path in sorted(settings.glob("*.yaml"))]
+    return {
+        (one.system, one.data): {"MNER": one.reported, **one.reported_grounding}
+        for one in found
+        if one.reported is not None and one.reported_grounding
+    }
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -138,6 +151,26 @@ def _row(result: Result, reported: Reported | None, reference: Result | None, ty
     if reference is not None:
         cells += _compared(result, reference, trials)
     return _line(cells)
+
+
+def _grounding_table(rows: Sequence[Result], figures: Mapping[tuple[str, str], Mapping[str, Reported]]) -> list[str]:
+    """Return the table of GMNER, MNER and EEG F1, with the share of entities that the proposals can ground."""
+    metrics = ("GMNER", "MNER", "EEG")
+    cells = ["system", *(f"reported {name}" for name in metrics), *(f"here {name}" for name in metrics)]
+    lines = [_line([*cells, "ceiling", "seeds"]), _line(["---", *["--:"] * (len(cells) + 1)])]
+    for row in sorted(rows, key=lambda row: row["grounding"]["gmner"]["f1"]):
+        reported = figures.get((row["system"], row["data"]), {})
+        given = [f"{reported[name].f1:.2f}" if name in reported else "–" for name in metrics]
+        here = []
+        for name in metrics:
+            deviation = row["grounding"][name.lower()]["deviation"]
+            here.append(
+                _percent(row["grounding"][name.lower()]["f1"])
+                + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+            )
+        ceiling = next(iter(row["seeds"].values()))["grounding"]["ceiling"]
+        lines.append(_line([row["system"], *given, *here, _percent(ceiling), str(len(row["seeds"]))]))
+    return lines
 
 
 def _compared(result: Result, reference: Result, trials: int) -> list[str]:

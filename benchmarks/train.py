@@ -36,10 +36,12 @@ from mnergraph.data.missing_evidence import describe_missing, require_evidence
 from mnergraph.files import write_atomically
 from mnergraph.graph.context import count_trimmed, describe_trimmed
 from mnergraph.metrics.scores import Scores, counts
-from mnergraph.models import Tagger
+from mnergraph.models import EVG, Tagger
 from mnergraph.pair import Pair
 from mnergraph.training import evaluate, fit
+from mnergraph.training.build import build_model, text_encoder
 from mnergraph.training.checkpoints import has_checkpoint
+from mnergraph.training.evaluate import evaluate_grounding
 from mnergraph.training.label_sets import warn_of_unknown_types
 
 #: What to do about types that only dev or test has.
@@ -110,7 +112,10 @@ def train(
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary) if work is None else work / digest / f"seed{seed}"
                 result["seeds"][str(seed)] = one_run(experiment, posts, seed, folder, word_vectors, keep=keep)
-            result["test"] = summary([run["test"] for run in result["seeds"].values()])
+            runs = [*result["seeds"].values()]
+            result["test"] = summary([run["test"] for run in runs])
+            if all("grounding" in run for run in runs):
+                result["grounding"] = grounding_summary([run["grounding"] for run in runs])
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, (json.dumps(result, indent=1, default=str) + "\n").encode())
             if work is not None:
@@ -191,9 +196,12 @@ def one_run(
     model = build_for(experiment, posts, word_vectors)
     resume = has_checkpoint(folder / "checkpoints")
     fit(model, splits["train"], splits["valid"], folder, optimizer=experiment.optimizer, trainer=trainer, resume=resume)
+    evg = None if experiment.grounder is None else train_grounder(experiment, posts, seed, folder / "grounder")
     trained = time.perf_counter()
     if torch.cuda.is_available() and trainer.accelerator != "cpu":
         model.to("cuda")
+        if evg is not None:
+            evg.to("cuda")
     scores: dict[str, Scores] = {}
     for name in ("valid", "test"):
         scores[name], tags = evaluate(model, splits[name], progress=trainer.progress)
@@ -201,6 +209,11 @@ def one_run(
         name: evaluate(model, pairs, progress=trainer.progress)[0].to_dict()
         for name, pairs in other_contexts(model, splits["test"]).items()
     }
+    grounding = None
+    if evg is not None or model.grounding_head is not None:
+        ground = None if evg is None else evg.ground
+        grounding, _ = evaluate_grounding(model, splits["test"], ground=ground, progress=trainer.progress)
+        print(grounding.table(), flush=True)
     right, predicted, gold = counts([pair.labels or () for pair in splits["test"]], tags).T
     print(f"{experiment.data} {experiment.system} seed {seed}:\n{scores['test'].table()}", flush=True)
     if keep is not None:
@@ -211,9 +224,13 @@ def one_run(
         }
         model.processor_config = posts.processor.config
         model.save_pretrained(keep)
+        if evg is not None:
+            evg.processor_config = posts.processor.config
+            evg.save_pretrained(keep.with_name(f"{keep.name}_grounder"))
     return {
         **{name: split.to_dict() for name, split in scores.items()},
         **({"test with other context": changed} if changed else {}),
+        **({} if grounding is None else {"grounding": grounding.to_dict()}),
         # for `mnergraph.metrics.significance`, which compares systems post by post
         "entities by test post": {"right": _line(right), "predicted": _line(predicted), "gold": _line(gold)},
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -222,6 +239,24 @@ def one_run(
         "machine": machine(),
         "commit": commit(),
     }
+
+
+def train_grounder(experiment: Experiment, posts: Posts, seed: int, folder: Path) -> EVG:
+    """Return EVG trained on the gold entities with the experiment's encoder, optimizer and epochs.
+
+    Args:
+        experiment: its ``grounder`` has EVG's arguments.
+        posts: the posts with all their features.
+        seed: the seed.
+        folder: folder of the checkpoints; a run that was killed there continues.
+    """
+    splits, trainer = posts.splits, replace(experiment.trainer, seed=seed, monitor=None)
+    lightning.seed_everything(seed, verbose=False)
+    encoder = text_encoder(experiment.encoder, splits["train"], EVG)
+    model = build_model(EVG, encoder, posts.labels, splits["train"], arguments=experiment.grounder or {})
+    resume = has_checkpoint(folder / "checkpoints")
+    fit(model, splits["train"], splits["valid"], folder, optimizer=experiment.optimizer, trainer=trainer, resume=resume)
+    return model
 
 
 def other_contexts(model: Tagger, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
@@ -252,13 +287,26 @@ def summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return means
 
 
+def grounding_summary(tests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return the means over the seeds of GMNER, MNER and EEG, with the standard deviation of F1."""
+    means: dict[str, dict[str, float | None]] = {}
+    for metric in ("gmner", "mner", "eeg"):
+        values = [one[metric]["f1"] for one in tests]
+        means[metric] = {
+            name: statistics.mean(one[metric][name] for one in tests) for name in ("precision", "recall", "f1")
+        }
+        means[metric]["deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    return means
+
+
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """Return the settings of an experiment that can change a score, as plain data."""
     kept = json.loads(json.dumps(asdict(experiment)))
-    for name in ("source", "reported", "transferred", "ablations", "allow_missing"):
+    for name in ("source", "reported", "reported_grounding", "transferred", "ablations", "allow_missing"):
         del kept[name]
-    if experiment.context is None:  # result files from before there was context have none
-        del kept["context"]
+    for name in ("context", "grounder"):  # result files from before there were any have none
+        if kept[name] is None:
+            del kept[name]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
     return kept

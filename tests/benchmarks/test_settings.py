@@ -81,7 +81,9 @@ def test_reported_figures(name: str) -> None:
         if one.reported is None:  # the paper's figures were not to be had
             assert one.system.startswith("HVPNeT, ")
             continue
-        for target, figures in {**one.transferred, one.data: one.reported}.items():
+        grounding = {f"{one.data}, {name}": figures for name, figures in one.reported_grounding.items()}
+        assert set(one.reported_grounding) == ({"GMNER", "EEG"} if one.grounder else set())
+        for target, figures in {**one.transferred, **grounding, one.data: one.reported}.items():
             assert consistent(figures) != ((one.system, one.data, target) in ODD), (one.system, target)
             assert set(figures.types) in ({"PER", "LOC", "ORG", "MISC"}, set())
 

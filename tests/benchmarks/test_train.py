@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks.experiment import SETTINGS
+from benchmarks.table import grounding_figures, table
 from benchmarks.train import main, other_contexts, summary
 from mnergraph.cli.extract import features
+from mnergraph.data import Lookalikes
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.features.vision.backbones import BackboneGrid
 from mnergraph.features.vision.image_io import file_sha256
 from mnergraph.graph import Context
 from mnergraph.labels import LabelSet
-from mnergraph.models import BERTCRF, Tagger
+from mnergraph.models import BERTCRF, EVG, Tagger
 from mnergraph.pair import ContextText, Pair
+from mnergraph.training.evaluate import evaluate_grounding
 
 UMGF = ("--system=UMGF", "--model=UMGF", "--arguments={hidden_size: 16, num_heads: 2, num_layers: 1}")
 GVATT = ("--system=GVATT-BERT-CRF", "--model=GVATT", "--arguments={query_size: 8, attention_size: 8}")
@@ -216,3 +220,31 @@ def test_other_contexts() -> None:
     ]
     assert read["another post's"] == [captions[1], captions[2], captions[0]]
     assert other_contexts(BERTCRF(tiny_encoder(), LabelSet.from_types(["PER"])), pairs) == {}
+
+
+def test_a_grounder_is_trained_and_scored_beside_the_system(settings: Path, tmp_path: Path) -> None:
+    drawn = [*DRAWN, "--data_options={sizes: [16, 6, 8], size: 64, grounded: true}"]
+    evg, keep = "--grounder={num_heads: 2, intermediate_size: 8}", f"--keep_models={tmp_path / 'kept'}"
+    out, root = tmp_path / "results" / "r.json", tmp_path / "drawn"
+    found = run(settings, root, out, *drawn, evg, keep, "--seeds=[0, 1]")
+    runs = [one["grounding"] for one in found["seeds"].values()]
+    for metric in ("gmner", "mner", "eeg"):
+        values = [one[metric]["f1"] for one in runs]
+        assert found["grounding"][metric]["f1"] == pytest.approx(sum(values) / 2)
+    assert all(one["ceiling"] == 1 for one in runs)
+    assert found["seeds"]["0"]["test"]["lenient"]["f1"] == pytest.approx(runs[0]["mner"]["f1"])
+    model, grounder = (tmp_path / "kept" / name for name in ("seed0", "seed0_grounder"))
+    test = Lookalikes(root, "test", grounded=True, sizes=(16, 6, 8), size=64, progress=False).pairs
+    ground = EVG.from_pretrained(grounder).ground
+    scores, _ = evaluate_grounding(Tagger.from_pretrained(model), test, ground=ground, progress=False)
+    assert scores.to_dict() == runs[0]
+    printed = table(out.parent, tmp_path)
+    assert "; grounded entities" in printed
+    assert f"| BERT-CRF | – | – | – | {100 * found['grounding']['gmner']['f1']:.2f} ± " in printed
+    assert printed.splitlines()[-1].endswith("| 100.00 | 2 |")
+
+
+def test_reported_figures_of_grounded_entities() -> None:
+    figures = grounding_figures(SETTINGS)
+    reported = figures["UMGF-VinVL-EVG", "GroundedTwitter"]
+    assert {name: one.f1 for name, one in reported.items()} == {"GMNER": 51.67, "MNER": 78.83, "EEG": 55.74}
