@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -31,8 +32,8 @@ from mnergraph.explain.plots import (
     plot_type_confusion,
 )
 from mnergraph.explain.report import report_data, summarize, write_report
-from mnergraph.inference.predictor import Predictor
 from mnergraph.graph import Schema
+from mnergraph.inference.predictor import Predictor
 from mnergraph.models import GEI, SCHEMAS, HamLearning
 from mnergraph.models.base import Tagger
 from mnergraph.training import evaluate
@@ -63,14 +64,14 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
 def schemas() -> Figure:
     """What is connected to what in the five systems, and which node types GEI and HamLearning create."""
     encoder, labels = tiny_encoder(), LabelSet.from_types(["PER"])
-    small = {"image_dim": 8, "region_dim": 8, "num_heads": 8}
+    small: dict[str, Any] = {"image_dim": 8, "region_dim": 8, "num_heads": 8}
     drawn: dict[str, Schema | Tagger] = {
         **{name: SCHEMAS[name] for name in ("UMT (and MT-BERT-CRF)", "UMGF", "MGCMT")},
         "GEI": GEI(encoder, labels, **small),
         "HamLearning": HamLearning(encoder, labels, **small),
     }
-    figure = Figure(figsize=(15, 8.5), layout="constrained")
-    places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=(1, 2))
+    figure = Figure(figsize=(15, 11), layout="constrained")
+    places = figure.subplot_mosaic("aabbcc;dddeee", height_ratios=(1, 2.3))
     for (name, schema), ax in zip(drawn.items(), places.values(), strict=True):
         plot_schema(schema, ax=ax)
         ax.set_title(name)
