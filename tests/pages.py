@@ -42,8 +42,12 @@ def a_post(*words: str, **values: Any) -> dict[str, Any]:
         {"label": "", "score": 1, "box": None},
     ]
     post = {"id": "7", "words": list(words), "gold": None, "predicted": [], "errors": [], "image": None}
+    post["image_fault"] = None
     return {**post, "caption": None, "objects": objects, "nodes": [], "tasks": [], "parts": parts, **values}
 
 
-def content(*posts: dict[str, Any]) -> dict[str, Any]:
-    return {"model": "UMGF", "types": ["PER"], "layers": ["4", "7"], "heads": 2, "posts": list(posts)}
+def content(*posts: dict[str, Any], **values: Any) -> dict[str, Any]:
+    summary = {"posts": len(posts), "labelled": 0, "with_errors": 0, "without_image": 0, "scores": [], "errors": {}}
+    summary["confidence"] = {kind: [0] * 10 for kind in ("right", "wrong", "unknown")}
+    page = {"model": "UMGF", "facts": [["model", "UMGF"]], "summary": summary, "types": ["PER"], "layers": ["4", "7"]}
+    return {**page, "heads": 2, "posts": list(posts), **values}

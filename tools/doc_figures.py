@@ -13,12 +13,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.browser import NoBrowser, chromium
-from mnergraph import Pair, attention_graph, load, record_attention
+from mnergraph import LabelSet, Pair, attention_graph, load, record_attention, tiny_encoder
 from mnergraph.data import Lookalikes
 from mnergraph.explain.plots import (
     plot_attention_heads,
@@ -30,9 +31,11 @@ from mnergraph.explain.plots import (
     plot_training_curves,
     plot_type_confusion,
 )
-from mnergraph.explain.report import report_data, write_report
+from mnergraph.explain.report import report_data, summarize, write_report
+from mnergraph.graph import Schema
 from mnergraph.inference.predictor import Predictor
-from mnergraph.models import SCHEMAS
+from mnergraph.models import GEI, SCHEMAS, HamLearning
+from mnergraph.models.base import Tagger
 from mnergraph.training import evaluate
 
 PROJECT = Path(__file__).parents[1]
@@ -43,14 +46,15 @@ SYSTEMS = ("BERT-CRF", "UMT", "UMGF", "GEI", "MGCMT", "HamLearning")
 
 
 def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
-    """What UMGF saw in the post."""
+    """What UMGF attends to in the post."""
     model = load(quickstart / "UMGF" / "model")
     (pair,) = Predictor(model).prepared([pairs[POST]])
     with record_attention(model) as record:
         (entities,) = model.predict([pair])
     seen = record.posts[0]
     return {
-        "graph": plot_graph(attention_graph(model, pair), top_k=5),
+        "graph": plot_graph(attention_graph(model, pair)),
+        "focus": plot_graph(attention_graph(model, pair), focus=4),
         "entity_objects": plot_entity_object_attention(seen, entities),
         "image": plot_image_attention(seen, entities),
         "heads": plot_attention_heads(seen, ("object", "guides", "token")),
@@ -58,12 +62,18 @@ def one_post(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
 
 
 def schemas() -> Figure:
-    """What is connected to what in the five systems."""
-    names = ("UMT (and MT-BERT-CRF)", "UMGF", "MGCMT", "GEI", "HamLearning")
-    figure = Figure(figsize=(15, 8.5), layout="constrained")
-    places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=(1, 2))
-    for name, ax in zip(names, places.values(), strict=True):
-        plot_schema(SCHEMAS[name], ax=ax)
+    """What is connected to what in the five systems, and which node types GEI and HamLearning create."""
+    encoder, labels = tiny_encoder(), LabelSet.from_types(["PER"])
+    small: dict[str, Any] = {"image_dim": 8, "region_dim": 8, "num_heads": 8}
+    drawn: dict[str, Schema | Tagger] = {
+        **{name: SCHEMAS[name] for name in ("UMT (and MT-BERT-CRF)", "UMGF", "MGCMT")},
+        "GEI": GEI(encoder, labels, **small),
+        "HamLearning": HamLearning(encoder, labels, **small),
+    }
+    figure = Figure(figsize=(15, 11), layout="constrained")
+    places = figure.subplot_mosaic("aabbcc;dddeee", height_ratios=(1, 2.3))
+    for (name, schema), ax in zip(drawn.items(), places.values(), strict=True):
+        plot_schema(schema, ax=ax)
         ax.set_title(name)
     return figure
 
@@ -86,13 +96,15 @@ def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
 
     model = load(quickstart / "UMGF" / "model")
     ready = Predictor(model).prepared(pairs)
+    summary = summarize(ready, model.predict(ready))
     wrong = next(
         place
         for place, tags in enumerate(model.decode_tags(model.forward_examples(ready)))
         if place != POST and ready[place].image_path and tags != list(ready[place].labels or ())
     )
     with TemporaryDirectory() as folder, chromium(1200, 870) as driver:
-        write_report(report_data(model, [ready[POST], ready[wrong]]), Path(folder) / "page.html")
+        content = report_data(model, [ready[POST], ready[wrong]], summary=summary, facts=[("data", "Lookalikes, test")])
+        write_report(content, Path(folder) / "page.html")
         driver.get((Path(folder) / "page.html").as_uri())
         kind = driver.find_elements("css selector", ".predicted mark .type")[0]
         ActionChains(driver).move_to_element(kind).perform()

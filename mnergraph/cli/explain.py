@@ -13,6 +13,7 @@ from mnergraph.models.batch_config import BatchConfig
 
 if TYPE_CHECKING:
     from mnergraph.data.datasets.base import PostDataset
+    from mnergraph.explain.report.summary import Summary
     from mnergraph.inference.predictor import Predictor
     from mnergraph.pair import Pair
 
@@ -32,7 +33,8 @@ def explain(
 ) -> None:
     """Write a page, one HTML file without network, of what a model attended to in posts and where it erred.
 
-    Give one of text (with image and caption if there are any), posts, and data with root.
+    Give one of text (with image and caption if there are any), posts, and data with root. Above the posts are the
+    model, the data, the scores and errors of the whole split, and how certain the predictions are.
 
     Args:
         model: folder of a saved model, or its name on the hub.
@@ -74,26 +76,42 @@ def explain(
         pipeline.require_evidence(given, allow_missing=allowed)
     else:
         pipeline.require_evidence(posts.pairs, split=split, allow_missing=allowed)
-    split_pairs = None if posts is None else _of_split(pipeline, posts, errors_only, max_posts, progress)
-    pairs = pipeline.prepared(given) if split_pairs is None else split_pairs
-    content = report_data(pipeline.model, pairs, batching=batching, progress=progress)
+    summary, facts, left_out = None, [("saved as", "/".join(Path(model).parts[-2:]))], ""
+    if posts is None:
+        pairs = pipeline.prepared(given)
+        if len(stream) > max_posts:
+            left_out = f" of {len(stream)}, see max_posts"
+    else:
+        pairs, summary = _of_split(pipeline, posts, errors_only, max_posts, progress)
+        facts.append(("data", f"{type(posts).__name__}, {split}"))
+        if summary is not None and summary.with_errors > len(pairs):
+            left_out = f" of {summary.with_errors} with errors, see max_posts"
+            facts.append(("posts shown", f"the first {len(pairs)} of {summary.with_errors} with errors"))
+        elif summary is not None:
+            facts.append(("posts shown", f"the {len(pairs)} with errors"))
+        elif len(pairs) < len(posts.pairs):
+            left_out = f" of {len(posts.pairs)}, see max_posts"
+    content = report_data(pipeline.model, pairs, batching=batching, progress=progress, summary=summary, facts=facts)
     size = write_report(content, out)
-    left_out = f" of {len(stream)}, see max_posts" if len(stream) > max_posts else ""
     print(f"{out}: {len(pairs)} posts{left_out}, {size / 1e6:.2f} MB")
+    if not pairs:
+        print("there is no post to show: the model makes no error" if summary is not None else "there are no posts")
 
 
-def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_posts: int, progress: bool) -> list[Pair]:
-    """Return the first posts of a split, or the first in which the model errs, ready for the model."""
+def _of_split(
+    pipeline: Predictor, posts: PostDataset, errors_only: bool, max_posts: int, progress: bool
+) -> tuple[list[Pair], Summary | None]:
+    """Return the first posts of a split, or the first in which the model errs with the summary of the whole split."""
     from tqdm.auto import tqdm
 
-    from mnergraph.labels import tags_to_spans
+    from mnergraph.explain.report.summary import Summary
     from mnergraph.models.batches import run_in_batches
 
     pairs = posts.pairs if errors_only else posts.pairs[:max_posts]
     pairs = pipeline.prepared(pairs, cache=Path(posts.processed_dir), progress=progress)
     if not errors_only:
-        return pairs
-    model = pipeline.model
+        return pairs, None
+    model, summary = pipeline.model, Summary()
     wrong: list[Pair] = []
     with tqdm(total=len(pairs), desc="looking for errors", unit="post", disable=not progress) as bar:
         for begin in range(0, len(pairs), pipeline.window):
@@ -101,15 +119,11 @@ def _of_split(pipeline: Predictor, posts: PostDataset, errors_only: bool, max_po
             predicted = run_in_batches(
                 model,
                 window,
-                lambda batch, _: model.decode_tags(model(batch)),
+                lambda batch, _: model.decode_entities(model(batch)),
                 config=pipeline.batching,
                 progress=bar.update,
             )
-            wrong += [
-                pair
-                for pair, tags in zip(window, predicted, strict=True)
-                if tags_to_spans(tags) != tags_to_spans(pair.labels or ())
-            ]
-            if len(wrong) >= max_posts:
-                break
-    return wrong[:max_posts]
+            for pair, entities in zip(window, predicted, strict=True):
+                if summary.add(pair, entities) and len(wrong) < max_posts:
+                    wrong.append(pair)
+    return wrong, summary

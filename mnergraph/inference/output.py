@@ -80,7 +80,7 @@ class NERResult(list[dict[str, Any]]):
         )
 
     def _image_html(self) -> str:
-        image, boxes = embedded_image(self.pair)
+        image, boxes, _ = embedded_image(self.pair)
         if image is None:
             return ""
         object_boxes = [item.box and [float(side) for side in item.box] for item in self.pair.objects]

@@ -185,6 +185,9 @@ from .layers.lstm import (
     WordLSTM as WordLSTM,
 )
 from .layers.node_types import (
+    Creation as Creation,
+)
+from .layers.node_types import (
     MergeNodeTypes as MergeNodeTypes,
 )
 from .layers.node_types import (

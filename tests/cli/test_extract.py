@@ -229,11 +229,14 @@ def test_drawn_evidence_has_labels_and_scores() -> None:
     evidence = ImageEvidence((100, 80), detections, torch.zeros(49, 8), None, "a caption")
     figure = plot_detections(Image.new("RGB", (100, 80)), evidence, title="post 7")
     (ax,) = figure.axes
-    assert len(ax.patches) == 40
-    texts = [text.get_text() for text in ax.texts]
-    assert texts[-1].startswith("1 object $x_0$")
-    assert texts[-1].endswith("0.50 [1:3]")
-    assert ax.get_title() == "post 7\na caption\ngrid [49, 8]\n10 more objects"
+    panel, listed = ax.child_axes
+    assert [text.get_text() for text in panel.texts] == [str(index) for index in reversed(range(20))]
+    texts = [text.get_text() for text in listed.texts]
+    assert texts[:3] == ["0", "object $x_0$ [1:3]", "0.50"]
+    assert texts[-1] == "30 of 50 objects with lower scores left out"
+    assert ax.get_title("left") == "post 7\na caption\ngrid [49, 8]"
+    none = plot_detections(Image.new("RGB", (100, 80)), ImageEvidence((100, 80), ()))
+    assert [text.get_text() for text in none.axes[0].child_axes[1].texts] == ["no objects"]
 
 
 def test_the_command(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -427,11 +427,18 @@ def test_explain_a_text_a_file_and_the_errors_of_a_split(call: Call, trained: Ru
     assert len(page("--posts", posts, "--max_posts", "1", left_out=" of 2, see max_posts")["posts"]) == 1
 
     split = ["--data", "Lookalikes", "--data.sizes", "[30,10,10]", "--root", trained.root]
-    wrong = page(*split)["posts"]
-    every = page(*split, "--errors_only", "false")["posts"]
+    errors_only, all_posts = page(*split), page(*split, "--errors_only", "false")
+    wrong, every = errors_only["posts"], all_posts["posts"]
+    assert errors_only["summary"] == all_posts["summary"], "that of the whole split"
+    assert (errors_only["summary"]["posts"], errors_only["summary"]["with_errors"]) == (10, len(wrong))
+    assert ["data", "Lookalikes, test"] in errors_only["facts"]
+    assert ["posts shown", f"the {len(wrong)} with errors"] in errors_only["facts"]
     assert [post["id"] for post in wrong] == [post["id"] for post in every if post["errors"]]
     assert len(every) == 10
-    assert len(page(*split, "--max_posts", "2", "--errors_only", "false")["posts"]) == 2
+    left_out = " of 10, see max_posts"
+    assert len(page(*split, "--max_posts", "2", "--errors_only", "false", left_out=left_out)["posts"]) == 2
+    left_out = f" of {len(wrong)} with errors, see max_posts"
+    assert page(*split, "--max_posts", "1", left_out=left_out)["summary"] == errors_only["summary"]
 
 
 def test_explain_needs_exactly_one_input(fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:

@@ -6,67 +6,81 @@ import textwrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-from mnergraph.explain.plots.style import COLORS, DASHES, axes, text_arguments
+from mnergraph.explain.plots.boxes import (
+    COLUMN_GAP,
+    LINE,
+    ListRow,
+    NumberedBox,
+    box_look,
+    draw_boxes,
+    draw_list,
+    list_columns,
+    show_image,
+)
+from mnergraph.explain.plots.style import axes
 from mnergraph.features.vision.extractor import ImageEvidence
 
-#: Of `COLORS`, those on which white text is more legible than black text.
-DARK = ("#0072B2", "#D55E00", "#009E73", "#000000")
+#: Width of image and list in inches.
+_IMAGE, _LIST = 5.6, 2.6
+#: So many lines of the list may be higher than the image.
+_LINES = 20
 
 
 def plot_detections(
-    image: Image.Image, evidence: ImageEvidence, *, title: str = "", ax: Axes | None = None, max_objects: int = 40
+    image: Image.Image, evidence: ImageEvidence, *, title: str = "", ax: Axes | None = None, max_objects: int = 20
 ) -> Figure:
-    """Plot an image with boxes, each with its label, score and, if a phrase grounds it, the phrase's words.
+    """Plot an image with boxes and their indices, and beside it their labels, scores and the words that ground them.
 
     Args:
         image: the upright image, as `mnergraph.features.vision.image_io.open_image` returns it.
         evidence: what an extractor found in it.
         title: title of the plot.
         ax: axes to draw into; by default those of a new figure.
-        max_objects: number of objects to draw, best first.
+        max_objects: number of objects to draw and to list, best first; the list says how many there are.
 
     Returns:
         the figure.
     """
-    width, height = image.size
-    figure, ax = axes(ax, (8, max(2.5, min(12.0, 8 * height / width + 1))))
-    ax.imshow(image)
-    ax.set_axis_off()
-    # drawn backwards, so that the best are on top
-    for index, item in reversed(list(enumerate((evidence.objects or ())[:max_objects]))):
-        if item.box is None:
-            continue
-        left, top, right, bottom = item.box
-        color, dash = COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
-        ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, lw=2, ec=color, ls=dash))
-        label = text_arguments(item.label or "object", 28)
+    objects = list(evidence.objects or ())
+    best = sorted(range(len(objects)), key=lambda index: -objects[index].score)[:max_objects]
+    boxes, rows = [], []
+    for place, index in enumerate(best):
+        item = objects[index]
+        color, dashes = box_look(place)
+        if item.box is not None:
+            boxes.append(NumberedBox(index, item.box, color, dashes))
         words = "" if item.span is None else f" [{item.span[0]}:{item.span[1]}]"
-        label["s"] = f"{index + 1} {label.pop('text')} {item.score:.2f}{words}"
-        ax.text(
-            left,
-            top,
-            **label,
-            fontsize=8,
-            va="bottom",
-            color="white" if color in DARK else "black",
-            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5, "alpha": 0.9},
-        )
-    ax.set_title(_title(evidence, title, max_objects), fontsize=9, parse_math=False)
+        rows.append(ListRow(index, f"{item.label or 'object'}{words}", f"{item.score:.2f}", color=color))
+    notes = []
+    if evidence.objects is not None and not objects:
+        notes.append("no objects")
+    if left_out := len(objects) - len(rows):
+        notes.append(f"{left_out} of {len(objects)} objects with lower scores left out")
+    height = min(9.0, max(1.6, _IMAGE * image.height / image.width))
+    size = max(height, LINE * (min(len(rows), _LINES) + len(notes)) + 0.1)
+    _, columns = list_columns(len(rows), size - LINE * len(notes))
+    wide = columns * _LIST + (columns - 1) * COLUMN_GAP
+    width = _IMAGE + 0.15 + wide if rows or notes else _IMAGE
+    figure, ax = axes(ax, (width, size + 0.6))
+    ax.set_axis_off()
+    panel = ax.inset_axes((0, 0, _IMAGE / width, 1))
+    show_image(panel, image, image.size)
+    draw_boxes(panel, boxes, image.size, min(_IMAGE, size * image.width / image.height))
+    if rows or notes:
+        draw_list(ax.inset_axes((1 - wide / width, 0, wide / width, 1)), rows, (wide, size), notes)
+    ax.set_title(_title(evidence, title), fontsize=9, parse_math=False, loc="left")
     return figure
 
 
-def _title(evidence: ImageEvidence, title: str, max_objects: int) -> str:
-    """The title, caption, shape of the grid, number of objects not drawn, and the image's fault."""
+def _title(evidence: ImageEvidence, title: str) -> str:
+    """The title, caption, shape of the grid, and the image's fault."""
     lines = [title] if title else []
     if evidence.caption:
         lines.append(textwrap.fill(evidence.caption, 90))
     if evidence.grid is not None:
         lines.append(f"grid {list(evidence.grid.shape)}")
-    if evidence.objects is not None and len(evidence.objects) > max_objects:
-        lines.append(f"{len(evidence.objects) - max_objects} more objects")
     if evidence.issue:
         lines.append(f"{evidence.issue.code}: {evidence.issue.detail}")
     return "\n".join(lines)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
+import warnings
+import zlib
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextToPath
 
 from mnergraph.labels import Entity
 
@@ -36,18 +41,58 @@ DASHES: tuple[Any, ...] = (
 )
 
 
+#: Background where there is no image, and color of notes.
+EMPTY, QUIET = "#f0f0f0", "#555555"
+
+
 #: Color map whose lightness increases with the value.
 COLORMAP = "cividis"
 
 
-#: Font families for characters that DejaVu Sans lacks, used where installed.
-FALLBACKS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-)
+#: Of `COLORS`, those on which white text is more legible than black text.
+DARK = ("#0072B2", "#D55E00", "#009E73", "#000000")
+
+
+#: Colors of the usual entity types, the same in every plot; further types get theirs by their name.
+TYPE_COLORS = {"PER": 0, "LOC": 2, "ORG": 1, "MISC": 3, "OTHER": 3}
+
+
+#: Font families for characters that DejaVu Sans lacks, by the script's name in Unicode; used where installed. Those
+#: of macOS and Windows come after those of Linux.
+FALLBACKS = {
+    "CJK": (
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "Noto Sans SC",
+        "Source Han Sans SC",
+        "WenQuanYi Zen Hei",
+        "WenQuanYi Micro Hei",
+        "Droid Sans Fallback",
+        "PingFang SC",
+        "Hiragino Sans GB",
+        "Microsoft YaHei",
+        "SimHei",
+        "Arial Unicode MS",
+    ),
+    "KANA": ("Noto Sans CJK JP", "Noto Sans JP", "IPAGothic", "Hiragino Sans", "Yu Gothic", "WenQuanYi Zen Hei"),
+    "HANGUL": ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Apple SD Gothic Neo", "Malgun Gothic"),
+    "DEVANAGARI": ("Noto Sans Devanagari", "Lohit Devanagari", "Kohinoor Devanagari", "Nirmala UI"),
+    "THAI": ("Noto Sans Thai", "Loma", "Thonburi", "Leelawadee UI"),
+    "SYMBOLS": ("Symbola", "Noto Emoji", "Noto Sans Symbols 2", "Segoe UI Symbol"),
+}
+
+#: The Debian package to install for a script; for all others `_PACKAGE`, which has the families "Noto Sans ...".
+PACKAGES = {
+    "CJK": "fonts-noto-cjk",
+    "KANA": "fonts-noto-cjk",
+    "HANGUL": "fonts-noto-cjk",
+    "SYMBOLS": "fonts-symbola",
+}
+_PACKAGE = "fonts-noto-core"
+
+
+class MissingFontWarning(UserWarning):
+    """No installed font has the characters of a script; they are drawn as boxes."""
 
 
 _MISSING, _CUT = "▯", "…"
@@ -80,22 +125,46 @@ def panels(ax: Axes, rows: int, columns: int, *, gap: float = 0.06) -> list[list
     ]
 
 
+def empty_state(ax: Axes | None, text: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    figure, ax = axes(ax, (5.0, 1.4))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set_axis_off()
+    ax.add_patch(Rectangle((0, 0), 1, 1, facecolor=EMPTY, edgecolor="none"))
+    arguments = text_arguments(text, 200)
+    shown = textwrap.fill(arguments.pop("text"), 60)
+    ax.text(0.5, 0.5, s=shown, ha="center", va="center", color=QUIET, fontsize=9, **arguments)
+    return figure
+
+
 def style_indices(names: Iterable[str]) -> dict[str, int]:
     """Return for every name an index into `COLORS`, `HATCHES`, `MARKERS` and `DASHES`, in alphabetical order."""
     return {name: index % len(COLORS) for index, name in enumerate(sorted(set(names)))}
 
 
+def stable_index(name: str, count: int) -> int:
+    """Return an index below ``count`` that depends on the name alone."""
+    return zlib.crc32(name.encode("utf-8", "replace")) % count
+
+
+def type_color(name: str) -> str:
+    """Return the color of an entity type, which depends on its name alone."""
+    # yellow is too light for outlines
+    return COLORS[TYPE_COLORS[name] if name in TYPE_COLORS else (4, 5, 7)[stable_index(name, 3)]]
+
+
 def ellipsize(text: str, max_length: int = 24) -> str:
     """Return the text as one line of at most so many characters, with its middle left out.
 
-    Control characters are removed; characters that no installed font has become a box.
+    Control characters are removed; characters that no installed font has become a box, and a `MissingFontWarning`
+    says once for every script what to install.
     """
     line = " ".join(text.split())
     kept = [char for char in line if unicodedata.category(char) not in _INVISIBLE or _is_combining_vowel(char)]
     if len(kept) > max_length:
         before = (max_length - 1) * 2 // 3
         kept = [*kept[:before], _CUT, *kept[len(kept) - (max_length - 1 - before) :]]
-    return "".join(char if ord(char) in _supported() else _MISSING for char in kept)
+    return "".join(char if _has_font(char) else _MISSING for char in kept)
 
 
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Mn")
@@ -135,9 +204,34 @@ def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, max_length: int = 
     )
 
 
-def text_width(text: str) -> float:
-    """Return the approximate width of a text in units of the font size."""
-    return sum(1.05 if unicodedata.east_asian_width(char) in "WF" else 0.62 for char in text)
+@lru_cache(maxsize=4096)
+def text_inches(text: str, points: float, weight: str = "normal") -> float:
+    """Return the width of a text of `ellipsize` in inches, measured in the fonts that draw it.
+
+    Args:
+        text: the text.
+        points: font size.
+        weight: ``"normal"`` or ``"bold"``.
+    """
+    if not text:
+        return 0.0
+    font = FontProperties(family=families(), size=points, weight=weight)
+    width, _, _ = _MEASURE.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+_MEASURE = TextToPath()
+
+
+def weight_text(value: float) -> str:
+    """Return a weight with two or three decimals, in scientific notation where these would show nothing.
+
+    >>> weight_text(0.3456), weight_text(0.0345), weight_text(0.0000345)
+    ('0.35', '0.035', '3e-05')
+    """
+    if value >= 0.0995 or value == 0:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.0005 else f"{value:.0e}"
 
 
 def right_to_left(words: Iterable[str]) -> bool:
@@ -152,15 +246,59 @@ def entity_label(entity: Entity, words: Sequence[str], max_length: int = 24) -> 
     return f"{text} [{entity.type} {entity.score:.2f}]"
 
 
-@cache
 def families() -> list[str]:
-    """Return DejaVu Sans, which comes with matplotlib, and those of `FALLBACKS` that are installed."""
-    installed = {font.name for font in fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
+    """Return DejaVu Sans, which comes with matplotlib, and the families of the scripts that were drawn so far."""
+    return list(_FAMILIES)
+
+
+_FAMILIES = ["DejaVu Sans"]
 
 
 @cache
-def _supported() -> frozenset[int]:
-    """The characters that these families have."""
-    fonts = [get_font(findfont(FontProperties(family=[name]))) for name in families()]
-    return frozenset(code for font in fonts for code in font.get_charmap())
+def _characters(family: str) -> frozenset[int]:
+    """The characters of an installed font family; none of one that is not installed."""
+    if family != "DejaVu Sans" and family not in {font.name for font in fontManager.ttflist}:
+        return frozenset()
+    return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
+
+
+def _has_font(char: str) -> bool:
+    """Whether a family has the character; the first installed one that does is then among `families`."""
+    if any(ord(char) in _characters(family) for family in _FAMILIES):
+        return True
+    script = _script(char)
+    for family in FALLBACKS.get(script, (f"Noto Sans {script.title()}",)):
+        if ord(char) in _characters(family):
+            _FAMILIES.append(family)
+            return True
+    _warn_of_missing(script, char)
+    return False
+
+
+def _script(char: str) -> str:
+    """The character's script as the first word of its Unicode name."""
+    name = unicodedata.name(char, "")
+    if unicodedata.category(char)[0] in "SP" and not name.startswith(("CJK", "FULLWIDTH", "IDEOGRAPHIC")):
+        return "SYMBOLS"
+    first = name.partition(" ")[0] or "unnamed characters"
+    if first in ("HIRAGANA", "KATAKANA", "HALFWIDTH"):
+        return "KANA"
+    return "CJK" if first in ("CJK", "FULLWIDTH", "IDEOGRAPHIC", "BOPOMOFO") else first
+
+
+def _warn_of_missing(script: str, char: str) -> None:
+    if script in _WARNED:
+        return
+    _WARNED.add(script)
+    known = FALLBACKS.get(script, (f"Noto Sans {script.title()}",))
+    name = {"CJK": "Chinese characters", "KANA": "Hiragana and Katakana", "SYMBOLS": "some symbols or emoji"}
+    warnings.warn(
+        f"no installed font has {name.get(script, script.title())}, such as U+{ord(char):04X}; they are drawn as "
+        f"{_MISSING}. Install the font {known[0]!r} (Debian package {PACKAGES.get(script, _PACKAGE)}) and start "
+        "Python again",
+        MissingFontWarning,
+        stacklevel=2,
+    )
+
+
+_WARNED: set[str] = set()

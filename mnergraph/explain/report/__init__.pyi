@@ -4,3 +4,9 @@ from .data import (
 from .html import (
     write_report as write_report,
 )
+from .summary import (
+    Summary as Summary,
+)
+from .summary import (
+    summarize as summarize,
+)

@@ -162,7 +162,7 @@ def _article(comparison: Comparison, pair: Pair, post: int, others: Sequence[str
         kinds += [f"{kind}-{index}" for kind in ("corrected", "harmed") if numbers[kind]]
         badges = "".join(f'<span class="badge {kind}">{kind} {n}</span>' for kind, n in numbers.items() if n)
         lines.append((name, comparison.spans(name, post)[2], badges))
-    image, _ = embedded_image(pair)
+    image, _, _ = embedded_image(pair)
     picture = f'<img src="{image}" alt="image of post {html.escape(pair.id)}" loading="lazy">' if image else ""
     caption = f'<p class="caption">{html.escape(pair.caption)}</p>' if pair.caption else ""
     body = "".join(

@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
-from mnergraph.features.vision.image_io import ImageError, open_image
+from mnergraph.explain.report.summary import Summary, model_facts
+from mnergraph.features.vision.image_io import ISSUE_CODES, ImageError, open_image
 from mnergraph.labels import Entity, Region, Span, tags_to_spans
 from mnergraph.metrics.scores import classify_errors
 from mnergraph.models.base import Tagger
@@ -29,7 +30,13 @@ SIDE, QUALITY = 480, 70
 
 
 def report_data(
-    model: Tagger, pairs: Sequence[Pair], *, batching: BatchConfig = BatchConfig(), progress: bool = False
+    model: Tagger,
+    pairs: Sequence[Pair],
+    *,
+    batching: BatchConfig = BatchConfig(),
+    progress: bool = False,
+    summary: Summary | None = None,
+    facts: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Return the content of a report on these posts, which `write_report` writes as an HTML file.
 
@@ -38,20 +45,26 @@ def report_data(
         pairs: the posts, with the features that the model reads; labelled ones are shown with their errors.
         batching: how posts are taken into batches, and the precision.
         progress: whether to show a progress bar.
+        summary: the summary of the posts that these were chosen from; by default that of these posts.
+        facts: names and values to be shown besides those of the model, such as the data's name.
 
     Returns:
-        a dict of JSON values: ``model`` (name of its class), ``types`` of entities, ``layers`` with weights,
-        number of ``heads``, and ``posts``. Of a post ``tasks`` has name, prediction and gold value (None if it has
+        a dict of JSON values: ``model`` (name of its class), ``facts`` (names and values), ``summary``
+        (`Summary.to_dict`), ``types`` of entities, ``layers`` with weights, number of ``heads``, and ``posts``. Of a
+        post ``tasks`` has name, prediction and gold value (None if it has
         none), as text, of each further head of the model, ``nodes`` has, for each node type of your own, the labels of
         its nodes, and ``parts`` the weights from objects, image regions and such nodes to the words.
     """
 
+    own = Summary()
+
     def describe(batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
         with record_attention(model) as record:
             predicted = model.decode(model(batch))
-        described = []
+        described: list[dict[str, Any]] = []
         for pair, pair_record, (entities, heads) in zip(posts, record.posts, predicted, strict=True):
             gold = {head.name: head.gold(pair) for head in model.shown_heads()}
+            own.add(pair, entities)
             described.append(_post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)})
         return described
 
@@ -60,6 +73,8 @@ def report_data(
     parts = [part for post in posts for part in post["parts"]]
     return {
         "model": type(model).__name__,
+        "facts": [list(fact) for fact in (*model_facts(model), *facts)],
+        "summary": (summary or own).to_dict(),
         "types": list(model.labels.types),
         "layers": sorted({part["layer"] for part in parts}, key=_order),
         "heads": max((part["heads"] for part in parts), default=0),
@@ -74,7 +89,7 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
     predicted_errors: Sequence[str] = ["right"] * len(predicted)
     if gold is not None:
         gold_errors, predicted_errors = classify_errors(gold, predicted)
-    image, boxes = embedded_image(pair)
+    image, boxes, fault = embedded_image(pair)
     gold_boxes = _gold_boxes(pair, gold or ())
     return {
         "id": pair.id,
@@ -87,6 +102,7 @@ def _post(pair: Pair, record: PairRecord, entities: Sequence[Entity]) -> dict[st
         ],
         "errors": sorted({*gold_errors, *predicted_errors} - {"right"}),
         "image": image,
+        "image_fault": fault,
         "caption": pair.caption,
         "objects": [
             {"label": item.label, "score": round(item.score, 3), "box": box}
@@ -141,20 +157,20 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
-    """Return the scaled image as a data URI, and the boxes relative to its size.
+def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None], str | None]:
+    """Return the scaled image as a data URI, the boxes relative to its size, and what is wrong with its file.
 
     Returns:
-        the URI, None if the image cannot be opened, and for every object left, top, right and bottom between 0 and
-        1, None for objects without a box.
+        the URI, None if there is no image or it cannot be opened; for every object left, top, right and bottom between
+        0 and 1, None for objects without a box; why the image cannot be opened, None if there is none or it can.
     """
     relative: list[list[float] | None] = [None] * len(pair.objects)
     if pair.image_path is None:
-        return None, relative
+        return None, relative, None
     try:
         opened = open_image(Path(pair.image_path))
-    except ImageError:
-        return None, relative
+    except ImageError as error:
+        return None, relative, ISSUE_CODES.get(error.issue.code, error.issue.code)
     width, height = opened.image.size
     small = opened.image.copy()
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -165,7 +181,7 @@ def embedded_image(pair: Pair) -> tuple[str | None, list[list[float] | None]]:
     for index, (left, top, right, bottom) in zip(indices, boxes, strict=True):
         sides = (left / width, top / height, right / width, bottom / height)
         relative[index] = [round(min(max(side, 0.0), 1.0), 4) for side in sides]
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", relative
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", relative, None
 
 
 def _parts(record: PairRecord, weights: EdgeWeights) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 from mnergraph.files import write_atomically
 
 #: The scripts, in order.
-SCRIPTS = ("weights.js", "post.js", "light.js", "controls.js")
+SCRIPTS = ("weights.js", "post.js", "light.js", "summary.js", "controls.js")
 
 
 #: Characters that could end a script element or, in old engines, a line of JavaScript.

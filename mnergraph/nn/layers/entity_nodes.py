@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.nn.conv.pooling import SpanPooling
+from mnergraph.nn.layers.node_types import Creation
 from mnergraph.nn.state import GraphState
 
 
@@ -55,9 +57,14 @@ class EntityNodes(nn.Module):
         membership: relations between ``entity`` and ``token``, in either direction.
         in_key: name of the tokens' labels, ``[tokens]``.
 
+    Attributes:
+        creates: how the nodes come about.
+
     Raises:
         ValueError: for relations between other node types.
     """
+
+    creates: ClassVar[dict[str, Creation]] = {"entity": Creation(("token",), "pooled per span")}
 
     def __init__(self, labels: Sequence[str], membership: Sequence[EdgeType], *, in_key: str) -> None:
         super().__init__()

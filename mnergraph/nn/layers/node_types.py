@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.nn.state import GraphState
+
+
+class Creation(NamedTuple):
+    """How a layer creates the nodes of a type, as a module's ``creates`` has it by the type's name.
+
+    Attributes:
+        sources: the node types that they are created from.
+        how: a word for it, such as ``"merged"``.
+    """
+
+    sources: tuple[str, ...]
+    how: str
 
 
 class MergeNodeTypes(nn.Module):
@@ -27,7 +40,7 @@ class MergeNodeTypes(nn.Module):
             sets them.
 
     Attributes:
-        creates: the node types whose nodes the layer creates.
+        creates: how the nodes of each type that the layer creates come about.
     """
 
     def __init__(
@@ -41,7 +54,7 @@ class MergeNodeTypes(nn.Module):
         super().__init__()
         self.node_type, self.parts, self.relation_names = node_type, tuple(parts), tuple(relation_names)
         self.empty_relations = tuple(empty_relations)
-        self.creates = (node_type,)
+        self.creates = {node_type: Creation(self.parts, "merged")}
 
     def forward(self, graph: GraphState) -> GraphState:
         """Return the graph with features ``[merged nodes, hidden_size]`` and edges of the new node type.

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
+from mnergraph import LabelSet, tiny_encoder
 from mnergraph.explain.plots import plot_schema
 from mnergraph.explain.plots.schema import UNREACHABLE
 from mnergraph.graph import Complete, Grounded, Relation, Schema, Windowed
-from mnergraph.models import SCHEMAS
+from mnergraph.models import GEI, SCHEMAS
+from mnergraph.models.gei.model import SCHEMA
 
 
 def drawn(figure: Figure) -> tuple[list[str], list[FancyArrowPatch], list[str]]:
@@ -102,3 +104,22 @@ def test_more_kinds_than_colours_are_named_on_the_arrows() -> None:
     assert len(arrows) == 10
     assert not legend
     assert "updates\nWindowed(9)" in texts
+
+
+def test_what_the_layers_create() -> None:
+    encoder, labels = tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["PER"])
+    model = GEI(encoder, labels, image_dim=4, region_dim=4, hidden_size=16, num_heads=2, num_layers=1)
+    figure = plot_schema(model)
+    texts, arrows, legend = drawn(figure)
+    assert len(arrows) == 4 + 3
+    assert texts.count("merged") == 2, "image and object become visual nodes"
+    assert texts.count("pooled per span") == 1, "tokens become entities"
+    assert "nodes created in the forward pass" in legend
+    # every type has an arrow, and so no dashed frame; the schema alone does not know what becomes of the image
+    assert dashed(figure) == []
+    assert dashed(plot_schema(SCHEMA)) == ["image", "object"]
+
+
+def dashed(figure: Figure) -> list[str]:
+    frames = {text.get_text(): text.get_bbox_patch() for text in figure.axes[0].texts}
+    return sorted(name for name, frame in frames.items() if frame is not None and frame.get_linestyle() == "--")

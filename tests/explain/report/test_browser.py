@@ -14,7 +14,9 @@ from pages import HOSTILE, a_post, content
 from PIL import Image
 
 from benchmarks.browser import NoBrowser, chromium
-from mnergraph.explain.report import write_report
+from mnergraph.explain.report import summarize, write_report
+from mnergraph.labels import Entity
+from mnergraph.pair import Pair
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -134,8 +136,8 @@ def test_pointing_at_a_word_highlights_its_objects(browse: Callable[..., Browsed
     page.point(".gold .word", 2)
     assert page.values() == ["0.250", "0.750"]
     upper, lower = page.heat()
-    assert upper == 0
     assert lower > 100
+    assert upper == pytest.approx(lower / 3, abs=1), "from zero: a third of the weight is a third of the color"
 
 
 def test_pointing_at_an_entity_highlights_the_mean_of_its_words(browse: Callable[..., Browsed]) -> None:
@@ -243,6 +245,138 @@ def test_filters(browse: Callable[..., Browsed]) -> None:
     assert page.posts() == [True, True, False]
     page.all("#find")[0].send_keys("RUNS")
     assert page.posts() == [False, True, False]
+
+
+def a_summary(**values: Any) -> dict[str, Any]:
+    return {**content()["summary"], **values}
+
+
+def test_summary_above_the_posts(browse: Callable[..., Browsed]) -> None:
+    scores = [["all", 0.5, 0.25, 0.3333, 8], ["PER", 1.0, 0.5, 0.6667, 4], [HOSTILE[2], 0.0, 0.0, 0.0, 4]]
+    confidence = {"right": [0] * 9 + [6], "wrong": [2] + [0] * 8 + [3], "unknown": [0] * 10}
+    errors = {"missed": 3, "spurious": 0, "boundary": 1, "type": 2}
+    counts = {"posts": 20, "labelled": 20, "with_errors": 5, "without_image": 4}
+    summary = a_summary(scores=scores, confidence=confidence, errors=errors, **counts)
+    page = browse(ann(), summary=summary, facts=[["model", "UMGF"], ["data", "Twitter2017, test"]])
+    rows = [row.text for row in page.all("#summary tr")]
+    assert rows == [
+        "model UMGF",
+        "data Twitter2017, test",
+        "posts 20, 4 without an image",
+        "type P R F1 gold",
+        "all 50.0 25.0 33.3 8",
+        "PER 100.0 50.0 66.7 4",
+        f"{HOSTILE[2]} 0.0 0.0 0.0 4",
+        "missed 3",
+        "spurious 0",
+        "boundary 1",
+        "type 2",
+    ]
+    assert page.all("#summary .errors .key")[0].text == "in 5 of 20 posts"
+    heights = page.js(
+        "return [...document.querySelectorAll('.histogram > div')].map((column) =>"
+        "[...column.children].map((part) => part.getBoundingClientRect().height))"
+    )
+    (wrong, right), (lowest, _) = heights[9], heights[0]
+    assert right == pytest.approx(2 * wrong, abs=1), "6 right ones and 3 wrong ones of 0.9 and more"
+    assert lowest == pytest.approx(right / 3, abs=1)
+    assert all(sum(column) == 0 for column in heights[1:9])
+    assert page.all("#summary .confidence .key")[0].text.split() == ["6", "right", "5", "wrong"]
+    widths = [bar.size["width"] for bar in page.all("#summary .bar")]
+    assert widths[0] == pytest.approx(3 * widths[1], abs=1)
+
+
+def test_a_run_without_errors(browse: Callable[..., Browsed]) -> None:
+    right = summarize([Pair(("Ann",), ("B-PER",))] * 20, [[Entity(0, 1, "PER", 0.9)]] * 20)
+    page = browse(summary=right.to_dict())
+    assert page.all("#empty")[0].text == "The model makes no error in 20 posts."
+    assert not page.all("header")[0].is_displayed()
+    assert browse().all("#empty")[0].text == "There are no posts."
+
+
+def test_filters_that_nothing_matches(browse: Callable[..., Browsed]) -> None:
+    page = browse(ann())
+    assert not page.all("#empty")[0].is_displayed()
+    page.all("#find")[0].send_keys("nothing of this kind")
+    assert page.all("#empty")[0].text == "No post matches the filters."
+
+
+def test_sorting(browse: Callable[..., Browsed]) -> None:
+    from selenium.webdriver.support.select import Select
+
+    right, wrong = [0, 1, "PER", "right", 0.6], [0, 1, "PER", "spurious", 0.8]
+    page = browse(
+        a_post("one", id="a", gold=[[0, 1, "PER", "right"]], predicted=[right]),
+        a_post("two", "words", "here", id="b", gold=[[1, 2, "PER", "missed"]], predicted=[]),
+        a_post("three", "words", id="c", gold=[[1, 2, "PER", "missed"]], predicted=[wrong]),
+    )
+
+    def order(name: str) -> str:
+        Select(page.all("#sort")[0]).select_by_visible_text(name)
+        return "".join(title.text.split()[0] for title in page.all("article h2"))
+
+    assert order("most errors") == "cba"
+    assert order("least certain") == "acb", "posts without entities come last"
+    assert order("surest errors") == "cab"
+    assert order("longest") == "bca"
+    assert order("as given") == "abc"
+    page.point(".predicted .word")
+    assert page.summary().startswith("“\u2068one\u2069” attends to")
+
+
+def test_posts_without_gold_are_not_sorted_by_errors(browse: Callable[..., Browsed]) -> None:
+    page = browse(a_post("one"))
+    assert page.js("return [...document.getElementById('sort').options].map((option) => option.text)") == [
+        "as given",
+        "least certain",
+        "longest",
+    ]
+
+
+def test_posts_without_image_or_objects_say_so(browse: Callable[..., Browsed]) -> None:
+    bare = {"objects": [], "parts": []}
+    page = browse(
+        a_post("one", **bare),
+        a_post("two", image_fault="truncated, or not an image", **bare),
+        ann(**bare),
+        ann(),
+    )
+    said = page.js(
+        "return [...document.querySelectorAll('article')].map((post) => post.querySelector('.none')?.innerText)"
+    )
+    assert said == [
+        "This post has no image.",
+        "The image cannot be shown: truncated, or not an image.",
+        "No objects were found in the image.",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("width", [1100, 420])
+def test_widths(browse: Callable[..., Browsed], driver: Chrome, width: int) -> None:
+    """At 1100 pixels the controls are in one row; at 420 nothing is wider than the window."""
+    errors = {"missed": 123, "spurious": 45, "boundary": 678, "type": 90}
+    scores = [["all", 0.5, 0.25, 0.3333, 8], ["an unusually long entity type", 1.0, 0.5, 0.6667, 4]]
+    confidence = {"right": [5] * 10, "wrong": [3] * 10, "unknown": [0] * 10}
+    facts = [["text encoder", "sentence-transformers-all-MiniLM-L6-v2-" * 3], ["data", "Twitter2017, test"]]
+    summary = a_summary(posts=99, labelled=99, scores=scores, errors=errors, confidence=confidence)
+    posts = [ann(id=f"{'long' * 30}{index}", errors=["missed", "spurious", "boundary", "type"]) for index in range(100)]
+    try:
+        driver.set_window_size(width, 900)
+        page = browse(*posts, facts=facts, summary=summary)
+        assert page.js("return document.documentElement.clientWidth") == width
+        assert page.js("return document.documentElement.scrollWidth") == width
+        tops = page.js(
+            "return [...document.querySelectorAll('header label, header #find, header #count')]"
+            ".map((part) => part.getBoundingClientRect()).map((box) => (box.top + box.bottom) / 2)"
+        )
+        assert len(tops) == 2 + 4 + 1 + 2
+        if width == 1100:
+            assert max(tops) - min(tops) < 6, "one row"
+        parts = "[...document.querySelectorAll('.card *, header *')]"
+        assert page.js(f"return Math.max(...{parts}.map((part) => part.getBoundingClientRect().right))") <= width
+    finally:
+        driver.set_window_size(1300, 900)
 
 
 def test_smallest_of_overlapping_boxes_is_selected(browse: Callable[..., Browsed]) -> None:

@@ -1,7 +1,7 @@
 // Filters of posts, selection of layer and head, pointer and keys.
 
 const KINDS = ["missed", "spurious", "boundary", "type"];
-const [layer, head, find] = ["layer", "head", "find"].map((id) => document.getElementById(id));
+const [layer, head, find, sort] = ["layer", "head", "find", "sort"].map((id) => document.getElementById(id));
 const views = content.posts.map(show);
 const filters = new Set();
 
@@ -20,6 +20,40 @@ function filter() {
     count += erred && matches ? 1 : 0;
   }
   document.getElementById("count").textContent = `${count} of ${views.length} posts`;
+  const empty = document.getElementById("empty");
+  empty.hidden = count > 0;
+  empty.textContent = views.length ? "No post matches the filters." : nothingToShow();
+}
+
+/** Why there are no posts. */
+function nothingToShow() {
+  const { posts, labelled } = content.summary;
+  if (!posts) return "There are no posts.";
+  return labelled ? `The model makes no error in ${plural(posts, "post")}.` : "No posts were chosen to be shown.";
+}
+
+/** The numbers by which posts are sorted, the lowest first. */
+const ORDERS = {
+  "as given": () => 0,
+  "most errors": ({ gold, predicted }) => -errors(gold || []) - predicted.filter((it) => it[3] === "spurious").length,
+  "least certain": ({ predicted }) => Math.min(2, ...predicted.map((entity) => entity[4])),
+  "surest errors": ({ predicted }) => -Math.max(-1, ...wrong(predicted).map((entity) => entity[4])),
+  "longest": ({ words }) => -words.length,
+};
+
+function wrong(entities) {
+  return entities.filter((entity) => entity[3] !== "right");
+}
+
+function errors(entities) {
+  return wrong(entities).length;
+}
+
+/** Put the posts into the chosen order; equal ones stay as they are given. */
+function order() {
+  const value = ORDERS[sort.value];
+  const sorted = [...views].sort((one, other) => value(one.post) - value(other.post));
+  document.getElementById("list").append(...sorted.map(({ article }) => article));
 }
 
 function update() {
@@ -46,11 +80,17 @@ for (const kind of KINDS) {
   });
   document.getElementById("kinds").append(label);
 }
+for (const name of Object.keys(ORDERS)) {
+  const needsGold = name.includes("error");
+  if (!needsGold || content.posts.some((post) => post.gold)) sort.append(new Option(name));
+}
 if (!content.layers.length) for (const control of [layer, head]) control.parentElement.hidden = true;
 document.getElementById("kinds").hidden = !content.posts.some((post) => post.gold);
+if (!views.length) for (const part of [document.querySelector("header"), document.querySelector(".hint")]) part.hidden = true;
 layer.addEventListener("input", update);
 head.addEventListener("change", update);
 find.addEventListener("input", filter);
+sort.addEventListener("change", order);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") keep(null);
 });

@@ -98,6 +98,9 @@ function imageSide(view) {
     sources.set(image, post.image);
     view.frame.append(image);
     side.append(view.frame);
+  } else {
+    const fault = post.image_fault ? `The image cannot be shown: ${post.image_fault}.` : "This post has no image.";
+    side.append(make("p", "none", fault));
   }
   const names = post.objects.map(named);
   const list = chips(view, "object", names, post.objects.map((object, index) => `${names[index]}, the detector's score ${object.score}`));
@@ -113,6 +116,9 @@ function imageSide(view) {
   if (boxes.length <= FEW) for (const { name } of boxes) name.classList.add("always");
   for (const { element } of boxes) view.frame.append(element);
   if (post.objects.length) side.append(list);
+  else if (post.image && content.posts.some(({ objects }) => objects.length)) {
+    side.append(make("p", "none", "No objects were found in the image."));
+  }
   for (const [nodeType, labels] of post.nodes) {
     if (!labels.length) continue;
     const titles = labels.map((label, index) => `${nodeType} ${index + 1}`);

@@ -32,11 +32,10 @@ function attention(post, words, nodeType) {
   return sums;
 }
 
-/** Each number relative to the lowest and the highest of all, 0 to 1. */
+/** Each number relative to the highest of all, 0 to 1: equal numbers look equal, and zero is nothing. */
 function scaled(values) {
-  const low = Math.min(...values);
   const high = Math.max(...values);
-  return values.map((value) => (high > low ? (value - low) / (high - low) : high > 0 ? 1 : 0));
+  return values.map((value) => (high > 0 ? Math.max(0, value) / high : 0));
 }
 
 /** The indices of the highest numbers, highest first. */
