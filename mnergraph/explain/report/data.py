@@ -18,7 +18,7 @@ from mnergraph.explain.record import EdgeWeights, PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.features.vision.image_io import ImageError, open_image
 from mnergraph.labels import Entity, Region, Span, tags_to_spans
-from mnergraph.metrics.scores import classify_errors
+from mnergraph.metrics.errors import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches
