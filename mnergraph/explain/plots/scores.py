@@ -303,7 +303,7 @@ def plot_reliability(
             linestyle=DASHES[look],
             fill=len(calibrations) == 1,
         )
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    above.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
     above.set_xticklabels([])
     above.legend(loc="upper left", fontsize=8, frameon=False)
     below.set(xlim=(0, 1), yscale="log", xlabel="probability of the entity", ylabel="entities")
