@@ -173,7 +173,7 @@ def train(
         if not is_first_process():
             return {}
         tagger.metadata = {
-            "data": settings["data"],
+            "data": {**settings["data"], **({"license": license} if (license := splits["train"].license) else {})},
             "scores": {name: found.scores.to_dict() for name, found in evaluations.items()},
             "tables": {name: found.table() for name, found in evaluations.items()},
         }
