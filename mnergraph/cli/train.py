@@ -147,13 +147,14 @@ def train(
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
     }
+    data_summary = _data_summary(splits)
     settings = {
         "model": type(tagger).__name__,
         "settings": tagger.hparams(),
         "labels": list(tagger.labels),
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
-        "data": _data_summary(splits),
+        "data": data_summary,
         "processor": asdict(processor.config),
         "optimizer": vars(optimizer),
         "trainer": {name: value for name, value in vars(trainer).items() if name not in _FREE},
@@ -173,7 +174,7 @@ def train(
         if not is_first_process():
             return {}
         tagger.metadata = {
-            "data": {**settings["data"], **({"license": license} if (license := splits["train"].license) else {})},
+            "data": data_summary | ({"license": license} if (license := splits["train"].license) else {}),
             "scores": {name: found.scores.to_dict() for name, found in evaluations.items()},
             "tables": {name: found.table() for name, found in evaluations.items()},
         }
