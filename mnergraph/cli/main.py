@@ -32,6 +32,7 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
         "convert": ("mnergraph.cli.convert:convert", "Convert a checkpoint of UMT's, UMGF's or MGCMT's own code."),
         "verify-data": ("mnergraph.cli.verify_data:verify_data", "Counts, checksums and faults of a folder of posts."),
         "ls": ("mnergraph.cli.ls:ls", "List models, data sets and extractors."),
+        "new-project": ("mnergraph.cli.new_project:new_project", "Write a project of your own that runs at once."),
         "quickstart": ("mnergraph.cli.quickstart:quickstart", "Make Lookalikes, train two models on it, compare."),
     },
 )

@@ -20,7 +20,7 @@ from mnergraph.registry import LOADED, Registry
 FLATTENED = {"inputs": Inputs, "sources": StoreOptions, "batching": BatchConfig}
 
 #: Parameters of a command that are given by their place, as argparse's ``nargs``: ``mnergraph convert FILE``.
-POSITIONAL = {"checkpoint": None, "models": "+"}
+POSITIONAL = {"checkpoint": None, "directory": None, "models": "+"}
 #: Parameters whose option is a word that Python keeps for itself.
 OPTION_NAMES = {"system": "from"}
 

@@ -106,7 +106,7 @@ def _run(
         fit(model, pairs["train"], pairs["valid"], folder / name, optimizer=OPTIMIZER, trainer=trainer)
         scores, _ = evaluate(model, pairs["test"], progress=progress)
         model.metadata = {
-            "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes},
+            "data": {"name": "Lookalikes", "seed": seed, "sizes": sizes, "license": test.license},
             "scores": {"test": scores.to_dict()},
             "tables": {"test": scores.table()},
         }

@@ -96,7 +96,7 @@ def train(
     from mnergraph.training.build import build_model, nearest_words_options, text_encoder
     from mnergraph.training.callbacks import continue_from
     from mnergraph.training.checkpoints import LAST
-    from mnergraph.training.evaluate import evaluate as score_posts
+    from mnergraph.training.evaluate import evaluate_in_detail
     from mnergraph.training.fit import fit, is_first_process
     from mnergraph.training.label_sets import choose_labels, warn_of_unknown_types
 
@@ -147,13 +147,14 @@ def train(
         name: processor.add_regions(posts.pairs, cache=cache, progress=trainer.progress)
         for name, posts in splits.items()
     }
+    data_summary = _data_summary(splits)
     settings = {
         "model": type(tagger).__name__,
         "settings": tagger.hparams(),
         "labels": list(tagger.labels),
         "encoder": tagger.encoder.name,
         "word_vectors": word_vectors and word_vectors.name,
-        "data": _data_summary(splits),
+        "data": data_summary,
         "processor": asdict(processor.config),
         "optimizer": vars(optimizer),
         "trainer": {name: value for name, value in vars(trainer).items() if name not in _FREE},
@@ -166,13 +167,16 @@ def train(
             print(f"{type(tagger).__name__} on {type(splits['train']).__name__}\n{tagger.schema}", flush=True)
         fit(tagger, pairs["train"], pairs["valid"], out, optimizer=optimizer, trainer=trainer, resume=resume)
         # every device scores its share of the posts
-        scores = {name: score_posts(tagger, pairs[name], progress=trainer.progress)[0] for name in ("valid", "test")}
+        evaluations = {
+            name: evaluate_in_detail(tagger, pairs[name], boxes=False, progress=trainer.progress)
+            for name in ("valid", "test")
+        }
         if not is_first_process():
             return {}
         tagger.metadata = {
-            "data": settings["data"],
-            "scores": {name: split.to_dict() for name, split in scores.items()},
-            "tables": {name: split.table() for name, split in scores.items()},
+            "data": data_summary | ({"license": license} if (license := splits["train"].license) else {}),
+            "scores": {name: found.scores.to_dict() for name, found in evaluations.items()},
+            "tables": {name: found.table() for name, found in evaluations.items()},
         }
         tagger.processor_config = processor.config
         tagger.save_pretrained(out / MODEL)
@@ -191,8 +195,8 @@ def train(
             "machine": {"python": platform.python_version(), "threads": torch.get_num_threads()},
         }
         write_atomically(out / RESULT, (json.dumps(result, indent=2, default=str) + "\n").encode())
-    for name, split in scores.items():
-        print(f"\n{name}\n{split.table()}")
+    for name, found in evaluations.items():
+        print(f"\n{name}\n{found.scores.table()}")
     print(f"\nmodel: {out / MODEL}\nresult: {out / RESULT}")
     return result
 

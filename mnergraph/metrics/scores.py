@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mnergraph.labels import Span, tags_to_spans
+from mnergraph.labels import tags_to_spans
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def score(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
     Raises:
         ValueError: when the numbers of sentences differ, or those of tags in a sentence, which the message names.
     """
-    _check_lengths(gold, predicted)
+    check_lengths(gold, predicted)
     lenient, lenient_by_type = _report(gold, predicted, strict=False)
     strict, strict_by_type = _report(gold, predicted, strict=True)
     return Scores(lenient, strict, lenient_by_type, strict_by_type)
@@ -80,7 +80,7 @@ def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *,
     Raises:
         ValueError: as `score` does.
     """
-    _check_lengths(gold, predicted)
+    check_lengths(gold, predicted)
     rows = []
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         expected = set(tags_to_spans(gold_tags, strict=strict))
@@ -89,31 +89,12 @@ def counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *,
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-#: Types of errors; a correct entity is ``right``.
-ERROR_TYPES = ("missed", "spurious", "boundary", "type")
+def check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+    """Check that both sides have the same sentences.
 
-
-def classify_errors(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[str], list[str]]:
-    """Return, for every gold and every predicted entity of a sentence, ``right`` or one of `ERROR_TYPES`.
-
-    ``type``: the other side has the same words with another type. ``boundary``: it has an entity that shares
-    some of the words. Else a gold entity is ``missed``, and a predicted one ``spurious``.
+    Raises:
+        ValueError: when the numbers of sentences differ, or those of tags in a sentence, which the message names.
     """
-    return [_classify_error(span, predicted, "missed") for span in gold], [
-        _classify_error(span, gold, "spurious") for span in predicted
-    ]
-
-
-def _classify_error(span: Span, others: Sequence[Span], alone: str) -> str:
-    start, end, _ = span
-    if any(tuple(other) == tuple(span) for other in others):
-        return "right"
-    if any((other.start, other.end) == (start, end) for other in others):
-        return "type"
-    return "boundary" if any(other.start < end and other.end > start for other in others) else alone
-
-
-def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences of gold tags, {len(predicted)} of predicted ones")
     for index, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):

@@ -25,8 +25,9 @@ from mnergraph.graph.evidence_kinds import OBJECT_BOXES
 from mnergraph.graph.node_types import LABEL_PIECE, CreatedNodes, NodeType, Objects, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.labels import Entity, LabelSet, Span, spans_to_tags
+from mnergraph.models.card import model_card
 from mnergraph.models.grounding import GROUNDING_SCHEMA, grounding_parts, objects_for
-from mnergraph.models.hub import folder_of, load_saved, model_card, model_settings, replacing_model, save
+from mnergraph.models.hub import folder_of, load_saved, model_settings, replacing_model, save
 from mnergraph.models.init_arguments import init_arguments
 from mnergraph.nn.encoders.crops import PixelEncoder
 from mnergraph.nn.heads.agreement import WITHOUT_CONTEXT, agreement_heads
@@ -327,8 +328,11 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         save(self, save_directory)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the card that `save_pretrained` writes, with schema, label set, data and scores."""
-        return model_card(self)
+        """Return the card that `save_pretrained` writes; for arguments see `mnergraph.models.card.model_card`.
+
+        `save_pretrained` and `push_to_hub` take them as ``model_card_kwargs={"license": "mit", "limits": [...]}``.
+        """
+        return model_card(self, *args, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import ModelCard, ModelCardData, snapshot_download
+from huggingface_hub import snapshot_download
 
 from mnergraph.data.processor import PROCESSOR_CONFIG, ProcessorConfig
 from mnergraph.features.pretrained import skip_pretrained
@@ -21,12 +20,14 @@ from mnergraph.features.text.nearest_words import NearestWords
 from mnergraph.files import replacing_entries, tensor_file_errors
 from mnergraph.labels import LabelSet
 from mnergraph.models import saved_0_1
+from mnergraph.models.card import draw_schema
 from mnergraph.models.init_arguments import from_plain, to_plain
 from mnergraph.models.saved_folder import (
     CONFIG,
     ENCODER,
     NEAREST_WORDS,
     SCHEMA,
+    SCHEMA_DRAWING,
     WEIGHTS,
     check_files,
     check_schema,
@@ -39,71 +40,6 @@ from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 
 if TYPE_CHECKING:
     from mnergraph.models.base import Tagger
-
-_TEMPLATE = """\
----
-{metadata}
----
-
-# {name}
-
-{summary}
-
-- text encoder: {encoder}
-- labels: {labels}
-- settings: {settings}
-
-## Graph
-
-```
-{schema}
-```
-
-## Data
-
-{data}
-
-## Evidence of images
-
-{evidence}
-
-## Scores
-
-{scores}
-
-## Use
-
-```python
-import mnergraph
-
-model = mnergraph.load("this folder or its name on the hub")
-pair = mnergraph.Pair(words=("Thousands", "march", "through", "Paris"))
-print(model.predict([pair]))
-```
-"""
-
-
-def model_card(model: Tagger) -> ModelCard:
-    """Return a card with the model's graph, label set, data and scores, as far as its metadata has them."""
-    metadata = model.metadata
-    data = ModelCardData(library_name="mnergraph", tags=["multimodal-named-entity-recognition", "torch-geometric"])
-    facts = "\n".join(f"- {key}: {value}" for key, value in metadata.get("data", {}).items())
-    tables = [f"### {split}\n\n{table}" for split, table in metadata.get("tables", {}).items()]
-    return ModelCard(
-        _TEMPLATE.format(
-            metadata=data.to_yaml(),
-            name=type(model).__name__,
-            summary=(inspect.getdoc(type(model)) or "").partition("\n\n")[0],
-            encoder=model.encoder.name,
-            labels=", ".join(model.labels.tags),
-            settings=", ".join(f"{key}={value!r}" for key, value in model.hparams().items()) or "the defaults",
-            schema=model.schema,
-            data=facts or "Not recorded.",
-            evidence="Not recorded." if model.processor_config is None else model.processor_config.describe(),
-            scores="\n\n".join(tables) or "Not recorded.",
-        )
-    )
-
 
 #: Packages whose versions a saved model records.
 PACKAGES = ("mnergraph", "torch", "torch-geometric", "transformers")
@@ -125,6 +61,7 @@ def save(model: Tagger, folder: Path) -> None:
     if model.nearest_words is not None:
         model.nearest_words.save(folder / NEAREST_WORDS)
     _write_json(folder / SCHEMA, model.schema.to_dict())
+    (folder / SCHEMA_DRAWING).write_bytes(draw_schema(model.schema))
     if model.processor_config is not None:
         model.processor_config.save_pretrained(folder)
     config = {

@@ -19,6 +19,8 @@ from mnergraph.quoting import MAX_CHARACTERS, listed, quoted
 
 CONFIG, SCHEMA, WEIGHTS = "config.json", "schema.json", "model.safetensors"
 ENCODER, NEAREST_WORDS, CARD = "encoder", "similar.safetensors", "README.md"
+#: The drawing of the schema, which the card shows; loading a model reads neither.
+SCHEMA_DRAWING = "schema.png"
 
 _COMMON = {"settings": dict[str, Any], "labels": list[str], "encoder": str, "versions": dict[str, str]}
 _ENTRIES = {"class": str, **_COMMON, "metadata": dict[str, Any], "files": dict[str, str | None]}

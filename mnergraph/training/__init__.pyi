@@ -5,7 +5,13 @@ from .config import (
     TrainerConfig as TrainerConfig,
 )
 from .evaluate import (
+    Evaluation as Evaluation,
+)
+from .evaluate import (
     evaluate as evaluate,
+)
+from .evaluate import (
+    evaluate_in_detail as evaluate_in_detail,
 )
 from .fit import (
     fit as fit,

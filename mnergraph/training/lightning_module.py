@@ -17,7 +17,6 @@ from torch_geometric.data import Batch
 from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
-from mnergraph.nn.heads.tagging import SpecialTags
 from mnergraph.training.config import OptimizerConfig
 from mnergraph.training.precision import refuses_to_clip_fused
 
@@ -156,11 +155,11 @@ class LitTagger(lightning.LightningModule):
         return each * (self.trainer.max_epochs or 1)
 
 
-def decode_batch(model: Tagger, batch: Batch, *, special_tags: SpecialTags = "outside") -> DecodedBatch:
+def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
     """Return the gold and the predicted tags of every post of a batch, and what other heads predict."""
     graph = model(batch)
     gold = [list(pair.labels or ()) for pair in batch.pair]
-    return DecodedBatch(gold, model.decode_tags(graph, special_tags=special_tags), model.decode_with_gold(graph))
+    return DecodedBatch(gold, model.decode_tags(graph), model.decode_with_gold(graph))
 
 
 def from_all_devices(own: list[Any]) -> list[Any]:

@@ -149,10 +149,43 @@ def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     printed, _ = call("evaluate", *options, "--predictions", tmp_path / "tags.txt")
     card = (trained.model / "README.md").read_text()
     assert printed.strip() in card, "the scores of training, again"
+    for part in ("Partial matches", "| partial | ", "Gold entities by kind of error", "Calibration of probabilities"):
+        assert part in printed
     lines = (tmp_path / "tags.txt").read_text().splitlines()
     assert sum(line.startswith("IMGID:") for line in lines) == 10
     assert all(len(line.split("\t")) == 3 for line in lines if line and not line.startswith("IMGID:"))
     assert call("evaluate", *options, "--split", "valid")[0] != printed
+
+
+def test_evaluate_writes_json_and_figures(call: Call, trained: Run, tmp_path: Path) -> None:
+    options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes", "--progress", "false"]
+    options += ["--data.sizes", "[30,10,10]", "--plots", tmp_path / "plots", "--out", tmp_path / "scores.json"]
+    printed, _ = call("evaluate", *options)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["scores"] == trained.result["scores"]["test"]
+    assert set(written) == {"scores", "schemes", "errors", "calibration"}
+    assert written["schemes"]["all"]["strict"]["f1"] == pytest.approx(written["scores"]["lenient"]["f1"])
+    drawn = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert printed.rstrip().endswith(f"{tmp_path / 'plots'}: {', '.join(['errors.png', 'confusion.png', *drawn[2:]])}")
+    assert drawn[:2] == ["confusion.png", "errors.png"]
+    assert ("reliability.png" in drawn) == bool(written["calibration"]["count"])
+    for name in drawn:
+        with Image.open(tmp_path / "plots" / name) as image:
+            assert image.format == "PNG"
+
+
+def test_evaluate_draws_nothing_of_no_entity(
+    call: Call, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test.txt").write_text("IMGID:1\nnothing\tO\n")
+    monkeypatch.setattr("mnergraph.models.Tagger.decode_tags", lambda *_, **__: [["O"]])
+    monkeypatch.setattr("mnergraph.models.Tagger.decode_entities", lambda *_: [[]])
+    options = ["--model", trained.model, "--root", tmp_path, "--data", "PostFolder", "--progress", "false"]
+    options += ["--allow_missing", "[detected objects, grounded objects, region features]"]
+    options += ["--plots", tmp_path / "plots"]
+    printed, _ = call("evaluate", *options)
+    assert "no figures, as there is no entity, neither gold nor predicted" in printed
+    assert not (tmp_path / "plots").exists()
 
 
 def test_predict_a_text_with_its_image(call: Call, fault: Callable[..., str], trained: Run, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from hub import local_hub
-from huggingface_hub import constants, hf_api
+from hub import local_hub, use_hub
+from huggingface_hub import constants
 from odd_images import noise
 
 from mnergraph.features.vision.backbones import VisionTower
@@ -17,13 +17,8 @@ from mnergraph.features.vision.backbones import VisionTower
 def test_a_model_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_models.tower("siglip", tmp_path / "hub" / "tiny" / "siglip")
     (expected,) = VisionTower(folder).extract([noise()], progress=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with local_hub(tmp_path / "hub") as (address, fetched):
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(hf_api.api, "endpoint", address)
-        resolve = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", resolve)
+        use_hub(monkeypatch, address, tmp_path / "cache")
         extractor = VisionTower("tiny/siglip")
         (found,) = extractor.extract([noise()], progress=False)
         assert extractor.name == "tiny--siglip"

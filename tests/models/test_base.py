@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.hub_mixin
 import pytest
 import torch
+import yaml
 from fakes import uses_word_vectors
+from hub import TOKEN, local_hub, use_hub
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+from PIL import Image
 
 import mnergraph.models.hub
 from mnergraph.data.processor import ProcessorConfig
 from mnergraph.features.text.encoder import TINY, Encoder, tiny_encoder
 from mnergraph.graph import Schema, collate
 from mnergraph.labels import LabelSet
+from mnergraph.metrics.scores import score
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
+from mnergraph.models.card import draw_schema, model_card
 from mnergraph.models.gei.model import ScheduledSamplingConfig as Sampling
 from mnergraph.models.umt import UMTVariant
 from mnergraph.pair import Pair
@@ -183,10 +188,13 @@ def test_card(build: Build, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert card.count("Not recorded.") == 3
+    assert "Licence: not recorded; ask those who provide the posts." in card
     assert "(object, guides, token): " in card
     assert "library_name: mnergraph" in card
+    assert "model-index" not in card
     model.metadata = {
-        "data": {"dataset": "Lookalikes", "train": "400 posts {all}"},
+        "data": {"name": "Lookalikes", "train": "400 posts {all}", "license": "MIT, as mnergraph."},
+        "scores": {"test": score([["B-PER", "O"]], [["B-PER", "B-PER"]]).to_dict()},
         "tables": {"test": "| type | P |\n|---|--:|\n| all | 61.80 |"},
     }
     model.processor_config = ProcessorConfig(top_objects=7)
@@ -194,8 +202,9 @@ def test_card(build: Build, tmp_path: Path) -> None:
     card = (tmp_path / "README.md").read_text()
     for expected in (
         "- objects per post: 7",
-        "- dataset: Lookalikes",
+        "- name: Lookalikes",
         "400 posts {all}",
+        "Licence: MIT, as mnergraph.\n",
         "### test",
         "| all | 61.80 |",
         "B-PER",
@@ -206,6 +215,48 @@ def test_card(build: Build, tmp_path: Path) -> None:
     assert "Not recorded" not in card
     again = Tagger.from_pretrained(tmp_path)
     assert (again.metadata, again.processor_config) == (model.metadata, model.processor_config)
+
+
+def test_scores_on_the_card_as_the_hub_lists_them(build: Build) -> None:
+    model = build("UMGF")
+    model.metadata = {"data": {"name": "Lookalikes"}, "scores": {}}
+    for split, predicted in (("valid", ["B-PER", "O"]), ("test", ["B-PER", "I-LOC"])):
+        model.metadata["scores"][split] = score([["B-PER", "O"]], [predicted]).to_dict()
+    data = ModelCard(str(model_card(model))).data
+    found = {(it.dataset_name, it.dataset_split, it.metric_name): it.metric_value for it in data.eval_results}
+    assert len(found) == 12
+    assert found["Lookalikes", "valid", "lenient f1"] == 1.0
+    assert found["Lookalikes", "test", "lenient f1"] == 0.6667
+    assert found["Lookalikes", "test", "strict f1"] == 1.0
+
+
+def test_known_limits_on_the_card(build: Build) -> None:
+    def limits(model: Tagger, **options: Any) -> str:
+        return str(model_card(model, **options)).partition("## Known limits")[2].partition("## Use")[0]
+
+    text = limits(build("BERT-CRF"))
+    assert f"the types {', '.join(build('BERT-CRF').labels.types)} alone" in text
+    assert "Of a post and its image" not in text
+    assert TINY in text
+    assert "Of a post and its image it reads detected objects" in limits(build("UMGF"))
+    released = build("UMT released")
+    pieces = released.builder.node_types["token"].max_pieces  # type: ignore[attr-defined]
+    assert f"Words after the first {pieces} word pieces of a post are cut off" in limits(released)
+    own = limits(build("BERT-CRF"), limits=["One.", "Two."])
+    assert own.rstrip().endswith("- One.\n- Two.")
+    own = str(model_card(build("BERT-CRF"), data_license="research use"))
+    assert "Licence: research use\n" in own
+
+
+def test_the_card_shows_the_drawn_schema(build: Build, tmp_path: Path) -> None:
+    for name in ("UMGF", "BERT-CRF"):
+        build(name).save_pretrained(tmp_path / name)
+        assert "](schema.png)" in (tmp_path / name / "README.md").read_text()
+        with Image.open(tmp_path / name / "schema.png") as image:
+            assert image.format == "PNG"
+    one, other = ((tmp_path / name / "schema.png").read_bytes() for name in ("UMGF", "BERT-CRF"))
+    assert one != other
+    assert draw_schema(build("UMGF").schema) == one
 
 
 def test_from_pretrained_of_another_class(saved: Path) -> None:
@@ -270,24 +321,33 @@ def test_load_from_the_hub(saved: Path, everything: list[Pair], monkeypatch: pyt
     assert model.predict(everything) == BERTCRF.from_pretrained(saved).predict(everything)
 
 
-def test_push_to_the_hub(build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Hub:
-        def __init__(self, token: str | None = None) -> None:
-            assert token == "secret"
-
-        def create_repo(self, repo_id: str, **options: Any) -> Any:
-            assert options["private"] is True
-            return type("Repo", (), {"repo_id": repo_id})()
-
-        def upload_folder(self, *, repo_id: str, folder_path: Path, **options: Any) -> str:
-            shutil.copytree(folder_path, tmp_path / repo_id)
-            return f"https://hub/{repo_id}"
-
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+def test_to_the_hub_and_back(
+    build: Build, everything: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model = build("UMGF").eval()
-    assert model.push_to_hub("me/umgf", private=True, token="secret") == "https://hub/me/umgf"
-    assert (tmp_path / "me" / "umgf" / "README.md").is_file()
-    assert Tagger.from_pretrained(tmp_path / "me" / "umgf").predict(everything) == model.predict(everything)
+    with local_hub(tmp_path / "hub") as (address, fetched):
+        use_hub(monkeypatch, address, tmp_path / "cache")
+        card = {"license": "mit", "language": "en", "limits": ["It was trained on nothing."]}
+        commit = model.push_to_hub("me/umgf", private=True, token=TOKEN, model_card_kwargs=card)
+        assert commit.startswith(f"{address}/me/umgf/commit/")
+        uploaded = tmp_path / "hub" / "me" / "umgf"
+        model.save_pretrained(tmp_path / "saved", model_card_kwargs=card)
+        for path in (path for path in (tmp_path / "saved").rglob("*") if path.is_file()):
+            assert (uploaded / path.relative_to(tmp_path / "saved")).read_bytes() == path.read_bytes()
+
+        again = Tagger.from_pretrained("me/umgf", token=TOKEN)
+        assert {"config.json", "model.safetensors", "README.md", "schema.png"} <= set(fetched)
+        assert again.predict(everything) == model.predict(everything)
+        saved = model.save_pretrained(tmp_path / "other", push_to_hub=True, repo_id="me/other", token=TOKEN)
+        assert saved is not None
+        assert Tagger.from_pretrained("me/other").hparams() == model.hparams()
+        with pytest.raises(HfHubHTTPError, match="401"):
+            model.push_to_hub("me/third", token="hf_wrong")
+        with pytest.raises(FileNotFoundError, match="no model at 'me/third': it is no folder here, and the hub"):
+            Tagger.from_pretrained("me/third")
+    front = yaml.safe_load((uploaded / "README.md").read_text().split("---")[1])
+    assert (front["license"], front["language"], front["pipeline_tag"]) == ("mit", "en", "token-classification")
+    assert "- It was trained on nothing." in (uploaded / "README.md").read_text()
 
 
 def test_predict_reads_no_labels() -> None:

@@ -9,7 +9,7 @@ from abc import ABC
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch_geometric.data import Dataset, HeteroData
 
@@ -93,7 +93,12 @@ class PostDataset(Dataset, ABC):
             layout, if there are any.
         builder: converts a pair to a graph (``GraphBuilder(schema)``); without it only ``pairs`` is available.
         force_reload: parse the text again.
+
+    Attributes:
+        license: the licence or the terms of the posts, in a sentence, for the cards of models; "" if it is not known.
     """
+
+    license: ClassVar[str] = ""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch_geometric.data import HeteroData
 
 from mnergraph.data.datasets.base import describe_folder, find_text_file
-from mnergraph.data.datasets.published import PublishedDataset
+from mnergraph.data.datasets.published import TWITTER_TERMS, PublishedDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.grounding_counts import GroundingCounts, count_grounding
 from mnergraph.pair import Pair
@@ -48,6 +48,8 @@ class GroundedTwitter(PublishedDataset):
     Raises:
         FileNotFoundError: when there are no boxes, naming where they can be had.
     """
+
+    license = TWITTER_TERMS
 
     sha256: ClassVar[Mapping[str, str]] = {
         "train": "72770413f5a80b75c6d8b59d985048bc8b26c489b7b8a09c4cc7ed2b97f3cc41",

@@ -10,6 +10,9 @@ from typing import ClassVar
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.features.vision.image_io import file_sha256
 
+#: Under what data sets of tweets may be used.
+TWITTER_TERMS = "the terms of Twitter and of the data set's providers; no open licence."
+
 
 class PublishedDataset(PostDataset, ABC):
     """A `PostDataset` with the checksums of its text, ``sha256``, by split."""

@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch_geometric.data import HeteroData
 
 from mnergraph.data.datasets.download import fetch_images, fetch_text
-from mnergraph.data.datasets.published import PublishedDataset
+from mnergraph.data.datasets.published import TWITTER_TERMS, PublishedDataset
 from mnergraph.data.evidence import Evidence
 from mnergraph.data.image_files import placeholders
 from mnergraph.pair import Pair
@@ -38,6 +38,7 @@ class TwitterBenchmark(PublishedDataset, ABC):
     """
 
     folder_name: ClassVar[str]
+    license = TWITTER_TERMS
 
     def __init__(
         self,

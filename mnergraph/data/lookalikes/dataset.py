@@ -55,6 +55,8 @@ class Lookalikes(PostDataset):
         progress: whether to show a progress bar while the posts are generated.
     """
 
+    license = "MIT, as mnergraph, which draws the posts."
+
     def __init__(
         self,
         root: str | Path,

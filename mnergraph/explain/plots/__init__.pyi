@@ -20,7 +20,13 @@ from .schema import (
     plot_schema as plot_schema,
 )
 from .scores import (
+    plot_errors as plot_errors,
+)
+from .scores import (
     plot_f1_by_type as plot_f1_by_type,
+)
+from .scores import (
+    plot_reliability as plot_reliability,
 )
 from .scores import (
     plot_training_curves as plot_training_curves,

@@ -1,4 +1,4 @@
-"""Plots of scores: training curves, confusion of types, F1 by type."""
+"""Plots of scores: training curves, confusion of types, F1 by type, errors by kind, reliability."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from mnergraph.explain.plots.style import COLORS, DASHES, HATCHES, MARKERS, axes
+from mnergraph.explain.plots.style import COLORS, DASHES, HATCHES, MARKERS, axes, ellipsize, label_ticks
 from mnergraph.labels import Span, tags_to_spans
+from mnergraph.metrics.calibration import Bin, Binning, Calibration
+from mnergraph.metrics.errors import ERROR_KINDS, RIGHT, ErrorCounts
 
 #: Name, in the confusion of types, for a span that only gold or only the prediction has.
 NO_ENTITY = "none"
@@ -186,3 +189,134 @@ def _by_type(path: Path, split: str, strict: bool) -> dict[str, list[float]]:
         raise ValueError(f"{path} has no scores by type on {split}; give a result file of a training")
     types = {type_ for run in runs for type_ in run[split][key]}
     return {type_: [run[split][key].get(type_, {"f1": 0.0})["f1"] for run in runs] for type_ in types}
+
+
+def plot_errors(errors: ErrorCounts, *, ax: Axes | None = None) -> Figure:
+    """Plot the entities that are not right as a bar for each type, divided by the kind of error.
+
+    Bars are of gold entities, by their type: wrong boundary, wrong type, both, missed. Spurious entities, by the type
+    that is predicted, end the bar. Beside it is the number of gold entities that are right.
+
+    Args:
+        errors: the counts, see `mnergraph.metrics.errors.count_errors`.
+        ax: axes to draw into; by default those of a new figure.
+
+    Returns:
+        the figure.
+
+    Raises:
+        ValueError: when there is no entity at all.
+    """
+    types = errors.types
+    if not types:
+        raise ValueError("there is no entity, neither gold nor predicted, so there are no errors")
+    counts = {
+        kind: [(errors.predicted if kind == "spurious" else errors.gold).get(name, {}).get(kind, 0) for name in types]
+        for kind in ERROR_KINDS
+    }
+    figure, ax = axes(ax, (7.0, 1.5 + 0.45 * len(types)))
+    ends = [0] * len(types)
+    for index, (kind, of_type) in enumerate(counts.items()):
+        ax.barh(
+            range(len(types)),
+            of_type,
+            0.7,
+            left=ends,
+            color=COLORS[index],
+            hatch=HATCHES[index],
+            edgecolor="white",
+            linewidth=0.8,
+            label=_KIND_LABELS[kind],
+        )
+        ends = [end + count for end, count in zip(ends, of_type, strict=True)]
+    longest = max(1, *ends)
+    for row, name in enumerate(types):
+        of_gold = errors.gold.get(name, {})
+        right, total = of_gold.get(RIGHT, 0), sum(of_gold.values())
+        ax.text(ends[row] + 0.015 * longest, row, f"{right} of {total} right", va="center", fontsize=8)
+    label_ticks(ax, "y", types)
+    ax.set(xlabel="entities with an error", xlim=(0, 1.2 * longest), ylim=(len(types) - 0.4, -0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(counts), frameon=False, fontsize=8)
+    return figure
+
+
+_KIND_LABELS = {
+    "boundary": "wrong boundary",
+    "type": "wrong type",
+    "both": "both wrong",
+    "missed": "missed",
+    "spurious": "spurious",
+}
+
+
+def plot_reliability(
+    calibrations: Mapping[str, Calibration],
+    *,
+    binning: Binning = "width",
+    ax: Axes | None = None,
+) -> Figure:
+    """Plot the share of entities that are right against their probability, a point for each bin.
+
+    Points below the diagonal are overconfident. Bars from a point are the 95% interval of the share, and the
+    histogram below has the number of entities of each bin.
+
+    Args:
+        calibrations: of systems by the name to show, see `mnergraph.metrics.calibration.calibrate`.
+        binning: bins of equal ``"width"`` or of equal ``"mass"``.
+        ax: axes to draw into; by default those of a new figure.
+
+    Returns:
+        the figure.
+
+    Raises:
+        ValueError: when a system predicts no entity.
+    """
+    if empty := [name for name, calibration in calibrations.items() if not calibration.count]:
+        raise ValueError(f"{', '.join(empty)} predicts no entity, so there is no probability to plot")
+    figure, ax = axes(ax, (5.0, 5.8))
+    ax.set_axis_off()
+    above, below = ax.inset_axes((0, 0.33, 1, 0.67)), ax.inset_axes((0, 0, 1, 0.24))
+    above.plot([0, 1], [0, 1], color="0.55", linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
+    for index, (name, calibration) in enumerate(calibrations.items()):
+        look = index % len(COLORS)
+        bins = calibration.bins if binning == "width" else calibration.mass_bins
+        ece = calibration.ece if binning == "width" else calibration.ece_mass
+        above.errorbar(
+            [it.probability for it in bins],
+            [it.right for it in bins],
+            yerr=[[it.right - it.right_low for it in bins], [it.right_high - it.right for it in bins]],
+            color=COLORS[look],
+            linestyle=DASHES[look],
+            marker=MARKERS[look],
+            markersize=5,
+            linewidth=1.4,
+            elinewidth=0.8,
+            capsize=2,
+            label=f"{ellipsize(name)}: ECE {100 * ece:.1f}%, {calibration.count} entities",
+        )
+        below.stairs(
+            *_histogram(calibration.bins),
+            baseline=0.5,
+            color=COLORS[look],
+            linestyle=DASHES[look],
+            fill=len(calibrations) == 1,
+        )
+    above.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
+    above.set_xticklabels([])
+    above.legend(loc="upper left", fontsize=8, frameon=False)
+    below.set(xlim=(0, 1), yscale="log", xlabel="probability of the entity", ylabel="entities")
+    below.set_ylim(bottom=0.5)
+    for each in (above, below):
+        each.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _histogram(bins: Sequence[Bin]) -> tuple[list[int], list[float]]:
+    """Return the counts of all bins of equal width, empty ones too, and their edges."""
+    number = round(1 / (bins[0].high - bins[0].low))
+    counts = [0] * number
+    for it in bins:
+        counts[round(it.low * number)] = it.count
+    return counts, [index / number for index in range(number + 1)]

@@ -19,7 +19,7 @@ from mnergraph.explain.recorder import record_attention
 from mnergraph.explain.report.summary import Summary, model_facts
 from mnergraph.features.vision.image_io import ISSUE_CODES, ImageError, open_image
 from mnergraph.labels import Entity, Region, Span, tags_to_spans
-from mnergraph.metrics.scores import classify_errors
+from mnergraph.metrics.errors import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches

@@ -18,21 +18,10 @@ from PIL import Image
 from mnergraph import BatchConfig, tiny_encoder
 from mnergraph.explain import record_attention
 from mnergraph.explain.report import report_data
-from mnergraph.labels import LabelSet, Span
-from mnergraph.metrics.scores import classify_errors
+from mnergraph.labels import LabelSet
 from mnergraph.models import BERTCRF, UMGF
 from mnergraph.nn import Grounding
 from mnergraph.pair import DetectedObject, GroundedEntity, Pair
-
-
-def test_error_types() -> None:
-    gold = [Span(0, 2, "PER"), Span(3, 4, "LOC"), Span(5, 7, "ORG"), Span(9, 10, "PER")]
-    predicted = [Span(0, 2, "PER"), Span(3, 4, "ORG"), Span(6, 8, "ORG"), Span(8, 9, "LOC")]
-    assert classify_errors(gold, predicted) == (
-        ["right", "type", "boundary", "missed"],
-        ["right", "type", "boundary", "spurious"],
-    )
-    assert classify_errors([], []) == ([], [])
 
 
 def test_weights_equal_the_record(umgf: Callable[[], UMGF]) -> None:

@@ -1,6 +1,6 @@
 // Filters of posts, selection of layer and head, pointer and keys.
 
-const KINDS = ["missed", "spurious", "boundary", "type"];
+const KINDS = ["missed", "spurious", "boundary", "type", "both"];
 const [layer, head, find, sort] = ["layer", "head", "find", "sort"].map((id) => document.getElementById(id));
 const views = content.posts.map(show);
 const filters = new Set();
