@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mnergraph.data.formats.conversion_options import ConversionOptions, SourceFormat, TargetFormat
 
@@ -40,9 +41,10 @@ def convert_data(
         raise FileExistsError(f"{out} exists; give another --out, or delete it")
     found = detect_format(source) if source_format == "auto" else source_format
     notes = Notes()
-    texts = read_texts(source, found, conversion, notes)
-    print(f"{source}, read as {found}: {describe_texts(texts)}")
     predicted = found == "predictions"
-    written = write_texts(texts, out, target_format, conversion, notes, predictions=predicted, progress=progress)
+    with TemporaryDirectory(prefix="mnergraph-") as folder:
+        texts = read_texts(source, found, conversion, notes, image_folder=Path(folder))
+        print(f"{source}, read as {found}: {describe_texts(texts)}")
+        written = write_texts(texts, out, target_format, conversion, notes, predictions=predicted, progress=progress)
     for line in (*notes.lines(), *written):
         print(line)

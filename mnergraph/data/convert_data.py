@@ -131,7 +131,14 @@ def _format_of_lines(path: Path) -> SourceFormat:
     return "predictions" if keys & {"entities", "error"} else "posts"
 
 
-def read_texts(path: str | Path, format: SourceFormat, options: ConversionOptions, notes: Notes) -> list[AnnotatedText]:
+def read_texts(
+    path: str | Path,
+    format: SourceFormat,
+    options: ConversionOptions,
+    notes: Notes,
+    *,
+    image_folder: Path | None = None,
+) -> list[AnnotatedText]:
     """Return the texts of a file or folder, with their images' files as far as these are found.
 
     Args:
@@ -139,6 +146,7 @@ def read_texts(path: str | Path, format: SourceFormat, options: ConversionOption
         format: its format.
         options: how it is read.
         notes: where what was changed or left out is counted.
+        image_folder: where images that lie within a Hugging Face data set are written; without it they are an error.
 
     Raises:
         AnnotationError: at the first fault, naming the place.
@@ -151,7 +159,7 @@ def read_texts(path: str | Path, format: SourceFormat, options: ConversionOption
         raise FileNotFoundError(f"there is no {path}")
     if options.posts is not None and format != "predictions":
         raise ValueError(f"posts={str(options.posts)!r} goes with predictions; {path} is read as {format}")
-    texts = list(_read(path, format, options, notes))
+    texts = list(_read(path, format, options, notes, image_folder))
     if not texts:
         raise AnnotationError(f"{path}: no posts in it, read as {format}")
     if format not in ("folder", "posts"):
@@ -161,7 +169,9 @@ def read_texts(path: str | Path, format: SourceFormat, options: ConversionOption
     return [text if text.id else replace(text, id=str(number)) for number, text in enumerate(texts, 1)]
 
 
-def _read(path: Path, format: str, options: ConversionOptions, notes: Notes) -> Iterable[AnnotatedText]:
+def _read(
+    path: Path, format: str, options: ConversionOptions, notes: Notes, image_folder: Path | None
+) -> Iterable[AnnotatedText]:
     if format == "label-studio":
         return read_label_studio(path, text_key=options.text_key, image_key=options.image_key, notes=notes)
     if format == "doccano":
@@ -174,7 +184,7 @@ def _read(path: Path, format: str, options: ConversionOptions, notes: Notes) -> 
     if format == "folder":
         return _read_folder(path, options, notes)
     if format == "datasets":
-        return _read_datasets(path, options, notes)
+        return _read_datasets(path, options, notes, image_folder)
     if format == "posts":
         pairs = read_posts(path, images=options.images)
     elif format == "conll":
@@ -207,11 +217,13 @@ def _read_folder(path: Path, options: ConversionOptions, notes: Notes) -> Iterat
             yield _from_pair(pair, notes, split)
 
 
-def _read_datasets(path: Path, options: ConversionOptions, notes: Notes) -> Iterator[AnnotatedText]:
+def _read_datasets(
+    path: Path, options: ConversionOptions, notes: Notes, image_folder: Path | None
+) -> Iterator[AnnotatedText]:
     from mnergraph.data.formats.hf_datasets import from_dataset, load_saved
 
     for split, rows in load_saved(path).items():
-        for pair in from_dataset(rows, scheme=options.scheme, image_folder=options.images):
+        for pair in from_dataset(rows, scheme=options.scheme, image_folder=image_folder):
             yield _from_pair(pair, notes, split)
 
 
@@ -250,7 +262,7 @@ def _with_image(text: AnnotatedText, image: str, folder: Path, notes: Notes) -> 
             continue
         if path.is_file():
             return replace(text, image_path=path)
-    notes.add(f"images were not found in {folder}; give their folder, images=", text.where)
+    notes.add(f"images were not found in {folder}; the option images names their folder", text.where)
     return text
 
 
@@ -336,7 +348,7 @@ def write_texts(
         notes.add("boxes were left out, which a CoNLL file does not have", "", _count_boxes(pair for pair, _ in pairs))
         return [f"{out}: {len(pairs):,} posts"]
     if format == "datasets":
-        return _write_datasets(pairs, out)
+        return _write_datasets(pairs, out, progress)
     return _write_folder(pairs, out, options, progress)
 
 
@@ -385,15 +397,15 @@ def _write_posts(texts: Sequence[AnnotatedText], out: Path, progress: bool) -> l
     return [f"{out}: {len(lines):,} posts", *_images_line(images, out.parent)]
 
 
-def _write_datasets(pairs: Sequence[tuple[Pair, str | None]], out: Path) -> list[str]:
+def _write_datasets(pairs: Sequence[tuple[Pair, str | None]], out: Path, progress: bool) -> list[str]:
     from mnergraph.data.formats.hf_datasets import save, to_dataset
 
     labels = LabelSet.from_data(pair.labels or () for pair, _ in pairs)
     if any(split is None for _, split in pairs):
-        save(to_dataset([pair for pair, _ in pairs], labels=labels), out)
+        save(to_dataset([pair for pair, _ in pairs], labels=labels), out, progress=progress)
         return [f"{out}: {len(pairs):,} rows"]
     splits = {name: [pair for pair, split in pairs if split == name] for name in dict.fromkeys(s for _, s in pairs)}
-    save({str(name): to_dataset(part, labels=labels) for name, part in splits.items()}, out)
+    save({str(name): to_dataset(part, labels=labels) for name, part in splits.items()}, out, progress=progress)
     return [f"{out}: " + ", ".join(f"{name} {len(part):,} rows" for name, part in splits.items())]
 
 
@@ -472,7 +484,9 @@ def _size_of(pair: Pair) -> tuple[int, int]:
     if pair.size is not None:
         return pair.size
     if pair.image_path is None:
-        raise AnnotationError(f"post {pair.id!r} has boxes, but neither an image nor its size; give images=")
+        raise AnnotationError(
+            f"post {pair.id!r} has boxes, but no image and no size; the option images names the images' folder"
+        )
     return upright_size(pair.image_path)
 
 

@@ -56,10 +56,10 @@ def read_brat(folder: str | Path, *, align: Align = "error", notes: Notes | None
     """
     notes = Notes() if notes is None else notes
     folder = Path(folder)
-    paths = sorted(folder.rglob("*.txt"))
-    if not paths:
+    names = {path.relative_to(folder).as_posix().removesuffix(".txt"): path for path in folder.rglob("*.txt")}
+    if not names:
         raise FileNotFoundError(f"{folder} has no <id>.txt; give the folder of a brat collection")
-    return [_read(path, path.relative_to(folder).as_posix().removesuffix(".txt"), align, notes) for path in paths]
+    return [_read(names[name], name, align, notes) for name in sorted(names)]
 
 
 def write_brat(texts: Iterable[AnnotatedText], folder: str | Path, *, notes: Notes | None = None) -> None:
@@ -138,7 +138,7 @@ def _span(match: re.Match[str], text: str, where: str, align: Align, notes: Note
         if align == "error":
             raise AnnotationError(
                 f"{where}: {quoted(match['text'] or match['spans'])} is an entity of {len(parts)} parts, and tags mark "
-                "adjacent words; mark it as one in brat, or give align='expand' for all words between, too"
+                "adjacent words; mark it as one in brat, or set align to expand for all words between, too"
             )
         notes.add("entities of several parts became all from their first to their last character", where)
     return TextSpan(start, end, match["type"])

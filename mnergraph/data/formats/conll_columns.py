@@ -56,9 +56,7 @@ def read_conll_columns(
 
     def close() -> None:
         nonlocal id, words, tags
-        if words == [DOCUMENT]:
-            notes.add(f"{DOCUMENT} lines were left out")
-        elif words:
+        if words:
             posts.append((id or f"{path.stem}-{len(posts) + 1}", words, tags))
         id, words, tags = None, [], []
 
@@ -74,6 +72,9 @@ def read_conll_columns(
         else:
             columns = [part.strip(" ") for part in line.split("\t")] if "\t" in line else line.split(" ")
             columns = [part for part in columns if part] if "\t" not in line else columns
+            if columns[0] == DOCUMENT:
+                notes.add(f"{DOCUMENT} lines were left out")
+                continue
             words.append(_column(columns, word_column, "word", f"{path}:{number}"))
             tags.append((number, _column(columns, tag_column, "tag", f"{path}:{number}")))
     close()

@@ -85,7 +85,7 @@ def _read_line(line: Any, where: str, text_key: str, graphemes: bool, notes: Not
     text = line.get(text_key, line.get("data")) if isinstance(line, dict) else None
     if not isinstance(text, str):
         names = f", but {listed(sorted(line))}" if isinstance(line, dict) else ""
-        raise AnnotationError(f"{where}: no text {text_key!r}{names}; right is {_RIGHT}, or name the field, text_key=")
+        raise AnnotationError(f"{where}: no text {text_key!r}{names}; right is {_RIGHT}, or name the field by text_key")
     if isinstance(line.get("annotations"), list):
         raise AnnotationError(f"{where}: labels are numbers here; export as JSONL with the labels' names")
     given = next((line[key] for key in _SPANS if line.get(key) is not None), None)

@@ -93,7 +93,7 @@ def from_dataset(
         tags: the column of the tags; rows without it have no labels.
         image: the column of the images; rows without it, or with None, have none.
         id: the column of the ids; rows without it are numbered from 0.
-        image_folder: where images that have no file are written, as PNG; without it such a row is an error.
+        image_folder: where images that have no file are written; without it such a row is an error.
         mapping: entity types to rename.
 
     Raises:
@@ -133,18 +133,28 @@ def load_saved(folder: str | Path) -> dict[str | None, datasets.Dataset]:
     return {_SPLIT_NAMES.get(name, name): rows for name, rows in loaded.items()}
 
 
-def save(data: datasets.Dataset | Mapping[str, datasets.Dataset], folder: str | Path) -> None:
+def save(
+    data: datasets.Dataset | Mapping[str, datasets.Dataset], folder: str | Path, *, progress: bool = False
+) -> None:
     """Write a data set, or one for each split, as `datasets.load_from_disk` reads it; our ``valid`` is ``validation``.
 
     Args:
         data: the data set, or those by split.
         folder: the folder.
+        progress: whether the library shows its progress bars.
     """
     library = _library()
     if isinstance(data, Mapping):
         names = {own: theirs for theirs, own in _SPLIT_NAMES.items()}
         data = library.DatasetDict({names.get(name, name): rows for name, rows in data.items()})
-    data.save_to_disk(str(folder))
+    bars = library.are_progress_bars_disabled()
+    if not progress:
+        library.disable_progress_bars()
+    try:
+        data.save_to_disk(str(folder))
+    finally:
+        if not bars:
+            library.enable_progress_bars()
 
 
 def _library() -> Any:
@@ -220,12 +230,16 @@ def _image_file(value: Any, key: str, folder: str | Path | None, where: str) -> 
         raise AnnotationError(f"{where}: its image has no file; give image_folder, where images are written")
     from PIL import Image
 
-    from mnergraph.data.image_files import leads_out
+    from mnergraph.data.image_files import SUFFIXES, leads_out
 
     if leads_out(key):
         raise AnnotationError(f"{where}: id {key!r} can't be a file's name")
-    target = Path(folder) / f"{key}.png"
+    suffix = "" if content is None else Path(str(value.get("path") or "")).suffix
+    target = Path(folder) / f"{key}{suffix if suffix.lower() in SUFFIXES else '.png'}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    image = value if content is None else Image.open(BytesIO(content))
-    image.save(target, "PNG", compress_level=1)
+    if content is not None and target.suffix == suffix:
+        target.write_bytes(content)
+    else:
+        image = value if content is None else Image.open(BytesIO(content))
+        image.save(target, "PNG", compress_level=1)
     return target

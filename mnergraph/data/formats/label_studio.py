@@ -162,7 +162,7 @@ def _read_task(task: Any, where: str, text_key: str, image_key: str, notes: Note
     data = task["data"]
     if not isinstance(data.get(text_key), str):
         raise AnnotationError(
-            f"{where}: its data has no text {text_key!r}, but {listed(sorted(data))}; name the field, text_key="
+            f"{where}: its data has no text {text_key!r}, but {listed(sorted(data))}; name the field by text_key"
         )
     result = _result(task, where, notes)
     common: dict[str, Any] = {
@@ -377,7 +377,9 @@ def _task(
             else:
                 notes.add(_NO_SIZE, text.where)
     else:
-        notes.add("objects that belong to no entity were left out; objects=True writes them", "", len(text.objects))
+        notes.add(
+            "objects that belong to no entity were left out; the option objects writes them", "", len(text.objects)
+        )
     if not predictions:
         return {**task, "annotations": [{"result": regions}]}
     scores = [span.score for span in text.spans if span.score is not None]

@@ -180,8 +180,8 @@ class AnnotatedText:
         kind = span.type
         if not kind or regex.search(r"\s", kind):
             raise AnnotationError(
-                f"{self.where}: type {quoted(kind)} holds white space, which no tag may; rename it, mapping="
-                f"{{{kind!r}: {'-'.join(kind.split()) or 'TYPE'!r}}}"
+                f"{self.where}: type {quoted(kind)} holds white space, which no tag may; rename it by mapping, "
+                f"{{{kind}: {'-'.join(kind.split()) or 'TYPE'}}}"
             )
         stripped = text[start:end].strip()
         if not stripped:
@@ -199,7 +199,7 @@ class AnnotatedText:
                 cut = [text[slice(*word)] for word in (offsets[first], offsets[last - 1])]
                 raise AnnotationError(
                     f"{name} {quoted(text[start:end])} cuts {' or '.join(dict.fromkeys(map(quoted, cut)))}; move it in "
-                    "the tool, or give align='expand' for whole words"
+                    "the tool, or set align to expand for whole words"
                 )
             notes.add("spans cut a word and were expanded to whole words", self.where)
         return GroundedEntity(first, last, kind, span.boxes)
@@ -222,7 +222,7 @@ class AnnotatedText:
             elif overlap == "error":
                 raise AnnotationError(
                     f"{self.where}: {self._named(entity)} and {self._named(other)} share words, and a word has one "
-                    "tag; delete one in the tool, or give overlap='longest' to keep the longest"
+                    "tag; delete one in the tool, or set overlap to longest to keep the longest"
                 )
             else:
                 notes.add("spans share words with a longer one and were left out", self.where)
@@ -271,7 +271,7 @@ class Notes:
         return [*self.said, *(self._line(what) for what in self.counts)]
 
     def _line(self, what: str) -> str:
-        places = self._places[what]
+        places = [place.rpartition("/")[2] for place in self._places[what]]
         more = ", ..." if len(places) > MAX_NAMES else ""
         shown = f" ({', '.join(places[:MAX_NAMES])}{more})" if places else ""
         return f"{self.counts[what]:,} {what}{shown}"
