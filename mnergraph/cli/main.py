@@ -29,6 +29,10 @@ COMMANDS: Registry[Callable[..., Any]] = Registry(
         "features": ("mnergraph.cli.extract:features", "Extract the features of a folder of images into a store."),
         "export": ("mnergraph.cli.export:export", "Write a feature store as files of evidence."),
         "compare": ("mnergraph.cli.compare:compare", "Saved models side by side on the same posts, as a page."),
+        "convert-data": (
+            "mnergraph.cli.convert_data:convert_data",
+            "Convert annotated posts: Label Studio, doccano, brat, CoNLL, Hugging Face data sets.",
+        ),
         "convert": ("mnergraph.cli.convert:convert", "Convert a checkpoint of UMT's, UMGF's or MGCMT's own code."),
         "verify-data": ("mnergraph.cli.verify_data:verify_data", "Counts, checksums and faults of a folder of posts."),
         "ls": ("mnergraph.cli.ls:ls", "List models, data sets and extractors."),

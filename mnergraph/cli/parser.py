@@ -13,16 +13,17 @@ import jsonargparse._typehints as typehints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.data.formats.conversion_options import ConversionOptions
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.registry import LOADED, Registry
 
 #: Parameters of a command whose fields are options of their own: ``--text``, not ``--inputs.text``.
-FLATTENED = {"inputs": Inputs, "sources": StoreOptions, "batching": BatchConfig}
+FLATTENED = {"inputs": Inputs, "sources": StoreOptions, "batching": BatchConfig, "conversion": ConversionOptions}
 
 #: Parameters of a command that are given by their place, as argparse's ``nargs``: ``mnergraph convert FILE``.
-POSITIONAL = {"checkpoint": None, "directory": None, "models": "+"}
+POSITIONAL = {"checkpoint": None, "directory": None, "models": "+", "source": None}
 #: Parameters whose option is a word that Python keeps for itself.
-OPTION_NAMES = {"system": "from"}
+OPTION_NAMES = {"system": "from", "source_format": "from", "target_format": "to"}
 
 #: The registry of each base class, as ``module:attribute``: a class is named on the command line as it is listed.
 REGISTRIES = {
@@ -92,7 +93,9 @@ def _add_by_hand(parser: Parser, function: Callable[..., Any], names: Collection
             kind = types[name] if not many else get_args(types[name])[0]
             parser.add_argument(name, type=kind, help=help_of[name], **many)
         elif name in OPTION_NAMES:
-            parser.add_argument(f"--{OPTION_NAMES[name]}", type=types[name], required=True, help=help_of[name])
+            default = inspect.signature(function).parameters[name].default
+            given = {"required": True} if default is inspect.Parameter.empty else {"default": default}
+            parser.add_argument(f"--{OPTION_NAMES[name]}", type=types[name], help=help_of[name], **given)
 
 
 def _summary(function: Callable[..., Any]) -> str:

@@ -1,3 +1,9 @@
+from .convert_data import (
+    read_annotations as read_annotations,
+)
+from .convert_data import (
+    write_annotations as write_annotations,
+)
 from .datasets.base import (
     PostDataset as PostDataset,
 )
@@ -46,6 +52,12 @@ from .formats.boxes import (
 from .formats.boxes import (
     write_boxes as write_boxes,
 )
+from .formats.brat import (
+    read_brat as read_brat,
+)
+from .formats.brat import (
+    write_brat as write_brat,
+)
 from .formats.conll import (
     ConllError as ConllError,
 )
@@ -54,6 +66,15 @@ from .formats.conll import (
 )
 from .formats.conll import (
     write_conll as write_conll,
+)
+from .formats.conll_columns import (
+    read_conll_columns as read_conll_columns,
+)
+from .formats.doccano import (
+    read_doccano as read_doccano,
+)
+from .formats.doccano import (
+    write_doccano as write_doccano,
 )
 from .formats.evidence_jsonl import (
     Detections as Detections,
@@ -81,6 +102,48 @@ from .formats.feature_file import (
 )
 from .formats.feature_file import (
     write_features as write_features,
+)
+from .formats.hf_datasets import (
+    from_dataset as from_dataset,
+)
+from .formats.hf_datasets import (
+    to_dataset as to_dataset,
+)
+from .formats.label_studio import (
+    labeling_config as labeling_config,
+)
+from .formats.label_studio import (
+    read_label_studio as read_label_studio,
+)
+from .formats.label_studio import (
+    write_label_studio as write_label_studio,
+)
+from .formats.predictions import (
+    read_predictions as read_predictions,
+)
+from .formats.tag_schemes import (
+    TagConversion as TagConversion,
+)
+from .formats.tag_schemes import (
+    detect_scheme as detect_scheme,
+)
+from .formats.tag_schemes import (
+    from_bio2 as from_bio2,
+)
+from .formats.tag_schemes import (
+    to_bio2 as to_bio2,
+)
+from .formats.text_spans import (
+    AnnotatedText as AnnotatedText,
+)
+from .formats.text_spans import (
+    AnnotationError as AnnotationError,
+)
+from .formats.text_spans import (
+    Notes as Notes,
+)
+from .formats.text_spans import (
+    TextSpan as TextSpan,
 )
 from .formats.vinvl import (
     convert_vinvl as convert_vinvl,

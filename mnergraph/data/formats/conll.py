@@ -86,7 +86,7 @@ def stream_conll(
         words.clear()
         tags.clear()
 
-    for number, line in _lines(Path(path)):
+    for number, line in read_lines(Path(path)):
         where = f"{path}:{number}"
         if not line.strip(" \t"):
             yield from closed()
@@ -139,8 +139,12 @@ def write_conll(pairs: Iterable[Pair], path: str | Path) -> None:
     write_atomically(Path(path), content)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of every line, ended by LF or CRLF alone."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of every line, ended by LF or CRLF alone.
+
+    Raises:
+        ConllError: for a line that is not UTF-8, or with a carriage return inside.
+    """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             raw = (raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw).removesuffix(b"\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.labels import Entity, Span, tags_to_spans
-from mnergraph.metrics.scores import ERROR_TYPES, classify_errors
+from mnergraph.metrics.errors import ERROR_TYPES, classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 

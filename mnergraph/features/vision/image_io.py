@@ -170,6 +170,17 @@ def open_image(source: str | Path | Image.Image, id: str | None = None) -> Loade
         raise ImageError(ImageIssue(id, "corrupt", f"{path.name}: {error}")) from error
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of an image's upright form, from the header of its file.
+
+    Raises:
+        OSError: when it is not there, or is no image.
+    """
+    with Image.open(path) as opened:
+        width, height = opened.size
+        return (height, width) if _orientation(opened) >= 5 else (width, height)
+
+
 def _load_upright(opened: Image.Image, id: str, path: Path | None) -> LoadedImage:
     """Return the image in RGB, transposed as EXIF says, with its first issue in the order of `ISSUE_CODES`."""
     name = path.name if path else id
