@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnergraph.labels import Entity, Span, tags_to_spans
-from mnergraph.metrics.errors import ERROR_TYPES, classify_errors
+from mnergraph.metrics.errors import ERROR_KINDS, classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
@@ -27,7 +27,7 @@ class Summary:
         with_errors: number of labelled posts with an error.
         without_image: number of posts without an image.
         counts: by entity type the numbers of correct, predicted and gold entities of labelled posts.
-        errors: by kind (`ERROR_TYPES`) the number of entities: predicted ones for ``spurious``, else gold ones.
+        errors: by kind (`ERROR_KINDS`) the number of entities: predicted ones for ``spurious``, else gold ones.
         right: number of correct entities with a probability in each tenth from 0 to 1.
         wrong: number of wrong entities, likewise.
         unknown: number of entities of posts without gold labels, likewise.
@@ -38,7 +38,7 @@ class Summary:
     with_errors: int = 0
     without_image: int = 0
     counts: dict[str, list[int]] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ERROR_TYPES, 0))
+    errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ERROR_KINDS, 0))
     right: list[int] = field(default_factory=lambda: [0] * BINS)
     wrong: list[int] = field(default_factory=lambda: [0] * BINS)
     unknown: list[int] = field(default_factory=lambda: [0] * BINS)
