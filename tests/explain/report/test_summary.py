@@ -12,7 +12,8 @@ from fakes import post
 from mnergraph.explain.report import report_data, summarize
 from mnergraph.explain.report.summary import BINS, model_facts
 from mnergraph.labels import Entity, Span, spans_to_tags, tags_to_spans
-from mnergraph.metrics.scores import classify_errors, score
+from mnergraph.metrics.errors import ERROR_KINDS, classify_errors
+from mnergraph.metrics.scores import score
 from mnergraph.models import UMGF
 from mnergraph.pair import Pair
 
@@ -51,7 +52,7 @@ def test_numbers_equal_the_scores() -> None:
         kinds.update(gold_errors)
         kinds["spurious"] += predicted_errors.count("spurious")
         with_errors += {*gold_errors, *predicted_errors} - {"right"} != set()
-    assert summary["errors"] == {kind: kinds[kind] for kind in ("missed", "spurious", "boundary", "type")}
+    assert summary["errors"] == {kind: kinds[kind] for kind in ERROR_KINDS}
     assert all(summary["errors"].values())
     assert (summary["posts"], summary["labelled"], summary["with_errors"]) == (80, 80, with_errors)
     counted = Counter(min(BINS - 1, int(entity.score * BINS)) for post in entities for entity in post)

@@ -59,7 +59,8 @@ function sentence(view, entities) {
     const mark = make("mark", kind === "type" ? "type-error" : kind);
     mark.style.background = color(type);
     mark.tabIndex = 0;
-    mark.title = score === undefined ? `${type}: ${kind}` : `${type}, probability ${score.toFixed(3)}: ${kind}`;
+    const error = kind === "both" ? "boundary and type" : kind;
+    mark.title = score === undefined ? `${type}: ${error}` : `${type}, probability ${score.toFixed(3)}: ${error}`;
     if (region) mark.title += `; ${whereShown(view, region)}`;
     for (; index < end; index += 1) mark.append(words[index], index + 1 < end ? " " : "");
     mark.append(make("span", "type", score === undefined ? type : `${type} ${score.toFixed(2)}`));
