@@ -1,0 +1,103 @@
+"""Results as spaCy's documents, and as displaCy draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from mnergraph.inference.output import NERResult
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
+    from spacy.vocab import Vocab
+
+#: What a result has of an entity beside its words and type: extension attributes of its spaCy span, None by default.
+EXTENSIONS = (
+    "score",
+    "box",
+    "box_label",
+    "box_probability",
+    "attention_box",
+    "attention_box_label",
+    "attention_box_score",
+    "attention_weight",
+)
+
+
+def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
+    """Return one post as a spaCy ``Doc``: its words as tokens, its entities as ``doc.ents``.
+
+    ``doc.text`` is the post's text, character for character: further white space is a token of its own, as spaCy has
+    it. Entities have `EXTENSIONS`, such as ``doc.ents[0]._.score`` and ``doc.ents[0]._.box``, and those of spans that
+    are set already, by whomever, are left as they are. ``doc._.mnergraph_error`` says why a post has no entities.
+
+    Args:
+        result: what `mnergraph.pipeline` returns for one post.
+        vocab: that of a pipeline, ``nlp.vocab``; by default a new one of no language.
+
+    Raises:
+        ImportError: without spaCy.
+    """
+    try:
+        import spacy
+        from spacy.tokens import Doc, Span
+    except ImportError as error:
+        raise ImportError("to_spacy needs spaCy: pip install 'mnergraph[phrases]'") from error
+
+    for name in EXTENSIONS:
+        if not Span.has_extension(name):
+            Span.set_extension(name, default=None)
+    if not Doc.has_extension("mnergraph_error"):
+        Doc.set_extension("mnergraph_error", default=None)
+    words, spaces, places = _tokens(result.text, result.pair.word_offsets)
+    doc = Doc(spacy.blank("xx").vocab if vocab is None else vocab, words=words, spaces=spaces)
+    spans = []
+    for entity in result:
+        first, last = places[entity["word_start"]], places[entity["word_end"] - 1]
+        span = Span(doc, first, last + 1, label=entity["entity_group"])
+        for name in EXTENSIONS:
+            if name in entity:
+                setattr(span._, name, entity[name])
+        spans.append(span)
+    doc.set_ents(spans)
+    doc._.mnergraph_error = result.error
+    return doc
+
+
+def to_displacy(result: NERResult, *, scores: bool = False) -> dict[str, Any]:
+    """Return one post as ``displacy.render(..., style="ent", manual=True)`` takes it.
+
+    Args:
+        result: what `mnergraph.pipeline` returns for one post.
+        scores: whether an entity's label has its probability behind it: ``PER 0.97``.
+    """
+    entities = [
+        {
+            "start": entity["start"],
+            "end": entity["end"],
+            "label": f"{entity['entity_group']} {entity['score']:.2f}" if scores else entity["entity_group"],
+        }
+        for entity in result
+    ]
+    return {"text": result.text, "ents": entities, "title": None}
+
+
+def _tokens(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[list[str], list[bool], list[int]]:
+    """Return spaCy's tokens of a text, whether each has a space behind it, and the token of every word."""
+    words: list[str] = []
+    spaces: list[bool] = []
+    places: list[int] = []
+    edges = [(0, 0), *offsets, (len(text), len(text))]
+    for (_, before), (start, end) in pairwise(edges):
+        gap = text[before:start]
+        if words and gap.startswith(" "):
+            spaces[-1], gap = True, gap[1:]
+        if gap:
+            words.append(gap)
+            spaces.append(False)
+        if end > start:
+            places.append(len(words))
+            words.append(text[start:end])
+            spaces.append(False)
+    return words, spaces, places
