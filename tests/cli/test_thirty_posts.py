@@ -68,7 +68,7 @@ def test_regions_and_the_objects_that_are_given(call: Call, posts: Path, tmp_pat
     config = json.loads((model / "processor_config.json").read_text())
     assert [manifest["extractor"] for manifest in config["stores"]] == ["BackboneGrid"]
     scores = printed[printed.index("\ntest\n") + 6 : printed.index("\nmodel:")].strip()
-    assert call("evaluate", "--model", model, *of_posts).strip() == scores, "extracted from the images"
+    assert call("evaluate", "--model", model, *of_posts).strip().startswith(scores), "extracted from the images"
 
     lines = tmp_path / "lines.jsonl"
     evidence_options = ("--images", posts / "images", "--objects", posts / "objects.jsonl")

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks.browser import NoBrowser, chromium
 from mnergraph.explain.report import summarize, write_report
 from mnergraph.labels import Entity
+from mnergraph.metrics.errors import ERROR_KINDS
 from mnergraph.pair import Pair
 
 if TYPE_CHECKING:
@@ -370,7 +371,7 @@ def test_widths(browse: Callable[..., Browsed], driver: Chrome, width: int) -> N
             "return [...document.querySelectorAll('header label, header #find, header #count')]"
             ".map((part) => part.getBoundingClientRect()).map((box) => (box.top + box.bottom) / 2)"
         )
-        assert len(tops) == 2 + 4 + 1 + 2
+        assert len(tops) == 2 + len(ERROR_KINDS) + 1 + 2
         if width == 1100:
             assert max(tops) - min(tops) < 6, "one row"
         parts = "[...document.querySelectorAll('.card *, header *')]"
