@@ -26,7 +26,7 @@ def convert_data(
         target_format: its format: folder (what train takes), conll, posts (posts.jsonl), label-studio, doccano, brat or
             datasets.
         source_format: the format of the source: one of these, columns (CoNLL files of any columns), or predictions
-            (of predict), whose entities become pre-annotations; auto tells it by the content.
+            (of predict), whose entities become pre-annotations; auto detects it from the content.
         conversion: how posts are read and written.
         progress: whether to show a progress bar.
 
@@ -34,11 +34,10 @@ def convert_data(
         AnnotationError: for a post that can't be converted, naming its place.
         FileExistsError: when out exists.
     """
-    from mnergraph.data.convert_data import describe_texts, detect_format, read_texts, write_texts
+    from mnergraph.data.convert_data import describe_texts, detect_format, read_texts, require_absent, write_texts
     from mnergraph.data.formats.text_spans import Notes
 
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise FileExistsError(f"{out} exists; give another --out, or delete it")
+    require_absent(out, target_format)
     found = detect_format(source) if source_format == "auto" else source_format
     notes = Notes()
     predicted = found == "predictions"

@@ -51,12 +51,12 @@ def read_annotations(path: str | Path, format: SourceFormat = "auto", **options:
 
     Args:
         path: the file or folder.
-        format: its format; ``"auto"`` tells it by the content.
+        format: its format; ``"auto"`` detects it from the content.
         options: those of `ConversionOptions`.
 
     Raises:
         AnnotationError: at the first fault, naming the place.
-        ValueError: for a format that can't be told.
+        ValueError: for a format that is not recognized.
     """
     settings, notes = ConversionOptions(**options), Notes()
     texts = read_texts(path, format, settings, notes)
@@ -150,7 +150,7 @@ def read_texts(
 
     Raises:
         AnnotationError: at the first fault, naming the place.
-        ValueError: for another fault, such as a format that can't be told.
+        ValueError: for another fault, such as a format that is not recognized.
     """
     path = Path(path)
     if format == "auto":
@@ -312,8 +312,7 @@ def write_texts(
         FileExistsError: when ``out`` exists.
     """
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise FileExistsError(f"{out} exists; give another, or delete it")
+    require_absent(out, format)
     out.parent.mkdir(parents=True, exist_ok=True)
     entities = sum(len(text.spans or ()) for text in texts)
     if format == "label-studio":
@@ -328,7 +327,7 @@ def write_texts(
             notes=notes,
         )
         has_images = any(text.image or text.image_path for text in texts)
-        config = out.with_suffix(".xml")
+        config = _labeling_file(out)
         write_atomically(config, labeling_config(entity_types(texts), image=has_images).encode())
         return [f"{out}: {len(texts):,} tasks", f"{config}: labeling interface of the project"]
     if format in ("doccano", "brat"):
@@ -350,6 +349,22 @@ def write_texts(
     if format == "datasets":
         return _write_datasets(pairs, out, progress)
     return _write_folder(pairs, out, options, progress)
+
+
+def require_absent(out: Path, format: TargetFormat) -> None:
+    """Check that nothing is overwritten.
+
+    Raises:
+        FileExistsError: when ``out``, or the file beside it, exists; a folder may be there and empty.
+    """
+    for path in (out, _labeling_file(out)) if format == "label-studio" else (out,):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise FileExistsError(f"{path} exists; give another --out, or delete it")
+
+
+def _labeling_file(out: Path) -> Path:
+    """The file of Label Studio's labeling interface beside the tasks."""
+    return out.with_suffix(".xml")
 
 
 def _bar(items: Sequence[Any], what: str, progress: bool, unit: str = "post") -> Iterable[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,12 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
 
     Args:
         result: what `mnergraph.pipeline` returns for one post.
-        vocab: that of a pipeline, ``nlp.vocab``; by default a new one of no language.
+        vocab: that of a pipeline, ``nlp.vocab``; by default one of no language, which all such documents share.
 
     Raises:
         ImportError: without spaCy.
     """
     try:
-        import spacy
         from spacy.tokens import Doc, Span
     except ImportError as error:
         raise ImportError("to_spacy needs spaCy: pip install 'mnergraph[phrases]'") from error
@@ -51,7 +51,7 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
     if not Doc.has_extension("mnergraph_error"):
         Doc.set_extension("mnergraph_error", default=None)
     words, spaces, places = _tokens(result.text, result.pair.word_offsets)
-    doc = Doc(spacy.blank("xx").vocab if vocab is None else vocab, words=words, spaces=spaces)
+    doc = Doc(_default_vocab() if vocab is None else vocab, words=words, spaces=spaces)
     spans = []
     for entity in result:
         first, last = places[entity["word_start"]], places[entity["word_end"] - 1]
@@ -63,6 +63,15 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
     doc.set_ents(spans)
     doc._.mnergraph_error = result.error
     return doc
+
+
+@cache
+def _default_vocab() -> Vocab:
+    """The vocabulary of documents without a pipeline, of no language; one for all."""
+    import spacy
+
+    vocab: Vocab = spacy.blank("xx").vocab
+    return vocab
 
 
 def to_displacy(result: NERResult, *, scores: bool = False) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_what_is_not_annotated(tmp_path: Path, convert: Callable[..., str]) -> N
         ("a.conll", "a NN O\n", "columns"),
     ],
 )
-def test_formats_are_told_by_content(tmp_path: Path, name: str, content: str, format: str) -> None:
+def test_formats_are_detected_by_content(tmp_path: Path, name: str, content: str, format: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     assert detect_format(tmp_path / name) == format
 
@@ -271,6 +271,8 @@ def test_faults_of_the_command(posts: list[Pair], fault: Callable[..., str], tmp
     assert "is of no known format (there is: " in fault(tmp_path, "--to", "conll", *out)
     assert "posts=" in fault(tmp_path / "a.json", "--to", "conll", *out, "--posts", "x.jsonl")
     assert "a.json exists" in fault(tmp_path / "a.json", "--to", "conll", "--out", tmp_path / "a.json")
+    (tmp_path / "b.xml").write_text("an interface of one's own", encoding="utf-8")
+    assert "b.xml exists" in fault(tmp_path / "a.json", "--to", "label-studio", "--out", tmp_path / "b.json")
     (tmp_path / "cut.jsonl").write_text('{"text": "Oslo-based", "label": [[0, 4, "LOC"]]}\n')
     message = fault(tmp_path / "cut.jsonl", "--to", "conll", *out)
     assert (

@@ -20,7 +20,14 @@ from typing import Any
 import regex
 
 from mnergraph.data.formats.label_studio import parse_words_field
-from mnergraph.data.formats.text_spans import AnnotatedText, AnnotationError, Notes, TextSpan, tokenizer_of
+from mnergraph.data.formats.text_spans import (
+    AnnotatedText,
+    AnnotationError,
+    Notes,
+    TextSpan,
+    read_json_lines,
+    tokenizer_of,
+)
 from mnergraph.files import write_atomically
 from mnergraph.quoting import listed, quoted
 
@@ -43,18 +50,7 @@ def read_doccano(
         AnnotationError: at the first fault, naming file and line.
     """
     notes = Notes() if notes is None else notes
-    path = Path(path)
-    texts = []
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                line = json.loads(raw.removeprefix(b"\xef\xbb\xbf")) if raw.strip() else None
-            except (ValueError, RecursionError) as error:
-                raise AnnotationError(f"{where}: not JSON ({quoted(str(error))}); right is {_RIGHT}") from None
-            if line is not None:
-                texts.append(_read_line(line, where, text_key, graphemes, notes))
-    return texts
+    return [_read_line(line, where, text_key, graphemes, notes) for where, line in read_json_lines(path, _RIGHT)]
 
 
 def write_doccano(

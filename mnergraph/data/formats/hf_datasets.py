@@ -99,13 +99,14 @@ def from_dataset(
     Raises:
         AnnotationError: for a row that is no post, naming its number.
     """
-    features = getattr(rows, "features", None)
+    data: Any = rows
+    features = getattr(data, "features", None)
     if names is None and features is not None and tags in features:
         names = getattr(getattr(features[tags], "feature", features[tags]), "names", None)
     detected = detect_scheme([names]) if scheme == "auto" and names is not None else scheme
     if features is not None and image in features and hasattr(features[image], "decode"):
-        rows = rows.cast_column(image, _library().Image(decode=False))  # type: ignore[attr-defined]
-    for number, row in enumerate(rows):
+        data = data.cast_column(image, _library().Image(decode=False))
+    for number, row in enumerate(data):
         where = f"row {number}"
         words = row.get(tokens)
         if not isinstance(words, list | tuple) or not words or not all(isinstance(word, str) for word in words):

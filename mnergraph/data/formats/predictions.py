@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from mnergraph.data.formats.text_spans import (
     Notes,
     TextSpan,
     Tokenizer,
+    read_json_lines,
     word_offsets,
 )
 from mnergraph.pair import Box, Pair
@@ -41,21 +41,14 @@ def read_predictions(
         AnnotationError: for a line that is no prediction, or that is not of its post, naming file and line.
     """
     notes = Notes() if notes is None else notes
-    path = Path(path)
-    lines = []
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                line = json.loads(raw) if raw.strip() else None
-            except (ValueError, RecursionError) as error:
-                raise AnnotationError(f"{where}: not JSON ({quoted(str(error))}); right is {_RIGHT}") from None
-            if line is None or (isinstance(line, dict) and "posts_with_errors" in line):
-                continue
-            lines.append((where, line, _read_line(line, where, notes)))
+    lines = [
+        (line, _read_line(line, where, notes))
+        for where, line in read_json_lines(path, _RIGHT)
+        if not (isinstance(line, dict) and "posts_with_errors" in line)  # the last line, which counts them
+    ]
     tokenizer = _fitting_tokenizer(lines)
-    texts = [replace(text, word_offsets=tokenizer and word_offsets(text.text, tokenizer)) for _, _, text in lines]
-    return texts if posts is None else _with_posts(texts, posts, path)
+    texts = [replace(text, word_offsets=tokenizer and word_offsets(text.text, tokenizer)) for _, text in lines]
+    return texts if posts is None else _with_posts(texts, posts, Path(path))
 
 
 def _read_line(line: Any, where: str, notes: Notes) -> AnnotatedText:
@@ -92,10 +85,10 @@ def _box(raw: Any) -> Box:
     return left, top, right, bottom
 
 
-def _fitting_tokenizer(lines: Iterable[tuple[str, Mapping[str, Any], AnnotatedText]]) -> Tokenizer | None:
+def _fitting_tokenizer(lines: Iterable[tuple[Mapping[str, Any], AnnotatedText]]) -> Tokenizer | None:
     """The tokenizer by which every entity has the words that its line says; None for neither."""
     fitting: list[Tokenizer] = ["tweets", "spaces"]
-    for _, line, text in lines:
+    for line, text in lines:
         for name in list(fitting):
             offsets = word_offsets(text.text, name)
             if not all(_has_words(entity, offsets) for entity in line.get("entities", ())):

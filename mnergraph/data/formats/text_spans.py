@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import regex
 
@@ -275,6 +277,27 @@ class Notes:
         more = ", ..." if len(places) > MAX_NAMES else ""
         shown = f" ({', '.join(places[:MAX_NAMES])}{more})" if places else ""
         return f"{self.counts[what]:,} {what}{shown}"
+
+
+def read_json_lines(path: str | Path, example: str) -> Iterator[tuple[str, Any]]:
+    """Yield file and line, for messages, and the value of every line of a file that is not blank.
+
+    Args:
+        path: the file.
+        example: a right line, for messages.
+
+    Raises:
+        AnnotationError: for a line that is not JSON.
+    """
+    with Path(path).open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            where, content = f"{path}:{number}", raw.removeprefix(codecs.BOM_UTF8)
+            if content.strip():
+                try:
+                    value = json.loads(content)
+                except (ValueError, RecursionError) as error:
+                    raise AnnotationError(f"{where}: not JSON ({quoted(str(error))}); right is {example}") from None
+                yield where, value
 
 
 def word_offsets(text: str, tokenizer: Tokenizer) -> tuple[tuple[int, int], ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from mnergraph.explain.plots.style import COLORS, DARK, DASHES, EMPTY, QUIET, ellipsize, families, text_inches
+from mnergraph.explain.plots.style import COLORS, DARK, DASHES, EMPTY, QUIET, families, fit_text, text_inches
 from mnergraph.pair import Box
 
 #: Font size of numbers and of the list in points, and height of a line of the list in inches.
@@ -204,7 +204,7 @@ def draw_list(panel: Axes, rows: Sequence[ListRow], inches: tuple[float, float],
             ink = "white" if row.color in DARK else "black"
             number: dict[str, Any] = {"fontsize": NUMBER, "weight": "bold", "ha": "center", "va": "center"}
             panel.text(x + 0.13, y, str(row.number), color=ink, bbox=label, **number)
-        panel.text(x + 0.3, y, fitting(row.text, most), **font)
+        panel.text(x + 0.3, y, fit_text(row.text, most, TEXT), **font)
         panel.text(x + width, y, row.value, ha="right", **font)
         if row.share is not None:
             left = x + width - values - 0.08 - bars
@@ -221,12 +221,3 @@ def list_columns(rows: int, height: float) -> tuple[int, int]:
     per_column = max(1, int(height / LINE + 1e-6))
     columns = max(1, -(-rows // per_column))
     return max(1, -(-rows // columns)), columns
-
-
-def fitting(text: str, inches: float) -> str:
-    """Return the text, its middle left out where it is wider than so many inches."""
-    for length in range(40, 2, -1):
-        short = ellipsize(text, length)
-        if text_inches(short, TEXT) <= inches:
-            return short
-    return ellipsize(text, 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx as nx
 
-from mnergraph.explain.plots.style import ellipsize, right_to_left, text_inches
+from mnergraph.explain.plots.style import ellipsize, fit_text, right_to_left, text_inches
 
 #: In inches: widest row of words, side of an object's crop, and distance between nodes.
 ROW, CROP, GAP = 11.0, 0.85, 0.18
@@ -342,7 +342,7 @@ def _place_squares(
     side: float,
 ) -> None:
     """Add nodes as squares with captions below them, in rows."""
-    texts = {name: _fitting(_label(nodes[name]), max(side, 0.7)) for name in names}
+    texts = {name: fit_text(_label(nodes[name]), max(side, 0.7), SMALL, max_length=24) for name in names}
     own = max([side, *(text_inches(text, SMALL) for text in texts.values())])
     reach = (own - side) / 2 + 0.02
     per_row = max(1, int((layout.width + GAP) / (own + GAP)))
@@ -357,15 +357,6 @@ def _place_squares(
             {name: NodeBox(x, y, side, side, texts[name], strip, 0.16, reach) for name, (x, _) in placed.items()}
         )
         layout.height += ends.arc(layout, placed)
-
-
-def _fitting(text: str, width: float) -> str:
-    """The text, shortened until a small font is no wider than this."""
-    for length in range(24, 2, -1):
-        short = ellipsize(text, length)
-        if text_inches(short, SMALL) <= width:
-            return short
-    return ellipsize(text, 2)
 
 
 def _place_labels(

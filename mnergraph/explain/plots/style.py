@@ -205,6 +205,22 @@ def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, max_length: int = 
 
 
 @lru_cache(maxsize=4096)
+def fit_text(text: str, inches: float, points: float, *, max_length: int = 40) -> str:
+    """Return the text, its middle left out where it is wider than so many inches; at least two characters.
+
+    Args:
+        text: the text.
+        inches: the width that it may have.
+        points: font size.
+        max_length: the most characters.
+    """
+    for length in range(max_length, 2, -1):
+        short = ellipsize(text, length)
+        if text_inches(short, points) <= inches:
+            return short
+    return ellipsize(text, 2)
+
+
 def text_inches(text: str, points: float, weight: str = "normal") -> float:
     """Return the width of a text of `ellipsize` in inches, measured in the fonts that draw it.
 

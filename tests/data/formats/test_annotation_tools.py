@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mnergraph.data.formats.brat import read_brat, write_brat
 from mnergraph.data.formats.doccano import read_doccano, write_doccano
 from mnergraph.data.formats.label_studio import labeling_config, read_label_studio, write_label_studio
+from mnergraph.data.formats.predictions import read_predictions
 from mnergraph.data.formats.text_spans import AnnotatedText, AnnotationError, Notes, TextSpan
 from mnergraph.labels import Entity, Region
 from mnergraph.pair import DetectedObject, GroundedEntity, Pair
@@ -423,3 +424,15 @@ def test_a_collection_of_brat(tmp_path: Path) -> None:
     assert not any((tmp_path / "other").iterdir())
     with pytest.raises(FileNotFoundError, match=r"has no <id>\.txt"):
         read_brat(tmp_path / "other")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_predictions_are_read_with_and_without_a_byte_order_mark(tmp_path: Path, mark: bytes) -> None:
+    line = {"id": "7", "text": "Ann sang", "entities": [{"type": "PER", "score": 0.9, "start": 0, "end": 3}]}
+    path = tmp_path / "entities.jsonl"
+    path.write_bytes(mark + json.dumps(line).encode() + b'\n\n{"posts": 1, "posts_with_errors": 0}\n')
+    (found,) = read_predictions(path)
+    assert (found.id, found.where, found.spans) == ("7", f"{path}:1", (TextSpan(0, 3, "PER", (), 0.9),))
+    path.write_bytes(b"\n{")
+    with pytest.raises(AnnotationError, match=r"entities.jsonl:2: not JSON .*right is \{"):
+        read_predictions(path)
