@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (OSError, ValueError, LookupError, ImportError, FloatingPointError) as error:
         if debugging:
             raise
-        print(f"mnergraph: {error_line(error)}", file=sys.stderr)
+        _print_above_bars(f"mnergraph: {error_line(error)}")
         raise SystemExit(2) from error
     finally:
         warnings.formatwarning, warnings.showwarning = format_warning, show_warning
@@ -149,10 +149,14 @@ def _above_bars(
     line: str | None = None,
 ) -> None:
     """Write a warning above a running progress bar."""
+    _print_above_bars(warnings.formatwarning(message, category, filename, lineno, line).removesuffix("\n"), file)
+
+
+def _print_above_bars(line: str, file: TextIO | None = None) -> None:
+    """Print a line, by default to standard error, above the progress bars that are running."""
     from tqdm import tqdm
 
-    formatted = warnings.formatwarning(message, category, filename, lineno, line)
-    tqdm.write(formatted, file=file or sys.stderr, end="")
+    tqdm.write(line, file=file or sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,7 +264,9 @@ def test_formats_are_detected_by_content(tmp_path: Path, name: str, content: str
     assert detect_format(tmp_path / name) == format
 
 
-def test_faults_of_the_command(posts: list[Pair], fault: Callable[..., str], tmp_path: Path) -> None:
+def test_faults_of_the_command(
+    posts: list[Pair], fault: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_annotations(posts, tmp_path / "a.json", "label-studio")
     out = ("--out", tmp_path / "out")
     assert "there is no" in fault(tmp_path / "none", "--to", "conll", *out)
@@ -279,6 +282,11 @@ def test_faults_of_the_command(posts: list[Pair], fault: Callable[..., str], tmp
         "cut.jsonl:1: span 0:4 (LOC) 'Oslo' cuts 'Oslo-based'; move it in the tool, or set align to expand" in message
     )
     assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit):
+        main(["convert-data", str(tmp_path / "cut.jsonl"), "--to", "conll", *map(str, out)])
+    assert any(line.startswith("mnergraph: ") for line in re.split(r"[\r\n]", capsys.readouterr().err)), (
+        "no bar before it"
+    )
     with pytest.raises(ValueError, match="fractions"):
         ConversionOptions(fractions=(0.5, 0.1, 0.1))
 
