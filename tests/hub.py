@@ -24,14 +24,6 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def use_hub(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
     """The hub's client asks this server and keeps downloads in this folder."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
