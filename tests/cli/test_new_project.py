@@ -67,10 +67,6 @@ def test_what_is_written(project: Path) -> None:
         assert command in (project / "README.md").read_text().splitlines()
 
 
-def test_its_test_passes(run: Callable[..., str]) -> None:
-    assert "5 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
-
-
 def test_its_style(project: Path) -> None:
     ruff, length = [sys.executable, "-m", "ruff"], ["--isolated", "--line-length", "120"]
     for command in (["check", *length, "--select", "E,F,W,I,UP,B"], ["format", "--check", *length]):
@@ -78,7 +74,7 @@ def test_its_style(project: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_trains_and_predicts(run: Callable[..., str], project: Path) -> None:
+def test_it_trains_and_its_tests_pass_and_it_predicts(run: Callable[..., str], project: Path) -> None:
     small = ["--data.sizes", "[16,4,4]"]
     own = ["mnergraph", "--import", "my_ner"]
     quick = ["--trainer.batch_size", "8", "--trainer.epochs", "1", "--trainer.accelerator", "cpu"]
@@ -89,7 +85,16 @@ def test_it_trains_and_predicts(run: Callable[..., str], project: Path) -> None:
     assert (result["model"], result["settings"]["hidden_size"], result["data"]["train posts"]) == ("MyNer", 64, 16)
     saved = ["--model", "runs/first/model"]
     text = ["--text", "Thousands march through Paris", "--allow_missing", "[detected objects]"]
-    assert json.loads(run(*own, "predict", *saved, *text))["text"] == "Thousands march through Paris"
+    # in one process, as each more takes ten seconds to import its modules
+    arguments = ["--import", "my_ner", "predict", *saved, *text]
+    (project / "both.py").write_text(
+        f"import pytest\nfrom mnergraph.cli.main import main\nmain({arguments!r})\n"
+        "raise SystemExit(pytest.main(['-q', '-p', 'no:cacheprovider']))\n"
+    )
+    line, tested = run("both").split("\n", 1)
+    (project / "both.py").unlink()
+    assert json.loads(line)["text"] == "Thousands march through Paris"
+    assert "5 passed" in tested
 
 
 def test_what_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, project: Path) -> None:
