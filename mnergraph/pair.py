@@ -247,4 +247,9 @@ def _is_json(value: Any) -> bool:
 
 def _to_tuples(value: Any) -> Any:
     """Lists, as JSON has them, as the tuples that they were."""
-    return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value
+    if not isinstance(value, _SEQUENCES):
+        return value
+    return tuple([_to_tuples(item) if isinstance(item, _SEQUENCES) else item for item in value])
+
+
+_SEQUENCES = (list, tuple)

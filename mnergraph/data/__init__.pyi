@@ -10,6 +10,9 @@ from .datasets.base import (
 from .datasets.base import (
     PostFolder as PostFolder,
 )
+from .datasets.graphs import (
+    GraphDataset as GraphDataset,
+)
 from .datasets.grounded import (
     GroundedTwitter as GroundedTwitter,
 )

@@ -28,6 +28,7 @@ from mnergraph.graph.collate import (
     set_pair,
     set_store,
     store_values,
+    with_pair,
 )
 from mnergraph.graph.edge_rules import EdgeRule, Spatial
 from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType
@@ -208,6 +209,7 @@ def describe_nodes(
     Returns:
         one dict of JSON values per node.
     """
+    data = with_pair(data)
     pair = pair_of(data)
     if node_type == "entity" and record is not None:
         return [{"span": list(span), "word": " ".join(pair.words[slice(*span)])} for span in record.spans()]
@@ -307,6 +309,7 @@ def to_networkx(
         ValueError: for a batch, for the record of another post, or for data that cannot be converted back.
         KeyError: when the record has weights of an edge that is not in the graph.
     """
+    data = data if isinstance(data, Batch) else with_pair(data)
     values = {} if isinstance(data, Batch) else graph_values(data)
     if isinstance(data, Batch) or values.keys() - {"pair"}:
         what = "a batch" if isinstance(data, Batch) else f"a graph that itself holds {', '.join(values)}"

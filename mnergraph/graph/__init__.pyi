@@ -7,6 +7,15 @@ from .collate import (
 from .collate import (
     collate as collate,
 )
+from .collate import (
+    pair_of as pair_of,
+)
+from .collate import (
+    with_pair as with_pair,
+)
+from .collate import (
+    with_plain_pair as with_plain_pair,
+)
 from .context import (
     Agreement as Agreement,
 )

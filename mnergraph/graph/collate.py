@@ -10,6 +10,7 @@ have the same stores with the same attributes, as all graphs of one builder do, 
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from torch_geometric.data import Batch, HeteroData
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 
 from mnergraph.graph.layout import Layout
+from mnergraph.graph.plain_pairs import PLAIN_NAMES, pair_from_plain, plain_values
 from mnergraph.pair import Pair
 
 #: Source node type, name, target node type.
@@ -55,7 +57,7 @@ def num_nodes(data: HeteroData, node_type: str) -> int:
 
 
 def graph_values(data: HeteroData) -> dict[str, Any]:
-    """Return what the graph holds besides node and edge stores: its ``pair``."""
+    """Return what the graph holds besides node and edge stores: its ``pair``, or plain values in its place."""
     values: dict[str, Any] = data._global_store._mapping
     return values
 
@@ -66,9 +68,67 @@ def set_pair(data: HeteroData, pair: Pair) -> None:
 
 
 def pair_of(data: HeteroData) -> Pair:
-    """Return ``data.pair``, at a fraction of its cost."""
-    pair: Pair = data._global_store._mapping["pair"]
+    """Return the pair of one post's graph, ``data.pair``, or the one that its plain values stand for.
+
+    Raises:
+        KeyError: when the graph has neither.
+    """
+    values = data._global_store._mapping
+    try:
+        pair: Pair = values["pair"]
+    except KeyError:
+        return pair_from_plain(values)
     return pair
+
+
+def with_plain_pair(data: HeteroData) -> HeteroData:
+    """Return one post's graph with ``id``, ``words``, ``labels`` and ``evidence`` in the place of ``pair``.
+
+    Such a graph holds tensors, text and lists of text alone, so that `torch.save` and `torch.load` with its safe
+    default (``weights_only=True``) keep it. Models take it as it is; `pair_of` gives its pair. See
+    `mnergraph.graph.plain_pairs.plain_values`.
+
+    Raises:
+        KeyError: when the graph has no pair.
+    """
+    values = dict(graph_values(data))
+    if "pair" not in values and "words" in values:
+        return data
+    plain = plain_values(values.pop("pair"))
+    return _with_graph_values(data, {**plain, **values})
+
+
+def with_pair(data: HeteroData | Batch) -> HeteroData | Batch:
+    """Return a graph, or a batch, with ``pair`` in the place of plain values; any other as it is.
+
+    Batches of PyG's own loader can be taken apart afterwards (`Batch.to_data_list`), also where a node type has no
+    tensors.
+
+    Raises:
+        KeyError: when only some of the plain values are there.
+    """
+    values = graph_values(data)
+    if "pair" in values or "words" not in values:
+        return data
+    others = {name: value for name, value in values.items() if name not in PLAIN_NAMES}
+    if not isinstance(data, Batch):
+        return _with_graph_values(data, {"pair": pair_from_plain(values), **others})
+    rows = zip(*(values[name] for name in PLAIN_NAMES), strict=True)
+    pairs = [pair_from_plain(dict(zip(PLAIN_NAMES, row, strict=True))) for row in rows]
+    return _with_graph_values(data, {"pair": pairs, **others})
+
+
+def _with_graph_values(data: HeteroData, values: dict[str, Any]) -> HeteroData:
+    """Return a copy whose attributes besides its stores are these, each with one value per graph in a batch."""
+    copied = copy.copy(data)
+    copied._global_store.__dict__["_mapping"] = values
+    if isinstance(data, Batch):
+        stores = (*data._node_store_dict, *data._edge_store_dict)
+        for name, of_value in (("_slice_dict", torch.arange(data.num_graphs + 1)), ("_inc_dict", None)):
+            known = getattr(data, name)
+            of_stores = {key: known.get(key, {}) for key in stores}
+            setattr(copied, name, of_stores | {key: known.get(key, of_value) for key in values})
+    return copied
 
 
 def collate(graphs: Sequence[HeteroData]) -> Batch:
@@ -143,6 +203,18 @@ def _ptr_of(counts: list[int]) -> Tensor:
 _ZERO = np.zeros(1, dtype=np.int64)
 
 
+def check_same_stores(graphs: Sequence[HeteroData]) -> None:
+    """Check that graphs have the same node types, relations and attributes.
+
+    Raises:
+        ValueError: for one that differs from the first, naming its post.
+    """
+    for first in graphs[:1]:
+        _check_same_types(graphs, first)
+        for store in (*first.node_stores, *first.edge_stores):
+            _matching_stores(graphs, store)
+
+
 def _check_same_types(graphs: Sequence[HeteroData], first: HeteroData) -> None:
     """Raise an error that names the first post with a node or edge type that the first graph lacks."""
     nodes, edges = first._node_store_dict.keys(), first._edge_store_dict.keys()
@@ -152,7 +224,7 @@ def _check_same_types(graphs: Sequence[HeteroData], first: HeteroData) -> None:
         others = [*(graph._node_store_dict.keys() - nodes), *(graph._edge_store_dict.keys() - edges)]
         if others:
             raise ValueError(
-                f"post {graph.pair.id!r} holds {', '.join(sorted(map(str, others)))}, which the batch's "
+                f"post {pair_of(graph).id!r} holds {', '.join(sorted(map(str, others)))}, which the batch's "
                 "first post lacks; graphs of one batch come from one builder"
             )
 
@@ -168,7 +240,7 @@ def _matching_stores(graphs: Sequence[HeteroData], reference: BaseStorage) -> li
         if store is None or store._mapping.keys() != expected:
             attributes = "nothing" if store is None else ", ".join(store.keys())
             raise ValueError(
-                f"post {graph.pair.id!r} holds {attributes} for {key}, the batch's first post "
+                f"post {pair_of(graph).id!r} holds {attributes} for {key}, the batch's first post "
                 f"{', '.join(expected)}; graphs of one batch come from one builder"
             )
         stores.append(store._mapping)

@@ -276,6 +276,6 @@ class InEntity(EdgeRule):
 
 def _tokens_in_entities(data: HeteroData) -> Tensor:
     """Return which token lies in which entity of its post, ``[entities, tokens]``, bool."""
-    spans = torch.tensor(data.pair.entities, dtype=torch.long).reshape(-1, 2)
+    spans = torch.tensor(pair_of(data).entities, dtype=torch.long).reshape(-1, 2)
     word = data["token"].word
     return (word >= spans[:, :1]) & (word < spans[:, 1:])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mnergraph.graph.collate import EdgeType, set_store, store_values
+from mnergraph.graph.collate import EdgeType, pair_of, set_store, store_values
 from mnergraph.graph.edge_rules import EdgeRule, EdgeSet
 
 
@@ -60,7 +60,7 @@ class Relation:
         return edges
 
     def _check(self, edges: EdgeSet, data: HeteroData) -> None:
-        where = f"{type(self.rule).__name__}.connect for {self}, post {data.pair.id!r}"
+        where = f"{type(self.rule).__name__}.connect for {self}, post {pair_of(data).id!r}"
         index, expected = edges.edge_index, "expected int64 [2, edges], as edge_index_from returns"
         if not isinstance(index, Tensor):
             raise ValueError(f"{where}: {expected}, got a {type(index).__name__}")

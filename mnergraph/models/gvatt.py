@@ -44,7 +44,7 @@ from mnergraph.nn.layers.gates import Gate
 from mnergraph.nn.layers.hetero import FeatureModule, RelationModule
 from mnergraph.nn.layers.lstm import BroadcastToTokens, SentenceLSTM
 
-TO_SENTENCE, TO_TOKENS = ("image", "answers", "sentence"), ("sentence", "tells", "token")
+TO_SENTENCE, TO_TOKENS = ("image", "guides", "sentence"), ("sentence", "broadcasts", "token")
 
 
 SCHEMA = Schema([Relation(*TO_SENTENCE, Complete()), Relation(*TO_TOKENS, Complete())])

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,14 @@ _VOCABULARY = {"name": str, "width": int, "learned": int, "characters": str, "wo
 #: Entries of an encoder's settings by which transformers would fetch code of the hub and run it.
 _CODE_ENTRIES = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
 _ADVICE = "copy or download the folder again, whole"
+#: Relations of HamLearning and GVATT that were named otherwise, and their names.
+_RENAMED_RELATIONS = {
+    ("sentence", "weighs", "image"): "gates",
+    ("object", "tells", "token"): "guides",
+    ("token", "tells", "object"): "guides",
+    ("image", "answers", "sentence"): "guides",
+    ("sentence", "tells", "token"): "broadcasts",
+}
 
 
 def file_checksums(folder: Path) -> dict[str, str | None]:
@@ -145,12 +154,22 @@ def check_schema(folder: Path, schema: Schema) -> None:
     saved = read_json_object(path)
     check_entries(saved, {"tags": str, "nodes": list[str], "relations": list[dict[str, Any]]}, str(path))
     with naming(path):
-        here, there = _plain(schema), _plain(Schema.from_dict(saved))
+        here, there = _plain(schema), _plain(_with_new_names(Schema.from_dict(saved), schema))
     if here != there:
         differing = [key for key in here.keys() | there.keys() if here.get(key) != there.get(key)]
         raise ValueError(
             f"{path} is not the graph of the model that {CONFIG} describes: they differ in {listed(sorted(differing))}"
         )
+
+
+def _with_new_names(saved: Schema, schema: Schema) -> Schema:
+    """Return the saved schema with the names that the model's has for relations that were renamed."""
+    relations = []
+    for relation in saved:
+        name = _RENAMED_RELATIONS.get(relation.key, relation.name)
+        is_renamed = relation.key not in schema.relations and (relation.src, name, relation.dst) in schema.relations
+        relations.append(replace(relation, name=name) if is_renamed else relation)
+    return Schema(relations, nodes=saved.nodes, tags=saved.tags)
 
 
 def _plain(schema: Schema) -> dict[str, Any]:

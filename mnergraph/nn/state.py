@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
 from mnergraph.graph.cached import cached_property
-from mnergraph.graph.collate import EdgeType, collate, layouts
+from mnergraph.graph.collate import EdgeType, collate, layouts, with_pair
 from mnergraph.graph.layout import Edges, Layout
 from mnergraph.graph.schema import Schema
 
@@ -46,13 +46,14 @@ class GraphState:
         """Return the state before the first layer, without features.
 
         Args:
-            data: a graph or a batch of graphs.
+            data: a graph or a batch of graphs, of `collate` or of PyG's ``DataLoader``, with their pairs or with plain
+                values in the place of these.
             schema: the schema with which the graphs were built.
 
         Raises:
             KeyError: when the batch lacks a node type or relation of the schema.
         """
-        batch = data if isinstance(data, Batch) else collate([data])
+        batch = with_pair(data if isinstance(data, Batch) else collate([data]))
         by_type = layouts(batch)
         missing = [node_type for node_type in schema.nodes if node_type not in by_type]
         if missing:

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch_geometric.data import Batch
 
+from mnergraph.graph.collate import with_pair
 from mnergraph.metrics.scores import score
 from mnergraph.models.base import Tagger
 from mnergraph.nn.heads.scheduled_sampling import EpochAware, ProgressAware
@@ -86,7 +87,7 @@ class LitTagger(lightning.LightningModule):
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss.item()}")
         except FloatingPointError as error:
-            posts = ", ".join(repr(pair.id) for pair in batch.pair)
+            posts = ", ".join(repr(pair.id) for pair in with_pair(batch).pair)
             rates = ", ".join(f"{group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
             raise FloatingPointError(
                 f"at step {self.global_step} (learning rates {rates}; posts {posts}) {error}. Try a smaller "
@@ -158,7 +159,7 @@ class LitTagger(lightning.LightningModule):
 def decode_batch(model: Tagger, batch: Batch) -> DecodedBatch:
     """Return the gold and the predicted tags of every post of a batch, and what other heads predict."""
     graph = model(batch)
-    gold = [list(pair.labels or ()) for pair in batch.pair]
+    gold = [list(pair.labels or ()) for pair in graph.data.pair]
     return DecodedBatch(gold, model.decode_tags(graph), model.decode_with_gold(graph))
 
 

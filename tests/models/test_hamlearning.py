@@ -17,7 +17,7 @@ from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import HamLearning
 from mnergraph.models.hamlearning.layers import GatedResidual, Relevance
-from mnergraph.models.hamlearning.model import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, WEIGHS
+from mnergraph.models.hamlearning.model import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, GATES
 from mnergraph.nn import FeatureModule, HeteroLayer, LinearMix, RelationalConvolution, TransformerLayer
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair
@@ -330,7 +330,7 @@ def test_ablation_removes_only_the_named_parts() -> None:
     assert ham().schema == SCHEMA
     assert ham(ablate=["w/o RGCN"]).schema == SCHEMA.without(*NEAR)
     assert ham(ablate=["w/o ViT"]).schema == SCHEMA.without(*PICTURE_MEETS)
-    assert ham(ablate=["w/o RM"]).schema == SCHEMA.without(WEIGHS)
+    assert ham(ablate=["w/o RM"]).schema == SCHEMA.without(GATES)
 
 
 def test_rounds_are_iterations() -> None:

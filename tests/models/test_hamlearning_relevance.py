@@ -12,7 +12,7 @@ from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 WIDTH, TEXT = 6, 8
-RELEVANCE_SCHEMA = SCHEMA | Schema([Relation("sentence", "weighs", "image", Complete())])
+RELEVANCE_SCHEMA = SCHEMA | Schema([Relation("sentence", "gates", "image", Complete())])
 POSTS = [awkward_posts(), without_objects(), [post(1, 2, seed=1)], [post(3, 2, seed=1, image=False)]]
 posts_of_all_kinds = pytest.mark.parametrize("posts", POSTS, ids=["awkward", "no object", "one", "no image"])
 both = pytest.mark.parametrize("measured", [True, False], ids=["relevance", "no relevance"])

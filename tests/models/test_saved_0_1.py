@@ -56,6 +56,31 @@ def test_the_same_scores_and_tags(name: str, tmp_path: Path) -> None:
     assert torch.equal(again.emissions["tags"], graph.emissions["tags"])
 
 
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("hamlearning", {("sentence", "gates"): "weighs", ("object", "guides"): "tells", ("token", "guides"): "tells"}),
+        ("gvatt", {("image", "guides"): "answers", ("sentence", "broadcasts"): "tells"}),
+    ],
+)
+def test_relations_that_were_renamed(name: str, renamed: dict[tuple[str, str], str], tmp_path: Path) -> None:
+    Tagger.from_pretrained(FOLDER / name).save_pretrained(tmp_path)
+    path = tmp_path / "schema.json"
+    schema = json.loads(path.read_text())
+    for entry in schema["relations"]:
+        entry["name"] = renamed.pop((entry["src"], entry["name"]), entry["name"])
+    assert not renamed
+    path.write_text(json.dumps(schema))
+    posts = [pair(post) for post in EXPECTED["posts"]]
+    expected = Tagger.from_pretrained(FOLDER / name).forward_examples(posts)
+    again = Tagger.from_pretrained(tmp_path)
+    assert torch.equal(again.forward_examples(posts).emissions["tags"], expected.emissions["tags"])
+    # another name is still another graph
+    path.write_text(json.dumps(schema).replace("tells", "asks"))
+    with pytest.raises(ValueError, match="is not the graph of the model"):
+        Tagger.from_pretrained(tmp_path)
+
+
 def old(model: str, **settings: Any) -> dict[str, Any]:
     return {"model": model, "settings": settings, "labels": [], "record": {}}
 

@@ -48,13 +48,13 @@ TEXT, PICTURE = ("sentence", "token"), ("image", "object")
 TEXT_MEETS = [(src, "attends", dst) for src in TEXT for dst in TEXT]
 PICTURE_MEETS = [(src, "attends", dst) for src in PICTURE for dst in PICTURE]
 NEAR = [("image", "near", "object"), ("object", "near", "image"), ("object", "near", "object")]
-WEIGHS, JOINS = ("sentence", "weighs", "image"), ("image", "joins", "object")
-TO_TOKENS, TO_OBJECTS = ("object", "tells", "token"), ("token", "tells", "object")
+GATES, JOINS = ("sentence", "gates", "image"), ("image", "joins", "object")
+TO_TOKENS, TO_OBJECTS = ("object", "guides", "token"), ("token", "guides", "object")
 #: Among the merged nodes of sentence and tokens, and of image and objects.
 TEXT_SELF, SEMANTIC_SELF = ("text", "attends", "text"), ("semantic", "attends", "semantic")
 AROUND = ("spatial", "near", "spatial")
 
-COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, WEIGHS, JOINS, TO_TOKENS, TO_OBJECTS]
+COMPLETE = [*TEXT_MEETS, *PICTURE_MEETS, GATES, JOINS, TO_TOKENS, TO_OBJECTS]
 SCHEMA = Schema(Relation(*key, Complete()) for key in COMPLETE)
 SCHEMA |= Schema(Relation(*key, Spatial()) for key in NEAR)
 PIXEL_NEAR = Schema(Relation(*key, Spatial(normalized=False)) for key in NEAR)
@@ -149,7 +149,7 @@ class HamLearning(Tagger):
         ffnn = (nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
         stack.append(NodeTypeModule({"token": nn.Sequential(*ffnn)}))
         stack += interaction([VIEW_KEYS[view]["object"] for view in views], num_iterations, width, block)
-        unused = {NO_VIT: PICTURE_MEETS, NO_RGCN: NEAR, NO_RELEVANCE: [WEIGHS]}
+        unused = {NO_VIT: PICTURE_MEETS, NO_RGCN: NEAR, NO_RELEVANCE: [GATES]}
         schema = SCHEMA if normalized_centers else SCHEMA.without(*NEAR) | PIXEL_NEAR
         super().__init__(
             schema=schema.without(*(key for name in ABLATIONS if name in ablate for key in unused[name])),
