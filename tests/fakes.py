@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
@@ -145,6 +146,26 @@ def make_builder(
     subtypes = ("piece", "label_piece", "character")
     others = [CreatedNodes(name) for name in schema.nodes if name not in (*DEFAULT_NODE_TYPES, *subtypes)]
     return GraphBuilder(schema, [*(made for name, made in available.items() if name in schema.nodes), *others])
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equal to the type and the bit, NaN with NaN."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    return type(one) is type(other) and one == other
+
+
+def check_same(ours: HeteroData, theirs: HeteroData) -> None:
+    """Check that two graphs or batches have the same stores with equal attributes."""
+    assert type(ours) is type(theirs)
+    assert ours.node_types == theirs.node_types
+    assert ours.edge_types == theirs.edge_types
+    for mine, other in zip(ours.stores, theirs.stores, strict=True):
+        assert set(mine.keys()) == set(other.keys()), mine._key
+        for name in mine.keys():  # noqa: SIM118
+            assert equal(mine[name], other[name]), (mine._key, name)
 
 
 def state(posts: Sequence[Pair], *, width: int = 8, schema: Schema = SCHEMA, seed: int = 0) -> GraphState:

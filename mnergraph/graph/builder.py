@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch_geometric.data import HeteroData
 
@@ -83,13 +84,13 @@ class GraphBuilder:
 
     def load_image_tensors(self, data: HeteroData) -> HeteroData:
         """Return the graph with objects' pixels and the image's features in memory; the given one is unchanged."""
-        loaded = {node_type.name: node_type.load(data) for node_type in self._loaded}
-        if not any(loaded.values()):
+        loaded = {node_type.name: node_type.load(data) or {} for node_type in self._loaded}
+        changed = {name: values for name, values in loaded.items() if _differs(values, store_values(data, name))}
+        if not changed:
             return data
         complete = copy.copy(data)
-        for name, values in loaded.items():
-            if values:
-                set_store(complete, name, {**store_values(data, name), **values})
+        for name, values in changed.items():
+            set_store(complete, name, {**store_values(data, name), **values})
         return complete
 
     def build_all(self, pairs: Iterable[Pair]) -> list[HeteroData]:
@@ -119,3 +120,8 @@ class GraphBuilder:
         kinds = [kind for node_type in self._types for kind in node_type.missing(pair)]
         kinds += [kind for rule in rules for kind in rule.missing(pair)]
         return tuple(dict.fromkeys([*kinds, *lacking(pair, *self.evidence)]))
+
+
+def _differs(values: Mapping[str, Any], store: Mapping[str, Any]) -> bool:
+    """Return whether a store would change by these values; features that are in memory as float32 are as they were."""
+    return any(store.get(name) is not value for name, value in values.items())

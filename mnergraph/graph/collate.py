@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data.separate import separate
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 
 from mnergraph.graph.layout import Layout
@@ -84,8 +85,8 @@ def pair_of(data: HeteroData) -> Pair:
 def with_plain_pair(data: HeteroData) -> HeteroData:
     """Return one post's graph with ``id``, ``words``, ``labels`` and ``evidence`` in the place of ``pair``.
 
-    Such a graph holds tensors, text and lists of text alone, so that `torch.save` and `torch.load` with its safe
-    default (``weights_only=True``) keep it. Models take it as it is; `pair_of` gives its pair. See
+    Such a graph holds tensors, text and lists of text alone: ``HeteroData.to_dict`` of it is what `torch.load` reads
+    with its safe default (``weights_only=True``). Models take it as it is; `pair_of` gives its pair. See
     `mnergraph.graph.plain_pairs.plain_values`.
 
     Raises:
@@ -201,6 +202,58 @@ def _ptr_of(counts: list[int]) -> Tensor:
 
 
 _ZERO = np.zeros(1, dtype=np.int64)
+
+
+class JoinedGraphs:
+    """Graphs joined as PyG's `InMemoryDataset` keeps them; each is taken out at a fraction of PyG's cost.
+
+    Args:
+        data: all graphs as one, without shifted edges.
+        slices: where the graphs begin in every attribute, by store and attribute.
+    """
+
+    def __init__(self, data: HeteroData, slices: Mapping[Any, Any]) -> None:
+        self.data, self.slices = data, slices
+        self._stores = [
+            (store._key, self._columns(store), store.__dict__.get("_num_nodes"))
+            for store in (data._global_store, *data.node_stores, *data.edge_stores)
+        ]
+        self._is_plain = all(column is not None for _, columns, _ in self._stores for column in columns)
+
+    def _columns(self, store: BaseStorage) -> list[tuple[str, Any, list[int], int | None] | None]:
+        """Return name, values, where graphs begin, and the dimension, of every attribute; None for nested values."""
+        known = self.slices if store._key is None else self.slices[store._key]
+        columns: list[tuple[str, Any, list[int], int | None] | None] = []
+        for name, value in store._mapping.items():
+            if name == "num_nodes" or name not in known:
+                continue
+            slices, dim = known[name], self.data.__cat_dim__(name, value, store)
+            is_plain = isinstance(slices, Tensor) and slices.dim() == 1 and isinstance(dim, int)
+            if is_plain and type(value) is Tensor and value.dim():
+                columns.append((name, value, slices.tolist(), dim))
+            else:
+                columns.append((name, value, [], None) if is_plain and isinstance(value, list) else None)
+        return columns
+
+    def __getitem__(self, index: int) -> HeteroData:
+        """Return a graph, whose tensors are rows of those of all graphs."""
+        if not self._is_plain:
+            return separate(HeteroData, self.data, index, self.slices, decrement=False)
+        graph = HeteroData()
+        for key, columns, counts in self._stores:
+            values: dict[str, Any] = {}
+            for name, value, begins, dim in columns:  # type: ignore[misc]
+                if dim is None:
+                    values[name] = value[index]
+                else:
+                    values[name] = value.narrow(dim, begins[index], begins[index + 1] - begins[index])
+            if counts is not None:
+                values["num_nodes"] = counts[index]
+            if key is None:
+                graph._global_store.__dict__["_mapping"] = values
+            else:
+                set_store(graph, key, values)
+        return graph
 
 
 def check_same_stores(graphs: Sequence[HeteroData]) -> None:

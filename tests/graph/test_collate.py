@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, make_builder, post, without_objects
-from torch_geometric.data import Batch, HeteroData
+from fakes import LABELS, SCHEMA, awkward_posts, check_same, equal, make_builder, post, without_objects
+from torch_geometric.data import Batch
 
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Schema, collate
@@ -21,25 +19,6 @@ BUILDER = make_builder(
     region_dim=6,
     image_dim=5,
 )
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Equal to the type and the bit, NaN with NaN."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    return type(one) is type(other) and one == other
-
-
-def check_same(ours: HeteroData, theirs: HeteroData) -> None:
-    assert type(ours) is type(theirs)
-    assert ours.node_types == theirs.node_types
-    assert ours.edge_types == theirs.edge_types
-    for mine, other in zip(ours.stores, theirs.stores, strict=True):
-        assert set(mine.keys()) == set(other.keys()), mine._key
-        for name in mine.keys():  # noqa: SIM118
-            assert equal(mine[name], other[name]), (mine._key, name)
 
 
 @pytest.mark.parametrize(

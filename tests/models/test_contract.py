@@ -7,14 +7,18 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
+from fakes import check_same
+from torch_geometric.loader import DataLoader
 
 import mnergraph.models
 from mnergraph import BatchConfig, Predictor
+from mnergraph.data import GraphDataset
 from mnergraph.features.text.encoder import tiny_encoder
-from mnergraph.graph import collate
+from mnergraph.graph import collate, with_pair
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, UMGF, Tagger
 from mnergraph.models.registry import GROUNDERS
@@ -101,6 +105,30 @@ def test_awkward_posts(kind: str, case: str, max_length: int, build: Build, awkw
     assert {tag for row in tags for tag in row} <= {"O", "B-PER", "I-PER", "B-LOC", "I-LOC"}
     for found in model.decode_entities(graph):
         assert all(0.0 <= entity.score <= 1.0 for entity in found)
+
+
+@every_model
+def test_graphs_from_disk_in_batches_of_pyg(
+    kind: str, build: Build, awkward: dict[str, list[Pair]], everything: list[Pair], tmp_path: Path
+) -> None:
+    """Saved, loaded under torch's safe default and batched by PyG's own loader: the same loss, the same entities."""
+    posts = [post for batch in awkward.values() for post in batch] + everything
+    dataset = GraphDataset(tmp_path, posts, build(kind).builder)
+    (whole,) = DataLoader(dataset, batch_size=len(posts))
+    ours = collate(build(kind).builder.build_all(posts))
+    assert "pair" not in whole
+    check_same(with_pair(whole), ours)
+    for begin, batch in zip(range(0, len(posts), 5), DataLoader(dataset, batch_size=5), strict=True):
+        check_same(with_pair(batch), collate(build(kind).builder.build_all(posts[begin : begin + 5])))
+    losses, found = [], []
+    for batch in (ours, whole):
+        model = build(kind).train()
+        torch.manual_seed(0)
+        losses.append(model.loss(model(batch)))
+        found.append(model.eval().decode_entities(model(batch)))
+    assert torch.equal(*losses)
+    assert found[0] == found[1]
+    assert any(found[0])
 
 
 @every_model

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_geometric.loader import DataLoader
 
 import mnergraph
 from mnergraph import BatchConfig, Predictor
+from mnergraph.data import GraphDataset
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import collate
 from mnergraph.labels import LabelSet, Region, tags_to_spans
@@ -70,6 +72,22 @@ def test_alone_equals_batched(kind: str, build: Build, posts: list[Pair]) -> Non
             assert other.region is not None
             assert one.region.score == pytest.approx(other.region.score, abs=1e-4)
             assert one.region.box is None or one.region.box in [item.box for item in post.objects]
+
+
+@every_model
+def test_graphs_from_disk_in_batches_of_pyg(kind: str, build: Build, posts: list[Pair], tmp_path: Path) -> None:
+    """Gold boxes are kept: the same loss, the same regions."""
+    dataset = GraphDataset(tmp_path, posts, build(kind, grounding=SETTINGS).builder)
+    (whole,) = DataLoader(dataset, batch_size=len(posts))
+    losses, found = [], []
+    for batch in (collate(build(kind, grounding=SETTINGS).builder.build_all(posts)), whole):
+        model = build(kind, grounding=SETTINGS)
+        torch.manual_seed(0)
+        losses.append(model.loss(model(batch)))
+        found.append(model.eval().decode_entities(model(batch)))
+    assert torch.equal(*losses)
+    assert found[0] == found[1]
+    assert any(entity.region is not None for entities in found[0] for entity in entities)
 
 
 @every_model

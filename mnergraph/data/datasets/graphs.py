@@ -18,7 +18,7 @@ from torch_geometric.data.data import BaseData
 from mnergraph.data.datasets.base import PostDataset
 from mnergraph.files import replacing, tensor_file_errors
 from mnergraph.graph.builder import GraphBuilder
-from mnergraph.graph.collate import check_same_stores, with_plain_pair
+from mnergraph.graph.collate import JoinedGraphs, check_same_stores, with_plain_pair
 from mnergraph.graph.node_types import Tokens
 from mnergraph.pair import Pair
 
@@ -75,6 +75,7 @@ class GraphDataset(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         self.builder, self.complete_edges = builder, complete_edges
+        self._joined: JoinedGraphs | None = None
         self._posts: Sequence[Pair] = posts.pairs if isinstance(posts, PostDataset) else list(posts)
         if not self._posts:
             raise ValueError("no posts to make graphs of")
@@ -94,11 +95,11 @@ class GraphDataset(InMemoryDataset):
         """The number of labels of a token.
 
         Raises:
-            AttributeError: for a builder without labels.
+            ValueError: for a builder without labels.
         """
         tokens = self.builder.node_types.get("token")
         if not isinstance(tokens, Tokens) or tokens.labels is None:
-            raise AttributeError("the builder has no label set: give it Tokens(labels=...)")
+            raise ValueError("the builder has no label set: give it Tokens(labels=...)")
         return len(tokens.labels)
 
     def process(self) -> None:
@@ -122,7 +123,11 @@ class GraphDataset(InMemoryDataset):
 
     def get(self, idx: int) -> HeteroData:
         """Return the graph of a post, complete."""
-        return self.builder.load_image_tensors(super().get(idx))
+        if self.slices is None:
+            return self.builder.load_image_tensors(super().get(idx))
+        if self._joined is None or self._joined.slices is not self.slices:
+            self._joined = JoinedGraphs(self._data, self.slices)
+        return self.builder.load_image_tensors(self._joined[idx])
 
     @staticmethod
     def collate(data_list: Sequence[BaseData]) -> tuple[BaseData, dict[Any, Any] | None]:
