@@ -154,6 +154,8 @@ def equal(one: Any, other: Any) -> bool:
         return one.dtype == other.dtype and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
     return type(one) is type(other) and one == other
 
 

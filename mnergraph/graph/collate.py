@@ -214,25 +214,28 @@ class JoinedGraphs:
 
     def __init__(self, data: HeteroData, slices: Mapping[Any, Any]) -> None:
         self.data, self.slices = data, slices
+        self._is_plain = True
         self._stores = [
             (store._key, self._columns(store), store.__dict__.get("_num_nodes"))
             for store in (data._global_store, *data.node_stores, *data.edge_stores)
         ]
-        self._is_plain = all(column is not None for _, columns, _ in self._stores for column in columns)
 
-    def _columns(self, store: BaseStorage) -> list[tuple[str, Any, list[int], int | None] | None]:
-        """Return name, values, where graphs begin, and the dimension, of every attribute; None for nested values."""
+    def _columns(self, store: BaseStorage) -> list[tuple[str, Any, list[int], int | None]]:
+        """Return name, values, and for tensors where graphs begin and in which dimension, of every attribute."""
         known = self.slices if store._key is None else self.slices[store._key]
-        columns: list[tuple[str, Any, list[int], int | None] | None] = []
+        columns: list[tuple[str, Any, list[int], int | None]] = []
         for name, value in store._mapping.items():
             if name == "num_nodes" or name not in known:
                 continue
             slices, dim = known[name], self.data.__cat_dim__(name, value, store)
-            is_plain = isinstance(slices, Tensor) and slices.dim() == 1 and isinstance(dim, int)
-            if is_plain and type(value) is Tensor and value.dim():
+            if not isinstance(slices, Tensor) or slices.dim() != 1:
+                self._is_plain = False
+            elif isinstance(value, list):
+                columns.append((name, value, [], None))
+            elif type(value) is Tensor and isinstance(dim, int):
                 columns.append((name, value, slices.tolist(), dim))
             else:
-                columns.append((name, value, [], None) if is_plain and isinstance(value, list) else None)
+                self._is_plain = False
         return columns
 
     def __getitem__(self, index: int) -> HeteroData:
@@ -242,7 +245,7 @@ class JoinedGraphs:
         graph = HeteroData()
         for key, columns, counts in self._stores:
             values: dict[str, Any] = {}
-            for name, value, begins, dim in columns:  # type: ignore[misc]
+            for name, value, begins, dim in columns:
                 if dim is None:
                     values[name] = value[index]
                 else:

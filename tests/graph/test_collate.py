@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from fakes import LABELS, SCHEMA, awkward_posts, check_same, equal, make_builder, post, without_objects
 from torch_geometric.data import Batch
 

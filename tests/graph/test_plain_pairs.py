@@ -14,12 +14,15 @@ import torch
 from fakes import LABELS, SCHEMA, awkward_posts, check_same, make_builder, post, without_objects
 from hashtags import with_hashtags
 from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data.collate import collate as join
+from torch_geometric.data.separate import separate
 from torch_geometric.loader import DataLoader
 
 from mnergraph.explain import record_attention
 from mnergraph.explain.convert import to_networkx
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Schema, collate, pair_of, with_pair, with_plain_pair
+from mnergraph.graph.collate import JoinedGraphs
 from mnergraph.graph.plain_pairs import pair_from_plain, plain_values
 from mnergraph.pair import ContextText, DetectedObject, GroundedEntity, Pair, SourceText
 
@@ -108,7 +111,8 @@ def test_batches_of_pyg(posts: list[Pair]) -> None:
     assert with_pair(theirs).pair == posts
     assert theirs.weight.tolist() == with_pair(theirs).weight.tolist() == [0.5] * len(posts)
     assert "pair" not in theirs, "the given batch is unchanged"
-    check_same(with_pair(collate([with_plain_pair(graph) for graph in BUILDER.build_all(posts)])), collate(BUILDER.build_all(posts)))
+    plain = collate([with_plain_pair(graph) for graph in BUILDER.build_all(posts)])
+    check_same(with_pair(plain), collate(BUILDER.build_all(posts)))
     assert with_pair(ours).pair == posts
 
 
@@ -160,3 +164,19 @@ def test_differing_graphs_are_named() -> None:
     graphs = [with_plain_pair(BUILDER(post(3, seed=1))), with_plain_pair(make_builder(SCHEMA)(post(2, seed=2)))]
     with pytest.raises(ValueError, match="post 'post-2' holds"):
         collate(graphs)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+def test_joined_graphs_are_taken_apart_as_pyg_does(nested: bool) -> None:
+    graphs = [with_plain_pair(graph) for graph in BUILDER.build_all(awkward_posts())]
+    for number, graph in enumerate(graphs):
+        graph.number, graph.ratio, graph["token"].depth = number, torch.rand(1, 3), torch.rand(graph["token"].num_nodes)
+        del graph["entity"], graph["thought"]  # which PyG can't take apart
+        if nested:
+            graph.by_name = {"a": torch.rand(2), "b": [torch.rand(1), torch.rand(3)]}
+    data, slices, _ = join(HeteroData, data_list=graphs, increment=False, add_batch=False)
+    joined = JoinedGraphs(data, slices)
+    for index in range(len(graphs)):
+        check_same(joined[index], separate(HeteroData, data, index, slices, decrement=False))
+        assert joined[index].number == index
+        assert torch.equal(joined[index].ratio, graphs[index].ratio)

@@ -17,7 +17,7 @@ from mnergraph.graph import collate
 from mnergraph.labels import LabelSet
 from mnergraph.models import HamLearning
 from mnergraph.models.hamlearning.layers import GatedResidual, Relevance
-from mnergraph.models.hamlearning.model import NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS, GATES
+from mnergraph.models.hamlearning.model import GATES, NEAR, PICTURE_MEETS, SCHEMA, TO_OBJECTS, TO_TOKENS
 from mnergraph.nn import FeatureModule, HeteroLayer, LinearMix, RelationalConvolution, TransformerLayer
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import DetectedObject, Pair

@@ -36,15 +36,16 @@ class GraphDataset(InMemoryDataset):
         dataset = GraphDataset("graphs/train", posts, model.builder, transform=T.ToUndirected())
         loader = torch_geometric.loader.DataLoader(dataset, batch_size=16, shuffle=True)
 
-    Every graph has the nodes and edges that ``builder`` makes; ``id``, ``words``, ``labels`` and ``evidence`` are in the
-    place of its pair (`mnergraph.graph.with_plain_pair`), so it is tensors, text and lists of text. Models take
-    it and batches of it.
+    Every graph has the nodes and edges that ``builder`` makes; ``id``, ``words``, ``labels`` and ``evidence`` are in
+    the place of its pair (`mnergraph.graph.with_plain_pair`), so it is tensors, text and lists of text. Models take it
+    and batches of it.
 
     The graphs are in ``root/processed/graphs-<key>.pt``, PyG's own file, which `torch.load` reads with its safe default
-    (``weights_only=True``); anything else in such a file is refused. The file is mapped into memory, so tensors take
-    memory when they are first read, once for all processes. The key is that of posts, schema, the first characters of
-    transforms, and the graphs of `NUM_SAMPLES` posts: other posts or another builder have another file. Pixels of crops
-    are not in the file: they are read from the images when a graph is taken, as in training.
+    (``weights_only=True``); anything else in such a file is refused. The file is mapped into memory: tensors take
+    memory when they are first read, once for all processes. The key is that of the posts, the schema, the ``repr`` of
+    ``pre_transform`` and ``pre_filter``, and the graphs of `NUM_SAMPLES` posts, so other posts or another builder have
+    another file. Pixels of crops are not in the file: they are read from the images when a graph is taken, as in
+    training.
 
     Args:
         root: the folder.
@@ -104,7 +105,7 @@ class GraphDataset(InMemoryDataset):
 
     def process(self) -> None:
         """Build the graphs and save them."""
-        graphs = map(self._build, self._posts)
+        graphs: Iterable[HeteroData] = map(self._build, self._posts)
         if self.pre_filter is not None:
             graphs = filter(self.pre_filter, graphs)
         if self.pre_transform is not None:

@@ -110,7 +110,9 @@ def test_transforms(tmp_path: Path) -> None:
         return data
 
     posts = [pair for pair in awkward_posts() if len(pair.words) > 1]
-    dataset = GraphDataset(tmp_path, awkward_posts(), builder(), transform=always, pre_transform=before, pre_filter=keep)
+    dataset = GraphDataset(
+        tmp_path, awkward_posts(), builder(), transform=always, pre_transform=before, pre_filter=keep
+    )
     assert (calls.count("filter"), calls.count("before")) == (8, len(posts))
     assert "always" not in calls
     assert [data.id for data in dataset] == [pair.id for pair in posts]
@@ -141,7 +143,7 @@ def test_a_transform_that_changes_the_stores_of_some(tmp_path: Path) -> None:
             del data["object", "around", "object"]
         return data
 
-    with pytest.raises(ValueError, match="post 'post-4' holds nothing for .*around"):
+    with pytest.raises(ValueError, match=r"post 'post-4' holds nothing for .*around"):
         GraphDataset(tmp_path, awkward_posts(), builder(), pre_transform=drop)
 
 
@@ -242,9 +244,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise RuntimeError("PytorchStreamWriter failed writing file")
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(OSError, match="graphs-.*can't be written, perhaps as the disk is full"):
+    with pytest.raises(OSError, match=r"graphs-.*can't be written, perhaps as the disk is full"):
         GraphDataset(tmp_path, awkward_posts(), builder(), force_reload=True)
-    assert (files(tmp_path), Path(dataset.processed_paths[0]).read_bytes()) == ([Path(dataset.processed_paths[0]).name], before)
+    path = Path(dataset.processed_paths[0])
+    assert (files(tmp_path), path.read_bytes()) == ([path.name], before)
 
 
 def test_a_data_set_is_pickled(tmp_path: Path) -> None:
