@@ -151,10 +151,19 @@ class PostDataset(Dataset, ABC):
             )
         return self.builder(self._pairs[idx])
 
-    def with_builder(self, builder: Callable[[Pair], HeteroData]) -> PostDataset:
-        """Return the same posts with this builder for their graphs."""
+    def with_builder(
+        self, builder: Callable[[Pair], HeteroData], *, transform: Callable[[HeteroData], Any] | None = None
+    ) -> PostDataset:
+        """Return the same posts with this builder for their graphs, which are built whenever one is taken.
+
+        For graphs that are built once and saved see `mnergraph.data.GraphDataset`.
+
+        Args:
+            builder: converts a pair to a graph.
+            transform: applied to every graph, as PyG's transforms are.
+        """
         other = copy.copy(self)
-        other.builder = builder
+        other.builder, other.transform = builder, transform
         return other
 
     def with_stores(self, *folders: str | Path) -> PostDataset:

@@ -58,6 +58,13 @@ def test_without_a_builder_there_are_pairs_but_no_graphs(root: Path) -> None:
     with pytest.raises(ValueError, match=r"PostFolder has no builder .* read .pairs, or give builder=GraphBuilder"):
         posts[0]
     assert posts.with_builder(graph)[0]["token"].num_nodes == 1
+
+
+def test_graphs_are_transformed_as_pyg_does(root: Path) -> None:
+    posts = PostFolder(root).with_builder(graph, transform=lambda data: data["token"].num_nodes)
+    assert list(posts) == [1, 2]
+    assert posts[1:][0] == 2
+    assert posts.with_builder(graph)[0]["token"].num_nodes == 1
     assert posts.builder is None
 
 
