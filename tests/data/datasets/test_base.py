@@ -58,6 +58,7 @@ def test_without_a_builder_there_are_pairs_but_no_graphs(root: Path) -> None:
     with pytest.raises(ValueError, match=r"PostFolder has no builder .* read .pairs, or give builder=GraphBuilder"):
         posts[0]
     assert posts.with_builder(graph)[0]["token"].num_nodes == 1
+    assert posts.builder is None
 
 
 def test_graphs_are_transformed_as_pyg_does(root: Path) -> None:
@@ -65,7 +66,6 @@ def test_graphs_are_transformed_as_pyg_does(root: Path) -> None:
     assert list(posts) == [1, 2]
     assert posts[1:][0] == 2
     assert posts.with_builder(graph)[0]["token"].num_nodes == 1
-    assert posts.builder is None
 
 
 def test_settings_reach_the_reader_and_key_the_cache(root: Path) -> None:
