@@ -108,7 +108,7 @@ def test_batches_of_pyg(posts: list[Pair]) -> None:
         graph.weight = 0.5  # an attribute of one's own stays
     ours, theirs = collate(graphs), Batch.from_data_list(graphs)
     assert theirs.words == [list(pair.words) for pair in posts]
-    assert with_pair(theirs).pair == posts
+    assert with_pair(theirs).pair == with_pair(theirs.to("cpu")).pair == posts
     assert theirs.weight.tolist() == with_pair(theirs).weight.tolist() == [0.5] * len(posts)
     assert "pair" not in theirs, "the given batch is unchanged"
     plain = collate([with_plain_pair(graph) for graph in BUILDER.build_all(posts)])
