@@ -38,6 +38,12 @@ GROUNDING = "grounding"
 COVERING_IOU = 0.5
 
 
+#: The distances, in tokens, from which on a further bucket begins; on both sides of an entity.
+DISTANCES = (1, 2, 3, 4, 5, 9, 17)
+#: Number of buckets, with the entity's own.
+NUM_DISTANCES = 1 + 2 * len(DISTANCES)
+
+
 class ScoredEntities(NamedTuple):
     """The scores of entities, in the order of their posts.
 
@@ -71,7 +77,7 @@ class Grounding:
         hidden_size: features of an entity and an object in the scores.
         num_heads: attention heads among the objects.
         dropout: on entities, objects and attention weights.
-        weight: weight of the loss in the model's loss.
+        weight: weight of the objects' divergence in the model's loss.
         targets: over which objects an entity's target is spread: ``"all"`` with an IoU above 0.5 with one of its boxes,
             in proportion to it (H-Index), or the ``"best"`` one of these.
         uncovered: what an entity with boxes that no object covers is trained as: ``"skip"`` leaves it out of the loss,
@@ -79,6 +85,7 @@ class Grounding:
         distinct: whether an object may show one entity of a post at most; the best assignment is predicted then.
         types: what gives an entity its type: its ``"tags"``, or the ``"regions"``, the entity and the objects that show
             it, by their probability; the tags' part is then which words are an entity, and a CRF learns no more.
+        types_weight: weight of the types' cross entropy in the model's loss, with types from the regions.
         allowed: by entity type the labels of the objects that may show such an entity, in any case; types that are not
             listed may be shown by any object.
 
@@ -95,6 +102,7 @@ class Grounding:
     uncovered: Literal["skip", "nowhere"] = "skip"
     distinct: bool = False
     types: Literal["tags", "regions"] = "tags"
+    types_weight: float = 1.0
     allowed: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
@@ -104,8 +112,9 @@ class Grounding:
             raise ValueError(f"uncovered is skip or nowhere, not {self.uncovered!r}")
         if self.types not in ("tags", "regions"):
             raise ValueError(f"types are from tags or regions, not {self.types!r}")
-        if self.weight < 0:
-            raise ValueError(f"weight is 0 or more, not {self.weight}")
+        for name in ("weight", "types_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is 0 or more, not {getattr(self, name)}")
 
 
 class GroundingHead(Head):
@@ -163,10 +172,10 @@ class EntityGrounding(GroundingHead):
 
     e_n = `SentenceReader`(W_e max over the words i of entity n of x_i, W_s x of all words);  o_k = objects, as
     `grounding_objects` encodes them;  o_0 = a learned vector for "not in the image"
-    p(k | n) = softmax over k of `PairScores`(e_n, o_k);  L = sum over n of KL(y_n || p_n)
+    p(k | n) = softmax over k of `PairScores`(e_n, o_k);  L = weight * sum over n of KL(y_n || p_n)
 
-    With ``types="regions"`` the type of an entity is from t_n = softmax(W_t [e_n ; sum over k of p(k | n) o_k]), whose
-    cross entropy is added to L: what shows an entity says what it is.
+    With ``types="regions"`` the type of an entity is from t_n = softmax(W_t [e_n ; sum over k of p(k | n) o_k]), where
+    p has no gradient; its cross entropy, times ``types_weight``, is added to L: what shows an entity says what it is.
 
     y_n is spread over the objects that cover a gold box of the entity (`Grounding.targets`), or all on o_0 for an
     entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, as one
@@ -182,7 +191,7 @@ class EntityGrounding(GroundingHead):
     def __init__(
         self, entities: EntityHead, grounding: Grounding, token_size: int, *, in_keys: Sequence[str] = ("token",)
     ) -> None:
-        super().__init__(entities, weight=grounding.weight)
+        super().__init__(entities)
         self.settings, self.in_keys = grounding, tuple(in_keys)
         size, dropout = grounding.hidden_size, grounding.dropout
         self.pool, self.entity = SpanPooling("max"), nn.Linear(token_size, size)
@@ -198,7 +207,7 @@ class EntityGrounding(GroundingHead):
         return self.types is not None
 
     def loss(self, graph: GraphState) -> Tensor:
-        """Return the divergence of every post, and the types' cross entropy, summed over its entities, ``[posts]``.
+        """Return the weighted divergence and types' cross entropy of every post, summed over its entities, ``[posts]``.
 
         Raises:
             ValueError: for a post without gold boxes, by its id.
@@ -209,13 +218,14 @@ class EntityGrounding(GroundingHead):
         target = self._targets(pairs, gold, log_p.shape[1]).to(log_p) * is_whole[:, None]
         is_target = target > 0
         log_target = torch.where(is_target, target, 1.0).log()
-        divergence = (target * (log_target - torch.where(is_target, log_p, 0.0))).sum(-1)
+        loss = self.settings.weight * (target * (log_target - torch.where(is_target, log_p, 0.0))).sum(-1)
         if log_types is not None:
             names = self.entities.labels.types
             known = [names.index(e.type) if e.type in names else -1 for each in gold for e in each]
             gold_types = torch.tensor(known, dtype=torch.long, device=log_p.device)
-            divergence = divergence + is_whole * F.nll_loss(log_types, gold_types, ignore_index=-1, reduction="none")
-        return log_p.new_zeros(graph.num_graphs).index_add(0, post, divergence)
+            cross_entropy = F.nll_loss(log_types, gold_types, ignore_index=-1, reduction="none")
+            loss = loss + self.settings.types_weight * is_whole * cross_entropy
+        return log_p.new_zeros(graph.num_graphs).index_add(0, post, loss)
 
     @torch.inference_mode()
     def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:
@@ -252,7 +262,7 @@ class EntityGrounding(GroundingHead):
         tokens = torch.cat([graph.x[key] for key in self.in_keys], -1)
         pooled = self.pool(tokens, tokens.new_zeros(entities.num_nodes, 0), members)
         x_entity = self.dropout(self.entity(pooled))
-        x_entity = self.reader(x_entity, tokens, graph.layouts["token"], entities.graph_index)
+        x_entity = self.reader(x_entity, tokens, members)
         objects, x_object = graph.layouts["object"], graph.x[PLACED_OBJECTS]
         nowhere = self.nowhere.to(x_object.dtype).expand(graph.num_graphs, 1, -1)
         # [posts, 1 + max objects, hidden_size]
@@ -264,7 +274,8 @@ class EntityGrounding(GroundingHead):
         log_p = scores.masked_fill(~is_choice[post], -torch.inf).log_softmax(-1)
         log_types = None
         if self.types is not None:
-            shown = torch.einsum("nk,nkh->nh", log_p.exp().to(choices.dtype), choices[post])
+            # without a gradient to p, as any object of the type would do for the type
+            shown = torch.einsum("nk,nkh->nh", log_p.exp().detach().to(choices.dtype), choices[post])
             log_types = full_precision(self.types(torch.cat([x_entity, shown.to(x_entity.dtype)], -1))).log_softmax(-1)
         return ScoredEntities(log_p, post, is_whole, log_types)
 
@@ -357,6 +368,10 @@ class SentenceReader(nn.Module):
 
     P = LN(E + W_o MHA(W_q E, W_k S, W_v S)),  out = LN(P + FFN(P));  S = the tokens' features
 
+    Each head adds a learned number to the scores of its softmax for the distance of a token to the entity, as of two
+    entities with such words each has those beside it: b[`distance_buckets`], 0 at first (relative position biases of
+    T5; Raffel et al., JMLR 2020).
+
     Its weights are not recorded, as entities are not nodes of the graph.
 
     Args:
@@ -376,20 +391,21 @@ class SentenceReader(nn.Module):
         self.num_heads, self.rate = num_heads, dropout
         self.query, self.output = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
         self.key, self.value = nn.Linear(token_size, hidden_size), nn.Linear(token_size, hidden_size)
+        self.distance = nn.Parameter(torch.zeros(NUM_DISTANCES, num_heads))
         self.residual, self.feed_forward = (
             AddNorm(hidden_size, dropout),
             FeedForward(hidden_size, 2 * hidden_size, dropout),
         )
 
-    def forward(self, x: Tensor, tokens: Tensor, layout: Layout, post: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tokens: Tensor, members: Edges) -> Tensor:
         """Return ``[entities, hidden_size]``.
 
         Args:
             x: the entities, ``[entities, hidden_size]``.
             tokens: the tokens, ``[tokens, token_size]``.
-            layout: of the tokens.
-            post: the post of every entity, ``[entities]``.
+            members: the edges from the tokens that begin an entity's words to the entity.
         """
+        layout, post = members.src, members.dst.graph_index
         heads = (self.num_heads, -1)
         # [entities, heads, 1, head_size], [entities, heads, max tokens, head_size]
         query = self.query(x).unflatten(-1, heads)[:, :, None]
@@ -397,11 +413,37 @@ class SentenceReader(nn.Module):
             layout.to_dense(linear(tokens))[post].unflatten(-1, heads).transpose(1, 2).to(query.dtype)
             for linear in (self.key, self.value)
         )
-        mask = layout.mask[post][:, None, None]
+        # [entities, heads, 1, max tokens]
+        near = self.distance[distance_buckets(members)].movedim(-1, 1)[:, :, None].to(query.dtype)
+        mask = near.masked_fill(~layout.mask[post][:, None, None], -torch.inf)
         rate = self.rate if self.training else 0.0
         message = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
         found: Tensor = self.feed_forward(self.residual(x, self.output(message[:, :, 0].flatten(1))))
         return found
+
+
+def distance_buckets(members: Edges) -> Tensor:
+    """Return the distance of every token of a post to each of its entities as a bucket, ``[entities, max tokens]``.
+
+    The bucket of 0 is that of the tokens from an entity's first word to its last; then come 1, 2, 3, 4, 5 to 8, 9 to 16
+    and more, behind the entity and, as further buckets, before it. An entity without tokens is at the first token.
+
+    Args:
+        members: the edges from the tokens that begin an entity's words to the entity.
+    """
+    layout, entities = members.src, members.dst
+    source, owner = members.index
+    place = layout.position[source]
+    first, last = (
+        place.new_zeros(entities.num_nodes).scatter_reduce(0, owner, place, reduce, include_self=False)
+        for reduce in ("amin", "amax")
+    )
+    position = torch.arange(layout.mask.shape[1], device=place.device)
+    before = (first[:, None] - position).clamp(min=0)
+    after = (position - last[:, None]).clamp(min=0)
+    bounds = torch.tensor(DISTANCES, device=place.device)
+    bucket = torch.bucketize(before + after, bounds, right=True)
+    return torch.where(before > 0, bucket + len(DISTANCES), bucket)
 
 
 def grounded(entity: Entity) -> GroundedEntity:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from mnergraph.graph import Complete, Relation, Schema, collate
+from mnergraph.graph.layout import Edges, Layout
 from mnergraph.labels import Entity, LabelSet, Region, Span, spans_to_tags, tags_to_spans
 from mnergraph.models.grounding import GROUNDING_SCHEMA
 from mnergraph.nn.heads.crf import CRF
@@ -26,6 +27,7 @@ from mnergraph.nn.heads.grounding import (
     Grounding,
     SentenceReader,
     assign_distinct,
+    distance_buckets,
     target_distribution,
 )
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead
@@ -93,13 +95,23 @@ def tokens_of(graph: GraphState, number: int) -> Tensor:
     return graph.x["token"][ptr[number] : ptr[number + 1]]
 
 
-def plain_reader(reader: SentenceReader, x: Tensor, tokens: Tensor) -> Tensor:
+def plain_bucket(position: int, span: tuple[int, int]) -> int:
+    """The bucket of a word's distance to an entity of whole words."""
+    start, end = span
+    distance = start - position if position < start else max(0, position - end + 1)
+    bucket = sum(distance >= bound for bound in (1, 2, 3, 4, 5, 9, 17))
+    return bucket + 7 if position < start else bucket
+
+
+def plain_reader(reader: SentenceReader, x: Tensor, tokens: Tensor, span: tuple[int, int]) -> Tensor:
     size = WIDTH // reader.num_heads
+    buckets = [plain_bucket(position, span) for position in range(len(tokens))]
     query, message = reader.query(x).view(-1, size), []
     for head in range(reader.num_heads):
         keys = torch.stack([reader.key(token).view(-1, size)[head] for token in tokens])
         values = torch.stack([reader.value(token).view(-1, size)[head] for token in tokens])
-        message.append((keys @ query[head] / size**0.5).softmax(0) @ values)
+        near = torch.stack([reader.distance[bucket, head] for bucket in buckets])
+        message.append((keys @ query[head] / size**0.5 + near).softmax(0) @ values)
     x = reader.residual.norm(x + reader.output(torch.cat(message)))
     return reader.feed_forward.residual.norm(x + reader.feed_forward.outer(torch.relu(reader.feed_forward.inner(x))))
 
@@ -110,7 +122,7 @@ def plain_log_probabilities(whole: Whole, graph: GraphState, number: int, span: 
     pair = graph.data.pair[number]
     tokens, objects = graph.data["token"].ptr, graph.data["object"].ptr
     words = graph.x["token"][tokens[number] : tokens[number + 1]][slice(*span)]
-    entity = plain_reader(head.reader, head.entity(words.max(0).values), tokens_of(graph, number))
+    entity = plain_reader(head.reader, head.entity(words.max(0).values), tokens_of(graph, number), span)
     rows = []
     for index in range(int(objects[number]), int(objects[number + 1])):
         region = graph.data["object"].x[index]
@@ -165,8 +177,9 @@ def plain_target(entity: GroundedEntity, pair: Pair, settings: Grounding) -> lis
 @pytest.mark.parametrize("targets", ["all", "best"])
 @pytest.mark.parametrize("uncovered", ["skip", "nowhere"])
 def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> None:
-    settings = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0, targets=targets, uncovered=uncovered)
+    settings = Grounding(hidden_size=WIDTH, num_heads=2, dropout=0.0, targets=targets, uncovered=uncovered, weight=2.5)
     whole, pairs = Whole(settings).double(), posts()
+    torch.nn.init.normal_(whole.head.reader.distance)
     graph = graph_of(pairs)
     graph = graph.update(token=graph.x["token"].double())
     for name in ("x", "box"):
@@ -189,7 +202,7 @@ def test_probabilities_and_loss_equal_loops(targets: Any, uncovered: Any) -> Non
                 for share, value in zip(target or (), plain, strict=target is not None):
                     total = total + (share * (math.log(share) - value) if share else 0.0)
                 row += 1
-            expected.append(total)
+            expected.append(2.5 * total)
         assert row == len(log_p)
         torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-9, atol=1e-9)
     finally:
@@ -321,7 +334,8 @@ def test_distinct_entities_share_no_object() -> None:
     [
         ({"targets": "some"}, "targets are all or best"),
         ({"uncovered": "x"}, "uncovered is"),
-        ({"weight": -1}, "weight is 0"),
+        ({"weight": -1}, "^weight is 0"),
+        ({"types_weight": -1}, "types_weight is 0"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
@@ -353,7 +367,7 @@ def test_types_from_regions_equal_loops() -> None:
             choices = [whole.head.nowhere, *objects[number]]
             shown = sum((p * choice for p, choice in zip(log_p.exp(), choices, strict=True)), torch.zeros(WIDTH))
             x = whole.head.entity(tokens_of(graph, number)[entity.start : entity.end].max(0).values)
-            x = plain_reader(whole.head.reader, x, tokens_of(graph, number))
+            x = plain_reader(whole.head.reader, x, tokens_of(graph, number), (entity.start, entity.end))
             probabilities = whole.head.types(torch.cat([x, shown])).softmax(0)
             cross_entropy = cross_entropy - probabilities[LABELS.types.index(entity.type)].log()
         torch.testing.assert_close(losses[number], divergences[number] + cross_entropy, rtol=1e-4, atol=1e-4)
@@ -388,6 +402,41 @@ def test_every_parameter_of_types_learns() -> None:
     assert whole.head.types is not None
     assert whole.head.types.weight.grad is not None
     assert whole.head.types.weight.grad.any()
+
+
+def test_types_are_learned_by_their_weight_and_do_not_move_the_choice() -> None:
+    graph, settings = graph_of(posts()), replace(SMALL, types="regions", dropout=0.0)
+    torch.manual_seed(0)
+    whole = Whole(settings).eval()
+
+    def loss(weight: float, types_weight: float) -> Tensor:
+        whole.head.settings = replace(settings, weight=weight, types_weight=types_weight)
+        return whole.loss(graph)
+
+    torch.testing.assert_close(loss(3.0, 0.5), 3.0 * loss(1.0, 0.0) + 0.5 * loss(0.0, 1.0))
+    last, pairs = whole.layers(graph), posts()
+    spans = [[(entity.start, entity.end) for entity in pair.grounding or ()] for pair in pairs]
+    found = whole.head.entity_scores(last, spans)
+    assert found.types is not None
+    expected = [torch.zeros(())] * len(pairs)
+    gold = [entity.type for pair in pairs for entity in pair.grounding or ()]
+    for row, (post, entity_type) in enumerate(zip(found.post.tolist(), gold, strict=True)):
+        expected[post] = expected[post] - found.types[row, LABELS.types.index(entity_type)]
+    torch.testing.assert_close(loss(0.0, 1.0), torch.stack(expected))
+    loss(0.0, 1.0).sum().backward()
+    scores = [weight.grad for weight in whole.head.scores.parameters()]
+    assert all(grad is None or not grad.any() for grad in scores)
+
+
+def test_tokens_are_by_their_distance_to_an_entity() -> None:
+    tokens, entities = Layout(torch.tensor([0, 24, 26])), Layout(torch.tensor([0, 2, 4]))
+    # two entities of a post; one of the second post, and one whose words are cut off
+    index = torch.tensor([[3, 4, 20, 25], [0, 0, 1, 2]])
+    found = distance_buckets(Edges(tokens, entities, index)).tolist()
+    assert found[0] == [plain_bucket(position, (3, 5)) for position in range(24)]
+    assert found[1] == [plain_bucket(position, (20, 21)) for position in range(24)]
+    assert found[2][:2] == [8, 0]
+    assert found[3][:2] == [0, 1]
 
 
 def test_tags_learn_spans_alone_where_regions_give_types() -> None:
