@@ -50,10 +50,10 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
             Span.set_extension(name, default=None)
     if not Doc.has_extension("mnergraph_error"):
         Doc.set_extension("mnergraph_error", default=None)
-    words, spaces, places = _tokens(result.text, result.pair.word_offsets)
+    words, spaces, places = _tokens(result.text, () if result.pair is None else result.pair.word_offsets)
     doc = Doc(_default_vocab() if vocab is None else vocab, words=words, spaces=spaces)
     spans = []
-    for entity in result:
+    for entity in result.entities:
         first, last = places[entity["word_start"]], places[entity["word_end"] - 1]
         span = Span(doc, first, last + 1, label=entity["entity_group"])
         for name in EXTENSIONS:
@@ -87,7 +87,7 @@ def to_displacy(result: NERResult, *, scores: bool = False) -> dict[str, Any]:
             "end": entity["end"],
             "label": f"{entity['entity_group']} {entity['score']:.2f}" if scores else entity["entity_group"],
         }
-        for entity in result
+        for entity in result.entities
     ]
     return {"text": result.text, "ents": entities, "title": None}
 
