@@ -93,16 +93,15 @@ def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
 
 
 def scores(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
-    """Errors by kind of BERT-CRF, without pictures, and UMGF, and whether their entities' probabilities are right."""
-    figure = Figure(figsize=(7.0, 5.6), layout="constrained")
-    calibrations = {}
-    for name, ax in zip(("BERT-CRF", "UMGF"), figure.subplots(2, 1, sharex=True), strict=True):
+    """Errors by kind of BERT-CRF, without pictures; and whether its and UMGF's probabilities are right."""
+    evaluations = {}
+    for name in ("BERT-CRF", "UMGF"):
         model = load(quickstart / name / "model")
-        evaluation = evaluate_in_detail(model, Predictor(model).prepared(pairs), progress=False)
-        plot_errors(evaluation.errors, ax=ax)
-        ax.set_title(name, loc="left")
-        calibrations[name] = evaluation.calibration
-    return {"errors": figure, "reliability": plot_reliability(calibrations)}
+        evaluations[name] = evaluate_in_detail(model, Predictor(model).prepared(pairs), progress=False)
+    return {
+        "errors": plot_errors(evaluations["BERT-CRF"].errors),
+        "reliability": plot_reliability({name: found.calibration for name, found in evaluations.items()}),
+    }
 
 
 def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
