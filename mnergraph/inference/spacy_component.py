@@ -102,7 +102,7 @@ def make_component(
     return EntityComponent(ner, name=name, overwrite_ents=overwrite_ents)
 
 
-class EntityComponent(Pipe):  # type: ignore[misc]
+class EntityComponent(Pipe):
     """Sets ``doc.ents`` of spaCy documents by a model that reads the text and the image ``doc._.image``.
 
     The words are spaCy's tokens, those of white space left out, so entities begin and end at tokens; a model reads them
@@ -135,7 +135,8 @@ class EntityComponent(Pipe):  # type: ignore[misc]
     def __call__(self, doc: Doc) -> Doc:
         """Return the document with its entities."""
         if post := _post(doc):
-            self._set_entities(doc, self.ner(post))
+            result: Any = self.ner(post)
+            self._set_entities(doc, result)
         return doc
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
@@ -154,7 +155,8 @@ class EntityComponent(Pipe):  # type: ignore[misc]
                 if post is not None:
                     yield post
 
-        for result in self.ner(posts(), batch_size=batch_size):
+        results: Any = self.ner(posts(), batch_size=batch_size)
+        for result in results:
             while not waiting[0][1]:
                 yield waiting.popleft()[0]
             doc, _ = waiting.popleft()
