@@ -210,7 +210,7 @@ class NERPipeline:
               (`PairRecord.attention_to`); None without objects. No model is trained to attend to the right object
 
             With ``aggregation_strategy="none"`` one for each word whose tag is not ignored: ``entity``, the tag,
-            ``score``, the tag's probability at this word (None for words beyond the encoder's length, which are O),
+            ``score``, the tag's probability at this word (None for words that are cut off, whose tag is O),
             ``index``, the word's place from 0, ``word``, ``start`` and ``end``; entities are in ``result.entities``.
 
             For a list of posts a list. For a stream an iterator, which reads ``batch_size`` posts, predicts them and
@@ -221,8 +221,8 @@ class NERPipeline:
             these are also posts that can't be read: a text without words, an image that does not exist.
 
         Raises:
-            ValueError: for a text without words, an image that does not exist (but in a stream), an address without
-                ``allow_urls``, or another number of images than of posts.
+            ValueError: for a text without words, an image that does not exist and an address without ``allow_urls``,
+                of one post or a list; for another number of images than of posts.
             ImageURLError: a ValueError, for one post whose image can't be fetched from its address.
             TypeError: for what is no post, nor many.
         """

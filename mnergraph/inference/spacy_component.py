@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from mnergraph.inference.pipeline import NERPipeline
 
 
-def _register() -> None:
-    """Register ``doc._.image``, if nobody has."""
+def _register_image() -> None:
+    """Register ``doc._.image``, where it is not registered yet."""
     if not Doc.has_extension("image"):
         Doc.set_extension("image", default=None)
 
 
-_register()
+_register_image()
 
 
 @Language.factory(
@@ -122,7 +122,7 @@ class EntityComponent(Pipe):
         from mnergraph.inference.spacy_docs import register_extensions
 
         register_extensions()
-        _register()
+        _register_image()
         self.ner, self.name, self.overwrite_ents = ner, name, overwrite_ents
         self.scorer = get_ner_prf
 
@@ -189,7 +189,7 @@ def docs_with_images(nlp: Language, posts: Iterable[tuple[str, Any]]) -> Iterato
         nlp: the pipeline, whose tokenizer is used.
         posts: texts and images: a path, the bytes of a file, a PIL image, or None.
     """
-    _register()
+    _register_image()
     for text, image in posts:
         doc = nlp.make_doc(text)
         doc._.image = image

@@ -56,7 +56,7 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
 
 
 def register_extensions() -> None:
-    """Register the attributes of entities, `EXTENSIONS`, and ``doc._.mnergraph_error``, where nobody has.
+    """Register the attributes of entities, `EXTENSIONS`, and ``doc._.mnergraph_error``, those that are not yet.
 
     Raises:
         ImportError: without spaCy.
