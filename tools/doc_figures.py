@@ -24,9 +24,11 @@ from mnergraph.data import Lookalikes
 from mnergraph.explain.plots import (
     plot_attention_heads,
     plot_entity_object_attention,
+    plot_errors,
     plot_f1_by_type,
     plot_graph,
     plot_image_attention,
+    plot_reliability,
     plot_schema,
     plot_training_curves,
     plot_type_confusion,
@@ -36,7 +38,7 @@ from mnergraph.graph import Schema
 from mnergraph.inference.predictor import Predictor
 from mnergraph.models import GEI, SCHEMAS, HamLearning
 from mnergraph.models.base import Tagger
-from mnergraph.training import evaluate
+from mnergraph.training import evaluate, evaluate_in_detail
 
 PROJECT = Path(__file__).parents[1]
 #: A post of the test split: "cannot stop thinking about Victoria and then there is Fort Sutter".
@@ -90,6 +92,18 @@ def confusion(quickstart: Path, pairs: list[Pair]) -> Figure:
     return figure
 
 
+def scores(quickstart: Path, pairs: list[Pair]) -> dict[str, Figure]:
+    """Errors by kind of BERT-CRF, without pictures; and whether its and UMGF's probabilities are right."""
+    evaluations = {}
+    for name in ("BERT-CRF", "UMGF"):
+        model = load(quickstart / name / "model")
+        evaluations[name] = evaluate_in_detail(model, Predictor(model).prepared(pairs), progress=False)
+    return {
+        "errors": plot_errors(evaluations["BERT-CRF"].errors),
+        "reliability": plot_reliability({name: found.calibration for name, found in evaluations.items()}),
+    }
+
+
 def page(quickstart: Path, pairs: list[Pair]) -> Image.Image:
     """The page of the post and of one with an error, while the pointer is at the first entity's type."""
     from selenium.webdriver import ActionChains
@@ -134,7 +148,7 @@ def main(quickstart: Path) -> None:
     }
     folder = PROJECT / "docs" / "drawn"
     folder.mkdir(exist_ok=True)
-    for name, figure in one_post(quickstart, pairs).items():
+    for name, figure in (one_post(quickstart, pairs) | scores(quickstart, pairs)).items():
         keep_figure(figure, folder / f"{name}.png")
     for name, draw in figures.items():
         keep_figure(draw(), folder / f"{name}.png")

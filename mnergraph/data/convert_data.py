@@ -30,6 +30,7 @@ from mnergraph.data.formats.jsonl import CONLL, JSONL, is_labelled, read_posts
 from mnergraph.data.formats.label_studio import labeling_config, read_label_studio, write_label_studio
 from mnergraph.data.formats.predictions import read_predictions
 from mnergraph.data.formats.text_spans import (
+    Annotated,
     AnnotatedText,
     AnnotationError,
     Notes,
@@ -66,17 +67,36 @@ def read_annotations(path: str | Path, format: SourceFormat = "auto", **options:
     return pairs
 
 
-def write_annotations(pairs: Iterable[Pair], path: str | Path, format: TargetFormat, **options: Any) -> None:
-    """Write posts in any format; a warning says what it has no place for.
+def write_annotations(
+    pairs: Iterable[Pair | Annotated], path: str | Path, format: TargetFormat, **options: Any
+) -> None:
+    """Write posts, or results of `mnergraph.pipeline`, in any format; a warning says what it has no place for.
+
+    Entities of results are written as a model's, with their scores and boxes: in Label Studio as predictions, which are
+    pre-annotations there. Posts that could not be predicted are texts without annotation, and are counted. Posts
+    without an id are numbered from 1.
 
     Args:
-        pairs: the posts.
+        pairs: the posts, or the results of posts.
         path: the file or folder.
         format: the format.
-        options: those of `ConversionOptions`.
+        options: those of `ConversionOptions`, such as ``model_version``.
+
+    Raises:
+        AnnotationError: for a post that can't be written, by its name.
+        FileExistsError: when ``path`` exists.
+        TypeError: for posts beside results: a file is of annotations or of predictions.
     """
     settings, notes = ConversionOptions(**options), Notes()
-    write_texts([_from_pair(pair, notes) for pair in pairs], path, format, settings, notes)
+    texts: list[AnnotatedText] = []
+    predicted: set[bool] = set()
+    for number, post in enumerate(pairs, 1):
+        predicted.add(not isinstance(post, Pair))
+        text = _from_pair(post, notes) if isinstance(post, Pair) else _from_result(post, notes)
+        texts.append(text if text.id else replace(text, id=str(number)))
+    if len(predicted) > 1:
+        raise TypeError("posts and results of the pipeline are among what is to be written; write them apart")
+    write_texts(texts, path, format, settings, notes, predictions=True in predicted)
     for line in notes.lines():
         warnings.warn(f"{path}: {line}", stacklevel=2)
 
@@ -232,6 +252,13 @@ def _from_pair(pair: Pair, notes: Notes, split: str | None = None) -> AnnotatedT
     if pair.caption or pair.context or pair.image_features is not None:
         notes.add("posts have captions, context or image features, which were left out")
     return AnnotatedText.from_pair(pair, split=split)
+
+
+def _from_result(result: Annotated, notes: Notes) -> AnnotatedText:
+    text = result.to_annotated_text()
+    if text.spans is None:
+        notes.add("posts could not be predicted and have no entities", text.where)
+    return text
 
 
 def _renamed(text: AnnotatedText, mapping: Mapping[str, str]) -> AnnotatedText:

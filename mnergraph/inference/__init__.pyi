@@ -3,5 +3,7 @@ from .output import NERResult as NERResult
 from .pipeline import NERPipeline as NERPipeline
 from .pipeline import pipeline as pipeline
 from .predictor import Predictor as Predictor
+from .spacy_component import EntityComponent as EntityComponent
+from .spacy_component import docs_with_images as docs_with_images
 from .spacy_docs import to_displacy as to_displacy
 from .spacy_docs import to_spacy as to_spacy

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from mnergraph.data.formats.text_spans import AnnotatedText
 from mnergraph.explain.record import PairRecord
 from mnergraph.explain.recorder import record_attention
 from mnergraph.explain.report.data import embedded_image
+from mnergraph.labels import Entity, Region
 from mnergraph.models.base import Tagger
 from mnergraph.pair import Pair
 
@@ -17,11 +20,12 @@ _COLORS = ("#8cc8ea", "#f4b183", "#7fd6b8", "#e6bcd3", "#f2cf80", "#f6ee98", "#c
 
 
 class NERResult(list[dict[str, Any]]):
-    """The entities of one post, a dict each; see `mnergraph.inference.pipeline.NERPipeline`.
+    """The entities of one post, or its words, a dict each; see `mnergraph.inference.pipeline.NERPipeline`.
 
     Attributes:
         text: the post's text, into which ``start`` and ``end`` point.
-        pair: the post as the model read it.
+        id: the post's id.
+        pair: the post as the model read it; None for one of a stream that can't be read, such as a text without words.
         heads: what further heads of the model predict of the post, by the head's name.
         error: why the post could not be predicted, which then has no entities; None where it was.
     """
@@ -30,18 +34,39 @@ class NERResult(list[dict[str, Any]]):
         self,
         entities: Iterable[dict[str, Any]],
         *,
-        pair: Pair,
+        pair: Pair | None,
         model: Tagger,
         reader: object,
         heads: Mapping[str, Any] | None = None,
         error: str | None = None,
+        words: Iterable[dict[str, Any]] | None = None,
+        text: str = "",
+        id: str = "",
     ) -> None:
-        super().__init__(entities)
+        super().__init__(entities if words is None else words)
+        self._entities = None if words is None else list(entities)
         self.error = error
         self.heads = dict(heads or {})
-        self.text, self.pair = pair.text, pair
+        self.pair = pair
+        self.text, self.id = (text, id) if pair is None else (pair.text, pair.id)
         # the reader keeps the files of images that came as bytes
         self._model, self._reader = model, reader
+
+    @property
+    def entities(self) -> list[dict[str, Any]]:
+        """The entities, whether the items of this list are entities or, by ``aggregation_strategy="none"``, words."""
+        return self if self._entities is None else self._entities
+
+    def to_annotated_text(self) -> AnnotatedText:
+        """Return the text with its predicted entities, scores and boxes, as annotation tools hold it.
+
+        `mnergraph.data.write_annotations` writes results by it. A post with an error is a text without annotation.
+        """
+        if self.pair is None:
+            return AnnotatedText(self.text, id=self.id, where=f"post {self.id!r}")
+        if self.error is not None:
+            return AnnotatedText.from_pair(replace(self.pair, labels=None, grounding=None))
+        return AnnotatedText.from_pair(self.pair, [_to_entity(entity) for entity in self.entities])
 
     def explain(self) -> PairRecord:
         """Return the attention of the model in this post, recorded in another forward pass.
@@ -49,7 +74,7 @@ class NERResult(list[dict[str, Any]]):
         Raises:
             ValueError: for a post that could not be predicted.
         """
-        if self.error is not None:
+        if self.error is not None or self.pair is None:
             raise ValueError(self.error)
         with record_attention(self._model) as record:
             self._model.predict([self.pair])
@@ -58,7 +83,7 @@ class NERResult(list[dict[str, Any]]):
     def _repr_html_(self) -> str:
         """The text with its entities marked, and the image with the boxes that support them."""
         parts, at = [], 0
-        for entity in self:
+        for entity in self.entities:
             parts.append(html.escape(self.text[at : entity["start"]]))
             parts.append(self._mark(entity))
             at = entity["end"]
@@ -66,7 +91,7 @@ class NERResult(list[dict[str, Any]]):
         if self.error is not None:
             parts.append(html.escape(f" ({self.error})"))
         text = f'<div dir="auto" style="line-height:2.2;white-space:pre-wrap">{"".join(parts)}</div>'
-        return f"<div>{text}{self._image_html()}</div>"
+        return f"<div>{text}{'' if self.pair is None else self._image_html(self.pair)}</div>"
 
     def _mark(self, entity: dict[str, Any]) -> str:
         types = self._model.labels.types
@@ -79,13 +104,13 @@ class NERResult(list[dict[str, Any]]):
             f'<span style="font-size:.75em;font-weight:bold">{kind}</span></mark>'
         )
 
-    def _image_html(self) -> str:
-        image, boxes, _ = embedded_image(self.pair)
+    def _image_html(self, pair: Pair) -> str:
+        image, boxes, _ = embedded_image(pair)
         if image is None:
             return ""
-        object_boxes = [item.box and [float(side) for side in item.box] for item in self.pair.objects]
+        object_boxes = [item.box and [float(side) for side in item.box] for item in pair.objects]
         marks = []
-        for entity in self:
+        for entity in self.entities:
             name = "box" if "box" in entity else "attention_box"
             share = boxes[object_boxes.index(entity[name])] if entity[name] is not None else None
             if share is not None:
@@ -103,6 +128,14 @@ class NERResult(list[dict[str, Any]]):
             f'<div style="position:relative;display:inline-block"><img src="{image}" '
             f'alt="the image of the post">{"".join(marks)}</div>'
         )
+
+
+def _to_entity(entity: Mapping[str, Any]) -> Entity:
+    region = None
+    if "box" in entity:
+        box, label = entity["box"], entity["box_label"]
+        region = Region(entity["box_probability"], box=None if box is None else tuple(box), label=label or "")
+    return Entity(entity["word_start"], entity["word_end"], entity["entity_group"], entity["score"], region)
 
 
 def _describe_support(entity: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnergraph.inference.output import NERResult
 
 if TYPE_CHECKING:
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Span
     from spacy.vocab import Vocab
 
 #: What a result has of an entity beside its words and type: extension attributes of its spaCy span, None by default.
@@ -40,6 +40,27 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
     Raises:
         ImportError: without spaCy.
     """
+    register_extensions()
+    from spacy.tokens import Doc
+
+    words, spaces, places = _tokens(result.text, () if result.pair is None else result.pair.word_offsets)
+    doc = Doc(_default_vocab() if vocab is None else vocab, words=words, spaces=spaces)
+    spans = []
+    for entity in result.entities:
+        span = entity_span(doc, entity, places)
+        set_entity_attributes(span, entity)
+        spans.append(span)
+    doc.set_ents(spans)
+    doc._.mnergraph_error = result.error
+    return doc
+
+
+def register_extensions() -> None:
+    """Register the attributes of entities, `EXTENSIONS`, and ``doc._.mnergraph_error``, those that are not yet.
+
+    Raises:
+        ImportError: without spaCy.
+    """
     try:
         from spacy.tokens import Doc, Span
     except ImportError as error:
@@ -50,19 +71,27 @@ def to_spacy(result: NERResult, vocab: Vocab | None = None) -> Doc:
             Span.set_extension(name, default=None)
     if not Doc.has_extension("mnergraph_error"):
         Doc.set_extension("mnergraph_error", default=None)
-    words, spaces, places = _tokens(result.text, result.pair.word_offsets)
-    doc = Doc(_default_vocab() if vocab is None else vocab, words=words, spaces=spaces)
-    spans = []
-    for entity in result:
-        first, last = places[entity["word_start"]], places[entity["word_end"] - 1]
-        span = Span(doc, first, last + 1, label=entity["entity_group"])
-        for name in EXTENSIONS:
-            if name in entity:
-                setattr(span._, name, entity[name])
-        spans.append(span)
-    doc.set_ents(spans)
-    doc._.mnergraph_error = result.error
-    return doc
+
+
+def entity_span(doc: Doc, entity: Mapping[str, Any], places: Sequence[int]) -> Span:
+    """Return an entity of a result as a span of a document.
+
+    Args:
+        doc: the document.
+        entity: the entity.
+        places: the token of every word.
+    """
+    from spacy.tokens import Span
+
+    first, last = places[entity["word_start"]], places[entity["word_end"] - 1]
+    return Span(doc, first, last + 1, label=entity["entity_group"])
+
+
+def set_entity_attributes(span: Span, entity: Mapping[str, Any]) -> None:
+    """Set the attributes `EXTENSIONS` of a span to what a result has of its entity."""
+    for name in EXTENSIONS:
+        if name in entity:
+            setattr(span._, name, entity[name])
 
 
 @cache
@@ -87,7 +116,7 @@ def to_displacy(result: NERResult, *, scores: bool = False) -> dict[str, Any]:
             "end": entity["end"],
             "label": f"{entity['entity_group']} {entity['score']:.2f}" if scores else entity["entity_group"],
         }
-        for entity in result
+        for entity in result.entities
     ]
     return {"text": result.text, "ents": entities, "title": None}
 

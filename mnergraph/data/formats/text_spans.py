@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import regex
 
@@ -48,6 +48,13 @@ class TextSpan(NamedTuple):
     boxes: tuple[Box, ...] = ()
     score: float | None = None
     box_score: float | None = None
+
+
+class Annotated(Protocol):
+    """What has a form as an annotated text, such as a result of `mnergraph.pipeline`."""
+
+    def to_annotated_text(self) -> AnnotatedText:
+        """Return the text with its entities as spans; without spans where there is no annotation."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -154,14 +155,68 @@ def plot_entity_object_attention(
 _IMAGE, _LIST, _GAP, _TITLE = 3.3, 2.3, 0.12, 0.34
 
 
+class _Cells(NamedTuple):
+    """A grid of images with a list each, in inches.
+
+    Attributes:
+        columns: number of columns.
+        rows: number of rows.
+        width: width of a cell.
+        height: height of a cell.
+        image: left, bottom, width and height of the image in a cell.
+        list: the same of the list.
+    """
+
+    columns: int
+    rows: int
+    width: float
+    height: float
+    image: tuple[float, float, float, float]
+    list: tuple[float, float, float, float]
+
+    @classmethod
+    def of(cls, count: int, size: tuple[float, float], list_height: float) -> _Cells:
+        """Return the grid of so many images: three side by side with lists below, others two by two, lists beside.
+
+        Args:
+            count: number of images.
+            size: width and height of the image.
+            list_height: height of the longest list.
+        """
+        high = min(5.0, max(1.3, _IMAGE * size[1] / size[0]))
+        if count == 3:
+            wide = min(_IMAGE, high * size[0] / size[1])
+            whole = max(wide, _LIST)
+            image, below = (0.0, list_height + _GAP, wide, high), (0.0, 0.0, whole, list_height)
+            return cls(3, 1, whole + 3 * _GAP, high + _GAP + list_height + _TITLE, image, below)
+        high = max(high, list_height)
+        wide = min(_IMAGE, high * size[0] / size[1])
+        columns = min(2, count)
+        beside = (wide + _GAP, 0.0, _LIST, high)
+        whole = wide + _GAP + _LIST + 3 * _GAP
+        return cls(columns, ceil(count / columns), whole, high + _TITLE, (0.0, 0.0, wide, high), beside)
+
+    def place(self, number: int, part: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """Return image or list of a cell as shares of the whole grid, for ``inset_axes``."""
+        row, column = divmod(number, self.columns)
+        across, up = 1 / (self.columns * self.width), 1 / (self.rows * self.height)
+        left, bottom, width, height = part
+        return (
+            column / self.columns + left * across,
+            1 - (row + 1) / self.rows + bottom * up,
+            width * across,
+            height * up,
+        )
+
+
 def plot_image_attention(
     record: PairRecord, entities: Sequence[Entity], *, top_k: int = 5, ax: Axes | None = None
 ) -> Figure:
     """Plot the image with boxes and their indices, and for every entity a panel with its attention as heat on it.
 
     Heat is on the boxes, or on the cells of a grid where the model reads the image's regions. All panels have one
-    scale, from 0 to the highest weight of the post. Beside each image is the list of its boxes; an entity's panel has
-    the boxes of its highest weights, the highest first, with a bar from 0.
+    scale, from 0 to the highest weight of the post. Beside each image, or below it where there are three, is the list
+    of its boxes; an entity's panel has the boxes of its highest weights, the highest first, with a bar from 0.
 
     Posts without an image, or whose image cannot be read, have a field that says so in its place, and the same lists;
     those without objects, too, have an empty figure that says so.
@@ -194,22 +249,13 @@ def plot_image_attention(
         shown = dict.fromkeys(by_score[: max(20, top_k)])
     lists = [_first_list(record, sorted(shown))]
     lists += [_entity_list(record, weights, of, highest) for weights, of in zip(attention, chosen, strict=True)]
-    columns = min(2, len(lists))
-    rows = ceil(len(lists) / columns)
-    high = min(5.0, max(1.3, _IMAGE * size[1] / size[0]))
-    high = max(high, LINE * max(len(of) + len(notes) for of, notes in lists) + 0.05)
-    wide = _IMAGE + _GAP + _LIST
-    cell = wide + 3 * _GAP, high + _TITLE
-    figure, ax = axes(ax, (columns * cell[0] + (0.8 if highest else 0.0), rows * cell[1] + 0.1))
+    cells = _Cells.of(len(lists), size, LINE * max(len(of) + len(notes) for of, notes in lists) + 0.05)
+    figure, ax = axes(ax, (cells.columns * cells.width + (0.8 if highest else 0.0), cells.rows * cells.height + 0.1))
     ax.set_axis_off()
-    inches = min(_IMAGE, high * size[0] / size[1])
     titles = ["boxes", *(entity_label(entity, pair.words) for entity in entities)]
     pixels = None if opened is None else np.asarray(opened.image)
     for number, (title, (of, notes)) in enumerate(zip(titles, lists, strict=True)):
-        row, column = divmod(number, columns)
-        left, bottom = column / columns, 1 - (row + 1) / rows
-        across, up = 1 / (columns * cell[0]), 1 / (rows * cell[1])
-        panel = ax.inset_axes((left, bottom, _IMAGE * across, high * up))
+        panel = ax.inset_axes(cells.place(number, cells.image))
         show_image(panel, pixels, size, note)
         panel.set_title(title, fontsize=9, parse_math=False, fontfamily=families(), loc="left")
         drawn = list(shown) if number == 0 else [index for index in chosen[number - 1] if index < objects]
@@ -224,12 +270,13 @@ def plot_image_attention(
             for index in drawn
             if (box := boxes[index]) is not None
         ]
-        draw_boxes(panel, numbered, size, inches)
-        beside = ax.inset_axes((left + (inches + _GAP) * across, bottom, _LIST * across, high * up))
-        draw_list(beside, of, (_LIST, high), notes)
+        draw_boxes(panel, numbered, size, cells.image[2])
+        draw_list(ax.inset_axes(cells.place(number, cells.list)), of, cells.list[2:], notes)
     if highest:
         scale = ScalarMappable(Normalize(0, highest), COLORMAP)
-        figure.colorbar(scale, ax=ax, label="weight", pad=0.01, fraction=0.03, shrink=min(1.0, 2.2 / (rows * cell[1])))
+        figure.colorbar(
+            scale, ax=ax, label="weight", pad=0.01, fraction=0.03, shrink=min(1.0, 2.2 / (cells.rows * cells.height))
+        )
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from mnergraph.explain.plots.style import COLORS, DASHES, HATCHES, MARKERS, axes, ellipsize, label_ticks
+from mnergraph.explain.plots.style import COLORS, DASHES, HATCHES, MARKERS, axes, ellipsize, empty_state, label_ticks
 from mnergraph.labels import Span, tags_to_spans
 from mnergraph.metrics.calibration import Bin, Binning, Calibration
 from mnergraph.metrics.errors import ERROR_KINDS, RIGHT, ErrorCounts
@@ -89,7 +89,8 @@ def plot_type_confusion(
 ) -> Figure:
     """Plot the confusion of entity types: gold types by predicted types, for entities of exactly the same words.
 
-    An entity without one of the same words on the other side counts in the row or column ``none``.
+    An entity without one of the same words on the other side counts in the row or column ``none``. Posts without any
+    entity have an empty figure that says so.
 
     Args:
         gold: BIO2 tags of every post.
@@ -100,14 +101,14 @@ def plot_type_confusion(
         the figure.
 
     Raises:
-        ValueError: for different numbers of posts, or when there is no entity at all.
+        ValueError: for different numbers of posts.
     """
     pairs = [
         both for g, p in zip(gold, predicted, strict=True) for both in _aligned(tags_to_spans(g), tags_to_spans(p))
     ]
     names = sorted({name for both in pairs for name in both} - {NO_ENTITY})
     if not names:
-        raise ValueError("there is no entity, neither gold nor predicted, so no type can be confused")
+        return empty_state(ax, "there is no entity, neither gold nor predicted, so no type can be confused")
     names = [*names, NO_ENTITY]
     counts = confusion_matrix([true for true, _ in pairs], [guess for _, guess in pairs], labels=names)
     size = 1.6 + 0.75 * len(names)
@@ -195,7 +196,8 @@ def plot_errors(errors: ErrorCounts, *, ax: Axes | None = None) -> Figure:
     """Plot the entities that are not right as a bar for each type, divided by the kind of error.
 
     Bars are of gold entities, by their type: wrong boundary, wrong type, both, missed. Spurious entities, by the type
-    that is predicted, end the bar. Beside it is the number of gold entities that are right.
+    that is predicted, end the bar. Beside it is the number of gold entities that are right. Without any entity the
+    figure is empty and says so.
 
     Args:
         errors: the counts, see `mnergraph.metrics.errors.count_errors`.
@@ -203,13 +205,10 @@ def plot_errors(errors: ErrorCounts, *, ax: Axes | None = None) -> Figure:
 
     Returns:
         the figure.
-
-    Raises:
-        ValueError: when there is no entity at all.
     """
     types = errors.types
     if not types:
-        raise ValueError("there is no entity, neither gold nor predicted, so there are no errors")
+        return empty_state(ax, "there is no entity, neither gold nor predicted, so there are no errors")
     counts = {
         kind: [(errors.predicted if kind == "spurious" else errors.gold).get(name, {}).get(kind, 0) for name in types]
         for kind in ERROR_KINDS
@@ -260,7 +259,8 @@ def plot_reliability(
     """Plot the share of entities that are right against their probability, a point for each bin.
 
     Points below the diagonal are overconfident. Bars from a point are the 95% interval of the share, and the
-    histogram below has the number of entities of each bin.
+    histogram below has the number of entities of each bin. A system that predicts no entity is in the legend alone;
+    where none predicts any, the figure is empty and says so.
 
     Args:
         calibrations: of systems by the name to show, see `mnergraph.metrics.calibration.calibrate`.
@@ -269,12 +269,9 @@ def plot_reliability(
 
     Returns:
         the figure.
-
-    Raises:
-        ValueError: when a system predicts no entity.
     """
-    if empty := [name for name, calibration in calibrations.items() if not calibration.count]:
-        raise ValueError(f"{', '.join(empty)} predicts no entity, so there is no probability to plot")
+    if not any(calibration.count for calibration in calibrations.values()):
+        return empty_state(ax, f"no entity is predicted by {', '.join(calibrations) or 'any system'}")
     figure, ax = axes(ax, (5.0, 5.8))
     ax.set_axis_off()
     above, below = ax.inset_axes((0, 0.33, 1, 0.67)), ax.inset_axes((0, 0, 1, 0.24))
@@ -283,6 +280,9 @@ def plot_reliability(
         look = index % len(COLORS)
         bins = calibration.bins if binning == "width" else calibration.mass_bins
         ece = calibration.ece if binning == "width" else calibration.ece_mass
+        if not calibration.count:
+            above.plot([], [], color=COLORS[look], linestyle=DASHES[look], label=f"{ellipsize(name)}: no entities")
+            continue
         above.errorbar(
             [it.probability for it in bins],
             [it.right for it in bins],

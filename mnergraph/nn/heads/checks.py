@@ -6,6 +6,7 @@ Values are tested on their device and the results copied at once, so that a call
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,11 +110,23 @@ def _fault_error(
     )
 
 
-def span_tag_ids(names: Sequence[str], span: tuple[int, int, str], length: int) -> tuple[list[int], int | None]:
-    """Return the label ids that mark a span, and the id of the label that would continue it.
+class SpanTags(NamedTuple):
+    """The label ids that mark a span of one type.
 
-    >>> span_tag_ids(("O", "B-PER", "I-PER"), (3, 5, "PER"), 8)
-    ([1, 2], 2)
+    Attributes:
+        first: of ``B-T``, which begins it in any place; None for a label set without one.
+        inside: of ``I-T``, which continues it, and begins it where no ``B-T`` or ``I-T`` is before; None without one.
+    """
+
+    first: int | None
+    inside: int | None
+
+
+def span_tags(names: Sequence[str], span: tuple[int, int, str], length: int) -> SpanTags:
+    """Return the label ids that mark a span, as `mnergraph.labels.tags_to_spans` reads tags.
+
+    >>> span_tags(("O", "B-PER", "I-PER"), (3, 5, "PER"), 8)
+    SpanTags(first=1, inside=2)
 
     Args:
         names: the labels' names, in order.
@@ -126,12 +139,11 @@ def span_tag_ids(names: Sequence[str], span: tuple[int, int, str], length: int) 
     start, end, entity_type = span
     if not 0 <= start < end <= length:
         raise ValueError(f"span {start}:{end} ({entity_type}) does not fit a post of {length} tokens")
-    tags = [f"B-{entity_type}"] + [f"I-{entity_type}"] * (end - start - 1)
-    missing = sorted(set(tags) - set(names))
-    if missing:
-        raise ValueError(f"no label {missing[0]} for span {start}:{end}; the labels are {', '.join(names)}")
-    inside = names.index(f"I-{entity_type}") if f"I-{entity_type}" in names else None
-    return [names.index(tag) for tag in tags], inside
+    first, inside = (names.index(tag) if tag in names else None for tag in (f"B-{entity_type}", f"I-{entity_type}"))
+    if inside is None and (first is None or end - start > 1):
+        missing = f"{'B' if first is None else 'I'}-{entity_type}"
+        raise ValueError(f"no label {missing} for span {start}:{end}; the labels are {', '.join(names)}")
+    return SpanTags(first, inside)
 
 
 def check_lengths(spans: Sequence[object], mask: Tensor) -> None:

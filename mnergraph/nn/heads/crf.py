@@ -10,7 +10,7 @@ import torchcrf
 from torch import Tensor
 
 from mnergraph.labels import span_label
-from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tag_ids
+from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tags
 from mnergraph.nn.heads.crf_loss import SAFE_SCORE_RANGE, LogLikelihood
 from mnergraph.nn.heads.forward_backward import Chain, best_paths, log_marginals, messages
 
@@ -157,8 +157,10 @@ class CRF(torchcrf.CRF):
     ) -> list[list[float]]:
         """Return the probability that exactly this span is an entity, for each span of each post.
 
-        For a span (start, end, T) this is p(B-T I-T ... I-T over its tokens, and no I-T next): the posterior mass of
-        all label sequences that mark this span. A longer or a shorter span is another event.
+        For a span (start, end, T) this is the posterior mass of all label sequences in which
+        `mnergraph.labels.tags_to_spans` reads this span: B-T I-T ... I-T over its tokens, or I-T alone where neither
+        B-T nor I-T is before, as a CRF without ``constrain`` may decode; and no I-T next. A longer or a shorter span
+        is another event.
 
         Args:
             emissions: ``[posts, max tokens, labels]``.
@@ -172,38 +174,59 @@ class CRF(torchcrf.CRF):
         check_lengths(spans, mask)
         if not mask.numel():
             for span in itertools.chain.from_iterable(spans):
-                span_tag_ids(self.tags, span, 0)
+                span_tags(self.tags, span, 0)
             return [[] for _ in spans]
         chain = Chain.from_scores(emissions, *self._scores(), mask)
         lengths = mask.sum(1).tolist()
-        firsts: list[tuple[int, int, int]] = []  # post, token and label that a span begins with
+        # one path for each way in which a span may begin, with B-T and with I-T
+        firsts: list[tuple[int, int, int, int, int]] = []  # span, post, token, label, whether that is I-T
         lasts: list[tuple[int, int, int]] = []  # token after the span, its last label, label that may not follow
-        steps: list[tuple[int, int, int, int, int]] = []  # span, post, token, label before, label
+        steps: list[tuple[int, int, int, int, int]] = []  # path, post, token, label before, label
+        number = itertools.count()
         for row, length in enumerate(lengths):
             for span in spans[row]:
                 start, end, _ = span
-                labels, inside = span_tag_ids(self.tags, span, length)
-                for step in range(1, len(labels)):
-                    steps.append((len(firsts), row, start + step, labels[step - 1], labels[step]))
-                firsts.append((row, start, labels[0]))
-                lasts.append((end, labels[-1], -1 if inside is None else inside))
+                begin, inside = span_tags(self.tags, span, length)
+                index = next(number)
+                for first in (begin, inside):
+                    if first is None:
+                        continue
+                    labels = [first, *[-1 if inside is None else inside] * (end - start - 1)]
+                    for step in range(1, len(labels)):
+                        steps.append((len(firsts), row, start + step, labels[step - 1], labels[step]))
+                    firsts.append((index, row, start, first, int(first == inside)))
+                    lasts.append((end, labels[-1], -1 if inside is None else inside))
         if not firsts:
             return [[] for _ in spans]
         sums, device = messages(chain), emissions.device
-        posts, starts, first_labels = torch.tensor(firsts, device=device).unbind(1)
-        scores = sums.alpha[starts, first_labels, posts] - sums.log_z[posts]
-        if steps:
-            index, of, token, before, label = torch.tensor(steps, device=device).unbind(1)
-            scores = scores.index_add(0, index, chain.transitions[before, label] + chain.emissions[token, label, of])
+        span_of, posts, starts, first_labels, opens_inside = torch.tensor(firsts, device=device).unbind(1)
         next_tokens, last_labels, continuing = torch.tensor(lasts, device=device).unbind(1)
+        # [paths, labels]: all labels before an I-T that begins a span, but B-T and I-T
+        before = sums.alpha[(starts - 1).clamp(min=0), :, posts] + chain.transitions[:, first_labels].T
+        entity_types = torch.tensor(self._type_ids(), device=device)
+        same_type = entity_types == entity_types[first_labels][:, None]
+        opened = before.masked_fill(same_type, -torch.inf).logsumexp(1) + chain.emissions[starts, first_labels, posts]
+        entering = torch.where((opens_inside == 1) & (starts > 0), opened, sums.alpha[starts, first_labels, posts])
+        scores = entering - sums.log_z[posts]
+        if steps:
+            path, of, token, label_before, label = torch.tensor(steps, device=device).unbind(1)
+            moves = chain.transitions[label_before, label] + chain.emissions[token, label, of]
+            scores = scores.index_add(0, path, moves)
         ends = next_tokens == torch.tensor(lengths, device=device)[posts]
-        # [spans, labels]: all continuations but I-T
+        # [paths, labels]: all continuations but I-T
         onward = chain.transitions[last_labels]
         onward = onward + sums.beta_with_emission[next_tokens.masked_fill(ends, 0), :, posts]
         continues = torch.arange(onward.shape[1], device=device) == continuing[:, None]
         onward = torch.where(ends, chain.end[last_labels], onward.masked_fill(continues, -torch.inf).logsumexp(1))
-        values = iter((scores + onward).exp().clamp(max=1.0).tolist())
+        masses = (scores + onward).exp()
+        chances = masses.new_zeros(next(number)).index_add(0, span_of, masses)
+        values = iter(chances.clamp(max=1.0).tolist())
         return [list(itertools.islice(values, len(post))) for post in spans]
+
+    def _type_ids(self) -> list[int]:
+        """The entity type of every label as a number; labels that are no B-T or I-T have one of their own."""
+        names = [tag[1:] if tag[:2] in ("B-", "I-") else f"label {index}" for index, tag in enumerate(self.tags)]
+        return [names.index(name) for name in names]
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return start, end and transition scores, minus infinity where forbidden."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tag_ids
+from mnergraph.nn.heads.checks import check_inputs, check_lengths, span_tags
 
 
 class IndependentTags(nn.Module):
@@ -60,8 +60,9 @@ class IndependentTags(nn.Module):
     ) -> list[list[float]]:
         """Return the probability that exactly this span is an entity, for each span of each post.
 
-        The same event as for `CRF`: B-T I-T ... I-T over the tokens of (start, end, T), and no I-T next. For
-        independent tags it is the product of p(tag) over the span and 1 - p(I-T) at the token after it.
+        The same event as for `CRF`: B-T I-T ... I-T over the tokens of (start, end, T), or I-T alone where neither B-T
+        nor I-T is before; and no I-T next. For independent tags it is the product of p(B-T) + p(I-T) (1 - p(B-T) before
+        - p(I-T) before) at the first token, p(I-T) at the others, and 1 - p(I-T) at the token after the span.
 
         Args:
             emissions: ``[posts, max tokens, labels]``.
@@ -79,10 +80,15 @@ class IndependentTags(nn.Module):
             scores.append([])
             for span in spans[row]:
                 start, end, _ = span
-                labels, inside = span_tag_ids(self.tags, span, length)
-                score = marginals[row, range(start, end), labels].prod()
+                begin, inside = span_tags(self.tags, span, length)
+                score = marginals.new_zeros(()) if begin is None else marginals[row, start, begin]
+                if inside is not None:
+                    own = [label for label in (begin, inside) if label is not None]
+                    continues = marginals[row, start - 1, own].sum().clamp(max=1.0) if start else 0.0
+                    score = score + marginals[row, start, inside] * (1.0 - continues)
+                    score = score * marginals[row, start + 1 : end, inside].prod()
                 if end < length and inside is not None:
-                    score *= 1.0 - marginals[row, end, inside]
+                    score = score * (1.0 - marginals[row, end, inside])
                 scores[-1].append(float(score))
         return scores
 

@@ -175,6 +175,31 @@ class TaggingHead(EntityHead):
             for pair, count in zip(pairs_of(graph), counts, strict=True)
         ]
 
+    def tag_probabilities(self, graph: GraphState, tags: Sequence[Sequence[str]]) -> list[list[float | None]]:
+        """Return the probability of a tag of every word, 0 to 1; None for words that are cut off.
+
+        p(y_t = tag | x), t the word's first token: the posterior mass of all label sequences with the tag there. That
+        of O includes the special tags (X, [CLS]), which count as outside.
+
+        Args:
+            graph: the last graph.
+            tags: one tag for every word of every post, as `decode_tags` returns them.
+        """
+        marginals = graph.layouts["token"].to_flat(self.decoder.marginals(*_padded_scores(graph, self.name)))
+        outside = [index for index, tag in enumerate(self.labels) if tag == OUTSIDE or tag in SPECIAL_TAGS]
+        # [words, labels + 1], the last one for O
+        words = marginals[graph.data["token"].starts_word]
+        words = torch.cat([words, words[:, outside].sum(1, keepdim=True)], 1)
+        counts = word_layout(graph).counts.tolist()
+        ids = [
+            len(self.labels) if tag == OUTSIDE else self.labels.index(tag)
+            for row, count in zip(tags, counts, strict=True)
+            for tag in row[:count]
+        ]
+        chances = words.gather(-1, torch.tensor(ids, dtype=torch.int64, device=words.device)[:, None])[:, 0]
+        values = iter(chances.clamp(max=1.0).tolist())
+        return [[*islice(values, count), *[None] * (len(row) - count)] for row, count in zip(tags, counts, strict=True)]
+
     def span_probabilities(
         self, graph: GraphState, spans: Sequence[Sequence[Span]], tags: Sequence[Sequence[str]]
     ) -> list[list[float]]:

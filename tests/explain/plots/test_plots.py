@@ -175,6 +175,26 @@ def test_image_has_a_panel_for_every_entity(umgf: Callable[[], UMGF], pair: Pair
             assert image.get_clim()[0] == 0
 
 
+@pytest.mark.parametrize("size", [(80, 60), (30, 120)])
+def test_three_images_are_side_by_side_with_their_lists_below(
+    umgf: Callable[[], UMGF], pair: Pair, size: tuple[int, int]
+) -> None:
+    boxes = [replace(item, box=(2, 2, size[0] - 2, size[1] - 2)) for item in pair.objects]
+    record = recorded(umgf(), replace(pair, image_path=None, size=size, objects=tuple(boxes)))
+    for number, rows in ((1, 1), (2, 1), (3, 2)):
+        figure = plot_image_attention(record, ENTITIES[:1] * number)
+        pixels(figure)
+        images = [ax.get_position() for ax in every(figure) if ax.get_title("left")]
+        lists = [ax.get_position() for ax in every(figure) if ax.texts and not ax.get_title("left")]
+        assert len(images) == len(lists) == number + 1
+        assert len({round(place.y0, 3) for place in images}) == rows
+        for image, beside in zip(images, lists, strict=True):
+            if number == 2:
+                assert beside.y1 < image.y0
+            else:
+                assert beside.x0 > image.x1
+
+
 def test_lists_beside_the_image(umgf: Callable[[], UMGF], pair: Pair) -> None:
     record = recorded(umgf(), pair)
     figure = plot_image_attention(record, ENTITIES, top_k=2)
@@ -249,8 +269,6 @@ def test_confusion_of_types() -> None:
     # rows are gold: LOC, PER, none
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0]]
-    with pytest.raises(ValueError, match="no entity"):
-        plot_type_confusion([["O"]], [["O"]])
 
 
 def test_bars_by_type(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mnergraph.explain.plots import plot_errors, plot_reliability
+from mnergraph.explain.plots import plot_errors, plot_reliability, plot_type_confusion
 from mnergraph.metrics.calibration import calibrate
 from mnergraph.metrics.errors import count_errors
 
@@ -40,8 +40,18 @@ def test_errors_by_kind() -> None:
     assert 0 < ends[1] < 0.1
     hatches = {bars[0].get_hatch() for bars in ax.containers}  # type: ignore[index]
     assert len(hatches) == 5
-    with pytest.raises(ValueError, match="there is no entity, neither gold nor predicted"):
-        plot_errors(count_errors([["O"]], [["O"]]))
+
+
+def test_without_entities_a_figure_says_so() -> None:
+    for figure in (plot_errors(count_errors([["O"]], [["O"]])), plot_type_confusion([["O"]], [["O"]])):
+        drawn(figure)
+        (text,) = figure.axes[0].texts
+        assert text.get_text().startswith("there is no entity, neither gold nor predicted, so")
+    nothing = plot_reliability({"UMGF": calibrate([], [])})
+    drawn(nothing)
+    assert nothing.axes[0].texts[0].get_text() == "no entity is predicted by UMGF"
+    ax = Figure().subplots()
+    assert plot_reliability({}, ax=ax) is ax.figure
 
 
 def test_errors_of_a_perfect_system() -> None:
@@ -69,7 +79,11 @@ def test_reliability(binning: str) -> None:
     assert counts.tolist() == np.histogram(p, 10, (0, 1))[0].tolist()
 
 
-def test_reliability_without_entities() -> None:
+def test_reliability_beside_a_system_without_entities() -> None:
     drawn(plot_reliability({"one": calibrate([1.0], [True])}))
-    with pytest.raises(ValueError, match="nothing predicts no entity"):
-        plot_reliability({"one": calibrate([1.0], [True]), "nothing": calibrate([], [])})
+    figure = plot_reliability({"nothing": calibrate([], []), "one": calibrate([1.0], [True])})
+    drawn(figure)
+    above, below = figure.axes[0].child_axes
+    assert len(above.containers) == len(below.patches) == 1
+    labels = [text.get_text() for text in above.get_legend().get_texts()]
+    assert labels == ["calibrated", "nothing: no entities", "one: ECE 0.0%, 1 entities"]

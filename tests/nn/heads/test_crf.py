@@ -10,6 +10,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
+from mnergraph.labels import tags_to_spans
 from mnergraph.nn.heads.crf import CRF, forbidden_transitions
 from mnergraph.nn.heads.crf_loss import scaled_messages
 from mnergraph.nn.heads.forward_backward import Chain, messages
@@ -66,12 +67,10 @@ def test_every_path(constrain: bool, size: float) -> None:
                 expected[step, tag] += math.exp(score - log_z)
         torch.testing.assert_close(marginals[row], expected, atol=1e-6, rtol=1e-5)
         for (start, end, kind), chance in zip(spans[row], chances[row], strict=True):
-            inside = TAGS.index(f"I-{kind}")
-            entity_tags = (TAGS.index(f"B-{kind}"), *[inside] * (end - start - 1))
             mass = sum(
                 math.exp(score - log_z)
                 for path, score in paths.items()
-                if path[start:end] == entity_tags and (end == length or path[end] != inside)
+                if (start, end, kind) in tags_to_spans([TAGS[tag] for tag in path])
             )
             assert chance == pytest.approx(mass, abs=1e-12)
         alone = crf(emissions[row : row + 1], tags[row : row + 1], mask[row : row + 1])
@@ -80,6 +79,52 @@ def test_every_path(constrain: bool, size: float) -> None:
     assert not decoded[3].any()
     assert not marginals[3].any()
     assert chances[3] == []
+
+
+@pytest.mark.parametrize("tags", [TAGS, ("O", "B-A", "I-A", "I-B", "X"), ("I-A", "B-B"), ("O", "B-A")], ids="-".join)
+def test_every_span_of_any_label_set(tags: tuple[str, ...]) -> None:
+    torch.manual_seed(2)
+    crf = CRF(tags).double()
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter)
+    lengths = [4, 2]
+    emissions, mask = torch.randn(2, 4, len(tags), dtype=torch.float64) * 2, ragged(lengths)
+    spans = [
+        [
+            (start, end, kind)
+            for start in range(length)
+            for end in range(start + 1, length + 1)
+            for kind in ("A", "B")
+            if f"I-{kind}" in tags or (f"B-{kind}" in tags and end - start == 1)
+        ]
+        for length in lengths
+    ]
+    found = crf.span_probability(emissions, mask, spans)
+    expected: list[dict[tuple[int, int, str], float]] = [{}, {}]
+    for row, length in enumerate(lengths):
+        scores = {
+            path: log_score(crf, emissions[row], path) for path in itertools.product(range(len(tags)), repeat=length)
+        }
+        log_z = torch.tensor([*scores.values()], dtype=torch.float64).logsumexp(0).item()
+        for path, score in scores.items():
+            for span in tags_to_spans([tags[tag] for tag in path]):
+                if span.type:
+                    expected[row][span] = expected[row].get(span, 0.0) + math.exp(score - log_z)
+    for post, chances, masses in zip(spans, found, expected, strict=True):
+        assert set(masses) == set(post)
+        assert chances == pytest.approx([masses[span] for span in post], abs=1e-12)
+
+
+def test_an_entity_that_is_decoded_with_an_inside_tag_is_probable() -> None:
+    crf = CRF(TAGS)
+    for parameter in crf.parameters():
+        torch.nn.init.zeros_(parameter)
+    emissions = torch.tensor([[[9.0, 0, 0, 0, 0], [0, 0, 9, 0, 0], [0, 0, 9, 0, 0], [0, 0, 0, 0, 9]]])
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    assert crf.decode(emissions, mask).tolist() == [[0, 2, 2, 4]]
+    ((first, second),) = crf.span_probability(emissions, mask, [[(1, 3, "A"), (3, 4, "B")]])
+    assert first > 0.99
+    assert second > 0.99
 
 
 @pytest.mark.parametrize("scale", [0.1, 20.0])
@@ -356,6 +401,12 @@ def log_scores(crf: CRF, emissions: Tensor) -> dict[tuple[int, ...], Tensor]:
         score = score + sum(word[tag] for word, tag in zip(emissions, path, strict=True))
         found[path] = score + sum(crf.transitions[a, b] for a, b in itertools.pairwise(path))
     return found
+
+
+def log_score(crf: CRF, emissions: Tensor, path: tuple[int, ...]) -> float:
+    score = crf.start_transitions[path[0]] + crf.end_transitions[path[-1]]
+    score = score + sum(crf.transitions[a, b] for a, b in itertools.pairwise(path))
+    return (score + sum(word[tag] for word, tag in zip(emissions, path, strict=False))).item()
 
 
 def changes_type(path: tuple[int, ...]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
+from mnergraph.labels import tags_to_spans
 from mnergraph.nn.heads.independent import IndependentTags
 
 TAGS = ("O", "B-A", "I-A", "B-B")
@@ -29,13 +31,18 @@ def test_scores() -> None:
 
 def test_spans() -> None:
     scorer, emissions = IndependentTags(TAGS), torch.randn(3, 3, 4)
-    p = emissions.softmax(-1).tolist()
-    spans = [[(0, 2, "A"), (0, 3, "A"), (2, 3, "B"), (1, 2, "B")], [(0, 1, "A")], []]
-    first, second, third = scorer.span_probability(emissions, MASK, spans)
-    a_two = p[0][0][1] * p[0][1][2]
-    assert first == pytest.approx([a_two * (1 - p[0][2][2]), a_two * p[0][2][2], p[0][2][3], p[0][1][3]])
-    assert second == pytest.approx([p[1][0][1]])
-    assert third == []
+    p = emissions.double().softmax(-1).tolist()
+    spans = [[(0, 2, "A"), (0, 3, "A"), (1, 3, "A"), (2, 3, "B"), (1, 2, "B"), (1, 2, "A")], [(0, 1, "A")], []]
+    for row, length in enumerate((3, 1)):
+        found = scorer.span_probability(emissions, MASK, spans)[row]
+        for span, chance in zip(spans[row], found, strict=True):
+            mass = sum(
+                math.prod(p[row][step][tag] for step, tag in enumerate(path))
+                for path in itertools.product(range(4), repeat=length)
+                if span in tags_to_spans([TAGS[tag] for tag in path])
+            )
+            assert chance == pytest.approx(mass, abs=1e-6)
+    assert scorer.span_probability(emissions, MASK, spans)[2] == []
     with pytest.raises(ValueError, match="no label I-B for span 0:2"):
         scorer.span_probability(emissions, MASK, [[(0, 2, "B")], [], []])
     with pytest.raises(ValueError, match="0 lists of spans for 3 posts"):
