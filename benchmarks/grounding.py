@@ -48,6 +48,8 @@ SYSTEMS = {
     "HamLearning": "liu2023_hamlearning_lookalikes.yaml",
     "GEI": "zhao2022_gei_lookalikes.yaml",
 }
+#: Settings of the joint systems: types come from the regions, as words alone do not tell them.
+JOINT: dict[str, Any] = {"types": "regions", "weight": 20.0, "types_weight": 4.0}
 #: Those whose words or entities attend to objects.
 ATTENDING = ("UMGF", "HamLearning", "GEI")
 
@@ -196,9 +198,9 @@ def main(
     root: Path | None = None,
     systems: tuple[str, ...] = tuple(SYSTEMS),
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 20,
+    epochs: int = 40,
     lr: float = 1e-3,
-    grounding: dict[str, Any] | None = None,
+    grounding: dict[str, Any] = JOINT,
 ) -> None:
     """Train and score the systems, and write the result file.
 
@@ -209,7 +211,7 @@ def main(
         seeds: of the runs.
         epochs: of every training.
         lr: learning rate of every training.
-        grounding: settings of `Grounding` of the joint systems other than its defaults.
+        grounding: settings of `Grounding` of the joint systems.
 
     Raises:
         ValueError: for a system without settings.
@@ -220,7 +222,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = root or Path(temporary)
         ceiling = Lookalikes(folder, "test", grounded=True, progress=False).grounding_ceiling
-        facts = {"benchmark": "grounding", "epochs": epochs, "lr": lr, "grounding": grounding or {}}
+        facts = {"benchmark": "grounding", "epochs": epochs, "lr": lr, "grounding": grounding}
         facts["ceiling"] = vars(ceiling)
         result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {**facts, "seeds": {}}
         if other := [name for name, value in facts.items() if result[name] != value]:
