@@ -114,8 +114,8 @@ def export_inputs(model: Tagger, posts: Sequence[Pair], names: Sequence[str] | N
         inputs |= {f"{name}.{key}": value for key, value in tensors.items()}
         if "ptr" in store:
             layout = Layout(store.ptr)
-            # a column of padding where no post has such nodes: runtimes do not take kindly to tensors of no size
-            columns = torch.arange(max(1, layout.max_nodes))
+            # padding where posts have none or one: torch.export and runtimes treat sizes 0 and 1 on their own
+            columns = torch.arange(max(2, layout.max_nodes))
             inputs[f"{name}.mask"] = mask = columns < layout.counts[:, None]
             inputs[f"{name}.index"] = mask.flatten().nonzero()[:, 0]
     return inputs if names is None else {name: inputs[name] for name in names}
@@ -190,6 +190,8 @@ def _program(model: Tagger, examples: Sequence[Pair]) -> tuple[ExportedProgram, 
     head = model.tagging_head
     if not head.gives_types:
         raise ValueError(f"the entity types of this {type(model).__name__} come from its grounding head, not from tags")
+    if created := sorted({name for module in model.modules() for name in getattr(module, "creates", ())}):
+        raise ValueError(f"{type(model).__name__} can't be exported: its layers create nodes ({', '.join(created)})")
     inputs = export_inputs(model, examples)
     small = [name for name, tensor in inputs.items() if min(_variable_sizes(name, tensor)) < 2]
     if len(examples) < 2 or small:
@@ -208,10 +210,14 @@ def _program(model: Tagger, examples: Sequence[Pair]) -> tuple[ExportedProgram, 
 def _traced(model: Tagger, scores: nn.Module, inputs: dict[str, Tensor]) -> ExportedProgram:
     shapes = {name: dict.fromkeys(_variable_dimensions(name), Dim.DYNAMIC) for name in inputs}
     try:
-        return torch.export.export(scores, (inputs,), dynamic_shapes=(shapes,), strict=False)
+        program = torch.export.export(scores, (inputs,), dynamic_shapes=(shapes,), strict=False)
     except Exception as error:  # torch raises many types
         reason = " ".join(str(error).split())[:400]
         raise ValueError(f"{type(model).__name__} can't be exported: {reason}") from error
+    # torch takes sizes that depend on the data, which it names u0 and so on, for 2 or more; a batch with fewer fails
+    if any(str(symbol).startswith("u") for symbol in program.range_constraints):
+        raise ValueError(f"{type(model).__name__} can't be exported: sizes of its layers' tensors depend on the data")
+    return program
 
 
 def _variable_dimensions(name: str) -> tuple[int, ...]:
