@@ -87,7 +87,8 @@ def export_inputs(model: Tagger, posts: Sequence[Pair], names: Sequence[str] | N
 
     They are the stores of the batch, as PyG names them, without ``batch`` and ``ptr``, whose place others take:
 
-    - ``token.mask`` ``[posts, max tokens]``, bool: which entries of a padded tensor are nodes; and so for every node type
+    - ``token.mask`` ``[posts, max tokens]``, bool: which entries of a padded tensor are nodes, at least two columns; of
+      every node type
     - ``token.index`` ``[tokens]``: where it is true, ``mask.flatten().nonzero()``
     - ``piece.input_ids`` ``[pieces]``: features, post after post, without padding
     - ``piece__part_of__token.edge_index`` ``[2, edges]``: edges of a relation, rows of the whole batch; fully connected

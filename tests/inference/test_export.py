@@ -7,17 +7,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mnergraph import LabelSet, Pair, tiny_encoder
+from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.graph.context import Context
 from mnergraph.inference import export, export_inputs
 from mnergraph.inference.export import SETTINGS
-from mnergraph.models import BERT, BERTCRF, GEI, MRCMNER, UMGF, UMT, Tagger
-from mnergraph.pair import DetectedObject
+from mnergraph.models import BERT, BERTCRF, GEI, MRCMNER, PGIM, UMGF, UMT, Tagger
+from mnergraph.pair import ContextText, DetectedObject
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 LABELS = LabelSet.from_types(["PER", "LOC"])
@@ -28,7 +30,7 @@ WITHOUT_LIBRARY = "import sys; sys.modules['mnergraph'] = None\n"
 
 def post(words: int, objects: int = 0, regions: int = 0) -> Pair:
     found = tuple(
-        DetectedObject("tall man"[: 4 + 4 * (n % 2)], (0, 0, 4, 4), span=(0, 1) if n % 2 else None, region=torch.ones(6) * n)
+        DetectedObject("a man", (0, 0, 4, 4), span=(0, 1) if n % 2 else None, region=torch.ones(6) * n)
         for n in range(objects)
     )
     features = torch.randn(regions, 5, generator=torch.Generator().manual_seed(words)) if regions else None
@@ -38,7 +40,8 @@ def post(words: int, objects: int = 0, regions: int = 0) -> Pair:
 
 EXAMPLES = [post(3, 2, 4), post(5, 4, 4)]
 #: Batches of other sizes than the examples': without objects and image, of one post, of one word, of many.
-BATCHES = [[post(4)], [post(1)], [post(1, 1, 1)], [post(2), post(9, 6, 9)], [post(n, n % 3, n % 4) for n in range(1, 9)]]
+MANY = [post(n, n % 3, n % 4) for n in range(1, 9)]
+BATCHES = [[post(4)], [post(1)], [post(1, 1, 1)], [post(2), post(9, 6, 9)], MANY]
 MODELS: dict[str, Callable[[], Tagger]] = {
     "BERT-CRF": lambda: BERTCRF(encoder(), LABELS, constrain=True),
     "UMGF": lambda: UMGF(encoder(), LABELS, region_dim=6, hidden_size=8, num_heads=2),
@@ -46,7 +49,7 @@ MODELS: dict[str, Callable[[], Tagger]] = {
 }
 
 
-def encoder(max_length: int = 64):
+def encoder(max_length: int = 64) -> TextEncoderModel:
     return tiny_encoder(["ann", "saw"], hidden_size=16, num_layers=1, heads=2, max_length=max_length)
 
 
@@ -120,19 +123,21 @@ def test_onnx_gives_the_librarys_scores_of_graphs(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(found), scores(model, batch), atol=1e-4, rtol=1e-4)
 
 
-def test_what_cannot_be_exported_is_refused_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = BERT(encoder(max_length=8), LABELS)
+def test_what_cannot_be_exported_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, small = BERT(encoder(), LABELS), BERT(encoder(max_length=8), LABELS)
     with pytest.raises(ValueError, match=r"model\.bin: a model is exported as"):
         export(model, tmp_path / "model.bin", EXAMPLES)
     with pytest.raises(ValueError, match="two or more of everything"):
         export(model, tmp_path / "model.pt2", EXAMPLES[:1])
-    with pytest.raises(ValueError, match="post '9' has .* pieces; an exported encoder takes 8"):
-        export_inputs(model, [post(9)])
+    with pytest.raises(ValueError, match=r"post '9' has .* pieces; an exported encoder takes 8"):
+        export_inputs(small, [post(9)])
     gei = GEI(encoder(), LABELS, region_dim=6, image_dim=5, hidden_size=8, num_heads=2, num_layers=1)
     with pytest.raises(ValueError, match="GEI can't be exported: "):
         export(gei, tmp_path / "model.pt2", EXAMPLES)
+    pgim = PGIM(encoder(), LABELS, context=Context(budget=8))
+    told = [replace(pair, context=(ContextText("knowledge", "Ann sings"),)) for pair in EXAMPLES]
+    with pytest.raises(ValueError, match=r"PGIM can't be exported: .*data-dependent"):
+        export(pgim, tmp_path / "model.pt2", told)
     with pytest.raises(TypeError, match="not a TaggingHead"):
         export(MRCMNER(encoder(), LABELS, region_dim=6, num_heads=2), tmp_path / "model.pt2", EXAMPLES)
     monkeypatch.setattr("mnergraph.inference.export.find_spec", lambda name: None)
