@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +213,8 @@ def _program(model: Tagger, examples: Sequence[Pair]) -> tuple[ExportedProgram, 
 def _traced(model: Tagger, scores: nn.Module, inputs: dict[str, Tensor]) -> ExportedProgram:
     shapes = {name: dict.fromkeys(_variable_dimensions(name), Dim.DYNAMIC) for name in inputs}
     try:
-        program = torch.export.export(scores, (inputs,), dynamic_shapes=(shapes,), strict=False)
+        with redirect_stderr(StringIO()):  # torch prints the whole graph before it raises an error
+            program = torch.export.export(scores, (inputs,), dynamic_shapes=(shapes,), strict=False)
     except Exception as error:  # torch raises many types
         reason = " ".join(str(error).split())[:400]
         raise ValueError(f"{type(model).__name__} can't be exported: {reason}") from error

@@ -138,9 +138,10 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(tmp_path: Path, monk
     told = [replace(pair, context=(ContextText("knowledge", "Ann sings"),)) for pair in EXAMPLES]
     with pytest.raises(ValueError, match=r"PGIM can't be exported: .*data-dependent"):
         export(pgim, tmp_path / "model.pt2", told)
+    mrc = MRCMNER(encoder(), LABELS, region_dim=6, num_heads=2, queries={"PER": "who", "LOC": "at"})
     with pytest.raises(TypeError, match="not a TaggingHead"):
-        export(MRCMNER(encoder(), LABELS, region_dim=6, num_heads=2), tmp_path / "model.pt2", EXAMPLES)
-    monkeypatch.setattr("mnergraph.inference.export.find_spec", lambda name: None)
+        export(mrc, tmp_path / "model.pt2", EXAMPLES)
+    monkeypatch.setattr(sys.modules[export.__module__], "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"needs onnx and onnxscript: pip install 'mnergraph\[onnx\]'"):
         export(model, tmp_path / "model.onnx", EXAMPLES)
     assert not list(tmp_path.iterdir())
