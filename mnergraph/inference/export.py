@@ -111,8 +111,8 @@ def export_inputs(model: Tagger, posts: Sequence[Pair], names: Sequence[str] | N
             if count > limit:
                 raise ValueError(f"post {pair.id!r} has {count} pieces; an exported encoder takes {limit}")
     inputs: dict[str, Tensor] = {}
-    for store in batch.stores:
-        name = store._key if isinstance(store._key, str) else "__".join(store._key or ())
+    for store_key in (*batch.node_types, *batch.edge_types):
+        store, name = batch[store_key], store_key if isinstance(store_key, str) else "__".join(store_key)
         tensors = {key: value for key, value in store.items() if isinstance(value, Tensor) and key not in _NOT_INPUTS}
         inputs |= {f"{name}.{key}": value for key, value in tensors.items()}
         if "ptr" in store:
