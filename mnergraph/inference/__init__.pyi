@@ -1,3 +1,5 @@
+from .export import export as export
+from .export import export_inputs as export_inputs
 from .image_urls import ImageURLError as ImageURLError
 from .output import NERResult as NERResult
 from .pipeline import NERPipeline as NERPipeline

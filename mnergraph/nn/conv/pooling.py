@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from mnergraph.graph.layout import Edges
@@ -52,4 +53,6 @@ def segment_sum(x: Tensor, index: Tensor, num_segments: int, *, mean: bool = Fal
     total = x.new_zeros(num_segments, x.shape[-1]).index_add(0, index, x)
     if not mean:
         return total
-    return total / index.bincount(minlength=num_segments).clamp(min=1)[:, None].to(x.dtype)
+    # not by bincount, the size of whose result depends on the data
+    counts = index.new_zeros(num_segments).index_add(0, index, torch.ones_like(index))
+    return total / counts.clamp(min=1)[:, None].to(x.dtype)

@@ -148,9 +148,9 @@ class TextEncoder(nn.Module):
         """Return the features of nodes from those of their pieces, ``[nodes, hidden_size]``."""
         piece, node = graph.data[part_of].edge_index
         if pooling == "first":
-            is_first = torch.ones_like(node, dtype=torch.bool)
-            is_first[1:] = node[1:] != node[:-1]
-            return pieces[piece[is_first]]
+            # without a mask, whose number of rows depends on the data: `torch.export` has none of it
+            first = piece.new_full((graph.layouts[part_of[2]].num_nodes,), pieces.shape[0])
+            return pieces[first.scatter_reduce(0, node, piece, "amin")]
         return segment_sum(pieces[piece], node, graph.layouts[part_of[2]].num_nodes, mean=pooling == "mean")
 
     def _record(self, graph: GraphState, ids: Tensor, sequences: Sequences, segments: Tensor | None) -> None:

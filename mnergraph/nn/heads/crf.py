@@ -99,7 +99,7 @@ class CRF(torchcrf.CRF):
         if not mask.numel():
             return emissions.float().sum((1, 2))
         scaled = self._is_safe_to_scale(emissions, mask)
-        log_likelihood: Tensor = LogLikelihood.apply(emissions, *self._scores(), tags, mask, scaled)
+        log_likelihood: Tensor = LogLikelihood.apply(emissions, *self.transition_scores(), tags, mask, scaled)
         return log_likelihood
 
     def span_log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class CRF(torchcrf.CRF):
         one_type = torch.where(known == tags, self.one_type[known], tags)
         log_p: Tensor = self(emissions, one_type, mask)
         within = emissions.masked_fill(self.one_type != self.one_type[known][..., None], -torch.inf)
-        start, end, transitions = self._scores()
+        start, end, transitions = self.transition_scores()
         scores = start, end, transitions.masked_fill(self.type_changes, -torch.inf)
         scaled = self._is_safe_to_scale(emissions, mask, constrain=True)
         conditional: Tensor = LogLikelihood.apply(within, *scores, one_type.masked_fill(~mask, 0), mask, scaled)
@@ -131,7 +131,7 @@ class CRF(torchcrf.CRF):
         check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(mask, dtype=torch.int64)
-        return best_paths(Chain.from_scores(emissions, *self._scores(), mask)).T
+        return best_paths(Chain.from_scores(emissions, *self.transition_scores(), mask)).T
 
     @torch.no_grad()
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class CRF(torchcrf.CRF):
         check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return torch.zeros_like(emissions, dtype=torch.float32)
-        marginals = messages(Chain.from_scores(emissions, *self._scores(), mask)).marginals()
+        marginals = messages(Chain.from_scores(emissions, *self.transition_scores(), mask)).marginals()
         return marginals.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0).float()
 
     def log_marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class CRF(torchcrf.CRF):
         check_inputs(emissions, mask, self.tags, parameters=list(self.parameters()))
         if not mask.numel():
             return emissions.float()
-        found = log_marginals(Chain.from_scores(emissions, *self._scores(), mask))
+        found = log_marginals(Chain.from_scores(emissions, *self.transition_scores(), mask))
         found = found.permute(2, 0, 1).masked_fill(~mask[..., None], 0.0)
         return found.to(torch.promote_types(emissions.dtype, torch.float32))
 
@@ -176,7 +176,7 @@ class CRF(torchcrf.CRF):
             for span in itertools.chain.from_iterable(spans):
                 span_tags(self.tags, span, 0)
             return [[] for _ in spans]
-        chain = Chain.from_scores(emissions, *self._scores(), mask)
+        chain = Chain.from_scores(emissions, *self.transition_scores(), mask)
         lengths = mask.sum(1).tolist()
         # one path for each way in which a span may begin, with B-T and with I-T
         firsts: list[tuple[int, int, int, int, int]] = []  # span, post, token, label, whether that is I-T
@@ -228,7 +228,7 @@ class CRF(torchcrf.CRF):
         names = [tag[1:] if tag[:2] in ("B-", "I-") else f"label {index}" for index, tag in enumerate(self.tags)]
         return [names.index(name) for name in names]
 
-    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+    def transition_scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return start, end and transition scores, minus infinity where forbidden."""
         if not self.constrain:
             return self.start_transitions, self.end_transitions, self.transitions

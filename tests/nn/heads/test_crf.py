@@ -173,7 +173,7 @@ def test_gradients(constrain: bool, scale: float) -> None:
 def test_both_recursions_agree(constrain: bool) -> None:
     crf = make(constrain, 4.0)
     mask = ragged([40, 3, 17])
-    chain = Chain.from_scores(torch.randn(3, 40, 5) * 4, *(scores.detach() for scores in crf._scores()), mask)
+    chain = Chain.from_scores(torch.randn(3, 40, 5) * 4, *(scores.detach() for scores in crf.transition_scores()), mask)
     logs, scaled = messages(chain), scaled_messages(chain)
     weights = mask.T * torch.tensor([1.0, -1.0, 0.3], dtype=torch.float64)
     torch.testing.assert_close(logs.log_z, scaled.log_z)
