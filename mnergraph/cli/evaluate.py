@@ -50,6 +50,7 @@ def evaluate(
         grounding_convention: what counts as a right box where entities are grounded; see docs/grounding.md.
         progress: whether to show a progress bar.
     """
+    from mnergraph.data.verify import warn_of_remixed_splits
     from mnergraph.inference.predictor import Predictor
     from mnergraph.models.base import Tagger
     from mnergraph.training.evaluate import evaluate_in_detail
@@ -57,6 +58,7 @@ def evaluate(
 
     tagger = Tagger.from_pretrained(model)
     posts = data(root, split).with_node_evidence(tagger.builder.node_types.values())
+    warn_of_remixed_splits(tagger.metadata.get("data", {}).get("name", ""), type(posts).__name__)
     check_types(tagger.labels, split, posts.pairs)
     folders = (*posts.evidence.stores, *sources.stores)
     pipeline = Predictor(

@@ -188,5 +188,8 @@ from .verify import (
     verify as verify,
 )
 from .verify import (
+    warn_of_remixed_splits as warn_of_remixed_splits,
+)
+from .verify import (
     warn_of_shared_posts as warn_of_shared_posts,
 )

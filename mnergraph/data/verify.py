@@ -209,6 +209,32 @@ def warn_of_shared_posts(train: Iterable[Pair], test: Iterable[Pair], *, stackle
     return shared
 
 
+def warn_of_remixed_splits(trained_on: str, scored_on: str) -> bool:
+    """Return whether a data set's splits are those of another, mixed anew, with a warning of what that means.
+
+    Twitter-GMNER's are: by their ids 2,030 of its training posts are test posts of Twitter-2015 and Twitter-2017, and
+    886 of its test posts are training posts of these.
+
+    Args:
+        trained_on: name of the class of the data set that a model was trained on.
+        scored_on: of the one that it is scored on.
+    """
+    pair = (trained_on, scored_on)
+    if any(pair in ((mixed, "GroundedTwitter"), ("GroundedTwitter", mixed)) for mixed in _MIXED):
+        warnings.warn(
+            f"the model was trained on {trained_on} and is scored on {scored_on}, which share posts: Twitter-GMNER's "
+            "splits are those of Twitter-2015 and Twitter-2017, mixed anew; leave the shared posts out of the training "
+            "(mnergraph.data.warn_of_shared_posts lists them), or the scores are too high",
+            stacklevel=2,
+        )
+        return True
+    return False
+
+
+#: Data sets whose posts Twitter-GMNER has in other splits.
+_MIXED = ("Twitter2015", "Twitter2017", "Twitter2017C")
+
+
 def _shared_between_splits(
     posts: Mapping[str, Sequence[Pair]], key: Callable[[Pair], str], value: Callable[[Pair], object]
 ) -> list[Leak]:

@@ -157,6 +157,22 @@ def test_evaluate(call: Call, trained: Run, tmp_path: Path) -> None:
     assert call("evaluate", *options, "--split", "valid")[0] != printed
 
 
+@pytest.mark.filterwarnings("always::UserWarning")  # shown, as they are to a user
+def test_evaluate_warns_of_posts_that_the_training_had(
+    call: Call, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["metadata"]["data"]["name"] = "GroundedTwitter"
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "test.txt").write_text("IMGID:1\nJordan\tB-PER\n")
+    options = ["--model", model, "--root", tmp_path, "--data", "Twitter2017", "--progress", "false"]
+    options += ["--allow_missing", "[detected objects, grounded objects, region features]"]
+    _, warned = call("evaluate", *options)
+    assert "warning: the model was trained on GroundedTwitter and is scored on Twitter2017" in warned
+
+
 def test_evaluate_writes_json_and_figures(call: Call, trained: Run, tmp_path: Path) -> None:
     options = ["--model", trained.model, "--root", trained.root, "--data", "Lookalikes", "--progress", "false"]
     options += ["--data.sizes", "[30,10,10]", "--plots", tmp_path / "plots", "--out", tmp_path / "scores.json"]

@@ -30,8 +30,9 @@ class GroundedTwitter(PublishedDataset):
     FMNERG (Wang et al., ACM MM 2023) has the same posts and boxes with finer types: its text is read with a warning
     that it is not GMNER's.
 
-    The splits remix Twitter-2015 and Twitter-2017: 2,030 of the training posts are test posts of these. A model that
-    is trained here is not to be scored there; `mnergraph.data.warn_of_shared_posts` finds the posts that two share.
+    The splits remix Twitter-2015 and Twitter-2017: 2,030 of the training posts are test posts of these, and 886 of the
+    test posts are training posts of these. A model that is trained here is not to be scored there, nor the other way
+    round; ``evaluate`` warns of it, and `mnergraph.data.warn_of_shared_posts` finds the posts that two share.
 
     Args:
         root: the folder with ``train.txt``, ``dev.txt``, ``test.txt``, itself or in its folder ``raw`` or ``txt``, and

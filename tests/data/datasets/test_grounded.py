@@ -16,7 +16,7 @@ from mnergraph.data.formats.boxes import GoldBox, GoldBoxes, write_boxes
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.grounding_counts import GroundingCounts, count_grounding
 from mnergraph.data.registry import DATASETS
-from mnergraph.data.verify import verify, warn_of_shared_posts
+from mnergraph.data.verify import verify, warn_of_remixed_splits, warn_of_shared_posts
 from mnergraph.metrics.grounding import score_grounding
 from mnergraph.pair import DetectedObject, GroundedEntity, Pair
 
@@ -144,6 +144,14 @@ def test_shared_posts_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"^2 training posts are test posts, too, by id or words \('1', '2'\)"):
         assert warn_of_shared_posts(train, test) == ["1", "2"]
     assert warn_of_shared_posts(train[2:], test) == []
+
+
+def test_splits_that_were_mixed_anew_are_warned_of() -> None:
+    for names in (("GroundedTwitter", "Twitter2017"), ("Twitter2015", "GroundedTwitter")):
+        with pytest.warns(UserWarning, match=f"trained on {names[0]} and is scored on {names[1]}, which share posts"):
+            assert warn_of_remixed_splits(*names)
+    for others in (("GroundedTwitter",) * 2, ("Twitter2015", "Twitter2017"), ("", "GroundedTwitter")):
+        assert not warn_of_remixed_splits(*others)
 
 
 # As measured on v2.0: posts, entities, groundable, of these with several boxes, boxes, posts with a box.
