@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import networkx as nx
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -121,14 +122,94 @@ def test_import_floors() -> None:
         assert requirement.specifier.contains(Version(version(requirement.name)).base_version), requirement
 
 
-#: Each module as the first of the package that a program imports; reports errors, and warnings from the package.
-IMPORT_EACH = """
+def at_once(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that are executed with a module: those in functions and for type checkers are not."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from at_once(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for field in ("body", "orelse", "finalbody"):
+                yield from at_once(getattr(node, field, []))
+            for handler in getattr(node, "handlers", []):
+                yield from at_once(handler.body)
+
+
+def import_graph(package: Path) -> nx.DiGraph:
+    """Which module of a package imports which when it is imported itself."""
+    sources = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    # where a package has each of its lazily imported names from
+    stubs: dict[tuple[str, str], str] = {}
+    for stub in package.rglob("__init__.pyi"):
+        name = ".".join(stub.relative_to(package.parent).parent.parts)
+        for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                base = name.split(".")[: len(name.split(".")) + 1 - node.level]
+                origin = ".".join([*base, *([node.module] if node.module else [])])
+                stubs |= {(name, alias.asname or alias.name): origin for alias in node.names}
+
+    def modules(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+            return
+        assert node.level == 0 or node.module is not None
+        for alias in node.names:
+            origin = node.module or ""
+            while (origin, alias.name) in stubs:
+                yield origin
+                origin = stubs[origin, alias.name]
+            yield f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in sources else origin
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(sources)
+    for module, path in sources.items():
+        for node in at_once(ast.parse(path.read_text(encoding="utf-8")).body):
+            for found in modules(node):
+                parts = found.split(".")
+                # the packages of a module are imported before it; those of this module are begun already
+                first = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+                needed = [name for name in first if name == found or not f"{module}.".startswith(f"{name}.")]
+                graph.add_edges_from((module, name) for name in needed if name in sources and name != module)
+    return graph
+
+
+def test_every_module_can_be_imported_first() -> None:
+    graph = import_graph(PACKAGE)
+    assert graph.has_edge("mnergraph.nn.heads.grounding", "mnergraph.graph.layout")
+    assert graph.has_edge("mnergraph.models.hub", "mnergraph.models.saved_0_1")
+    assert list(nx.simple_cycles(graph)) == []
+
+
+def test_cycles_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "mnergraph"
+    (package / "part").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__init__.pyi").write_text("from .second import b as b\n")
+    (package / "part" / "__init__.py").write_text("")
+    (package / "first.py").write_text("from mnergraph import b\na = 1\n")
+    (package / "second.py").write_text("if True:\n    from mnergraph import first\nb = first.a\n")
+    (package / "third.py").write_text("def f():\n    import mnergraph.first\n")
+    (package / "part" / "fourth.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mnergraph.part.fifth\n"
+    )
+    (package / "part" / "fifth.py").write_text(
+        "try:\n    import mnergraph.part.fourth\nexcept ImportError:\n    pass\n"
+    )
+    (found,) = nx.simple_cycles(import_graph(package))
+    assert sorted(found) == ["mnergraph.first", "mnergraph.second"]
+    assert import_graph(package).has_edge("mnergraph.part.fifth", "mnergraph.part.fourth")
+
+
+#: Imports modules; reports errors, and warnings from the package.
+IMPORT_ALL = """
 import importlib, json, sys, warnings
 package, *names = sys.argv[1:]
 report = {}
 for name in names:
-    for loaded in [key for key in sys.modules if key.split(".")[0] == "mnergraph"]:
-        del sys.modules[loaded]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -143,30 +224,29 @@ print(json.dumps(report))
 """
 
 
-def import_each(package: Path, names: list[str]) -> dict[str, list[str]]:
-    """What goes wrong where each of the modules is imported first: errors and warnings by module."""
-    command = [sys.executable, "-c", IMPORT_EACH, str(package), *names]
+def import_all(package: Path, names: list[str]) -> dict[str, list[str]]:
+    """What goes wrong where the modules are imported: errors and warnings by module."""
+    command = [sys.executable, "-c", IMPORT_ALL, str(package), *names]
     done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     report: dict[str, list[str]] = json.loads(done.stdout)
     return report
 
 
-def test_every_module_can_be_imported_first_and_silently() -> None:
+def test_every_module_is_imported_silently() -> None:
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
-    assert import_each(PACKAGE, [name for name in names if not name.endswith("__main__")]) == {}
+    assert import_all(PACKAGE, [name for name in names if not name.endswith("__main__")]) == {}
 
 
-def test_cycles_and_warnings_on_import_are_found(tmp_path: Path) -> None:
+def test_warnings_on_import_are_found(tmp_path: Path) -> None:
     package = tmp_path / "mnergraph"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "first.py").write_text("from mnergraph.second import b\na = 1\n")
-    (package / "second.py").write_text("from mnergraph import first\nb = first.a\n")
+    (package / "broken.py").write_text("1 / 0\n")
     (package / "old.py").write_text("import warnings\nwarnings.warn('deprecated', stacklevel=1)\n")
     (package / "good.py").write_text("x = 1\n")
-    report = import_each(package, ["mnergraph", "mnergraph.first", "mnergraph.old", "mnergraph.good"])
-    assert report.keys() == {"mnergraph.first", "mnergraph.old"}
+    report = import_all(package, ["mnergraph", "mnergraph.broken", "mnergraph.old", "mnergraph.good"])
+    assert report.keys() == {"mnergraph.broken", "mnergraph.old"}
     assert report["mnergraph.old"] == ["deprecated"]
 
 
