@@ -193,6 +193,33 @@ def difference(seeds: Any, first: str, second: str) -> dict[str, float]:
     return {"points": 100 * found.f1, "low": 100 * found.low, "high": 100 * found.high, "p": found.p}
 
 
+def table(result: Mapping[str, Any]) -> str:
+    """Return a result's means as a Markdown table, with the ceilings and the joint systems' gains on two steps."""
+    ceiling = {name: f"{100 * value:.1f}" for name, value in result["ceiling"].items()}
+    lines = [
+        "| | GMNER | MNER | EEG | groundability | localization | joint less two steps, GMNER | p |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        f"| ceiling | {ceiling['gmner']} | {ceiling['mner']} | {ceiling['eeg']} | | | | |",
+    ]
+    order = ["chance, gold entities"]
+    for system in SYSTEMS:
+        order += [f"{system}{how}" for how in (", attention", " + EVG", ", joint")]
+    for name in (name for name in order if name in result["means"]):
+        means = result["means"][name]
+        cells = [_mean(means[metric]) for metric in ("gmner", "mner", "eeg", "groundability", "localization")]
+        found = result["joint against two steps"].get(name.removesuffix(", joint"))
+        gain, p = "", ""
+        if found is not None and name.endswith(", joint"):
+            gain, p = f"{found['points']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]", f"{found['p']:.4f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {gain} | {p} |")
+    return "\n".join(lines)
+
+
+def _mean(found: Mapping[str, float | None]) -> str:
+    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.1f}"
+    return f"{found['mean']:.1f}{deviation}"
+
+
 def main(
     out: Path = Path("benchmarks/results/grounding.json"),
     root: Path | None = None,
@@ -230,7 +257,7 @@ def main(
         result |= {"machine": machine(), "commit": commit()}
         for seed in seeds:
             one_seed(result, seed, systems, folder, out)
-    print(json.dumps({"means": result["means"], "joint": result["joint against two steps"]}, indent=1))
+    print(table(result))
 
 
 if __name__ == "__main__":

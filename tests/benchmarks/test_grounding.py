@@ -1,0 +1,51 @@
+"""The result file and the table of the grounding benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.grounding import SYSTEMS, experiment_of, result_of, table, write
+from mnergraph.metrics.grounding import score_grounding
+from mnergraph.pair import GroundedEntity, Pair
+
+BOX = (0.0, 0.0, 4.0, 4.0)
+
+
+def run(right: int, total: int = 20) -> dict[str, Any]:
+    """The result of a system that is right on the first posts."""
+    pairs = [Pair(("Ann",), ("B-PER",), grounding=(GroundedEntity(0, 1, "PER", (BOX,)),)) for _ in range(total)]
+    predicted = [[GroundedEntity(0, 1, "PER", (BOX,) if place < right else ())] for place in range(total)]
+    return result_of(score_grounding([pair.grounding or () for pair in pairs], predicted), predicted, pairs)
+
+
+def test_means_gains_and_table(tmp_path: Path) -> None:
+    seeds = {
+        "0": {"GEI + EVG": run(8), "GEI, joint": run(16), "UMT + EVG": run(5)},
+        "1": {"GEI + EVG": run(10), "GEI, joint": run(20), "UMT + EVG": run(5)},
+    }
+    result = {"seeds": seeds, "ceiling": {"gmner": 0.95, "mner": 1.0, "eeg": 0.955}}
+    write(result, tmp_path / "new" / "grounding.json")
+    read = json.loads((tmp_path / "new" / "grounding.json").read_text())
+    assert read["means"]["GEI, joint"]["gmner"]["mean"] == pytest.approx(90)
+    gain = read["joint against two steps"]["GEI"]
+    assert gain["points"] == pytest.approx(45)
+    assert 0 < gain["low"] < gain["points"] < gain["high"]
+    assert list(read["joint against two steps"]) == ["GEI"]
+    rows = [line.split(" | ") for line in table(read).splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["ceiling", "UMT + EVG", "GEI + EVG", "GEI, joint"]
+    assert rows[0][1:4] == ["95.0", "100.0", "95.5"]
+    assert rows[3][1] == "90.0 ± 14.1"
+    assert rows[3][6].startswith("+45.0 [")
+    assert rows[2][6] == ""
+
+
+def test_settings_of_every_system() -> None:
+    for system in SYSTEMS:
+        joint = experiment_of(system, 3, 1e-3, {"weight": 2.0})
+        assert joint.arguments["grounding"] == {"weight": 2.0}
+        assert joint.data_options["grounded"] is True
+        assert "grounding" not in experiment_of(system, 3, 1e-3, None).arguments
