@@ -44,7 +44,7 @@ def fit(
     model: Tagger,
     train: Sequence[Pair],
     dev: Sequence[Pair],
-    folder: Path,
+    folder: str | Path,
     *,
     optimizer: OptimizerConfig | None = None,
     trainer: TrainerConfig | None = None,
@@ -73,6 +73,7 @@ def fit(
         ModuleNotFoundError: when ``logger`` is tensorboard and TensorBoard is not installed.
     """
     settings, optimizer = trainer or TrainerConfig(), optimizer or OptimizerConfig()
+    folder = Path(folder)
     checkpoints = folder / "checkpoints"
     checkpoint = readable_checkpoint(checkpoints) if resume else None
     if not resume and has_checkpoint(checkpoints):

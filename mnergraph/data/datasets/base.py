@@ -138,6 +138,13 @@ class PostDataset(Dataset, ABC):
         """The label set of these posts: O, then B and I of every type that occurs, types sorted."""
         return LabelSet.from_data(pair.labels or () for pair in self.pairs).tags
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word of these posts, of their objects' labels and of their captions, sorted."""
+        words = {word for pair in self.pairs for word in pair.words}
+        texts = (text for pair in self.pairs for text in (pair.caption or "", *(item.label for item in pair.objects)))
+        return tuple(sorted(words.union(*(text.split() for text in texts))))
+
     def len(self) -> int:
         """The number of posts."""
         return len(self._pairs)

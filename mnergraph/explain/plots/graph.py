@@ -29,6 +29,7 @@ from mnergraph.explain.plots.graph_routes import MARGIN, points_along, route_edg
 from mnergraph.explain.plots.style import (
     COLORS,
     DASHES,
+    NotebookFigure,
     axes,
     ellipsize,
     families,
@@ -250,7 +251,7 @@ def plot_graph(
     width = max(layout.width, columns * max([_KEY_WIDTH, *(row.width for row in rows)]))
     size = width + 2 * MARGIN + 0.1, depth + 0.2
     if ax is None:
-        figure = Figure(figsize=size)
+        figure = NotebookFigure(figsize=size)
         ax = figure.add_axes((0, 0, 1, 1))
     else:
         figure, ax = axes(ax, size)

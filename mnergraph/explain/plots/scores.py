@@ -24,7 +24,7 @@ from mnergraph.metrics.errors import ERROR_KINDS, RIGHT, ErrorCounts
 NO_ENTITY = "none"
 
 
-def plot_training_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) -> Figure:
+def plot_training_curves(runs: Mapping[str, str | Path], *, ax: Axes | None = None) -> Figure:
     """Plot training curves: the loss of every step as a thin line, and the dev F1 of every epoch with markers.
 
     Args:
@@ -65,7 +65,7 @@ def plot_training_curves(runs: Mapping[str, Path], *, ax: Axes | None = None) ->
     return figure
 
 
-def read_log(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+def read_log(folder: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     """Return steps and values of every metric in the logs of Lightning's CSV logger, of all versions of a run."""
     paths = sorted(
         Path(folder).glob("logs/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])
@@ -130,7 +130,7 @@ def _aligned(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[str,
 
 
 def plot_f1_by_type(
-    results: Mapping[str, Path],
+    results: Mapping[str, str | Path],
     *,
     split: Literal["valid", "test"] = "test",
     strict: bool = False,
@@ -181,7 +181,7 @@ def _repeated(values: Sequence[Sequence[float]]) -> bool:
     return any(len(runs) > 1 for runs in values)
 
 
-def _by_type(path: Path, split: str, strict: bool) -> dict[str, list[float]]:
+def _by_type(path: str | Path, split: str, strict: bool) -> dict[str, list[float]]:
     """The F1 of every type in every run of a result file."""
     result: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     runs = list(result["seeds"].values()) if "seeds" in result else [result.get("scores", {})]

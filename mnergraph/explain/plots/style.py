@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 import unicodedata
 import warnings
@@ -98,13 +99,25 @@ class MissingFontWarning(UserWarning):
 _MISSING, _CUT = "▯", "…"
 
 
+class NotebookFigure(Figure):
+    """A figure that notebooks show.
+
+    They show pyplot's figures as pictures, and those of matplotlib alone, which pyplot does not have, as text.
+    """
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
     """Return the given axes and their figure, or those of a new figure of this size in inches.
 
     New figures are not registered with pyplot: no window, no state, nothing to close.
     """
     if ax is None:
-        new = Figure(figsize=size, layout="constrained")
+        new = NotebookFigure(figsize=size, layout="constrained")
         return new, new.subplots()
     figure = ax.figure
     while isinstance(figure, SubFigure):
