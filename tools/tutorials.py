@@ -3,7 +3,8 @@
 A tutorial is a notebook in jupytext's Markdown format, `docs/tutorials/*.md`: its ``python`` blocks are the cells. When
 the site is built all tutorials run in one kernel, so that the package is imported once, each in a folder of its own and
 with none of the names of the one before. Outputs are put below their cells. A cell that fails ends the build; one
-that writes to standard error, or shows a picture without ``alt="..."`` beside ``python``, fails a strict one.
+that shows a picture without ``alt="..."`` beside ``python``, or writes to standard error without ``stderr="shown"``
+there, fails a strict one.
 
 ``RUN_TUTORIALS=false mkdocs serve`` shows the pages without outputs, at once.
 """
@@ -138,7 +139,7 @@ def run_notebooks(notebooks: Mapping[str, NotebookNode]) -> None:
         client.resources = {"metadata": {"path": folder}}
         path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
         seconds: dict[str, float] = {}
-        with client.setup_kernel(env={**os.environ, "PYTHONPATH": path}):
+        with client.setup_kernel(env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}):
             for number, (cell, place) in enumerate(zip(cells, places, strict=True)):
                 start = time.perf_counter()
                 try:
@@ -147,7 +148,8 @@ def run_notebooks(notebooks: Mapping[str, NotebookNode]) -> None:
                     raise PluginError(f"{place} fails:\n{_plain(str(error))}") from None
                 for output in cell.outputs:
                     if output.output_type == "error":  # of %run, which goes on
-                        raise PluginError(f"{place} fails:\n{output.ename}: {output.evalue}\n{_stderr(cell)}")
+                        said = "".join(out.text for out in cell.outputs if out.output_type == "stream")
+                        raise PluginError(f"{place} fails:\n{output.ename}: {output.evalue}\n{_plain(said)}")
                 name = place.partition(",")[0]
                 seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
         for name, taken in seconds.items():
@@ -163,7 +165,7 @@ def render(address: str, notebook: NotebookNode) -> Rendered:
             continue
         code += 1
         place = f"{address}, cell {code}"
-        if said := _stderr(cell):
+        if "stderr" not in cell.metadata and (said := _stderr(cell)):
             page.warnings.append(f"{place} writes to standard error: {said}")
         parts.append(_fence(cell.source, "python"))
         parts += _outputs(cell, address, place, page)
@@ -175,7 +177,7 @@ def _outputs(cell: NotebookNode, address: str, place: str, page: Rendered) -> It
     text = ""
     for output in cell.outputs:
         if output.output_type == "stream":
-            text += output.text if output.name == "stdout" else ""
+            text += output.text if output.name == "stdout" or "stderr" in cell.metadata else ""
             continue
         data = output.get("data", {})
         if "application/vnd.jupyter.widget-view+json" in data:  # a progress bar

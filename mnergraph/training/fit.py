@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mnergraph.data.missing_evidence import count_missing
+from mnergraph.data.processor import ProcessorConfig
 from mnergraph.graph.collate import store_values
 from mnergraph.models.base import Tagger
 from mnergraph.nn.encoders.visual import ObjectEncoder, Standardize
@@ -51,6 +54,9 @@ def fit(
     resume: bool = False,
 ) -> Tagger:
     """Return the model trained, with the weights of the epoch with the best dev F1.
+
+    Kinds of evidence that the model reads and no training post has, such as region features, are added to
+    ``model.processor_config.allow_missing``: prediction does not ask for them.
 
     Args:
         model: the model, as built; seed torch before building it for the same initial weights.
@@ -131,12 +137,23 @@ def fit(
             ckpt_path=checkpoint,
         )
     training.load_state_dict(best_weights(checkpoints))
+    _allow_missing(model, train)
     return model.eval()
 
 
 def monitor_of(model: Tagger) -> str:
     """Return the name of the dev score that selects a model's checkpoint: GMNER F1 where it grounds entities, or F1."""
     return DEV_F1 if model.grounding_head is None else f"dev_{GROUNDING}_gmner"
+
+
+def _allow_missing(model: Tagger, posts: Sequence[Pair]) -> None:
+    """Add the kinds of evidence that no training post had to those that prediction does not ask for."""
+    missing = count_missing(model.builder, posts)
+    absent = sorted(kind for kind, ids in missing.items() if len(ids) == len(posts))
+    if absent:
+        config = model.processor_config or ProcessorConfig()
+        allowed = tuple(dict.fromkeys((*config.allow_missing, *absent)))
+        model.processor_config = replace(config, allow_missing=allowed)
 
 
 def _require_gold_boxes(model: Tagger, name: str, posts: Sequence[Pair]) -> None:
