@@ -166,6 +166,12 @@ def options() -> ArgumentParser:
 
 def read(*paths: Path) -> Experiment:
     """Return the experiment of settings files; entries of later files override those of earlier ones."""
+    return _read(paths, tuple(path.read_text(encoding="utf-8") for path in paths))
+
+
+@cache
+def _read(paths: tuple[Path, ...], contents: tuple[str, ...]) -> Experiment:
+    """Return the experiment of files with these contents: all settings together take seconds to parse."""
     parser = _reader()
     found = parser.parse_args([f"--settings={path}" for path in paths])
     return part(Experiment, vars(parser.instantiate(found)))

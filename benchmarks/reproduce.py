@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from jsonargparse import auto_cli
 from PIL import Image
 from transformers import AutoConfig
@@ -415,14 +416,16 @@ def select_rows(
     """
     if sum((row is not None, table_of is not None, all)) != 1:
         raise ValueError("give one of --row SYSTEM/DATA, --table_of DATA and --all true")
-    whole = {}
+    paths = {}
     for path in sorted(settings.glob("*.yaml")):
-        experiment = read(path, *protocol)
-        whole[f"{experiment.system}/{experiment.data}"] = experiment
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        paths[f"{entries['system']}/{entries['data']}"] = path
     if row is not None:
-        if row not in whole:
-            raise ValueError(f"there is no row {row!r}; there is {', '.join(whole)}")
-        return [whole[row] if ablation is None else whole[row].without(ablation)]
+        if row not in paths:
+            raise ValueError(f"there is no row {row!r}; there is {', '.join(paths)}")
+        experiment = read(paths[row], *protocol)
+        return [experiment if ablation is None else experiment.without(ablation)]
+    whole = {name: read(path, *protocol) for name, path in paths.items()}
     if ablation is not None:
         raise ValueError("an ablation is one of a row: give --row")
     chosen = [one for one in whole.values() if table_of in (None, one.data)]

@@ -112,18 +112,23 @@ def write_label_studio(
     write_json(tasks, Path(path))
 
 
-def labeling_config(types: Iterable[str], *, image: bool = True) -> str:
+def labeling_config(types: Iterable[str], *, image: bool = True, objects: Iterable[str] = ()) -> str:
     """Return the labeling interface, XML, of a project for these entity types.
 
     Args:
         types: the types.
         image: whether the project has images and rectangles.
+        objects: labels of rectangles that show no entity, such as a detector's classes.
     """
-    labels = "".join(f"\n    <Label value={quoteattr(kind)}/>" for kind in types)
+    types = list(types)
+    labels, boxes = (
+        "".join(f"\n    <Label value={quoteattr(kind)}/>" for kind in kinds)
+        for kinds in (types, dict.fromkeys((*types, *objects)))
+    )
     lines = [f'  <Labels name="{LABELS}" toName="{TEXT}">{labels}\n  </Labels>']
     lines += [f'  <Text name="{TEXT}" value="$text"/>']
     if image:
-        lines += [f'  <RectangleLabels name="{RECTANGLES}" toName="{IMAGE}">{labels}\n  </RectangleLabels>']
+        lines += [f'  <RectangleLabels name="{RECTANGLES}" toName="{IMAGE}">{boxes}\n  </RectangleLabels>']
         lines += [f'  <Image name="{IMAGE}" value="$image"/>']
         lines += ['  <Relations>\n    <Relation value="shown by"/>\n  </Relations>']
     return "\n".join(["<View>", *lines, "</View>", ""])
