@@ -13,13 +13,15 @@ from mnergraph.models.registry import MODELS
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+TUTORIALS = sorted(set((PROJECT / "docs" / "tutorials").glob("*.md")) - {PROJECT / "docs" / "tutorials" / "index.md"})
 
 
 def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+# tutorials are notebooks, which the site's build runs
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page not in TUTORIALS], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in (DATASETS, EXTRACTORS, MODELS):  # what a page registers is removed after it
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
@@ -32,6 +34,14 @@ def test_code_blocks_run(page: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_a_page_on_extending_has_one_short_program(page: Path) -> None:
     (program,) = blocks(page)
     assert sum(bool(line.strip()) for line in program.splitlines()) < 40
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_shows_a_picture_and_says_where_to_go_next(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "```python alt=" in text
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[-1] == "Where to go next"
+    assert f"]({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -84,7 +84,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         page = _PAGES.get(address, Rendered())
         for warning in page.warnings:
             log.warning(warning)
-        plain = nbformat.writes(without_outputs(notebook, address, config.site_url or ""))
+        plain = nbformat.writes(without_outputs(notebook, config.site_url or ""))
         for uri, content in {notebook_address(address): plain, **page.images}.items():
             files.append(File.generated(config, uri, content=content))
     return files
@@ -97,7 +97,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return None
     text = _PAGES[address].markdown if address in _PAGES else markdown
     name = notebook_address(address).removeprefix(FOLDER)
-    link = f'[Download as a notebook]({name}){{ .md-button download="{name}" }}'
+    link = f'[Download as a notebook]({name}){{ .md-button .notebook download="{name}" }}'
     return re.sub(r"\A\s*(# .*\n)", lambda title: f"{title[1]}\n{link}\n", text)
 
 
@@ -225,7 +225,7 @@ def notebook_address(address: str) -> str:
     return f"{address.removesuffix('.md')}.ipynb"
 
 
-def without_outputs(notebook: NotebookNode, address: str, site: str) -> NotebookNode:
+def without_outputs(notebook: NotebookNode, site: str) -> NotebookNode:
     """Return a notebook to download: without outputs, its links to other pages complete, or without address."""
 
     def complete(link: re.Match[str]) -> str:

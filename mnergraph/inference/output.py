@@ -109,23 +109,29 @@ class NERResult(list[dict[str, Any]]):
         if image is None:
             return ""
         object_boxes = [item.box and [float(side) for side in item.box] for item in pair.objects]
-        marks = []
+        captions: dict[tuple[float, ...], list[str]] = {}  # one object may support several entities
         for entity in self.entities:
             name = "box" if "box" in entity else "attention_box"
             share = boxes[object_boxes.index(entity[name])] if entity[name] is not None else None
             if share is not None:
-                left, top, right, bottom = (100 * side for side in share)
                 label = entity[f"{name}_label"] or "object"
                 probability = f" {entity['box_probability']:.2f}" if name == "box" else ""
-                caption = html.escape(f"{entity['word']}: {label}{probability}")
-                marks.append(
-                    f'<div style="position:absolute;left:{left:.2f}%;top:{top:.2f}%;'
-                    f"width:{right - left:.2f}%;height:{bottom - top:.2f}%;box-sizing:border-box;"
-                    'border:2px solid #fff;outline:1px solid #000">'
-                    f'<span style="font-size:.7em;background:#fff;color:#000">{caption}</span></div>'
-                )
+                captions.setdefault(tuple(share), []).append(f"{entity['word']}: {label}{probability}")
+        marks = []
+        for share, lines in captions.items():
+            left, top, right, bottom = (100 * side for side in share)
+            caption = html.escape("\n".join(lines))
+            # below or above the box, and from that side on which leaves more room, so that it stays in the image
+            place = f"{'top' if bottom < 85 else 'bottom'}:100%;{'left' if left <= 100 - right else 'right'}:0"
+            marks.append(
+                f'<div style="position:absolute;left:{left:.2f}%;top:{top:.2f}%;'
+                f"width:{right - left:.2f}%;height:{bottom - top:.2f}%;box-sizing:border-box;"
+                'border:2px solid #fff;outline:1px solid #000">'
+                f'<span style="position:absolute;{place};white-space:pre;line-height:1.3;'
+                f'font-size:.7em;background:#fff;color:#000">{caption}</span></div>'
+            )
         return (
-            f'<div style="position:relative;display:inline-block"><img src="{image}" '
+            f'<div style="position:relative;display:inline-block"><img src="{image}" style="min-width:20em" '
             f'alt="the image of the post">{"".join(marks)}</div>'
         )
 

@@ -167,5 +167,8 @@ def test_html_representation(reader: NERPipeline, tmp_path: Path) -> None:
     assert shown.tags.count("img") == 1
     assert all(f"{entity['label']} {entity['score']:.2f}" in shown.text for entity in found)
     assert "<script>x</script>" in shown.text
+    # a box that several entities attend to is drawn once, with a line for each
+    assert found._repr_html_().count("outline:1px") == 1
+    assert shown.text.count(": <script>x</script>") == len(found)
     plain = found_in(reader, "Kevin wins")
     assert "img" not in Shown(plain._repr_html_()).tags

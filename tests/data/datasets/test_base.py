@@ -35,6 +35,17 @@ def test_a_plain_folder(root: Path) -> None:
     assert [data["token"].num_nodes for data in posts] == [1, 2]
 
 
+def test_vocabulary_has_the_words_of_text_objects_and_captions(root: Path) -> None:
+    posts = PostFolder(root)
+    words = {word for pair in posts.pairs for word in pair.words}
+    assert posts.vocabulary == tuple(sorted(words))
+    ids = [pair.id for pair in posts.pairs]
+    (root / "captions.jsonl").write_text(f'{{"id": "{ids[0]}", "caption": "a tall tower"}}\n')
+    detected = '{"label": "red hat", "score": 0.9, "box": [0, 0, 5, 5]}'
+    (root / "objects.jsonl").write_text(f'{{"id": "{ids[1]}", "width": 9, "height": 9, "objects": [{detected}]}}\n')
+    assert PostFolder(root).vocabulary == tuple(sorted({*words, "a", "tall", "tower", "red", "hat"}))
+
+
 def test_a_folder_laid_out_as_pyg_does(root: Path) -> None:
     for name in ("dev.txt", "images/1.png", "objects.jsonl", "captions.jsonl"):
         path = root / "raw" / name

@@ -315,6 +315,9 @@ def test_the_interface_names_the_controls_of_the_tasks(tmp_path: Path) -> None:
     assert [label.get("value") for label in root.findall("Labels/Label")] == ['R&"D"', "X"]
     assert root.find("Image") is not None
     assert "Image" not in labeling_config(["X"], image=False)
+    root = ElementTree.fromstring(labeling_config(["X"], objects=["dog", "X"]))
+    values = {name: [label.get("value") for label in root.find(name) or ()] for name in ("Labels", "RectangleLabels")}
+    assert values == {"Labels": ["X"], "RectangleLabels": ["X", "dog"]}
 
 
 # --- doccano and brat ---------------------------------------------------------------------------------

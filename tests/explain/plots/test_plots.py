@@ -53,6 +53,13 @@ def recorded(model: UMGF, pair: Pair) -> PairRecord:
     return record.posts[0]
 
 
+def test_notebooks_show_figures(umgf: Callable[[], UMGF], pair: Pair) -> None:
+    figure = plot_entity_object_attention(recorded(umgf(), pair), ENTITIES)
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.size == tuple(round(side) for side in figure.get_size_inches() * figure.dpi)
+    assert not _pylab_helpers.Gcf.figs
+
+
 def pixels(figure: Figure) -> np.ndarray:
     """The figure as it is drawn: warnings of missing glyphs and of layouts are errors here."""
     file = io.BytesIO()
