@@ -21,7 +21,9 @@ def blocks(page: Path) -> list[str]:
 
 
 # tutorials are notebooks, which the site's build runs
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page not in TUTORIALS], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page) and page not in TUTORIALS], ids=lambda page: page.name
+)
 def test_code_blocks_run(page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in (DATASETS, EXTRACTORS, MODELS):  # what a page registers is removed after it
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))

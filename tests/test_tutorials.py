@@ -78,7 +78,7 @@ def rendered() -> dict[str, Rendered]:
 
 def test_outputs_are_below_their_cells(rendered: dict[str, Rendered]) -> None:
     page = rendered["tutorials/first.md"]
-    assert """print(word)
+    expected = """print(word)
 open("left.txt", "w").close()
 ```
 
@@ -91,7 +91,8 @@ A shell command is no cell:
 ```
 mnergraph ls
 ```
-""" in page.markdown
+"""
+    assert expected in page.markdown
     assert "````{ .text .output }\n```\n````\n\n![A red square](first-1.png){ .output }" in page.markdown
     assert list(page.images) == ["tutorials/first-1.png"]
     assert page.images["tutorials/first-1.png"].startswith(b"\x89PNG")

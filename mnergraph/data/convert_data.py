@@ -356,9 +356,7 @@ def write_texts(
         has_images = any(text.image or text.image_path for text in texts)
         config = _labeling_file(out)
         objects = sorted({item.label for text in texts for item in text.objects if item.label})
-        interface = labeling_config(
-            entity_types(texts), image=has_images, objects=objects if options.objects else ()
-        )
+        interface = labeling_config(entity_types(texts), image=has_images, objects=objects if options.objects else ())
         write_atomically(config, interface.encode())
         return [f"{out}: {len(texts):,} tasks", f"{config}: labeling interface of the project"]
     if format in ("doccano", "brat"):

@@ -118,8 +118,8 @@ class NERResult(list[dict[str, Any]]):
                 probability = f" {entity['box_probability']:.2f}" if name == "box" else ""
                 captions.setdefault(tuple(share), []).append(f"{entity['word']}: {label}{probability}")
         marks = []
-        for share, lines in captions.items():
-            left, top, right, bottom = (100 * side for side in share)
+        for box, lines in captions.items():
+            left, top, right, bottom = (100 * side for side in box)
             caption = html.escape("\n".join(lines))
             # below or above the box, and from that side on which leaves more room, so that it stays in the image
             place = f"{'top' if bottom < 85 else 'bottom'}:100%;{'left' if left <= 100 - right else 'right'}:0"

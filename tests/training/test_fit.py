@@ -17,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+import mnergraph
 from mnergraph import BatchConfig
 from mnergraph.metrics.scores import score
 from mnergraph.models import Tagger
@@ -380,6 +381,20 @@ def test_refusals(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> Non
     fit(model, some, some, here, trainer=loop(epochs=1))
     with pytest.raises(FileExistsError, match=r"last.ckpt is there from another run: resume it, or choose"):
         fit(model, some, some, here, trainer=loop(epochs=1))
+
+
+def test_prediction_does_not_ask_for_what_no_training_post_had(
+    build: Build, posts: Posts, loop: MakeLoop, here: Path
+) -> None:
+    train = posts(4, 1)  # some with objects, none with region vectors
+    model = fit(build("UMGF"), train, train, str(here), trainer=loop(epochs=1))
+    assert model.processor_config is not None
+    assert model.processor_config.allow_missing == ("region features",)
+    mnergraph.pipeline(model)(train[0])  # no warning
+    model.processor_config = None
+    with pytest.warns(UserWarning, match="1 of 1 posts has no region features"):
+        mnergraph.pipeline(model)(train[0])
+    assert fit(build(), train, train, here / "text", trainer=loop(epochs=1)).processor_config is None
 
 
 def test_loss_that_is_not_finite(build: Build, posts: Posts, loop: MakeLoop, here: Path) -> None:

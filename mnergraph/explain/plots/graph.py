@@ -250,6 +250,7 @@ def plot_graph(
     depth = layout.height + 0.3 + _KEY * (-(-len(rows) // columns) + len(notes))
     width = max(layout.width, columns * max([_KEY_WIDTH, *(row.width for row in rows)]))
     size = width + 2 * MARGIN + 0.1, depth + 0.2
+    figure: Figure
     if ax is None:
         figure = NotebookFigure(figsize=size)
         ax = figure.add_axes((0, 0, 1, 1))
