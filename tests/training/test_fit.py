@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from odd_images import noise
 
 import mnergraph
 from mnergraph import BatchConfig
@@ -390,10 +391,13 @@ def test_prediction_does_not_ask_for_what_no_training_post_had(
     model = fit(build("UMGF"), train, train, str(here), trainer=loop(epochs=1))
     assert model.processor_config is not None
     assert model.processor_config.allow_missing == ("region features",)
-    mnergraph.pipeline(model)(train[0])  # no warning
+    here.mkdir(exist_ok=True)
+    noise(8, 6).save(here / "1.png")
+    new = replace(train[0], image_path=here / "1.png")
+    mnergraph.pipeline(model)(new)  # no warning
     model.processor_config = None
     with pytest.warns(UserWarning, match="1 of 1 posts has no region features"):
-        mnergraph.pipeline(model)(train[0])
+        mnergraph.pipeline(model)(new)
     assert fit(build(), train, train, here / "text", trainer=loop(epochs=1)).processor_config is None
 
 
