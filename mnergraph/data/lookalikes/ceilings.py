@@ -102,14 +102,20 @@ class GroundingCeiling:
     """The best expected micro F1 of grounded entities, from 0 to 1, each of the best model for it.
 
     Args:
-        gmner: of span, type and box.
-        mner: of span and type.
-        eeg: of span and box.
+        gmner: of span, type and box, of models that may leave entities out.
+        mner: of span and type, likewise.
+        eeg: of span and box, likewise.
+        gmner_of_all: of span, type and box, of models that predict all entities.
+        mner_of_all: of span and type, likewise.
+        eeg_of_all: of span and box, likewise.
     """
 
     gmner: float
     mner: float
     eeg: float
+    gmner_of_all: float
+    mner_of_all: float
+    eeg_of_all: float
 
 
 def ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -> Ceiling:
@@ -130,14 +136,12 @@ def grounding_ceiling(pairs: Iterable[Pair], truth: Mapping[str, GroundTruth]) -
             seen, chances = _observed(span, truth[pair.id], has_image=pair.image_path is not None)
             groups[seen].append(chances)
 
-    def best(value: Callable[[list[_Chances]], float]) -> float:
-        return best_f1((len(group), value(group) / len(group)) for group in groups.values())
-
-    return GroundingCeiling(
-        gmner=best(lambda group: max(sum(c.type * c.box for c in group), sum(c.type * c.no_box for c in group))),
-        mner=best(lambda group: sum(c.type for c in group)),
-        eeg=best(lambda group: max(sum(c.box for c in group), sum(c.no_box for c in group))),
-    )
+    total = sum(map(len, groups.values())) or 1
+    found: dict[str, float] = {}
+    for name, value in _BEST.items():
+        found[name] = best_f1((len(group), value(group) / len(group)) for group in groups.values())
+        found[f"{name}_of_all"] = sum(map(value, groups.values())) / total
+    return GroundingCeiling(**found)
 
 
 def best_f1(groups: Iterable[tuple[int, float]]) -> float:
@@ -159,6 +163,14 @@ class _Chances(NamedTuple):
     type: float
     box: float
     no_box: float
+
+
+#: The expected number of right entities of a group, by score, with the best action for it.
+_BEST: dict[str, Callable[[list[_Chances]], float]] = {
+    "gmner": lambda group: max(sum(c.type * c.box for c in group), sum(c.type * c.no_box for c in group)),
+    "mner": lambda group: sum(c.type for c in group),
+    "eeg": lambda group: max(sum(c.box for c in group), sum(c.no_box for c in group)),
+}
 
 
 def _observed(span: Span, truth: GroundTruth, *, has_image: bool) -> tuple[Hashable, _Chances]:

@@ -105,6 +105,11 @@ def test_grounding_ceilings_by_hand() -> None:
     unseen = grounding_ceiling(*grounded(plain=4, irrelevant=3, not_seen=1, no_image=2))
     assert unseen.mner == unseen.gmner == 2 * 4 / (4 + 10)  # types are not worth a guess
     assert unseen.eeg == pytest.approx((4 + 3 + 2) / 10)
+    assert unseen.mner_of_all == pytest.approx((4 + 6 / 4) / 10)
+    assert unseen.gmner_of_all == pytest.approx((4 + (3 + 2) / 4) / 10)
+    assert unseen.eeg_of_all == pytest.approx((4 + 3 + 2) / 10)
+    assert (half.gmner_of_all, half.mner_of_all, half.eeg_of_all) == (6 / 10, 1, 6 / 10)
+    assert (hidden.gmner_of_all, hidden.mner_of_all) == (8 / 10, 1)
     misled = grounding_ceiling(*grounded(cued=3, misled=1))
     assert (misled.gmner, misled.mner, misled.eeg) == (3 / 4, (3 + 1 / 4) / 4, 3 / 4)
     mostly_misled = grounding_ceiling(*grounded(cued=1, misled=9))

@@ -109,6 +109,8 @@ def test_the_best_strategy_reaches_the_ceilings(tmp_path: Path, settings: dict[s
     assert scores(lambda one: one.type_known and one.box_known)[0] == pytest.approx(ceiling.gmner, abs=0.025)
     assert scores(lambda one: one.type_known)[1] == pytest.approx(ceiling.mner, abs=0.025)
     assert scores(lambda one: one.box_known)[2] == pytest.approx(ceiling.eeg, abs=0.025)
+    assert scores(lambda one: True)[0] == pytest.approx(ceiling.gmner_of_all, abs=0.025)
+    assert scores(lambda one: True)[1] == pytest.approx(ceiling.mner_of_all, abs=0.025)
     assert ceiling.gmner <= min(ceiling.mner, ceiling.eeg)
     if not settings:
         assert (ceiling.eeg, ceiling.gmner) == (1, ceiling.mner)
