@@ -321,7 +321,13 @@ class NERPipeline:
         """Return a post, or where it can't be read for a fault of this class, a result that says so."""
         if isinstance(text, UnreadablePost):
             return NERResult([], pair=None, model=self.model, reader=self, error=text.error, id=text.id)
-        fields = _fields(text, image, is_split_into_words)
+        try:
+            fields = _fields(text, image, is_split_into_words)
+        except (ValueError, TypeError) as error:
+            if not isinstance(text, Mapping) or fault is not ValueError:
+                raise  # a fault of the call, not of one post
+            where = "" if text.get("id") is None else str(text["id"])
+            return NERResult([], pair=None, model=self.model, reader=self, error=str(error), id=where)
         try:
             return self._from_fields(fields)
         except fault as error:

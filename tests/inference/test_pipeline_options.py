@@ -185,11 +185,12 @@ def test_posts_that_cannot_be_read_or_predicted_have_an_error(model: BERTCRF, tm
         {"tokens": None},
         Pair(("a", "\ud83d")),
         UnreadablePost("posts.jsonl:6: not JSON", "6"),
+        {"id": 9, "caption": "a man"},
         TEXTS[1],
     ]
     ner = pipeline(model)
     results = ner(iter(faulty), batch_size=3)
-    with pytest.warns(UserWarning, match=r"5 of 7 posts have an error.*; the first: post 'blank': the text ' ' holds"):
+    with pytest.warns(UserWarning, match=r"6 of 8 posts have an error.*; the first: post 'blank': the text ' ' holds"):
         found = list(results)
     assert plain([found[0], found[-1]]) == plain(ner([TEXTS[0], TEXTS[1]]))
     errors = [result.error for result in found[1:-1]]
@@ -197,6 +198,8 @@ def test_posts_that_cannot_be_read_or_predicted_have_an_error(model: BERTCRF, tm
     assert errors[1] == f"there is no image {tmp_path / 'gone.png'}"
     assert errors[3].startswith("half of a surrogate pair")
     assert errors[4] == "posts.jsonl:6: not JSON"
+    assert errors[5] == "a post has text, words or tokens; this one has 'caption', 'id'"
+    assert found[6].id == "9"
     assert [(result.id, result.text) for result in found[1:4]] == [("blank", " "), ("7", "ann sings"), ("", "")]
     assert found[1].pair is None
     assert found[2].pair.words == ("ann", "sings")
