@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import random
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
 from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
+from mnergraph.files import write_atomically
 from mnergraph.labels import LabelSet
 from mnergraph.pair import DetectedObject, Pair
 
@@ -101,6 +103,12 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def write_result(result: Any, out: Path) -> None:
+    """Write a result as JSON, whole or not at all, in a folder that is made if need be."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _processor() -> str:

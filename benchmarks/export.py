@@ -36,7 +36,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 import mnergraph
-from benchmarks.common import commit, machine
+from benchmarks.common import commit, machine, write_result
 from mnergraph.data import Evidence, read_conll
 from mnergraph.graph import collate
 from mnergraph.inference import export, export_inputs
@@ -231,8 +231,7 @@ def main(
         result["models"][type(model).__name__] = {**facts, **measured}
         print(type(model).__name__, json.dumps(result["models"][type(model).__name__], indent=1), flush=True)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(result, out)
     return result
 
 

@@ -13,7 +13,6 @@ opening and forward: the rest is its own.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from jsonargparse import auto_cli
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from benchmarks.common import commit, machine
+from benchmarks.common import commit, machine, write_result
 from mnergraph.features.vision.backbones import BackboneGrid, VisionTower
 from mnergraph.features.vision.detectors import RCNNDetector
 from mnergraph.features.vision.detr import DETRDetector
@@ -188,8 +187,7 @@ def main(
             told += " pictures/s; " + ", ".join(f"{way} {share:.0%}" for way, share in shares.items())
             print(f"{name} ({len(some)}): {told}", flush=True)
             if out is not None:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+                write_result(result, out)
     return result
 
 

@@ -26,7 +26,7 @@ import yaml
 from jsonargparse import auto_cli
 from tqdm.auto import tqdm
 
-from benchmarks.common import commit, disk_bytes, machine, measure, run_command
+from benchmarks.common import commit, disk_bytes, machine, measure, run_command, write_result
 from benchmarks.experiment import SETTINGS, read
 from benchmarks.reproduce import STAGES
 from mnergraph.cli.malloc import disable_malloc_trim
@@ -116,8 +116,7 @@ def full_scale(
             {**stage, "seconds": round(stage["seconds"], 1), "peak MiB": round(stage["peak MiB"])} for stage in stages
         ],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(result, out)
     print(stage_table(result))
     return result
 

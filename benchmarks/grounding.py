@@ -23,13 +23,12 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from benchmarks.building import build
-from benchmarks.common import commit, machine, run_command
+from benchmarks.common import commit, machine, run_command, write_result
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.posts import Files, Posts, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data import Lookalikes
 from mnergraph.explain import record_attention
-from mnergraph.files import write_atomically
 from mnergraph.graph import collate
 from mnergraph.metrics.grounding import METRICS, GroundingScores, grounding_counts, score_grounding
 from mnergraph.metrics.significance import compare
@@ -126,8 +125,13 @@ def by_chance(pairs: Sequence[Pair], seed: int) -> list[list[GroundedEntity]]:
 def result_of(scores: GroundingScores, predicted: Sequence[Sequence[GroundedEntity]], pairs: Sequence[Pair]) -> Any:
     """Return scores, and the counts by post that significance is tested on, as plain data."""
     counts = grounding_counts([pair.grounding or () for pair in pairs], predicted)
-    by_post = {name: counts[:, index].tolist() for index, name in enumerate(METRICS)}
+    by_post = {name: _lines(counts[:, index]) for index, name in enumerate(METRICS)}
     return {**scores.to_dict(), "counts by post": by_post}
+
+
+def _lines(counts: np.ndarray) -> list[str]:
+    """Return the right, predicted and gold entities of every post, ``[posts, 3]``, as a text of numbers each."""
+    return [" ".join(map(str, column)) for column in counts.T.tolist()]
 
 
 def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Path, out: Path) -> None:
@@ -171,8 +175,7 @@ def write(result: dict[str, Any], out: Path) -> None:
         for system in SYSTEMS
         if all({f"{system}, joint", f"{system} + EVG"} <= {*runs} for runs in result["seeds"].values())
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+    write_result(result, out)
 
 
 def means(name: str, seeds: Any) -> dict[str, Any]:
@@ -188,8 +191,9 @@ def means(name: str, seeds: Any) -> dict[str, Any]:
 
 def difference(seeds: Any, first: str, second: str) -> dict[str, float]:
     """Return the difference in GMNER F1 of two systems in points, its interval and p, over all seeds."""
-    both = [np.array([runs[name]["counts by post"]["GMNER"] for runs in seeds]) for name in (first, second)]
-    found = compare(*both)
+    both = [[runs[name]["counts by post"]["GMNER"] for runs in seeds] for name in (first, second)]
+    # [runs, posts, 3]
+    found = compare(*(np.array([[line.split() for line in run] for run in runs], int).swapaxes(1, 2) for runs in both))
     return {"points": 100 * found.f1, "low": 100 * found.low, "high": 100 * found.high, "p": found.p}
 
 

@@ -8,9 +8,6 @@ Posts are made up, of Twitter's lengths, with objects and gold boxes; text encod
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +16,10 @@ from typing import Any
 import torch
 from jsonargparse import auto_cli
 
-from benchmarks.common import commit, machine
+from benchmarks.common import commit, machine, write_result
 from benchmarks.experiment import SETTINGS
 from benchmarks.speed import chosen, model_for, posts_for, twitter_lengths
-from benchmarks.steps import Call, Precision, prediction_calls, training_calls
+from benchmarks.steps import Call, Precision, in_turns, prediction_calls, training_calls
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.labels import tags_to_spans
 from mnergraph.models import Tagger
@@ -52,23 +49,6 @@ def calls(model: Tagger, posts: Sequence[Pair], batch_size: int, precision: Prec
     batches = list(GraphLoader(model.builder.build_all(posts), batch_size, shuffle=True))
     predicting = prediction_calls(model, batches, precision)
     return {"step": training_calls(model, batches, precision)["step"], "prediction": predicting["predict"]}
-
-
-def measure(call: Call, reference: Call, repeats: int) -> dict[str, Any]:
-    """Return CPU seconds of both calls, and the median, lowest and highest of their quotients."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 1):
-        for some, timed in zip((call, reference), seconds, strict=True):
-            began = time.process_time()
-            some()
-            if turn:
-                timed.append(time.process_time() - began)
-    ratios = [one / other for one, other in zip(*seconds, strict=True)]
-    return {
-        "seconds": [statistics.median(each) for each in seconds],
-        "ratio": statistics.median(ratios),
-        "lowest and highest": [min(ratios), max(ratios)],
-    }
 
 
 def main(
@@ -114,12 +94,11 @@ def main(
                 one = replace(experiment, arguments=experiment.arguments | arguments)
                 both.append(calls(model_for(one, posts, (width, layers, heads)), posts, batch_size, precision))
             for what in ("step", "prediction"):
-                measured = found[f"{what}, {precision}"] = measure(both[0][what], both[1][what], repeats)
+                measured = found[f"{what}, {precision}"] = in_turns(both[0][what], both[1][what], repeats)
                 low, high = measured["lowest and highest"]
                 print(f"{experiment.system}, {what}, {precision}: {measured['ratio']:.3f} ({low:.3f} to {high:.3f})")
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_result(result, out)
     return result
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from jsonargparse import auto_cli
 
-from benchmarks.common import LABELS, commit, machine, measure, random_encoder, some_posts
+from benchmarks.common import LABELS, commit, machine, measure, random_encoder, some_posts, write_result
 from benchmarks.recording import SHAPES
 from mnergraph import BatchConfig, Predictor, load_encoder
 from mnergraph.cli.malloc import disable_malloc_trim
@@ -218,8 +218,7 @@ def main(
                 }
                 print(precision, result["large"][precision], flush=True)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(result, out)
     return result
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pixels
 
-from benchmarks.common import commit, machine, run_command
+from benchmarks.common import commit, machine, run_command, write_result
 from mnergraph.data.datasets.base import SPLITS, find_text_file
 from mnergraph.data.formats.conll import read_conll
 from mnergraph.data.formats.evidence_jsonl import read_captions, read_objects
@@ -250,8 +250,7 @@ def real_parts(
         "crops": crops(images),
         "halves": halves(images / "images"),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(result, out)
     print(json.dumps({name: result[name] for name in ("noun chunks", "crops", "halves")}, indent=1))
     return result
 

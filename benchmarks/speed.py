@@ -9,7 +9,6 @@ timed in turns within this one run.
 
 from __future__ import annotations
 
-import json
 import random
 import resource
 import tempfile
@@ -23,7 +22,7 @@ from jsonargparse import auto_cli
 from torch_geometric.data import Batch
 
 from benchmarks.building import build
-from benchmarks.common import LABELS, allocated, commit, flops, machine, random_encoder, some_posts, timed
+from benchmarks.common import LABELS, allocated, commit, flops, machine, random_encoder, some_posts, timed, write_result
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.steps import Precision, prediction_calls, training_calls
 from mnergraph.cli.malloc import disable_malloc_trim
@@ -92,8 +91,7 @@ def main(
                 )
         result["peak MiB of the process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_result(result, out)
     return result
 
 

@@ -11,9 +11,6 @@ products in bf16 may be slower than in fp32.
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,10 @@ from typing import Any
 import torch
 from jsonargparse import auto_cli
 
-from benchmarks.common import commit, flops, machine
+from benchmarks.common import commit, flops, machine, write_result
 from benchmarks.experiment import SETTINGS
 from benchmarks.speed import chosen, model_for, posts_for, twitter_lengths
-from benchmarks.steps import Call, Precision, training_calls
+from benchmarks.steps import Call, Precision, in_turns, training_calls
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.training import GraphLoader
 
@@ -89,25 +86,14 @@ def main(
                     found[how]["casts at every use"] = measure(uncached, calls["step"], repeats)
                 print(f"{experiment.system}, {how}: {_line(found[how])}", flush=True)
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_result(result, out)
     return result
 
 
 def measure(call: Call, reference: Call, repeats: int) -> dict[str, Any]:
     """Return a call over a reference by time and by operations, and the shares of the parts of both."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 1):
-        for some, timed in zip((call, reference), seconds, strict=True):
-            began = time.process_time()
-            some()
-            if turn:
-                timed.append(time.process_time() - began)
-    ratios = [one / other for one, other in zip(*seconds, strict=True)]
     return {
-        "seconds": [statistics.median(each) for each in seconds],
-        "ratio": statistics.median(ratios),
-        "lowest and highest": [min(ratios), max(ratios)],
+        **in_turns(call, reference, repeats),
         "by operations": flops(call) / flops(reference),
         "shares": [shares(call), shares(reference)],
     }

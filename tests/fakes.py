@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from mnergraph.features.text.encoder import TextEncoderModel
+from mnergraph.features.text.encoder import TextEncoderModel, tiny_encoder
 from mnergraph.features.text.word_embeddings import WordVectors, random_vectors
 from mnergraph.graph import (
     Complete,
@@ -113,6 +113,17 @@ def awkward_posts() -> list[Pair]:
 def without_objects() -> list[Pair]:
     """Return two posts without objects, one of them without an image."""
     return [post(4, 0, seed=2), post(1, 0, seed=3, image=False)]
+
+
+def builder_of_all() -> GraphBuilder:
+    """Return a builder of graphs with words, pieces, objects, an image, entities, and a node type that layers make."""
+    return make_builder(
+        SCHEMA | Schema(nodes=["image", "entity", "thought"]),
+        tokenizer=tiny_encoder(hidden_size=8).tokenizer,
+        labels=LABELS,
+        region_dim=6,
+        image_dim=5,
+    )
 
 
 def make_builder(

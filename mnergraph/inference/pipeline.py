@@ -406,7 +406,7 @@ class NERPipeline:
         return path
 
 
-class _ReferencedPath(type(Path())):  # type: ignore[misc]
+class _ReferencedPath(type(Path())):  # type: ignore[misc]  # Python 3.11 has the class of this system's paths only so
     """A path that can be weakly referenced, so that its file is deleted when nothing holds it any more."""
 
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from fakes import LABELS, SCHEMA, awkward_posts, check_same, equal, make_builder, post, without_objects
+from fakes import SCHEMA, awkward_posts, builder_of_all, check_same, equal, make_builder, post, without_objects
 from torch_geometric.data import Batch
 
-from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.graph import Schema, collate
 from mnergraph.graph.collate import layouts
 from mnergraph.pair import Pair
 
-BUILDER = make_builder(
-    SCHEMA | Schema(nodes=["image", "entity", "thought"]),
-    tokenizer=tiny_encoder(hidden_size=8).tokenizer,
-    labels=LABELS,
-    region_dim=6,
-    image_dim=5,
-)
+BUILDER = builder_of_all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import LABELS, SCHEMA, awkward_posts, check_same, make_builder, post, without_objects
+from fakes import SCHEMA, awkward_posts, builder_of_all, check_same, make_builder, post, without_objects
 from hashtags import with_hashtags
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.data.collate import collate as join
@@ -20,19 +20,12 @@ from torch_geometric.loader import DataLoader
 
 from mnergraph.explain import record_attention
 from mnergraph.explain.convert import to_networkx
-from mnergraph.features.text.encoder import tiny_encoder
-from mnergraph.graph import Schema, collate, pair_of, with_pair, with_plain_pair
+from mnergraph.graph import collate, pair_of, with_pair, with_plain_pair
 from mnergraph.graph.collate import JoinedGraphs
 from mnergraph.graph.plain_pairs import pair_from_plain, plain_values
 from mnergraph.pair import ContextText, DetectedObject, GroundedEntity, Pair, SourceText
 
-BUILDER = make_builder(
-    SCHEMA | Schema(nodes=["image", "entity", "thought"]),
-    tokenizer=tiny_encoder(hidden_size=8).tokenizer,
-    labels=LABELS,
-    region_dim=6,
-    image_dim=5,
-)
+BUILDER = builder_of_all()
 FULL = Pair(
     words=("Ann", "é\u2028", "\ud83d"),
     labels=("B-PER", "O", "O"),

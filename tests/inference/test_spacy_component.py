@@ -195,6 +195,13 @@ def test_a_document_that_cannot_be_predicted(nlp: Any, tmp_path: Path) -> None:
     assert entities(found[0]) == entities(found[2])
 
 
+def run_python(program: str, path: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process that finds modules in this path alone."""
+    environment = {"PYTHONPATH": path, "PATH": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+
+
 def test_spacy_finds_the_component_by_its_entry_point(tmp_path: Path) -> None:
     table = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
     info = tmp_path / "mnergraph_entry-0.dist-info"
@@ -209,13 +216,7 @@ def test_spacy_finds_the_component_by_its_entry_point(tmp_path: Path) -> None:
         "heavy = {'torch_geometric', 'transformers', 'mnergraph.models', 'mnergraph.inference.pipeline'}\n"
         "print(sorted(heavy & set(sys.modules)), nlp.get_factory_meta('mnergraph').default_config['workers'])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={"PYTHONPATH": f"{tmp_path}:{PROJECT}", "PATH": "", "OMP_NUM_THREADS": "1"},
-    )
+    done = run_python(program, f"{tmp_path}:{PROJECT}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[] 2\n"
 
@@ -227,11 +228,5 @@ def test_without_spacy() -> None:
         "try:\n    mnergraph.inference.docs_with_images\n"
         "except ImportError as error:\n    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={"PYTHONPATH": str(PROJECT), "PATH": "", "OMP_NUM_THREADS": "1"},
-    )
+    done = run_python(program, str(PROJECT))
     assert done.stdout == "the spaCy component needs spaCy: pip install 'mnergraph[phrases]'\n", done.stderr

@@ -371,7 +371,7 @@ class SentenceReader(nn.Module):
     Each head adds a learned number to the scores of its softmax for the distance of a token to the entity, as of two
     entities with such words each has those beside it: b[`distance_buckets`] (relative position biases of T5; Raffel et
     al., JMLR 2020). It is -distance / 2^h for head h = 0, 1, ... at first (slopes, as those of ALiBi; Press et al.,
-    ICLR 2022): after 30 epochs of Lookalikes 93% of the boxes are right in posts with two names, 56% with 0 at first.
+    ICLR 2022): GEI after 30 epochs of Lookalikes, seed 0, has 93% of the boxes of posts with two names, 56% with 0.
 
     Its weights are not recorded, as entities are not nodes of the graph.
 

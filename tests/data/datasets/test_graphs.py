@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -62,9 +62,9 @@ def test_the_graphs_of_the_builder(posts: list[Pair], tmp_path: Path) -> None:
 def test_they_are_built_once(tmp_path: Path) -> None:
     many = [post(3, 1, seed=seed) for seed in range(20)]
     counts = []
-    for options in ({}, {}, {"force_reload": True}):
+    for force_reload in (False, False, True):
         counting = Counting()
-        GraphDataset(tmp_path, many, counting, **options)  # type: ignore[arg-type]
+        GraphDataset(tmp_path, many, cast(GraphBuilder, counting), force_reload=force_reload)
         counts.append(counting.built)
     samples = counts[1]
     assert counts == [20 + samples, samples, 20 + samples]
