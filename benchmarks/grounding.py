@@ -1,6 +1,8 @@
-"""Grounded Lookalikes: entities with their boxes, in two steps and jointly, against chance, attention and the ceiling.
+r"""Grounded Lookalikes: entities with their boxes, in two steps and jointly, against chance, attention and the ceiling.
 
     uv run python -m benchmarks.grounding --out benchmarks/results/grounding.json
+    uv run python -m benchmarks.grounding --systems '[BERT-CRF]' --setup.encoder MINILM --setup.epochs 15 \
+        --setup.encoder_lr 1e-4 --setup.lr 3e-4 --setup.precision bf16-mixed --out RESULTS/grounding_minilm.json
 
 Each system of `SYSTEMS` is trained with its Lookalikes settings on grounded Lookalikes, where objects are labels and
 boxes of an oracle detector (`docs/data.md`): once for its tags alone, followed by an EVG that is trained apart, and
@@ -14,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +55,38 @@ JOINT: dict[str, Any] = {"types": "regions", "weight": 20.0, "types_weight": 4.0
 ATTENDING = ("UMGF", "HamLearning", "GEI")
 
 
-def experiment_of(system: str, epochs: int, lr: float, grounding: Mapping[str, Any] | None) -> Experiment:
+@dataclass(frozen=True)
+class Setup:
+    """What every training here has in the place of its settings file's.
+
+    Args:
+        epochs: of a training.
+        encoder: name or folder of the text encoder.
+        encoder_lr: the encoder's learning rate.
+        lr: that of the other parameters.
+        precision: Lightning's.
+    """
+
+    epochs: int = 40
+    encoder: str = "tiny-random"
+    encoder_lr: float = 1e-3
+    lr: float = 1e-3
+    precision: str = "32-true"
+
+
+def experiment_of(system: str, setup: Setup, grounding: Mapping[str, Any] | None) -> Experiment:
     """Return a system's Lookalikes settings, with objects as labels and boxes, and with grounding if it is joint."""
     experiment = read(SETTINGS / SYSTEMS[system])
     return replace(
         experiment,
+        encoder=setup.encoder,
         regions=None,
         object_labels=None,
         arguments=experiment.arguments | ({} if grounding is None else {"grounding": dict(grounding)}),
-        optimizer=replace(experiment.optimizer, encoder_lr=lr, lr=lr),
-        trainer=replace(experiment.trainer, epochs=epochs, progress=False, logger="none"),
+        optimizer=replace(experiment.optimizer, encoder_lr=setup.encoder_lr, lr=setup.lr),
+        trainer=replace(
+            experiment.trainer, epochs=setup.epochs, precision=setup.precision, progress=False, logger="none"
+        ),
         data_options=experiment.data_options | {"grounded": True},
     )
 
@@ -134,7 +158,7 @@ def _lines(counts: np.ndarray) -> list[str]:
     return [" ".join(map(str, column)) for column in counts.T.tolist()]
 
 
-def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Path, out: Path) -> None:
+def one_seed(result: dict[str, Any], seed: int, setup: Setup, systems: Sequence[str], root: Path, out: Path) -> None:
     """Train what a seed lacks, and write the result after each model."""
     runs = result["seeds"].setdefault(str(seed), {})
     evg: EVG | None = None
@@ -143,7 +167,7 @@ def one_seed(result: dict[str, Any], seed: int, systems: Sequence[str], root: Pa
             name = f"{system}, joint" if joint else f"{system} + EVG"
             if name in runs:
                 continue
-            experiment = experiment_of(system, result["epochs"], result["lr"], result["grounding"] if joint else None)
+            experiment = experiment_of(system, setup, result["grounding"] if joint else None)
             posts = compute_features(experiment, load(experiment, Files(root)))
             test = posts.splits["test"]
             start = time.perf_counter()
@@ -231,8 +255,7 @@ def main(
     root: Path | None = None,
     systems: tuple[str, ...] = tuple(SYSTEMS),
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 40,
-    lr: float = 1e-3,
+    setup: Setup = Setup(),
     grounding: dict[str, Any] = JOINT,
 ) -> None:
     """Train and score the systems, and write the result file.
@@ -242,8 +265,7 @@ def main(
         root: folder of the generated posts; by default a temporary one.
         systems: those of `SYSTEMS`.
         seeds: of the runs.
-        epochs: of every training.
-        lr: learning rate of every training.
+        setup: encoder, rates and epochs of every training.
         grounding: settings of `Grounding` of the joint systems.
 
     Raises:
@@ -255,14 +277,14 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = root or Path(temporary)
         ceiling = Lookalikes(folder, "test", grounded=True, progress=False).grounding_ceiling
-        facts = {"benchmark": "grounding", "epochs": epochs, "lr": lr, "grounding": grounding}
-        facts["ceiling"] = vars(ceiling)
+        named = asdict(setup) | {"encoder": Path(setup.encoder).name}
+        facts = {"benchmark": "grounding", **named, "grounding": grounding, "ceiling": vars(ceiling)}
         result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {**facts, "seeds": {}}
-        if other := [name for name, value in facts.items() if result[name] != value]:
+        if other := [name for name, value in facts.items() if result.get(name) != value]:
             raise ValueError(f"{out} is a result with another {', '.join(other)}; give another --out")
         result |= {"machine": machine(), "commit": commit()}
         for seed in seeds:
-            one_seed(result, seed, systems, folder, out)
+            one_seed(result, seed, setup, systems, folder, out)
     print(table(result))
 
 

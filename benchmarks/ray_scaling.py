@@ -178,11 +178,13 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def _duration(seconds: float) -> str:
     hours = seconds / 3600
-    return f"{hours / 24:,.1f} days" if hours > 48 else f"{hours:,.1f} h"
+    if hours > 48:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours:,.1f} h" if hours > 1.5 else f"{seconds / 60:,.0f} min"
 
 
 def _bytes(per_second: float) -> str:
-    return f"{per_second / 1e6:,.1f} MB/s"
+    return f"{per_second / 1e6:,.1f} MB/s" if per_second > 1e5 else f"{per_second / 1e3:,.1f} kB/s"
 
 
 def main(

@@ -309,6 +309,9 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
             del kept[name]
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
+    for name in ("encoder", "caption_encoder"):
+        if kept[name] is not None and Path(kept[name]).is_dir():  # a result says nothing of a machine's folders
+            kept[name] = Path(kept[name]).name
     return kept
 
 

@@ -190,11 +190,14 @@ def run(
 
 
 def _cause(error: BaseException) -> str:
-    """Return the error behind Ray's, in one line."""
+    """Return the innermost error behind Ray's that says something, in one line."""
+    said = error
     while True:
         behind = getattr(error, "cause", None) or error.__cause__
         if not isinstance(behind, BaseException) or behind is error:
             break
         error = behind
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
+        if str(error).strip():
+            said = error
+    lines = [line for line in str(said).splitlines() if line.strip()]
+    return f"{type(said).__name__}: {lines[-1].strip() if lines else ''}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.grounding import SYSTEMS, experiment_of, result_of, table, write
+from benchmarks.grounding import SYSTEMS, Setup, experiment_of, result_of, table, write
 from mnergraph.metrics.grounding import score_grounding
 from mnergraph.pair import GroundedEntity, Pair
 
@@ -52,8 +52,11 @@ def test_means_gains_and_table(tmp_path: Path) -> None:
 
 
 def test_settings_of_every_system() -> None:
+    setup = Setup(epochs=3, encoder="prajjwal1/bert-tiny", encoder_lr=1e-4, lr=3e-4, precision="bf16-mixed")
     for system in SYSTEMS:
-        joint = experiment_of(system, 3, 1e-3, {"weight": 2.0})
+        joint = experiment_of(system, setup, {"weight": 2.0})
+        assert (joint.encoder, joint.optimizer.encoder_lr, joint.optimizer.lr) == ("prajjwal1/bert-tiny", 1e-4, 3e-4)
+        assert (joint.trainer.epochs, joint.trainer.precision) == (3, "bf16-mixed")
         assert joint.arguments["grounding"] == {"weight": 2.0}
         assert joint.data_options["grounded"] is True
-        assert "grounding" not in experiment_of(system, 3, 1e-3, None).arguments
+        assert "grounding" not in experiment_of(system, setup, None).arguments

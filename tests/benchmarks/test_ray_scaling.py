@@ -21,10 +21,10 @@ def test_table_is_computed_from_the_measured_rates() -> None:
     text, _, _, _, *rows = markdown(result).splitlines()
     assert "one worker 100 posts/s, two 190 (1.90 times), the plain path 105" in text
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert cells[0] == ["1", "100", "11.6 days", "0.0 MB/s", "10.0 MB/s", "0.0 MB/s", "0.0061", "the workers"]
+    assert cells[0] == ["1", "100", "11.6 days", "8.0 kB/s", "10.0 MB/s", "12.0 kB/s", "0.0061", "the workers"]
     # 95 posts/s each: 97,280 posts/s x 100,080 bytes are 9.7 GB/s, and 5.9 parts/s of at most 0.5
     assert cells[-1][:2] == ["1,024", "97,280"]
-    assert cells[-1][2] == "0.3 h"
+    assert cells[-1][2] == "17 min"
     assert cells[-1][4] == "9,735.8 MB/s"
     assert cells[-1][-1] == "Ray's scheduling (1188% of it)"
     result["parts per second"] = 100.0

@@ -93,6 +93,7 @@ def test_captions_read_by_another_encoder(settings: Path, root: Path, encoder: P
     small = "--arguments={hidden_size: 4, char_dim: 4, char_hidden_size: 2, query_size: 4, attention_size: 4}"
     found = run(settings, root, tmp_path / "r.json", *caption, small, f"--caption_encoder={encoder}")
     assert found["evidence"]["test"]["image vectors"] == 10
+    assert found["experiment"]["caption_encoder"] == "small", "a result names the folder, not where it lies"
 
 
 def test_phrases_of_captions_become_objects(settings: Path, root: Path, tmp_path: Path) -> None:

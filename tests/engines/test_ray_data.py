@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -293,3 +294,18 @@ def test_shares_of_gpus(gpus: int, workers: int, share: float, monkeypatch: pyte
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     ray_data.connect(workers)
     assert "address" not in stub.given
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        (["the job failed", "row 3:\n no such type"], "ValueError: no such type"),
+        (["the job failed\nThe actor died.", ""], "ValueError: The actor died."),
+        ([""], "ValueError: "),
+    ],
+)
+def test_the_error_behind_rays_is_named(messages: list[str], said: str) -> None:
+    errors = [ValueError(message) for message in messages]
+    for error, behind in itertools.pairwise(errors):
+        error.__cause__ = behind
+    assert ray_data._cause(errors[0]) == said
