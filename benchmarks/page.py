@@ -57,10 +57,10 @@ def photographed(folder: Path, count: int) -> list[Pair]:
     evidence = Evidence(folder / "captions.jsonl", folder / "objects.jsonl", None, caption_phrases=False)
     files = sorted(folder.glob("*.txt"))
     found = [
-        post.pair
+        pair
         for file in files
-        for post in read_posts(file, images=folder / "images", evidence=evidence)
-        if post.pair.image_path is not None
+        for pair in read_posts(file, images=folder / "images", evidence=evidence)
+        if pair.image_path is not None
     ]
     return [replace(pair, id=f"{pair.id} {place}") for place, pair in enumerate(islice(cycle(found), count))]
 

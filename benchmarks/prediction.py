@@ -3,8 +3,9 @@ r"""Prediction of a file of posts against a loop over the bare text encoder: in 
     uv run python -m benchmarks.prediction --encoder MINILM --root TWITTER2017 --out benchmarks/results/prediction.json
 
 BERT-CRF over an encoder, with scores that make one word in ten an entity's; without an encoder one of random weights
-in MiniLM's shape, without a folder made-up posts. What is compared is computed in turns within this one run, in CPU
-seconds of the process, so that other work on the machine matters little; medians.
+in MiniLM's shape, without a folder made-up posts. What is compared is computed in turns within this one run; medians.
+Rates are by the clock, which needs a quiet machine and shows what threads do beside the model, and by CPU seconds of
+the process, on which other work has less influence.
 
 - *encoder*: the encoder alone, batches of as many pieces, sorted, ready as tensors
 - *batches of posts*: windows of 256 posts in batches of 32, as before there were batches of pieces
@@ -18,9 +19,10 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jsonargparse import auto_cli
@@ -41,6 +43,10 @@ from mnergraph.pair import Pair
 #: Share of words that the model tags as entities, about that of the Twitter data.
 ENTITY_WORDS = 0.1
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+#: Posts of the large file between two runs of the encoder.
+TURN = 10_000
+
+Result = TypeVar("Result")
 
 
 def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
@@ -51,7 +57,7 @@ def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
     low, high = -50.0, 50.0
     for _ in range(12):
         scores.bias.data[LABELS.index("O")] = (low + high) / 2
-        found = run_in_batches(model, posts[:256], lambda batch, _: model.decode_tags(model(batch)))
+        found = run_in_batches(model, posts[:256], lambda graph, _: model.decode_tags(graph))
         share = sum(tag != "O" for tags in found for tag in tags) / sum(map(len, found))
         low, high = ((low + high) / 2, high) if share > ENTITY_WORDS else (low, (low + high) / 2)
     return model
@@ -65,7 +71,8 @@ def bare_loop(model: Tagger, posts: Sequence[Pair], precision: Precision, device
         mask = torch.zeros(len(indices), max(lengths[index] for index in indices), dtype=torch.long, device=device)
         for row, index in enumerate(indices):
             mask[row, : lengths[index]] = 1
-        batches.append({"input_ids": mask * 1000, "attention_mask": mask})
+        ids = torch.randint(model.encoder.model.config.vocab_size, mask.shape, device=device)
+        batches.append({"input_ids": ids * mask, "attention_mask": mask})
 
     def run() -> None:
         with inference(model, precision):
@@ -107,10 +114,54 @@ def from_file_to_file(
     return run
 
 
-def _cpu_seconds(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
+class Seconds(NamedTuple):
+    """Seconds by the clock, and CPU seconds of this process."""
+
+    clock: float
+    cpu: float
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, Seconds]:
+    """Return a call's result and its seconds."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, Seconds(time.perf_counter() - clock, time.process_time() - cpu)
+
+
+def rates(seconds: Mapping[str, Sequence[Seconds]], posts: int) -> dict[str, Any]:
+    """Return posts per second and shares of the encoder's rate, both ways, from runs of as many posts."""
+    found: dict[str, Any] = {}
+    for index, how in enumerate(("posts per second", "posts per CPU second")):
+        by_name = {name: posts / statistics.median(run[index] for run in runs) for name, runs in seconds.items()}
+        found[how] = by_name
+        found[f"share of the encoder's {how}"] = {name: rate / by_name["encoder"] for name, rate in by_name.items()}
+    return found
+
+
+def one_large_file(
+    lines: Iterator[Mapping[str, Any]], out: Path, loop: Callable[[], None], posts_of_loop: int
+) -> dict[str, Any]:
+    """Return the rates of a predictor's lines, written to a file, and of the encoder between every `TURN` of them."""
+    own, bare, number = [], [], 0
+    with out.open("w", encoding="utf-8") as target:
+
+        def write_some() -> int:
+            written = 0
+            for line in islice(lines, TURN):
+                target.write(json.dumps(line, ensure_ascii=False) + "\n")
+                written += 1
+            return written
+
+        while (some := timed(write_some))[0]:
+            number += some[0]
+            own.append(some[1])
+            bare.append(timed(loop)[1])
+    found: dict[str, Any] = {}
+    for index, how in enumerate(("posts per second", "posts per CPU second")):
+        rate = number / sum(seconds[index] for seconds in own)
+        encoder = posts_of_loop * len(bare) / sum(seconds[index] for seconds in bare)
+        found |= {how: rate, f"share of the encoder's {how}": rate / encoder}
+    return found
 
 
 def write_posts(file: Path, posts: Sequence[Pair]) -> Path:
@@ -175,19 +226,14 @@ def main(
                 calls[f"batches of posts, {name}"] = batches_of_posts(model, pairs, precision)
                 target = Path(folder) / "out.jsonl"
                 calls[f"predict, {name}"] = from_file_to_file(model, files[name], target, precision, workers)
-            seconds: dict[str, list[float]] = {name: [] for name in calls}
+            seconds: dict[str, list[Seconds]] = {name: [] for name in calls}
             for _ in range(repeats):
                 for name, call in calls.items():
-                    start = time.process_time()
-                    found = call()
-                    seconds[name].append(time.process_time() - start)
+                    found, spent = timed(call)
+                    seconds[name].append(spent)
                     if name == "predict, any order":
                         entities[precision] = found
-            rates = {name: posts / statistics.median(values) for name, values in seconds.items()}
-            result[precision] = {
-                "posts per CPU second": rates,
-                "share of the encoder's rate": {name: rate / rates["encoder"] for name, rate in rates.items()},
-            }
+            result[precision] = rates(seconds, posts)
             print(precision, json.dumps(result[precision], indent=1), flush=True)
         full, half = entities["fp32"], entities["bf16"]
         result["entities"] = {
@@ -204,18 +250,15 @@ def main(
             result["large"] = {"posts": large}
             for precision in PRECISIONS:
                 loop = bare_loop(model, some, precision, device)
-                bare = [_cpu_seconds(loop)]
-                start = time.process_time()
+                predictor = Predictor(model, batching=BatchConfig(precision=precision, workers=workers))
+                lines = iter(predictor(stream_posts(file)))
+                result["large"][precision] = found = {}
                 usage = measure(
-                    from_file_to_file(model, file, Path(folder) / "out.jsonl", precision, workers, keep=False)
+                    lambda into=found, lines=lines, loop=loop: into.update(
+                        one_large_file(lines, Path(folder) / "out.jsonl", loop, posts)
+                    )
                 )
-                rate = large / (time.process_time() - start)
-                bare.append(_cpu_seconds(loop))
-                result["large"][precision] = {
-                    "posts per CPU second": rate,
-                    "share of the encoder's rate": rate * statistics.mean(bare) / posts,
-                    "peak MiB": usage.peak_mib,
-                }
+                found["peak MiB"] = usage.peak_mib
                 print(precision, result["large"][precision], flush=True)
     if out is not None:
         write_result(result, out)

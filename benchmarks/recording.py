@@ -52,7 +52,7 @@ def cost(name: str, shape: str, batch: int, repeats: int) -> dict[str, float]:
     def recorded() -> int:
         with record_attention(model) as record:
             bare()
-        kept = [found for call in record.calls for found in call.found]
+        kept = [weights for call in record.calls for weights in call.captured]
         tensors = [x for found in kept for x in (found.values, found.index) if x is not None]
         return sum(x.numel() * x.element_size() for x in tensors)
 

@@ -119,7 +119,7 @@ def _of_split(
             predicted = run_in_batches(
                 model,
                 window,
-                lambda batch, _: model.decode_entities(model(batch)),
+                lambda graph, _: model.decode_entities(graph),
                 config=pipeline.batching,
                 progress=bar.update,
             )

@@ -94,7 +94,7 @@ def image_ablation(model: Tagger, pairs: Sequence[Pair], *, batching: BatchConfi
     """
     text_only = [pair.without_image() for pair in pairs]
     found, found_in_text = (
-        run_in_batches(model, posts, lambda batch, _: model.decode_entities(model(batch)), config=batching)
+        run_in_batches(model, posts, lambda graph, _: model.decode_entities(graph), config=batching)
         for posts in (pairs, text_only)
     )
     effects = []

@@ -34,6 +34,7 @@ from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig, Precision
 from mnergraph.nn.heads.grounding import EntityGrounding
 from mnergraph.nn.heads.tagging import TaggingHead
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 from mnergraph.quoting import listed, quoted
 
@@ -260,7 +261,8 @@ class NERPipeline:
     def _one(self, post: Pair, options: _Options) -> NERResult:
         """Return the result of a post; its fault is raised."""
         missing = MissingCounts()
-        (result,), without = self.steps.compute_each([post], partial(self._compute, options=options))
+        decode = partial(self._decode, options=options)
+        (result,), without = self.steps.compute_each([post], decode, forward=self._forward)
         for fault in self.steps.ground([(post, result.entities)]).values():
             raise fault
         missing.add(without, 1).warn(stacklevel=3)
@@ -272,10 +274,10 @@ class NERPipeline:
         """Yield the results of posts in their order, and those of posts that can't be read in their places."""
         waiting, missing = iter(posts), MissingCounts()
         total, failed, first = 0, 0, ""
-        compute = partial(self._compute, options=options)
+        decode = partial(self._decode, options=options)
         while window := list(islice(waiting, options.batch_size or self.steps.window)):
             pairs = [post for post in window if isinstance(post, Pair)]
-            computed, without = self.steps.compute_each(pairs, compute, failed=self._failed)
+            computed, without = self.steps.compute_each(pairs, decode, forward=self._forward, failed=self._failed)
             missing.add(without, len(pairs))
             whole = [index for index, result in enumerate(computed) if result.error is None]
             faults = self.steps.ground([(pairs[index], computed[index].entities) for index in whole])
@@ -349,14 +351,21 @@ class NERPipeline:
             return Pair.from_text(fields.words, image_path=path, id=fields.id)
         return Pair.from_words(fields.words, image_path=path, id=fields.id)
 
-    def _compute(self, batch: Batch, pairs: Sequence[Pair], options: _Options) -> list[NERResult]:
-        records: Sequence[PairRecord | None] = [None] * len(pairs)
+    def _forward(self, batch: Batch, pairs: Sequence[Pair]) -> tuple[GraphState, Sequence[PairRecord | None]]:
+        """Return the last graph, and what the posts' entities attend to, if it gives their boxes."""
         if self.return_boxes and any(pair.objects for pair in pairs):
             with record_attention(self.model) as record:
                 graph = self.model(batch)
-            records = record.posts
-        else:
-            graph = self.model(batch)
+            return graph, record.posts
+        return self.model(batch), [None] * len(pairs)
+
+    def _decode(
+        self,
+        computed: tuple[GraphState, Sequence[PairRecord | None]],
+        pairs: Sequence[Pair],
+        options: _Options,
+    ) -> list[NERResult]:
+        graph, records = computed
         predicted = self.model.decode(graph)
         words: Sequence[list[dict[str, Any]] | None] = [None] * len(pairs)
         if options.aggregation == "none":

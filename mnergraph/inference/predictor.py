@@ -17,6 +17,7 @@ from mnergraph.labels import Entity
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import OF_ONE_POST, Result, run_in_batches
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 #: Posts that are read, sorted by their pieces, and predicted together; fewer where images go through a network first,
@@ -99,7 +100,7 @@ class Predictor:
         """
         pairs = [pair for pair in window if isinstance(pair, Pair)]
         progress(len(window) - len(pairs))
-        predicted, missing = self.compute_each(pairs, self._compute, failed=_failed, progress=progress)
+        predicted, missing = self.compute_each(pairs, self._decode, failed=_failed, progress=progress)
         whole = [index for index, line in enumerate(predicted) if "error" not in line]
         faults = self.ground([(pairs[index], predicted[index]["entities"]) for index in whole])
         for place, fault in faults.items():
@@ -110,16 +111,18 @@ class Predictor:
     def compute_each(
         self,
         pairs: Sequence[Pair],
-        compute: Callable[[Batch, Sequence[Pair]], Sequence[Result]],
+        decode: Callable[[Any, Sequence[Pair]], Sequence[Result]],
         *,
+        forward: Callable[[Batch, Sequence[Pair]], Any] | None = None,
         failed: Callable[[Pair, Exception], Result] | None = None,
         progress: Callable[[int], object] = lambda posts: None,
     ) -> tuple[list[Result], dict[str, list[str]]]:
-        """Return what a function computes of every post, prepared for the model; and which posts lack which evidence.
+        """Return what is decoded of every post, prepared for the model; and which posts lack which evidence.
 
         Args:
             pairs: the posts, a window of them.
-            compute: from a batch of graphs and its posts to a result for every post.
+            decode: from what ``forward`` returns and the posts to a result for every post; see `run_in_batches`.
+            forward: from a batch of graphs and its posts to what ``decode`` takes; by default the model.
             failed: returns the result of a post that can't be prepared or computed. Without it the error is raised.
             progress: called with numbers of posts that are done.
         """
@@ -128,7 +131,8 @@ class Predictor:
         computed = run_in_batches(
             self.model,
             [pair for _, pair in whole],
-            compute,
+            decode,
+            forward=forward,
             config=self.batching,
             failed=failed,
             progress=progress,
@@ -159,8 +163,8 @@ class Predictor:
             return self.ground(found[:half]) | {half + place: fault for place, fault in second.items()}
         return {}
 
-    def _compute(self, batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
-        predicted = self.model.decode(self.model(batch))
+    def _decode(self, graph: GraphState, posts: Sequence[Pair]) -> list[dict[str, Any]]:
+        predicted = self.model.decode(graph)
         return [_result(pair, entities, heads) for pair, (entities, heads) in zip(posts, predicted, strict=True)]
 
     def _process_each(

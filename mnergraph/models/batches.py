@@ -1,12 +1,17 @@
-"""Many posts through a model: in batches of a number of pieces, whose graphs are built while the model computes."""
+"""Many posts through a model: in batches of a number of pieces.
+
+Graphs of the next batches are built, and the results of the last one decoded, while the model computes.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch_geometric.data import Batch, HeteroData
@@ -61,21 +66,25 @@ def inference(model: Tagger, precision: Precision = "fp32") -> Iterator[torch.de
 def run_in_batches(
     model: Tagger,
     pairs: Sequence[Pair],
-    compute: Callable[[Batch, Sequence[Pair]], Sequence[Result]],
+    decode: Callable[[Any, Sequence[Pair]], Sequence[Result]],
     *,
+    forward: Callable[[Batch, Sequence[Pair]], Any] | None = None,
     config: BatchConfig = BatchConfig(),
     build: Callable[[Pair], HeteroData] | None = None,
     failed: Callable[[Pair, Exception], Result] | None = None,
     progress: Callable[[int], object] = lambda posts: None,
 ) -> list[Result]:
-    """Return what a function computes of every post, in the order of the posts.
+    """Return what is decoded of every post, in the order of the posts.
 
     Posts are sorted by their pieces and taken into batches of ``config.batch_pieces``.
 
     Args:
-        model: the model that ``compute`` calls, which is in evaluation mode, without gradients.
+        model: the model, which is in evaluation mode, without gradients.
         pairs: the posts.
-        compute: from a batch of graphs, on the model's device, and its posts to a result for every post.
+        decode: from what ``forward`` returns and the posts to a result for every post. With ``config.workers`` a
+            thread calls it while the model computes the next batch.
+        forward: from a batch of graphs, on the model's device, and its posts to what ``decode`` takes; by default the
+            model, which gives the last graph.
         config: how posts are taken into batches.
         build: returns a post's graph; by default that of the post without its labels.
         failed: returns the result of a post that can't be computed; its batch is then computed post by post. Without
@@ -83,29 +92,83 @@ def run_in_batches(
         progress: called after every batch with its number of posts.
     """
     build = build or partial(_unlabelled, model)
+    forward = forward or (lambda batch, posts: model(batch))
     results: dict[int, Result] = {}
     with inference(model, config.precision) as device:
         batches = model.batches(pairs, config.pieces_on(device.type))
         gpu = device.type == "cuda"
-        for indices, batch in build_batches(pairs, batches, build, workers=config.workers, pin_memory=gpu):
+
+        def collect(indices: list[int], computed: Future[Sequence[Result]]) -> None:
             try:
-                if isinstance(batch, Exception):
-                    raise batch
-                posts = [pairs[index] for index in indices]
-                results |= zip(indices, compute(batch.to(device, non_blocking=gpu), posts), strict=True)
+                results.update(zip(indices, computed.result(), strict=True))
             except OF_ONE_POST:
                 if failed is None:
                     raise
-                alone = partial(_alone, compute=compute, build=build, failed=failed, device=device)
-                results |= {index: alone(pairs[index]) for index in indices}
+                alone = partial(_alone, decode=decode, forward=forward, build=build, failed=failed, device=device)
+                results.update((index, alone(pairs[index])) for index in indices)
             progress(len(indices))
+
+        with _executor(config.workers if len(batches) > 1 else 0) as executor:
+            waiting: deque[tuple[list[int], Future[Sequence[Result]]]] = deque()
+            for indices, batch in build_batches(pairs, batches, build, workers=config.workers, pin_memory=gpu):
+                computed: Future[Sequence[Result]] = Future()
+                posts = [pairs[index] for index in indices]
+                try:
+                    if isinstance(batch, Exception):
+                        raise batch
+                    computed = executor.submit(decode, forward(batch.to(device, non_blocking=gpu), posts), posts)
+                except OF_ONE_POST as error:
+                    computed.set_exception(error)
+                waiting.append((indices, computed))
+                if len(waiting) > 1:
+                    collect(*waiting.popleft())
+            while waiting:
+                collect(*waiting.popleft())
     return [results[index] for index in range(len(pairs))]
+
+
+class _Now(Executor):
+    """Calls what is submitted at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Return the result, or the error, of a call."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[Executor]:
+    """Yield an executor of one thread, which has the caller's precision and no gradients; without workers no thread."""
+    if workers == 0:
+        yield _Now()
+        return
+    # a context of autocast that ends in any thread empties the cache of cast weights, so that none is opened there
+    enabled = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+    casts = {device: torch.get_autocast_dtype(device) for device in enabled}
+
+    def begin() -> None:
+        for device, dtype in casts.items():
+            torch.set_autocast_enabled(device, True)
+            torch.set_autocast_dtype(device, dtype)
+        without_gradients.__enter__()
+
+    without_gradients = torch.inference_mode() if torch.is_inference_mode_enabled() else torch.no_grad()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="decoding", initializer=begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _alone(
     pair: Pair,
     *,
-    compute: Callable[[Batch, Sequence[Pair]], Sequence[Result]],
+    decode: Callable[[Any, Sequence[Pair]], Sequence[Result]],
+    forward: Callable[[Batch, Sequence[Pair]], Any],
     build: Callable[[Pair], HeteroData],
     failed: Callable[[Pair, Exception], Result],
     device: torch.device,
@@ -115,7 +178,7 @@ def _alone(
     try:
         if isinstance(batch, Exception):
             raise batch
-        (result,) = compute(batch.to(device), [pair])
+        (result,) = decode(forward(batch.to(device), [pair]), [pair])
     except OF_ONE_POST as fault:
         return failed(pair, fault)
     return result

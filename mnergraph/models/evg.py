@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data import HeteroData
 
 from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.collate import EdgeType, set_store
@@ -363,9 +363,9 @@ class EVG(Tagger):
         ]
         waiting = {id(pair): list(post) for pair, post in zip(given, entities, strict=True)}
 
-        def compute(batch: Batch, posts: Sequence[Pair]) -> list[list[Entity]]:
+        def decode(graph: GraphState, posts: Sequence[Pair]) -> list[list[Entity]]:
             head = self.grounding_head
             assert head is not None
-            return head.ground(self(batch), [waiting[id(pair)] for pair in posts])
+            return head.ground(graph, [waiting[id(pair)] for pair in posts])
 
-        return run_in_batches(self, given, compute, config=batching)
+        return run_in_batches(self, given, decode, config=batching)

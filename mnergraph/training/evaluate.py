@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mnergraph.labels import Entity
@@ -20,6 +20,7 @@ from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import Result, run_in_batches
 from mnergraph.nn.heads.grounding import grounded
 from mnergraph.nn.heads.tagging import SpecialTags
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import GroundedEntity, Pair
 from mnergraph.quoting import listed
 from mnergraph.training.label_sets import build_for_scoring
@@ -161,8 +162,7 @@ def _evaluate(
     _require_labels(pairs)
     heads: list[dict[str, list[tuple[Any, Any]]]] = []
 
-    def decode(batch: Batch, posts: Sequence[Pair]) -> list[tuple[list[str], list[Entity]]]:
-        graph = model(batch)
+    def decode(graph: GraphState, posts: Sequence[Pair]) -> list[tuple[list[str], list[Entity]]]:
         heads.append(model.decode_with_gold(graph))
         tags = model.decode_tags(graph, special_tags=special_tags)
         entities: list[list[Entity]] = model.decode_entities(graph) if with_entities else [[]] * len(tags)
@@ -204,8 +204,8 @@ def evaluate_grounding(
     if model.grounding_head is None and ground is None:
         raise ValueError(f"{type(model).__name__} grounds no entities: train it with grounding, or give a grounder")
 
-    def decode(batch: Batch, posts: Sequence[Pair]) -> list[list[Entity]]:
-        return model.decode_entities(model(batch))
+    def decode(graph: GraphState, posts: Sequence[Pair]) -> list[list[Entity]]:
+        return model.decode_entities(graph)
 
     found: Sequence[Sequence[Entity]] = _in_batches(model, pairs, decode, batching, "grounding", progress)
     return _score_boxes(pairs, found if ground is None else ground(pairs, found), convention)
@@ -228,7 +228,7 @@ def _score_boxes(
 def _in_batches(
     model: Tagger,
     pairs: Sequence[Pair],
-    decode: Callable[[Batch, Sequence[Pair]], Sequence[Result]],
+    decode: Callable[[GraphState, Sequence[Pair]], Sequence[Result]],
     batching: BatchConfig,
     task: str,
     progress: bool,

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from mnergraph.graph.node_types import CROP_PIECES, Objects
 from mnergraph.inference.output_file import OutputFile
 from mnergraph.models import BERTCRF, UMGF
 from mnergraph.models.batches import resolve_precision, run_in_batches
+from mnergraph.nn.state import GraphState
 
 WORDS = ["paris", "london", "ann", "lee", "sings", "in", "the", "rain"]
 
@@ -198,12 +200,15 @@ def test_auto_is_bf16_where_the_processor_has_amx(monkeypatch: pytest.MonkeyPatc
     assert [resolve_precision(precision, cpu) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
-def test_weights_are_cast_once_a_window(model: BERTCRF) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_are_cast_once_a_window(model: BERTCRF, workers: int) -> None:
     weight = model.encoder.model.encoder.layer[1].intermediate.dense.weight
-    config = BatchConfig(batch_pieces=100, workers=0, precision="bf16")
+    config = BatchConfig(batch_pieces=100, workers=workers, precision="bf16")
 
-    def count(batch: Any, pairs: Any) -> list[int]:
-        return [len(model.decode(model(batch)))] * len(pairs)
+    def count(graph: GraphState, pairs: Any) -> list[int]:
+        assert torch.is_autocast_enabled("cpu"), "decoding has the precision of the rest"
+        assert not torch.is_grad_enabled()
+        return [len(model.decode(graph))] * len(pairs)
 
     with torch.profiler.profile(record_shapes=True) as profile:
         sizes = run_in_batches(model, some_posts(64), count, config=config)
@@ -225,19 +230,25 @@ def test_a_gpu_gives_the_entities_of_the_cpu(model: BERTCRF, workers: int) -> No
     assert sum(one == other for one, other in zip(half, expected, strict=True)) > 90
 
 
-def test_a_batch_that_fails_is_computed_post_by_post(model: BERTCRF) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_fails_is_computed_post_by_post(model: BERTCRF, workers: int) -> None:
     posts = some_posts(12)
 
-    def compute(batch: Any, pairs: Any) -> list[str]:
+    def check(given: Any, pairs: Any) -> list[str]:
         if any(pair.id == "5" for pair in pairs):
             raise RuntimeError("out of memory")
         return [f"{pair.id} of {len(pairs)}" for pair in pairs]
 
-    found = run_in_batches(model, posts, compute, failed=lambda pair, error: f"{pair.id}: {error}")
-    assert found[5] == "5: out of memory"
-    assert [text.split()[0] for text in found] == [f"{index}{':' if index == 5 else ''}" for index in range(12)]
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run_in_batches(model, posts, compute)
+    def name(given: Any, pairs: Any) -> list[str]:
+        return [pair.id for pair in pairs]
+
+    config = BatchConfig(batch_pieces=64, workers=workers)
+    for steps in ({"forward": check, "decode": name}, {"forward": name, "decode": check}):
+        found = run_in_batches(model, posts, **steps, config=config, failed=lambda pair, error: f"{pair.id}: {error}")
+        assert found[5] == "5: out of memory"
+        assert [re.split("[ :]", text)[0] for text in found] == [str(index) for index in range(12)]
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run_in_batches(model, posts, **steps, config=config)
 
 
 @pytest.mark.filterwarnings("ignore:.* posts have no image features:UserWarning")

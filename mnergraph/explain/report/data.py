@@ -23,6 +23,7 @@ from mnergraph.metrics.errors import classify_errors
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches
+from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
 
 #: Longest side of an image in pixels, and JPEG quality: two hundred posts stay well under 20 MB.
@@ -58,18 +59,22 @@ def report_data(
 
     own = Summary()
 
-    def describe(batch: Batch, posts: Sequence[Pair]) -> list[dict[str, Any]]:
+    def forward(batch: Batch, posts: Sequence[Pair]) -> tuple[GraphState, Sequence[PairRecord]]:
         with record_attention(model) as record:
-            predicted = model.decode(model(batch))
+            graph = model(batch)
+        return graph, record.posts
+
+    def describe(computed: tuple[GraphState, Sequence[PairRecord]], posts: Sequence[Pair]) -> list[dict[str, Any]]:
+        graph, records = computed
         described: list[dict[str, Any]] = []
-        for pair, pair_record, (entities, heads) in zip(posts, record.posts, predicted, strict=True):
+        for pair, pair_record, (entities, heads) in zip(posts, records, model.decode(graph), strict=True):
             gold = {head.name: head.gold(pair) for head in model.shown_heads()}
             own.add(pair, entities)
             described.append(_post(pair, pair_record, entities) | {"tasks": _tasks(heads, gold)})
         return described
 
     with tqdm(total=len(pairs), desc="explaining", unit="post", disable=not progress) as bar:
-        posts = run_in_batches(model, pairs, describe, config=batching, progress=bar.update)
+        posts = run_in_batches(model, pairs, describe, forward=forward, config=batching, progress=bar.update)
     parts = [part for post in posts for part in post["parts"]]
     return {
         "model": type(model).__name__,
