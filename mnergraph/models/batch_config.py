@@ -18,7 +18,8 @@ class BatchConfig:
     Args:
         batch_pieces: pieces of a batch, padding included; a longer post is a batch of its own. None for 1,024 on a
             CPU and 16,384 on a GPU.
-        workers: threads that build graphs and open images while the model computes; 0 for none.
+        workers: threads that build graphs and open images while the model computes; beside them one decodes results.
+            0 for none.
         precision: fp32; bf16, in which matrix products are computed in bfloat16 (autocast); or auto: bf16 on a
             GPU that has it and on a processor with AMX, where it is two to three times as fast, fp32 on others.
     """
