@@ -89,10 +89,16 @@ from .heads.scheduled_sampling import (
     EpochAware as EpochAware,
 )
 from .heads.scheduled_sampling import (
+    PredictedSpans as PredictedSpans,
+)
+from .heads.scheduled_sampling import (
     ProgressAware as ProgressAware,
 )
 from .heads.scheduled_sampling import (
     ScheduledSampling as ScheduledSampling,
+)
+from .heads.scheduled_sampling import (
+    ScheduledSamplingConfig as ScheduledSamplingConfig,
 )
 from .heads.spans import (
     SpanHead as SpanHead,

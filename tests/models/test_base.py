@@ -24,8 +24,8 @@ from mnergraph.labels import LabelSet
 from mnergraph.metrics.scores import score
 from mnergraph.models import BERT, BERTCRF, MODELS, UMGF, Tagger
 from mnergraph.models.card import draw_schema, model_card
-from mnergraph.models.gei.model import ScheduledSamplingConfig as Sampling
 from mnergraph.models.umt import UMTVariant
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSamplingConfig as Sampling
 from mnergraph.pair import Pair
 
 Build = Callable[..., Tagger]

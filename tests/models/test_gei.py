@@ -30,12 +30,11 @@ from mnergraph.models.gei.model import (
     TO_TOKENS,
     TOKENS,
     VISUALS,
-    ScheduledSamplingConfig,
 )
 from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.conv.pooling import SpanPooling
 from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
-from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling, ScheduledSamplingConfig
 from mnergraph.nn.heads.tagging import TaggingScores
 from mnergraph.nn.layers.entity_nodes import EntityNodes
 from mnergraph.nn.layers.hetero import AddNorm, FeedForward, HeteroLayer, NodeTypeModule

@@ -19,6 +19,7 @@ from mnergraph.graph import collate
 from mnergraph.labels import LabelSet, Region, tags_to_spans
 from mnergraph.models import BERTCRF, MODELS, UMGF, BiLSTMCRF, Tagger
 from mnergraph.nn import EntityGrounding, Grounding
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSamplingConfig
 from mnergraph.nn.layers.placed_objects import PlacedObjects
 from mnergraph.pair import DetectedObject, GroundedEntity, Pair
 
@@ -108,7 +109,9 @@ def test_every_parameter_has_a_gradient(kind: str, build: Build, everything: lis
 
 @every_model
 def test_saved_and_loaded(kind: str, build: Build, everything: list[Pair], tmp_path: Path) -> None:
-    model = build(kind, grounding=replace(SETTINGS, targets="best", allowed={"PER": ["person"]})).eval()
+    schedule = ScheduledSamplingConfig(start_epoch=1, end_epoch=3, max_ratio=0.5)
+    settings = replace(SETTINGS, targets="best", allowed={"PER": ["person"]}, scheduled_sampling=schedule)
+    model = build(kind, grounding=settings).eval()
     model.save_pretrained(tmp_path / "model")
     loaded = mnergraph.load(tmp_path / "model")
     assert loaded.grounding == model.grounding

@@ -13,7 +13,7 @@ import torch
 from mnergraph.features.text.encoder import tiny_encoder
 from mnergraph.labels import LabelSet
 from mnergraph.models import MODELS, Tagger
-from mnergraph.models.gei.model import ScheduledSamplingConfig
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSamplingConfig
 from mnergraph.pair import DetectedObject, Pair
 from mnergraph.training import OptimizerConfig, TrainerConfig
 

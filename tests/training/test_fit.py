@@ -22,7 +22,7 @@ import mnergraph
 from mnergraph import BatchConfig
 from mnergraph.metrics.scores import score
 from mnergraph.models import Tagger
-from mnergraph.models.gei.model import ScheduledSamplingConfig
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSamplingConfig
 from mnergraph.pair import Pair
 from mnergraph.training import LitTagger, OptimizerConfig, TrainerConfig, evaluate, fit
 

@@ -20,7 +20,6 @@ with a region vector. A grid is represented by its mean.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -41,7 +40,7 @@ from mnergraph.nn.encoders.visual import ImageEncoder, ObjectEncoder
 from mnergraph.nn.heads.base import Head
 from mnergraph.nn.heads.crf import CRF
 from mnergraph.nn.heads.grounding import Grounding
-from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling, ScheduledSamplingConfig
 from mnergraph.nn.heads.tagging import (
     TAGS,
     SpanDetectionHead,
@@ -92,21 +91,6 @@ def schema(*, entities: bool = True, spans: bool = True, sources: Sequence[str] 
 
 
 SCHEMA = schema()
-
-
-@dataclass(frozen=True)
-class ScheduledSamplingConfig:
-    """When training replaces gold entities by predicted ones; see `ScheduledSampling`.
-
-    Args:
-        start_epoch: the last epoch on gold entities alone, counted from 0.
-        end_epoch: the epoch from which on the ratio of predicted entities is constant.
-        max_ratio: that ratio, 0 to 1.
-    """
-
-    start_epoch: int = 2
-    end_epoch: int = 6
-    max_ratio: float = 0.9
 
 
 class GEI(Tagger):
@@ -178,8 +162,8 @@ class GEI(Tagger):
         stack.append(MergeNodeTypes("visual", sources, empty_relations=[key for key in dynamic if "visual" in key]))
         stack.append(NodeTypeModule({"token": nn.Linear(encoder.hidden_size, hidden_size), "visual": nn.ReLU()}))
         if spans:
-            decode, sampling = span_head.decode_labels, asdict(scheduled_sampling)
-            stack.append(ScheduledSampling(decode, span_label_ids(labels), out_key=SPAN_LABELS, **sampling))
+            label_map, schedule = span_label_ids(labels), scheduled_sampling
+            stack.append(ScheduledSampling(span_head.decode_labels, label_map, out_key=SPAN_LABELS, config=schedule))
             create = EntityNodes if entities else EntityEdges
             stack.append(create(labels.span_labels.tags, dynamic, in_key=SPAN_LABELS))
         layer = partial(

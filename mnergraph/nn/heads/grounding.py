@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -21,11 +22,12 @@ from torch.nn import functional as F
 
 from mnergraph.graph.box_geometry import box_iou
 from mnergraph.graph.layout import Edges, Layout
-from mnergraph.labels import Entity, Region, Span, spans_to_tags
+from mnergraph.labels import Entity, Region, Span, spans_to_tags, tags_to_spans
 from mnergraph.nn.conv.pair_scores import PairScores
 from mnergraph.nn.conv.pooling import SpanPooling
 from mnergraph.nn.heads.base import Head, full_precision
 from mnergraph.nn.heads.entities import EntityHead, pairs_of, word_layout
+from mnergraph.nn.heads.scheduled_sampling import PredictedSpans, ScheduledSamplingConfig, WordSpan
 from mnergraph.nn.layers.hetero import AddNorm, FeedForward
 from mnergraph.nn.layers.placed_objects import PLACED_OBJECTS
 from mnergraph.nn.state import GraphState
@@ -61,8 +63,6 @@ class ScoredEntities(NamedTuple):
     types: Tensor | None
 
 
-#: A span of words, half-open.
-WordSpan = tuple[int, int]
 #: Which objects an entity's target distribution is spread over.
 Targets = Literal["all", "best"]
 
@@ -88,6 +88,8 @@ class Grounding:
         types_weight: weight of the types' cross entropy in the model's loss, with types from the regions.
         allowed: by entity type the labels of the objects that may show such an entity, in any case; types that are not
             listed may be shown by any object.
+        scheduled_sampling: when training grounds predicted spans in the place of gold ones (`PredictedSpans`), as GEI's
+            entity nodes are; None for gold spans alone.
 
     Raises:
         ValueError: for a setting out of range.
@@ -104,6 +106,7 @@ class Grounding:
     types: Literal["tags", "regions"] = "tags"
     types_weight: float = 1.0
     allowed: dict[str, list[str]] | None = None
+    scheduled_sampling: ScheduledSamplingConfig | None = None
 
     def __post_init__(self) -> None:
         if self.targets not in get_args(Targets):
@@ -179,7 +182,8 @@ class EntityGrounding(GroundingHead):
 
     y_n is spread over the objects that cover a gold box of the entity (`Grounding.targets`), or all on o_0 for an
     entity without boxes. An object without a box is never predicted. Gold entities are grounded in training, as one
-    whose words are wrong counts as wrong wherever it is; the decoded ones otherwise.
+    whose words are wrong counts as wrong wherever it is, or by `Grounding.scheduled_sampling` from decoded spans; the
+    decoded entities otherwise.
 
     Args:
         entities: the head of the entities, whose spans are grounded.
@@ -200,6 +204,8 @@ class EntityGrounding(GroundingHead):
         self.scores, self.dropout = PairScores(size), nn.Dropout(dropout)
         self.types = nn.Linear(2 * size, len(entities.labels.types)) if grounding.types == "regions" else None
         entities.gives_types = self.types is None
+        schedule = grounding.scheduled_sampling
+        self.predicted_spans = None if schedule is None else PredictedSpans(schedule)
 
     @property
     def gives_types(self) -> bool:
@@ -213,7 +219,10 @@ class EntityGrounding(GroundingHead):
             ValueError: for a post without gold boxes, by its id.
         """
         pairs, gold = pairs_of(graph), gold_entities(graph)
-        found = self.entity_scores(graph, [[(e.start, e.end) for e in each] for each in gold])
+        spans = [[(e.start, e.end) for e in each] for each in gold]
+        if self.predicted_spans is not None:
+            spans = self.predicted_spans(spans, partial(self._decoded_spans, graph))
+        found = self.entity_scores(graph, spans)
         log_p, post, is_whole, log_types = found
         target = self._targets(pairs, gold, log_p.shape[1]).to(log_p) * is_whole[:, None]
         is_target = target > 0
@@ -226,6 +235,9 @@ class EntityGrounding(GroundingHead):
             cross_entropy = F.nll_loss(log_types, gold_types, ignore_index=-1, reduction="none")
             loss = loss + self.settings.types_weight * is_whole * cross_entropy
         return log_p.new_zeros(graph.num_graphs).index_add(0, post, loss)
+
+    def _decoded_spans(self, graph: GraphState) -> list[list[WordSpan]]:
+        return [[(s.start, s.end) for s in tags_to_spans(tags)] for tags in self.entities.decode_tags(graph)]
 
     @torch.inference_mode()
     def ground(self, graph: GraphState, entities: Sequence[Sequence[Entity]]) -> list[list[Entity]]:

@@ -30,6 +30,7 @@ from mnergraph.nn.heads.grounding import (
     distance_buckets,
     target_distribution,
 )
+from mnergraph.nn.heads.scheduled_sampling import ScheduledSamplingConfig
 from mnergraph.nn.heads.tagging import TAGS, TaggingHead
 from mnergraph.nn.layers.placed_objects import grounding_objects
 from mnergraph.nn.state import GraphState
@@ -229,6 +230,31 @@ def test_every_parameter_learns() -> None:
         if weight.grad is None or (not weight.grad.any() and not name.endswith("key.bias"))
     ]
     assert not still
+
+
+def test_predicted_spans_are_grounded_by_their_schedule() -> None:
+    pairs = posts()
+    schedule = ScheduledSamplingConfig(start_epoch=0, end_epoch=1, max_ratio=1.0)
+    gold, sampled = Whole(), Whole(replace(SMALL, scheduled_sampling=schedule))
+    sampled.load_state_dict(gold.state_dict() | {"head.predicted_spans.share": torch.zeros(())})
+    graph = graph_of(pairs)
+    torch.testing.assert_close(sampled.loss(graph), gold.loss(graph))
+    sampled.head.predicted_spans.on_epoch_start(1)
+    # every gold entity has the decoded span that shares most words with it, and its own boxes
+    decoded = [tags_to_spans(tags) for tags in gold.head.entities.decode_tags(graph)]
+    moved = []
+    for pair, found in zip(pairs, decoded, strict=True):
+        entities = []
+        for entity in pair.grounding or ():
+            inside = [{*range(span.start, span.end)} & {*range(entity.start, entity.end)} for span in found]
+            most = max(map(len, inside), default=0)
+            span = found[[*map(len, inside)].index(most)] if most else entity
+            entities.append(replace(entity, start=span.start, end=span.end))
+        moved.append(replace(pair, grounding=tuple(entities)))
+    assert [pair.grounding for pair in moved] != [pair.grounding for pair in pairs]
+    torch.testing.assert_close(sampled.loss(graph), gold.loss(graph_of(moved)))
+    sampled.eval()
+    torch.testing.assert_close(sampled.loss(graph), gold.eval().loss(graph))
 
 
 def test_without_objects_nothing_is_in_the_image() -> None:

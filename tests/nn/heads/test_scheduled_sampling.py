@@ -10,7 +10,7 @@ from fakes import LABELS, SCHEMA, make_builder, post
 from torch import Tensor
 
 from mnergraph.graph import collate
-from mnergraph.nn.heads.scheduled_sampling import ScheduledSampling
+from mnergraph.nn.heads.scheduled_sampling import PredictedSpans, ScheduledSampling, ScheduledSamplingConfig
 from mnergraph.nn.heads.tagging import span_label_ids
 from mnergraph.nn.state import GraphState
 from mnergraph.pair import Pair
@@ -49,7 +49,8 @@ def gold(posts: list[Pair]) -> list[int]:
     ],
 )
 def test_share(settings: dict[str, float], expected: list[float]) -> None:
-    layer = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", **settings)  # type: ignore[arg-type]
+    config = ScheduledSamplingConfig(**settings)  # type: ignore[arg-type]
+    layer = ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", config=config)
     assert float(layer.share) == 0.0, "gold before training"
     found = []
     for epoch in range(len(expected)):
@@ -106,7 +107,39 @@ def test_sentences_are_sampled_independently(share: float) -> None:
 def test_refusals() -> None:
     for first, last in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(ValueError, match=f"rises from an epoch.* to a later one, not from {first} to {last}"):
-            ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", start_epoch=first, end_epoch=last)
+            ScheduledSamplingConfig(start_epoch=first, end_epoch=last)
     for most in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"the share of predicted labels is 0 to 1, not {most}"):
-            ScheduledSampling(Decoder(), SPAN_IDS, out_key="spans", max_ratio=most)
+            ScheduledSamplingConfig(max_ratio=most)
+
+
+GOLD = [[(0, 2), (3, 4), (6, 8)], [], [(1, 3)]]
+PREDICTED = [[(0, 1), (1, 4), (7, 9)], [(0, 1)], [(0, 2), (2, 5), (8, 9)]]
+
+
+def test_predicted_spans_take_the_places_of_the_nearest_gold_ones() -> None:
+    spans, calls = PredictedSpans(ScheduledSamplingConfig()), []
+
+    def predict() -> list[list[tuple[int, int]]]:
+        calls.append(torch.is_grad_enabled())
+        return PREDICTED
+
+    assert spans.train()(GOLD, predict) == GOLD
+    assert not calls, "unused spans are not decoded"
+    spans.share.fill_(1.0)
+    # (0, 2) shares a word with both of the first two, and takes the first
+    assert spans(GOLD, predict) == [[(0, 1), (1, 4), (7, 9)], [], [(0, 2)]]
+    assert calls == [False]
+    assert spans(GOLD, lambda: [[], [], [(3, 4)]]) == GOLD, "an entity that no span touches keeps its own"
+    assert spans.eval()(GOLD, predict) == GOLD
+
+
+def test_each_post_draws_whether_it_takes_predicted_spans() -> None:
+    torch.manual_seed(0)
+    spans = PredictedSpans(ScheduledSamplingConfig(start_epoch=0, end_epoch=2, max_ratio=0.6)).train()
+    spans.on_epoch_start(1)
+    taken = [
+        [found != gold for found, gold in zip(spans(GOLD, lambda: PREDICTED), GOLD, strict=True)] for _ in range(600)
+    ]
+    # 600 draws: 4 deviations are 0.08 at most
+    assert torch.tensor(taken).double().mean(0).tolist() == pytest.approx([0.3, 0.0, 0.3], abs=0.08)
