@@ -25,6 +25,7 @@ from mnergraph.data.lookalikes.drawing import background, sprite
 from mnergraph.data.lookalikes.sketches import NEUTRAL, TYPED_CLASSES
 from mnergraph.pair import Box, DetectedObject, Pair
 
+#: The file that says so, beside the text.
 NOTE = "GENERATED.txt"
 
 

@@ -29,6 +29,7 @@ import torch
 from benchmarks.building import build
 from benchmarks.common import commit, machine, run_command
 from benchmarks.experiment import Experiment, options, part
+from benchmarks.grounded_pictures import NOTE
 from benchmarks.posts import Files, Posts, available, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.data.evidence import with_context
@@ -88,12 +89,14 @@ def train(
     probe = probe_for(experiment, posts, word_vectors)
     missing = check(experiment, posts, probe)
     posts = compute_features(experiment, posts)
+    # figures on generated pictures are not those of the data set
+    data = experiment.data + (", generated pictures" if (files.root / NOTE).is_file() else "")
     facts = {
         "benchmark": "train",
         "system": experiment.system,
         "model": experiment.model,
-        "data": experiment.data,
-        "test data": test_data or experiment.data,
+        "data": data,
+        "test data": test_data or data,
         "experiment": _settings(experiment),
         "word vectors": None if word_vectors is None else word_vectors.name,
         "checksums": posts.checksums,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.experiment import SETTINGS
+from benchmarks.grounded_pictures import NOTE
 from benchmarks.table import grounding_figures, table
 from benchmarks.train import main, other_contexts, summary
 from mnergraph.cli.extract import features
@@ -134,6 +136,13 @@ def test_other_data_to_test_on(settings: Path, root: Path, write: Callable[..., 
     assert found["checksums"]["valid"] == file_sha256(other / "valid.txt")
     with pytest.raises(ValueError, match=r"test_data, the other data set, and test.root, its folder"):
         run(settings, root, tmp_path / "t.json", "--test_data=PostFolder")
+
+
+def test_generated_pictures_are_named_as_such(settings: Path, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "posts")
+    (tmp_path / "posts" / NOTE).write_text("generated")
+    found = run(settings, tmp_path / "posts", tmp_path / "r.json", "--trainer.epochs=1")
+    assert found["data"] == found["test data"] == "PostFolder, generated pictures"
 
 
 def test_lookalikes_posts(settings: Path, tmp_path: Path) -> None:
