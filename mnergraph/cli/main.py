@@ -84,7 +84,22 @@ def error_line(error: Exception) -> str:
     message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if isinstance(error, KeyError | IndexError) and " " not in message:
         return f"{type(error).__name__} {message!r}, a fault of mnergraph; {TRACEBACK}=1 shows where"
-    return message or type(error).__name__
+    return without_other_types(message) or type(error).__name__
+
+
+def without_other_types(message: str) -> str:
+    """Return a message of jsonargparse's without what it says of the types that a value is not meant to have.
+
+    Of an option that may be null it says why the value is none of the allowed types, at each level of a nested one.
+
+    >>> without_other_types("Does not validate against any of the Union subtypes Subtypes: [A, B] Errors: - it is low "
+    ...     "- Expected a <class 'NoneType'> Given value type: <class 'int'> Given value: 1")
+    'it is low'
+    """
+    place, found, rest = message.partition("Does not validate against any of the Union subtypes")
+    reasons = [part.partition(" Given value")[0].strip() for part in rest.split(" - ")[1:]]
+    own = [reason for reason in reasons if not reason.startswith(("Expected a <class", "Does not validate against"))]
+    return place + "; ".join(dict.fromkeys(own)) if found and own else message
 
 
 class _OneLine(argparse.ArgumentParser):

@@ -13,6 +13,7 @@ import jsonargparse._typehints as typehints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from mnergraph.cli.inputs import Inputs, StoreOptions
+from mnergraph.cli.main import without_other_types
 from mnergraph.data.formats.conversion_options import ConversionOptions
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.registry import LOADED, Registry
@@ -38,7 +39,7 @@ class Parser(ArgumentParser):
     """Reports an error in one line; of an option that a class does not take it lists those that it takes."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = " ".join(message.split())
+        text = without_other_types(" ".join(message.split()))
         if "denied by the" in text and "import path denylist" in text:
             text = f"{text.partition(', denied by the')[0]}: only classes of mnergraph and of modules given by --import"
         if self.prog.startswith("mnergraph "):

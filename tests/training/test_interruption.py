@@ -197,3 +197,26 @@ def test_a_bare_key_is_named_as_a_fault() -> None:
     assert error_line(KeyError("no image 'a'")) == "no image 'a'"
     assert error_line(ValueError("two\n lines")) == "two lines"
     assert error_line(FileNotFoundError()) == "FileNotFoundError"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{weight: -1}", "mnergraph: weight is 0 or more, not -1.0"),
+        (
+            "{scheduled_sampling: {start_epoch: 5, end_epoch: 2}}",
+            "rises from an epoch, 0 or later, to a later one",
+        ),
+        ("{weight: heavy}", "heavy"),
+    ],
+)
+def test_an_option_that_may_be_null_says_what_is_wrong_with_its_value(
+    settings: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", f"--root={tmp_path}", f"--out={tmp_path}", "--model=BERT-CRF", f"--model.grounding={settings}"])
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Union" not in error
+    assert "NoneType" not in error
+    assert len(error.splitlines()) == 1
