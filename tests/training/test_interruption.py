@@ -213,8 +213,9 @@ def test_a_bare_key_is_named_as_a_fault() -> None:
 def test_an_option_that_may_be_null_says_what_is_wrong_with_its_value(
     settings: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    paths = [f"--root={tmp_path}", f"--out={tmp_path}"]
     with pytest.raises(SystemExit):
-        main(["train", f"--root={tmp_path}", f"--out={tmp_path}", "--model=BERT-CRF", f"--model.grounding={settings}"])
+        main(["train", *paths, "--data=Lookalikes", "--model=BERT-CRF", f"--model.grounding={settings}"])
     error = capsys.readouterr().err
     assert said in error
     assert "Union" not in error
