@@ -111,6 +111,11 @@ def write_result(result: Any, out: Path) -> None:
     write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
 
 
+def encoder_name(encoder: str | Path) -> str:
+    """Return the name of a text encoder without the folder it lies in, of which a result says nothing."""
+    return Path(encoder).name if Path(encoder).is_dir() else str(encoder)
+
+
 def _processor() -> str:
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []

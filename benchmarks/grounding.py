@@ -26,7 +26,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from benchmarks.building import build
-from benchmarks.common import commit, machine, run_command, write_result
+from benchmarks.common import commit, encoder_name, machine, run_command, write_result
 from benchmarks.experiment import SETTINGS, Experiment, read
 from benchmarks.posts import Files, Posts, compute_features, load
 from mnergraph.cli.malloc import disable_malloc_trim
@@ -285,7 +285,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = root or Path(temporary)
         ceiling = Lookalikes(folder, "test", grounded=True, progress=False).grounding_ceiling
-        named = asdict(setup) | {"encoder": Path(setup.encoder).name}
+        named = asdict(setup) | {"encoder": encoder_name(setup.encoder)}
         facts = {"benchmark": "grounding", **named, "grounding": grounding, "ceiling": vars(ceiling)}
         result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {**facts, "seeds": {}}
         if other := [name for name, value in facts.items() if result.get(name) != value]:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.building import build
-from benchmarks.common import commit, machine, run_command
+from benchmarks.common import commit, encoder_name, machine, run_command
 from benchmarks.experiment import Experiment, options, part
 from benchmarks.grounded_pictures import NOTE
 from benchmarks.posts import Files, Posts, available, compute_features, load
@@ -313,8 +313,8 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     for name in ("seed", "progress", "logger", "save_every", "workers"):
         del kept["trainer"][name]
     for name in ("encoder", "caption_encoder"):
-        if kept[name] is not None and Path(kept[name]).is_dir():  # a result says nothing of a machine's folders
-            kept[name] = Path(kept[name]).name
+        if kept[name] is not None:
+            kept[name] = encoder_name(kept[name])
     return kept
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mnergraph.data.json_settings import matches, type_name
@@ -12,6 +13,8 @@ from mnergraph.quoting import listed, quoted
 
 #: Arguments that are saved as files of their own.
 PARTS = ("encoder", "labels", "nearest_words")
+#: Whether a dataclass is frozen, which `dataclasses` has no function for.
+_is_frozen = attrgetter("__dataclass_params__.frozen")
 
 
 def init_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def init_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     Empty for a call that the constructor does not take: calling it says why.
     """
     try:
-        bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
+        bound = inspect.signature(_constructor(cls)).bind_partial(None, *args, **kwargs)
     except TypeError:
         return {}
     bound.apply_defaults()
@@ -29,6 +32,11 @@ def init_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             arguments |= arguments.pop(name)
     return {name: value for name, value in arguments.items() if name not in PARTS}
+
+
+def _constructor(cls: type) -> Callable[..., None]:
+    # the class's own signature would be that of the hub's mixin, which has a __new__; mypy: a subclass may take others
+    return cls.__init__  # type: ignore[misc]
 
 
 def to_plain(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +58,7 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(item, where) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, where) for key, item in value.items()}
-    if is_dataclass(value) and not isinstance(value, type) and value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if is_dataclass(value) and not isinstance(value, type) and _is_frozen(value):
         return {field.name: _plain(getattr(value, field.name), where) for field in fields(value)}
     raise ValueError(
         f"{where} is a {type(value).__name__}, which can't be saved; take numbers, strings, lists, dicts or a frozen "
@@ -65,14 +73,14 @@ def from_plain(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: for an argument that the constructor does not have or a value that is not of its annotation's type,
             and when an annotation names a type that is not imported at run time.
     """
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    parameters = inspect.signature(_constructor(cls)).parameters
     known = [name for name in parameters if name not in (*PARTS, "self")]
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         unknown = [name for name in settings if name not in known]
         if unknown:
             raise ValueError(f"{cls.__name__} has no argument {listed(unknown)}; it has {', '.join(known) or 'none'}")
     try:
-        hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+        hints = get_type_hints(_constructor(cls))
     except NameError as error:
         raise ValueError(
             f"the annotations of {cls.__name__}'s constructor can't be read: {error}; import the type in the module "

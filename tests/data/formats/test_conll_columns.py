@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_hash_is_a_word(tmp_path: Path) -> None:
         ("a\tO\nb\tE-X\n", {"scheme": "BIO2"}, "eng.txt:1, post 'eng-1': 'E-X' is no tag of BIO2"),
     ],
 )
-def test_faults(tmp_path: Path, content: str, options: dict[str, object], fault: str) -> None:
+def test_faults(tmp_path: Path, content: str, options: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConllError) as raised:
-        read_conll_columns(written(tmp_path, content), **options)  # type: ignore[arg-type]
+        read_conll_columns(written(tmp_path, content), **options)
     assert fault in str(raised.value)
