@@ -335,7 +335,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
         return model_card(self, *args, **kwargs)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]  # the mixin takes arguments of the constructor, which are saved here
         cls,
         folder_or_name: str | Path,
         *,

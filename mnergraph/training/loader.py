@@ -120,7 +120,7 @@ class GraphLoader(DataLoader):
         )
         self.batches_served = 0
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class of iterators
         # a generator, so that the order is drawn with the first batch, when the epoch is known
         self.batches_served = self.order.skip
         for batch in super().__iter__():
