@@ -208,6 +208,17 @@ def test_posts_of_json_lines(write: Callable[..., Path]) -> None:
     assert read_posts(write("none.jsonl", "")) == []
 
 
+@pytest.mark.parametrize("blank", ["\xa0", " ", ""])
+def test_a_blank_word_of_json_lines_is_kept_as_that_of_the_conll_format_is(
+    write: Callable[..., Path], pipeline: Predictor, blank: str
+) -> None:
+    path = write("posts.jsonl", json.dumps({"words": ["Kevin", blank, "wins"]}))
+    (post,) = read_posts(path)
+    assert post.words == ("Kevin", blank, "wins")
+    (line,) = pipeline([post])
+    assert "error" not in line
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
