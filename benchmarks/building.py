@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -48,7 +48,7 @@ def build(
     """
     if experiment.model not in MODELS:
         raise ValueError(f"there is no model {experiment.model!r}; there is {', '.join(MODELS)}")
-    kind = cast(Callable[..., Tagger], MODELS[experiment.model])
+    kind: Callable[..., Tagger] = MODELS[experiment.model]
     arguments = checked(experiment)
     if experiment.object_labels is not None and "label_features" in parameters_of(kind):
         arguments = {"label_features": experiment.object_labels, **arguments}

@@ -30,6 +30,7 @@ from mnergraph.graph import collate
 from mnergraph.models import MODELS, Tagger
 from mnergraph.models.umt import UMTVariant
 from mnergraph.pair import Pair
+from mnergraph.training.build import build_model
 
 REGION_FEATURES, IMAGE, SIZE = 12, 10, (90, 60)
 STEPS, RATE = 5, 3e-3
@@ -170,7 +171,7 @@ def build(name: str, run: str) -> Tagger:
     over_words = "BiLSTM" in name or run == "over words"
     words = [word for pair in posts(24, 0) for word in pair.words]
     encoder = random_vectors(words, 10) if over_words else tiny_encoder(WORDS, hidden_size=16, num_layers=1, heads=2)
-    return MODELS[name](encoder, LABELS, **arguments)
+    return build_model(MODELS[name], encoder, LABELS, [], arguments=arguments)
 
 
 def edges_of(model: Tagger, pairs: list[Pair]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from mnergraph.cli.malloc import disable_malloc_trim
 from mnergraph.graph import Agreement, Context, collate
 from mnergraph.models import MODELS, Tagger
 from mnergraph.pair import ContextText, Pair
+from mnergraph.training.build import build_model
 
 #: Words of more pieces than any budget here: the tiny tokenizer spells words of unknown letters.
 LONG = ContextText("knowledge", "bcd fgh " * 400)
@@ -36,7 +37,7 @@ def posts_with(count: int, budget: int) -> list[Pair]:
 def model_for(name: str, shape: str, context: Context | None) -> Tagger:
     """Return the model with a random encoder of a shape, the same weights in every call."""
     torch.manual_seed(0)
-    return MODELS[name](random_encoder(*SHAPES[shape]), LABELS, context=context)
+    return build_model(MODELS[name], random_encoder(*SHAPES[shape]), LABELS, [], arguments={"context": context})
 
 
 def calls(model: Tagger, pairs: Sequence[Pair], precision: str) -> dict[str, Callable[[], Any]]:

@@ -23,12 +23,13 @@ from benchmarks.common import LABELS, commit, machine, random_encoder, some_post
 from benchmarks.recording import SHAPES
 from mnergraph.models import MODELS
 from mnergraph.training import TrainerConfig, fit
+from mnergraph.training.build import build_model
 
 
 def seconds_of_a_run(model: str, shape: str, processes: int, posts: int, batch_size: int, precision: str) -> float:
     """Return the seconds of an epoch, start and scoring of 16 dev posts included."""
     torch.manual_seed(0)
-    tagger = MODELS[model](random_encoder(*SHAPES[shape]), LABELS)
+    tagger = build_model(MODELS[model], random_encoder(*SHAPES[shape]), LABELS, [])
     several = {"strategy": "ddp_fork"} if processes > 1 else {"accumulate_grad_batches": 2}
     trainer = TrainerConfig(
         epochs=1,

@@ -94,15 +94,16 @@ def generate_pictures(
     detections: dict[str, Detections] = {}
     for pair in tqdm(pairs, desc="drawing pictures", unit="picture", disable=not progress):
         rng = random.Random(f"{seed} {pair.id}")
-        image, detections[pair.id] = draw_picture(pair, *(pair.size or rng.choice(sizes)), rng)
+        image, detections[pair.id] = draw_picture(pair, pair.size or rng.choice(sizes), rng)
         image.save(images / f"{pair.id}.jpg", quality=75)
     write_boxes(boxes, out / "boxes.jsonl")
     write_objects(detections, out / "objects.jsonl")
     return out
 
 
-def draw_picture(pair: Pair, width: int, height: int, rng: random.Random) -> tuple[Image.Image, Detections]:
+def draw_picture(pair: Pair, size: tuple[int, int], rng: random.Random) -> tuple[Image.Image, Detections]:
     """Return a picture of this size with the post's gold boxes and distractors, and the proposals, best score first."""
+    width, height = size
     canvas = background(64, rng).resize((width, height), Image.Resampling.NEAREST)
     gold = {box: _label(entity.type, rng) for entity in pair.grounding or () for box in entity.boxes}
     distractors = dict(_distractors(gold, width, height, rng))

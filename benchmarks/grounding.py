@@ -39,7 +39,7 @@ from mnergraph.models import EVG, Tagger
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.pair import Box, GroundedEntity, Pair
 from mnergraph.training import fit
-from mnergraph.training.build import text_encoder
+from mnergraph.training.build import build_model, text_encoder
 from mnergraph.training.evaluate import evaluate_grounding
 
 #: The settings file of every system.
@@ -105,7 +105,8 @@ def train_evg(experiment: Experiment, posts: Posts, seed: int) -> EVG:
     """Return EVG trained on the gold entities, with the optimizer and epochs of an experiment."""
     lightning.seed_everything(seed, verbose=False)
     encoder = text_encoder(experiment.encoder, posts.splits["train"], EVG)
-    model = EVG(encoder, posts.labels, num_heads=4)
+    model = build_model(EVG, encoder, posts.labels, [], arguments={"num_heads": 4})
+    assert isinstance(model, EVG)
     fitted(model, experiment, posts, seed)
     return model
 

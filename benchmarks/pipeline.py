@@ -16,6 +16,7 @@ from jsonargparse import auto_cli
 import mnergraph
 from benchmarks.common import LABELS, machine, random_encoder, some_posts, timed
 from mnergraph.models import MODELS
+from mnergraph.training.build import build_model
 
 #: Width, layers and heads of the text encoder: all-MiniLM's and BERT-base's.
 SHAPES = {"minilm": (384, 6, 12), "bert": (768, 12, 12)}
@@ -39,7 +40,7 @@ def main(
         batch: posts at once.
         repeats: how often each thing is timed.
     """
-    tagger = MODELS[model](random_encoder(*SHAPES[shape]), LABELS).eval()
+    tagger = build_model(MODELS[model], random_encoder(*SHAPES[shape]), LABELS, []).eval()
     pairs = some_posts(posts)
     reader = mnergraph.pipeline(tagger, batch_pieces=32 * batch)
     silent = mnergraph.pipeline(tagger, batch_pieces=32 * batch, return_boxes=False)

@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -65,19 +66,21 @@ def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
 
 def bare_loop(model: Tagger, posts: Sequence[Pair], precision: Precision, device: str) -> Callable[[], None]:
     """Return a call of the encoder alone on sorted batches of pieces."""
+    assert isinstance(model.encoder, TextEncoderModel)
+    network = model.encoder.model
     lengths = [model.builder.length(pair) + 2 for pair in posts]
     batches = []
     for indices in model.batches(posts, BatchConfig().pieces_on(device)):
         mask = torch.zeros(len(indices), max(lengths[index] for index in indices), dtype=torch.long, device=device)
         for row, index in enumerate(indices):
             mask[row, : lengths[index]] = 1
-        ids = torch.randint(model.encoder.model.config.vocab_size, mask.shape, device=device)
+        ids = torch.randint(network.config.vocab_size, mask.shape, device=device)
         batches.append({"input_ids": ids * mask, "attention_mask": mask})
 
     def run() -> None:
         with inference(model, precision):
             for batch in batches:
-                model.encoder.model(**batch)
+                network(**batch)
 
     return run
 
@@ -139,9 +142,13 @@ def rates(seconds: Mapping[str, Sequence[Seconds]], posts: int) -> dict[str, Any
 
 
 def one_large_file(
-    lines: Iterator[Mapping[str, Any]], out: Path, loop: Callable[[], None], posts_of_loop: int
-) -> dict[str, Any]:
-    """Return the rates of a predictor's lines, written to a file, and of the encoder between every `TURN` of them."""
+    found: dict[str, Any],
+    lines: Iterator[Mapping[str, Any]],
+    out: Path,
+    loop: Callable[[], None],
+    posts_of_loop: int,
+) -> None:
+    """Put the rates of a predictor's lines, written to a file, and of the encoder between every `TURN` into a dict."""
     own, bare, number = [], [], 0
     with out.open("w", encoding="utf-8") as target:
 
@@ -156,12 +163,10 @@ def one_large_file(
             number += some[0]
             own.append(some[1])
             bare.append(timed(loop)[1])
-    found: dict[str, Any] = {}
     for index, how in enumerate(("posts per second", "posts per CPU second")):
         rate = number / sum(seconds[index] for seconds in own)
         encoder = posts_of_loop * len(bare) / sum(seconds[index] for seconds in bare)
         found |= {how: rate, f"share of the encoder's {how}": rate / encoder}
-    return found
 
 
 def write_posts(file: Path, posts: Sequence[Pair]) -> Path:
@@ -253,11 +258,7 @@ def main(
                 predictor = Predictor(model, batching=BatchConfig(precision=precision, workers=workers))
                 lines = iter(predictor(stream_posts(file)))
                 result["large"][precision] = found = {}
-                usage = measure(
-                    lambda into=found, lines=lines, loop=loop: into.update(
-                        one_large_file(lines, Path(folder) / "out.jsonl", loop, posts)
-                    )
-                )
+                usage = measure(partial(one_large_file, found, lines, Path(folder) / "out.jsonl", loop, posts))
                 found["peak MiB"] = usage.peak_mib
                 print(precision, result["large"][precision], flush=True)
     if out is not None:

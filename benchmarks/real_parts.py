@@ -160,11 +160,11 @@ def crops(folder: Path) -> dict[str, Any]:
         except ImageError as error:
             unreadable.append(str(error))
             continue
-        detected = [item for item in objects[id].objects if item.box is not None and item.score >= MIN_SCORE]
-        boxes = opened.boxes([item.box for item in detected], (objects[id].width, objects[id].height))
-        for item, box in zip(detected, boxes, strict=True):
-            images.append(opened.image.crop(tuple(map(round, box))))
-            labels.append(item.label)
+        found = [(item.label, item.box) for item in objects[id].objects if item.box and item.score >= MIN_SCORE]
+        boxes = opened.boxes([box for _, box in found], (objects[id].width, objects[id].height))
+        for (label, _), (left, top, right, bottom) in zip(found, boxes, strict=True):
+            images.append(opened.image.crop((round(left), round(top), round(right), round(bottom))))
+            labels.append(label)
             owners.append(id)
     counts = Counter(labels)
     result: dict[str, Any] = {

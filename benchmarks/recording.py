@@ -7,7 +7,6 @@ Medians of several runs, timed in turns within this one run; evaluation mode, ra
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from mnergraph.explain import record_attention
 from mnergraph.graph import collate
 from mnergraph.models import MODELS
 from mnergraph.pair import Pair
+from mnergraph.training.build import build_model
 
 #: Width, layers and heads of the text encoder: all-MiniLM's and BERT-base's.
 SHAPES = {"minilm": (384, 6, 12), "bert": (768, 12, 12)}
@@ -40,10 +40,9 @@ def seen_posts(count: int) -> list[Pair]:
 
 def cost(name: str, shape: str, batch: int, repeats: int) -> dict[str, float]:
     """Seconds of one forward and MiB that it holds at most, recorded and not, and the size of the record."""
-    takes = inspect.signature(MODELS[name]).parameters
-    widths = {argument: width for argument, width in WIDTHS.items() if argument in takes}
-    model = MODELS[name](random_encoder(*SHAPES[shape]), LABELS, **widths).eval()
-    data = collate(model.builder.build_all(seen_posts(batch)))
+    posts = seen_posts(batch)
+    model = build_model(MODELS[name], random_encoder(*SHAPES[shape]), LABELS, posts).eval()
+    data = collate(model.builder.build_all(posts))
 
     @torch.inference_mode()
     def bare() -> None:

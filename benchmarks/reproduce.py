@@ -362,7 +362,7 @@ def reproduce(
         assert isinstance(posts, PostsStage)
         stores = []
         for extractor in experiment.extract:
-            stage = ExtractionStage(
+            extraction = ExtractionStage(
                 extractor,
                 posts,
                 folder / "stores",
@@ -371,8 +371,8 @@ def reproduce(
                 device=device,
                 progress=experiment.trainer.progress,
             )
-            stages.setdefault(f"{stage.store} {experiment.data}", stage)
-            stores.append(stage.store)
+            stages.setdefault(f"{extraction.store} {experiment.data}", extraction)
+            stores.append(extraction.store)
         name = re.sub(r"\W+", "_", f"{experiment.data}_{experiment.system}".lower()).strip("_")
         for seed in seeds:
             stages[f"{name} {seed}"] = TrainingStage(

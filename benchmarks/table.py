@@ -79,7 +79,7 @@ def table(
 
 def reported_figures(settings: Path) -> dict[tuple[str, str, str], Reported]:
     """Return the reported figures by system, training data and test data, ablations included."""
-    figures = {}
+    figures: dict[tuple[str, str, str], Reported] = {}
     for path in sorted(settings.glob("*.yaml")):
         whole = read(path)
         for one in (whole, *(whole.without(name) for name in whole.ablations)):
@@ -92,7 +92,10 @@ def grounding_figures(settings: Path) -> dict[tuple[str, str], dict[str, Reporte
     """Return the reported figures of grounded entities by system and data, each by metric."""
     found = [read(path) for path in sorted(settings.glob("*.yaml"))]
     return {
-        (one.system, one.data): {"MNER": one.reported, **one.reported_grounding}
+        (one.system, one.data): {
+            "MNER": one.reported,
+            **{str(metric): figure for metric, figure in one.reported_grounding.items()},
+        }
         for one in found
         if one.reported is not None and one.reported_grounding
     }

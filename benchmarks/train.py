@@ -259,6 +259,7 @@ def train_grounder(experiment: Experiment, posts: Posts, seed: int, folder: Path
     model = build_model(EVG, encoder, posts.labels, splits["train"], arguments=experiment.grounder or {})
     resume = has_checkpoint(folder / "checkpoints")
     fit(model, splits["train"], splits["valid"], folder, optimizer=experiment.optimizer, trainer=trainer, resume=resume)
+    assert isinstance(model, EVG)
     return model
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from mnergraph.engines.install import NEEDED
 
@@ -392,7 +392,7 @@ def _json_columns(part: Part, lines: Sequence[tuple[int, bytes]]) -> dict[str, A
 class Job(Protocol):
     """A class of `mnergraph.engines.jobs`."""
 
-    COLUMNS: tuple[str, ...]
+    COLUMNS: ClassVar[tuple[str, ...]]
 
     def __call__(self, columns: Columns) -> dict[str, list[Any]]:
         """Return the columns of the results."""
