@@ -51,9 +51,16 @@ class Leak:
         return " = ".join(f"{split} {id}" for split, id in self.places)
 
 
+#: Columns of what `Coverage` counts, in its order.
+_EVIDENCE = ("captions", "objects", "region features", "image features", "context")
+
+
 @dataclass(frozen=True)
 class Report:
-    """Findings of `verify`, to be printed; ``problems`` has one line per kind of fault."""
+    """Findings of `verify`, to be printed; ``problems`` has one line per kind of fault.
+
+    ``image_files`` is how many posts of each split have a file in ``images``; ``coverage`` counts the rest.
+    """
 
     folder: Path
     splits: dict[str, SplitReport]
@@ -61,6 +68,7 @@ class Report:
     id_leaks: list[Leak]
     images: Path | None
     image_issues: list[ImageIssue]
+    image_files: dict[str, int]
     coverage: dict[str, Coverage]
     unmatched_ids: int
     faults: list[str]
@@ -97,7 +105,7 @@ class Report:
 
     def __str__(self) -> str:
         types = sorted({kind for split in self.splits.values() for kind in split.lenient})
-        rows = [["split", "posts", "words", *types, "captions", "objects", "regions", "images", "context", "text is"]]
+        rows = [["split", "posts", "words", *types, "images", *_EVIDENCE, "text is"]]
         for name, split in self.splits.items():
             cover = self.coverage[name]
             # Where orphans make a difference, both counts: B- tags / lenient.
@@ -106,7 +114,8 @@ class Report:
             ]
             known = split.published or f"not a published one ({split.sha256[:12]})"
             rows.append([name, str(split.posts), str(split.words), *counts])
-            rows[-1] += [*map(str, (cover.captions, cover.objects, cover.regions, cover.images, cover.context)), known]
+            evidence = (cover.captions, cover.objects, cover.regions, cover.images, cover.context)
+            rows[-1] += [*map(str, (self.image_files[name], *evidence)), known]
         lines = _aligned(rows)
         if self.grounding:
             lines += ["", *_aligned(_grounding_rows(self.grounding)), ""]
@@ -175,7 +184,11 @@ def verify(
     grounding = _grounding(gold_path, evidence, posts, faults) if gold_path else {}
     by_id = _shared_between_splits(posts, lambda pair: pair.id, lambda pair: pair.words)
     image_issues = _image_issues(place, posts, progress) if place else []
-    return Report(folder, splits, leaks(posts), by_id, place, image_issues, coverage, unmatched_ids, faults, grounding)
+    absent = {issue.id for issue in image_issues if issue.code in ("missing", "refused")}
+    files = {name: sum(pair.id not in absent for pair in pairs) if place else 0 for name, pairs in posts.items()}
+    return Report(
+        folder, splits, leaks(posts), by_id, place, image_issues, files, coverage, unmatched_ids, faults, grounding
+    )
 
 
 def leaks(posts: Mapping[str, Sequence[Pair]]) -> list[Leak]:

@@ -38,6 +38,7 @@ def test_a_report(root: Path) -> None:
         ("3", "missing"),
         ("../x", "refused"),
     ]
+    assert report.image_files == {"train": 1, "test": 0}
     assert (report.coverage["train"].captions, report.coverage["test"].captions, report.unmatched_ids) == (
         1,
         0,
@@ -45,7 +46,7 @@ def test_a_report(root: Path) -> None:
     )
     text = str(report)
     for part in (
-        r"^train +2 +4 +0/1 +1 +1 +0 +0 +0 +0 +not a published one \(\w{12}\)$",
+        r"^train +2 +4 +0/1 +1 +1 +1 +0 +0 +0 +0 +not a published one \(\w{12}\)$",
         r"^- train: 1 orphan I- tags in 1 posts",
         r"^- 1 texts in several splits, 1 with other labels: train 1 = test 3$",
         r"^- 1 ids in several splits, 1 with other words: train 2 = test 2$",
