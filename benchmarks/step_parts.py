@@ -12,6 +12,7 @@ products in bf16 may be slower than in fp32.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ PARTS = {
 def main(
     out: Path | None = None,
     systems: tuple[str, ...] = SYSTEMS,
+    variant: str | None = None,
     settings: Path = SETTINGS,
     width: int = 768,
     heads: int = 12,
@@ -53,6 +55,7 @@ def main(
     Args:
         out: the result file, written after each system.
         systems: which.
+        variant: "released" for what the authors' code computes; by default that of the settings.
         settings: folder of the settings files.
         width: of the encoders.
         heads: of the encoders.
@@ -67,11 +70,14 @@ def main(
         "machine": machine(),
         "commit": commit(),
         "batch size": batch_size,
+        "variant": variant,
         "repeats": repeats,
         "systems": {},
     }
     for experiment in chosen(settings, systems):
         posts = posts_for(experiment, batch_size, twitter_lengths())
+        if variant is not None:
+            experiment = replace(experiment, arguments={**experiment.arguments, "variant": variant})
         found = result["systems"][experiment.system] = {}
         for depth in layers:
             for precision in precisions:

@@ -12,8 +12,10 @@ from benchmarks.step_parts import PARTS, main
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "step_parts.json"
-    main(out, systems=("UMGF",), width=16, heads=2, layers=(1,), batch_size=2, repeats=1)
-    found = json.loads(out.read_text(encoding="utf-8"))["systems"]["UMGF"]
+    main(out, systems=("UMGF",), variant="released", width=16, heads=2, layers=(1,), batch_size=2, repeats=1)
+    result = json.loads(out.read_text(encoding="utf-8"))
+    found = result["systems"]["UMGF"]
+    assert result["variant"] == "released"
     assert set(found) == {"1 layers, fp32", "1 layers, bf16"}
     assert ("casts at every use" in found["1 layers, bf16"], "casts at every use" in found["1 layers, fp32"]) == (
         True,
