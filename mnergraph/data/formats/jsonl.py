@@ -180,7 +180,7 @@ def parse_post(line: Mapping[str, Any]) -> tuple[Pair, str | None]:
     if "text" in line:
         return Pair.from_text(line["text"], **evidence), line.get("image")
     words = line["words"]
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         raise ValueError(f"words is {quoted(words)}, which is no list of words")
     return Pair.from_words(words, **evidence), line.get("image")
 
