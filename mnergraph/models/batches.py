@@ -97,6 +97,10 @@ def run_in_batches(
     with inference(model, config.precision) as device:
         batches = model.batches(pairs, config.pieces_on(device.type))
         gpu = device.type == "cuda"
+        # entered and left in each call: a guard of the mode that another thread deletes, when it collects garbage,
+        # changes the mode of that thread
+        mode = torch.inference_mode() if torch.is_inference_mode_enabled() else torch.no_grad()
+        decode = mode(decode)
 
         def collect(indices: list[int], computed: Future[Sequence[Result]]) -> None:
             try:
@@ -142,7 +146,7 @@ class _Now(Executor):
 
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor]:
-    """Yield an executor of one thread, which has the caller's precision and no gradients; without workers no thread."""
+    """Yield an executor of one thread, which has the caller's precision; without workers no thread."""
     if workers == 0:
         yield _Now()
         return
@@ -154,9 +158,7 @@ def _executor(workers: int) -> Iterator[Executor]:
         for device, dtype in casts.items():
             torch.set_autocast_enabled(device, True)
             torch.set_autocast_dtype(device, dtype)
-        without_gradients.__enter__()
 
-    without_gradients = torch.inference_mode() if torch.is_inference_mode_enabled() else torch.no_grad()
     pool = ThreadPoolExecutor(1, thread_name_prefix="decoding", initializer=begin)
     try:
         yield pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -359,6 +360,20 @@ def test_a_bad_post_has_an_error_and_the_others_their_entities(batch_size: int) 
     for line in (found[1], found[3]):
         assert line["error"].startswith("half of a surrogate pair")
         assert "entities" not in line
+
+
+def test_garbage_of_a_run_changes_no_mode_of_its_caller() -> None:
+    model = BERTCRF(tiny_encoder(hidden_size=16, num_layers=1, heads=2), LabelSet.from_types(["LOC"])).eval()
+    posts = [Pair.from_text(text, id=str(number)) for number, text in enumerate(("Paris", HALF, "London", "Rome"))]
+    predictor = Predictor(model, batching=BatchConfig(batch_pieces=16, workers=2, precision="fp32"))
+    with torch.inference_mode():
+        list(predictor(posts))
+        gc.collect()
+        assert torch.is_inference_mode_enabled()
+    with torch.enable_grad():
+        list(predictor(posts))
+        gc.collect()
+        assert torch.is_grad_enabled()
 
 
 @pytest.mark.filterwarnings("always:1 of 3 posts")
