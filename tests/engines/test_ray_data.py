@@ -116,7 +116,7 @@ def test_a_killed_driver_and_a_further_run(
     out = tmp_path / "out"
     arguments = ["predict", "--engine", "ray", "--model", str(model), "--posts", str(tmp_path / "posts")]
     arguments += ["--out", str(out), "--progress", "false", "--workers"]
-    script = [sys.executable, str(Path(__file__).with_name("killed_driver.py")), *arguments, "1"]
+    script = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("killed_driver.py")), *arguments, "1"]
     there = {**os.environ, "RAY_ADDRESS": cluster}
     driver = subprocess.Popen(script, env=there, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300

@@ -356,7 +356,11 @@ def test_a_bad_post_has_an_error_and_the_others_their_entities(batch_size: int) 
     found = list(predictor([good[0], bad[0], good[1], bad[1]]))
     assert [line["id"] for line in found] == ["1", "2", "3", "4"]
     assert [line.get("error") for line in (found[0], found[2])] == [None, None]
-    assert [found[0], found[2]] == expected
+    for line, alone in zip((found[0], found[2]), expected, strict=True):
+        # what is promised (docs/scale.md): a post that is padded with others may have another sixth digit in a score
+        scores = [entity.pop("score") for entity in line["entities"]]
+        assert scores == pytest.approx([entity.pop("score") for entity in alone["entities"]], abs=2e-6)
+        assert line == alone
     for line in (found[1], found[3]):
         assert line["error"].startswith("half of a surrogate pair")
         assert "entities" not in line
