@@ -7,7 +7,8 @@ in MiniLM's shape, without a folder made-up posts. What is compared is computed 
 Rates are by the clock, which needs a quiet machine and shows what threads do beside the model, and by CPU seconds of
 the process, on which other work has less influence.
 
-- *encoder*: the encoder alone, batches of as many pieces, sorted, ready as tensors
+- *encoder*: the encoder alone, batches of as many pieces, sorted, ready as tensors; in bf16 under autocast
+- *encoder in bfloat16*: the same, its weights and states in bfloat16, as `Predictor` computes
 - *batches of posts*: windows of 256 posts in batches of 32, as before there were batches of pieces
 - *predict*: `Predictor` from a file of JSON lines to a file, as the command does
 """
@@ -39,6 +40,7 @@ from mnergraph.graph.batching import length_batches
 from mnergraph.models import BERTCRF, Tagger
 from mnergraph.models.batch_config import Precision
 from mnergraph.models.batches import inference, run_in_batches
+from mnergraph.nn.bfloat16 import in_use
 from mnergraph.pair import Pair
 
 #: Share of words that the model tags as entities, about that of the Twitter data.
@@ -64,8 +66,10 @@ def tagger(encoder: TextEncoderModel, posts: Sequence[Pair]) -> BERTCRF:
     return model
 
 
-def bare_loop(model: Tagger, posts: Sequence[Pair], precision: Precision, device: str) -> Callable[[], None]:
-    """Return a call of the encoder alone on sorted batches of pieces."""
+def bare_loops(
+    model: Tagger, posts: Sequence[Pair], precision: Precision, device: str
+) -> dict[str, Callable[[], None]]:
+    """Return calls of the encoder alone on sorted batches of pieces, by name."""
     assert isinstance(model.encoder, TextEncoderModel)
     network = model.encoder.model
     lengths = [model.builder.length(pair) + 2 for pair in posts]
@@ -77,12 +81,14 @@ def bare_loop(model: Tagger, posts: Sequence[Pair], precision: Precision, device
         ids = torch.randint(network.config.vocab_size, mask.shape, device=device)
         batches.append({"input_ids": ids * mask, "attention_mask": mask})
 
-    def run() -> None:
+    def run(*, copied: bool) -> None:
         with inference(model, precision):
+            chosen = in_use(network) if copied else network
             for batch in batches:
-                network(**batch)
+                chosen(**batch)
 
-    return run
+    plain: dict[str, Callable[[], None]] = {"encoder": partial(run, copied=False)}
+    return plain if precision == "fp32" else plain | {"encoder in bfloat16": partial(run, copied=True)}
 
 
 def batches_of_posts(model: Tagger, posts: Sequence[Pair], precision: Precision) -> Callable[[], None]:
@@ -145,11 +151,12 @@ def one_large_file(
     found: dict[str, Any],
     lines: Iterator[Mapping[str, Any]],
     out: Path,
-    loop: Callable[[], None],
+    loops: Mapping[str, Callable[[], None]],
     posts_of_loop: int,
 ) -> None:
     """Put the rates of a predictor's lines, written to a file, and of the encoder between every `TURN` into a dict."""
-    own, bare, number = [], [], 0
+    own, number = [], 0
+    bare: dict[str, list[Seconds]] = {name: [] for name in loops}
     with out.open("w", encoding="utf-8") as target:
 
         def write_some() -> int:
@@ -162,11 +169,15 @@ def one_large_file(
         while (some := timed(write_some))[0]:
             number += some[0]
             own.append(some[1])
-            bare.append(timed(loop)[1])
+            for name, loop in loops.items():
+                bare[name].append(timed(loop)[1])
     for index, how in enumerate(("posts per second", "posts per CPU second")):
         rate = number / sum(seconds[index] for seconds in own)
-        encoder = posts_of_loop * len(bare) / sum(seconds[index] for seconds in bare)
-        found |= {how: rate, f"share of the encoder's {how}": rate / encoder}
+        found[how] = rate
+        for name, runs in bare.items():
+            encoder = posts_of_loop * len(runs) / sum(seconds[index] for seconds in runs)
+            found[f"{how}, {name}"] = encoder
+            found[f"share of the {name}'s {how}"] = rate / encoder
 
 
 def write_posts(file: Path, posts: Sequence[Pair]) -> Path:
@@ -226,7 +237,7 @@ def main(
         files = {name: write_posts(Path(folder) / f"{name}.jsonl", pairs) for name, pairs in orders.items()}
         entities: dict[str, list[list[Any]]] = {}
         for precision in PRECISIONS:
-            calls: dict[str, Callable[[], Any]] = {"encoder": bare_loop(model, some, precision, device)}
+            calls: dict[str, Callable[[], Any]] = {**bare_loops(model, some, precision, device)}
             for name, pairs in orders.items():
                 calls[f"batches of posts, {name}"] = batches_of_posts(model, pairs, precision)
                 target = Path(folder) / "out.jsonl"
@@ -254,11 +265,11 @@ def main(
             del many
             result["large"] = {"posts": large}
             for precision in PRECISIONS:
-                loop = bare_loop(model, some, precision, device)
+                loops = bare_loops(model, some, precision, device)
                 predictor = Predictor(model, batching=BatchConfig(precision=precision, workers=workers))
                 lines = iter(predictor(stream_posts(file)))
                 result["large"][precision] = found = {}
-                usage = measure(partial(one_large_file, found, lines, Path(folder) / "out.jsonl", loop, posts))
+                usage = measure(partial(one_large_file, found, lines, Path(folder) / "out.jsonl", loops, posts))
                 found["peak MiB"] = usage.peak_mib
                 print(precision, result["large"][precision], flush=True)
     if out is not None:

@@ -20,8 +20,9 @@ class BatchConfig:
             CPU and 16,384 on a GPU.
         workers: threads that build graphs and open images while the model computes; beside them one decodes results.
             0 for none.
-        precision: fp32; bf16, in which matrix products are computed in bfloat16 (autocast); or auto: bf16 on a
-            GPU that has it and on a processor with AMX, where it is two to three times as fast, fp32 on others.
+        precision: fp32; bf16, in which a pretrained text encoder computes in bfloat16 and elsewhere matrix products
+            do (autocast); or auto: bf16 on a GPU that has it and on a processor with AMX, where it is two to three
+            times as fast, fp32 on others.
     """
 
     batch_pieces: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch_geometric.data import Batch, HeteroData
 
+from mnergraph.features.text.encoder import TextEncoderModel
 from mnergraph.graph.batching import build_batches
 from mnergraph.models.batch_config import BatchConfig, Precision
+from mnergraph.nn.bfloat16 import in_bfloat16
 from mnergraph.nn.modes import evaluation_mode
 from mnergraph.pair import Pair
 
@@ -48,7 +50,8 @@ def _has_bf16(device: torch.device) -> bool:
 def inference(model: Tagger, precision: Precision = "fp32") -> Iterator[torch.device]:
     """Within it a model is in evaluation mode, without gradients, in this precision; yields its device.
 
-    Weights are cast once within it, not once a batch.
+    Weights are cast once within it, not once a batch. In bf16 a pretrained text encoder is replaced by a copy in
+    bfloat16, the rest computes under autocast.
 
     Args:
         model: the model.
@@ -59,8 +62,13 @@ def inference(model: Tagger, precision: Precision = "fp32") -> Iterator[torch.de
     # autocast keeps no casts in inference mode
     without_gradients = torch.no_grad() if cast else torch.inference_mode()
     autocast = torch.autocast(device.type, torch.bfloat16) if cast else nullcontext()
-    with without_gradients, evaluation_mode(model), autocast:
+    with without_gradients, evaluation_mode(model), autocast, _encoder_in_bfloat16(model) if cast else nullcontext():
         yield device
+
+
+def _encoder_in_bfloat16(model: Tagger) -> AbstractContextManager[None]:
+    is_pretrained = isinstance(model.encoder, TextEncoderModel)
+    return in_bfloat16(model.encoder.model) if is_pretrained else nullcontext()
 
 
 def run_in_batches(

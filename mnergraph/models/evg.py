@@ -36,6 +36,7 @@ from mnergraph.labels import Entity, LabelSet, Region, Span, tags_to_spans
 from mnergraph.models.base import Tagger
 from mnergraph.models.batch_config import BatchConfig
 from mnergraph.models.batches import run_in_batches
+from mnergraph.nn.bfloat16 import in_use
 from mnergraph.nn.conv.attention import RelationAttention
 from mnergraph.nn.heads.base import full_precision
 from mnergraph.nn.heads.entities import EntityHead, SpecialTags, pairs_of
@@ -219,7 +220,7 @@ class EntityObjects(nn.Module):
         given = {"input_ids": layout.to_dense(ids, self.padding), "attention_mask": layout.mask.long()}
         if self.has_segments:
             given["token_type_ids"] = layout.to_dense(segment)
-        return layout, layout.to_flat(self.model(**given).last_hidden_state)
+        return layout, layout.to_flat(in_use(self.model)(**given).last_hidden_state)
 
 
 def candidate_layout(graph: GraphState) -> tuple[Layout, Tensor]:

@@ -170,12 +170,13 @@ def test_bf16(model: BERTCRF) -> None:
     hook = model.encoder.model.register_forward_hook(lambda *call: dtypes.add(call[-1].last_hidden_state.dtype))
     inner = model.encoder.model.encoder.layer[0].attention.self.query
     products = set()
-    also = inner.register_forward_hook(lambda *call: products.add(call[-1].dtype))
+    also = inner.register_forward_hook(lambda *call: products.add((call[1][0].dtype, call[-1].dtype)))
     full = list(Predictor(model)(posts))
-    assert products == {torch.float32}
+    assert products == {(torch.float32, torch.float32)}
     half = list(Predictor(model, batching=BatchConfig(precision="bf16"))(posts))
     hook.remove(), also.remove()
-    assert products == {torch.float32, torch.bfloat16}
+    assert products == {(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16)}, "no input is cast"
+    assert dtypes == {torch.float32, torch.bfloat16}, "states are float32 again behind this hook"
     assert next(model.parameters()).dtype == torch.float32
     assert not torch.is_autocast_enabled("cpu"), "no caller is left in it"
     same = sum(one == other for one, other in zip(spans(full), spans(half), strict=True))

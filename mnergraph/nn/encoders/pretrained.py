@@ -13,6 +13,7 @@ from mnergraph.graph.collate import EdgeType
 from mnergraph.graph.context import CONTEXT, CONTEXT_PIECE, CONTEXT_PIECES, CONTEXT_TO_TOKENS
 from mnergraph.graph.layout import Layout
 from mnergraph.graph.node_types import LABEL_PIECE, PIECE, PIECES
+from mnergraph.nn.bfloat16 import in_use
 from mnergraph.nn.conv.attention import AttentionShare
 from mnergraph.nn.conv.pooling import segment_sum
 from mnergraph.nn.encoders.context_attention import encoder_attention, word_weights
@@ -204,17 +205,17 @@ class TextEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the states of the pieces and the embeddings of the labels' pieces, ``[pieces, hidden_size]``."""
         padded = layout.to_dense(ids, self.padding)
-        given = {**self._masks(layout, segments), **further}
+        given, model = {**self._masks(layout, segments), **further}, in_use(self.model)
         if label_ids is None:
-            return layout.to_flat(self.model(input_ids=padded, **given).last_hidden_state), None
+            return layout.to_flat(model(input_ids=padded, **given).last_hidden_state), None
         # one look-up for both, as the gradient of each is as large as the embedding table
-        both = self.model.get_input_embeddings()(torch.cat([padded.flatten(), label_ids]))
+        both = model.get_input_embeddings()(torch.cat([padded.flatten(), label_ids]))
         embedded, label_pieces = both.split([padded.numel(), label_ids.numel()])
         projection = self.backbone.embedding_projection
         if projection is not None:
             label_pieces = projection(label_pieces)
-        states = self.model(inputs_embeds=embedded.view(*padded.shape, -1), **given)
-        return layout.to_flat(states.last_hidden_state), label_pieces
+        states = model(inputs_embeds=embedded.view(*padded.shape, -1), **given).last_hidden_state
+        return layout.to_flat(states), label_pieces.to(states.dtype)
 
     def _windows(self, layout: Layout, context: Layout) -> Sequences:
         """Return overlapping windows over the posts' pieces, each between its special pieces and before its context."""

@@ -21,6 +21,8 @@ from mnergraph.graph.collate import collate
 from mnergraph.inference import pipeline
 from mnergraph.inference.predictor import Predictor
 from mnergraph.models import BERTCRF, UMGF, Tagger
+from mnergraph.models.batch_config import BatchConfig
+from mnergraph.models.batches import run_in_batches
 from mnergraph.nn.heads.tagging import TAGS as HEAD
 from mnergraph.nn.heads.tagging import TaggingScores
 
@@ -140,6 +142,21 @@ def test_a_training_step_and_bf16(family: str) -> None:
     for one, other in zip(exact, emissions(model.to(torch.bfloat16), POSTS), strict=True):
         assert other.dtype == torch.bfloat16
         torch.testing.assert_close(one, other.float(), rtol=0.1, atol=0.1)
+
+
+@every_family
+@pytest.mark.parametrize("kind", [BERTCRF, UMGF])
+def test_prediction_in_bf16(family: str, kind: type[Tagger]) -> None:
+    model = build(family, kind)
+    full, half = (
+        run_in_batches(
+            model, POSTS, lambda graph, _: [graph.emissions[HEAD]], config=BatchConfig(1, precision=precision)
+        )
+        for precision in ("fp32", "bf16")
+    )
+    for one, other in zip(full, half, strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=0.1, atol=0.1)
+        assert not torch.equal(one, other.float())
 
 
 @every_family

@@ -1,0 +1,52 @@
+"""A copy of a network with weights in bfloat16, used in its place for the time of a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@contextmanager
+def in_bfloat16(network: nn.Module) -> Iterator[None]:
+    """Within it `in_use` returns a copy of a Hugging Face network whose weights, and states, are in bfloat16.
+
+    Its last hidden states are float32 again. Under autocast alone weights are cast once, but the input of every
+    product is cast from the float32 of residuals and normalization. The network itself does not change, and other
+    threads go on with it.
+
+    Args:
+        network: the network, which returns ``last_hidden_state``.
+    """
+    weights = {id(weight): weight for weight in network.parameters() if weight.dtype == torch.float32}
+    halves: dict[int, Any] = {
+        key: nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False) for key, weight in weights.items()
+    }
+    copied = deepcopy(network, halves)
+    copied.register_forward_hook(_with_float32_states)
+    token = _COPIES.set({**_COPIES.get(), network: copied})
+    try:
+        yield
+    finally:
+        _COPIES.reset(token)
+
+
+def in_use(network: Network) -> Network:
+    """Return the copy that this thread uses in a network's place, see `in_bfloat16`; without one the network."""
+    return _COPIES.get().get(network, network)  # type: ignore[return-value]
+
+
+_COPIES: ContextVar[dict[nn.Module, nn.Module]] = ContextVar("copies in bfloat16", default={})  # noqa: B039
+
+
+def _with_float32_states(network: nn.Module, inputs: Any, output: Any) -> Any:
+    states: Tensor = output.last_hidden_state
+    output.last_hidden_state = states.float()
+    return output
