@@ -31,7 +31,7 @@ def in_bfloat16(network: nn.Module) -> Iterator[None]:
     }
     copied = deepcopy(network, halves)
     copied.register_forward_hook(_with_float32_states)
-    token = _COPIES.set({**_COPIES.get(), network: copied})
+    token = _COPIES.set({**_COPIES.get({}), network: copied})
     try:
         yield
     finally:
@@ -40,10 +40,12 @@ def in_bfloat16(network: nn.Module) -> Iterator[None]:
 
 def in_use(network: Network) -> Network:
     """Return the copy that this thread uses in a network's place, see `in_bfloat16`; without one the network."""
-    return _COPIES.get().get(network, network)  # type: ignore[return-value]
+    found: Network = _COPIES.get({}).get(network, network)
+    return found
 
 
-_COPIES: ContextVar[dict[nn.Module, nn.Module]] = ContextVar("copies in bfloat16", default={})  # noqa: B039
+#: The copies of this thread by network.
+_COPIES: ContextVar[dict[nn.Module, Any]] = ContextVar("copies in bfloat16")
 
 
 def _with_float32_states(network: nn.Module, inputs: Any, output: Any) -> Any:
