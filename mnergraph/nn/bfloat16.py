@@ -10,26 +10,28 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
-def in_bfloat16(network: nn.Module) -> Iterator[None]:
+def in_bfloat16(network: PreTrainedModel) -> Iterator[None]:
     """Within it `in_use` returns a copy of a Hugging Face network whose weights, and states, are in bfloat16.
 
-    Its last hidden states are float32 again. Under autocast alone weights are cast once, but the input of every
+    The table of input embeddings, which may be the largest weight, is shared, and what is looked up in it is cast.
+    The last hidden states are float32 again. Under autocast alone weights are cast once, but the input of every
     product is cast from the float32 of residuals and normalization. The network itself does not change, and other
     threads go on with it.
 
     Args:
         network: the network, which returns ``last_hidden_state``.
     """
-    weights = {id(weight): weight for weight in network.parameters() if weight.dtype == torch.float32}
-    halves: dict[int, Any] = {
-        key: nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False) for key, weight in weights.items()
-    }
-    copied = deepcopy(network, halves)
+    table = network.get_input_embeddings().weight
+    weights = [weight for weight in network.parameters() if weight is not table and weight.dtype == torch.float32]
+    casts = [nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False) for weight in weights]
+    copied = deepcopy(network, {id(table): table, **dict(zip(map(id, weights), casts, strict=True))})
+    copied.get_input_embeddings().register_forward_hook(_in_bfloat16)
     copied.register_forward_hook(_with_float32_states)
     token = _COPIES.set({**_COPIES.get({}), network: copied})
     try:
@@ -46,6 +48,10 @@ def in_use(network: Network) -> Network:
 
 #: The copies of this thread by network.
 _COPIES: ContextVar[dict[nn.Module, Any]] = ContextVar("copies in bfloat16")
+
+
+def _in_bfloat16(table: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.to(torch.bfloat16)
 
 
 def _with_float32_states(network: nn.Module, inputs: Any, output: Any) -> Any:
