@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+# before the imports below, which need it
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra ray")
 
 import pyarrow.parquet as pq  # noqa: E402
