@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch_geometric.data import HeteroData
@@ -11,9 +12,12 @@ from torch_geometric.data import HeteroData
 from mnergraph.graph.collate import set_pair, set_store, store_values
 from mnergraph.graph.context import CONTEXT, ContextWords
 from mnergraph.graph.evidence_kinds import lacking
-from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType, Tokens
+from mnergraph.graph.node_types import DEFAULT_NODE_TYPES, NodeType, Tokenizer, Tokens
 from mnergraph.graph.schema import Schema
 from mnergraph.pair import Pair
+
+#: Pairs whose unknown words go through the tokenizer in one call, half of whose time is spent on the call itself.
+TOKENIZED_PAIRS = 16
 
 
 class GraphBuilder:
@@ -99,13 +103,26 @@ class GraphBuilder:
 
     def length(self, pair: Pair) -> int:
         """Return the number of pieces of a pair's words and context, or of its words where there are no pieces."""
-        tokens, context = self.node_types["token"], self.node_types.get(CONTEXT)
-        tokenizer = tokens.tokenizer if isinstance(tokens, Tokens) else None
+        context, tokenizer = self.node_types.get(CONTEXT), self._tokenizer
         try:
             more = context.length(pair) if isinstance(context, ContextWords) else 0
             return more + (len(pair.words) if tokenizer is None else sum(map(len, tokenizer(pair.words))))
         except (TypeError, UnicodeError):  # half a surrogate pair, of which `build` says more
             return len(pair.words)
+
+    def lengths(self, pairs: Sequence[Pair]) -> list[int]:
+        """Return the `length` of every pair; unknown words of several pairs are tokenized in one call."""
+        if self._tokenizer is not None:
+            for begin in range(0, len(pairs), TOKENIZED_PAIRS):
+                words = [word for pair in pairs[begin : begin + TOKENIZED_PAIRS] for word in pair.words]
+                with suppress(TypeError, UnicodeError):  # as above; the other pairs are then tokenized one by one
+                    self._tokenizer(words)
+        return [self.length(pair) for pair in pairs]
+
+    @property
+    def _tokenizer(self) -> Tokenizer | None:
+        tokens = self.node_types["token"]
+        return tokens.tokenizer if isinstance(tokens, Tokens) else None
 
     def batch_cost(self, pair: Pair) -> int:
         """Return what a pair's nodes take of a batch besides its text, in pieces; see `NodeType.batch_cost`."""

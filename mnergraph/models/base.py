@@ -223,7 +223,7 @@ class Tagger(nn.Module, ModelHubMixin, ABC):
 
     def batches(self, pairs: Sequence[Pair], batch_pieces: int) -> list[list[int]]:
         """Return the indices of pairs in batches for `predict`, shortest posts first; see `piece_batches`."""
-        lengths = [self.builder.length(pair) for pair in pairs]
+        lengths = self.builder.lengths(pairs)
         return piece_batches(lengths, batch_pieces, others=[self.builder.batch_cost(pair) for pair in pairs])
 
     @torch.inference_mode()

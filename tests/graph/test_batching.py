@@ -12,7 +12,7 @@ from mnergraph.explain.metrics import image_ablation
 from mnergraph.explain.report.data import report_data
 from mnergraph.graph.batching import PIECES_PER_POST, length_batches
 from mnergraph.inference.predictor import Predictor
-from mnergraph.models import UMT
+from mnergraph.models import BERTCRF, UMT
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
@@ -66,3 +66,27 @@ def test_answers_in_the_order_of_the_posts() -> None:
         post.id for post in posts
     ]
     assert [effect.pair for effect in image_ablation(model, posts, batching=BatchConfig(batch_pieces=64))] == posts
+
+
+def test_unknown_words_of_several_posts_are_tokenized_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = tiny_encoder(hidden_size=16, num_layers=1, heads=2)
+    builder = BERTCRF(encoder, LabelSet.from_types(["PER"])).builder
+    posts = [Pair(tuple(f"word{number}x{index}" for number in range(index % 5 + 1))) for index in range(40)]
+    posts[21] = Pair(("cut", "in\ud83d", "two"))
+    alone = [builder.length(post) for post in posts]
+    assert alone[21] == 3
+    assert min(alone) > 1
+
+    calls: list[int] = []
+    split = encoder.tokenizer._split
+
+    def counted(words: list[str]) -> list[list[int]]:
+        calls.append(len(words))
+        return split(words)
+
+    monkeypatch.setattr(encoder.tokenizer, "_split", counted)
+    monkeypatch.setattr(encoder.tokenizer, "_pieces", {})
+    assert builder.lengths(posts) == alone
+    # the posts of the half emoji one by one, the others in calls of 16 and of 8
+    assert len(calls) == 1 + 1 + 16 + 1
+    assert builder.lengths([]) == []

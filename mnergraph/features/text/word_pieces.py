@@ -94,11 +94,11 @@ class WordTokenizer:
         return self._ids(texts)
 
     def _ids(self, inputs: list[Any], **settings: Any) -> list[list[int]]:
+        settings |= {"return_attention_mask": False, "return_token_type_ids": False}
         # without the tokenizer's warning about long texts: `windows` splits them
         with _LOCK:
-            ids: list[list[int]] = self.tokenizer(inputs, add_special_tokens=False, verbose=False, **settings)[
-                "input_ids"
-            ]
+            encoded = self.tokenizer(inputs, add_special_tokens=False, verbose=False, **settings)
+        ids: list[list[int]] = encoded["input_ids"]
         return ids
 
     def __call__(self, words: Sequence[str]) -> list[tuple[int, ...]]:
