@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from mnergraph.explain.plots import plot_errors, plot_reliability, plot_type_confusion
-from mnergraph.metrics.calibration import calibrate
+from mnergraph.metrics.calibration import Binning, calibrate
 from mnergraph.metrics.errors import count_errors
 
 GOLD = [["B-PER", "I-PER", "O"], ["B-LOC", "O", "B-PER"], ["O", "O"], ["B-PER", "B-LOC"]]
@@ -60,12 +61,12 @@ def test_errors_of_a_perfect_system() -> None:
     drawn(plot_errors(count_errors(GOLD, GOLD)))
 
 
-@pytest.mark.parametrize("binning", ["width", "mass"])
-def test_reliability(binning: str) -> None:
+@pytest.mark.parametrize("binning", get_args(Binning))
+def test_reliability(binning: Binning) -> None:
     rng = np.random.default_rng(0)
     p = rng.beta(3, 1, 200)
     one, other = calibrate(p, rng.random(200) < p), calibrate(p[:50], rng.random(50) < p[:50] ** 3, num_bins=5)
-    figure = plot_reliability({"UMGF": one, "A$B_": other}, binning=binning)  # type: ignore[arg-type]
+    figure = plot_reliability({"UMGF": one, "A$B_": other}, binning=binning)
     drawn(figure)
     above, below = figure.axes[0].child_axes
     lines = {line.get_label(): line for line in above.get_lines()}
